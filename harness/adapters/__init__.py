@@ -1,0 +1,1 @@
+"""Tappers under test: starting one in a node and reading what it says."""

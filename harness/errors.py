@@ -1,0 +1,29 @@
+"""The exceptions of the harness, so that a person can tell whose fault a failure is.
+
+`InternalError`  the harness itself did something wrong.
+`Unsupported`    the machine lacks something; the message says what, why it is needed and what to do.
+`WaitTimeout`    something that should have happened did not, within its deadline; the message carries the logs.
+`Leak`           something outlived the thing that owned it.
+"""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """Root of everything the harness raises on purpose."""
+
+
+class InternalError(HarnessError):
+    """The harness broke one of its own promises."""
+
+
+class Unsupported(HarnessError):
+    """This machine cannot do what was asked: one sentence with the cause and the cure."""
+
+
+class WaitTimeout(HarnessError):
+    """A probe did not succeed before its deadline."""
+
+
+class Leak(HarnessError):
+    """A process, namespace, thread or file descriptor outlived its owner."""

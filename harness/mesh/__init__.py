@@ -1,0 +1,1 @@
+"""A service mesh without a cluster: sidecars, certificates, redirect rules, applications and traffic."""

@@ -1,0 +1,197 @@
+"""Processes that look like an Envoy sidecar to whoever reads procfs, or only nearly so.
+
+Every variant is a Python interpreter under another name: no compiler, and what it does after its start is one line of
+Python. The table of what procfs shows for each is in docs/fixtures.md.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.mesh.sidecar import ENVOY_PATH, istio_environ
+from harness.sandbox.node import Node
+from harness.sandbox.pod import Pod
+from harness.sandbox.process import Command, Environ, Process
+from harness.waiting import wait_until
+
+_WAIT = "import signal, sys; print('ready', flush=True); signal.pause()"
+_LEADER_LEAVES = (
+    "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(86400,)).start(); "
+    "print('ready', flush=True); ctypes.CDLL(None).pthread_exit(None)"
+)
+_FORK = f"import os; os.fork(); {_WAIT}"
+_ZOMBIE_PARENT = (
+    "import os, signal; os.posix_spawn({child!r}, [{child!r}, '-I', '-S', '-c', ''], dict(os.environ)); "
+    + ("os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT); print('ready', flush=True); signal.pause()")
+)
+_MEMFD = (
+    "import os, sys; fd = os.memfd_create('envoy', 0); os.sendfile(fd, os.open({binary!r}, os.O_RDONLY), 0, {size}); "
+    "os.execve(fd, ['/usr/local/bin/envoy', '-I', '-S', '-c', {body!r}], dict(os.environ))"
+)
+_CHROOT = f"import os, signal; os.chroot({{directory!r}}); os.chdir('/'); {_WAIT}"
+
+
+class Variant(enum.Enum):
+    """How the process comes by its name. `is_envoy` tells whether a tapper shall take it for one."""
+
+    COPY = "a binary named envoy"
+    HARD_LINK = "a hard link named envoy"
+    PRIVATE_MOUNT = "/usr/local/bin/envoy in a mount namespace of its own, as in a container"
+    RENAMED = "a binary that was renamed to envoy after it had been started"
+    DELETED = "a binary named envoy, unlinked while it runs"
+    REPLACED = "a binary named envoy, replaced while it runs, as an upgrade does"
+    CHROOT = "a binary named envoy that has gone into a chroot"
+    LEADER_GONE = "an envoy whose main thread has ended while another goes on"
+    FORKED = "an envoy that has forked: two processes"
+
+    SYMLINK = "a symbolic link named envoy: the kernel resolves it"
+    ARGV0 = "another binary that calls itself envoy in argv[0]"
+    SCRIPT = "a shell script named envoy"
+    MEMFD = "a file without a path, named envoy: /memfd:envoy (deleted)"
+    SUFFIX = "a binary named envoy-x"
+    PREFIX = "a binary named notenvoy"
+    DIRECTORY = "another binary in a directory named envoy"
+    ZOMBIE = "an envoy that has ended and was not reaped"
+
+    @property
+    def is_envoy(self) -> bool:
+        return self in _ENVOYS
+
+
+_ENVOYS = frozenset(
+    {
+        Variant.COPY,
+        Variant.HARD_LINK,
+        Variant.PRIVATE_MOUNT,
+        Variant.RENAMED,
+        Variant.DELETED,
+        Variant.REPLACED,
+        Variant.CHROOT,
+        Variant.LEADER_GONE,
+        Variant.FORKED,
+    }
+)
+
+_numbers = itertools.count()
+
+
+def _interpreter() -> str:
+    return os.path.realpath(sys.executable)
+
+
+class FakeEnvoy:
+    """A running fake. `process` is what was spawned; for ZOMBIE it is the parent that does not reap."""
+
+    def __init__(self, process: Process, variant: Variant, instance_ip: str | None) -> None:
+        self.process = process
+        self.variant = variant
+        self.instance_ip = instance_ip
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def stop(self) -> None:
+        self.process.stop()
+
+
+def start(
+    where: Pod | Node,
+    variant: Variant = Variant.COPY,
+    *,
+    instance_ip: str | None = None,
+    env: Environ | None = None,
+) -> FakeEnvoy:
+    """Start a fake in a pod, or on the node itself (a host-network Envoy, or one started by hand).
+
+    `instance_ip` defaults to the pod's address; a fake on the node has to be given one. `env` replaces the whole
+    environment: raw entries (bytes) for what a mapping cannot hold.
+    """
+    pod = where if isinstance(where, Pod) else None
+    node = pod.node if pod else where
+    assert isinstance(node, Node)
+    if env is None:
+        env = _environ(pod, instance_ip)
+    directory = node.run_dir / f"fake-{next(_numbers)}"
+    directory.mkdir()
+    # a copied interpreter looks beside itself for where its library is (PEP 405)
+    (directory / "pyvenv.cfg").write_text(f"home = {Path(_interpreter()).parent}\n")
+    command = _command(node, directory, variant, env)
+    process = node.spawn(command, pod=pod, name=f"fake-{variant.name.lower()}")
+    wait_until(lambda: "ready" in process.read_log(), f"{variant.value} to be up", logs=process.read_log)
+    if variant is Variant.RENAMED:
+        (directory / "sleeper").rename(directory / "envoy")
+    elif variant is Variant.DELETED:
+        (directory / "envoy").unlink()
+    elif variant is Variant.REPLACED:
+        shutil.copy(_interpreter(), directory / "fresh")
+        (directory / "fresh").rename(directory / "envoy")
+    if variant is Variant.LEADER_GONE:
+        wait_until(lambda: _is_defunct(node, process.pid), "the main thread to end")
+    return FakeEnvoy(process, variant, instance_ip or (pod.ip if pod else None))
+
+
+def _environ(pod: Pod | None, instance_ip: str | None) -> Mapping[str, str]:
+    if pod is None:
+        if instance_ip is None:
+            raise ValueError("a fake Envoy on the node has no pod address: give it an instance_ip")
+        return {"INSTANCE_IP": instance_ip}
+    return istio_environ(pod) | ({"INSTANCE_IP": instance_ip} if instance_ip else {})
+
+
+def _command(node: Node, directory: Path, variant: Variant, env: Environ) -> Command:
+    names = {
+        Variant.SUFFIX: "envoy-x",
+        Variant.PREFIX: "notenvoy",
+        Variant.RENAMED: "sleeper",
+        Variant.DIRECTORY: "envoy/sleeper",
+    }
+    file = directory / names.get(variant, "envoy")
+    inside = node.inside(file)
+    body = _WAIT
+    executable = inside
+    binds: dict[str, str] = {}
+    match variant:
+        case Variant.SYMLINK:
+            file.symlink_to(_interpreter())
+        case Variant.ARGV0:
+            executable = _interpreter()
+        case Variant.SCRIPT:
+            file.write_text("#!/bin/sh\necho ready\nwhile :; do sleep 3600; done\n")
+            file.chmod(0o755)
+        case Variant.MEMFD:
+            executable = _interpreter()
+            size = Path(executable).stat().st_size
+            body = _MEMFD.format(binary=executable, size=size, body=_WAIT)
+        case Variant.PRIVATE_MOUNT:
+            settings = str(Path(ENVOY_PATH).with_name("pyvenv.cfg"))
+            executable = ENVOY_PATH
+            binds = {ENVOY_PATH: _interpreter(), settings: node.inside(directory / "pyvenv.cfg")}
+        case Variant.HARD_LINK:
+            shutil.copy(_interpreter(), directory / "original")
+            file.hardlink_to(directory / "original")
+        case Variant.ZOMBIE:
+            shutil.copy(_interpreter(), file)
+            executable, body = _interpreter(), _ZOMBIE_PARENT.format(child=inside)
+        case _:
+            file.parent.mkdir(exist_ok=True)
+            shutil.copy(_interpreter(), file)
+            body = {
+                Variant.LEADER_GONE: _LEADER_LEAVES,
+                Variant.FORKED: _FORK,
+                Variant.CHROOT: _CHROOT.format(directory=node.inside(directory)),
+            }.get(variant, _WAIT)
+    name = ENVOY_PATH if variant is Variant.ARGV0 else executable
+    return Command([name, "-I", "-S", "-c", body], env=env, executable=executable, binds=binds)
+
+
+def _is_defunct(node: Node, pid: int) -> bool:
+    """True once the leader is a zombie: /proc/PID/stat's third field (proc_pid_stat(5))."""
+    stat = (node.procfs / str(pid) / "stat").read_text()
+    return stat.rpartition(")")[2].split()[0] == "Z"

@@ -1,0 +1,178 @@
+"""`Mesh`: pods with applications and sidecars on one node, and the services between them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from harness.mesh import app, redirect, traffic
+from harness.mesh.certificates import CertificateAuthority, spiffe_id
+from harness.mesh.sidecar import Sidecar
+from harness.mesh.workload import Delivery, Destination, Endpoint, Mode, ProxySpec
+from harness.sandbox.node import Node
+from harness.sandbox.pod import Pod
+from harness.sandbox.process import Process
+from harness.waiting import DEFAULT_TIMEOUT, wait_until
+
+SERVICE_NET = IPv4Network("10.96.0.0/16")
+APP_PORT = 8080
+
+
+@dataclass(slots=True)
+class MeshPod:
+    """A pod of the mesh, its application and, once injected, its sidecar."""
+
+    pod: Pod
+    ports: tuple[int, ...]
+    app: Process | None
+    sidecar: Sidecar | None = None
+    mode: Mode = Mode.STRICT
+    delivery: Delivery = Delivery.PASSTHROUGH
+
+    @property
+    def name(self) -> str:
+        return self.pod.name
+
+    @property
+    def ip(self) -> str:
+        return self.pod.ip
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A name and a virtual address for some pods."""
+
+    name: str
+    ip: str
+    port: int
+    target_port: int
+    pods: tuple[MeshPod, ...]
+
+
+@dataclass(slots=True)
+class _Plan:
+    pods: dict[str, MeshPod] = field(default_factory=dict)
+    services: list[Service] = field(default_factory=list)
+
+
+class Mesh:
+    """Build it up in any order; every change waits until all sidecars have it.
+
+    mesh = Mesh(node)
+    client, server = mesh.pod("client"), mesh.pod("server")
+    mesh.inject(client, server)                    # STRICT mTLS between them
+    sent = mesh.send(client, server, count=20)
+    """
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._authority = CertificateAuthority()
+        self._plan = _Plan()
+
+    def pod(self, name: str, *, ports: Iterable[int] = (APP_PORT,), serve: bool = True) -> MeshPod:
+        """A new pod without a sidecar. With `serve`, the sample application listens on each port."""
+        pod = self.node.pod(name)
+        ports = tuple(ports)
+        process = None
+        for port in ports if serve else ():
+            argv = [sys.executable, "-I", "-S", str(Path(app.__file__)), "--name", name, "--port", str(port)]
+            process = pod.spawn(argv, name=f"app-{name}")
+            _wait_listening(pod, port, process)
+        member = MeshPod(pod, ports, process)
+        self._plan.pods[name] = member
+        self._push()
+        return member
+
+    def inject(self, *members: MeshPod, mode: Mode = Mode.STRICT, delivery: Delivery = Delivery.PASSTHROUGH) -> None:
+        """Give pods a sidecar. Their applications keep running."""
+        for member in members:
+            identity = self._authority.issue(spiffe_id("default", member.name))
+            member.sidecar = Sidecar(member.pod, identity, self._authority.root)
+            member.mode, member.delivery = mode, delivery
+        self._push(fresh=members)
+
+    def set_mode(self, mode: Mode, *members: MeshPod) -> None:
+        """Change what pods accept and, with it, how the others talk to them."""
+        for member in members:
+            member.mode = mode
+        self._push()
+
+    def service(self, name: str, *members: MeshPod, port: int = 80, target_port: int = APP_PORT) -> Service:
+        """A virtual address for pods: sidecars know it, and for everybody else the node translates it."""
+        address = str(SERVICE_NET[10 + len(self._plan.services)])
+        service = Service(name, address, port, target_port, members)
+        self._plan.services.append(service)
+        rules = [
+            redirect.service_rule(4, address, port, member.ip, target_port, len(members) - taken)
+            for taken, member in enumerate(members)
+        ]
+        self.node.run(["iptables-restore", "--noflush"], text="*nat\n" + "".join(rules) + "COMMIT\n")
+        self._push()
+        return service
+
+    def send(
+        self, client: MeshPod, server: MeshPod | Service, count: int = 1, *, connections: int = 1, ipv6: bool = False
+    ) -> list[traffic.Sent]:
+        """Requests with nonces from one pod to another or to a service. See `traffic.send`."""
+        if isinstance(server, Service):
+            host, port = server.ip, server.port
+        else:
+            host, port = str(server.pod.ipv6) if ipv6 else server.ip, server.ports[0]
+        return traffic.send(client.pod, host, port, count, connections=connections)
+
+    def _push(self, fresh: Iterable[MeshPod] = ()) -> None:
+        destinations = tuple(self._destinations())
+        fresh = list(fresh)
+        proxied = [member for member in self._plan.pods.values() if member.sidecar]
+        for member in proxied:
+            sidecar = member.sidecar
+            assert sidecar is not None
+            spec = ProxySpec(
+                member.name,
+                member.mode,
+                member.delivery,
+                member.ports,
+                destinations,
+                sidecar.directory,
+                sidecar.mark,
+            )
+            if member in fresh:
+                sidecar.spawn(spec)
+            else:
+                sidecar.push(spec)
+        for member in proxied:
+            assert member.sidecar is not None
+            member.sidecar.wait_ready()
+
+    def _destinations(self) -> Iterable[Destination]:
+        for member in self._plan.pods.values():
+            for port in member.ports:
+                for address in (member.ip, str(member.pod.ipv6)):
+                    endpoint = Endpoint(address, port, _identity(member))
+                    yield Destination(f"{member.name}.default.svc.cluster.local|{address}", address, port, (endpoint,))
+        for service in self._plan.services:
+            endpoints = tuple(Endpoint(member.ip, service.target_port, _identity(member)) for member in service.pods)
+            yield Destination(f"{service.name}.default.svc.cluster.local", service.ip, service.port, endpoints)
+
+
+def _identity(member: MeshPod) -> str | None:
+    """Whom to expect behind a pod's address: nobody where it does not speak mTLS."""
+    if member.sidecar is None or member.mode is Mode.DISABLE:
+        return None
+    return member.sidecar.identity.uri
+
+
+def _wait_listening(pod: Pod, port: int, process: Process, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def listening() -> bool:
+        if not process.running:
+            raise RuntimeError(f"{process.name} ended with {process.returncode}: {process.read_log()}")
+        try:
+            pod.connect("127.0.0.1", port, timeout).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    wait_until(listening, f"{process.name} to listen on port {port}", timeout, process.read_log)

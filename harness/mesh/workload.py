@@ -1,0 +1,64 @@
+"""The words of a mesh: modes, workloads, services, destinations. Plain data, no I/O."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+PROXY_UID = 1337
+"""The user that Istio runs its proxies as, and whose traffic its redirect rules leave alone."""
+
+PASSTHROUGH_SOURCE = {4: "127.0.0.6", 6: "::6"}
+"""Where an inbound proxy's connections to the application come from (Istio 1.10 and later)."""
+
+
+class Mode(enum.Enum):
+    """What an inbound proxy accepts (Istio's PeerAuthentication)."""
+
+    STRICT = "STRICT"
+    PERMISSIVE = "PERMISSIVE"
+    DISABLE = "DISABLE"
+
+
+class Delivery(enum.Enum):
+    """How an inbound proxy reaches the application."""
+
+    PASSTHROUGH = "127.0.0.6"
+    """From 127.0.0.6 to the pod's own address."""
+    LOCALHOST = "127.0.0.1"
+    """From 127.0.0.1 to 127.0.0.1, as before Istio 1.10."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address behind a destination. `identity` is the SPIFFE URI to insist on, None for plaintext."""
+
+    address: str
+    port: int
+    identity: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What a client dials (a service's address or a pod's) and what lies behind it."""
+
+    name: str
+    address: str
+    port: int
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySpec:
+    """All that one sidecar's configuration is made from."""
+
+    name: str
+    mode: Mode
+    delivery: Delivery
+    ports: tuple[int, ...]
+    """The application's ports; only LOCALHOST delivery needs to know them."""
+    destinations: tuple[Destination, ...]
+    directory: str
+    """Where certificates and configuration lie, as the proxy sees it."""
+    mark: int | None
+    """A socket mark for the proxy's own connections, where it cannot have a uid of its own."""

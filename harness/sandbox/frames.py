@@ -1,0 +1,116 @@
+"""Frames as a wire recorded them, and the TCP streams in them.
+
+This is ground truth, so deliberately not the tapper's own decoder, and as plain as its use allows: a recording that
+begins before the connections do and lost nothing. Pure functions.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+ETHERNET_HEADER = 14
+ETHERTYPE_IPV4 = 0x0800
+ETHERTYPE_IPV6 = 0x86DD
+_TCP = 6
+_SYN = 0x02
+
+TLS_CONTENT_TYPES = range(20, 24)  # RFC 8446, section 5.1
+_TLS_RECORD_HEADER = 5
+_TLS_LONGEST_RECORD = 2**14 + 2048  # RFC 5246, section 6.2.3; TLS 1.3 allows less
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One Ethernet frame; `time_ns` is nanoseconds since the epoch, read when the frame was taken off the socket."""
+
+    time_ns: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Flow:
+    """One direction of a TCP connection, as its packets are addressed."""
+
+    src: str
+    sport: int
+    dst: str
+    dport: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A TCP segment. `seq` counts the SYN as one, as TCP does."""
+
+    flow: Flow
+    seq: int
+    syn: bool
+    payload: bytes
+
+
+def parse_tcp(frame: bytes) -> Segment | None:
+    """The TCP segment in an Ethernet frame, or None where there is none (RFC 791, 8200, 9293)."""
+    (ethertype,) = struct.unpack_from("!H", frame, 12)
+    at = ETHERNET_HEADER
+    if ethertype == ETHERTYPE_IPV4:
+        total, protocol = struct.unpack_from("!2xH5xB", frame, at)
+        end = at + total
+        src, dst = (str(IPv4Address(frame[at + 12 + i : at + 16 + i])) for i in (0, 4))
+        at += (frame[at] & 0x0F) * 4
+    elif ethertype == ETHERTYPE_IPV6:
+        length, protocol = struct.unpack_from("!4xHB", frame, at)
+        end = at + 40 + length
+        src, dst = (str(IPv6Address(frame[at + 8 + i : at + 24 + i])) for i in (0, 16))
+        at += 40
+    else:
+        return None
+    if protocol != _TCP:
+        return None
+    sport, dport, seq = struct.unpack_from("!HHI", frame, at)
+    syn = bool(frame[at + 13] & _SYN)
+    at += (frame[at + 12] >> 4) * 4
+    return Segment(Flow(src, sport, dst, dport), seq + syn & 0xFFFFFFFF, syn, frame[at:end])
+
+
+def tcp_streams(frames: Iterable[Frame]) -> dict[Flow, bytes]:
+    """What each direction of each connection carried, retransmissions removed. Directions without data are left out."""
+    first: dict[Flow, int] = {}
+    parts: dict[Flow, dict[int, bytes]] = {}
+    for segment in _segments(frames):
+        first.setdefault(segment.flow, segment.seq)
+        if segment.payload:
+            offset = (segment.seq - first[segment.flow]) & 0xFFFFFFFF
+            known = parts.setdefault(segment.flow, {})
+            if len(segment.payload) > len(known.get(offset, b"")):
+                known[offset] = segment.payload
+    return {flow: _join(known) for flow, known in parts.items()}
+
+
+def _segments(frames: Iterable[Frame]) -> Iterator[Segment]:
+    for frame in frames:
+        segment = parse_tcp(frame.data)
+        if segment is not None:
+            yield segment
+
+
+def _join(parts: dict[int, bytes]) -> bytes:
+    stream = bytearray()
+    for offset in sorted(parts):
+        overlap = len(stream) - offset
+        if overlap < 0:
+            raise ValueError(f"{-overlap} bytes of a stream are not in the recording")
+        stream += parts[offset][overlap:]
+    return bytes(stream)
+
+
+def is_tls(stream: bytes) -> bool:
+    """True when a stream is TLS records from its first byte to its last (the last may be cut short)."""
+    at = 0
+    while at + _TLS_RECORD_HEADER <= len(stream):
+        kind, major, _minor, length = struct.unpack_from("!BBBH", stream, at)
+        if kind not in TLS_CONTENT_TYPES or major != 3 or length > _TLS_LONGEST_RECORD:
+            return False
+        at += _TLS_RECORD_HEADER + length
+    return at > 0

@@ -1,0 +1,318 @@
+"""PID 1 of a node, and the keeper that stands outside it.
+
+Two processes, started by `harness.sandbox.launch`:
+
+    owner (pytest)  ->  keeper (unshares, forks)  ->  init (PID 1 of the node)  ->  everything else
+
+- The *keeper* waits for one of two things: init's end, or the owner's. When the owner is gone, by whatever signal, the
+  keeper leaves, and the kernel kills init (PR_SET_PDEATHSIG), and with PID 1 the whole PID namespace, its mounts, its
+  network namespaces, links and rules.
+- *init* serves the owner's requests and reaps. It ends as soon as the control socket does. It is small and it never
+  waits for anything but `poll`: nothing that a test does inside the node can keep it from ending.
+
+Only the standard library, so that it starts in a few hundredths of a second.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from harness.sandbox import protocol, syscalls
+from harness.sandbox.protocol import Frame, Message
+
+RUN_DIR = "/run/node"
+
+
+def main(control_fd: int, owner_pidfd: int) -> NoReturn:
+    """The keeper: make the namespaces, fork init, watch both sides. Reports a failure over the control socket."""
+    control = socket.socket(fileno=control_fd)
+    try:
+        _make_namespaces(control)
+    except OSError as error:
+        protocol.send(control, {"error": str(error), "errno": error.errno})
+        os._exit(1)
+    pid = os.fork()
+    if pid == 0:
+        syscalls.set_death_signal(signal.SIGKILL)
+        os.close(owner_pidfd)
+        _run_init(control)
+    control.close()
+    syscalls.set_name("node-keeper")
+    poller = select.poll()
+    poller.register(owner_pidfd, select.POLLIN)
+    poller.register(os.pidfd_open(pid), select.POLLIN)
+    poller.poll()
+    os._exit(0)
+
+
+def _make_namespaces(control: socket.socket) -> None:
+    """Unshare everything; where the user is not root, first a user namespace whose map the owner may have written."""
+    if os.geteuid() != 0:
+        syscalls.unshare(syscalls.CLONE_NEWUSER)
+        protocol.send(control, {"state": "userns", "pid": os.getpid()})
+        protocol.receive(control)  # the owner has written the maps
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    syscalls.unshare(
+        syscalls.CLONE_NEWNS
+        | syscalls.CLONE_NEWPID
+        | syscalls.CLONE_NEWNET
+        | syscalls.CLONE_NEWIPC
+        | syscalls.CLONE_NEWUTS
+    )
+
+
+def _run_init(control: socket.socket) -> NoReturn:
+    try:
+        _mount_world()
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+        protocol.send(control, {"state": "ready"}, [root])
+        os.close(root)
+        Init(control).serve()
+    except protocol.Closed:
+        os._exit(0)
+    except OSError as error:
+        protocol.send(control, {"error": str(error), "errno": error.errno})
+    os._exit(1)
+
+
+def _mount_world() -> None:
+    """Own procfs and sysfs, and an own /run, so that no lock or socket of the machine is touched."""
+    syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    safe = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    syscalls.mount("proc", "/proc", "proc", safe)
+    syscalls.mount("sysfs", "/sys", "sysfs", safe)
+    syscalls.mount("tmpfs", "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755")
+    Path(RUN_DIR).mkdir(mode=0o755)
+    socket.sethostname("node")
+
+
+class Init:
+    """The request loop. One request, one reply; exits of children are told on a pipe of their own."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._own_net = os.open("/proc/self/ns/net", os.O_RDONLY)
+        self._exit_pipes: dict[int, int] = {}
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        self._operations: dict[str, Callable[[Message, list[int]], Frame]] = {
+            "pause": self._pause,
+            "spawn": self._spawn,
+            "socket": self._socket,
+            "write": self._write,
+            "empty_namespace": self._empty_namespace,
+        }
+
+    def serve(self) -> NoReturn:
+        poller = select.poll()
+        poller.register(self._control, select.POLLIN)
+        poller.register(self._wake_read, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            if self._wake_read in ready:
+                self._reap()
+            if self._control.fileno() in ready:
+                self._answer()
+
+    def _answer(self) -> None:
+        request, fds = protocol.receive(self._control)
+        reply: Message
+        try:
+            reply, out = self._operations[request["op"]](request, fds)
+        except OSError as error:
+            reply, out = {"error": str(error), "errno": error.errno}, []
+        finally:
+            for fd in fds:
+                os.close(fd)
+        protocol.send(self._control, reply, out)
+        for fd in out:
+            os.close(fd)
+
+    def _reap(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            pipe = self._exit_pipes.pop(pid, None)  # an orphan that init inherited has none
+            if pipe is not None:
+                try:
+                    os.write(pipe, str(os.waitstatus_to_exitcode(status)).encode())
+                except BrokenPipeError:
+                    pass  # nobody asks for this status any more
+                os.close(pipe)
+
+    # -- operations ------------------------------------------------------------------------------------------------
+
+    def _pause(self, request: Message, _fds: list[int]) -> Frame:
+        """Fork the process that holds a pod's network namespace open, as Kubernetes' pause container does."""
+
+        def child() -> None:
+            syscalls.unshare(syscalls.CLONE_NEWNET)
+            for name, value in request["sysctls"].items():
+                Path(f"/proc/sys/{name}").write_text(value)
+            syscalls.set_name("pause")
+
+        def forever() -> NoReturn:
+            os.closerange(0, 65536)  # forked, not executed: nothing of init may stay open here
+            while True:
+                signal.pause()
+
+        return self._fork(child, forever)
+
+    def _spawn(self, request: Message, fds: list[int]) -> Frame:
+        """Run a program. See `harness.sandbox.process.Command` for the fields."""
+        argv = [protocol.raw(arg) for arg in request["argv"]]
+        environ = [protocol.raw(entry) for entry in request["env"]]
+        path = protocol.raw(request["path"])
+
+        def child() -> None:
+            os.setsid()
+            if request["pod"] is not None:
+                _enter_net(request["pod"])
+            if request["binds"]:
+                _bind_in_private(request["binds"])
+            os.chdir(protocol.raw(request["cwd"]))
+            for target, source in enumerate(fds):
+                os.dup2(source, target, inheritable=True)
+            _drop_to(request["uid"], request["gid"])
+
+        def run() -> NoReturn:
+            syscalls.execve(path, argv, environ)
+            raise AssertionError("execve returned")
+
+        return self._fork(child, run)
+
+    def _fork(self, prepare: Callable[[], None], run: Callable[[], NoReturn]) -> Frame:
+        """Fork; the child calls `prepare`, then `run`. An OSError in either is this request's error.
+
+        Replies with the pid, and as descriptors a pidfd and a pipe that will carry the exit code as text.
+        """
+        error_read, error_write = os.pipe2(os.O_CLOEXEC)
+        exit_read, exit_write = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            _become_child(prepare, run, error_write)
+        os.close(error_write)
+        with open(error_read, "rb") as pipe:  # noqa: PTH123 - a descriptor, not a path
+            failure = pipe.read()
+        if failure:
+            os.waitpid(pid, 0)
+            os.close(exit_read)
+            os.close(exit_write)
+            code, _, text = failure.partition(b" ")
+            raise OSError(int(code), text.decode(errors="replace"))
+        self._exit_pipes[pid] = exit_write
+        return {"pid": pid}, [os.pidfd_open(pid), exit_read]
+
+    def _socket(self, request: Message, _fds: list[int]) -> Frame:
+        """A socket that lives in the node's or a pod's network namespace, for the owner to use from outside."""
+        with _InNet(request["pod"], self._own_net):
+            sock = socket.socket(request["family"], request["type"], request["proto"])
+        return {}, [sock.detach()]
+
+    def _write(self, request: Message, _fds: list[int]) -> Frame:
+        """Write a file as seen from a network namespace: /proc/sys/net shows that of the reader."""
+        with _InNet(request["pod"], self._own_net):
+            Path(request["path"]).write_text(request["text"])
+        return {}, []
+
+    def _empty_namespace(self, request: Message, _fds: list[int]) -> Frame:
+        """SIGKILL every process whose main thread is in the network namespace `inode`; say how many there were."""
+        wanted = f"net:[{request['inode']}]"
+        killed = 0
+        for entry in os.scandir("/proc"):
+            if not entry.name.isdigit():
+                continue
+            try:
+                if os.readlink(f"/proc/{entry.name}/ns/net") == wanted and int(entry.name) != 1:
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    killed += 1
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue  # gone meanwhile, or a kernel thread
+        return {"killed": killed}, []
+
+
+class _InNet:
+    """Be in a pod's network namespace for a moment. When the way back fails, the node is no longer safe: it ends."""
+
+    def __init__(self, pod: int | None, own: int) -> None:
+        self._pod = pod
+        self._own = own
+
+    def __enter__(self) -> None:
+        if self._pod is not None:
+            _enter_net(self._pod)
+
+    def __exit__(self, *_: object) -> None:
+        if self._pod is not None:
+            try:
+                syscalls.setns(self._own, syscalls.CLONE_NEWNET)
+            except OSError as error:
+                sys.stderr.write(f"init: cannot return to the node's network namespace: {error}\n")
+                os._exit(1)
+
+
+def _enter_net(pause_pid: int) -> None:
+    fd = os.open(f"/proc/{pause_pid}/ns/net", os.O_RDONLY)
+    try:
+        syscalls.setns(fd, syscalls.CLONE_NEWNET)
+    finally:
+        os.close(fd)
+
+
+def _bind_in_private(binds: list[list[str]]) -> None:
+    """In a mount namespace of its own, lay each source file over its target, which need not exist.
+
+    The targets' directories are covered by an empty tmpfs, so the machine's own directories stay as they are.
+    """
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    # opened first: a tmpfs may cover the source's own directory
+    held = [(os.open(protocol.raw(source), os.O_PATH), target) for source, target in binds]
+    for directory in {str(Path(target).parent) for _, target in binds}:
+        syscalls.mount("tmpfs", directory, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755")
+    for source, target in held:
+        Path(target).touch(mode=0o755)
+        syscalls.mount(f"/proc/self/fd/{source}", target, None, syscalls.MS_BIND)
+        os.close(source)
+
+
+def _drop_to(uid: int | None, gid: int | None) -> None:
+    if gid is not None:
+        if Path("/proc/self/setgroups").read_text().strip() == "allow":
+            os.setgroups([])
+        os.setresgid(gid, gid, gid)
+    if uid is not None:
+        os.setresuid(uid, uid, uid)
+
+
+def _become_child(prepare: Callable[[], None], run: Callable[[], NoReturn], error_write: int) -> NoReturn:
+    """In the forked child: run both steps, and tell the parent of a failure. Never returns, never raises."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for signum in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+            signal.signal(signum, signal.SIG_DFL)
+        prepare()
+        run()
+    except OSError as error:
+        os.write(error_write, f"{error.errno or errno.EIO} {error.strerror or error}".encode())
+    except BaseException as error:  # the child must not run its parent's code, whatever happens
+        os.write(error_write, f"{errno.EIO} {error!r}".encode())
+    os._exit(127)

@@ -1,0 +1,155 @@
+"""Starting a node's world: the keeper process, the user namespace's maps, and the sentences when it cannot be done."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from harness.errors import InternalError, Unsupported
+from harness.sandbox import protocol
+
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from harness.sandbox.init import main; "
+    "main(int(sys.argv[2]), int(sys.argv[3]))"
+)
+_IDS_IN_A_FULL_MAP = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A running node: its keeper, the socket to its PID 1, its root directory as a descriptor, its log."""
+
+    keeper: subprocess.Popen[bytes]
+    control: socket.socket
+    root_fd: int
+    log: IO[bytes]
+    single_id: bool
+    """True where the user namespace maps one id only: no process can have another uid than 0."""
+
+    def read_log(self) -> str:
+        return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
+
+
+def start() -> World:
+    """Start the keeper and PID 1. Raises `Unsupported` with one sentence when the machine does not allow it."""
+    if sys.platform != "linux":
+        raise Unsupported("the sandbox is made of Linux namespaces: it runs on Linux only")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the node
+    owner = os.pidfd_open(os.getpid())
+    try:
+        keeper = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _PROGRAM, _PACKAGE_ROOT, str(theirs.fileno()), str(owner)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            pass_fds=(theirs.fileno(), owner),
+            start_new_session=True,  # a Ctrl-C at the terminal is the owner's to handle
+        )
+    finally:
+        theirs.close()
+        os.close(owner)
+    single_id = False
+    try:
+        reply, fds = protocol.receive(ours)
+        if reply.get("state") == "userns":
+            single_id = _write_id_maps(reply["pid"])
+            protocol.send(ours, {})
+            reply, fds = protocol.receive(ours)
+        if "error" in reply:
+            raise Unsupported(_why_not(reply))
+    except protocol.Closed:
+        keeper.wait()
+        text = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
+        ours.close()
+        log.close()
+        raise InternalError(f"the sandbox ended before it was ready:\n{text}") from None
+    except BaseException:
+        ours.close()
+        keeper.kill()
+        keeper.wait()
+        log.close()
+        raise
+    return World(keeper, ours, fds[0], log, single_id)
+
+
+def _write_id_maps(pid: int) -> bool:
+    """Map root in the new user namespace to this user; with newuidmap and /etc/subuid, every other id too.
+
+    Returns True when only a single id could be mapped (user_namespaces(7)).
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    subuid = _subordinate_range("/etc/subuid", name, uid)
+    subgid = _subordinate_range("/etc/subgid", name, uid)
+    if subuid and subgid and shutil.which("newuidmap") and shutil.which("newgidmap"):
+        ranges = ((["newuidmap"], uid, subuid), (["newgidmap"], gid, subgid))
+        results = [
+            subprocess.run(
+                [*tool, str(pid), "0", str(own), "1", "1", str(first), str(_IDS_IN_A_FULL_MAP - 1)],
+                capture_output=True,
+                check=False,
+            ).returncode
+            for tool, own, first in ranges
+        ]
+        if results == [0, 0]:
+            return False
+    proc = Path(f"/proc/{pid}")
+    (proc / "setgroups").write_text("deny")
+    (proc / "uid_map").write_text(f"0 {uid} 1")
+    (proc / "gid_map").write_text(f"0 {gid} 1")
+    return True
+
+
+def _subordinate_range(path: str, name: str, uid: int) -> int | None:
+    """The first subordinate id that subuid(5) grants, if the range is long enough."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        owner, _, rest = line.partition(":")
+        first, _, count = rest.partition(":")
+        if owner in (name, str(uid)) and count.isdigit() and int(count) >= _IDS_IN_A_FULL_MAP - 1:
+            return int(first)
+    return None
+
+
+def _why_not(reply: protocol.Message) -> str:
+    if os.geteuid() == 0:
+        return (
+            f"the sandbox needs CAP_SYS_ADMIN to make namespaces and was refused ({reply['error']}); "
+            "run it on the machine itself or in a container with --privileged"
+        )
+    cure = "run as root, or allow user namespaces"
+    knobs = {
+        "/proc/sys/kernel/unprivileged_userns_clone": ("0", "sysctl kernel.unprivileged_userns_clone=1"),
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
+            "1",
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+        "/proc/sys/user/max_user_namespaces": ("0", "sysctl user.max_user_namespaces=10000"),
+    }
+    for path, (bad, command) in knobs.items():
+        try:
+            if Path(path).read_text().strip() == bad:
+                cure += f" ({command})"
+        except OSError:
+            continue
+    if reply.get("errno") == errno.ENOSPC:
+        cure += " (their number is limited: sysctl user.max_user_namespaces)"
+    return f"without root the sandbox needs a user namespace and was refused one ({reply['error']}); {cure}"

@@ -1,0 +1,113 @@
+"""The node's links, addresses and routes, written over netlink.
+
+Every pod hangs on the node's bridge but is routed, not switched: it has a host route to the gateway only, so that what
+pods send each other passes the node's own IP layer (and its service addresses) both ways, as on a real node.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Protocol
+
+from pyroute2 import IPRoute
+
+BRIDGE = "cni0"
+POD_NET4 = IPv4Network("10.244.0.0/16")
+POD_NET6 = IPv6Network("fd00:10:244::/64")
+GATEWAY4 = POD_NET4[1]
+GATEWAY6 = POD_NET6[1]
+
+_FIRST_POD = 2
+_NODAD = 0x02  # IFA_F_NODAD, linux/if_addr.h: usable at once, without duplicate address detection
+_SCOPE_LINK = 253  # RT_SCOPE_LINK, linux/rtnetlink.h
+_MAX_IFNAME = 15  # IFNAMSIZ - 1
+
+
+class SocketSource(Protocol):
+    """A node or a pod: whatever can open a socket inside its network namespace."""
+
+    def socket(self, family: int, kind: int, proto: int = 0) -> socket.socket: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PodAddresses:
+    """What pod number `index` (from 0) is called on the wire."""
+
+    index: int
+
+    @property
+    def ipv4(self) -> IPv4Address:
+        return POD_NET4[_FIRST_POD + self.index]
+
+    @property
+    def ipv6(self) -> IPv6Address:
+        return POD_NET6[_FIRST_POD + self.index]
+
+
+def host_link_name(pod: str, index: int) -> str:
+    """The name of the node's end of a pod's veth: the pod's own name where the kernel allows it."""
+    if len(pod) <= _MAX_IFNAME:
+        return pod
+    suffix = f"-{index}"
+    return pod[: _MAX_IFNAME - len(suffix)] + suffix
+
+
+@contextmanager
+def _netlink(where: SocketSource) -> Iterator[Any]:
+    """pyroute2 over a socket that was opened inside `where`: this process stays in its own namespace."""
+    sock = where.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
+    with IPRoute(fileno=sock.detach(), groups=0) as netlink:  # which closes it
+        yield netlink
+
+
+def set_up_node(node: SocketSource) -> None:
+    """Loopback and the bridge with the pods' gateway addresses."""
+    with _netlink(node) as netlink:
+        netlink.link("set", index=1, state="up")
+        netlink.link("add", ifname=BRIDGE, kind="bridge")
+        bridge = _index(netlink, BRIDGE)
+        netlink.addr("add", index=bridge, address=str(GATEWAY4), prefixlen=POD_NET4.prefixlen)
+        netlink.addr("add", index=bridge, address=str(GATEWAY6), prefixlen=POD_NET6.prefixlen, flags=_NODAD)
+        netlink.link("set", index=bridge, state="up")
+
+
+def connect_pod(node: SocketSource, pod: SocketSource, pause_pid: int, link: str, addresses: PodAddresses) -> None:
+    """A veth between the bridge and the pod's eth0, both addresses, both default routes.
+
+    `pause_pid` is the pid, as this process sees it, of a process in the pod's network namespace.
+    """
+    with _netlink(node) as netlink:
+        netlink.link("add", ifname=link, kind="veth", peer={"ifname": "eth0", "net_ns_pid": pause_pid})
+        netlink.link("set", index=_index(netlink, link), master=_index(netlink, BRIDGE), state="up")
+    with _netlink(pod) as netlink:
+        netlink.link("set", index=1, state="up")
+        eth0 = _index(netlink, "eth0")
+        netlink.link("set", index=eth0, state="up")
+        netlink.addr("add", index=eth0, address=str(addresses.ipv4), prefixlen=32)
+        netlink.addr("add", index=eth0, address=str(addresses.ipv6), prefixlen=128, flags=_NODAD)
+        for gateway, family, bits in ((GATEWAY4, socket.AF_INET, 32), (GATEWAY6, socket.AF_INET6, 128)):
+            netlink.route("add", family=family, dst=f"{gateway}/{bits}", oif=eth0, scope=_SCOPE_LINK)
+            netlink.route("add", family=family, dst="default", gateway=str(gateway), oif=eth0)
+
+
+def add_loopback_address(pod: SocketSource, address: str) -> None:
+    """Another address on lo; Istio puts ::6 there, IPv6 having no loopback network."""
+    with _netlink(pod) as netlink:
+        netlink.addr("add", index=1, address=address, prefixlen=128, flags=_NODAD)
+
+
+def link_names(where: SocketSource) -> set[str]:
+    """The names of all links in a namespace."""
+    with _netlink(where) as netlink:
+        return {link.get("ifname") for link in netlink.get_links()}
+
+
+def _index(netlink: Any, name: str) -> int:
+    found = netlink.link_lookup(ifname=name)
+    if not found:
+        raise LookupError(f"no link named {name}")
+    return int(found[0])

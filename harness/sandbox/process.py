@@ -1,0 +1,151 @@
+"""A process inside a node, held by its pidfd."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from harness.errors import WaitTimeout
+from harness.sandbox import protocol
+from harness.waiting import DEFAULT_TIMEOUT
+
+Environ = Mapping[str, str] | Sequence[bytes]
+"""Names and values, or the raw entries of environ(7) where a test needs what a mapping cannot hold."""
+
+MINIMAL_ENVIRON = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run in a node.
+
+    `executable` is the file; by default argv[0] looked up in PATH. `uid` and `gid` None mean root of the node.
+    `binds` maps a path as the process shall see it (`/usr/local/bin/envoy`) to the file that lies there; the process
+    gets a mount namespace of its own for that.
+    """
+
+    argv: Sequence[str | bytes]
+    env: Environ = field(default_factory=lambda: MINIMAL_ENVIRON)
+    executable: str | None = None
+    cwd: str = "/"
+    uid: int | None = None
+    gid: int | None = None
+    binds: Mapping[str, str] = field(default_factory=dict)
+
+    def request(self, pod: int | None) -> protocol.Message:
+        return {
+            "op": "spawn",
+            "pod": pod,
+            "argv": [protocol.text(os.fsencode(arg)) for arg in self.argv],
+            "env": [protocol.text(entry) for entry in self._entries()],
+            "path": protocol.text(os.fsencode(self._path())),
+            "cwd": protocol.text(os.fsencode(self.cwd)),
+            "uid": self.uid,
+            "gid": self.gid,
+            "binds": [[protocol.text(os.fsencode(source)), target] for target, source in self.binds.items()],
+        }
+
+    def _entries(self) -> list[bytes]:
+        if isinstance(self.env, Mapping):
+            return [os.fsencode(f"{key}={value}") for key, value in self.env.items()]
+        return list(self.env)
+
+    def _path(self) -> str:
+        name = self.executable or os.fsdecode(self.argv[0])
+        if "/" in name:
+            return name
+        found = shutil.which(name, path=MINIMAL_ENVIRON["PATH"])
+        if found is None:
+            raise FileNotFoundError(f"{name}: no such program on this machine's standard path")
+        return found
+
+
+class Process:
+    """A running program. `stdout` and `stderr` are files of the owner's side when they were asked for as pipes."""
+
+    def __init__(self, pid: int, pidfd: int, exit_pipe: int, name: str, stdout: IO[bytes] | None) -> None:
+        self.pid = pid
+        """The pid inside the node, as its procfs shows it."""
+        self.name = name
+        self.stdout = stdout
+        self.log_path: Path | None = None
+        self._pidfd = pidfd
+        self._exit_pipe = exit_pipe
+        self._status: int | None = None
+        self._closed = False
+
+    @property
+    def host_pid(self) -> int:
+        """The pid as the owner's procfs shows it; -1 once the process is gone (fdinfo of a pidfd, pidfd_open(2))."""
+        text = Path(f"/proc/self/fdinfo/{self._pidfd}").read_text()
+        found = re.search(r"^Pid:\s*(-?\d+)$", text, re.MULTILINE)
+        return int(found[1]) if found else -1
+
+    def read_log(self) -> str:
+        """What the process has written to its log so far."""
+        return "" if self.log_path is None else self.log_path.read_text(errors="replace")
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, minus the signal's number for a killed process, None while it runs."""
+        if self._status is None and self._readable(0):
+            self._read_status()
+        return self._status
+
+    @property
+    def running(self) -> bool:
+        return self.returncode is None
+
+    def send_signal(self, signum: int) -> None:
+        """Send a signal; nothing happens if the process is gone already."""
+        try:
+            signal.pidfd_send_signal(self._pidfd, signum)
+        except ProcessLookupError:
+            pass
+
+    def wait(self, timeout: float = DEFAULT_TIMEOUT) -> int:
+        """Wait for the end and return the exit code. Raises `WaitTimeout`."""
+        if self._status is None:
+            if not self._readable(timeout):
+                raise WaitTimeout(f"waited {timeout:g} s for {self.name} (pid {self.pid}) to end, in vain")
+            self._read_status()
+        assert self._status is not None
+        return self._status
+
+    def stop(self, timeout: float = DEFAULT_TIMEOUT, signum: int = signal.SIGTERM) -> int:
+        """Ask the process to end, insist with SIGKILL after `timeout`, return the exit code."""
+        self.send_signal(signum)
+        try:
+            return self.wait(timeout)
+        except WaitTimeout:
+            self.send_signal(signal.SIGKILL)
+            return self.wait(timeout)
+
+    def close(self) -> None:
+        """Give back the descriptors. Does not end the process."""
+        if not self._closed:
+            self._closed = True
+            os.close(self._pidfd)
+            os.close(self._exit_pipe)
+            if self.stdout is not None:
+                self.stdout.close()
+
+    def _readable(self, timeout: float) -> bool:
+        if self._closed:
+            return False
+        poller = select.poll()
+        poller.register(self._exit_pipe, select.POLLIN)
+        deadline = time.monotonic() + timeout
+        return bool(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+    def _read_status(self) -> None:
+        text = os.read(self._exit_pipe, 16)
+        self._status = int(text) if text else -signal.SIGKILL  # no status: it fell with its node

@@ -1,0 +1,76 @@
+"""How the owner of a node talks to the node's PID 1: one JSON object at a time over a Unix stream socket.
+
+Frame: 4 bytes length (big endian), 1 byte number of file descriptors, then the JSON text. The descriptors ride on the
+first byte (SCM_RIGHTS). Strings that stand for bytes (argv, environ, paths) are Latin-1, so that every byte survives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+_HEADER = struct.Struct("!IB")
+MAX_FDS = 16
+
+Message = dict[str, Any]
+Frame = tuple[Message, list[int]]
+"""A message and the descriptors that came with it."""
+
+
+class Closed(Exception):
+    """The other side is gone."""
+
+
+def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
+    """Send one message with `fds`. Raises `Closed` when the peer is gone."""
+    body = json.dumps(message).encode()
+    head = _HEADER.pack(len(body), len(fds))
+    try:
+        sent = socket.send_fds(sock, [head], fds) if fds else sock.send(head)
+        sock.sendall(head[sent:] + body)
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise Closed from error
+
+
+def receive(sock: socket.socket) -> Frame:
+    """Receive one message and its descriptors (close-on-exec). Raises `Closed` at end of stream."""
+    try:
+        head, fds, _, _ = socket.recv_fds(sock, _HEADER.size, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+        if not head:
+            raise Closed
+        head += _exactly(sock, _HEADER.size - len(head))
+        length, count = _HEADER.unpack(head)
+        body = _exactly(sock, length)
+    except ConnectionResetError as error:
+        raise Closed from error
+    if len(fds) != count:
+        for fd in fds:
+            os.close(fd)
+        raise OSError(f"expected {count} file descriptors, got {len(fds)}: is the limit on open files reached?")
+    message = json.loads(body)
+    assert isinstance(message, dict)
+    return message, list(fds)
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        chunk = sock.recv(size - len(data))
+        if not chunk:
+            raise Closed
+        data += chunk
+    return bytes(data)
+
+
+def text(data: bytes) -> str:
+    """Bytes as JSON can carry them."""
+    return data.decode("latin-1")
+
+
+def raw(value: str) -> bytes:
+    """The inverse of `text`."""
+    return value.encode("latin-1")
