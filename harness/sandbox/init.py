@@ -15,17 +15,15 @@ Only the standard library, so that it starts in a few hundredths of a second.
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from harness.sandbox import protocol, syscalls
+from harness.sandbox import child, protocol, syscalls
 from harness.sandbox.protocol import Frame, Message
 
 RUN_DIR = "/run/node"
@@ -163,7 +161,7 @@ class Init:
     def _pause(self, request: Message, _fds: list[int]) -> Frame:
         """Fork the process that holds a pod's network namespace open, as Kubernetes' pause container does."""
 
-        def child() -> None:
+        def prepare() -> None:
             syscalls.unshare(syscalls.CLONE_NEWNET)
             for name, value in request["sysctls"].items():
                 Path(f"/proc/sys/{name}").write_text(value)
@@ -174,7 +172,7 @@ class Init:
             while True:
                 signal.pause()
 
-        return self._fork(child, forever)
+        return self._fork(prepare, forever)
 
     def _spawn(self, request: Message, fds: list[int]) -> Frame:
         """Run a program. See `harness.sandbox.process.Command` for the fields."""
@@ -182,22 +180,22 @@ class Init:
         environ = [protocol.raw(entry) for entry in request["env"]]
         path = protocol.raw(request["path"])
 
-        def child() -> None:
+        def prepare() -> None:
             os.setsid()
             if request["pod"] is not None:
-                _enter_net(request["pod"])
+                child.enter_net(request["pod"])
             if request["binds"]:
-                _bind_in_private(request["binds"])
+                child.bind_in_private(request["binds"])
             os.chdir(protocol.raw(request["cwd"]))
             for target, source in enumerate(fds):
                 os.dup2(source, target, inheritable=True)
-            _drop_to(request["uid"], request["gid"])
+            child.drop_to(request["uid"], request["gid"])
 
         def run() -> NoReturn:
             syscalls.execve(path, argv, environ)
             raise AssertionError("execve returned")
 
-        return self._fork(child, run)
+        return self._fork(prepare, run)
 
     def _fork(self, prepare: Callable[[], None], run: Callable[[], NoReturn]) -> Frame:
         """Fork; the child calls `prepare`, then `run`. An OSError in either is this request's error.
@@ -208,7 +206,7 @@ class Init:
         exit_read, exit_write = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
-            _become_child(prepare, run, error_write)
+            child.become(prepare, run, error_write)
         os.close(error_write)
         with open(error_read, "rb") as pipe:  # noqa: PTH123 - a descriptor, not a path
             failure = pipe.read()
@@ -223,13 +221,13 @@ class Init:
 
     def _socket(self, request: Message, _fds: list[int]) -> Frame:
         """A socket that lives in the node's or a pod's network namespace, for the owner to use from outside."""
-        with _InNet(request["pod"], self._own_net):
+        with child.InNet(request["pod"], self._own_net):
             sock = socket.socket(request["family"], request["type"], request["proto"])
         return {}, [sock.detach()]
 
     def _write(self, request: Message, _fds: list[int]) -> Frame:
         """Write a file as seen from a network namespace: /proc/sys/net shows that of the reader."""
-        with _InNet(request["pod"], self._own_net):
+        with child.InNet(request["pod"], self._own_net):
             Path(request["path"]).write_text(request["text"])
         return {}, []
 
@@ -247,72 +245,3 @@ class Init:
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue  # gone meanwhile, or a kernel thread
         return {"killed": killed}, []
-
-
-class _InNet:
-    """Be in a pod's network namespace for a moment. When the way back fails, the node is no longer safe: it ends."""
-
-    def __init__(self, pod: int | None, own: int) -> None:
-        self._pod = pod
-        self._own = own
-
-    def __enter__(self) -> None:
-        if self._pod is not None:
-            _enter_net(self._pod)
-
-    def __exit__(self, *_: object) -> None:
-        if self._pod is not None:
-            try:
-                syscalls.setns(self._own, syscalls.CLONE_NEWNET)
-            except OSError as error:
-                sys.stderr.write(f"init: cannot return to the node's network namespace: {error}\n")
-                os._exit(1)
-
-
-def _enter_net(pause_pid: int) -> None:
-    fd = os.open(f"/proc/{pause_pid}/ns/net", os.O_RDONLY)
-    try:
-        syscalls.setns(fd, syscalls.CLONE_NEWNET)
-    finally:
-        os.close(fd)
-
-
-def _bind_in_private(binds: list[list[str]]) -> None:
-    """In a mount namespace of its own, lay each source file over its target, which need not exist.
-
-    The targets' directories are covered by an empty tmpfs, so the machine's own directories stay as they are.
-    """
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-    # opened first: a tmpfs may cover the source's own directory
-    held = [(os.open(protocol.raw(source), os.O_PATH), target) for source, target in binds]
-    for directory in {str(Path(target).parent) for _, target in binds}:
-        syscalls.mount("tmpfs", directory, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755")
-    for source, target in held:
-        Path(target).touch(mode=0o755)
-        syscalls.mount(f"/proc/self/fd/{source}", target, None, syscalls.MS_BIND)
-        os.close(source)
-
-
-def _drop_to(uid: int | None, gid: int | None) -> None:
-    if gid is not None:
-        if Path("/proc/self/setgroups").read_text().strip() == "allow":
-            os.setgroups([])
-        os.setresgid(gid, gid, gid)
-    if uid is not None:
-        os.setresuid(uid, uid, uid)
-
-
-def _become_child(prepare: Callable[[], None], run: Callable[[], NoReturn], error_write: int) -> NoReturn:
-    """In the forked child: run both steps, and tell the parent of a failure. Never returns, never raises."""
-    try:
-        signal.set_wakeup_fd(-1)
-        for signum in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
-            signal.signal(signum, signal.SIG_DFL)
-        prepare()
-        run()
-    except OSError as error:
-        os.write(error_write, f"{error.errno or errno.EIO} {error.strerror or error}".encode())
-    except BaseException as error:  # the child must not run its parent's code, whatever happens
-        os.write(error_write, f"{errno.EIO} {error!r}".encode())
-    os._exit(127)

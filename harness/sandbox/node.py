@@ -268,7 +268,7 @@ class Node:
                 protocol.send(self._world.control, request, fds)
                 reply, received = protocol.receive(self._world.control)
             except protocol.Closed:
-                raise InternalError(f"the node's PID 1 is gone:\n{self._world.read_log()}") from None
+                raise self._gone() from None
         if "error" in reply:
             raise OSError(reply["errno"], reply["error"])
         return reply, received
@@ -277,7 +277,13 @@ class Node:
         self._logs += 1
         safe = "".join(c if c.isalnum() else "-" for c in Path(name).name)
         self._last_log = self.run_dir / f"{self._logs:03}-{safe}.log"
-        return os.open(self._last_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            return os.open(self._last_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # the node's mounts go with its PID 1
+            raise self._gone() from None
+
+    def _gone(self) -> InternalError:
+        return InternalError(f"the node's PID 1 is gone:\n{self._world.read_log()}")
 
     def _keeper_children(self) -> list[str]:
         keeper = self._world.keeper.pid

@@ -127,7 +127,7 @@ class Process:
             return self.wait(timeout)
         except WaitTimeout:
             self.send_signal(signal.SIGKILL)
-            return self.wait(timeout)
+            return self.wait()
 
     def close(self) -> None:
         """Give back the descriptors. Does not end the process."""

@@ -36,14 +36,14 @@ class Wire:
     kernel had to drop is counted in `dropped`. Reading `frames` and everything made of it stops the wire.
     """
 
-    def __init__(self, pod: Pod) -> None:
+    def __init__(self, pod: Pod, buffer: int = _BUFFER) -> None:
         self.name = pod.link
         self.dropped = 0
         self._frames: list[Frame] = []
         self._stopped = False
         self._socket = pod.node.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
-            _enlarge_buffer(self._socket)
+            _set_buffer(self._socket, buffer)
             self._socket.bind((pod.link, _ETH_P_ALL))
             self._socket.setblocking(False)
         except BaseException:
@@ -87,6 +87,7 @@ class Wire:
 
         writer = RawPcapWriter(str(path), linktype=1, nano=True)
         try:
+            writer.write_header(None)
             for frame in self.frames:
                 writer.write_packet(frame.data, sec=frame.time_ns // 10**9, usec=frame.time_ns % 10**9)
         finally:
@@ -131,8 +132,8 @@ class Wire:
             self._frames.append(Frame(time.time_ns(), data))
 
 
-def _enlarge_buffer(sock: socket.socket) -> None:
+def _set_buffer(sock: socket.socket, size: int) -> None:
     try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
     except PermissionError:  # without root the kernel gives net.core.rmem_max; should that not do, drops are counted
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)

@@ -1,0 +1,1 @@
+"""The experiment of docs/istio.md, replayed on one machine."""

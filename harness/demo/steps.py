@@ -1,0 +1,154 @@
+"""The four steps of the experiment. Each looks at real traffic and says what it expected and what it saw."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from harness.adapters.reference import Record, RunningTapper
+from harness.mesh import fake_envoy, traffic
+from harness.mesh.mesh import Mesh, MeshPod, Service
+from harness.mesh.traffic import Sent
+from harness.sandbox.node import Node
+from harness.sandbox.wire import Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One row of the demo's table."""
+
+    title: str
+    expected: str
+    seen: str
+    holds: bool
+    sample: tuple[Record, ...] = field(default=())
+
+
+class Scene:
+    """The pods of the experiment, on a node: a client and a server behind a service, and an outsider."""
+
+    def __init__(self, node: Node, requests: int) -> None:
+        self.node = node
+        self.requests = requests
+        self.mesh = Mesh(node)
+        self.client: MeshPod = self.mesh.pod("client")
+        self.server: MeshPod = self.mesh.pod("server")
+        self.outsider: MeshPod = self.mesh.pod("outsider")
+        self.shop: Service = self.mesh.service("shop", self.server)
+
+    def send(self) -> list[Sent]:
+        return self.mesh.send(self.client, self.shop, self.requests, connections=2)
+
+    @contextmanager
+    def tapper(self, *, istio: bool) -> Iterator[RunningTapper]:
+        """The reference tapper with the client and the server as its targets; on leaving, stopped and flushed."""
+        with RunningTapper(self.node, [self.client.pod, self.server.pod], istio=istio) as running:
+            running.wait_capturing()
+            yield running
+        if running.process.returncode:
+            raise RuntimeError(f"the tapper ended with {running.process.returncode}:\n{running.read_log()}")
+
+
+def plain(scene: Scene) -> Outcome:
+    """Without a mesh: whoever watches the wire reads the requests."""
+    with Wire(scene.server.pod) as wire, scene.tapper(istio=False) as tapper:
+        sent = scene.send()
+        tapper.wait_targets([exchange.target for exchange in sent])
+    found = wire.found(traffic.nonces(sent))
+    total = len(sent)
+    return Outcome(
+        "no mesh: the wire between the pods",
+        f"{total} of {total} requests readable",
+        f"{len(found)} of {total} readable; tapper without --istio: {_once(tapper.seen(), sent)} of {total}",
+        len(found) == total and _once(tapper.seen(), sent) == total,
+    )
+
+
+def strict(scene: Scene) -> Outcome:
+    """With sidecars and STRICT mTLS: nothing but TLS, and a tapper on the node is blind."""
+    scene.mesh.inject(scene.client, scene.server)
+    with Wire(scene.server.pod) as wire, scene.tapper(istio=False) as tapper:
+        sent = scene.send()
+    found = wire.found(traffic.nonces(sent))
+    carried = sum(len(data) for data in wire.streams.values())
+    plaintext = sum(len(data) for data in wire.streams_not_tls().values())
+    return Outcome(
+        "sidecars, STRICT mTLS: the same wire",
+        "only TLS, 0 requests readable",
+        f"{len(found)} of {len(sent)} readable; {carried:,} bytes, {carried - plaintext:,} of them TLS; "
+        f"tapper without --istio: {len(tapper.exchanges)}",
+        not found and carried > 0 and not plaintext and not tapper.exchanges,
+    )
+
+
+def decrypted(scene: Scene) -> Outcome:
+    """The reference tapper in the pods' network namespaces: everything, once on each side."""
+    pods = (scene.client.pod, scene.server.pod)
+    with Wire(scene.server.pod) as wire, scene.tapper(istio=True) as tapper:
+        tapper.wait_capturing(*pods)
+        sent = scene.send()
+        targets = [exchange.target for exchange in sent]
+        tapper.wait_targets(targets, pod=scene.client.pod, direction="outbound")
+        tapper.wait_targets(targets, pod=scene.server.pod, direction="inbound")
+    out = _once(tapper.seen(scene.client.pod, "outbound"), sent)
+    into = _once(tapper.seen(scene.server.pod, "inbound"), sent)
+    total = len(sent)
+    found = wire.found(traffic.nonces(sent))
+    return Outcome(
+        "the same traffic, by tapper --istio",
+        f"{total} of {total} on each side, once each",
+        f"leaving client {out} of {total}, entering server {into} of {total}, "
+        f"twice or unasked: {len(tapper.exchanges) - out - into}; readable on the wire: {len(found)}",
+        out == into == total and len(tapper.exchanges) == 2 * total and not found and _complete(tapper.exchanges),
+        _sample(tapper.exchanges),
+    )
+
+
+def manual_envoy(scene: Scene) -> Outcome:
+    """A process named envoy, started by hand in a pod nobody asked for, with a target's INSTANCE_IP: captured too."""
+    outsider = scene.outsider
+    with scene.tapper(istio=True) as tapper:
+        tapper.wait_capturing(scene.client.pod, scene.server.pod)
+        before = traffic.send(outsider.pod, "127.0.0.1", outsider.ports[0], 5, prefix="/before")
+        # the tapper was looking: what it sees of its real targets, sent later, is the proof
+        canary = scene.send()
+        tapper.wait_targets([exchange.target for exchange in canary], pod=scene.server.pod)
+        seen_before = len(set(tapper.seen()) & {exchange.target for exchange in before})
+        manual = fake_envoy.start(outsider.pod, instance_ip=scene.server.ip)
+        tapper.wait_capturing(outsider.pod)
+        after = traffic.send(outsider.pod, "127.0.0.1", outsider.ports[0], scene.requests, prefix="/after")
+        tapper.wait_targets([exchange.target for exchange in after])
+        manual.stop()
+    seen_after = _once(tapper.seen(scene.server.pod), after)
+    total = len(after)
+    mine = [record for record in tapper.exchanges if record["target"].startswith("/after")]
+    return Outcome(
+        "edge case: an envoy started by hand with the server's INSTANCE_IP",
+        "captured too (a documented limitation)",
+        f"outsider's own requests: {seen_before} of {len(before)} before it, {seen_after} of {total} with it",
+        seen_before == 0 and seen_after == total,
+        _sample(mine, 1),
+    )
+
+
+STEPS: tuple[Callable[[Scene], Outcome], ...] = (plain, strict, decrypted, manual_envoy)
+
+
+def _once(seen: Counter[str], sent: list[Sent]) -> int:
+    """How many of the sent requests were seen exactly once."""
+    return sum(seen[exchange.target] == 1 for exchange in sent)
+
+
+def _complete(records: list[Record]) -> bool:
+    """Every exchange has both its halves, and the answer is the one that was given."""
+    return all(record["request"] and record["response"] and record["status"] == 200 for record in records)
+
+
+def _sample(records: list[Record], each: int = 2) -> tuple[Record, ...]:
+    """The first few of each direction."""
+    by_direction: dict[str, list[Record]] = {}
+    for record in records:
+        by_direction.setdefault(record["direction"], []).append(record)
+    return tuple(record for some in by_direction.values() for record in some[:each])

@@ -1,0 +1,80 @@
+"""Without root: the same sandbox where the kernel allows user namespaces, one sentence where it does not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.sandbox import launch
+
+HELPER = Path(__file__).with_name("ordinary_user.py")
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becomes an ordinary user, which only root can; you are one")
+
+MESH = """
+import os
+from harness.mesh import fake_envoy
+from harness.mesh.mesh import Mesh
+from harness.mesh.traffic import nonces
+from harness.sandbox.node import Node
+from harness.sandbox.wire import Wire
+
+assert os.geteuid() == 65534
+with Node() as node:
+    mesh = Mesh(node)
+    client, server = mesh.pod("client"), mesh.pod("server")
+    mesh.inject(client, server)
+    recording = Wire(server.pod)
+    sent = mesh.send(client, server, 10) + mesh.send(client, mesh.service("shop", server), 10)
+    assert recording.found(nonces(sent)) == set() and recording.streams and not recording.streams_not_tls()
+    for variant in fake_envoy.Variant:
+        fake_envoy.start(server.pod, variant)
+print("all of it, as", os.geteuid())
+"""
+
+
+def as_ordinary_user(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(HELPER), *argv], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_an_ordinary_user_has_the_whole_sandbox() -> None:
+    done = as_ordinary_user(sys.executable, "-c", MESH)
+    assert done.stdout == "all of it, as 65534\n", done.stderr
+
+
+def test_where_user_namespaces_are_refused_one_sentence_says_so() -> None:
+    done = as_ordinary_user("--no-user-namespaces", sys.executable, "-m", "harness.cli", "demo")
+    assert done.returncode == 3, done.stderr
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("tapper-harness: without root the sandbox needs a user namespace and was refused one (")
+    assert "run as root, or allow user namespaces" in sentence
+    assert "sysctl user.max_user_namespaces" in sentence
+
+
+def test_root_without_the_capability_is_told_which() -> None:
+    drop = ["capsh", "--drop=cap_sys_admin", "--", "-c", 'exec "$0" "$@"']
+    argv = [*drop, sys.executable, "-m", "harness.cli", "demo"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    (sentence,) = done.stderr.splitlines()
+    assert "CAP_SYS_ADMIN" in sentence
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("alice:100000:65536\n", 100000),
+        ("bob:1:65536\n1000:200000:65536\n", 200000),
+        ("alice:100000:10\n", None),
+        ("alice:100000\nalice\n\n", None),
+        ("", None),
+    ],
+)
+def test_subordinate_ids(tmp_path: Path, lines: str, expected: int | None) -> None:
+    path = tmp_path / "subuid"
+    path.write_text(lines)
+    assert launch._subordinate_range(str(path), "alice", 1000) == expected

@@ -1,0 +1,60 @@
+"""Pods: connected to each other over IPv4 and IPv6, and gone when they are deleted, unless somebody pins them."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import WaitTimeout
+from harness.sandbox import links
+from harness.sandbox.node import Node
+
+
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_pods_reach_each_other_under_their_own_addresses(node: Node, ipv6: bool) -> None:
+    client, server = node.pod("client"), node.pod("server")
+    address = str(server.ipv6 if ipv6 else server.ipv4)
+    with server.listen(address, 8080) as listener, client.connect(address, 8080) as outgoing:
+        incoming, peer = listener.accept()
+        with incoming:
+            outgoing.sendall(b"hello")
+            assert incoming.recv(5) == b"hello"
+        assert peer[0] == str(client.ipv6 if ipv6 else client.ipv4)
+
+
+def test_a_pod_has_lo_and_eth0_only(node: Node) -> None:
+    assert links.link_names(node.pod("server")) == {"lo", "eth0"}
+
+
+def test_the_nodes_end_of_the_veth_is_named_after_the_pod(node: Node) -> None:
+    assert node.pod("server").link == "server"
+    long = node.pod("a-name-that-is-too-long-for-a-link")
+    assert len(long.link) <= 15
+    assert {"server", long.link} <= links.link_names(node)
+
+
+def test_names_are_unique(node: Node) -> None:
+    node.pod("server")
+    with pytest.raises(ValueError, match="there is a pod named server"):
+        node.pod("server")
+
+
+def test_delete_kills_every_process_and_the_kernel_takes_the_namespace(node: Node) -> None:
+    pod, neighbour = node.pod("server"), node.pod("neighbour")
+    stubborn = pod.spawn(["sh", "-c", "trap '' TERM INT HUP; while :; do sleep 1000; done"])
+    bystander = neighbour.spawn(["sleep", "1000"])
+    pod.delete()
+    assert stubborn.wait() == -9
+    assert not pod.alive
+    pod.wait_released()
+    assert pod.link not in links.link_names(node)
+    assert bystander.running
+
+
+def test_a_socket_pins_the_namespace_of_a_deleted_pod(node: Node) -> None:
+    pod = node.pod("server")
+    pin = pod.socket()
+    pod.delete()
+    with pytest.raises(WaitTimeout, match="network namespace of pod server to be released"):
+        pod.wait_released(timeout=0.3)
+    pin.close()
+    pod.wait_released()
