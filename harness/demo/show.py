@@ -66,9 +66,8 @@ def _exchanges(records: list[Record]) -> Table:
     table = Table(
         title="Some of what the tapper reported", title_justify="left", box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False
     )
-    for name in ("pod", "direction", "from", "to", "method", "path"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    table.add_column("status", justify="right")
+    for name in ("pod", "direction", "from", "to", "method", "path", "status"):
+        table.add_column(name, no_wrap=True, ratio=1 if name == "path" else None)
     for record in records:
         cells = (record[key] for key in ("pod_ip", "direction", "src", "dst", "method", "target", "status"))
         table.add_row(*(escape(str(cell)) for cell in cells))
@@ -95,7 +94,7 @@ def look_around(scene: Scene) -> list[tuple[str, str]]:
     return [
         ("a shell inside the server's pod", f"{_enter(scene.server.pod)} sh"),
         ("a request, from the client's pod", f"{_enter(scene.client.pod)} curl -s http://{scene.shop.ip}/hello"),
-        ("what the server's veth carries: TLS", f"{_enter(node)} tcpdump -nA -i {scene.server.pod.link} tcp"),
+        ("what the server's veth carries: TLS", f"{_enter(node)} tcpdump -Z root -nA -i {scene.server.pod.link} tcp"),
         ("what the tapper makes of it", f"{_enter(node)} {tapper} tap --istio --filter-authorities {scene.server.ip}"),
         ("which Envoys the tapper finds, and why not others", f"{_enter(node)} {tapper} discover"),
     ]

@@ -1,0 +1,92 @@
+"""Doing something inside another process's network namespace (setns(2), network_namespaces(7)).
+
+A thread that enters a namespace and fails to come back poisons whatever runs on it later; tappers have shipped that
+bug. So the thread that enters is thrown away. It opens a socket there, and the socket carries its namespace wherever
+it is used: binding and interface names resolve in it from outside.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tapper.discovery.netns import NamespaceId, namespace_of
+from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError, explain
+
+T = TypeVar("T")
+
+CLONE_NEWNET = 0x4000_0000  # linux/sched.h
+_CAP_SYS_ADMIN = 21  # linux/capability.h
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+SYS_ADMIN_ADVICE = (
+    "entering a pod's network namespace needs CAP_SYS_ADMIN: "
+    "run as root, or add SYS_ADMIN to the container's securityContext.capabilities"
+)
+
+
+def may_enter_namespaces() -> bool:
+    """Whether this process has CAP_SYS_ADMIN in effect, without which setns(2) refuses every namespace."""
+    for line in Path("/proc/thread-self/status").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            return bool(int(value, 16) >> _CAP_SYS_ADMIN & 1)
+    return True
+
+
+def run_inside(path: str, expected: NamespaceId, function: Callable[[], T]) -> T:
+    """Call `function` on a thread of its own inside the namespace of `path`, and return what it returned.
+
+    Raises NamespaceGoneError where the path leads nowhere any longer, or to another namespace than `expected`;
+    MissingCapabilityError where the kernel refuses; and whatever `function` raises.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        raise NamespaceGoneError(f"{path} is gone") from None
+    except OSError as error:
+        raise TapperError(f"cannot open {path}: {explain(error)}") from error
+    try:
+        if namespace_of(f"/proc/self/fd/{descriptor}") != expected:
+            raise NamespaceGoneError(f"{path} is another namespace than before")
+        return _on_lost_thread(descriptor, function)
+    finally:
+        os.close(descriptor)  # an open namespace is a namespace that lives on
+
+
+def _on_lost_thread(descriptor: int, function: Callable[[], T]) -> T:
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            _setns(descriptor)
+            results.append(function())
+        except BaseException as error:  # raised again where it belongs, on the caller's thread
+            failures.append(error)
+
+    thread = threading.Thread(target=enter, name="in-namespace")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def _setns(descriptor: int) -> None:
+    """setns(2); Python has it from 3.12 on."""
+    try:
+        if hasattr(os, "setns"):
+            os.setns(descriptor, CLONE_NEWNET)
+        elif _libc.setns(descriptor, CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    except PermissionError:
+        raise MissingCapabilityError(SYS_ADMIN_ADVICE) from None
+    except OSError as error:
+        raise TapperError(f"cannot enter a network namespace: {explain(error)}") from error

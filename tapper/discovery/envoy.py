@@ -1,0 +1,151 @@
+"""Which process is the Envoy of a target pod: the decision, on a snapshot of what procfs said about a process.
+
+The method: the executable's path ends in `/envoy`, and its environment has INSTANCE_IP, which Istio sets to the pod's
+address, and which is one of the targets. What procfs says about a process is in that process's hands: INSTANCE_IP can
+be set by whoever starts an Envoy by hand, and such an Envoy is captured. That is a documented limit of this method.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Set
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tapper.discovery.netns import NamespaceId
+from tapper.targets.addresses import Address, parse_address
+
+_DELETED = " (deleted)"
+_KEY = b"INSTANCE_IP"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What could not be read, by its error number."""
+
+    errno: int
+
+    def __str__(self) -> str:
+        return os.strerror(self.errno).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What procfs said about a process. What was not asked for, or is not there, is None."""
+
+    pid: int
+    exe: str | Unreadable | None
+    """The link's text, with Python's surrogate escapes for bytes that are not UTF-8; None for zombies and kernel
+    threads."""
+    environ: bytes | Unreadable | None = None
+    netns: NamespaceId | Unreadable | None = None
+    name: str = ""
+    """The kernel's name of it (comm), at most 15 bytes."""
+    argv0: str = ""
+
+
+class Verdict(StrEnum):
+    """Why a process is an Envoy to be tapped, or is not."""
+
+    ENVOY = "envoy"
+    NOT_A_TARGET = "not-a-target"
+    NO_INSTANCE_IP = "no-instance-ip"
+    BAD_INSTANCE_IP = "bad-instance-ip"
+    UNREADABLE = "unreadable"
+    LOOK_ALIKE = "look-alike"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Envoy:
+    """The Envoy of a target."""
+
+    pid: int
+    exe: str
+    instance_ip: Address
+    netns: NamespaceId
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Any other process, and why."""
+
+    pid: int
+    exe: str | None
+    verdict: Verdict
+    reason: str
+    """A phrase for a person."""
+    instance_ip: str | None = None
+    """As it was in the environment, where there was one; latin-1."""
+    netns: NamespaceId | None = None
+
+    @property
+    def looked_at(self) -> bool:
+        """Whether there was anything about it that says Envoy."""
+        return self.verdict is not Verdict.OTHER and self.exe is not None
+
+
+def is_envoy_path(exe: str) -> bool:
+    """Whether the last component of an exe link is `envoy`, of a binary that may have been deleted since."""
+    return exe.removesuffix(_DELETED).endswith("/envoy")
+
+
+def instance_ip(environ: bytes) -> bytes | None:
+    """The value of INSTANCE_IP in an environment block: NUL separated, `key=value`, the first one counts as in
+    getenv(3)."""
+    for entry in environ.split(b"\0"):
+        key, equals, value = entry.partition(b"=")
+        if equals and key == _KEY:
+            return value
+    return None
+
+
+def classify(process: Process, targets: Set[Address] | None) -> Envoy | Refused:
+    """The verdict on one process. `targets` None makes a target of every address."""
+    exe = process.exe
+    netns = process.netns if isinstance(process.netns, NamespaceId) else None
+    if isinstance(exe, Unreadable):
+        return Refused(process.pid, None, Verdict.UNREADABLE, f"the exe link cannot be read: {exe}", netns=netns)
+    if exe is None:
+        return Refused(process.pid, None, Verdict.OTHER, "no executable: a kernel thread or a zombie", netns=netns)
+    environ = process.environ
+    value = instance_ip(environ) if isinstance(environ, bytes) else None
+    text = None if value is None else value.decode("latin-1")
+
+    def refuse(verdict: Verdict, reason: str) -> Refused:
+        return Refused(process.pid, exe, verdict, reason, text, netns)
+
+    if not is_envoy_path(exe):
+        likeness = _likeness(process, has_instance_ip=value is not None)
+        if likeness is None:
+            return refuse(Verdict.OTHER, "not an Envoy")
+        return refuse(Verdict.LOOK_ALIKE, f"{likeness}, but its executable is not named envoy")
+    if not isinstance(environ, bytes):
+        cause = "it was not read" if environ is None else str(environ)
+        return refuse(Verdict.UNREADABLE, f"the environment cannot be read: {cause}")
+    if value is None or text is None:
+        return refuse(Verdict.NO_INSTANCE_IP, "no INSTANCE_IP in its environment")
+    try:
+        address = parse_address(value.decode("ascii"))
+    except ValueError:  # UnicodeDecodeError is one, too
+        return refuse(Verdict.BAD_INSTANCE_IP, "its INSTANCE_IP is not an address")
+    if targets is not None and address not in targets:
+        return refuse(Verdict.NOT_A_TARGET, "its INSTANCE_IP is not a target")
+    if netns is None:
+        cause = str(process.netns) if isinstance(process.netns, Unreadable) else "the link is not there"
+        return refuse(Verdict.UNREADABLE, f"the network namespace cannot be read: {cause}")
+    return Envoy(process.pid, exe, address, netns)
+
+
+def _likeness(process: Process, *, has_instance_ip: bool) -> str | None:
+    """What makes a person take the process for an Envoy, if anything."""
+    exe = process.exe if isinstance(process.exe, str) else ""
+    if "envoy" in exe.rpartition("/")[2].lower():
+        return "its executable's name has envoy in it"
+    if "envoy" in process.name.lower():
+        return "it is named after envoy"
+    if "envoy" in process.argv0.lower():
+        return "its argv[0] says envoy"
+    if has_instance_ip:
+        return "it has an INSTANCE_IP"
+    return None

@@ -1,0 +1,130 @@
+"""Reading procfs (proc(5)), of this machine or of a node whose procfs is mounted elsewhere.
+
+A process may vanish between any two reads; that is normal and looks like ENOENT or ESRCH. When a process's first thread
+has ended while others live on, its own exe, environ and ns are gone, but those of its threads under task/ are there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from tapper.discovery.envoy import Process, Unreadable, is_envoy_path
+from tapper.discovery.netns import NamespaceId, namespace_of
+from tapper.errors import ProcfsError, explain
+
+T = TypeVar("T")
+
+_GONE = frozenset({errno.ENOENT, errno.ESRCH})
+
+
+class Procfs:
+    """A procfs root. Construction reads nothing."""
+
+    def __init__(self, root: str | Path = "/proc") -> None:
+        self._root = os.fspath(root)
+
+    def __str__(self) -> str:
+        return self._root
+
+    def namespace_path(self, pid: int) -> str:
+        """The file that leads into the process's network namespace."""
+        return f"{self._task(pid)}/ns/net"
+
+    def own_pid(self) -> int | None:
+        """This process's number in that procfs; None where it does not show there."""
+        try:
+            return int(os.readlink(f"{self._root}/self"))
+        except (OSError, ValueError):
+            return None  # another PID namespace, or none of our business: the caller can do without
+
+    def numbers_are_ours(self) -> bool:
+        """Whether its process ids mean the same here: not so for a node's procfs seen from a PID namespace within."""
+        status = _text(_read(lambda: _read_all(f"{self._root}/self/status")))
+        for line in status.splitlines():
+            name, _, value = line.partition(":")
+            if name == "NSpid":
+                return value.split() == [str(os.getpid())]
+        return False
+
+    def pids(self) -> list[int]:
+        """The processes there are, in ascending order. Raises ProcfsError for a root that is missing or is no
+        procfs."""
+        try:
+            names = os.listdir(self._root)  # one call of the hot path: Path.iterdir makes an object for each name
+        except OSError as error:
+            raise ProcfsError(f"cannot read the procfs at {self._root}: {explain(error)} (--procfs)") from error
+        if "self" not in names or "stat" not in names:
+            raise ProcfsError(f"{self._root} is not a procfs: it has no self and stat (--procfs)")
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    def snapshot(self, pid: int, *, detail: bool) -> Process | None:
+        """What there is to know about a process; None where it has vanished.
+
+        Without `detail`, environment and namespace are read only of what has an Envoy's path; the rest costs one
+        readlink.
+        """
+        base = f"{self._root}/{pid}"
+        exe = _read(lambda: os.readlink(f"{base}/exe"))
+        if exe is None:
+            base = self._task(pid)
+            exe = _read(lambda: os.readlink(f"{base}/exe"))
+            if exe is None and not os.path.lexists(f"{self._root}/{pid}"):
+                return None
+        wanted = isinstance(exe, str) and is_envoy_path(exe)
+        if not (wanted or detail):
+            return Process(pid, exe)
+        return Process(
+            pid,
+            exe,
+            _read(lambda: _read_all(f"{base}/environ")),
+            _read(lambda: namespace_of(f"{base}/ns/net")),
+            _text(_read(lambda: _read_all(f"{base}/comm"))).removesuffix("\n") if detail else "",
+            _text(_read(lambda: _read_all(f"{base}/cmdline"))).partition("\0")[0] if detail else "",
+        )
+
+    def exe(self, pid: int) -> str | None:
+        """The exe link, or None where there is none any longer or it may not be read."""
+        exe = _read(lambda: os.readlink(f"{self._task(pid)}/exe"))
+        return exe if isinstance(exe, str) else None
+
+    def netns(self, pid: int) -> NamespaceId | None:
+        """The network namespace, or None likewise."""
+        netns = _read(lambda: namespace_of(self.namespace_path(pid)))
+        return netns if isinstance(netns, NamespaceId) else None
+
+    def _task(self, pid: int) -> str:
+        """The folder to read from: the process's own, or a living thread's where the first thread has ended."""
+        own = f"{self._root}/{pid}"
+        if _read(lambda: os.readlink(f"{own}/exe")) is not None:
+            return own
+        threads = _read(lambda: os.listdir(f"{own}/task"))
+        for name in threads if isinstance(threads, list) else []:
+            task = f"{own}/task/{name}"
+            if name != str(pid) and isinstance(_read(partial(os.readlink, f"{task}/exe")), str):
+                return task
+        return own
+
+
+def _read(read: Callable[[], T]) -> T | Unreadable | None:
+    """Call `read`: None for what has vanished, Unreadable for what the kernel refuses."""
+    try:
+        return read()
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        return Unreadable(error.errno or errno.EIO)
+
+
+def _read_all(path: str) -> bytes:
+    """A file to its end; read(2) on procfs may return less than there is."""
+    with Path(path).open("rb", buffering=0) as file:
+        return file.readall()
+
+
+def _text(raw: bytes | Unreadable | None) -> str:
+    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else ""

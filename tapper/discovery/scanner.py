@@ -1,0 +1,63 @@
+"""One look at all processes: which Envoys there are, and what could not be seen.
+
+What a scan did not see is as important as what it saw: a source is closed because its Envoy is known to be gone, never
+because a look failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+from tapper.discovery.envoy import Envoy, Refused, Unreadable, Verdict, classify
+from tapper.discovery.procfs import Procfs
+from tapper.errors import MissingCapabilityError
+from tapper.targets.addresses import Address
+
+SYS_PTRACE_ADVICE = (
+    "no process but this one can be examined: reading other processes' exe and ns needs CAP_SYS_PTRACE: "
+    "run as root, or add SYS_PTRACE to the container's securityContext.capabilities"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one look found."""
+
+    envoys: tuple[Envoy, ...]
+    """The Envoys of targets, by ascending pid."""
+    refused: tuple[Refused, ...]
+    """Everything else that was looked at; without detail only what has an Envoy's path or could not be read."""
+    seen: frozenset[int]
+    """Every process there was."""
+    unreadable: frozenset[int]
+    """Processes of which something that the verdict needs could not be read."""
+
+
+def scan(procfs: Procfs, targets: Set[Address] | None, *, detail: bool = False) -> Scan:
+    """Look at every process. Raises ProcfsError, and MissingCapabilityError where not one other can be examined."""
+    envoys: list[Envoy] = []
+    refused: list[Refused] = []
+    seen: set[int] = set()
+    unreadable: set[int] = set()
+    denied = readable = 0
+    own = procfs.own_pid()
+    for pid in procfs.pids():
+        process = procfs.snapshot(pid, detail=detail)
+        if process is None:
+            continue
+        seen.add(pid)
+        if pid != own:
+            denied += isinstance(process.exe, Unreadable)
+            readable += isinstance(process.exe, str)
+        verdict = classify(process, targets)
+        if isinstance(verdict, Envoy):
+            envoys.append(verdict)
+            continue
+        if verdict.verdict is Verdict.UNREADABLE:
+            unreadable.add(pid)
+        if detail or verdict.verdict is not Verdict.OTHER:
+            refused.append(verdict)
+    if denied and not readable:
+        raise MissingCapabilityError(SYS_PTRACE_ADVICE)
+    return Scan(tuple(envoys), tuple(refused), frozenset(seen), frozenset(unreadable))

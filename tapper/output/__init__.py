@@ -1,0 +1,1 @@
+"""Records to text and to NDJSON. The formatters are pure; only `tapper.output.sink` writes."""

@@ -1,0 +1,108 @@
+"""One JSON object a line (version 1 of the adapter contract of tapper-harness)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict
+from typing import Any
+
+from tapper.discovery.envoy import Envoy, Refused, Verdict
+from tapper.output.records import Place, Stat, Totals
+from tapper.protocols.exchange import Request, Response
+from tapper.protocols.session import Sighting
+
+CONTRACT = 1
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _line(record: dict[str, Any]) -> str:
+    return _encode(record) + "\n"
+
+
+def _place(place: Place) -> dict[str, Any]:
+    return {
+        "kind": place.kind,
+        "pid": place.pid,
+        "instance_ip": place.instance_ip,
+        "netns": place.netns,
+        "interface": place.interface,
+    }
+
+
+def _message(message: Request | Response | None) -> dict[str, Any] | None:
+    if message is None:
+        return None
+    end = message.end
+    return {
+        "headers": message.head.headers,
+        "body_b64": base64.b64encode(end.body).decode("ascii"),
+        "body_size": end.size,
+        "truncated": end.truncated,
+        "trailers": end.trailers,
+    }
+
+
+class Ndjson:
+    """A `tapper.output.records.Format`."""
+
+    def hello(self, version: str, pid: int) -> str:
+        return _line(
+            {
+                "type": "hello",
+                "tapper": "tapper-harness reference",
+                "version": version,
+                "contract": CONTRACT,
+                "pid": pid,
+            }
+        )
+
+    def source(self, state: str, place: Place) -> str:
+        return _line({"type": "source", "state": state, **_place(place)})
+
+    def sighting(self, place: Place, sighting: Sighting) -> str:
+        leg, exchange = sighting.leg, sighting.exchange
+        request, response = exchange.request, exchange.response
+        duration = exchange.duration
+        first = request or response
+        return _line(
+            {
+                "type": "http",
+                "ts": exchange.ts / 1e9,
+                "pod_ip": leg.pod_ip,
+                "direction": leg.direction,
+                "src": leg.src,
+                "dst": leg.dst,
+                "method": request.head.method if request else None,
+                "target": request.head.target if request else None,
+                "version": first.head.version if first else None,
+                "status": response.head.status if response else None,
+                "request": _message(request),
+                "response": _message(response),
+                "duration_s": None if duration is None else duration / 1e9,
+                "netns": place.netns,
+            }
+        )
+
+    def stat(self, place: Place | None, stat: Stat) -> str:
+        where = {} if place is None else _place(place)
+        return _line({"type": "stat", "received": stat.received, "dropped": stat.dropped, "cut": stat.cut, **where})
+
+    def bye(self, totals: Totals) -> str:
+        return _line({"type": "bye", **asdict(totals)})
+
+    def processes(self, found: list[Envoy | Refused]) -> str:
+        return "".join(_line(_process(process)) for process in found)
+
+
+def _process(process: Envoy | Refused) -> dict[str, Any]:
+    return {
+        "type": "process",
+        "pid": process.pid,
+        "exe": process.exe,
+        "instance_ip": None if process.instance_ip is None else str(process.instance_ip),
+        "netns": None if process.netns is None else process.netns.inode,
+        "verdict": Verdict.ENVOY if isinstance(process, Envoy) else process.verdict,
+        "reason": None if isinstance(process, Envoy) else process.reason,
+    }

@@ -1,0 +1,87 @@
+"""What there is to say besides exchanges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tapper.discovery.envoy import Envoy, Refused
+from tapper.protocols.session import Sighting
+from tapper.streams.bounds import Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a source captures."""
+
+    kind: str
+    """`node` or `pod`."""
+    netns: int
+    """The namespace's inode, as `readlink /proc/PID/ns/net` shows it."""
+    interface: str
+    """An interface's name, or `any`."""
+    pid: int | None = None
+    """The Envoy by which the namespace was found."""
+    instance_ip: str | None = None
+
+    def __str__(self) -> str:
+        whose = f"pod {self.instance_ip} (pid {self.pid})" if self.instance_ip else "this node"
+        return f"{self.interface} of {whose}, network namespace {self.netns}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """Packets of one source, or of all."""
+
+    received: int
+    dropped: int
+    """Lost for want of room in the ring, as the kernel counted them."""
+    cut: int = 0
+    """Captured in part only."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a whole run came to."""
+
+    exchanges: int = 0
+    sources: int = 0
+    received: int = 0
+    dropped: int = 0
+    cut: int = 0
+    malformed: int = 0
+    mesh: int = 0
+    connections: int = 0
+    gaps: int = 0
+    gap_bytes: int = 0
+    given_up: int = 0
+    undecoded: dict[str, int] = field(default_factory=dict)
+    """Connections that carried something else than HTTP/1, by kind."""
+
+    def add(self, stat: Stat, tally: Tally) -> None:
+        """What one source came to."""
+        self.received += stat.received
+        self.dropped += stat.dropped
+        self.cut += stat.cut
+        self.malformed += tally.malformed
+        self.mesh += tally.mesh
+        self.connections += tally.connections
+        self.gaps += tally.gaps
+        self.gap_bytes += tally.gap_bytes
+        self.given_up += tally.given_up
+
+
+class Format(Protocol):
+    """Turns records into text to write, each ending in a line feed; empty where this format has nothing to say."""
+
+    def hello(self, version: str, pid: int, /) -> str: ...
+
+    def source(self, state: str, place: Place, /) -> str: ...
+
+    def sighting(self, place: Place, sighting: Sighting, /) -> str: ...
+
+    def stat(self, place: Place | None, stat: Stat, /) -> str: ...
+
+    def bye(self, totals: Totals, /) -> str: ...
+
+    def processes(self, found: list[Envoy | Refused], /) -> str: ...

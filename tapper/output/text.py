@@ -1,0 +1,116 @@
+"""Lines for a person at a terminal. Whatever came from the wire is escaped: a terminal obeys control characters."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from tapper.discovery.envoy import Envoy, Refused, Verdict
+from tapper.output.records import Place, Stat, Totals
+from tapper.protocols.exchange import Response
+from tapper.protocols.session import Sighting
+
+_UNSAFE = re.compile(r"[^ -~]")
+_LONGEST_TARGET = 200
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def escape(text: str) -> str:
+    r"""Printable ASCII as it is, anything else as \xNN, \uNNNN or \UNNNNNNNN."""
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+
+
+def size(count: int) -> str:
+    """A number of bytes in at most four digits and a unit."""
+    amount = float(count)
+    for unit in _UNITS:
+        if amount < 1024 or unit == _UNITS[-1]:
+            break
+        amount /= 1024
+    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def clock(ts: int) -> str:
+    """Nanoseconds since 1970 as local time of day, in milliseconds."""
+    return time.strftime("%H:%M:%S", time.localtime(ts // 1_000_000_000)) + f".{ts // 1_000_000 % 1000:03}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+class Text:
+    """A `tapper.output.records.Format`."""
+
+    def hello(self, _version: str, _pid: int) -> str:
+        return ""
+
+    def source(self, _state: str, _place: Place) -> str:
+        return ""
+
+    def sighting(self, _place: Place, sighting: Sighting) -> str:
+        leg, exchange = sighting.leg, sighting.exchange
+        request = exchange.request
+        asked = "(request not seen)"
+        if request is not None:
+            target = request.head.target
+            shown = target if len(target) <= _LONGEST_TARGET else target[:_LONGEST_TARGET] + "..."
+            asked = f"{escape(request.head.method)} {escape(shown)}"
+        where = f"{leg.pod_ip or '-':<15}  {leg.direction:<8}  {leg.src:>21} -> {leg.dst:<21}"
+        return f"{clock(exchange.ts)}  {where}  {asked}  {_answer(exchange.response, exchange.duration)}\n"
+
+    def stat(self, _place: Place | None, _stat: Stat) -> str:
+        return ""
+
+    def bye(self, _totals: Totals) -> str:
+        return ""
+
+    def processes(self, found: list[Envoy | Refused]) -> str:
+        rows = [("PID", "EXE", "INSTANCE_IP", "NETNS", "VERDICT", "REASON"), *map(_row, found)]
+        widths = [max(len(row[column]) for row in rows) for column in range(6)]
+        return "".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
+            for row in rows
+        )
+
+
+def _answer(response: Response | None, duration: int | None) -> str:
+    if response is None:
+        return "(no response seen)"
+    end = response.end
+    text = f"{response.head.status}  {size(end.size)}{'+' if end.truncated else ''}"
+    return text if duration is None else f"{text}  {duration / 1e6:.1f} ms"
+
+
+def _row(process: Envoy | Refused) -> tuple[str, ...]:
+    verdict, reason = (Verdict.ENVOY, "") if isinstance(process, Envoy) else (process.verdict, process.reason)
+    return (
+        str(process.pid),
+        escape(process.exe or "-"),
+        escape("-" if process.instance_ip is None else str(process.instance_ip)),
+        "-" if process.netns is None else str(process.netns.inode),
+        verdict,
+        reason,
+    )
+
+
+def summary(totals: Totals) -> str:
+    """What a run came to, in one line or a few."""
+    lines = [
+        f"{_plural(totals.exchanges, 'exchange')} from {_plural(totals.sources, 'source')}; "
+        f"{_plural(totals.received, 'packet')} received, {totals.dropped} dropped by the kernel"
+    ]
+    if totals.undecoded:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(totals.undecoded.items()))
+        lines.append(f"connections that are not HTTP/1: {kinds}")
+    if totals.gaps:
+        lines.append(f"{_plural(totals.gaps, 'gap')} in the streams, {totals.gap_bytes} bytes missing")
+    for count, what in (
+        (totals.cut, "captured in part only"),
+        (totals.malformed, "malformed"),
+    ):
+        if count:
+            lines.append(f"{_plural(count, 'packet')} {what}")
+    if totals.given_up:
+        lines.append(f"{_plural(totals.given_up, 'connection')} given up to stay within memory bounds")
+    return "".join(line + "\n" for line in lines)

@@ -1,0 +1,231 @@
+"""Requests and responses of one connection become exchanges.
+
+HTTP/1 answers in order, so pairing is first in, first out, as long as nothing was lost. To guess after a loss is to
+show an answer to somebody else's question, and one wrong guess shifts all pairs behind it. TCP says more than the
+order:
+
+- A response cannot answer a request of which its sender had not received the first byte:  response.ack <= request.seq.
+- Nor one that was sent when the response's first byte had already arrived:                response.seq < request.ack.
+- Without pipelining a client sends when it has all that came before, and the next byte it gets begins the answer:
+  response.seq == request.ack.
+
+The first two are exact and always hold. After a loss, and where a connection was joined midway, only the third makes a
+pair; and where requests were lost, only if a response came in between, which is theirs. Whatever finds no partner
+comes out alone. (What remains is a client that pipelines several requests of which some are lost: there the third rule
+can be met by chance.)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tapper.protocols.http1 import RequestReader, ResponseReader
+from tapper.protocols.messages import End, Event, Lost, RequestHead, ResponseHead
+from tapper.streams.reassembly import Data
+from tapper.streams.sequence import after
+
+MOST_UNANSWERED = 256
+"""Requests of one connection that may wait for an answer; nginx and Envoy close long before."""
+_RECORD_COST = 512  # what an unanswered request is counted for beyond its bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    head: RequestHead
+    end: End
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    head: ResponseHead
+    end: End
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request and its response; one of them may be None, for one that was not seen."""
+
+    request: Request | None
+    response: Response | None
+
+    @property
+    def ts(self) -> int:
+        """Nanoseconds since 1970: the first byte of the request, or else of the response."""
+        first = self.request or self.response
+        assert first is not None, "an exchange of nothing"
+        return first.head.ts
+
+    @property
+    def duration(self) -> int | None:
+        """Nanoseconds from the request's first byte to the response's last."""
+        if self.request is None or self.response is None:
+            return None
+        return self.response.end.ts - self.request.head.ts
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A request on its way to its answer."""
+
+    head: RequestHead
+    end: End | None = None
+    response: Response | None = None
+    certain: bool = True
+    """Whether nothing was lost between the request before and this one."""
+    pending: bool = True
+    """Whether an answer may still come."""
+
+    @property
+    def cost(self) -> int:
+        return _RECORD_COST + self.head.size + (len(self.end.body) if self.end else 0)
+
+
+class Conversation:
+    """Both directions of one connection. Every method returns the exchanges that became complete, in order."""
+
+    def __init__(self, *, client_in_step: bool, server_in_step: bool) -> None:
+        self._requests = RequestReader(in_step=client_in_step)
+        self._responses = ResponseReader(in_step=server_in_step)
+        self._requests_lost = not client_in_step
+        self._responses_lost = not server_in_step
+        # Server's sequence numbers: of its first byte, where that is known, and after the last response with a partner.
+        self._server_from_start = server_in_step
+        self._answered_to: int | None = None
+        self._unanswered: deque[_Entry] = deque()
+        self._arriving: _Entry | None = None  # the request whose end has not come
+        self._answering: tuple[_Entry | None, ResponseHead] | None = None  # the response whose end has not come
+        self._cost = 0  # of the unanswered
+        self.heads = 0
+        """Message heads seen so far; 0 means that nothing proved this connection to be HTTP."""
+
+    @property
+    def held(self) -> int:
+        """Bytes kept, roughly."""
+        return self._cost + self._requests.held + self._responses.held
+
+    def from_client(self, chunk: Data) -> list[Exchange]:
+        return self._take_requests(self._requests.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+
+    def from_server(self, chunk: Data) -> list[Exchange]:
+        if self._server_from_start:
+            self._server_from_start = False
+            self._answered_to = chunk.seq
+        return self._take_responses(self._responses.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+
+    def client_gap(self, size: int | None) -> list[Exchange]:
+        return self._take_requests(self._requests.gap(size))
+
+    def server_gap(self, size: int | None) -> list[Exchange]:
+        return self._take_responses(self._responses.gap(size))
+
+    def client_end(self) -> list[Exchange]:
+        return self._take_requests(self._requests.eof())
+
+    def server_end(self) -> list[Exchange]:
+        """The server said FIN: what is unanswered now will stay so."""
+        return [*self._take_responses(self._responses.eof()), *self._give_up(len(self._unanswered))]
+
+    def finish(self) -> list[Exchange]:
+        """Nothing more will come, or nobody looks any longer: everything goes out as it is."""
+        return [
+            *self._take_requests(self._requests.eof(clean=False)),
+            *self._take_responses(self._responses.eof(clean=False)),
+            *self._give_up(len(self._unanswered)),
+        ]
+
+    def _take_requests(self, events: Iterable[Event]) -> list[Exchange]:
+        done: list[Exchange] = []
+        for event in events:
+            if isinstance(event, RequestHead):
+                self.heads += 1
+                self._arriving = entry = _Entry(event, certain=not self._requests_lost)
+                self._requests_lost = False
+                self._unanswered.append(entry)
+                self._cost += entry.cost
+                if len(self._unanswered) > MOST_UNANSWERED:
+                    done += self._give_up(1)
+                    self._unanswered[0].certain = False
+            elif isinstance(event, End):
+                entry_or_none, self._arriving = self._arriving, None
+                if entry_or_none is not None:
+                    done += self._arrived(entry_or_none, event)
+            elif isinstance(event, Lost):
+                self._requests_lost = True
+        return done
+
+    def _arrived(self, entry: _Entry, end: End) -> list[Exchange]:
+        entry.end = end
+        if entry.pending:
+            if entry in self._unanswered:
+                self._cost += len(end.body)
+            return []
+        return [Exchange(Request(entry.head, end), entry.response)]
+
+    def _take_responses(self, events: Iterable[Event]) -> list[Exchange]:
+        done: list[Exchange] = []
+        for event in events:
+            if isinstance(event, ResponseHead):
+                self.heads += 1
+                entry, unanswered = self._match(event)
+                done += unanswered
+                self._answering = (entry, event)
+                self._responses.answers(None if entry is None else entry.head.method)
+            elif isinstance(event, End):
+                answering, self._answering = self._answering, None
+                if answering is not None:
+                    done += self._answered(*answering, event)
+            elif isinstance(event, Lost):
+                self._responses_lost = True
+        return done
+
+    def _answered(self, entry: _Entry | None, head: ResponseHead, end: End) -> list[Exchange]:
+        response = Response(head, end)
+        if entry is None:
+            done = [Exchange(None, response)]
+        else:
+            entry.pending, entry.response = False, response
+            self._answered_to = end.seq
+            done = [] if entry.end is None else [Exchange(Request(entry.head, entry.end), response)]
+        if head.status == 101 or (entry is not None and entry.head.method == "CONNECT" and 200 <= head.status < 300):
+            done += self._take_requests(self._requests.eof(clean=False))  # what follows is not HTTP/1
+        return done
+
+    def _match(self, response: ResponseHead) -> tuple[_Entry | None, list[Exchange]]:
+        """The request that this response answers, and those that now turn out to stay unanswered."""
+        first = self._unanswered[0] if self._unanswered else None
+        if first is None or (first.certain and not self._responses_lost):
+            return (self._pop(), []) if first and _possible(first.head, response) else (None, [])
+        for index, entry in enumerate(self._unanswered):
+            if self._follows(entry, response):
+                unanswered = self._give_up(index)
+                self._responses_lost = False
+                return self._pop(), unanswered
+        return None, []
+
+    def _follows(self, entry: _Entry, response: ResponseHead) -> bool:
+        """Whether the response begins where the client of a request without pipelining expects its answer."""
+        if entry.head.ack != response.seq or not _possible(entry.head, response):
+            return False
+        return entry.certain or response.seq != self._answered_to
+
+    def _pop(self) -> _Entry:
+        entry = self._unanswered.popleft()
+        self._cost -= entry.cost
+        return entry
+
+    def _give_up(self, count: int) -> list[Exchange]:
+        """The oldest `count` requests get no answer."""
+        done: list[Exchange] = []
+        for _ in range(count):
+            entry = self._pop()
+            entry.pending = False
+            if entry.end is not None:
+                done.append(Exchange(Request(entry.head, entry.end), None))
+        return done
+
+
+def _possible(request: RequestHead, response: ResponseHead) -> bool:
+    """Whether the response can answer the request, by the two rules that always hold."""
+    return after(response.ack, request.seq) and not after(request.ack, response.seq)

@@ -1,0 +1,136 @@
+"""The head of an HTTP/1 message: start line, header fields, and what they say about the body (RFC 9112).
+
+A passive reader shows what was on the wire, so it forgives what receivers commonly forgive (bare LF, folded lines,
+blanks before a colon, bytes that are not ASCII) and refuses what would make it guess where a message ends.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, TypeAlias
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+"""Names and values as they came, in their order, duplicates kept; bytes as latin-1 characters."""
+
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST = r"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^\x00-\x20\x7f]+) (HTTP/1\.[0-9])\r?"
+_STATUS = r"(HTTP/1\.[0-9]) ([1-9][0-9][0-9])(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?\r?"
+_REQUEST_LINE = re.compile(_REQUEST)
+_STATUS_LINE = re.compile(_STATUS)
+
+# One well-formed field a line. Anchored, and a match takes exactly one line feed, so that comparing the number of
+# matches with the number of lines tells whether every line was one.
+# The quantifiers are possessive: two that can match the same blanks would otherwise cost the square of a line's length.
+_FIELD = re.compile(rf"^({_TOKEN}+)[ \t]*+:[ \t]*+([^\r\n]*+)\r?\n", re.MULTILINE)
+_BLANK_BEFORE_END = re.compile(r"[ \t]\r?\n")
+
+_LONGEST_LENGTH = 18  # digits of a Content-Length: more than any body, less than a number that costs time to read
+
+
+class Framing(NamedTuple):
+    """How the body is delimited, as far as the head tells (RFC 9112 section 6)."""
+
+    length: int | None
+    """Content-Length, unless Transfer-Encoding overrides it."""
+    chunked: bool
+    """Whether `chunked` is the final transfer coding."""
+    coded: bool
+    """Whether there is a Transfer-Encoding at all."""
+
+
+def request_line(line: str) -> tuple[str, str, str] | None:
+    """(method, target, version) of a request line without its line feed; None where it is none."""
+    match = _REQUEST_LINE.fullmatch(line)
+    return None if match is None else (match[1], match[2], match[3])
+
+
+def status_line(line: str) -> tuple[str, int, str] | None:
+    """(version, status, reason) of a status line without its line feed; None where it is none."""
+    match = _STATUS_LINE.fullmatch(line)
+    return None if match is None else (match[1], int(match[2]), match[3] or "")
+
+
+def fields(block: str) -> Headers | None:
+    """The fields of a header or trailer section, each line ending in LF; None where a line is not a field."""
+    found = _FIELD.findall(block)
+    if len(found) != block.count("\n") or _BLANK_BEFORE_END.search(block):
+        return _fields_slowly(block)
+    return tuple(found)
+
+
+def _fields_slowly(block: str) -> Headers | None:
+    """The same for sections with folded lines (RFC 9112 section 5.2), stray CRs or blanks at a line's end."""
+    lines: list[list[str]] = []
+    for line in block.split("\n")[:-1]:
+        text = line.removesuffix("\r")
+        if text[:1] not in {" ", "\t"}:
+            lines.append([text.rstrip(" \t")])
+        elif lines:
+            lines[-1].append(text.strip(" \t"))
+        else:
+            return None  # a fold of nothing (section 2.2)
+    result = []
+    for parts in lines:
+        name, colon, value = " ".join(parts).partition(":")
+        name = name.rstrip(" \t")
+        if not colon or not re.fullmatch(_TOKEN, name):
+            return None
+        result.append((name, value.strip(" \t")))
+    return tuple(result)
+
+
+def framing(headers: Headers) -> Framing | None:
+    """What the fields say about the body; None where they contradict each other or are no numbers.
+
+    Several Content-Lengths are one if they are equal (section 6.3). Transfer-Encoding overrides Content-Length.
+    """
+    length: int | None = None
+    codings: list[str] = []
+    for name, value in headers:
+        # Only two names matter, and their lengths tell nearly all others apart.
+        if len(name) == 14 and name.lower() == "content-length":
+            for item in value.split(","):
+                text = item.strip(" \t")
+                digits = text.lstrip("0") or text[:1]
+                if not (digits.isascii() and digits.isdigit()) or len(digits) > _LONGEST_LENGTH:
+                    return None
+                number = int(digits)
+                if length is not None and length != number:
+                    return None
+                length = number
+        elif len(name) == 17 and name.lower() == "transfer-encoding":
+            codings += [item.partition(";")[0].strip(" \t").lower() for item in value.split(",")]
+    if not codings:
+        return Framing(length, chunked=False, coded=False)
+    return Framing(None, chunked=codings[-1] == "chunked", coded=True)
+
+
+# Plausibility, for finding the beginning of a message again. `data` begins at a segment boundary.
+
+_METHODS = rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH)"
+_REQUEST_START = re.compile(_REQUEST.encode() + rb"\n")
+_LONG_REQUEST_START = re.compile(_METHODS + rb" (?:/|https?://)[^\x00-\x20\x7f]*\Z")
+_RESPONSE_START = re.compile(_STATUS.encode() + rb"\n")
+_TOKEN_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: |\Z)")
+_VERSION_START = b"HTTP/1."
+
+
+def begins_request(data: bytes) -> bool:
+    """Whether these bytes open with a whole request line, or with one of a known method that is longer than they
+    are."""
+    return _REQUEST_START.match(data) is not None or _LONG_REQUEST_START.match(data) is not None
+
+
+def begins_response(data: bytes) -> bool:
+    """Whether these bytes open with a whole status line."""
+    return _RESPONSE_START.match(data) is not None
+
+
+def may_become_request(data: bytes) -> bool:
+    """Whether bytes without a line feed may be the beginning of a request line."""
+    return _TOKEN_START.match(data) is not None
+
+
+def may_become_response(data: bytes) -> bool:
+    """Whether bytes without a line feed may be the beginning of a status line."""
+    return data[: len(_VERSION_START)] == _VERSION_START[: len(data)]

@@ -1,0 +1,65 @@
+"""What a reader of one direction says: heads, ends, and that something was lost. And how much of a message is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tapper.protocols.heads import Headers
+
+HEAD_LIMIT = 64 * 1024
+"""Longest head or trailer section. Envoy's own default is 60 KiB, nginx's 32 KiB, Apache's 8 KiB a line."""
+BODY_LIMIT = 64 * 1024
+"""How much of a body is kept. The rest is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    ts: int
+    """Nanoseconds; the packet with the message's first byte. seq and ack are of that byte's segment, too."""
+    seq: int
+    ack: int
+    method: str
+    target: str
+    version: str
+    headers: Headers
+    size: int
+    """Bytes of the head on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    ts: int
+    """As in RequestHead; of the first interim response where there was one."""
+    seq: int
+    ack: int
+    status: int
+    reason: str
+    version: str
+    headers: Headers
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    ts: int
+    """Nanoseconds; the packet with the message's last byte."""
+    seq: int
+    """The sequence number after the last byte."""
+    body: bytes
+    """The body's beginning: at most the limit, and nothing behind a hole. Chunked coding is undone, others are not."""
+    size: int
+    """The body's true size, lost bytes included where their number is known."""
+    truncated: bool
+    """Whether `body` is less than what was sent."""
+    trailers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The reader fell out of step; messages may be missing here."""
+
+    reason: str
+
+
+Event: TypeAlias = RequestHead | ResponseHead | End | Lost

@@ -1,0 +1,137 @@
+"""The reader of one connection: finds out what it speaks and which side is the client, then reads HTTP/1 or nothing.
+
+It stands between the streams, which know sides and not roles, and the conversation, which knows roles. A SYN tells who
+the client is; where none was seen the first plausible start line does. Bytes that are not HTTP are never presented as
+HTTP: such a connection is counted by kind, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tapper.protocols import heads
+from tapper.protocols.detect import Kind, foreign, undecided
+from tapper.protocols.exchange import Conversation, Exchange
+from tapper.streams.connection import Connection, Leg
+from tapper.streams.reassembly import Data
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An exchange and where it was seen."""
+
+    leg: Leg
+    exchange: Exchange
+
+
+class Session:
+    """A `tapper.streams.connection.Consumer` that makes Sightings. `count` is told the kind of what is not HTTP/1."""
+
+    __slots__ = ("_client", "_connection", "_conversation", "_count", "_early", "_foreign", "_leg", "_seen")
+
+    def __init__(self, connection: Connection[Sighting], count: Callable[[Kind], None]) -> None:
+        self._connection = connection
+        self._count = count
+        self._client = connection.client
+        self._conversation: Conversation | None = None
+        self._leg: Leg | None = None
+        self._foreign = False
+        self._seen = False  # whether there were bytes at all
+        # Of each side, the first chunks while they are too few to tell what they are; None once that is over.
+        self._early: list[list[Data] | None] = [[], []]
+
+    @property
+    def held(self) -> int:
+        return 0 if self._conversation is None else self._conversation.held
+
+    def data(self, side: int, chunk: Data) -> list[Sighting]:
+        conversation = self._conversation
+        if conversation is not None and conversation.heads and self._early[side] is None:
+            return self._read(conversation, side, chunk)
+        return self._unproven(side, chunk)
+
+    def gap(self, side: int, size: int | None) -> list[Sighting]:
+        done = self._release(side)
+        conversation = self._begin()
+        if conversation is None:
+            return done
+        gap = conversation.client_gap if side == self._client else conversation.server_gap
+        return done + self._sight(gap(size))
+
+    def end(self, side: int) -> list[Sighting]:
+        done = self._release(side)
+        conversation = self._conversation
+        if conversation is None:
+            return done
+        return done + self._sight(conversation.client_end() if side == self._client else conversation.server_end())
+
+    def finish(self) -> list[Sighting]:
+        done = self._release(0) + self._release(1)
+        conversation = self._conversation
+        if conversation is not None:
+            done += self._sight(conversation.finish())
+        if self._seen and not self._foreign and (conversation is None or not conversation.heads):
+            self._count(Kind.OTHER)
+        return done
+
+    def _unproven(self, side: int, chunk: Data) -> list[Sighting]:
+        """Bytes of a connection that has shown no HTTP yet, or the first ones of a side."""
+        if self._foreign:
+            return []
+        self._seen = True
+        early = self._early[side]
+        beginning = early is not None and self._connection.from_start(side)
+        chunks = [*early, chunk] if early else [chunk]
+        data = b"".join(piece.data for piece in chunks)
+        kind = None if self._proven else foreign(data, beginning=beginning)
+        if kind is not None:
+            self._foreign = True
+            self._conversation = None
+            self._count(kind)
+            return []
+        if beginning and not self._proven and undecided(data):
+            self._early[side] = chunks
+            return []
+        self._early[side] = chunks
+        if self._client is None:
+            if heads.begins_request(data):
+                self._client = side
+            elif heads.begins_response(data):
+                self._client = 1 - side
+        return self._release(side)
+
+    @property
+    def _proven(self) -> bool:
+        return self._conversation is not None and self._conversation.heads > 0
+
+    def _release(self, side: int) -> list[Sighting]:
+        """Read what was kept of a side's beginning; from here on its chunks are read as they come."""
+        early, self._early[side] = self._early[side], None
+        done: list[Sighting] = []
+        conversation = self._begin() if early else None
+        if conversation is not None and early:
+            for chunk in early:
+                done += self._read(conversation, side, chunk)
+        return done
+
+    def _begin(self) -> Conversation | None:
+        """The conversation, made when it is first needed; None while the roles are unknown or if there is no HTTP."""
+        if self._conversation is None and self._client is not None and not self._foreign:
+            started = self._connection.from_start
+            self._conversation = Conversation(
+                client_in_step=started(self._client), server_in_step=started(1 - self._client)
+            )
+        return self._conversation
+
+    def _read(self, conversation: Conversation, side: int, chunk: Data) -> list[Sighting]:
+        exchanges = conversation.from_client(chunk) if side == self._client else conversation.from_server(chunk)
+        return self._sight(exchanges) if exchanges else []
+
+    def _sight(self, exchanges: list[Exchange]) -> list[Sighting]:
+        if not exchanges:
+            return []
+        if self._leg is None:
+            assert self._client is not None
+            self._leg = self._connection.leg(self._client)
+        return [Sighting(self._leg, exchange) for exchange in exchanges]

@@ -1,0 +1,165 @@
+"""The records of a source's table: a connection, its two halves, a half that waits, and who reads a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from tapper.streams.legs import Direction, Endpoint, Numbers, classify, endpoints
+from tapper.streams.packet import ACK, FIN, SYN, mirror
+from tapper.streams.reassembly import SEGMENT_COST, Data, HalfStream
+from tapper.streams.sequence import MASK, after
+from tapper.targets.addresses import spell
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+MOST_EARLY_BYTES = 4096
+"""Data in a SYN is one segment's; more than an ordinary link's is not waited for."""
+
+
+class Consumer(Protocol[T_co]):
+    """Reads the chunks of one connection. `side` is 0 or 1: which half sent them."""
+
+    @property
+    def held(self) -> int:
+        """Bytes kept in unfinished messages."""
+
+    def data(self, side: int, chunk: Data) -> Sequence[T_co]: ...
+
+    def gap(self, side: int, size: int | None) -> Sequence[T_co]: ...
+
+    def end(self, side: int) -> Sequence[T_co]: ...
+
+    def finish(self) -> Sequence[T_co]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a source may report."""
+
+    pod_ip: str | None
+    """The canonical address of the pod whose lo this is; None for the node's interfaces."""
+    targets: frozenset[bytes] | None
+    """Only connections to or from one of these addresses, packed; None for all."""
+
+    @property
+    def on_lo(self) -> bool:
+        return self.pod_ip is not None
+
+    def covers(self, source: Endpoint, destination: Endpoint) -> bool:
+        return self.targets is None or source.address in self.targets or destination.address in self.targets
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """Where an exchange was seen. `src` is the client, `dst` the server, as the packets had them."""
+
+    pod_ip: str | None
+    direction: Direction
+    src: str
+    dst: str
+
+
+class Half(Generic[T]):
+    """One direction of a connection."""
+
+    __slots__ = ("connection", "key", "peer", "side", "stream")
+
+    peer: Half[T]
+
+    def __init__(self, connection: Connection[T], side: int, key: bytes, hole_bytes: int) -> None:
+        self.connection = connection
+        self.side = side
+        self.key = key
+        self.stream = HalfStream(hole_bytes)
+
+
+class Connection(Generic[T]):
+    """Two halves and their reader. For a redirected connection half 0 is the request's, half 1 the reply's."""
+
+    __slots__ = ("_redirected", "_scope", "both_ways", "client", "consumer", "early", "halves", "held", "last")
+
+    def __init__(self, scope: Scope, key: bytes, other: bytes, client: int | None, ts: int, hole_bytes: int) -> None:
+        self._scope = scope
+        first, second = Half(self, 0, key, hole_bytes), Half(self, 1, other, hole_bytes)
+        first.peer, second.peer = second, first
+        self.halves = (first, second)
+        self.client = client
+        """Which side opened the connection; None where its beginning was not seen."""
+        self.both_ways = True
+        self._redirected = other != mirror(key)
+        self.consumer: Consumer[T] | None = None
+        self.early: tuple[int, int, bytes] | None = None
+        """(ts, seq, bytes) that came with a first SYN (RFC 7413), which acknowledges nothing: read with the SYN-ACK."""
+        self.last = ts
+        self.held = 0
+
+    @property
+    def closed(self) -> bool:
+        return self.consumer is None
+
+    def from_start(self, side: int) -> bool:
+        """Whether that side's stream is known from its first byte."""
+        return self.halves[side].stream.from_start
+
+    def leg(self, client: int) -> Leg:
+        """The leg, given which side turned out to be the client.
+
+        The addresses of a redirected connection are the reply's: its source is the original destination, and its
+        destination the application's own socket (the request's source port may be a translated one).
+        """
+        if self._redirected:
+            server_end, client_end = endpoints(self.halves[1].key)
+            direction = Direction.OUTBOUND
+        else:
+            client_end, server_end = endpoints(self.halves[client].key)
+            direction = classify(client_end, server_end, on_lo=self._scope.on_lo, both_ways=self.both_ways)
+        pod_ip = self._scope.pod_ip
+        if pod_ip is None and self._scope.targets is not None:
+            ours = server_end if server_end.address in self._scope.targets else client_end
+            pod_ip = spell(ours.address)
+        return Leg(pod_ip, direction, str(client_end), str(server_end))
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A half on a pod's lo that does not know yet to which connection it belongs."""
+
+    key: bytes
+    pod: Endpoint
+    redirected: bool
+    client: int | None = None
+    """0 or 1 where a SYN told who opened: this half, or the other."""
+    packets: list[tuple[int, int, int, int, int, bytes]] = field(default_factory=list)
+    """(arrival, ts, seq, ack, flags, payload), only of packets that carry something."""
+    held: int = 0
+    last: int = 0
+    _isn: int | None = None
+    _next: int | None = None
+    _ack: int | None = None
+
+    def take(self, arrival: int, ts: int, seq: int, ack: int, flags: int, payload: bytes) -> None:
+        self.last = ts
+        if flags & SYN:
+            self.client = 1 if flags & ACK else 0
+            self._isn = seq
+        if payload or flags & (SYN | FIN):
+            self.packets.append((arrival, ts, seq, ack, flags, payload))
+            self.held += len(payload) + SEGMENT_COST
+        reached = (seq + len(payload) + bool(flags & SYN) + bool(flags & FIN)) & MASK
+        if self._next is None or after(reached, self._next):
+            self._next = reached
+        if flags & ACK and (self._ack is None or after(ack, self._ack)):
+            self._ack = ack
+
+    def contradicts(self, isn: int) -> bool:
+        """Whether a SYN with this number begins another connection than the one this half is of."""
+        return self._isn != isn
+
+    @property
+    def numbers(self) -> Numbers:
+        assert self._next is not None, "asked before the first packet"
+        return Numbers(self._next, self._ack)

@@ -1,0 +1,322 @@
+"""Packets of one source in; for each connection, chunks of its two directions out to a consumer.
+
+A source is one place of capture: a pod's lo, or the node's interfaces. Each has its own table, so equal addresses and
+ports in two pods are two connections. Within a source the same packet may pass several interfaces; its copies are then
+retransmissions to the reassembler, which delivers bytes once.
+
+Most connections have mirrored halves and exist from their first packet. On a pod's lo a half may instead belong to a
+redirected connection (`tapper.streams.legs`): it waits, its packets kept, until a half with mirrored addresses or its
+other half by sequence numbers appears. A connection that ended stays in the table a little longer, so that a late copy
+of its last packets does not look like a new one.
+
+Time is the packets' time, in nanoseconds; nothing in here reads a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from tapper.streams.bounds import SECOND, Limits, Tally
+from tapper.streams.connection import MOST_EARLY_BYTES, Connection, Consumer, Half, Scope, Waiting
+from tapper.streams.copies import Copies
+from tapper.streams.legs import (
+    INBOUND_PORT,
+    MESH_PORTS,
+    Candidate,
+    Pairing,
+    endpoints,
+    is_redirected,
+    may_be_reply,
+)
+from tapper.streams.packet import ACK, FIN, RST, SYN, mirror, parse
+from tapper.streams.reassembly import Chunk, Data, Gap
+from tapper.streams.sequence import MASK
+
+T = TypeVar("T")
+
+_MESH_PORT_BYTES = frozenset(port.to_bytes(2, "big") for port in MESH_PORTS)
+_INBOUND_PORT_BYTES = INBOUND_PORT.to_bytes(2, "big")
+
+
+class Connections(Generic[T]):
+    """The connections of one source. `open_consumer` makes the reader of a new connection; what the readers return is
+    what every method here returns, in order."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        open_consumer: Callable[[Connection[T]], Consumer[T]],
+        limits: Limits | None = None,
+        tally: Tally | None = None,
+    ) -> None:
+        self._scope = scope
+        self._open_consumer = open_consumer
+        self._limits = limits or Limits()
+        self.tally = tally or Tally()
+        self._halves: dict[bytes, Half[T]] = {}
+        self._connections: dict[Connection[T], None] = {}  # in order of appearance
+        self._waiting: dict[bytes, Waiting] = {}
+        self._pairing = Pairing()
+        self._copies: Copies[T] = Copies()
+        self._arrivals = 0
+        self._swept: int | None = None
+        self.held = 0
+        """Bytes held by this source: behind holes, in waiting halves, in unfinished messages."""
+
+    def packet(self, ts: int, packet: memoryview) -> list[T]:
+        """One IP packet, valid only during the call. `ts` in nanoseconds since 1970."""
+        tally = self.tally
+        tally.packets += 1
+        segment = parse(packet)
+        if segment is None:
+            tally.malformed += 1
+            return []
+        key, seq, ack, flags, start, stop = segment
+        half = self._halves.get(key)
+        if half is None:
+            return self._strange(ts, packet, segment)
+        connection = half.connection
+        connection.last = ts
+        # The two cases that make up nearly all packets: an acknowledgement that changes nothing, and data.
+        if not flags & (SYN | FIN | RST) and not half.peer.stream.waiting:
+            if start == stop or connection.consumer is None:
+                return []
+            chunks = half.stream.push(seq, bytes(packet[start:stop]), ts, ack)
+            return self._deliver(half, chunks)
+        if flags & SYN and not half.stream.syn(seq):
+            done = self._close(connection)
+            self._remove(connection)
+            return [*done, *self._strange(ts, packet, segment)]
+        return self._apply(half, ts, seq, ack, flags, bytes(packet[start:stop]))
+
+    def finish(self) -> list[T]:
+        """Nothing more will come: every connection is closed and forgotten."""
+        done: list[T] = []
+        for waiting in list(self._waiting.values()):
+            done += self._alone(waiting)
+        for connection in list(self._connections):
+            done += self._close(connection)
+            self._remove(connection)
+        return done
+
+    def relieve(self, bound: int) -> list[T]:
+        """Give up the oldest connections that hold memory until at most `bound` bytes are held."""
+        done: list[T] = []
+        for waiting in list(self._waiting.values()):
+            if self.held <= bound:
+                return done
+            if waiting.held:
+                done += self._alone(waiting)
+        for connection in list(self._connections):
+            if self.held <= bound:
+                break
+            if connection.held:
+                self.tally.given_up += 1
+                done += self._close(connection)
+        return done
+
+    # A packet of no known connection.
+
+    def _strange(self, ts: int, packet: memoryview, segment: tuple[bytes, int, int, int, int, int]) -> list[T]:
+        key, seq, ack, flags, start, stop = segment
+        on_lo = self._scope.on_lo
+        if on_lo and (key[-2:] in _MESH_PORT_BYTES or key[-4:-2] in _MESH_PORT_BYTES):
+            self.tally.mesh += 1
+            return []
+        source, destination = endpoints(key)
+        if not self._scope.covers(source, destination):
+            return []
+        done = self._sweep(ts)
+        payload = bytes(packet[start:stop])
+        waiting = self._waiting.get(key)
+        if waiting is not None:
+            if not (flags & SYN and waiting.contradicts(seq)):
+                return [*done, *self._wait(waiting, ts, seq, ack, flags, payload)]
+            done += self._alone(waiting)
+        if flags & RST or not (payload or flags & SYN or on_lo):
+            return done  # nothing can begin with this
+        opposite = self._waiting.get(mirror(key)) if on_lo else None
+        if opposite is not None:
+            half, replayed = self._symmetric(opposite, both_ways=True)
+            return [*done, *replayed, *self._apply(half, ts, seq, ack, flags, payload)]
+        redirected = on_lo and is_redirected(destination)
+        if redirected or (on_lo and flags & (SYN | ACK) != SYN and may_be_reply(source, destination)):
+            if len(self._waiting) >= self._limits.waiting:
+                self.tally.given_up += 1
+                done += self._alone(next(iter(self._waiting.values())))
+            waiting = self._waiting[key] = Waiting(key, source if redirected else destination, redirected)
+            return [*done, *self._wait(waiting, ts, seq, ack, flags, payload)]
+        client = None
+        if flags & SYN:
+            client = 1 if flags & ACK else 0
+        known = not on_lo and self._copies.has(key, seq, ack if flags & ACK else 0, syn=bool(flags & SYN))
+        connection, evicted = self._open(key, mirror(key), client, ts, copy=known)
+        return [*done, *evicted, *self._apply(connection.halves[0], ts, seq, ack, flags, payload)]
+
+    def _wait(self, waiting: Waiting, ts: int, seq: int, ack: int, flags: int, payload: bytes) -> list[T]:
+        """One more packet of a half that waits; perhaps the one that tells where it belongs."""
+        self._arrivals += 1
+        before = waiting.held
+        waiting.take(self._arrivals, ts, seq, ack, flags, payload)
+        self.held += waiting.held - before
+        candidate = Candidate(waiting.key, waiting.pod, waiting.numbers)
+        token = self._pairing.offer(candidate, redirected=waiting.redirected)
+        if token is not None:
+            other = self._waiting[token]
+            return self._paired(*((waiting, other) if waiting.redirected else (other, waiting)))
+        if waiting.held > self._limits.waiting_bytes:
+            return self._alone(waiting)
+        return []
+
+    def _take_waiting(self, waiting: Waiting) -> None:
+        del self._waiting[waiting.key]
+        self._pairing.forget(waiting.key)
+        self.held -= waiting.held
+
+    def _paired(self, request: Waiting, reply: Waiting) -> list[T]:
+        """The two halves of a redirected connection become one, and what was held is delivered as it arrived."""
+        self._take_waiting(request)
+        self._take_waiting(reply)
+        connection, done = self._open(request.key, reply.key, 0, max(request.last, reply.last))
+        sides = {id(request): connection.halves[0], id(reply): connection.halves[1]}
+        packets = [(packet, sides[id(waiting)]) for waiting in (request, reply) for packet in waiting.packets]
+        for packet, half in sorted(packets, key=lambda item: item[0][0]):
+            done += self._apply(half, *packet[1:])
+        return done
+
+    def _symmetric(self, waiting: Waiting, *, both_ways: bool) -> tuple[Half[T], list[T]]:
+        """A waiting half is taken for one of an ordinary connection. Returns the other half."""
+        self._take_waiting(waiting)
+        connection, done = self._open(waiting.key, mirror(waiting.key), waiting.client, waiting.last)
+        connection.both_ways = both_ways
+        for packet in waiting.packets:
+            done += self._apply(connection.halves[0], *packet[1:])
+        return connection.halves[1], done
+
+    def _alone(self, waiting: Waiting) -> list[T]:
+        """No other half will be looked for any longer."""
+        if not waiting.packets:
+            self._take_waiting(waiting)
+            return []
+        return self._symmetric(waiting, both_ways=False)[1]
+
+    # Connections.
+
+    def _open(
+        self, key: bytes, other: bytes, client: int | None, ts: int, *, copy: bool = False
+    ) -> tuple[Connection[T], list[T]]:
+        done: list[T] = []
+        if len(self._connections) >= self._limits.connections:
+            oldest = next(iter(self._connections))
+            if oldest.consumer is not None:
+                self.tally.given_up += 1
+            done = self._close(oldest)
+            self._remove(oldest)
+        connection: Connection[T] = Connection(self._scope, key, other, client, ts, self._limits.hole_bytes)
+        self._connections[connection] = None
+        for half in connection.halves:
+            self._halves[half.key] = half
+        if self._scope.on_lo and key[-2:] == _INBOUND_PORT_BYTES:
+            self.tally.mesh += 1  # ciphertext on its way to Envoy; its plaintext comes on the delivery leg
+        elif copy:
+            self.tally.copies += 1
+        else:
+            if not self._scope.on_lo:
+                self._copies.add(connection)
+            connection.consumer = self._open_consumer(connection)
+            self.tally.connections += 1
+        return connection, done
+
+    def _apply(self, half: Half[T], ts: int, seq: int, ack: int, flags: int, payload: bytes) -> list[T]:
+        """One packet to its half, flags and all."""
+        connection = half.connection
+        connection.last = ts
+        if flags & RST:
+            return self._close(connection)
+        if connection.consumer is None:
+            return []
+        done: list[T] = []
+        if flags & ACK and half.peer.stream.waiting:
+            done += self._deliver(half.peer, half.peer.stream.acknowledged(ack))
+        if flags & SYN:
+            half.stream.syn(seq)
+            seq += 1
+            if flags & ACK and connection.early is not None:
+                first, (early_ts, early_seq, early) = connection.halves[1 - half.side], connection.early
+                connection.early = None
+                done += self._deliver(first, first.stream.push(early_seq, early, early_ts, seq & MASK))
+            elif payload and not flags & ACK:
+                if len(payload) <= MOST_EARLY_BYTES:
+                    connection.early = (ts, seq & MASK, payload)
+                return done
+        if payload:
+            done += self._deliver(half, half.stream.push(seq & MASK, payload, ts, ack))
+        if flags & FIN:
+            done += self._deliver(half, half.stream.fin((seq + len(payload)) & MASK))
+        if half.stream.ended and half.peer.stream.ended:
+            done += self._close(connection)
+        return done
+
+    def _deliver(self, half: Half[T], chunks: list[Chunk]) -> list[T]:
+        connection = half.connection
+        consumer = connection.consumer
+        if consumer is None:
+            return []
+        done: list[T] = []
+        for chunk in chunks:
+            if type(chunk) is Data:
+                done += consumer.data(half.side, chunk)
+            elif type(chunk) is Gap:
+                self.tally.gaps += 1
+                self.tally.gap_bytes += chunk.size or 0
+                done += consumer.gap(half.side, chunk.size)
+            else:
+                done += consumer.end(half.side)
+        held = consumer.held + half.stream.held + half.peer.stream.held
+        if held != connection.held:
+            self.held += held - connection.held
+            connection.held = held
+            if self.held > self._limits.held_bytes:
+                done += self.relieve(self._limits.held_bytes * 3 // 4)
+        return done
+
+    def _close(self, connection: Connection[T]) -> list[T]:
+        """Deliver what is held, let the consumer conclude. The connection stays known until it is removed."""
+        done: list[T] = []
+        for half in connection.halves:
+            done += self._deliver(half, half.stream.flush())
+        consumer, connection.consumer = connection.consumer, None
+        if consumer is not None:
+            done += consumer.finish()
+        self.held -= connection.held
+        connection.held = 0
+        return done
+
+    def _remove(self, connection: Connection[T]) -> None:
+        self._connections.pop(connection, None)
+        self._copies.remove(connection)
+        for half in connection.halves:
+            if self._halves.get(half.key) is half:
+                del self._halves[half.key]
+
+    def _sweep(self, ts: int) -> list[T]:
+        """Once a second of packet time: forget what ended, conclude what is idle."""
+        if self._swept is None or ts < self._swept:
+            self._swept = ts
+        if ts - self._swept < SECOND:
+            return []
+        self._swept = ts
+        done: list[T] = []
+        for waiting in [w for w in self._waiting.values() if ts - w.last > self._limits.idle]:
+            done += self._alone(waiting)
+        for connection in list(self._expired(ts)):
+            done += self._close(connection)
+            self._remove(connection)
+        return done
+
+    def _expired(self, ts: int) -> Iterator[Connection[T]]:
+        for connection in self._connections:
+            patience = self._limits.linger if connection.closed else self._limits.idle
+            if ts - connection.last > patience:
+                yield connection

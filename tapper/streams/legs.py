@@ -1,0 +1,186 @@
+"""The legs of a mesh: what a connection on a pod's lo is, and how the two halves of a redirected one are found.
+
+Istio's iptables rules redirect what an application sends to Envoy on 127.0.0.1:15001 (istio-init writes them).
+On lo the request then shows as `podIP:eph -> 127.0.0.1:15001` and the reply as `destination:port -> podIP:eph`, because
+the address translation is undone only for the application's eyes. The two halves are no mirrors of each other, so a
+reader that goes by addresses and ports never pairs them (istio/istio#22915). Even the source port can differ: sockets
+that share one towards several destinations are given others towards 15001, while replies go to the original one.
+
+What cannot differ is TCP's own numbers: each side acknowledges what the other sent. So that is what pairs them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+from tapper.targets.addresses import spell
+
+OUTBOUND_PORT = 15001
+INBOUND_PORT = 15006
+
+# Listeners of Envoy, pilot-agent and istiod: admin, internal, HBONE, control plane, telemetry, probes, DNS, metrics.
+# Outbound (15001) is not among them: what goes there is the application's.
+MESH_PORTS = frozenset({15000, 15004, 15008, 15012, 15014, 15020, 15021, 15053, 15090})
+
+# Envoy delivers to the application from these (InboundPassthroughBindIpv4/6 in Istio's pilot).
+DELIVERY_ADDRESSES = frozenset({bytes((127, 0, 0, 6)), bytes(15) + b"\x06"})
+_LOOPBACK_6 = bytes(15) + b"\x01"
+
+
+class Direction(StrEnum):
+    """Which leg a connection is, seen from the pod."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+    LOCAL = "local"
+    WIRE = "wire"
+
+
+class Endpoint(NamedTuple):
+    """An address in network byte order, 4 or 16 bytes, and a port."""
+
+    address: bytes
+    port: int
+
+    def __str__(self) -> str:
+        text = spell(self.address)
+        return f"[{text}]:{self.port}" if ":" in text else f"{text}:{self.port}"
+
+
+def endpoints(key: bytes) -> tuple[Endpoint, Endpoint]:
+    """Source and destination of a packet's key (see `tapper.streams.packet`)."""
+    width = (len(key) - 4) // 2
+    return (
+        Endpoint(key[:width], int.from_bytes(key[-4:-2], "big")),
+        Endpoint(key[width:-4], int.from_bytes(key[-2:], "big")),
+    )
+
+
+def is_loopback(address: bytes) -> bool:
+    """127.0.0.0/8 or ::1."""
+    return address[0] == 127 if len(address) == 4 else address == _LOOPBACK_6
+
+
+def is_redirected(destination: Endpoint) -> bool:
+    """Whether packets to this destination on lo are the sending half of a redirected connection."""
+    return destination.port in (OUTBOUND_PORT, INBOUND_PORT) and is_loopback(destination.address)
+
+
+def may_be_reply(source: Endpoint, destination: Endpoint) -> bool:
+    """Whether packets on lo between these two may be the answering half of a redirected connection.
+
+    Such a half comes from anywhere in the world and goes to the pod's own address, never to a loopback one.
+    """
+    return not (is_loopback(destination.address) or source.address in DELIVERY_ADDRESSES or is_redirected(source))
+
+
+def classify(client: Endpoint, server: Endpoint, *, on_lo: bool, both_ways: bool) -> Direction:
+    """Which leg a connection is.
+
+    `on_lo` tells a pod's lo from the node's interfaces. `both_ways` is whether packets of both directions were seen
+    under mirrored addresses; a lone half between two different addresses on lo can only be a redirected reply.
+    """
+    if not on_lo:
+        return Direction.WIRE
+    if server.port == OUTBOUND_PORT and is_loopback(server.address):
+        return Direction.OUTBOUND
+    if client.address in DELIVERY_ADDRESSES or (is_loopback(client.address) and is_loopback(server.address)):
+        return Direction.INBOUND
+    if client.address != server.address and not both_ways:
+        return Direction.OUTBOUND
+    return Direction.LOCAL
+
+
+class Numbers(NamedTuple):
+    """What one half last said: the number after its last byte, and what it had received (None on a first SYN)."""
+
+    next: int
+    ack: int | None
+
+
+class Candidate(NamedTuple):
+    """A half that waits for its other half. `token` is the caller's name for it."""
+
+    token: bytes
+    pod: Endpoint
+    """The pod's end: the source of a redirected half, the destination of a reply."""
+    numbers: Numbers
+
+
+_Index = dict[tuple[bytes, int], dict[bytes, None]]
+
+
+class _Side:
+    """The waiting halves of one kind, found by what they sent and by what they received."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[bytes, Candidate] = {}
+        self._by_next: _Index = {}
+        self._by_ack: _Index = {}
+
+    def put(self, candidate: Candidate) -> None:
+        self.drop(candidate.token)
+        self.waiting[candidate.token] = candidate
+        for index, where in self._places(candidate):
+            index.setdefault(where, {})[candidate.token] = None
+
+    def drop(self, token: bytes) -> None:
+        candidate = self.waiting.pop(token, None)
+        if candidate is None:
+            return
+        for index, where in self._places(candidate):
+            tokens = index[where]
+            del tokens[token]
+            if not tokens:
+                del index[where]
+
+    def _places(self, candidate: Candidate) -> Iterator[tuple[_Index, tuple[bytes, int]]]:
+        address, numbers = candidate.pod.address, candidate.numbers
+        yield self._by_next, (address, numbers.next)
+        if numbers.ack is not None:
+            yield self._by_ack, (address, numbers.ack)
+
+    def matching(self, other: Candidate) -> list[Candidate]:
+        """Those of which the other half has received all, or that have received all of the other half."""
+        address, numbers = other.pod.address, other.numbers
+        tokens = dict(self._by_ack.get((address, numbers.next), {}))
+        if numbers.ack is not None:
+            tokens |= self._by_next.get((address, numbers.ack), {})
+        return [self.waiting[token] for token in tokens]
+
+
+class Pairing:
+    """Pairs redirected halves with reply halves by sequence numbers; tokens in, tokens out.
+
+    A half and its opposite agree when one has acknowledged exactly what the other has sent: a SYN-ACK its SYN, or in
+    midstream `A.next == B.ack` or `A.ack == B.next`. Both must belong to the same pod address. Where several agree,
+    those with the same pod port come first; where that leaves more than one, nothing is decided until the numbers move
+    on.
+    """
+
+    def __init__(self) -> None:
+        self._redirected = _Side()
+        self._replies = _Side()
+
+    def offer(self, candidate: Candidate, *, redirected: bool) -> bytes | None:
+        """What a waiting half says now. Returns the token of its other half, which both then leave; or None."""
+        mine, others = (self._redirected, self._replies) if redirected else (self._replies, self._redirected)
+        found = others.matching(candidate)
+        same_port = [other for other in found if other.pod.port == candidate.pod.port]
+        best = same_port or found
+        if len(best) != 1:
+            mine.put(candidate)
+            return None
+        mine.drop(candidate.token)
+        others.drop(best[0].token)
+        return best[0].token
+
+    def forget(self, token: bytes) -> None:
+        """This half waits no longer."""
+        self._redirected.drop(token)
+        self._replies.drop(token)
+
+    def __len__(self) -> int:
+        return len(self._redirected.waiting) + len(self._replies.waiting)

@@ -1,0 +1,213 @@
+"""One direction of a TCP connection: segments in, in any order; bytes out, in order.
+
+What a passive reader knows and does not: it sees what crossed the capture point, which is not always what the receiver
+got. A segment may be missing here although it arrived there. The receiver's acknowledgements tell the two apart: once
+they pass a hole, the bytes of the hole were delivered and will never be sent again, so waiting is over and the hole is
+said as a Gap. Where two segments disagree about a byte, the copy that was seen first wins, always.
+
+Positions are unbounded integers whose low 32 bits are the sequence number, so nothing in here wraps.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TypeAlias
+
+from tapper.streams.sequence import MASK, unwrap
+
+SEGMENT_COST = 128
+"""What a buffered segment is counted for beyond its bytes, so that a million one-byte segments are not free."""
+
+_BASE = 1 << 32  # positions start here, so that data before the first byte seen still has a positive one
+_STALE = 1 << 26  # no window reaches 64 MiB back: data from there belongs to another connection with the same ports
+
+
+@dataclass(slots=True)
+class Data:
+    """Bytes of the stream, contiguous with the chunk before. Not frozen: one is made for every segment."""
+
+    data: bytes
+    ts: int
+    """Nanoseconds since 1970 of the packet that brought the bytes."""
+    seq: int
+    """Sequence number of the first byte."""
+    ack: int
+    """What the sender of these bytes had received from its peer when it sent them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Bytes that are lost to this reader. `size` is None where the sequence numbers no longer tell."""
+
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The sender said FIN and every byte before it was delivered or declared lost. Comes once, last."""
+
+
+Chunk: TypeAlias = Data | Gap | End
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Bytes behind a hole, at a position; no two pieces of a stream overlap."""
+
+    start: int
+    data: bytes
+    ts: int
+    ack: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.data)
+
+
+_start_of = attrgetter("start")
+
+
+class HalfStream:
+    """Reassembles one direction. Every method returns the chunks that became deliverable, in order.
+
+    `limit` bounds the bytes held behind a hole (with SEGMENT_COST a segment); past it the hole is given up as a Gap.
+    """
+
+    __slots__ = ("_end", "_first", "_limit", "_pieces", "_position", "ended", "held")
+
+    def __init__(self, limit: int = 1 << 20) -> None:
+        self._limit = limit
+        self._position: int | None = None
+        self._first: int | None = None  # sequence number of the first byte, where the SYN was seen
+        self._end: int | None = None  # position after the last byte, where the FIN was seen
+        self._pieces: list[_Piece] = []
+        self.held = 0
+        """Bytes waiting behind a hole, with SEGMENT_COST for each segment."""
+        self.ended = False
+
+    @property
+    def from_start(self) -> bool:
+        """Whether the SYN was seen: then the first byte delivered is the first byte of the stream."""
+        return self._first is not None
+
+    @property
+    def next_seq(self) -> int | None:
+        """The sequence number of the next byte in order; None before anything was seen."""
+        return None if self._position is None else self._position & MASK
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an acknowledgement from the peer could change anything: call `acknowledged` only then."""
+        return bool(self._pieces) or (self._end is not None and not self.ended)
+
+    def syn(self, seq: int) -> bool:
+        """The sender's SYN. False where it contradicts what was seen: then it begins another connection."""
+        if self._position is None:
+            self._first = (seq + 1) & MASK
+            self._position = _BASE + self._first
+        return self._first == (seq + 1) & MASK
+
+    def push(self, seq: int, data: bytes, ts: int, ack: int) -> list[Chunk]:
+        """A segment with payload; `seq` is that of its first byte of data, `ts` in nanoseconds."""
+        if self._position is None:
+            self._position = _BASE + seq
+        position = self._position
+        if seq == position & MASK and not self._pieces and self._end is None:
+            self._position = position + len(data)
+            return [Data(data, ts, seq, ack)]
+        start = unwrap(seq, position)
+        if self._end is not None and start + len(data) > self._end:
+            data = data[: max(0, self._end - start)]  # nothing comes after FIN
+        if position - start > _STALE:
+            return self._restart(seq, data, ts, ack)
+        self._insert(_Piece(start, data, ts, ack))
+        chunks = self._drain()
+        while self.held > self._limit:
+            chunks += self._give_up_hole()
+        return chunks
+
+    def fin(self, seq: int) -> list[Chunk]:
+        """The sender's FIN; `seq` is the number after the last byte of data. The first FIN counts."""
+        if self._position is None:
+            self._position = _BASE + seq
+        if self._end is None:
+            end = unwrap(seq, self._position)
+            if end >= self._position:
+                self._end = end
+        return self._drain()
+
+    def acknowledged(self, ack: int) -> list[Chunk]:
+        """The peer's acknowledgement: whatever lies before it was delivered there, so a hole before it is for ever."""
+        if self._position is None:
+            return []
+        reached = unwrap(ack, self._position)
+        chunks: list[Chunk] = []
+        while self._pieces and self._pieces[0].start <= reached:
+            chunks += self._give_up_hole()
+        if not self._pieces and self._end is not None and self._position < self._end < reached:
+            chunks.append(Gap(self._end - self._position))  # the last bytes before FIN
+            self._position = self._end
+            chunks += self._drain()
+        return chunks
+
+    def flush(self) -> list[Chunk]:
+        """Nothing more will come: everything held, with the gaps between. The half stays usable."""
+        chunks: list[Chunk] = []
+        while self._pieces:
+            chunks += self._give_up_hole()
+        return chunks
+
+    def _insert(self, new: _Piece) -> None:
+        """Put in what is new about a segment: neither delivered before nor held already."""
+        assert self._position is not None
+        index = bisect_right(self._pieces, new.start, key=_start_of)
+        cursor = max(new.start, self._position)
+        if index:
+            cursor = max(cursor, self._pieces[index - 1].stop)
+        fresh = []
+        while cursor < new.stop:
+            ahead = self._pieces[index] if index < len(self._pieces) else None
+            stop = new.stop if ahead is None else min(new.stop, ahead.start)
+            if cursor < stop:
+                fresh.append(_Piece(cursor, new.data[cursor - new.start : stop - new.start], new.ts, new.ack))
+            if ahead is None:
+                break
+            cursor = max(cursor, ahead.stop)
+            index += 1
+        for piece in fresh:
+            insort(self._pieces, piece, key=_start_of)
+            self.held += len(piece.data) + SEGMENT_COST
+
+    def _drain(self) -> list[Chunk]:
+        """Deliver what is in order now, and End where the FIN is reached."""
+        assert self._position is not None
+        chunks: list[Chunk] = []
+        ready = 0
+        for piece in self._pieces:
+            if piece.start != self._position:
+                break
+            chunks.append(Data(piece.data, piece.ts, piece.start & MASK, piece.ack))
+            self._position = piece.stop
+            self.held -= len(piece.data) + SEGMENT_COST
+            ready += 1
+        del self._pieces[:ready]
+        if self._position == self._end and not self.ended:
+            self.ended = True
+            chunks.append(End())
+        return chunks
+
+    def _give_up_hole(self) -> list[Chunk]:
+        """Declare the bytes before the first held piece lost, and deliver from there."""
+        assert self._position is not None
+        gap = Gap(self._pieces[0].start - self._position)
+        self._position = self._pieces[0].start
+        return [gap, *self._drain()]
+
+    def _restart(self, seq: int, data: bytes, ts: int, ack: int) -> list[Chunk]:
+        """The numbers jumped back: the ports were used again and the SYN was not captured."""
+        chunks = self.flush()
+        self._position = _BASE + ((seq + len(data)) & MASK)
+        self._end, self.ended = None, False
+        return [*chunks, Gap(None), Data(data, ts, seq, ack)]

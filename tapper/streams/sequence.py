@@ -1,0 +1,21 @@
+"""Arithmetic on TCP sequence numbers, which are modulo 2^32 (RFC 9293 section 3.4)."""
+
+from __future__ import annotations
+
+MASK = 0xFFFF_FFFF
+_HALF = 0x8000_0000
+
+
+def difference(a: int, b: int) -> int:
+    """How far `a` is ahead of `b`, from -2^31 to 2^31 - 1: the shorter way around the circle."""
+    return ((a - b + _HALF) & MASK) - _HALF
+
+
+def after(a: int, b: int) -> bool:
+    """Whether `a` comes strictly after `b`."""
+    return 0 < ((a - b) & MASK) < _HALF
+
+
+def unwrap(number: int, near: int) -> int:
+    """The integer congruent to `number` modulo 2^32 that is nearest to `near`: positions that never wrap."""
+    return near + ((number - near + _HALF) & MASK) - _HALF

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tapper.protocols.detect import ENOUGH, Kind, foreign, undecided
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind: int, stream: int, payload: bytes, flags: int = 0) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+@pytest.mark.parametrize("record", [0x14, 0x15, 0x16, 0x17])
+@pytest.mark.parametrize("minor", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("beginning", [True, False])
+def test_tls_records(record: int, minor: int, beginning: bool) -> None:
+    assert foreign(bytes([record, 3, minor, 0, 50]) + bytes(50), beginning=beginning) is Kind.TLS
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x16", b"\x16\x03", b"\x16\x02\x01", b"\x16\x03\x05\0\0", b"\x13\x03\x01\0\0", b"GET /"]
+)
+def test_not_tls(data: bytes) -> None:
+    assert foreign(data, beginning=True) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "beginning", "expected"),
+    [
+        (PREFACE, True, Kind.HTTP2),
+        (PREFACE + frame(4, 0, bytes(6)), True, Kind.HTTP2),
+        (frame(4, 0, bytes(6)), True, Kind.HTTP2),
+        (frame(4, 0, b""), True, Kind.HTTP2),
+        (frame(4, 0, bytes(600))[:20], True, Kind.HTTP2),
+        (frame(4, 0, bytes(600))[:20], False, None),
+        (frame(4, 1, bytes(6)), True, None),
+        (frame(4, 0, bytes(7))[:12], True, None),
+        (frame(1, 1, b"hpack", 4) + frame(0, 1, b"data", 1), False, Kind.HTTP2),
+        (frame(8, 0, bytes(4)) + frame(6, 0, bytes(8)), False, Kind.HTTP2),
+        (frame(8, 0, bytes(5)), False, None),
+        (frame(0, 0, b"data on stream 0"), False, None),
+        (frame(6, 1, bytes(8)), False, None),
+        (frame(10, 1, b"unknown type"), False, None),
+        (frame(1, 1, b"hpack") + b"more", False, None),
+        (b"GET / HTTP/1.1\r\n\r\n", True, None),
+        (b"", True, None),
+    ],
+)
+def test_http2(data: bytes, beginning: bool, expected: Kind | None) -> None:
+    assert foreign(data, beginning=beginning) is expected
+
+
+@pytest.mark.parametrize("whole", [PREFACE, b"\x16\x03\x01\x02", frame(4, 0, bytes(6))])
+def test_beginnings_are_undecided_until_they_are_told(whole: bytes) -> None:
+    for length in range(1, len(whole) + 1):
+        part = whole[:length]
+        assert undecided(part) != (foreign(part, beginning=True) is not None)
+
+
+@pytest.mark.parametrize("data", [b"G", b"PO", b"PRI /", b"\x16\x02", b"HTTP/1.1"])
+def test_most_beginnings_are_decided_at_once(data: bytes) -> None:
+    assert not undecided(data)
+
+
+@given(st.binary(min_size=ENOUGH, max_size=100))
+def test_enough_bytes_always_decide(data: bytes) -> None:
+    assert not undecided(data)

@@ -1,0 +1,249 @@
+"""Pairing: in order, pipelined, after loss, after an upgrade; and that a wrong pair is never made."""
+
+from __future__ import annotations
+
+import pytest
+
+from tapper.protocols.exchange import MOST_UNANSWERED, Conversation, Exchange
+from tapper.streams.reassembly import Data
+
+
+class Talk:
+    """A conversation whose two sides keep TCP's numbers."""
+
+    def __init__(self, *, client_in_step: bool = True, server_in_step: bool = True, isn: int = 100) -> None:
+        self.conversation = Conversation(client_in_step=client_in_step, server_in_step=server_in_step)
+        self.client = self.client_acked = isn
+        self.server = self.server_acked = (isn + 5000) & 0xFFFFFFFF
+        self.ts = 0
+        self.done: list[Exchange] = []
+
+    def ask(self, data: bytes, *, lost: bool = False) -> Talk:
+        """The client sends, having received all that the server sent so far."""
+        self.ts += 10
+        if lost:
+            self.done += self.conversation.client_gap(len(data))
+        else:
+            self.done += self.conversation.from_client(Data(data, self.ts, self.client, self.server_acked))
+        self.client = (self.client + len(data)) & 0xFFFFFFFF
+        return self
+
+    def answer(self, data: bytes, *, lost: bool = False, ack: int | None = None, received: bool = True) -> Talk:
+        """The server sends, having received all (or up to `ack`); the client receives it at once, or not yet."""
+        self.ts += 10
+        if lost:
+            self.done += self.conversation.server_gap(len(data))
+        else:
+            numbers = self.client if ack is None else ack
+            self.done += self.conversation.from_server(Data(data, self.ts, self.server, numbers))
+        self.server = (self.server + len(data)) & 0xFFFFFFFF
+        if received:
+            self.server_acked = self.server
+        return self
+
+    def finish(self) -> Talk:
+        self.done += self.conversation.finish()
+        return self
+
+    @property
+    def pairs(self) -> list[tuple[str | None, str | None]]:
+        return [
+            (
+                None if exchange.request is None else exchange.request.head.target,
+                None if exchange.response is None else exchange.response.end.body.decode(),
+            )
+            for exchange in self.done
+        ]
+
+
+def get(target: str) -> bytes:
+    return f"GET {target} HTTP/1.1\r\n\r\n".encode()
+
+
+def ok(body: str) -> bytes:
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+def test_one_after_the_other() -> None:
+    talk = Talk().ask(get("/1")).answer(ok("a")).ask(get("/2")).answer(ok("b"))
+    assert talk.pairs == [("/1", "a"), ("/2", "b")]
+    assert talk.finish().pairs == [("/1", "a"), ("/2", "b")]
+    assert talk.conversation.held == 0
+
+
+def test_times_are_of_the_first_and_the_last_byte() -> None:
+    talk = Talk().ask(get("/1")).answer(ok("abc")[:-1]).answer(b"c")
+    (exchange,) = talk.done
+    assert (exchange.ts, exchange.duration) == (10, 20)
+
+
+@pytest.mark.parametrize("isn", [100, 0xFFFFFFF0, 0xFFFFEC80])
+def test_pipelined_requests_are_answered_in_order(isn: int) -> None:
+    talk = Talk(isn=isn).ask(get("/1") + get("/2")).ask(get("/3")).answer(ok("a") + ok("b")).answer(ok("c"))
+    assert talk.pairs == [("/1", "a"), ("/2", "b"), ("/3", "c")]
+
+
+def test_a_response_may_come_before_its_request_is_complete() -> None:
+    talk = Talk().ask(b"POST /1 HTTP/1.1\r\nContent-Length: 4\r\n\r\nab").answer(ok("early"))
+    assert talk.pairs == []
+    assert talk.ask(b"cd").pairs == [("/1", "early")]
+    request = talk.done[0].request
+    assert request is not None
+    assert request.end.body == b"abcd"
+
+
+def test_interim_responses_are_no_answers() -> None:
+    talk = Talk().ask(b"POST /1 HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+    talk.answer(b"HTTP/1.1 100 Continue\r\n\r\n").ask(b"ab").answer(ok("done"))
+    assert talk.pairs == [("/1", "done")]
+
+
+def test_a_head_response_is_framed_by_its_request() -> None:
+    talk = (
+        Talk()
+        .ask(b"HEAD /1 HTTP/1.1\r\n\r\n" + get("/2"))
+        .answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n" + ok("b"))
+    )
+    assert talk.pairs == [("/1", ""), ("/2", "b")]
+
+
+def test_an_answer_to_what_was_never_asked_stays_alone() -> None:
+    talk = Talk().answer(ok("timeout")).ask(get("/1")).answer(ok("a"))
+    assert talk.pairs == [(None, "timeout"), ("/1", "a")]
+
+
+def test_a_response_sent_before_a_request_arrived_is_not_its_answer() -> None:
+    """A server's 408 crosses a request on the way: the response acknowledges nothing of the request."""
+    talk = Talk()
+    before = talk.client
+    talk.ask(get("/1")).answer(ok("408"), ack=before)
+    assert talk.pairs == [(None, "408")]
+    assert talk.answer(ok("a")).pairs == [(None, "408"), ("/1", "a")]
+
+
+def test_a_response_received_before_a_request_was_sent_is_not_its_answer() -> None:
+    talk = Talk()
+    late = Data(ok("old"), 5, talk.server, talk.client + 1000)
+    talk.answer(ok("old"), lost=False).done.clear()
+    talk = Talk()
+    talk.server_acked = talk.server + 10
+    talk.ask(get("/1"))
+    talk.done += talk.conversation.from_server(late)
+    assert talk.pairs == [(None, "old")]
+
+
+def test_a_lost_response_leaves_its_request_alone_and_shifts_nobody() -> None:
+    talk = Talk().ask(get("/1")).answer(ok("a")).ask(get("/2")).answer(ok("b"), lost=True)
+    talk.ask(get("/3")).answer(ok("c")).ask(get("/4")).answer(ok("d"))
+    assert talk.pairs == [("/1", "a"), ("/2", None), ("/3", "c"), ("/4", "d")]
+
+
+def test_a_lost_request_leaves_its_response_alone_and_shifts_nobody() -> None:
+    talk = Talk().ask(get("/1")).answer(ok("a")).ask(get("/2"), lost=True).answer(ok("b"))
+    talk.ask(get("/3")).answer(ok("c"))
+    assert talk.pairs == [("/1", "a"), (None, "b"), ("/3", "c")]
+
+
+def test_a_lost_request_among_pipelined_ones_makes_no_wrong_pair() -> None:
+    talk = Talk().ask(get("/1")).ask(get("/2"), lost=True).ask(get("/3"))
+    talk.answer(ok("a")).answer(ok("b")).answer(ok("c")).finish()
+    assert ("/3", "b") not in talk.pairs
+    assert ("/1", "a") in talk.pairs
+    assert sorted(pair for pair in talk.pairs if pair[0] is None) == [(None, "b"), (None, "c")]
+
+
+def test_a_lost_response_among_pipelined_ones_makes_no_wrong_pair() -> None:
+    talk = Talk().ask(get("/1") + get("/2") + get("/3"))
+    talk.answer(ok("a"), received=False).answer(ok("b"), lost=True, received=False).answer(ok("c")).finish()
+    assert talk.pairs[0] == ("/1", "a")
+    assert ("/2", "c") not in talk.pairs
+    assert (None, "c") in talk.pairs
+
+
+def test_after_a_loss_and_one_sure_pair_pipelining_pairs_again() -> None:
+    talk = Talk().ask(get("/1")).answer(ok("a"), lost=True).ask(get("/2")).answer(ok("b"))
+    talk.ask(get("/3") + get("/4")).answer(ok("c"), received=False).answer(ok("d"))
+    assert talk.pairs == [("/1", None), ("/2", "b"), ("/3", "c"), ("/4", "d")]
+
+
+def test_a_loss_within_a_body_costs_only_the_body() -> None:
+    talk = Talk().ask(get("/1")).answer(ok("abcdef")[:-4]).answer(b"cd", lost=True).answer(b"ef")
+    talk.ask(get("/2")).answer(ok("b"))
+    assert talk.pairs == [("/1", "ab"), ("/2", "b")]
+    response = talk.done[0].response
+    assert response is not None
+    assert (response.end.size, response.end.truncated) == (6, True)
+
+
+def test_joined_midway_between_request_and_response() -> None:
+    talk = Talk(client_in_step=False, server_in_step=False).answer(ok("unseen")).ask(get("/1")).answer(ok("a"))
+    assert talk.pairs == [(None, "unseen"), ("/1", "a")]
+
+
+def test_joined_midway_with_a_request_already_on_its_way_makes_no_wrong_pair() -> None:
+    talk = Talk(client_in_step=False, server_in_step=False)
+    talk.client += 500  # an unseen request, pipelined before the one that is seen
+    talk.ask(get("/1")).answer(b"tail of an unseen response").answer(ok("unseen")).answer(ok("a")).finish()
+    assert ("/1", "unseen") not in talk.pairs
+
+
+def test_the_server_ends_with_requests_unanswered() -> None:
+    talk = Talk().ask(get("/1") + get("/2")).answer(ok("a"))
+    talk.done += talk.conversation.server_end()
+    assert talk.pairs == [("/1", "a"), ("/2", None)]
+
+
+def test_a_client_that_ends_may_still_be_answered() -> None:
+    talk = Talk().ask(get("/1"))
+    talk.done += talk.conversation.client_end()
+    assert talk.answer(ok("a")).finish().pairs == [("/1", "a")]
+
+
+def test_what_is_open_at_the_end_comes_out_truncated() -> None:
+    talk = Talk().ask(get("/1")).answer(ok("abcdef")[:-3]).ask(get("/2")).finish()
+    assert talk.pairs == [("/1", "abc"), ("/2", None)]
+    response = talk.done[0].response
+    assert response is not None
+    assert response.end.truncated
+
+
+def test_a_request_whose_body_is_cut_off_comes_out_truncated() -> None:
+    talk = Talk().ask(b"POST /1 HTTP/1.1\r\nContent-Length: 4\r\n\r\nab").finish()
+    request = talk.done[0].request
+    assert request is not None
+    assert (talk.pairs, request.end.truncated) == ([("/1", None)], True)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "answer"),
+    [
+        (b"GET /1 HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+        (b"CONNECT /1 HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"),
+    ],
+)
+def test_after_an_upgrade_nothing_is_read(request_line: bytes, answer: bytes) -> None:
+    talk = Talk().ask(request_line).answer(answer).ask(get("/no")).answer(ok("no")).finish()
+    assert talk.pairs == [("/1", "")]
+
+
+def test_a_refused_upgrade_goes_on() -> None:
+    talk = Talk().ask(b"GET /1 HTTP/1.1\r\nUpgrade: h2c\r\n\r\n").answer(ok("no")).ask(get("/2")).answer(ok("b"))
+    assert talk.pairs == [("/1", "no"), ("/2", "b")]
+
+
+def test_unanswered_requests_are_bounded() -> None:
+    talk = Talk()
+    for index in range(MOST_UNANSWERED + 10):
+        talk.ask(get(f"/{index}"))
+    assert talk.pairs == [(f"/{index}", None) for index in range(10)]
+    assert 0 < talk.conversation.held < MOST_UNANSWERED * 1024
+    talk.finish()
+    assert len(talk.pairs) == MOST_UNANSWERED + 10
+    assert talk.conversation.held == 0
+
+
+def test_what_is_held_is_counted_down_again() -> None:
+    talk = Talk().ask(b"POST /1 HTTP/1.1\r\nContent-Length: 4000\r\n\r\n" + b"x" * 4000)
+    assert talk.conversation.held > 4000
+    talk.answer(ok("a"))
+    assert talk.conversation.held == 0

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import io
+import json
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from tapper_wire import Capture, Wire, get, ok
+
+from tapper.discovery.envoy import Envoy, Refused, Verdict
+from tapper.discovery.netns import NamespaceId
+from tapper.output.ndjson import Ndjson
+from tapper.output.records import Place, Stat, Totals
+from tapper.output.sink import Closed, Console, Sink
+from tapper.output.text import Text, escape, size, summary
+from tapper.protocols.session import Sighting
+from tapper.streams.bounds import Tally
+
+POD = Place("pod", 4026531999, "lo", 77, "10.0.0.2")
+NODE = Place("node", 4026531840, "any")
+
+
+def sightings(*messages: tuple[bytes, bytes | None]) -> list[Sighting]:
+    wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
+    packets = wire.handshake()
+    for request, response in messages:
+        packets += [wire.ask(request)] if request else []
+        packets += [wire.answer(response)] if response else []
+    return Capture().feed(packets).finish().seen
+
+
+POST = (
+    b"POST /a?b=c HTTP/1.1\r\nHost: h\r\nX-Two: 1\r\nx-two: 2\r\nBin: \xff\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"3\r\n\x00\x01\xff\r\n0\r\nSum: 9\r\n\r\n"
+)
+
+
+def record(line: str) -> dict[str, Any]:
+    assert line.endswith("\n")
+    assert line.count("\n") == 1
+    found = json.loads(line)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_ndjson_of_an_exchange() -> None:
+    (sighting,) = sightings((POST, ok("hi")))
+    assert record(Ndjson().sighting(POD, sighting)) == {
+        "type": "http",
+        "ts": 1_700_000_000.004,
+        "pod_ip": "10.0.0.2",
+        "direction": "inbound",
+        "src": "127.0.0.6:40000",
+        "dst": "10.0.0.2:8080",
+        "method": "POST",
+        "target": "/a?b=c",
+        "version": "HTTP/1.1",
+        "status": 200,
+        "request": {
+            "headers": [
+                ["Host", "h"],
+                ["X-Two", "1"],
+                ["x-two", "2"],
+                ["Bin", "\xff"],
+                ["Transfer-Encoding", "chunked"],
+            ],
+            "body_b64": "AAH/",
+            "body_size": 3,
+            "truncated": False,
+            "trailers": [["Sum", "9"]],
+        },
+        "response": {
+            "headers": [["Content-Length", "2"]],
+            "body_b64": "aGk=",
+            "body_size": 2,
+            "truncated": False,
+            "trailers": [],
+        },
+        "duration_s": 0.001,
+        "netns": 4026531999,
+    }
+
+
+def test_ndjson_of_half_an_exchange() -> None:
+    unanswered, unasked = sightings((b"", ok("hi")), (get("/x"), None))[::-1]
+    assert {
+        key: record(Ndjson().sighting(POD, unanswered))[key] for key in ("method", "status", "response", "duration_s")
+    } == {
+        "method": "GET",
+        "status": None,
+        "response": None,
+        "duration_s": None,
+    }
+    half = record(Ndjson().sighting(POD, unasked))
+    assert [half[key] for key in ("method", "target", "request", "status", "version")] == [
+        None,
+        None,
+        None,
+        200,
+        "HTTP/1.1",
+    ]
+
+
+def test_ndjson_of_the_rest() -> None:
+    form = Ndjson()
+    assert record(form.hello("1.2", 5)) == {
+        "type": "hello",
+        "tapper": "tapper-harness reference",
+        "version": "1.2",
+        "contract": 1,
+        "pid": 5,
+    }
+    place = {"kind": "pod", "pid": 77, "instance_ip": "10.0.0.2", "netns": 4026531999, "interface": "lo"}
+    assert record(form.source("open", POD)) == {"type": "source", "state": "open", **place}
+    assert record(form.stat(POD, Stat(9, 2, 1))) == {"type": "stat", "received": 9, "dropped": 2, "cut": 1, **place}
+    assert record(form.stat(None, Stat(9, 2))) == {"type": "stat", "received": 9, "dropped": 2, "cut": 0}
+    bye = record(form.bye(Totals(exchanges=3, undecoded={"tls": 4})))
+    assert (bye["type"], bye["exchanges"], bye["undecoded"]) == ("bye", 3, {"tls": 4})
+
+
+FOUND: list[Envoy | Refused] = [
+    Envoy(77, "/usr/local/bin/envoy", ip_address("fd00::1"), NamespaceId(4, 999)),
+    Refused(78, "/x/\udcff\x1b[2J", Verdict.LOOK_ALIKE, "it has an INSTANCE_IP", "10.0.0.1", NamespaceId(4, 999)),
+    Refused(2, None, Verdict.OTHER, "no executable"),
+]
+
+
+def test_ndjson_of_processes() -> None:
+    lines = [record(line + "\n") for line in Ndjson().processes(FOUND).splitlines()]
+    assert lines[0] == {
+        "type": "process",
+        "pid": 77,
+        "exe": "/usr/local/bin/envoy",
+        "instance_ip": "fd00::1",
+        "netns": 999,
+        "verdict": "envoy",
+        "reason": None,
+    }
+    assert [line["verdict"] for line in lines] == ["envoy", "look-alike", "other"]
+    assert lines[2]["exe"] is None
+
+
+def test_text_of_processes_is_aligned_and_escaped() -> None:
+    lines = Text().processes(FOUND).splitlines()
+    assert [line.split()[0] for line in lines] == ["PID", "77", "78", "2"]
+    column = lines[0].index("VERDICT")
+    assert [line[column:].split()[0] for line in lines[1:]] == ["envoy", "look-alike", "other"]
+    assert r"/x/\udcff\x1b[2J" in lines[2]
+
+
+def test_text_of_an_exchange() -> None:
+    (sighting,) = sightings((get("/orders/1"), ok("x" * 512)))
+    line = Text().sighting(POD, sighting)
+    columns = "10.0.0.2 inbound 127.0.0.6:40000 -> 10.0.0.2:8080 GET /orders/1 200 512 B 1.0 ms"
+    assert " ".join(line.split()[1:]) == columns
+
+
+def test_text_columns_are_aligned() -> None:
+    lines = [Text().sighting(POD, sighting) for sighting in sightings((get("/1"), ok("")), (get("/2"), None))]
+    assert lines[0].index("GET") == lines[1].index("GET")
+    assert lines[1].endswith("GET /2  (no response seen)\n")
+
+
+def test_text_says_truncated_and_unseen() -> None:
+    lines = [Text().sighting(POD, it) for it in sightings((b"", ok("a")), (get("/2"), ok("abc")[:-1]))]
+    assert "(request not seen)  200  1 B" in lines[0]
+    assert "200  2 B+" in lines[1]
+
+
+def test_nothing_from_the_wire_reaches_a_terminal_raw() -> None:
+    (sighting,) = sightings((b"GET /\x9b31m\xc3\xa9" + b"y" * 500 + b" HTTP/1.1\r\n\r\n", ok("")))
+    line = Text().sighting(POD, sighting)
+    assert line.isascii()
+    assert line.removesuffix("\n").isprintable()
+    assert r"/\x9b31m\xc3\xa9yyy" in line
+    assert "y..." in line
+    assert len(line) < 400
+
+
+def test_escape() -> None:
+    assert escape("a b~\x00\x1b\x7f\x80\u2028\U0001f600\udcff") == r"a b~\x00\x1b\x7f\x80\u2028\U0001f600\udcff"
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (1 << 20, "1.0 MiB"), (5 << 50, "5120.0 TiB")],
+)
+def test_size(count: int, expected: str) -> None:
+    assert size(count) == expected
+
+
+def test_totals_add_up_and_are_summed_up() -> None:
+    totals = Totals(exchanges=1, sources=2, undecoded={"tls": 2, "http2": 1})
+    totals.add(Stat(10, 3, 1), Tally(packets=10, malformed=2, gaps=1, gap_bytes=77, given_up=4))
+    totals.add(Stat(5, 0), Tally(packets=5, connections=3))
+    assert summary(totals).splitlines() == [
+        "1 exchange from 2 sources; 15 packets received, 3 dropped by the kernel",
+        "connections that are not HTTP/1: 1 http2, 2 tls",
+        "1 gap in the streams, 77 bytes missing",
+        "1 packet captured in part only",
+        "2 packets malformed",
+        "4 connections given up to stay within memory bounds",
+    ]
+    assert len(summary(Totals()).splitlines()) == 1
+
+
+class Broken(io.BytesIO):
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_has_gone_is_said_so() -> None:
+    stream = Broken()
+    with pytest.raises(Closed):
+        Sink(stream).write("x")
+
+
+def test_the_console_warns_once_and_keeps_progress_for_terminals() -> None:
+    stream = io.StringIO()
+    console = Console(stream)
+    console.warn_once("a", "first")
+    console.warn_once("a", "second")
+    console.warn_once("b", "third")
+    console.progress("nobody looks on")
+    assert stream.getvalue() == "tapper: first\ntapper: third\n"

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tapper_wire import ACK, SYN, ipv4, ipv6, tcp
+
+from tapper.streams.packet import Segment, mirror, parse
+
+KEY4 = bytes([10, 0, 0, 1, 10, 0, 0, 2]) + struct.pack("!HH", 40000, 80)
+V6 = ("fd00::1", "fd00::2")
+
+
+def read(raw: bytes) -> tuple[Segment, bytes]:
+    found = parse(memoryview(raw))
+    assert found is not None
+    return found, raw[found[4] : found[5]]
+
+
+def segment(payload: bytes = b"hello", options: bytes = b"") -> bytes:
+    return tcp(40000, 80, 0xFFFFFFF0, 7, ACK | SYN, payload, options)
+
+
+@pytest.mark.parametrize("options", [b"", b"\x01" * 12, b"\x01" * 40])
+def test_ipv4(options: bytes) -> None:
+    (key, seq, ack, flags, _, _), payload = read(ipv4("10.0.0.1", "10.0.0.2", segment(options=options)))
+    assert (key, seq, ack, flags, payload) == (KEY4, 0xFFFFFFF0, 7, ACK | SYN, b"hello")
+
+
+def test_ipv4_options() -> None:
+    (key, seq, _, _, _, _), payload = read(ipv4("10.0.0.1", "10.0.0.2", segment(), options=b"\x01" * 8))
+    assert (key, seq, payload) == (KEY4, 0xFFFFFFF0, b"hello")
+
+
+def test_ipv6() -> None:
+    (key, seq, ack, flags, _, _), payload = read(ipv6(*V6, segment()))
+    assert (len(key), seq, ack, flags, payload) == (36, 0xFFFFFFF0, 7, ACK | SYN, b"hello")
+
+
+@pytest.mark.parametrize("headers", [(0,), (0, 60), (43, 60, 60)])
+def test_ipv6_extension_headers(headers: tuple[int, ...]) -> None:
+    plain, _ = read(ipv6(*V6, segment()))
+    following = [*headers[1:], 6]
+    extensions = b"".join(struct.pack("!BB6x", after, 0) for after in following)
+    found, payload = read(ipv6(*V6, extensions + segment(), protocol=headers[0]))
+    assert found[:4] == plain[:4]
+    assert payload == b"hello"
+
+
+def test_an_extension_header_longer_than_eight_bytes() -> None:
+    extension = struct.pack("!BB14x", 6, 1)
+    assert read(ipv6(*V6, extension + segment(), protocol=60))[1] == b"hello"
+
+
+def test_trailing_padding_is_cut_by_the_ip_length() -> None:
+    assert read(ipv4("10.0.0.1", "10.0.0.2", segment(b"x")) + bytes(20))[1] == b"x"
+    assert read(ipv6(*V6, segment(b"x")) + bytes(20))[1] == b"x"
+
+
+def test_a_length_of_zero_means_to_the_end() -> None:
+    raw = bytearray(ipv4("10.0.0.1", "10.0.0.2", segment(b"y" * 70)))
+    raw[2:4] = b"\0\0"
+    assert read(bytes(raw))[1] == b"y" * 70
+    raw = bytearray(ipv6(*V6, segment(b"y" * 70)))
+    raw[4:6] = b"\0\0"
+    assert read(bytes(raw))[1] == b"y" * 70
+
+
+def test_a_packet_cut_by_the_capture_yields_what_there_is() -> None:
+    assert read(ipv4("10.0.0.1", "10.0.0.2", segment(b"0123456789"))[:-4])[1] == b"012345"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x45" * 39,
+        ipv4("10.0.0.1", "10.0.0.2", segment())[:39],
+        ipv4("10.0.0.1", "10.0.0.2", segment(), protocol=17),
+        ipv4("10.0.0.1", "10.0.0.2", segment(), fragment=1),
+        ipv4("10.0.0.1", "10.0.0.2", tcp(1, 2, 3, 4, ACK, options=b"\x01" * 40)[:20]),  # says 60, has 20
+        ipv4("10.0.0.1", "10.0.0.2", bytes(12) + b"\x10" + bytes(27)),  # a TCP header of 4 bytes
+        ipv6(*V6, segment(), protocol=44),  # a fragment
+        ipv6(*V6, segment(), protocol=17),
+        ipv6(*V6, b"\x3c\xff" + bytes(40), protocol=60),  # an extension that leads out of the packet
+        b"\x30" + bytes(80),
+    ],
+    ids=str,
+)
+def test_what_is_not_tcp_or_contradicts_itself_is_none(raw: bytes) -> None:
+    assert parse(memoryview(raw)) is None
+
+
+def test_the_first_fragment_is_read() -> None:
+    assert read(ipv4("10.0.0.1", "10.0.0.2", segment(), fragment=0x2000))[1] == b"hello"
+
+
+def test_mirror() -> None:
+    assert mirror(KEY4) == bytes([10, 0, 0, 2, 10, 0, 0, 1]) + struct.pack("!HH", 80, 40000)
+    key6 = parse(memoryview(ipv6(*V6, segment())))
+    back6 = parse(memoryview(ipv6(V6[1], V6[0], tcp(80, 40000, 0, 0, ACK))))
+    assert key6 is not None
+    assert back6 is not None
+    assert mirror(key6[0]) == back6[0]
+
+
+@given(st.binary(max_size=120))
+def test_any_bytes_are_parsed_or_refused_and_the_payload_lies_within(raw: bytes) -> None:
+    for candidate in (raw, b"\x45" + raw, b"\x46" + raw, b"\x60" + raw):
+        found = parse(memoryview(candidate))
+        if found is not None:
+            assert 40 <= found[4] <= found[5] <= len(candidate)
+            assert len(found[0]) in {12, 36}

@@ -1,0 +1,184 @@
+"""A procfs made of ordinary files: vanishing processes, unreadable ones, leaders that have gone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from tapper.discovery import procfs as module
+from tapper.discovery.envoy import Process, Unreadable, Verdict
+from tapper.discovery.netns import namespace_of
+from tapper.discovery.procfs import Procfs
+from tapper.discovery.scanner import scan
+from tapper.errors import MissingCapabilityError, ProcfsError
+
+TARGETS = frozenset({ip_address("10.0.0.1")})
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "stat").touch()
+    (tmp_path / "self").symlink_to("1")
+    (tmp_path / "sys").mkdir()
+    return tmp_path
+
+
+def make(folder: Path, exe: str | None, environ: bytes = b"", name: str = "x") -> Path:
+    (folder / "ns").mkdir(parents=True)
+    if exe is not None:
+        (folder / "exe").symlink_to(exe)
+        (folder / "ns/net").touch()
+    (folder / "environ").write_bytes(environ)
+    (folder / "comm").write_text(name + "\n")
+    (folder / "cmdline").write_bytes(name.encode() + b"\0-c\0")
+    return folder
+
+
+def envoy(folder: Path, environ: bytes = b"INSTANCE_IP=10.0.0.1\0") -> Path:
+    return make(folder, "/usr/local/bin/envoy", environ, "envoy")
+
+
+def test_a_process_is_read_whole(root: Path) -> None:
+    folder = envoy(root / "7")
+    assert Procfs(root).snapshot(7, detail=True) == Process(
+        7, "/usr/local/bin/envoy", b"INSTANCE_IP=10.0.0.1\0", namespace_of(folder / "ns/net"), "envoy", "envoy"
+    )
+
+
+def test_without_detail_others_cost_one_link(root: Path) -> None:
+    make(root / "7", "/bin/sleep", b"INSTANCE_IP=10.0.0.1\0")
+    assert Procfs(root).snapshot(7, detail=False) == Process(7, "/bin/sleep")
+
+
+def test_the_leader_has_gone_but_threads_live(root: Path) -> None:
+    make(root / "7", None)
+    make(root / "7/task/7", None)
+    thread = envoy(root / "7/task/9")
+    found = Procfs(root).snapshot(7, detail=False)
+    assert found is not None
+    assert (found.exe, found.netns) == ("/usr/local/bin/envoy", namespace_of(thread / "ns/net"))
+    assert Procfs(root).namespace_path(7) == f"{root}/7/task/9/ns/net"
+    assert Procfs(root).exe(7) == "/usr/local/bin/envoy"
+    assert [envoy.pid for envoy in scan(Procfs(root), TARGETS).envoys] == [7]
+
+
+def test_kernel_threads_and_zombies_have_no_executable(root: Path) -> None:
+    make(root / "2/task/2", None)
+    assert Procfs(root).snapshot(2, detail=False) == Process(2, None)
+
+
+def test_a_process_that_has_vanished_is_none(root: Path) -> None:
+    assert Procfs(root).snapshot(4711, detail=True) is None
+    assert Procfs(root).exe(4711) is None
+    assert Procfs(root).netns(4711) is None
+
+
+def test_a_process_that_vanishes_while_it_is_read_is_no_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    envoy(root / "7")
+
+    def gone(path: str) -> bytes:
+        raise ProcessLookupError(3, "No such process", path)
+
+    monkeypatch.setattr(module, "_read_all", gone)
+    found = Procfs(root).snapshot(7, detail=True)
+    assert found is not None
+    assert found.environ is None
+    assert scan(Procfs(root), TARGETS).envoys == ()
+
+
+def test_a_scan(root: Path) -> None:
+    envoy(root / "10")
+    envoy(root / "9")
+    envoy(root / "11", b"INSTANCE_IP=10.0.0.2\0")
+    make(root / "12", "/bin/pilot-agent", b"INSTANCE_IP=10.0.0.1\0")
+    make(root / "13", "/bin/sleep")
+    found = scan(Procfs(root), TARGETS)
+    assert [envoy.pid for envoy in found.envoys] == [9, 10]
+    assert [(refused.pid, refused.verdict) for refused in found.refused] == [(11, Verdict.NOT_A_TARGET)]
+    assert (set(found.seen), set(found.unreadable)) == ({9, 10, 11, 12, 13}, set())
+    detailed = scan(Procfs(root), TARGETS, detail=True)
+    assert [(refused.pid, refused.verdict) for refused in detailed.refused] == [
+        (11, Verdict.NOT_A_TARGET),
+        (12, Verdict.LOOK_ALIKE),
+        (13, Verdict.OTHER),
+    ]
+
+
+@pytest.fixture
+def deny(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Have readlink of a path refused, as for another user's process (permissions would not stop root)."""
+    denied: set[str] = set()
+    readlink = os.readlink
+
+    def guarded(path: str | Path) -> str:
+        if str(path) in denied:
+            raise PermissionError(13, "Permission denied", str(path))
+        return readlink(path)
+
+    monkeypatch.setattr(os, "readlink", guarded)
+    return lambda path: denied.add(str(path))
+
+
+def test_what_cannot_be_read_is_counted(root: Path, deny: Callable[[Path], None]) -> None:
+    envoy(root / "7")
+    envoy(root / "8")
+    deny(root / "8/exe")
+    found = scan(Procfs(root), TARGETS)
+    assert [envoy.pid for envoy in found.envoys] == [7]
+    assert found.unreadable == {8}
+    assert Procfs(root).snapshot(8, detail=False) == Process(8, Unreadable(13))
+    assert Procfs(root).exe(8) is None
+
+
+def test_nothing_but_oneself_readable_is_an_error(root: Path, deny: Callable[[Path], None]) -> None:
+    make(root / "1", "/usr/bin/python3")
+    make(root / "2/task/2", None)
+    for pid in (7, 8):
+        deny(envoy(root / str(pid)) / "exe")
+    with pytest.raises(MissingCapabilityError, match="CAP_SYS_PTRACE"):
+        scan(Procfs(root), TARGETS)
+
+
+def test_nobody_else_there_is_no_error(root: Path) -> None:
+    make(root / "1", "/usr/bin/python3")
+    assert scan(Procfs(root), TARGETS).envoys == ()
+
+
+def test_what_is_no_procfs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProcfsError, match=r"cannot read the procfs at .*/nowhere: no such file or directory"):
+        Procfs(tmp_path / "nowhere").pids()
+    with pytest.raises(ProcfsError, match="is not a procfs"):
+        Procfs(tmp_path).pids()
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ProcfsError, match="not a directory"):
+        Procfs(file).pids()
+
+
+def test_only_numbers_are_processes(root: Path) -> None:
+    for name in ("12", "7", "007x", "\u0661", "bus"):
+        (root / name).mkdir()
+    assert Procfs(root).pids() == [7, 12]
+
+
+def test_whose_numbers_they_are(root: Path) -> None:
+    folder = make(root / "1", "/usr/bin/python3")
+    assert not Procfs(root).numbers_are_ours()
+    for value, ours in ((f"{os.getpid()}", True), (f"9999\t{os.getpid()}", False), ("1", os.getpid() == 1)):
+        (folder / "status").write_text(f"Name:\tx\nNSpid:\t{value}\n")
+        assert Procfs(root).numbers_are_ours() is ours
+
+
+def test_the_real_procfs_shows_this_process() -> None:
+    procfs = Procfs()
+    assert procfs.own_pid() == os.getpid()
+    assert procfs.numbers_are_ours()
+    found = procfs.snapshot(os.getpid(), detail=True)
+    assert found is not None
+    assert found.exe == os.readlink("/proc/self/exe")
+    assert found.netns == namespace_of("/proc/self/ns/net")
+    assert isinstance(found.environ, bytes)
