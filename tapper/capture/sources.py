@@ -113,9 +113,10 @@ class Sources(Generic[T]):
         `deliver` gets what a source's packets made, and must run it to its end; `trouble` a source's socket error,
         once for each; `closed` a source that was shut and is drained, before it is gone.
         """
-        closing = [source.deadline for source in self if source.deadline is not None]
-        if closing:
-            timeout_s = min(timeout_s, *(deadline - time.monotonic() for deadline in closing))
+        for source in self:
+            if source.deadline is not None:
+                left = 0.0 if source.ring.drained() else source.deadline - time.monotonic()
+                timeout_s = min(timeout_s, left)
         for descriptor, events in self._poll.poll(max(0, int(timeout_s * 1000 + 0.999))):
             source = self._rings.get(descriptor)
             if source is None:

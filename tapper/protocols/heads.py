@@ -22,8 +22,9 @@ _STATUS_LINE = re.compile(_STATUS)
 # matches with the number of lines tells whether every line was one.
 # The quantifiers are possessive: two that can match the same blanks would otherwise cost the square of a line's length.
 _FIELD = re.compile(rf"^({_TOKEN}+)[ \t]*+:[ \t]*+([^\r\n]*+)\r?\n", re.MULTILINE)
-_BLANK_BEFORE_END = re.compile(r"[ \t]\r?\n")
+_BLANKS_BEFORE_END = (" \r\n", "\t\r\n", " \n", "\t\n")
 
+_FRAMING_NAME_LENGTHS = frozenset({len("content-length"), len("transfer-encoding")})
 _LONGEST_LENGTH = 18  # digits of a Content-Length: more than any body, less than a number that costs time to read
 
 
@@ -53,8 +54,11 @@ def status_line(line: str) -> tuple[str, int, str] | None:
 def fields(block: str) -> Headers | None:
     """The fields of a header or trailer section, each line ending in LF; None where a line is not a field."""
     found = _FIELD.findall(block)
-    if len(found) != block.count("\n") or _BLANK_BEFORE_END.search(block):
+    if len(found) != block.count("\n"):
         return _fields_slowly(block)
+    for blank in _BLANKS_BEFORE_END:
+        if blank in block:
+            return _fields_slowly(block)
     return tuple(found)
 
 
@@ -86,9 +90,9 @@ def framing(headers: Headers) -> Framing | None:
     """
     length: int | None = None
     codings: list[str] = []
-    for name, value in headers:
-        # Only two names matter, and their lengths tell nearly all others apart.
-        if len(name) == 14 and name.lower() == "content-length":
+    # Only two names matter, and their lengths tell nearly all others apart.
+    for name, value in [field for field in headers if len(field[0]) in _FRAMING_NAME_LENGTHS]:
+        if name.lower() == "content-length":
             for item in value.split(","):
                 text = item.strip(" \t")
                 digits = text.lstrip("0") or text[:1]
@@ -98,7 +102,7 @@ def framing(headers: Headers) -> Framing | None:
                 if length is not None and length != number:
                     return None
                 length = number
-        elif len(name) == 17 and name.lower() == "transfer-encoding":
+        elif name.lower() == "transfer-encoding":
             codings += [item.partition(";")[0].strip(" \t").lower() for item in value.split(",")]
     if not codings:
         return Framing(length, chunked=False, coded=False)

@@ -65,6 +65,8 @@ class Reader:
         while (event := self._state(self)) is not False:
             if event is not True:
                 yield event
+                if self._pos == len(data) and self._state is Reader._message:
+                    break  # the usual end, for the price of a comparison
         self._data, self._pos, self._seq = b"", 0, following
 
     def gap(self, size: int | None) -> Iterator[Event]:

@@ -1,8 +1,8 @@
 """Recognising a connection that was seen already, under a translated address.
 
-On a node, kube-proxy translates a service's address. Captured on all interfaces, one connection then shows twice: as the
-client addressed it, on the client's veth, and as the server receives it, on the server's. Both have the client's address
-and port, and TCP's numbers, in common; only the server's end differs. Whichever was seen first is reported.
+On a node, kube-proxy translates a service's address. Captured on all interfaces, one connection then shows twice: as
+the client addressed it, on the client's veth, and as the server receives it, on the server's. Both have the client's
+address and port, and TCP's numbers, in common; only the server's end differs. Whichever was seen first is reported.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def pair(mesh: Mesh) -> tuple[MeshPod, MeshPod]:
     return client, server
 
 
-# -- what it sees ------------------------------------------------------------------------------------------------------
+# -- what it sees ----------------------------------------------------------------------------------------------------
 
 
 def test_a_thousand_requests_through_strict_mtls(
@@ -174,8 +174,7 @@ def test_real_clients(mesh: Mesh, pair: tuple[MeshPod, MeshPod], tapper: StartTa
     client.pod.run(["curl", "-sS", f"{base}/close"])
     client.pod.run(["h2load", "--h1", "-n", "300", "-c", "6", f"{base}/load"], timeout=30)
     expected = {"/form": 1, "/chunked/3": 1, "/head": 1, "/status/204": 1, "/close": 1, "/load": 300}
-    for member in pair:
-        running.wait_for(lambda member=member: running.seen(member.pod) == expected, f"all at {member.name}")
+    running.wait_for(lambda: all(running.seen(member.pod) == expected for member in pair), "all at both pods")
     running.stop()
     for member in pair:
         assert running.seen(member.pod) == expected
@@ -212,7 +211,7 @@ def test_forwarded_headers_never_replace_the_source(pair: tuple[MeshPod, MeshPod
     assert record["src"].startswith("127.0.0.6:")
 
 
-# -- on the node's own interfaces ------------------------------------------------------------------------------------------
+# -- on the node's own interfaces ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("interface", [[], ["-i", "server"]])
@@ -271,7 +270,7 @@ def test_permissive_shows_the_wire_and_the_inbound_leg_as_two(
     assert len(running.exchanges) == 10
 
 
-# -- whom it taps ----------------------------------------------------------------------------------------------------------
+# -- whom it taps ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variant", [variant for variant in Variant if variant.is_envoy])
@@ -395,7 +394,7 @@ def test_an_envoy_started_by_hand_is_captured(mesh: Mesh, tapper: StartTapper) -
     assert not set(running.seen()) & set(targets(before))
 
 
-# -- over time -------------------------------------------------------------------------------------------------------------
+# -- over time -------------------------------------------------------------------------------------------------------
 
 
 def test_an_envoy_that_starts_later_is_found(mesh: Mesh, tapper: StartTapper) -> None:
@@ -493,7 +492,7 @@ def test_descriptors_and_threads_stay_flat(node: Node, tapper: StartTapper) -> N
     running.stop()
 
 
-# -- how it ends -----------------------------------------------------------------------------------------------------------
+# -- how it ends -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -588,7 +587,7 @@ def test_wait_helper_fails_when_nothing_comes(node: Node, tapper: StartTapper) -
     """The suite's own canary: a request that was never sent is never reported."""
     running = tapper(["10.0.0.1"])
     running.wait_capturing()
-    with pytest.raises(Exception, match="waited 0.3 s for the tapper to report 1 requests, in vain"):
+    with pytest.raises(Exception, match=r"waited 0\.3 s for the tapper to report 1 requests, in vain"):
         running.wait_targets(["/never"], 0.3)
     wait_until(lambda: running.process.running, "the tapper to go on")
     running.stop()

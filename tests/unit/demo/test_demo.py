@@ -98,7 +98,7 @@ def test_a_tapper_that_reports_twice_is_noticed(scene: Scene, monkeypatch: pytes
 def test_a_manual_envoy_that_is_not_captured_is_noticed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.mesh.inject(scene.client, scene.server)
     real = fake_envoy.start
-    monkeypatch.setattr(fake_envoy, "start", lambda pod, instance_ip: real(pod, instance_ip="10.0.0.1"))
+    monkeypatch.setattr(fake_envoy, "start", lambda pod, **_: real(pod, instance_ip="10.0.0.1"))
     wait = RunningTapper.wait_capturing
     monkeypatch.setattr(
         RunningTapper,
