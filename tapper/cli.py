@@ -12,7 +12,7 @@ from typing import NoReturn
 from tapper import __version__
 from tapper.discovery.envoy import Envoy, Refused
 from tapper.discovery.procfs import Procfs
-from tapper.discovery.scanner import scan
+from tapper.discovery.scanner import scan, unexamined
 from tapper.errors import TapperError, UsageError
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Format
@@ -22,6 +22,9 @@ from tapper.tap import Options, Tap
 from tapper.targets.addresses import parse_targets
 
 _FORMATS: dict[str, type[Text] | type[Ndjson]] = {"text": Text, "ndjson": Ndjson}
+
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,7 +74,7 @@ def _tap(arguments: argparse.Namespace, output: Sink, form: Format, console: Con
     Tap(options, output, form, console).run()
 
 
-def _discover(arguments: argparse.Namespace, output: Sink, form: Format) -> None:
+def _discover(arguments: argparse.Namespace, output: Sink, form: Format, console: Console) -> None:
     targets = parse_targets(arguments.filter_authorities)
     found = scan(Procfs(arguments.procfs), targets or None, detail=True)
     shown: list[Envoy | Refused] = [
@@ -79,6 +82,8 @@ def _discover(arguments: argparse.Namespace, output: Sink, form: Format) -> None
         *(refused for refused in found.refused if arguments.all or refused.looked_at),
     ]
     output.write(form.processes(sorted(shown, key=lambda process: process.pid)))
+    if found.unreadable:
+        console.warn(unexamined(found))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,12 +95,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "tap":
             _tap(arguments, output, form, console)
         else:
-            _discover(arguments, output, form)
+            _discover(arguments, output, form, console)
     except TapperError as error:
         console.warn(str(error))
         return error.exit_code
     except Closed:
         _silence()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     return 0
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,12 +24,13 @@ from tapper.capture.sources import Source, Sources
 from tapper.discovery.envoy import Envoy, is_envoy_path
 from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
-from tapper.discovery.scanner import Scan, scan
+from tapper.discovery.scanner import Scan, scan, unexamined
 from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError
 from tapper.output.records import Format, Place, Stat, Totals
 from tapper.output.sink import Closed, Console, Sink
 from tapper.protocols.detect import Kind
 from tapper.protocols.session import Session, Sighting
+from tapper.signals import StopSignals
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
 from tapper.targets.addresses import Address, packed
@@ -65,7 +64,7 @@ class _Capture:
 
 
 class Tap:
-    """One run. `run` returns when a signal asks for it, or when nobody reads the output any longer."""
+    """One run. `run` returns when a signal asks for it; Closed comes out of it when nobody reads the output any longer."""
 
     def __init__(self, options: Options, output: Sink, form: Format, console: Console) -> None:
         self._options = options
@@ -79,30 +78,27 @@ class Tap:
         self._pidfds: dict[int, int] = {}
         self._watch_deaths = False
         self._next_scan = 0.0
-        self._stopping = False
         self._totals = Totals()
 
     def run(self) -> None:
         """Capture until told to stop. Raises TapperError for what makes it impossible from the start."""
         with ExitStack() as stack:
             stack.callback(self._release)
-            self._listen_for_signals(stack)
-            try:
-                self._sources.watch(self._output.fileno(), 0, self._output_closed)
-                self._emit(self._form.hello(__version__, os.getpid()))
-                self._open_node()
-                if self._options.istio:
-                    self._begin_following()
-                while not self._stopping:
-                    self._turn()
-                self._end()
-            except Closed:
-                return
+            signals = stack.enter_context(StopSignals())
+            self._sources.watch(signals.fileno(), select.POLLIN, signals.clear)
+            self._sources.watch(self._output.fileno(), 0, self._output_closed)
+            self._emit(self._form.hello(__version__, os.getpid()))
+            self._open_node()
+            if self._options.istio:
+                self._begin_following()
+            while not signals.asked:
+                self._turn()
+            self._end()
         self._report()
 
     def _turn(self) -> None:
         timeout = _FOREVER_S
-        if self._options.istio and not self._stopping:
+        if self._options.istio:
             if time.monotonic() >= self._next_scan:
                 self._rescan()
             timeout = self._next_scan - time.monotonic()
@@ -117,11 +113,7 @@ class Tap:
 
     def _report(self) -> None:
         totals = self._totals
-        try:
-            self._emit(self._form.stat(None, Stat(totals.received, totals.dropped, totals.cut)))
-            self._emit(self._form.bye(totals))
-        except Closed:
-            return
+        self._emit(self._form.stat(None, Stat(totals.received, totals.dropped, totals.cut)) + self._form.bye(totals))
         self._console.summary(totals)
 
     # What the loop calls.
@@ -200,7 +192,7 @@ class Tap:
             node.ignored_interface = _LOOPBACK_INDEX if self._own in self._sources else None
 
     def _stay_within_bounds(self) -> None:
-        while sum(capture.connections.held for capture in self._captures.values()) > _HELD_BYTES:
+        if sum(capture.connections.held for capture in self._captures.values()) > _HELD_BYTES:
             key, capture = max(self._captures.items(), key=lambda item: item[1].connections.held)
             source = self._sources.get(key)
             assert source is not None, "a capture lives as long as its source"
@@ -218,9 +210,8 @@ class Tap:
             self._console.warn(
                 f"no Envoy with INSTANCE_IP {address} yet: until there is, only the node sees its traffic"
             )
-        denied = len(found.unreadable)
-        if denied:
-            self._console.warn(f"{denied} processes could not be examined: an Envoy among them needs CAP_SYS_PTRACE")
+        if found.unreadable:
+            self._console.warn(unexamined(found))
         self._next_scan = time.monotonic() + _SHORTEST_INTERVAL_S
 
     def _rescan(self) -> None:
@@ -280,29 +271,6 @@ class Tap:
         descriptor = self._pidfds.pop(pid)
         self._sources.unwatch(descriptor)
         os.close(descriptor)
-
-    # Signals and the end.
-
-    def _listen_for_signals(self, stack: ExitStack) -> None:
-        """The first SIGINT or SIGTERM stops in good order; the second is the kernel's own and ends at once."""
-        reading, writing = socket.socketpair()
-        stack.callback(reading.close)
-        stack.callback(writing.close)
-        reading.setblocking(False)
-        writing.setblocking(False)
-        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            stack.callback(signal.signal, number, signal.signal(number, self._stop))
-
-        def woken() -> None:
-            reading.recv(64)
-
-        self._sources.watch(reading.fileno(), select.POLLIN, woken)
-
-    def _stop(self, _number: int, _frame: object) -> None:
-        self._stopping = True
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
 
     def _release(self) -> None:
         """Whatever way the run ends: let go of namespaces and processes. In good order nothing is left to do."""

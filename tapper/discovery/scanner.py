@@ -34,6 +34,13 @@ class Scan:
     """Processes of which something that the verdict needs could not be read."""
 
 
+def unexamined(found: Scan) -> str:
+    """A sentence about what could not be read."""
+    count = len(found.unreadable)
+    processes = "1 process" if count == 1 else f"{count} processes"
+    return f"{processes} could not be examined: an Envoy among them is not seen without CAP_SYS_PTRACE"
+
+
 def scan(procfs: Procfs, targets: Set[Address] | None, *, detail: bool = False) -> Scan:
     """Look at every process. Raises ProcfsError, and MissingCapabilityError where not one other can be examined."""
     envoys: list[Envoy] = []

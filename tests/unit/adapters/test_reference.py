@@ -526,9 +526,9 @@ def test_the_kernels_drop_counter_is_told(node: Node, tapper: StartTapper) -> No
 @pytest.mark.parametrize(
     ("capability", "istio", "named"),
     [
-        ("cap_net_raw", [], "CAP_NET_RAW"),
-        ("cap_sys_admin", ["--istio"], "CAP_SYS_ADMIN"),
-        ("cap_sys_ptrace", ["--istio"], "CAP_SYS_PTRACE"),
+        ("net_raw", [], "CAP_NET_RAW"),
+        ("sys_admin", ["--istio"], "CAP_SYS_ADMIN"),
+        ("sys_ptrace", ["--istio"], "CAP_SYS_PTRACE"),
     ],
 )
 def test_a_missing_capability_is_named(node: Node, capability: str, istio: list[str], named: str) -> None:
@@ -538,7 +538,7 @@ def test_a_missing_capability_is_named(node: Node, capability: str, istio: list[
     pod = node.pod("server")
     fake_envoy.start(pod)
     pod.spawn(Command(["sleep", "1000"], uid=1337, gid=1337))
-    argv = ["capsh", f"--drop={capability}", "--", "-c", 'exec "$0" "$@"']
+    argv = ["setpriv", f"--bounding-set=-{capability}"]
     argv += tapper_argv("tap", *istio, "--filter-authorities", pod.ip)
     process = node.spawn(Command(argv, env=MINIMAL_ENVIRON), name="tapper")
     assert process.wait() == 3, process.read_log()
