@@ -64,7 +64,7 @@ class _Capture:
 
 
 class Tap:
-    """One run. `run` returns when a signal asks for it; Closed comes out of it when nobody reads the output any longer."""
+    """One run. `run` returns when a signal asks for it, and raises Closed when nobody reads the output any longer."""
 
     def __init__(self, options: Options, output: Sink, form: Format, console: Console) -> None:
         self._options = options

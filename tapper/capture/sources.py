@@ -113,9 +113,9 @@ class Sources(Generic[T]):
         `deliver` gets what a source's packets made, and must run it to its end; `trouble` a source's socket error,
         once for each; `closed` a source that was shut and is drained, before it is gone.
         """
-        for source in self:
-            if source.deadline is not None:
-                left = 0.0 if source.ring.drained() else source.deadline - time.monotonic()
+        for closing in self:
+            if closing.deadline is not None:
+                left = 0.0 if closing.ring.drained() else closing.deadline - time.monotonic()
                 timeout_s = min(timeout_s, left)
         for descriptor, events in self._poll.poll(max(0, int(timeout_s * 1000 + 0.999))):
             source = self._rings.get(descriptor)
@@ -130,9 +130,9 @@ class Sources(Generic[T]):
                     source.troubles.add(number)
                     trouble(source, os.strerror(number).lower() if number != errno.ENETDOWN else "it is down")
             deliver(source, source.read())
-        for source in self:
-            if source.deadline is not None and (source.ring.drained() or time.monotonic() >= source.deadline):
-                self._close(source, deliver, closed)
+        for closing in self:
+            if closing.deadline is not None and (closing.ring.drained() or time.monotonic() >= closing.deadline):
+                self._close(closing, deliver, closed)
 
     def _close(
         self,

@@ -1,0 +1,51 @@
+"""SIGINT and SIGTERM as something a loop can wait for."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from types import FrameType, TracebackType
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """While entered, the first signal sets `asked`; the second is the kernel's own affair and ends the process at once.
+
+    Only for the main thread (signal(7) says nothing of threads, Python's signal module does).
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._reading, self._writing = socket.socketpair()
+        self._before: list[tuple[signal.Signals, object]] = []
+        self._wakeup_before = -1
+
+    def fileno(self) -> int:
+        """For polling: readable when a signal has come. `clear` it then."""
+        return self._reading.fileno()
+
+    def clear(self) -> None:
+        """Make the descriptor wait for the next signal."""
+        self._reading.recv(64)
+
+    def __enter__(self) -> StopSignals:
+        self._reading.setblocking(False)
+        self._writing.setblocking(False)
+        self._wakeup_before = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+        self._before = [(number, signal.signal(number, self._stop)) for number in _STOPPING]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler if callable(handler) or isinstance(handler, int) else signal.SIG_DFL)
+        signal.set_wakeup_fd(self._wakeup_before)
+        self._reading.close()
+        self._writing.close()
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+        for number in _STOPPING:
+            signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,78 @@
+"""A service's address is translated on the node: the same connection, seen under two addresses, is reported once."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+from tapper_wire import Capture, Wire, interleave
+
+from tapper.streams.connection import Scope
+
+CLIENT, SERVER, VIP = "10.0.0.2", "10.0.0.3", "10.96.7.7"
+NODE = Scope(None, frozenset({ip_address(CLIENT).packed, ip_address(SERVER).packed}))
+
+
+def as_dialled(**numbers: int) -> Wire:
+    return Wire(((CLIENT, 40000), (VIP, 80)), None, **numbers)
+
+
+def as_delivered(port: int = 40000, **numbers: int) -> Wire:
+    return Wire(((CLIENT, port), (SERVER, 8080)), None, **numbers)
+
+
+def packets(wire: Wire, *, handshake: bool = True) -> list[bytes]:
+    begin = wire.handshake()
+    return [*(begin if handshake else []), *wire.exchange("/a", "1"), *wire.exchange("/b", "2"), *wire.close()]
+
+
+@pytest.mark.parametrize("handshake", [True, False])
+def test_a_translated_connection_is_reported_once(handshake: bool) -> None:
+    """Requests show on the client's veth first, answers on the server's: packet by packet, each side in turn."""
+    dialled, delivered = packets(as_dialled(), handshake=handshake), packets(as_delivered(), handshake=handshake)
+    capture = Capture(NODE).feed(interleave(dialled, delivered)).finish()
+    assert capture.pairs == [("/a", "1"), ("/b", "2")]
+    assert {sighting.leg.dst for sighting in capture.seen} == {f"{VIP}:80"}
+    assert capture.connections.tally.copies == 1
+
+
+def test_a_late_copy_is_one_too() -> None:
+    capture = Capture(NODE).feed(packets(as_dialled())[:-3]).feed(packets(as_delivered())).finish()
+    assert capture.pairs == [("/a", "1"), ("/b", "2")]
+
+
+def test_a_client_that_uses_one_port_towards_two_servers_has_two_connections() -> None:
+    other = packets(as_delivered(client_isn=2_000_000_000, server_isn=5))
+    capture = Capture(NODE).feed(interleave(packets(as_dialled()), other)).finish()
+    assert sorted(capture.pairs) == [("/a", "1"), ("/a", "1"), ("/b", "2"), ("/b", "2")]
+    assert capture.connections.tally.copies == 0
+
+
+def test_another_client_with_the_same_numbers_is_another_connection() -> None:
+    capture = Capture(NODE).feed(interleave(packets(as_dialled()), packets(as_delivered(40001)))).finish()
+    assert len(capture.pairs) == 4
+
+
+def test_ports_used_again_are_a_new_connection() -> None:
+    first = interleave(packets(as_dialled()), packets(as_delivered()))
+    again = {"client_isn": 90_000_000, "server_isn": 80_000_000}
+    second = interleave(packets(as_dialled(**again)), packets(as_delivered(**again)))
+    capture = Capture(NODE).feed([*first, *second]).finish()
+    assert capture.pairs == [("/a", "1"), ("/b", "2")] * 2
+
+
+def test_on_a_pods_lo_nothing_is_taken_for_a_copy() -> None:
+    """There nobody translates between two captures: equal numbers are a coincidence."""
+    scope = Scope(SERVER, None)
+    direct, by_envoy = as_delivered(), Wire((("127.0.0.6", 40000), (SERVER, 8080)))
+    capture = Capture(scope).feed(interleave(packets(direct), packets(by_envoy))).finish()
+    assert len(capture.pairs) == 4
+
+
+def test_a_busy_servers_end_is_not_searched_but_its_clients_are() -> None:
+    crowd = [as_delivered(port, client_isn=port * 100_000, server_isn=port * 50_000) for port in range(41000, 41020)]
+    capture = Capture(NODE)
+    for wire in crowd:
+        capture.feed(wire.handshake())
+    capture.feed(interleave(packets(as_dialled()), packets(as_delivered()))).finish()
+    assert capture.pairs == [("/a", "1"), ("/b", "2")]
