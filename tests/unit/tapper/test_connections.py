@@ -228,9 +228,10 @@ def test_rst_ends_and_flushes() -> None:
     assert Capture().feed(packets).pairs == [("/x", None)]
 
 
-def test_data_in_the_syn_is_read() -> None:
-    """TCP fast open (RFC 7413)."""
-    wire = inbound()
+@pytest.mark.parametrize("server_isn", [777_000, 0xF0000000])
+def test_data_in_the_syn_is_read(server_isn: int) -> None:
+    """TCP fast open (RFC 7413). A first SYN acknowledges nothing: its acknowledgement number must not be believed."""
+    wire = inbound(server_isn=server_isn)
     data = get("/early")
     syn = packet(*wire.up, wire.client, 0, SYN, data)
     wire.client += 1 + len(data)
