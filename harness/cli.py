@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from harness.errors import HarnessError, Unsupported
+from harness.errors import HarnessError, Unsupported, lacks_package
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,6 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"tapper-harness: {lacks_package(error)}\n")
+        return 3
     except Unsupported as error:
         sys.stderr.write(f"tapper-harness: {error}\n")
         return 3

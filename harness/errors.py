@@ -21,6 +21,11 @@ class Unsupported(HarnessError):
     """This machine cannot do what was asked: one sentence with the cause and the cure."""
 
 
+def lacks_package(error: ModuleNotFoundError) -> Unsupported:
+    """What to say when a package of the `harness` extra is not installed."""
+    return Unsupported(f"the package {error.name} is not installed: pip install 'tapper-harness[harness]'")
+
+
 class WaitTimeout(HarnessError):
     """A probe did not succeed before its deadline."""
 

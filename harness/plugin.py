@@ -15,11 +15,11 @@ import os
 import re
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from harness.errors import Leak, Unsupported
+from harness.errors import Leak, Unsupported, lacks_package
 
 if TYPE_CHECKING:
     from harness.adapters.reference import RunningTapper
@@ -80,8 +80,10 @@ def _write_evidence(directory: Path, item: pytest.Item, logs: dict[str, str]) ->
 @pytest.fixture
 def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     """A fresh, private node: its own processes, mounts and networks. See `harness.sandbox.node.Node`."""
-    from harness.sandbox.node import Node  # noqa: PLC0415 - a test run without sandboxes shall not pay for them
-
+    try:
+        from harness.sandbox.node import Node  # noqa: PLC0415 - a test run without sandboxes shall not pay for them
+    except ModuleNotFoundError as error:
+        _refuse(request.config, str(lacks_package(error)))
     try:
         world = Node()
     except Unsupported as error:
@@ -162,7 +164,7 @@ def tapper(node: Node) -> Iterator[Callable[..., RunningTapper]]:
             assert code == 0, f"the tapper ended with {code}:\n{running.read_log()}"
 
 
-def _refuse(config: pytest.Config, reason: str) -> None:
+def _refuse(config: pytest.Config, reason: str) -> NoReturn:
     if config.getoption("--harness-require"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

@@ -35,16 +35,24 @@ class CertificateAuthority:
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, TRUST_DOMAIN)])
-        constraints = x509.BasicConstraints(ca=True, path_length=0)
-        self.root = self._sign(self._builder(self._name, self._key).add_extension(constraints, critical=True))
+        own = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        self.root = self._sign(
+            self._builder(self._name, self._key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signs_certificates=True), critical=True)
+            .add_extension(own, critical=False)
+        )
         """The root certificate, PEM."""
 
     def issue(self, uri: str) -> Identity:
         """A certificate for client and server use whose only name is the URI."""
         key = ec.generate_private_key(ec.SECP256R1())
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
             self._builder(x509.Name([]), key)
             .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(issuer, critical=False)
             .add_extension(
                 x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
                 critical=False,
@@ -69,3 +77,18 @@ class CertificateAuthority:
 
     def _sign(self, builder: x509.CertificateBuilder) -> bytes:
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """Key usage (RFC 5280, section 4.2.1.3), which strict verifiers, Python 3.13's among them, insist on."""
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

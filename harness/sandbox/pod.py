@@ -84,9 +84,10 @@ class Pod:
         return sock
 
     def listen(self, host: str, port: int) -> sockets.socket:
-        """A listening TCP socket inside this pod; port 0 lets the kernel choose."""
+        """A listening TCP socket inside this pod; port 0 lets the kernel choose. Its `accept` has a time limit."""
         sock = self.socket(sockets.AF_INET6 if ":" in host else sockets.AF_INET)
         sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+        sock.settimeout(DEFAULT_TIMEOUT)
         sock.bind((host, port))
         sock.listen()
         return sock

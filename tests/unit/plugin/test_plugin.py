@@ -112,6 +112,26 @@ def test_in_ci_a_machine_that_cannot_is_a_failure(tmp_path: Path) -> None:
     assert outcome(done) == "1 error", done.stdout
 
 
+# what a pip install of the tapper alone leaves out: importing it fails
+NO_PYROUTE2 = "import sys; sys.modules['pyroute2'] = None; "
+
+
+def test_without_the_extra_the_reason_names_it(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(NO_PYROUTE2)
+    done = run_pytest(tmp_path, "def test_it(node):\n    pass\n", "-rs")
+    assert outcome(done) == "1 skipped", done.stdout
+    assert "the package pyroute2 is not installed: pip install 'tapper-harness[harness]'" in done.stdout
+
+
+def test_without_the_extra_the_command_is_a_sentence() -> None:
+    program = NO_PYROUTE2 + "from harness.cli import main; sys.exit(main(['demo']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert (
+        done.stderr == "tapper-harness: the package pyroute2 is not installed: pip install 'tapper-harness[harness]'\n"
+    )
+
+
 def test_a_run_without_sandboxes_does_not_pay_for_them(tmp_path: Path) -> None:
     source = """
         import sys

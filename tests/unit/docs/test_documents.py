@@ -1,0 +1,92 @@
+"""The documents: every command in them is run somewhere, every link leads somewhere, nothing names a machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("**/*.md")])
+
+RUN_BY = {
+    "script/demo": "tests/unit/demo/test_demo.py::test_script_demo_shows_that_all_four_hold",
+    "script/test": "this very run, and test_script_test_runs_pytest",
+}
+"""The commands that stand in the documents' shell blocks, and the test that runs each."""
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def tracked_files() -> list[Path]:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if listing.returncode:
+        pytest.skip("not a git checkout, so there is no list of the project's own files")
+    return [REPOSITORY / name for name in listing.stdout.split("\0") if name]
+
+
+def test_every_shell_command_is_one_that_a_test_runs() -> None:
+    found = set()
+    for document in DOCUMENTS:
+        for block in re.findall(r"```(?:sh|console|bash|shell)\n(.*?)```", text_of(document), re.DOTALL):
+            found |= {line.partition("#")[0].strip() for line in block.splitlines()} - {""}
+    assert found == set(RUN_BY)
+
+
+def test_script_test_runs_pytest() -> None:
+    """The README's second command; here it only collects, since what it runs is running now."""
+    argv = [
+        str(REPOSITORY / "script/test"),
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "test_readme_links",
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 5), done.stdout + done.stderr
+    assert "deselected" in done.stdout
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", text_of(document)):
+        assert (document.parent / target).exists(), f"{document.name} links to {target}, which is not there"
+
+
+def test_documents_that_are_mentioned_exist() -> None:
+    for document in DOCUMENTS:
+        for name in re.findall(r"\bdocs/[\w./-]+\.(?:md|svg)", text_of(document)):
+            assert (REPOSITORY / name).exists(), f"{document.name} mentions {name}, which is not there"
+
+
+def test_options_in_the_documents_exist() -> None:
+    """`--something` in a document is an option of one of our commands, or of a program that we name."""
+    ours = "".join(
+        text_of(REPOSITORY / name)
+        for name in ("tapper/cli.py", "harness/cli.py", "harness/plugin.py", "harness/demo/show.py")
+    )
+    planned = {"--verify"}
+    for document in DOCUMENTS:
+        if document.name == "CHANGELOG.md":
+            continue
+        for option in set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text_of(document))) - planned:
+            assert f'"{option}"' in ours, f"{document.name} mentions {option}, which nothing takes"
+
+
+def test_nothing_names_a_package_host_or_a_machine() -> None:
+    hosts = re.compile(
+        "|".join(("pypi" + r"\.org", "pythonhosted", r"deb\.debian" + r"\.org", "registry" + r"\.npmjs"))
+    )
+    home = re.compile(r"/(?:root|home/\w+|work)/\w")
+    for path in tracked_files():
+        if path.suffix in {".png", ".pcap"}:
+            continue
+        content = text_of(path)
+        assert not hosts.search(content), f"{path} names a package host"
+        assert not home.search(content), f"{path} names a path of one machine"
