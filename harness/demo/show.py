@@ -20,6 +20,7 @@ from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 
 WIDTH = 118
+_TCPDUMP_NOTE = " (before version 4.99.4 tcpdump refuses to run here, as the root of a user namespace)"
 
 
 def run(requests: int, keep: bool, console: Console) -> bool:
@@ -94,7 +95,10 @@ def look_around(scene: Scene) -> list[tuple[str, str]]:
     return [
         ("a shell inside the server's pod", f"{_enter(scene.server.pod)} sh"),
         ("a request, from the client's pod", f"{_enter(scene.client.pod)} curl -s http://{scene.shop.ip}/hello"),
-        ("what the server's veth carries: TLS", f"{_enter(node)} tcpdump -Z root -nA -i {scene.server.pod.link} tcp"),
+        (
+            f"what the server's veth carries: TLS{_TCPDUMP_NOTE if node.single_id else ''}",
+            f"{_enter(node)} tcpdump -Z root -nA -i {scene.server.pod.link} tcp",
+        ),
         ("what the tapper makes of it", f"{_enter(node)} {tapper} tap --istio --filter-authorities {scene.server.ip}"),
         ("which Envoys the tapper finds, and why not others", f"{_enter(node)} {tapper} discover"),
     ]
