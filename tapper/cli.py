@@ -55,6 +55,12 @@ def _parser() -> _Parser:
     tap.add_argument("--istio", action="store_true", help="also inside the network namespaces of the targets' Envoys")
     tap.add_argument("-i", "--interface", metavar="IFACE", help="the node's interface to capture on (default: all)")
     tap.add_argument(
+        "--targets-file",
+        metavar="FILE",
+        help="further targets, {generation, pods: [{uid, namespace, name, ips}]}; followed when it is replaced, "
+        "and read again on SIGHUP",
+    )
+    tap.add_argument(
         "--verify",
         action="store_true",
         help="with --istio: refuse an Envoy whose network namespace does not have the address that it claims",
@@ -69,11 +75,14 @@ def _parser() -> _Parser:
 
 def _tap(arguments: argparse.Namespace, output: Sink, form: Format, console: Console) -> None:
     targets = parse_targets(arguments.filter_authorities)
-    if not targets:
+    if not targets and arguments.targets_file is None:
         raise UsageError(
-            "an empty list of targets captures nothing: name at least one address with --filter-authorities"
+            "an empty list of targets captures nothing: name at least one address with --filter-authorities, "
+            "or a file with --targets-file"
         )
-    options = Options(targets, arguments.istio, arguments.procfs, arguments.interface, arguments.verify)
+    options = Options(
+        targets, arguments.istio, arguments.procfs, arguments.interface, arguments.verify, arguments.targets_file
+    )
     # What exists now stays, and what comes later mostly dies young: a third of the time less in the collector.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

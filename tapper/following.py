@@ -13,6 +13,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tapper.capture import bpf
@@ -36,6 +37,16 @@ _SHORTEST_INTERVAL_S = 0.5
 _SCAN_SHARE = 20  # a scan may take a twentieth of the time
 
 
+@dataclass(slots=True)
+class _Followed:
+    """A source that is open, or still drained."""
+
+    addresses: frozenset[Address]
+    """It is a target's as long as one of these is a target."""
+    pids: set[int] = field(default_factory=set)
+    """The processes by which its namespace was found, as of the last look that saw them."""
+
+
 class Follower:
     """Opens sources in the namespaces of targets, by `add`, and shuts them when their Envoys are gone."""
 
@@ -45,6 +56,7 @@ class Follower:
         sources: Sources[Any],
         console: Console,
         add: Add,
+        drop: Callable[[NamespaceId], None],
         targets: frozenset[Address],
         *,
         verify: bool = False,
@@ -53,10 +65,12 @@ class Follower:
         self._sources = sources
         self._console = console
         self._add = add
+        self._drop = drop
         self._verify = verify
         self._targets = targets
-        self._pids: dict[NamespaceId, set[int]] = {}
-        """The process ids by which an open source's namespace was found, as of the last look that saw them."""
+        self._followed: dict[NamespaceId, _Followed] = {}
+        """What there is to know about the open sources."""
+        self._said_unseen: set[Address] = set()
         self._pidfds: dict[int, int] = {}
         self._watch_deaths = False
         self.next_look = 0.0
@@ -69,25 +83,33 @@ class Follower:
         self._watch_deaths = self._procfs.numbers_are_ours()
         found = scan(self._procfs, self._targets)
         self._follow(found)
-        for address in sorted(map(str, self._targets - {envoy.instance_ip for envoy in found.envoys})):
-            self._console.warn(
-                f"no Envoy with INSTANCE_IP {address} yet: until there is, only the node sees its traffic"
-            )
         if found.unreadable:
             self._console.warn(unexamined(found))
         self.next_look = time.monotonic() + _SHORTEST_INTERVAL_S
 
-    def look(self) -> None:
-        """Look at all processes again, and follow what has changed."""
+    def retarget(self, targets: frozenset[Address]) -> None:
+        """Other targets: sources of those that are none any longer are dropped; the next look finds the new ones."""
+        self._targets = targets
+        for netns, followed in list(self._followed.items()):
+            if netns in self._sources and not followed.addresses & targets:
+                self._drop(netns)
+        self._said_unseen &= targets
+        self.next_look = time.monotonic()
+
+    def look(self) -> bool:
+        """Look at all processes again, and follow what has changed. Returns whether there was anything to see."""
         started = time.monotonic()
+        followed = True
         try:
             found = scan(self._procfs, self._targets)
         except TapperError as error:
             self._console.warn_once(("scan", str(error)), f"{error}; what is open stays open")
+            followed = False
         else:
             self._follow(found)
         now = time.monotonic()
         self.next_look = now + max(_SHORTEST_INTERVAL_S, _SCAN_SHARE * (now - started))
+        return followed
 
     def release(self) -> None:
         """Let go of processes. In good order nothing is left to do."""
@@ -102,15 +124,24 @@ class Follower:
             self._watch_process(envoy)
         for netns, group in envoys.items():
             if netns in self._sources or any(self._open(envoy) for envoy in group):
-                self._pids[netns] = {envoy.pid for envoy in group}
+                self._followed[netns].pids = {envoy.pid for envoy in group}
         matched = {envoy.pid for envoy in found.envoys}
-        for netns, pids in list(self._pids.items()):
+        for netns, followed in list(self._followed.items()):
             if netns not in self._sources:
-                del self._pids[netns]
-            elif netns not in envoys and not any(self._in_doubt(pid, found) for pid in pids):
+                del self._followed[netns]
+            elif netns not in envoys and not any(self._in_doubt(pid, found) for pid in followed.pids):
                 self._sources.shut(netns)
         for pid in [pid for pid in self._pidfds if pid in found.seen and pid not in matched]:
             self._forget_process(pid)
+        self._say_unseen({envoy.instance_ip for envoy in found.envoys})
+
+    def _say_unseen(self, found: set[Address]) -> None:
+        """Once for each target: silence about it would look like nothing having been sent."""
+        for address in sorted(map(str, self._targets - found - self._said_unseen)):
+            self._console.warn(
+                f"no Envoy with INSTANCE_IP {address} yet: until there is, only the node sees its traffic"
+            )
+        self._said_unseen |= self._targets
 
     def _in_doubt(self, pid: int, found: Scan) -> bool:
         """Whether a former Envoy may still be one: it could not be read, or lives although the scan did not see it."""
@@ -139,6 +170,7 @@ class Follower:
             self._warn(envoy, "is captured unverified (--verify refuses it)", doubt)
         address = str(envoy.instance_ip)
         place = Place("pod", envoy.netns.inode, "lo", envoy.pid, address, verified=doubt is None)
+        self._followed[envoy.netns] = _Followed(frozenset({envoy.instance_ip}))
         self._add(envoy.netns, ring, place, Scope(address, None))
         return True
 

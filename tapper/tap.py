@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tapper import __version__
 from tapper.capture import bpf
@@ -20,19 +20,23 @@ from tapper.capture.ring import Ring, Statistics, open_ring
 from tapper.capture.sources import Source, Sources
 from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
+from tapper.errors import UsageError
 from tapper.following import Follower
 from tapper.output.records import Format, Place, Stat, Totals
 from tapper.output.sink import Closed, Console, Sink
 from tapper.protocols.detect import Kind
 from tapper.protocols.session import Session, Sighting
-from tapper.signals import StopSignals
+from tapper.signals import ReloadSignal, StopSignals
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
 from tapper.targets.addresses import Address, packed
+from tapper.targets.file import TargetsFile
+from tapper.targets.pods import Targets
 
 _NODE = "node"
 _LOOPBACK_INDEX = 1  # LOOPBACK_IFINDEX, include/net/net_namespace.h: the same in every namespace
 _FOREVER_S = 3600.0
+_GLANCE_INTERVAL_S = 0.25
 _HELD_BYTES = 256 << 20  # by all sources together
 
 
@@ -46,6 +50,8 @@ class Options:
     interface: str | None = None
     verify: bool = False
     """Whether only namespaces are captured in that have the address their Envoy claims."""
+    targets_file: str | None = None
+    """Whose targets come on top."""
 
 
 @dataclass(slots=True)
@@ -68,6 +74,11 @@ class Tap:
         self._sources: Sources[Sighting] = Sources()
         self._captures: dict[object, _Capture] = {}
         self._follower: Follower | None = None
+        self._file = None if options.targets_file is None else TargetsFile(options.targets_file)
+        self._reload = ReloadSignal()
+        self._next_glance = 0.0
+        self._targets = Targets(options.targets)
+        self._unacknowledged: int | None = None
         self._totals = Totals()
 
     def run(self) -> None:
@@ -77,23 +88,30 @@ class Tap:
             signals = stack.enter_context(StopSignals())
             self._sources.watch(signals.fileno(), select.POLLIN, signals.clear)
             self._sources.watch(self._output.fileno(), 0, self._output_closed)
+            if self._file is not None:
+                stack.enter_context(self._reload)
+                self._name_targets(self._file.read())
             self._emit(self._form.hello(__version__, os.getpid()))
             self._open_node()
             if self._options.istio:
                 self._begin_following()
+            self._acknowledge()
             while not signals.asked:
                 self._turn()
             self._end()
         self._report()
 
     def _turn(self) -> None:
-        timeout = _FOREVER_S
+        wake = time.monotonic() + _FOREVER_S
+        if self._file is not None:
+            self._glance(self._file)
+            wake = self._next_glance
         follower = self._follower
         if follower is not None:
-            if time.monotonic() >= follower.next_look:
-                follower.look()
-            timeout = follower.next_look - time.monotonic()
-        self._sources.turn(timeout, self._deliver, self._trouble, self._closed)
+            if time.monotonic() >= follower.next_look and follower.look():
+                self._acknowledge()
+            wake = min(wake, follower.next_look)
+        self._sources.turn(wake - time.monotonic(), self._deliver, self._trouble, self._closed)
         self._stay_within_bounds()
 
     def _end(self) -> None:
@@ -137,7 +155,7 @@ class Tap:
     # Sources.
 
     def _open_node(self) -> None:
-        targets = packed(self._options.targets)
+        targets = packed(self._targets.addresses)
         ring = open_ring(self._options.interface, bpf.program(targets))
         place = Place("node", self._own.inode, self._options.interface or "any")
         self._add(_NODE, ring, place, Scope(None, targets))
@@ -145,12 +163,19 @@ class Tap:
     def _begin_following(self) -> None:
         options = self._options
         follower = Follower(
-            Procfs(options.procfs), self._sources, self._console, self._add, options.targets, verify=options.verify
+            Procfs(options.procfs),
+            self._sources,
+            self._console,
+            self._add,
+            self._drop,
+            self._targets.addresses,
+            verify=options.verify,
         )
         self._follower = follower  # which is released whatever happens in its first look
         follower.begin()
 
     def _add(self, key: object, ring: Ring, place: Place, scope: Scope) -> None:
+        place = replace(place, pods=self._targets.names)
         connections: Connections[Sighting] = Connections(scope, self._open_session)
         self._captures[key] = _Capture(place, connections)
         self._sources.add(Source(key, ring, connections))
@@ -158,6 +183,9 @@ class Tap:
         self._leave_lo_to_pods()
         self._emit(self._form.source("open", place))
         self._console.progress(f"capturing {place}")
+
+    def _drop(self, key: Hashable) -> None:
+        self._sources.discard(key, self._closed)
 
     def _open_session(self, connection: Connection[Sighting]) -> Session:
         return Session(connection, self._count_undecoded)
@@ -177,6 +205,48 @@ class Tap:
             source = self._sources.get(key)
             assert source is not None, "a capture lives as long as its source"
             self._deliver(source, iter(capture.connections.relieve(capture.connections.held // 2)))
+
+    # Targets.
+
+    def _glance(self, file: TargetsFile) -> None:
+        """See whether the file is another one. A bad one changes nothing, and is complained about once."""
+        if not self._reload.asked:
+            if time.monotonic() < self._next_glance:
+                return
+            self._next_glance = time.monotonic() + _GLANCE_INTERVAL_S
+            if not file.changed():
+                return
+        self._reload.asked = False
+        try:
+            self._name_targets(file.read())
+        except UsageError as error:
+            self._console.warn(f"{error}; the targets stay as they were")
+            return
+        self._retarget()
+
+    def _name_targets(self, named: Targets) -> None:
+        self._targets = replace(named, addresses=named.addresses | self._options.targets)
+        self._unacknowledged = named.generation
+
+    def _retarget(self) -> None:
+        """Nothing more of what is no target any longer; first of all here, since the kernel's filter may be wider."""
+        targets = packed(self._targets.addresses)
+        self._captures[_NODE].connections.rescope(Scope(None, targets))
+        node = self._sources.get(_NODE)
+        assert node is not None, "the node is captured as long as the tapper runs"
+        node.ring.restrict(bpf.program(targets))
+        for capture in self._captures.values():
+            capture.place = replace(capture.place, pods=self._targets.names)
+        if self._follower is None:
+            self._acknowledge()
+        else:
+            self._follower.retarget(self._targets.addresses)
+
+    def _acknowledge(self) -> None:
+        """The sources are what the list of this generation asks for."""
+        if self._unacknowledged is not None:
+            self._emit(self._form.ack(self._unacknowledged))
+            self._unacknowledged = None
 
     def _release(self) -> None:
         """Whatever way the run ends: let go of namespaces and processes. In good order nothing is left to do."""

@@ -32,7 +32,15 @@ def _place(place: Place) -> dict[str, Any]:
 
 
 def _identity(place: Place) -> dict[str, Any]:
-    return {} if place.verified is None else {"verified": place.verified}
+    if place.verified is None:
+        return {}
+    return {"verified": place.verified, **_pod(place, place.instance_ip)}
+
+
+def _pod(place: Place, address: str | None) -> dict[str, Any]:
+    """The name of the pod that has an address, where it is known."""
+    name = place.pods.get(address or "")
+    return {} if name is None else {"pod": {"namespace": name.namespace, "name": name.name}}
 
 
 def _message(message: Request | Response | None) -> dict[str, Any] | None:
@@ -65,6 +73,9 @@ class Ndjson:
     def source(self, state: str, place: Place) -> str:
         return _line({"type": "source", "state": state, **_place(place), **_identity(place)})
 
+    def ack(self, generation: int) -> str:
+        return _line({"type": "ack", "generation": generation})
+
     def sighting(self, place: Place, sighting: Sighting) -> str:
         leg, exchange = sighting.leg, sighting.exchange
         request, response = exchange.request, exchange.response
@@ -86,6 +97,7 @@ class Ndjson:
                 "response": _message(response),
                 "duration_s": None if duration is None else duration / 1e9,
                 "netns": place.netns,
+                **_pod(place, leg.pod_ip),
             }
         )
 

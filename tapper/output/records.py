@@ -11,6 +11,7 @@ from tapper.discovery.netns import NamespaceId
 from tapper.protocols.session import Sighting
 from tapper.streams.bounds import Tally
 from tapper.targets.addresses import Address
+from tapper.targets.pods import PodName
 
 Owned: TypeAlias = Mapping[NamespaceId, frozenset[Address]]
 """What addresses network namespaces have, of those that could be asked."""
@@ -31,6 +32,8 @@ class Place:
     instance_ip: str | None = None
     verified: bool | None = None
     """Whether the namespace itself has `instance_ip`; None for the node's source."""
+    pods: Mapping[str, PodName] = field(default_factory=dict)
+    """The names of pods by address, of those that are known."""
 
     def __str__(self) -> str:
         whose = f"pod {self.instance_ip} (pid {self.pid})" if self.instance_ip else "this node"
@@ -99,6 +102,8 @@ class Format(Protocol):
     def hello(self, version: str, pid: int, /) -> str: ...
 
     def source(self, state: str, place: Place, /) -> str: ...
+
+    def ack(self, generation: int, /) -> str: ...
 
     def sighting(self, place: Place, sighting: Sighting, /) -> str: ...
 

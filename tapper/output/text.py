@@ -49,6 +49,9 @@ class Text:
     def source(self, _state: str, _place: Place) -> str:
         return ""
 
+    def ack(self, _generation: int) -> str:
+        return ""
+
     def sighting(self, _place: Place, sighting: Sighting) -> str:
         leg, exchange = sighting.leg, sighting.exchange
         request = exchange.request
