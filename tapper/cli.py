@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tapper import __version__
+from tapper.capture.owners import owned_by
 from tapper.discovery.envoy import Envoy, Refused
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import scan, unexamined
@@ -53,6 +54,17 @@ def _parser() -> _Parser:
     tap = commands.add_parser("tap", parents=[shared], help="show the HTTP traffic of the targets")
     tap.add_argument("--istio", action="store_true", help="also inside the network namespaces of the targets' Envoys")
     tap.add_argument("-i", "--interface", metavar="IFACE", help="the node's interface to capture on (default: all)")
+    tap.add_argument(
+        "--targets-file",
+        metavar="FILE",
+        help="further targets, {generation, pods: [{uid, namespace, name, ips}]}; followed when it is replaced, "
+        "and read again on SIGHUP",
+    )
+    tap.add_argument(
+        "--verify",
+        action="store_true",
+        help="with --istio: refuse an Envoy whose network namespace does not have the address that it claims",
+    )
 
     discover = commands.add_parser(
         "discover", parents=[shared], help="show which Envoys there are, and why others are none"
@@ -63,11 +75,14 @@ def _parser() -> _Parser:
 
 def _tap(arguments: argparse.Namespace, output: Sink, form: Format, console: Console) -> None:
     targets = parse_targets(arguments.filter_authorities)
-    if not targets:
+    if not targets and arguments.targets_file is None:
         raise UsageError(
-            "an empty list of targets captures nothing: name at least one address with --filter-authorities"
+            "an empty list of targets captures nothing: name at least one address with --filter-authorities, "
+            "or a file with --targets-file"
         )
-    options = Options(targets, arguments.istio, arguments.procfs, arguments.interface)
+    options = Options(
+        targets, arguments.istio, arguments.procfs, arguments.interface, arguments.verify, arguments.targets_file
+    )
     # What exists now stays, and what comes later mostly dies young: a third of the time less in the collector.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
@@ -76,12 +91,15 @@ def _tap(arguments: argparse.Namespace, output: Sink, form: Format, console: Con
 
 def _discover(arguments: argparse.Namespace, output: Sink, form: Format, console: Console) -> None:
     targets = parse_targets(arguments.filter_authorities)
-    found = scan(Procfs(arguments.procfs), targets or None, detail=True)
+    procfs = Procfs(arguments.procfs)
+    found = scan(procfs, targets or None, detail=True)
     shown: list[Envoy | Refused] = [
         *found.envoys,
         *(refused for refused in found.refused if arguments.all or refused.looked_at),
     ]
-    output.write(form.processes(sorted(shown, key=lambda process: process.pid)))
+    places = [(process.pid, process.netns) for process in shown if process.netns is not None]
+    owned = owned_by(procfs, places, console.warn)
+    output.write(form.processes(sorted(shown, key=lambda process: process.pid), owned))
     if found.unreadable:
         console.warn(unexamined(found))
 

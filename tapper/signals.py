@@ -49,3 +49,22 @@ class StopSignals:
         self.asked = True
         for number in _STOPPING:
             signal.signal(number, signal.SIG_DFL)
+
+
+class ReloadSignal:
+    """While entered, SIGHUP sets `asked`, and wakes whoever waits for StopSignals, which has to be entered already."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> ReloadSignal:
+        self._before = signal.signal(signal.SIGHUP, self._ask)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGHUP, self._before)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True

@@ -2,9 +2,7 @@
 
     ring -> source (namespace, pod) -> stream -> protocol -> exchange -> output
 
-Sources follow the Envoys. A rescan finds new ones and those that went; the death of a known one is told by the kernel
-through its pidfd and causes a rescan at once. A source is closed only on evidence: its Envoys died, or were looked at
-and are Envoys of a target no longer. A scan that failed, or did not see everything, closes nothing.
+Which pods' sources there are is `tapper.following`'s affair.
 """
 
 from __future__ import annotations
@@ -12,34 +10,33 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from tapper import __version__
 from tapper.capture import bpf
-from tapper.capture.namespace import SYS_ADMIN_ADVICE, may_enter_namespaces, run_inside
 from tapper.capture.ring import Ring, Statistics, open_ring
 from tapper.capture.sources import Source, Sources
-from tapper.discovery.envoy import Envoy, is_envoy_path
-from tapper.discovery.netns import NamespaceId, own_namespace
+from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
-from tapper.discovery.scanner import Scan, scan, unexamined
-from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError
+from tapper.errors import UsageError
+from tapper.following import Follower
 from tapper.output.records import Format, Place, Stat, Totals
 from tapper.output.sink import Closed, Console, Sink
 from tapper.protocols.detect import Kind
 from tapper.protocols.session import Session, Sighting
-from tapper.signals import StopSignals
+from tapper.signals import ReloadSignal, StopSignals
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
 from tapper.targets.addresses import Address, packed
+from tapper.targets.file import TargetsFile
+from tapper.targets.pods import Targets
 
 _NODE = "node"
 _LOOPBACK_INDEX = 1  # LOOPBACK_IFINDEX, include/net/net_namespace.h: the same in every namespace
-_SHORTEST_INTERVAL_S = 0.5
-_SCAN_SHARE = 20  # a scan may take a twentieth of the time
 _FOREVER_S = 3600.0
+_GLANCE_INTERVAL_S = 0.25
 _HELD_BYTES = 256 << 20  # by all sources together
 
 
@@ -51,6 +48,10 @@ class Options:
     istio: bool = False
     procfs: str = "/proc"
     interface: str | None = None
+    verify: bool = False
+    """Whether only namespaces are captured in that have the address their Envoy claims."""
+    targets_file: str | None = None
+    """Whose targets come on top."""
 
 
 @dataclass(slots=True)
@@ -59,8 +60,6 @@ class _Capture:
 
     place: Place
     connections: Connections[Sighting]
-    envoys: set[int] = field(default_factory=set)
-    """The process ids by which a pod's namespace was found, as of the last scan that saw them."""
 
 
 class Tap:
@@ -71,13 +70,15 @@ class Tap:
         self._output = output
         self._form = form
         self._console = console
-        self._procfs = Procfs(options.procfs)
         self._own = own_namespace()
         self._sources: Sources[Sighting] = Sources()
         self._captures: dict[object, _Capture] = {}
-        self._pidfds: dict[int, int] = {}
-        self._watch_deaths = False
-        self._next_scan = 0.0
+        self._follower: Follower | None = None
+        self._file = None if options.targets_file is None else TargetsFile(options.targets_file)
+        self._reload = ReloadSignal()
+        self._next_glance = 0.0
+        self._targets = Targets(options.targets)
+        self._unacknowledged: int | None = None
         self._totals = Totals()
 
     def run(self) -> None:
@@ -87,22 +88,30 @@ class Tap:
             signals = stack.enter_context(StopSignals())
             self._sources.watch(signals.fileno(), select.POLLIN, signals.clear)
             self._sources.watch(self._output.fileno(), 0, self._output_closed)
+            if self._file is not None:
+                stack.enter_context(self._reload)
+                self._name_targets(self._file.read())
             self._emit(self._form.hello(__version__, os.getpid()))
             self._open_node()
             if self._options.istio:
                 self._begin_following()
+            self._acknowledge()
             while not signals.asked:
                 self._turn()
             self._end()
         self._report()
 
     def _turn(self) -> None:
-        timeout = _FOREVER_S
-        if self._options.istio:
-            if time.monotonic() >= self._next_scan:
-                self._rescan()
-            timeout = self._next_scan - time.monotonic()
-        self._sources.turn(timeout, self._deliver, self._trouble, self._closed)
+        wake = time.monotonic() + _FOREVER_S
+        if self._file is not None:
+            self._glance(self._file)
+            wake = self._next_glance
+        follower = self._follower
+        if follower is not None:
+            if time.monotonic() >= follower.next_look and follower.look():
+                self._acknowledge()
+            wake = min(wake, follower.next_look)
+        self._sources.turn(wake - time.monotonic(), self._deliver, self._trouble, self._closed)
         self._stay_within_bounds()
 
     def _end(self) -> None:
@@ -146,31 +155,27 @@ class Tap:
     # Sources.
 
     def _open_node(self) -> None:
-        targets = packed(self._options.targets)
+        targets = packed(self._targets.addresses)
         ring = open_ring(self._options.interface, bpf.program(targets))
         place = Place("node", self._own.inode, self._options.interface or "any")
         self._add(_NODE, ring, place, Scope(None, targets))
 
-    def _open_pod(self, envoy: Envoy) -> bool:
-        """Open a source in an Envoy's namespace. A failure is told once and costs nobody else anything."""
-        try:
-            path = self._procfs.namespace_path(envoy.pid)
-            ring = run_inside(path, envoy.netns, lambda: open_ring("lo", bpf.program()))
-        except NamespaceGoneError:
-            return False
-        except TapperError as error:
-            self._console.warn_once(
-                (envoy.netns, str(error)), f"the pod {envoy.instance_ip} (pid {envoy.pid}) is not captured: {error}"
-            )
-            return False
-        if not self._still_is(envoy):
-            ring.close()
-            return False
-        place = Place("pod", envoy.netns.inode, "lo", envoy.pid, str(envoy.instance_ip))
-        self._add(envoy.netns, ring, place, Scope(str(envoy.instance_ip), None))
-        return True
+    def _begin_following(self) -> None:
+        options = self._options
+        follower = Follower(
+            Procfs(options.procfs),
+            self._sources,
+            self._console,
+            self._add,
+            self._drop,
+            self._targets.addresses,
+            verify=options.verify,
+        )
+        self._follower = follower  # which is released whatever happens in its first look
+        follower.begin()
 
     def _add(self, key: object, ring: Ring, place: Place, scope: Scope) -> None:
+        place = replace(place, pods=self._targets.names)
         connections: Connections[Sighting] = Connections(scope, self._open_session)
         self._captures[key] = _Capture(place, connections)
         self._sources.add(Source(key, ring, connections))
@@ -178,6 +183,9 @@ class Tap:
         self._leave_lo_to_pods()
         self._emit(self._form.source("open", place))
         self._console.progress(f"capturing {place}")
+
+    def _drop(self, key: Hashable) -> None:
+        self._sources.discard(key, self._closed)
 
     def _open_session(self, connection: Connection[Sighting]) -> Session:
         return Session(connection, self._count_undecoded)
@@ -198,83 +206,51 @@ class Tap:
             assert source is not None, "a capture lives as long as its source"
             self._deliver(source, iter(capture.connections.relieve(capture.connections.held // 2)))
 
-    # Following the Envoys.
+    # Targets.
 
-    def _begin_following(self) -> None:
-        if not may_enter_namespaces():
-            raise MissingCapabilityError(SYS_ADMIN_ADVICE)
-        self._watch_deaths = self._procfs.numbers_are_ours()
-        found = scan(self._procfs, self._options.targets)
-        self._follow(found)
-        for address in sorted(map(str, self._options.targets - {envoy.instance_ip for envoy in found.envoys})):
-            self._console.warn(
-                f"no Envoy with INSTANCE_IP {address} yet: until there is, only the node sees its traffic"
-            )
-        if found.unreadable:
-            self._console.warn(unexamined(found))
-        self._next_scan = time.monotonic() + _SHORTEST_INTERVAL_S
-
-    def _rescan(self) -> None:
-        started = time.monotonic()
+    def _glance(self, file: TargetsFile) -> None:
+        """See whether the file is another one. A bad one changes nothing, and is complained about once."""
+        if not self._reload.asked:
+            if time.monotonic() < self._next_glance:
+                return
+            self._next_glance = time.monotonic() + _GLANCE_INTERVAL_S
+            if not file.changed():
+                return
+        self._reload.asked = False
         try:
-            found = scan(self._procfs, self._options.targets)
-        except TapperError as error:
-            self._console.warn_once(("scan", str(error)), f"{error}; what is open stays open")
+            self._name_targets(file.read())
+        except UsageError as error:
+            self._console.warn(f"{error}; the targets stay as they were")
+            return
+        self._retarget()
+
+    def _name_targets(self, named: Targets) -> None:
+        self._targets = replace(named, addresses=named.addresses | self._options.targets)
+        self._unacknowledged = named.generation
+
+    def _retarget(self) -> None:
+        """Nothing more of what is no target any longer; first of all here, since the kernel's filter may be wider."""
+        targets = packed(self._targets.addresses)
+        self._captures[_NODE].connections.rescope(Scope(None, targets))
+        node = self._sources.get(_NODE)
+        assert node is not None, "the node is captured as long as the tapper runs"
+        node.ring.restrict(bpf.program(targets))
+        for capture in self._captures.values():
+            capture.place = replace(capture.place, pods=self._targets.names)
+        if self._follower is None:
+            self._acknowledge()
         else:
-            self._follow(found)
-        now = time.monotonic()
-        self._next_scan = now + max(_SHORTEST_INTERVAL_S, _SCAN_SHARE * (now - started))
+            self._follower.retarget(self._targets.addresses)
 
-    def _follow(self, found: Scan) -> None:
-        """Open what is new, close what is certainly gone."""
-        envoys: dict[NamespaceId, list[Envoy]] = {}
-        for envoy in found.envoys:
-            envoys.setdefault(envoy.netns, []).append(envoy)
-            self._watch_process(envoy)
-        for netns, group in envoys.items():
-            opened = netns in self._sources or any(self._open_pod(envoy) for envoy in group)
-            if opened:
-                self._captures[netns].envoys = {envoy.pid for envoy in group}
-        matched = {envoy.pid for envoy in found.envoys}
-        for key, capture in self._captures.items():
-            if key != _NODE and key not in envoys and not any(self._in_doubt(pid, found) for pid in capture.envoys):
-                self._sources.shut(key)
-        for pid in [pid for pid in self._pidfds if pid in found.seen and pid not in matched]:
-            self._forget_process(pid)
-
-    def _in_doubt(self, pid: int, found: Scan) -> bool:
-        """Whether a former Envoy may still be one: it could not be read, or lives although the scan did not see it."""
-        return pid in found.unreadable or (pid in self._pidfds and pid not in found.seen)
-
-    def _still_is(self, envoy: Envoy) -> bool:
-        exe = self._procfs.exe(envoy.pid)
-        return exe is not None and is_envoy_path(exe) and self._procfs.netns(envoy.pid) == envoy.netns
-
-    def _watch_process(self, envoy: Envoy) -> None:
-        """Have the kernel tell of its death. Where process ids mean something else here, rescans have to do."""
-        if not self._watch_deaths or envoy.pid in self._pidfds:
-            return
-        try:
-            descriptor = os.pidfd_open(envoy.pid)
-        except OSError as error:
-            if not isinstance(error, ProcessLookupError):
-                self._console.warn_once("pidfd", f"deaths are noticed by scanning only: {error.strerror}")
-            return
-        self._pidfds[envoy.pid] = descriptor
-        self._sources.watch(descriptor, select.POLLIN, lambda: self._died(envoy.pid))
-
-    def _died(self, pid: int) -> None:
-        self._forget_process(pid)
-        self._next_scan = time.monotonic()
-
-    def _forget_process(self, pid: int) -> None:
-        descriptor = self._pidfds.pop(pid)
-        self._sources.unwatch(descriptor)
-        os.close(descriptor)
+    def _acknowledge(self) -> None:
+        """The sources are what the list of this generation asks for."""
+        if self._unacknowledged is not None:
+            self._emit(self._form.ack(self._unacknowledged))
+            self._unacknowledged = None
 
     def _release(self) -> None:
         """Whatever way the run ends: let go of namespaces and processes. In good order nothing is left to do."""
         for source in self._sources:
             source.ring.close()
-        for descriptor in self._pidfds.values():
-            os.close(descriptor)
+        if self._follower is not None:
+            self._follower.release()

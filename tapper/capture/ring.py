@@ -126,6 +126,13 @@ class Ring:
         self._statistics.dropped += drops
         return self._statistics
 
+    def restrict(self, program: tuple[Instruction, ...]) -> None:
+        """Let in what another filter lets in. What is in the ring stays. Raises TapperError."""
+        try:
+            _attach(self._socket, program)
+        except OSError as error:
+            raise TapperError(f"cannot replace the packet filter: {explain(error)}") from error
+
     def stop(self) -> None:
         """Let nothing new in. What is in the ring is still to be read, see `drained`."""
         _attach(self._socket, bpf.REJECT_ALL)

@@ -91,6 +91,10 @@ class Sources(Generic[T]):
             source.ring.stop()
             source.deadline = time.monotonic() + _PATIENCE_S
 
+    def discard(self, key: Hashable, closed: Callable[[Source[T], Statistics], None]) -> None:
+        """Close a source at once; what it has seen and not yet delivered is thrown away. Not from within `turn`."""
+        self._let_go(self._sources[key], closed)
+
     def watch(self, descriptor: int, events: int, callback: Callable[[], None]) -> None:
         """Call `callback` in `turn` whenever the descriptor shows one of the events (select.POLL…), an error or an
         end."""
@@ -142,6 +146,9 @@ class Sources(Generic[T]):
     ) -> None:
         deliver(source, source.read())
         deliver(source, iter(source.reader.finish()))
+        self._let_go(source, closed)
+
+    def _let_go(self, source: Source[T], closed: Callable[[Source[T], Statistics], None]) -> None:
         statistics = source.ring.statistics()
         self._poll.unregister(source.ring.fileno())
         del self._rings[source.ring.fileno()]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tapper.discovery.envoy import Envoy, Refused, Verdict
-from tapper.output.records import Place, Stat, Totals
+from tapper.output.records import Owned, Place, Stat, Totals, reason, verified
 from tapper.protocols.exchange import Request, Response
 from tapper.protocols.session import Sighting
 
@@ -29,6 +29,18 @@ def _place(place: Place) -> dict[str, Any]:
         "netns": place.netns,
         "interface": place.interface,
     }
+
+
+def _identity(place: Place) -> dict[str, Any]:
+    if place.verified is None:
+        return {}
+    return {"verified": place.verified, **_pod(place, place.instance_ip)}
+
+
+def _pod(place: Place, address: str | None) -> dict[str, Any]:
+    """The name of the pod that has an address, where it is known."""
+    name = place.pods.get(address or "")
+    return {} if name is None else {"pod": {"namespace": name.namespace, "name": name.name}}
 
 
 def _message(message: Request | Response | None) -> dict[str, Any] | None:
@@ -59,7 +71,10 @@ class Ndjson:
         )
 
     def source(self, state: str, place: Place) -> str:
-        return _line({"type": "source", "state": state, **_place(place)})
+        return _line({"type": "source", "state": state, **_place(place), **_identity(place)})
+
+    def ack(self, generation: int) -> str:
+        return _line({"type": "ack", "generation": generation})
 
     def sighting(self, place: Place, sighting: Sighting) -> str:
         leg, exchange = sighting.leg, sighting.exchange
@@ -82,6 +97,7 @@ class Ndjson:
                 "response": _message(response),
                 "duration_s": None if duration is None else duration / 1e9,
                 "netns": place.netns,
+                **_pod(place, leg.pod_ip),
             }
         )
 
@@ -92,17 +108,20 @@ class Ndjson:
     def bye(self, totals: Totals) -> str:
         return _line({"type": "bye", **asdict(totals)})
 
-    def processes(self, found: list[Envoy | Refused]) -> str:
-        return "".join(_line(_process(process)) for process in found)
+    def processes(self, found: list[Envoy | Refused], owned: Owned) -> str:
+        return "".join(_line(_process(process, owned)) for process in found)
 
 
-def _process(process: Envoy | Refused) -> dict[str, Any]:
+def _process(process: Envoy | Refused, owned: Owned) -> dict[str, Any]:
+    addresses = None if process.netns is None else owned.get(process.netns)
     return {
         "type": "process",
         "pid": process.pid,
         "exe": process.exe,
         "instance_ip": None if process.instance_ip is None else str(process.instance_ip),
+        "owned": None if addresses is None else sorted(map(str, addresses)),
+        "verified": verified(process, owned),
         "netns": None if process.netns is None else process.netns.inode,
         "verdict": Verdict.ENVOY if isinstance(process, Envoy) else process.verdict,
-        "reason": None if isinstance(process, Envoy) else process.reason,
+        "reason": reason(process, owned),
     }

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from tapper.discovery.envoy import Envoy, Refused
+from tapper.discovery.netns import NamespaceId
 from tapper.protocols.session import Sighting
 from tapper.streams.bounds import Tally
+from tapper.targets.addresses import Address
+from tapper.targets.pods import PodName
+
+Owned: TypeAlias = Mapping[NamespaceId, frozenset[Address]]
+"""What addresses network namespaces have, of those that could be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +30,28 @@ class Place:
     pid: int | None = None
     """The Envoy by which the namespace was found."""
     instance_ip: str | None = None
+    verified: bool | None = None
+    """Whether the namespace itself has `instance_ip`; None for the node's source."""
+    pods: Mapping[str, PodName] = field(default_factory=dict)
+    """The names of pods by address, of those that are known."""
 
     def __str__(self) -> str:
         whose = f"pod {self.instance_ip} (pid {self.pid})" if self.instance_ip else "this node"
         return f"{self.interface} of {whose}, network namespace {self.netns}"
+
+
+def verified(process: Envoy | Refused, owned: Owned) -> bool | None:
+    """Whether an Envoy's namespace has the address that it claims; None where that is not known, or no Envoy's."""
+    if isinstance(process, Refused) or process.netns not in owned:
+        return None
+    return process.instance_ip in owned[process.netns]
+
+
+def reason(process: Envoy | Refused, owned: Owned) -> str | None:
+    """What speaks against a process being the Envoy of a target."""
+    if isinstance(process, Refused):
+        return process.reason
+    return "its network namespace does not have that address" if verified(process, owned) is False else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +103,12 @@ class Format(Protocol):
 
     def source(self, state: str, place: Place, /) -> str: ...
 
+    def ack(self, generation: int, /) -> str: ...
+
     def sighting(self, place: Place, sighting: Sighting, /) -> str: ...
 
     def stat(self, place: Place | None, stat: Stat, /) -> str: ...
 
     def bye(self, totals: Totals, /) -> str: ...
 
-    def processes(self, found: list[Envoy | Refused], /) -> str: ...
+    def processes(self, found: list[Envoy | Refused], owned: Owned, /) -> str: ...

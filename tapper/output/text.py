@@ -6,12 +6,13 @@ import re
 import time
 
 from tapper.discovery.envoy import Envoy, Refused, Verdict
-from tapper.output.records import Place, Stat, Totals
+from tapper.output.records import Owned, Place, Stat, Totals, reason
 from tapper.protocols.exchange import Response
 from tapper.protocols.session import Sighting
 
 _UNSAFE = re.compile(r"[^ -~]")
 _LONGEST_TARGET = 200
+_PROCESS_COLUMNS = ("PID", "EXE", "INSTANCE_IP", "OWNED", "NETNS", "VERDICT", "REASON")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -48,6 +49,9 @@ class Text:
     def source(self, _state: str, _place: Place) -> str:
         return ""
 
+    def ack(self, _generation: int) -> str:
+        return ""
+
     def sighting(self, _place: Place, sighting: Sighting) -> str:
         leg, exchange = sighting.leg, sighting.exchange
         request = exchange.request
@@ -65,9 +69,9 @@ class Text:
     def bye(self, _totals: Totals) -> str:
         return ""
 
-    def processes(self, found: list[Envoy | Refused]) -> str:
-        rows = [("PID", "EXE", "INSTANCE_IP", "NETNS", "VERDICT", "REASON"), *map(_row, found)]
-        widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    def processes(self, found: list[Envoy | Refused], owned: Owned) -> str:
+        rows = [_PROCESS_COLUMNS, *(_row(process, owned) for process in found)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(_PROCESS_COLUMNS))]
         return "".join(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
             for row in rows
@@ -82,15 +86,16 @@ def _answer(response: Response | None, duration: int | None) -> str:
     return text if duration is None else f"{text}  {duration / 1e6:.1f} ms"
 
 
-def _row(process: Envoy | Refused) -> tuple[str, ...]:
-    verdict, reason = (Verdict.ENVOY, "") if isinstance(process, Envoy) else (process.verdict, process.reason)
+def _row(process: Envoy | Refused, owned: Owned) -> tuple[str, ...]:
+    addresses = None if process.netns is None else owned.get(process.netns)
     return (
         str(process.pid),
         escape(process.exe or "-"),
         escape("-" if process.instance_ip is None else str(process.instance_ip)),
+        "?" if addresses is None else ",".join(sorted(map(str, addresses))) or "-",
         "-" if process.netns is None else str(process.netns.inode),
-        verdict,
-        reason,
+        Verdict.ENVOY if isinstance(process, Envoy) else process.verdict,
+        reason(process, owned) or "",
     )
 
 

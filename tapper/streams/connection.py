@@ -80,10 +80,10 @@ class Half(Generic[T]):
 class Connection(Generic[T]):
     """Two halves and their reader. For a redirected connection half 0 is the request's, half 1 the reply's."""
 
-    __slots__ = ("_redirected", "_scope", "both_ways", "client", "consumer", "early", "halves", "held", "last")
+    __slots__ = ("_redirected", "both_ways", "client", "consumer", "early", "halves", "held", "last", "scope")
 
     def __init__(self, scope: Scope, key: bytes, other: bytes, client: int | None, ts: int, hole_bytes: int) -> None:
-        self._scope = scope
+        self.scope = scope
         first, second = Half(self, 0, key, hole_bytes), Half(self, 1, other, hole_bytes)
         first.peer, second.peer = second, first
         self.halves = (first, second)
@@ -116,10 +116,10 @@ class Connection(Generic[T]):
             direction = Direction.OUTBOUND
         else:
             client_end, server_end = endpoints(self.halves[client].key)
-            direction = classify(client_end, server_end, on_lo=self._scope.on_lo, both_ways=self.both_ways)
-        pod_ip = self._scope.pod_ip
-        if pod_ip is None and self._scope.targets is not None:
-            ours = server_end if server_end.address in self._scope.targets else client_end
+            direction = classify(client_end, server_end, on_lo=self.scope.on_lo, both_ways=self.both_ways)
+        pod_ip = self.scope.pod_ip
+        if pod_ip is None and self.scope.targets is not None:
+            ours = server_end if server_end.address in self.scope.targets else client_end
             pod_ip = spell(ours.address)
         return Leg(pod_ip, direction, str(client_end), str(server_end))
 

@@ -100,6 +100,18 @@ class Connections(Generic[T]):
             self._remove(connection)
         return done
 
+    def rescope(self, scope: Scope) -> None:
+        """From now on report this and nothing else: what is known of connections out of scope is thrown away.
+
+        Only for the node's interfaces: a pod's lo is in scope as a whole.
+        """
+        self._scope = scope
+        for connection in list(self._connections):
+            connection.scope = scope
+            if not scope.covers(*endpoints(connection.halves[0].key)):
+                self.held -= connection.held
+                self._remove(connection)
+
     def relieve(self, bound: int) -> list[T]:
         """Give up the oldest connections that hold memory until at most `bound` bytes are held."""
         done: list[T] = []

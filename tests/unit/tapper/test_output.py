@@ -127,12 +127,14 @@ FOUND: list[Envoy | Refused] = [
 
 
 def test_ndjson_of_processes() -> None:
-    lines = [record(line + "\n") for line in Ndjson().processes(FOUND).splitlines()]
+    lines = [record(line + "\n") for line in Ndjson().processes(FOUND, {}).splitlines()]
     assert lines[0] == {
         "type": "process",
         "pid": 77,
         "exe": "/usr/local/bin/envoy",
         "instance_ip": "fd00::1",
+        "owned": None,
+        "verified": None,
         "netns": 999,
         "verdict": "envoy",
         "reason": None,
@@ -142,7 +144,7 @@ def test_ndjson_of_processes() -> None:
 
 
 def test_text_of_processes_is_aligned_and_escaped() -> None:
-    lines = Text().processes(FOUND).splitlines()
+    lines = Text().processes(FOUND, {}).splitlines()
     assert [line.split()[0] for line in lines] == ["PID", "77", "78", "2"]
     column = lines[0].index("VERDICT")
     assert [line[column:].split()[0] for line in lines[1:]] == ["envoy", "look-alike", "other"]

@@ -1,0 +1,53 @@
+"""The file that names the targets, and noticing that it is another one now.
+
+It is to be replaced by an atomic rename. A file that is written in place may be read half-written; it is then refused
+and read again when it has changed once more.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypeAlias
+
+from tapper.errors import UsageError, explain
+from tapper.targets.pods import Targets, parse_pods
+
+_LARGEST = 64 << 20  # bytes; a hundred times what the largest cluster needs
+
+_Stamp: TypeAlias = tuple[int, int, int, int] | None
+
+
+class TargetsFile:
+    """A path. Construction reads nothing."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._stamp: _Stamp = None
+
+    def changed(self) -> bool:
+        """Whether it is not what was last read, or tried to be read: by device, inode, size and time (stat(2))."""
+        try:
+            return _stamp(self._path.stat()) != self._stamp
+        except OSError:
+            return self._stamp is not None
+
+    def read(self) -> Targets:
+        """Raises UsageError that names the file and what is wrong with it."""
+        self._stamp = None
+        try:
+            with self._path.open("rb") as file:
+                self._stamp = _stamp(os.fstat(file.fileno()))
+                text = file.read(_LARGEST + 1)
+        except OSError as error:
+            raise UsageError(f"cannot read {self._path}: {explain(error)} (--targets-file)") from error
+        if len(text) > _LARGEST:
+            raise UsageError(f"{self._path} is no list of targets: it is larger than {_LARGEST} bytes (--targets-file)")
+        try:
+            return parse_pods(text)
+        except ValueError as error:
+            raise UsageError(f"{self._path} is no list of targets: {error} (--targets-file)") from None
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
