@@ -9,7 +9,7 @@ from typing import Any
 
 from tapper.discovery.envoy import Envoy, Refused, Verdict
 from tapper.output.records import Owned, Place, Stat, Totals, reason, verified
-from tapper.protocols.exchange import Request, Response
+from tapper.protocols.exchange import Exchange, Request, Response
 from tapper.protocols.session import Sighting
 
 CONTRACT = 1
@@ -56,6 +56,14 @@ def _message(message: Request | Response | None) -> dict[str, Any] | None:
     }
 
 
+def _further(exchange: Exchange) -> dict[str, Any]:
+    """What only some exchanges have."""
+    further: dict[str, Any] = {} if exchange.incomplete is None else {"incomplete": exchange.incomplete}
+    if exchange.grpc is not None:
+        further["grpc"] = asdict(exchange.grpc)
+    return further
+
+
 class Ndjson:
     """A `tapper.output.records.Format`."""
 
@@ -89,15 +97,16 @@ class Ndjson:
                 "direction": leg.direction,
                 "src": leg.src,
                 "dst": leg.dst,
-                "method": request.head.method if request else None,
-                "target": request.head.target if request else None,
+                "method": (request.head.method or None) if request else None,
+                "target": (request.head.target or None) if request else None,
                 "version": first.head.version if first else None,
-                "status": response.head.status if response else None,
+                "status": (response.head.status or None) if response else None,
                 "request": _message(request),
                 "response": _message(response),
                 "duration_s": None if duration is None else duration / 1e9,
                 "netns": place.netns,
                 **_pod(place, leg.pod_ip),
+                **_further(exchange),
             }
         )
 

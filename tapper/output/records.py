@@ -81,7 +81,7 @@ class Totals:
     gap_bytes: int = 0
     given_up: int = 0
     undecoded: dict[str, int] = field(default_factory=dict)
-    """Connections that carried something else than HTTP/1, by kind."""
+    """Connections that carried no HTTP, by kind."""
 
     def add(self, stat: Stat, tally: Tally) -> None:
         """What one source came to."""

@@ -7,7 +7,7 @@ import time
 
 from tapper.discovery.envoy import Envoy, Refused, Verdict
 from tapper.output.records import Owned, Place, Stat, Totals, reason
-from tapper.protocols.exchange import Response
+from tapper.protocols.exchange import Exchange, Response
 from tapper.protocols.session import Sighting
 
 _UNSAFE = re.compile(r"[^ -~]")
@@ -59,9 +59,10 @@ class Text:
         if request is not None:
             target = request.head.target
             shown = target if len(target) <= _LONGEST_TARGET else target[:_LONGEST_TARGET] + "..."
-            asked = f"{escape(request.head.method)} {escape(shown)}"
+            asked = f"{escape(request.head.method or '?')} {escape(shown or '?')}"
         where = f"{leg.pod_ip or '-':<15}  {leg.direction:<8}  {leg.src:>21} -> {leg.dst:<21}"
-        return f"{clock(exchange.ts)}  {where}  {asked}  {_answer(exchange.response, exchange.duration)}\n"
+        answer = _answer(exchange.response, exchange.duration) + _further(exchange)
+        return f"{clock(exchange.ts)}  {where}  {asked}  {answer}\n"
 
     def stat(self, _place: Place | None, _stat: Stat) -> str:
         return ""
@@ -82,8 +83,17 @@ def _answer(response: Response | None, duration: int | None) -> str:
     if response is None:
         return "(no response seen)"
     end = response.end
-    text = f"{response.head.status}  {size(end.size)}{'+' if end.truncated else ''}"
+    text = f"{response.head.status or '?'}  {size(end.size)}{'+' if end.truncated else ''}"
     return text if duration is None else f"{text}  {duration / 1e6:.1f} ms"
+
+
+def _further(exchange: Exchange) -> str:
+    text = ""
+    call = exchange.grpc
+    if call is not None:
+        status = "status not seen" if call.status is None else call.status_name or str(call.status)
+        text = f"  gRPC {status}, {call.requests.count} sent, {call.responses.count} received"
+    return text if exchange.incomplete is None else f"{text}  ({exchange.incomplete})"
 
 
 def _row(process: Envoy | Refused, owned: Owned) -> tuple[str, ...]:
@@ -107,7 +117,7 @@ def summary(totals: Totals) -> str:
     ]
     if totals.undecoded:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(totals.undecoded.items()))
-        lines.append(f"connections that are not HTTP/1: {kinds}")
+        lines.append(f"connections that were not decoded: {kinds}")
     if totals.gaps:
         lines.append(f"{_plural(totals.gaps, 'gap')} in the streams, {totals.gap_bytes} bytes missing")
     for count, what in (

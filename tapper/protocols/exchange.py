@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tapper.protocols.grpc import Call
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import End, Event, Lost, RequestHead, ResponseHead
 from tapper.streams.reassembly import Data
@@ -49,6 +50,9 @@ class Exchange:
 
     request: Request | None
     response: Response | None
+    incomplete: str | None = None
+    """Why fields are missing from the heads, in a few words; None where none are (HTTP/1: always)."""
+    grpc: Call | None = None
 
     @property
     def ts(self) -> int:

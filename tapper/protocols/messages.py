@@ -20,6 +20,7 @@ class RequestHead:
     seq: int
     ack: int
     method: str
+    """This and the target are empty where they are not known (HTTP/2 joined midway)."""
     target: str
     version: str
     headers: Headers
@@ -34,6 +35,7 @@ class ResponseHead:
     seq: int
     ack: int
     status: int
+    """0 where it is not known."""
     reason: str
     version: str
     headers: Headers

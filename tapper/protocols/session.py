@@ -1,8 +1,8 @@
-"""The reader of one connection: finds out what it speaks and which side is the client, then reads HTTP/1 or nothing.
+"""The reader of one connection: finds out what it speaks and which side is the client, then reads HTTP/1 or HTTP/2.
 
 It stands between the streams, which know sides and not roles, and the conversation, which knows roles. A SYN tells who
-the client is; where none was seen the first plausible start line does. Bytes that are not HTTP are never presented as
-HTTP: such a connection is counted by kind, once.
+the client is; where none was seen the first plausible start line or header block does. Bytes that are not HTTP
+are never presented as HTTP: such a connection is counted by kind, once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from tapper.protocols import heads
 from tapper.protocols.detect import Kind, foreign, undecided
 from tapper.protocols.exchange import Conversation, Exchange
+from tapper.protocols.http2 import Http2
 from tapper.streams.connection import Connection, Leg
 from tapper.streams.reassembly import Data
+from tapper.streams.sequence import MASK
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +28,16 @@ class Sighting:
 
 
 class Session:
-    """A `tapper.streams.connection.Consumer` that makes Sightings. `count` is told the kind of what is not HTTP/1."""
+    """A `tapper.streams.connection.Consumer` that makes Sightings. `count` is told the kind of what is no HTTP."""
 
-    __slots__ = ("_client", "_connection", "_conversation", "_count", "_early", "_foreign", "_leg", "_seen")
+    __slots__ = ("_client", "_connection", "_conversation", "_count", "_early", "_foreign", "_http2", "_leg", "_seen")
 
     def __init__(self, connection: Connection[Sighting], count: Callable[[Kind], None]) -> None:
         self._connection = connection
         self._count = count
         self._client = connection.client
         self._conversation: Conversation | None = None
+        self._http2: Http2 | None = None
         self._leg: Leg | None = None
         self._foreign = False
         self._seen = False  # whether there were bytes at all
@@ -43,15 +46,20 @@ class Session:
 
     @property
     def held(self) -> int:
-        return 0 if self._conversation is None else self._conversation.held
+        kept = 0 if self._http2 is None else self._http2.held
+        return kept if self._conversation is None else self._conversation.held + kept
 
     def data(self, side: int, chunk: Data) -> list[Sighting]:
         conversation = self._conversation
         if conversation is not None and conversation.heads and self._early[side] is None:
             return self._read(conversation, side, chunk)
+        if self._http2 is not None:
+            return self._sight(self._http2.data(side, chunk))
         return self._unproven(side, chunk)
 
     def gap(self, side: int, size: int | None) -> list[Sighting]:
+        if self._http2 is not None:
+            return self._sight(self._http2.gap(side, size))
         done = self._release(side)
         conversation = self._begin()
         if conversation is None:
@@ -60,6 +68,8 @@ class Session:
         return done + self._sight(gap(size))
 
     def end(self, side: int) -> list[Sighting]:
+        if self._http2 is not None:
+            return self._sight(self._http2.end(side))
         done = self._release(side)
         conversation = self._conversation
         if conversation is None:
@@ -67,6 +77,11 @@ class Session:
         return done + self._sight(conversation.client_end() if side == self._client else conversation.server_end())
 
     def finish(self) -> list[Sighting]:
+        http2 = self._http2
+        if http2 is not None:
+            if not http2.heads or http2.client is None:
+                self._count(Kind.HTTP2)
+            return self._sight(http2.finish())
         done = self._release(0) + self._release(1)
         conversation = self._conversation
         if conversation is not None:
@@ -85,6 +100,10 @@ class Session:
         chunks = [*early, chunk] if early else [chunk]
         data = b"".join(piece.data for piece in chunks)
         kind = None if self._proven else foreign(data, beginning=beginning)
+        if kind is Kind.HTTP2:
+            in_step = (self._untouched(0), self._untouched(1))
+            self._early[side] = chunks
+            return self._begin_http2(in_step)
         if kind is not None:
             self._foreign = True
             self._conversation = None
@@ -100,6 +119,37 @@ class Session:
             elif heads.begins_response(data):
                 self._client = 1 - side
         return self._release(side)
+
+    def _untouched(self, side: int) -> bool:
+        """Whether all that this side sent is known and still unread."""
+        return self._early[side] is not None and self._connection.from_start(side)
+
+    def _begin_http2(self, in_step: tuple[bool, bool]) -> list[Sighting]:
+        """From here on the connection is HTTP/2; what was kept of its beginning comes first."""
+        http2 = self._http2 = Http2(self._client, in_step)
+        self._conversation = None
+        done: list[Sighting] = []
+        for side, early in enumerate(self._early):
+            for chunk in early or ():
+                done += self._sight(http2.data(side, chunk))
+        self._early = [None, None]
+        return done
+
+    def _upgraded(self, exchange: Exchange, chunk: Data) -> list[Sighting] | None:
+        """After an answer of 101 (RFC 9110 section 7.8): None, unless what follows can be read. `chunk`, of the server,
+        had the answer's last byte. A request for h2c gets its final answer in HTTP/2, so 101 is an interim one."""
+        request, response = exchange.request, exchange.response
+        if request is None or response is None or response.head.status != 101 or self._client is None:
+            return None
+        protocols = {value.strip().lower() for name, value in response.head.headers if name.lower() == "upgrade"}
+        if protocols != {"h2c"}:
+            return None
+        http2 = self._http2 = Http2(self._client, (True, True))
+        http2.upgraded(request)
+        self._conversation = None
+        read = (response.end.seq - chunk.seq) & MASK
+        rest = Data(chunk.data[read:], chunk.ts, response.end.seq, chunk.ack)
+        return self._sight(http2.data(1 - self._client, rest)) if rest.data else []
 
     @property
     def _proven(self) -> bool:
@@ -126,12 +176,17 @@ class Session:
 
     def _read(self, conversation: Conversation, side: int, chunk: Data) -> list[Sighting]:
         exchanges = conversation.from_client(chunk) if side == self._client else conversation.from_server(chunk)
-        return self._sight(exchanges) if exchanges else []
+        if not exchanges:
+            return []
+        upgraded = None if side == self._client else self._upgraded(exchanges[-1], chunk)
+        return self._sight(exchanges) if upgraded is None else [*self._sight(exchanges[:-1]), *upgraded]
 
     def _sight(self, exchanges: list[Exchange]) -> list[Sighting]:
         if not exchanges:
             return []
         if self._leg is None:
-            assert self._client is not None
+            if self._http2 is not None:
+                self._client = self._http2.client
+            assert self._client is not None, "whoever makes exchanges knows who asked"
             self._leg = self._connection.leg(self._client)
         return [Sighting(self._leg, exchange) for exchange in exchanges]

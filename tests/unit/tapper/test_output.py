@@ -198,7 +198,7 @@ def test_totals_add_up_and_are_summed_up() -> None:
     totals.add(Stat(5, 0), Tally(packets=5, connections=3))
     assert summary(totals).splitlines() == [
         "1 exchange from 2 sources; 15 packets received, 3 dropped by the kernel",
-        "connections that are not HTTP/1: 1 http2, 2 tls",
+        "connections that were not decoded: 1 http2, 2 tls",
         "1 gap in the streams, 77 bytes missing",
         "1 packet captured in part only",
         "2 packets malformed",

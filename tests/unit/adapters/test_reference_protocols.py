@@ -1,0 +1,184 @@
+"""What the reference tapper makes of the protocols that a mesh carries besides HTTP/1, through real Envoys, STRICT."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.adapters.reference import Record, RunningTapper
+from harness.mesh.mesh import Mesh, MeshPod
+from harness.sandbox.pod import Pod
+from harness.sandbox.process import MINIMAL_ENVIRON, Command, Process
+from harness.sandbox.wire import Wire
+
+StartTapper = Callable[..., RunningTapper]
+StartWire = Callable[[Pod], Wire]
+
+
+def python(pod: Pod, program: str, *arguments: str, tmp_path: Path) -> Command:
+    """A program for this interpreter, with its packages, to be run in a pod."""
+    script = pod.node.run_dir / f"{tmp_path.name}-{len(list(pod.node.run_dir.iterdir()))}.py"
+    script.write_text(textwrap.dedent(program))
+    return Command([sys.executable, "-W", "error", pod.node.inside(script), *arguments], env=MINIMAL_ENVIRON)
+
+
+def start(member: MeshPod, program: str, *arguments: str, tmp_path: Path) -> Process:
+    """Start a program that prints `ready` once it is."""
+    process = member.pod.spawn(python(member.pod, program, *arguments, tmp_path=tmp_path), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n", process.read_log()
+    return process
+
+
+@pytest.fixture
+def pair(mesh: Mesh) -> tuple[MeshPod, MeshPod]:
+    """A client and a server with sidecars; what listens in the server is up to the test."""
+    client, server = mesh.pod("client"), mesh.pod("server", serve=False)
+    mesh.inject(client, server)
+    return client, server
+
+
+@pytest.fixture
+def running(pair: tuple[MeshPod, MeshPod], tapper: StartTapper) -> RunningTapper:
+    """The tapper, capturing at both."""
+    running = tapper([member.pod for member in pair])
+    running.wait_capturing(*(member.pod for member in pair))
+    return running
+
+
+GRPC_SERVER = """
+    from concurrent import futures
+    import grpc
+
+    def say(request, context):
+        context.set_trailing_metadata((("seen", "yes"),))
+        return b"echo " + request
+
+    def count(request, context):
+        yield from (b"x" * size for size in (1, 22, 333))
+
+    def refuse(request, context):
+        context.abort(grpc.StatusCode.NOT_FOUND, "nothing h\\u00e9re")
+
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    methods = {
+        "Say": grpc.unary_unary_rpc_method_handler(say),
+        "Count": grpc.unary_stream_rpc_method_handler(count),
+        "Refuse": grpc.unary_unary_rpc_method_handler(refuse),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("demo.Echo", methods),))
+    server.add_insecure_port("0.0.0.0:8080")
+    server.start()
+    print("ready", flush=True)
+    server.wait_for_termination()
+"""
+GRPC_CLIENT = """
+    import sys
+    import grpc
+
+    with grpc.insecure_channel(sys.argv[1]) as channel:
+        if len(sys.argv) > 2:  # to be joined midway
+            assert channel.unary_unary("/demo.Echo/Say")(b"early", timeout=10) == b"echo early"
+            print("ready", flush=True)
+            open(sys.argv[2]).close()  # until somebody opens the other end
+        for word in (b"one", b"three"):
+            assert channel.unary_unary("/demo.Echo/Say")(word, timeout=10) == b"echo " + word
+        assert [len(x) for x in channel.unary_stream("/demo.Echo/Count")(b"", timeout=10)] == [1, 22, 333]
+        try:
+            channel.unary_unary("/demo.Echo/Refuse")(b"?", timeout=10)
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.NOT_FOUND
+        print("done")
+"""
+
+
+def test_grpc_calls_on_both_legs(
+    pair: tuple[MeshPod, MeshPod], running: RunningTapper, wire: StartWire, tmp_path: Path
+) -> None:
+    client, server = pair
+    start(server, GRPC_SERVER, tmp_path=tmp_path)
+    recording = wire(server.pod)
+    argv = python(client.pod, GRPC_CLIENT, f"{server.ip}:8080", tmp_path=tmp_path)
+    assert client.pod.run(argv, timeout=30) == "done\n"
+    running.wait_for(lambda: len(running.exchanges) >= 8, "four calls at both")
+    running.stop()
+    assert recording.streams_not_tls() == {}
+    assert len(running.exchanges) == 8
+
+    def sizes(record: Record, direction: str) -> list[int]:
+        assert record["grpc"][direction]["exact"]
+        assert record["grpc"][direction]["count"] == len(record["grpc"][direction]["sizes"])
+        return list(record["grpc"][direction]["sizes"])
+
+    for direction in ("outbound", "inbound"):
+        records = [record for record in running.exchanges if record["direction"] == direction]
+        assert [record["version"] for record in records] == ["HTTP/2"] * 4
+        assert [(record["method"], record["target"], record["status"]) for record in records] == [
+            ("POST", "/demo.Echo/Say", 200),
+            ("POST", "/demo.Echo/Say", 200),
+            ("POST", "/demo.Echo/Count", 200),
+            ("POST", "/demo.Echo/Refuse", 200),
+        ]
+        assert all("incomplete" not in record for record in records)
+        calls = [record["grpc"] for record in records]
+        assert {call["service"] for call in calls} == {"demo.Echo"}
+        assert [call["method"] for call in calls] == ["Say", "Say", "Count", "Refuse"]
+        assert [(call["status"], call["message"] or None) for call in calls] == [
+            (0, None),
+            (0, None),
+            (0, None),
+            (5, "nothing h\u00e9re"),
+        ]
+        assert [sizes(record, "requests") for record in records] == [[3], [5], [0], [1]]
+        assert [sizes(record, "responses") for record in records] == [[8], [10], [1, 22, 333], []]
+        assert ["seen", "yes"] in records[0]["response"]["trailers"]
+        assert [":authority", f"{server.ip}:8080"] in records[0]["request"]["headers"]
+        assert not any(name in (":path", ":method", ":scheme") for name, _ in records[0]["request"]["headers"])
+
+
+def test_grpc_on_a_connection_older_than_the_tapper(
+    pair: tuple[MeshPod, MeshPod], tapper: StartTapper, tmp_path: Path
+) -> None:
+    """Its header tables were filled unseen: what the client's calls refer to is not known, and not made up."""
+    client, server = pair
+    start(server, GRPC_SERVER, tmp_path=tmp_path)
+    gate = client.pod.node.run_dir / f"{tmp_path.name}-gate"
+    os.mkfifo(gate)
+    arguments = (f"{server.ip}:8080", client.pod.node.inside(gate))
+    process = start(client, GRPC_CLIENT, *arguments, tmp_path=tmp_path)
+    running = tapper([client.pod])
+    running.wait_capturing(client.pod)
+    gate.open("w").close()
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"done\n", process.read_log()
+    running.wait_for(lambda: len(running.exchanges) >= 4, "four calls")
+    running.stop()
+    assert len(running.exchanges) == 4
+    assert {record["dst"] for record in running.exchanges} == {f"{server.ip}:8080"}
+    assert running.exchanges[0]["target"] is None, "the early call had put this path into the table"
+    assert running.exchanges[2]["target"] == "/demo.Echo/Count", "this one is new"
+    assert {record["incomplete"] for record in running.exchanges} == {"header table unknown"}
+
+
+def test_h2load_on_both_legs(pair: tuple[MeshPod, MeshPod], running: RunningTapper, tmp_path: Path) -> None:
+    """Many streams at a time. The gRPC server knows none of the methods."""
+    client, server = pair
+    start(server, GRPC_SERVER, tmp_path=tmp_path)
+    argv = ["h2load", "-n", "300", "-c", "3", "-m", "20", "-p", "h2c", "-H", ":method: POST"]
+    argv += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    output = client.pod.run([*argv, f"http://{server.ip}:8080/x", f"http://{server.ip}:8080/y"], timeout=30)
+    assert "300 total, 300 started, 300 done" in output, output
+    expected = Counter({"/x": 150, "/y": 150})
+    running.wait_for(lambda: all(running.seen(member.pod) == expected for member in pair), "all at both")
+    running.stop()
+    for member in pair:
+        assert running.seen(member.pod) == expected
+    assert {record["version"] for record in running.exchanges} == {"HTTP/2"}
+    assert {(record["status"], record["grpc"]["status"]) for record in running.exchanges} == {(200, 12)}

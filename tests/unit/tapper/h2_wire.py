@@ -1,0 +1,104 @@
+"""HTTP/2 for the tests: both ends of a connection, as the bytes they send. Blocks are made by hpack's own encoder."""
+
+from __future__ import annotations
+
+from hpack import Encoder
+
+from tapper.protocols.exchange import Exchange
+from tapper.protocols.frames import PREFACE
+from tapper.protocols.http2 import Http2
+from tapper.streams.reassembly import Data
+
+Fields = list[tuple[str, str]]
+END_STREAM, END_HEADERS, PADDED, PRIORITY = 0x01, 0x04, 0x08, 0x20
+SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+class Peer:
+    """One end. Every method returns bytes."""
+
+    def __init__(self) -> None:
+        self.encoder = Encoder()
+
+    def headers(self, stream: int, fields: Fields, *, end: bool = False, pad: int | None = None) -> bytes:
+        block, flags = self.encoder.encode(fields), END_HEADERS | (END_STREAM if end else 0)
+        if pad is not None:
+            block, flags = bytes([pad]) + bytes(5) + block + bytes(pad), flags | PADDED | PRIORITY
+        return frame(1, flags, stream, block)
+
+    def continued(self, stream: int, fields: Fields, step: int = 1, *, end: bool = False) -> bytes:
+        """The same over CONTINUATION frames."""
+        block = self.encoder.encode(fields)
+        parts = [block[at : at + step] for at in range(0, len(block), step)]
+        last = len(parts) - 1
+        return b"".join(
+            frame(9 if index else 1, END_HEADERS * (index == last) | (END_STREAM * (end and not index)), stream, part)
+            for index, part in enumerate(parts)
+        )
+
+    def get(self, stream: int, path: str, *more: tuple[str, str], end: bool = True) -> bytes:
+        pseudo = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "shop")]
+        return self.headers(stream, [*pseudo, *more], end=end)
+
+    def ok(self, stream: int, body: bytes = b"", *more: tuple[str, str]) -> bytes:
+        head = self.headers(stream, [(":status", "200"), ("server", "test"), *more], end=not body)
+        return head + (data(stream, body, end=True) if body else b"")
+
+
+def data(stream: int, body: bytes, *, end: bool = False, pad: int | None = None) -> bytes:
+    flags = END_STREAM if end else 0
+    if pad is not None:
+        return frame(0, flags | PADDED, stream, bytes([pad]) + body + bytes(pad))
+    return frame(0, flags, stream, body)
+
+
+class Talk:
+    """An Http2 that is fed bytes, `step` at a time."""
+
+    def __init__(
+        self, *, client: int | None = 0, in_step: tuple[bool, bool] = (True, True), step: int = 1 << 20
+    ) -> None:
+        self.http2 = Http2(client, in_step)
+        self.step = step
+        self.ts = 0
+        self.done: list[Exchange] = []
+
+    def say(self, side: int, sent: bytes) -> Talk:
+        for at in range(0, len(sent), self.step):
+            self.ts += 10
+            self.done += self.http2.data(side, Data(sent[at : at + self.step], self.ts, 0, 0))
+        return self
+
+    def ask(self, sent: bytes) -> Talk:
+        return self.say(0, sent)
+
+    def answer(self, sent: bytes) -> Talk:
+        return self.say(1, sent)
+
+    def lose(self, side: int, size: int | None) -> Talk:
+        self.done += self.http2.gap(side, size)
+        return self
+
+    def finish(self) -> Talk:
+        self.done += self.http2.finish()
+        return self
+
+    @property
+    def pairs(self) -> list[tuple[str | None, int | None, bytes | None]]:
+        """(target, status, response body); None for a half that was not seen."""
+        return [
+            (
+                each.request.head.target if each.request else None,
+                each.response.head.status if each.response else None,
+                each.response.end.body if each.response else None,
+            )
+            for each in self.done
+        ]
+
+
+def opening() -> bytes:
+    return PREFACE + SETTINGS
