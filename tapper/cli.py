@@ -14,6 +14,7 @@ from tapper.discovery.envoy import Envoy, Refused
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import scan, unexamined
 from tapper.errors import TapperError, UsageError
+from tapper.output.arguments import NO_REDACT_WARNING, add_shape, body_limit, shape
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Format
 from tapper.output.sink import Closed, Console, Sink
@@ -53,6 +54,7 @@ def _parser() -> _Parser:
     tap = commands.add_parser("tap", parents=[shared], help="show the HTTP traffic of the targets")
     tap.add_argument("--istio", action="store_true", help="also inside the network namespaces of the targets' Envoys")
     tap.add_argument("-i", "--interface", metavar="IFACE", help="the node's interface to capture on (default: all)")
+    add_shape(tap)
 
     discover = commands.add_parser(
         "discover", parents=[shared], help="show which Envoys there are, and why others are none"
@@ -67,11 +69,14 @@ def _tap(arguments: argparse.Namespace, output: Sink, form: Format, console: Con
         raise UsageError(
             "an empty list of targets captures nothing: name at least one address with --filter-authorities"
         )
-    options = Options(targets, arguments.istio, arguments.procfs, arguments.interface)
+    shaped = shape(arguments)
+    options = Options(targets, arguments.istio, arguments.procfs, arguments.interface, body_limit(arguments))
+    if shaped.redaction is None:
+        console.warn(NO_REDACT_WARNING)
     # What exists now stays, and what comes later mostly dies young: a third of the time less in the collector.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    Tap(options, output, form, console).run()
+    Tap(options, output, form, console, shaped).run()
 
 
 def _discover(arguments: argparse.Namespace, output: Sink, form: Format, console: Console) -> None:

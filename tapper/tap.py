@@ -27,8 +27,10 @@ from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan, scan, unexamined
 from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError
 from tapper.output.records import Format, Place, Stat, Totals
+from tapper.output.shape import Shape
 from tapper.output.sink import Closed, Console, Sink
 from tapper.protocols.detect import Kind
+from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.session import Session, Sighting
 from tapper.signals import StopSignals
 from tapper.streams.connection import Connection, Scope
@@ -51,6 +53,7 @@ class Options:
     istio: bool = False
     procfs: str = "/proc"
     interface: str | None = None
+    body_limit: int = BODY_LIMIT
 
 
 @dataclass(slots=True)
@@ -66,10 +69,11 @@ class _Capture:
 class Tap:
     """One run. `run` returns when a signal asks for it, and raises Closed when nobody reads the output any longer."""
 
-    def __init__(self, options: Options, output: Sink, form: Format, console: Console) -> None:
+    def __init__(self, options: Options, output: Sink, form: Format, console: Console, shape: Shape) -> None:
         self._options = options
         self._output = output
         self._form = form
+        self._shape = shape
         self._console = console
         self._procfs = Procfs(options.procfs)
         self._own = own_namespace()
@@ -120,9 +124,9 @@ class Tap:
 
     def _deliver(self, source: Source[Sighting], sightings: Iterator[Sighting]) -> None:
         place, sighting_line = self._captures[source.key].place, self._form.sighting
-        lines = [sighting_line(place, sighting) for sighting in sightings]
+        shown = self._shape.apply(sightings, self._totals)
+        lines = [sighting_line(place, sighting) for sighting in shown]
         if lines:
-            self._totals.exchanges += len(lines)
             self._emit("".join(lines))
 
     def _trouble(self, source: Source[Sighting], message: str) -> None:
@@ -180,7 +184,7 @@ class Tap:
         self._console.progress(f"capturing {place}")
 
     def _open_session(self, connection: Connection[Sighting]) -> Session:
-        return Session(connection, self._count_undecoded)
+        return Session(connection, self._count_undecoded, self._options.body_limit)
 
     def _count_undecoded(self, kind: Kind) -> None:
         self._totals.undecoded[kind] = self._totals.undecoded.get(kind, 0) + 1
