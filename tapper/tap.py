@@ -20,12 +20,13 @@ from tapper import __version__
 from tapper.capture import bpf
 from tapper.capture.namespace import SYS_ADMIN_ADVICE, may_enter_namespaces, run_inside
 from tapper.capture.ring import Ring, Statistics, open_ring
-from tapper.capture.sources import Source, Sources
+from tapper.capture.sources import Reader, Source, Sources
 from tapper.discovery.envoy import Envoy, is_envoy_path
 from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan, scan, unexamined
 from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError
+from tapper.output.pcapng import Recorder
 from tapper.output.records import Format, Place, Stat, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Closed, Console, Sink
@@ -69,11 +70,20 @@ class _Capture:
 class Tap:
     """One run. `run` returns when a signal asks for it, and raises Closed when nobody reads the output any longer."""
 
-    def __init__(self, options: Options, output: Sink, form: Format, console: Console, shape: Shape) -> None:
+    def __init__(
+        self,
+        options: Options,
+        output: Sink,
+        form: Format,
+        console: Console,
+        shape: Shape,
+        recorder: Recorder | None = None,
+    ) -> None:
         self._options = options
         self._output = output
         self._form = form
         self._shape = shape
+        self._recorder = recorder
         self._console = console
         self._procfs = Procfs(options.procfs)
         self._own = own_namespace()
@@ -128,6 +138,8 @@ class Tap:
         lines = [sighting_line(place, sighting) for sighting in shown]
         if lines:
             self._emit("".join(lines))
+        if self._recorder is not None:
+            self._output.write_bytes(self._recorder.take())
 
     def _trouble(self, source: Source[Sighting], message: str) -> None:
         place = self._captures[source.key].place
@@ -137,6 +149,9 @@ class Tap:
         capture = self._captures.pop(source.key)
         stat = Stat(statistics.received, statistics.dropped, source.ring.cut)
         self._totals.add(stat, capture.connections.tally)
+        if self._recorder is not None:
+            self._recorder.close(capture.place, time.time_ns(), stat)
+            self._output.write_bytes(self._recorder.take())
         self._leave_lo_to_pods()
         self._emit(self._form.source("closed", capture.place) + self._form.stat(capture.place, stat))
         self._console.progress(f"closed {capture.place}")
@@ -177,7 +192,11 @@ class Tap:
     def _add(self, key: object, ring: Ring, place: Place, scope: Scope) -> None:
         connections: Connections[Sighting] = Connections(scope, self._open_session)
         self._captures[key] = _Capture(place, connections)
-        self._sources.add(Source(key, ring, connections))
+        reader: Reader[Sighting] = connections
+        if self._recorder is not None:
+            reader = self._recorder.record(place, connections, scope)
+            self._output.write_bytes(self._recorder.take())
+        self._sources.add(Source(key, ring, reader))
         self._totals.sources += 1
         self._leave_lo_to_pods()
         self._emit(self._form.source("open", place))

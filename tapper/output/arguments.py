@@ -10,6 +10,7 @@ from tapper.output.redaction import ALWAYS, Redaction
 from tapper.output.shape import Shape
 from tapper.protocols.messages import BODY_LIMIT
 
+PCAPNG_WARNING = "-o pcapng writes packets as they were captured: nothing in them is redacted"
 NO_REDACT_WARNING = (
     f"--no-redact: {', '.join(ALWAYS)} come out with their values; whoever reads the output can use them"
 )
@@ -51,6 +52,15 @@ def add_shape(parser: argparse.ArgumentParser) -> None:
         help=f"a header whose values are not shown, besides {', '.join(ALWAYS)}; may be repeated",
     )
     group.add_argument("--no-redact", action="store_true", help="show the values of all headers")
+
+
+def check_recording(arguments: argparse.Namespace, *, to_terminal: bool) -> None:
+    """Raises UsageError for options that -o pcapng could only break its word about."""
+    chosen = [name for name in ("method", "path", "status", "host", "redact") if getattr(arguments, name)]
+    if chosen:
+        raise UsageError(f"--{chosen[0]} is about exchanges, and -o pcapng holds packets as they were: leave one out")
+    if to_terminal:
+        raise UsageError("-o pcapng is not for terminals: name a file with -w, or pipe it to whoever reads it")
 
 
 def shape(arguments: argparse.Namespace) -> Shape:
