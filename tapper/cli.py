@@ -6,7 +6,7 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from tapper import __version__
@@ -15,15 +15,17 @@ from tapper.discovery.envoy import Envoy, Refused
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import scan, unexamined
 from tapper.errors import TapperError, UsageError
+from tapper.output.arguments import NO_REDACT_WARNING, PCAPNG_WARNING, add_shape, body_limit, check_recording, shape
 from tapper.output.ndjson import Ndjson
+from tapper.output.pcapng import Recorder, Silent
 from tapper.output.records import Format
-from tapper.output.sink import Closed, Console, Sink
+from tapper.output.sink import Closed, Console, open_output
 from tapper.output.text import Text
 from tapper.tap import Options, Tap
 from tapper.targets.addresses import parse_targets
 
-_FORMATS: dict[str, type[Text] | type[Ndjson]] = {"text": Text, "ndjson": Ndjson}
-
+_FORMATS: dict[str, Callable[[], Format]] = {"text": Text, "ndjson": Ndjson, "pcapng": Silent}
+_LISTINGS = ("ndjson", "text")
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -49,7 +51,9 @@ def _parser() -> _Parser:
         help="the addresses of the pods that are targets; may be repeated",
     )
     shared.add_argument("--procfs", default="/proc", metavar="DIR", help="the node's procfs (default: %(default)s)")
-    shared.add_argument("-o", "--output", choices=sorted(_FORMATS), default="text", help="default: %(default)s")
+    shared.add_argument(
+        "-w", "--write", metavar="FILE", help="write there, readable by its owner only; - is standard output (default)"
+    )
 
     tap = commands.add_parser("tap", parents=[shared], help="show the HTTP traffic of the targets")
     tap.add_argument("--istio", action="store_true", help="also inside the network namespaces of the targets' Envoys")
@@ -65,31 +69,49 @@ def _parser() -> _Parser:
         action="store_true",
         help="with --istio: refuse an Envoy whose network namespace does not have the address that it claims",
     )
+    tap.add_argument("-o", "--output", choices=sorted(_FORMATS), default="text", help="default: %(default)s")
+    add_shape(tap)
 
     discover = commands.add_parser(
         "discover", parents=[shared], help="show which Envoys there are, and why others are none"
     )
+    discover.add_argument("-o", "--output", choices=_LISTINGS, default="text", help="default: %(default)s")
     discover.add_argument("--all", action="store_true", help="show every other process as well")
     return parser
 
 
-def _tap(arguments: argparse.Namespace, output: Sink, form: Format, console: Console) -> None:
+def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     targets = parse_targets(arguments.filter_authorities)
     if not targets and arguments.targets_file is None:
         raise UsageError(
             "an empty list of targets captures nothing: name at least one address with --filter-authorities, "
             "or a file with --targets-file"
         )
+    shaped = shape(arguments)
     options = Options(
-        targets, arguments.istio, arguments.procfs, arguments.interface, arguments.verify, arguments.targets_file
+        targets,
+        arguments.istio,
+        arguments.procfs,
+        arguments.interface,
+        arguments.verify,
+        arguments.targets_file,
+        body_limit(arguments),
     )
+    recorder = None
+    if arguments.output == "pcapng":
+        check_recording(arguments, to_terminal=arguments.write in (None, "-") and sys.stdout.isatty())
+        recorder = Recorder(f"tapper {__version__}")
+        console.warn(PCAPNG_WARNING)
+    elif shaped.redaction is None:
+        console.warn(NO_REDACT_WARNING)
     # What exists now stays, and what comes later mostly dies young: a third of the time less in the collector.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    Tap(options, output, form, console).run()
+    with open_output(arguments.write) as output:
+        Tap(options, output, form, console, shaped, recorder).run()
 
 
-def _discover(arguments: argparse.Namespace, output: Sink, form: Format, console: Console) -> None:
+def _discover(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     targets = parse_targets(arguments.filter_authorities)
     procfs = Procfs(arguments.procfs)
     found = scan(procfs, targets or None, detail=True)
@@ -99,7 +121,8 @@ def _discover(arguments: argparse.Namespace, output: Sink, form: Format, console
     ]
     places = [(process.pid, process.netns) for process in shown if process.netns is not None]
     owned = owned_by(procfs, places, console.warn)
-    output.write(form.processes(sorted(shown, key=lambda process: process.pid), owned))
+    with open_output(arguments.write) as output:
+        output.write(form.processes(sorted(shown, key=lambda process: process.pid), owned))
     if found.unreadable:
         console.warn(unexamined(found))
 
@@ -109,11 +132,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(sys.stderr)
     try:
         arguments = _parser().parse_args(argv)
-        output, form = Sink(sys.stdout.buffer), _FORMATS[arguments.output]()
+        form = _FORMATS[arguments.output]()
         if arguments.command == "tap":
-            _tap(arguments, output, form, console)
+            _tap(arguments, form, console)
         else:
-            _discover(arguments, output, form, console)
+            _discover(arguments, form, console)
     except TapperError as error:
         console.warn(str(error))
         return error.exit_code

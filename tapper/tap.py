@@ -17,14 +17,17 @@ from dataclasses import dataclass, replace
 from tapper import __version__
 from tapper.capture import bpf
 from tapper.capture.ring import Ring, Statistics, open_ring
-from tapper.capture.sources import Source, Sources
+from tapper.capture.sources import Reader, Source, Sources
 from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.errors import UsageError
 from tapper.following import Follower
+from tapper.output.pcapng import Recorder
 from tapper.output.records import Format, Place, Stat, Totals
+from tapper.output.shape import Shape
 from tapper.output.sink import Closed, Console, Sink
 from tapper.protocols.detect import Kind
+from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.session import Session, Sighting
 from tapper.signals import ReloadSignal, StopSignals
 from tapper.streams.connection import Connection, Scope
@@ -52,6 +55,7 @@ class Options:
     """Whether only namespaces are captured in that have the address their Envoy claims."""
     targets_file: str | None = None
     """Whose targets come on top."""
+    body_limit: int = BODY_LIMIT
 
 
 @dataclass(slots=True)
@@ -65,10 +69,20 @@ class _Capture:
 class Tap:
     """One run. `run` returns when a signal asks for it, and raises Closed when nobody reads the output any longer."""
 
-    def __init__(self, options: Options, output: Sink, form: Format, console: Console) -> None:
+    def __init__(
+        self,
+        options: Options,
+        output: Sink,
+        form: Format,
+        console: Console,
+        shape: Shape,
+        recorder: Recorder | None = None,
+    ) -> None:
         self._options = options
         self._output = output
         self._form = form
+        self._shape = shape
+        self._recorder = recorder
         self._console = console
         self._own = own_namespace()
         self._sources: Sources[Sighting] = Sources()
@@ -129,10 +143,12 @@ class Tap:
 
     def _deliver(self, source: Source[Sighting], sightings: Iterator[Sighting]) -> None:
         place, sighting_line = self._captures[source.key].place, self._form.sighting
-        lines = [sighting_line(place, sighting) for sighting in sightings]
+        shown = self._shape.apply(sightings, self._totals)
+        lines = [sighting_line(place, sighting) for sighting in shown]
         if lines:
-            self._totals.exchanges += len(lines)
             self._emit("".join(lines))
+        if self._recorder is not None:
+            self._output.write_bytes(self._recorder.take())
 
     def _trouble(self, source: Source[Sighting], message: str) -> None:
         place = self._captures[source.key].place
@@ -142,6 +158,9 @@ class Tap:
         capture = self._captures.pop(source.key)
         stat = Stat(statistics.received, statistics.dropped, source.ring.cut)
         self._totals.add(stat, capture.connections.tally)
+        if self._recorder is not None:
+            self._recorder.close(capture.place, time.time_ns(), stat)
+            self._output.write_bytes(self._recorder.take())
         self._leave_lo_to_pods()
         self._emit(self._form.source("closed", capture.place) + self._form.stat(capture.place, stat))
         self._console.progress(f"closed {capture.place}")
@@ -178,7 +197,11 @@ class Tap:
         place = replace(place, pods=self._targets.names)
         connections: Connections[Sighting] = Connections(scope, self._open_session)
         self._captures[key] = _Capture(place, connections)
-        self._sources.add(Source(key, ring, connections))
+        reader: Reader[Sighting] = connections
+        if self._recorder is not None:
+            reader = self._recorder.record(place, connections)
+            self._output.write_bytes(self._recorder.take())
+        self._sources.add(Source(key, ring, reader))
         self._totals.sources += 1
         self._leave_lo_to_pods()
         self._emit(self._form.source("open", place))
@@ -188,7 +211,7 @@ class Tap:
         self._sources.discard(key, self._closed)
 
     def _open_session(self, connection: Connection[Sighting]) -> Session:
-        return Session(connection, self._count_undecoded)
+        return Session(connection, self._count_undecoded, self._options.body_limit)
 
     def _count_undecoded(self, kind: Kind) -> None:
         self._totals.undecoded[kind] = self._totals.undecoded.get(kind, 0) + 1

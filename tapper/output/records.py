@@ -70,6 +70,8 @@ class Totals:
     """What a whole run came to."""
 
     exchanges: int = 0
+    filtered: int = 0
+    """Exchanges that were seen and, by the person's filters, not reported; not among `exchanges`."""
     sources: int = 0
     received: int = 0
     dropped: int = 0

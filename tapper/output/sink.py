@@ -1,10 +1,13 @@
-"""The one place that writes: to standard output, and to standard error for people."""
+"""The one place that writes: to standard output or a file, and to standard error for people."""
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from typing import BinaryIO, TextIO
 
+from tapper.errors import TapperError, explain
 from tapper.output.records import Totals
 from tapper.output.text import summary
 
@@ -14,23 +17,57 @@ class Closed(Exception):
 
 
 class Sink:
-    """Where records go. `write` raises Closed when the reader has gone."""
+    """Where records go. `write` raises Closed when the reader has gone. As a context manager it closes the stream,
+    if it is its `own`."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, *, own: bool = False) -> None:
         self._stream = stream
+        self._own = own
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._own:
+            self._stream.close()
 
     def fileno(self) -> int:
         return self._stream.fileno()
 
     def write(self, text: str) -> None:
         """Write and flush: whoever reads a pipe is to see a batch when it is complete."""
-        if not text:
+        self.write_bytes(text.encode("utf-8"))
+
+    def write_bytes(self, data: bytes) -> None:
+        """Likewise. Raises TapperError where the output takes no more, as a full disk does."""
+        if not data:
             return
         try:
-            self._stream.write(text.encode("utf-8"))
+            self._stream.write(data)
             self._stream.flush()
         except BrokenPipeError:
             raise Closed from None
+        except OSError as error:
+            raise TapperError(f"cannot write the output: {explain(error)}") from error
+
+
+def open_output(path: str | None) -> Sink:
+    """Standard output for None and "-"; else a file, emptied if there is one, that only its owner can read: what goes
+    in was meant for somebody else. Raises TapperError."""
+    if path is None or path == "-":
+        return Sink(sys.stdout.buffer)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.fchmod(descriptor, 0o600)  # before anything is in it: the file may be an old one with other rights
+                os.ftruncate(descriptor, 0)
+        except OSError:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        raise TapperError(f"cannot write to {path}: {explain(error)} (-w)") from error
+    return Sink(os.fdopen(descriptor, "wb", buffering=0), own=True)
 
 
 class Console:

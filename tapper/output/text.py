@@ -115,6 +115,8 @@ def summary(totals: Totals) -> str:
         f"{_plural(totals.exchanges, 'exchange')} from {_plural(totals.sources, 'source')}; "
         f"{_plural(totals.received, 'packet')} received, {totals.dropped} dropped by the kernel"
     ]
+    if totals.filtered:
+        lines.append(f"{_plural(totals.filtered, 'exchange')} more left out by the filters")
     if totals.undecoded:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(totals.undecoded.items()))
         lines.append(f"connections that were not decoded: {kinds}")

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from tapper.protocols.grpc import Call
 from tapper.protocols.http1 import RequestReader, ResponseReader
-from tapper.protocols.messages import End, Event, Lost, RequestHead, ResponseHead
+from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, RequestHead, ResponseHead
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import after
 
@@ -89,9 +89,9 @@ class _Entry:
 class Conversation:
     """Both directions of one connection. Every method returns the exchanges that became complete, in order."""
 
-    def __init__(self, *, client_in_step: bool, server_in_step: bool) -> None:
-        self._requests = RequestReader(in_step=client_in_step)
-        self._responses = ResponseReader(in_step=server_in_step)
+    def __init__(self, *, client_in_step: bool, server_in_step: bool, body_limit: int = BODY_LIMIT) -> None:
+        self._requests = RequestReader(in_step=client_in_step, body_limit=body_limit)
+        self._responses = ResponseReader(in_step=server_in_step, body_limit=body_limit)
         self._requests_lost = not client_in_step
         self._responses_lost = not server_in_step
         # Server's sequence numbers: of its first byte, where that is known, and after the last response with a partner.

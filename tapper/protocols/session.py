@@ -14,6 +14,7 @@ from tapper.protocols import heads
 from tapper.protocols.detect import Kind, foreign, undecided
 from tapper.protocols.exchange import Conversation, Exchange
 from tapper.protocols.http2 import Http2
+from tapper.protocols.messages import BODY_LIMIT
 from tapper.streams.connection import Connection, Leg
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
@@ -28,13 +29,28 @@ class Sighting:
 
 
 class Session:
-    """A `tapper.streams.connection.Consumer` that makes Sightings. `count` is told the kind of what is no HTTP."""
+    """A `tapper.streams.connection.Consumer` that makes Sightings. `count` is told the kind of what is no HTTP;
+    `body_limit` is how many bytes of a body are kept."""
 
-    __slots__ = ("_client", "_connection", "_conversation", "_count", "_early", "_foreign", "_http2", "_leg", "_seen")
+    __slots__ = (
+        "_body_limit",
+        "_client",
+        "_connection",
+        "_conversation",
+        "_count",
+        "_early",
+        "_foreign",
+        "_http2",
+        "_leg",
+        "_seen",
+    )
 
-    def __init__(self, connection: Connection[Sighting], count: Callable[[Kind], None]) -> None:
+    def __init__(
+        self, connection: Connection[Sighting], count: Callable[[Kind], None], body_limit: int = BODY_LIMIT
+    ) -> None:
         self._connection = connection
         self._count = count
+        self._body_limit = body_limit
         self._client = connection.client
         self._conversation: Conversation | None = None
         self._http2: Http2 | None = None
@@ -170,7 +186,9 @@ class Session:
         if self._conversation is None and self._client is not None and not self._foreign:
             started = self._connection.from_start
             self._conversation = Conversation(
-                client_in_step=started(self._client), server_in_step=started(1 - self._client)
+                client_in_step=started(self._client),
+                server_in_step=started(1 - self._client),
+                body_limit=self._body_limit,
             )
         return self._conversation
 

@@ -64,6 +64,11 @@ class Connections(Generic[T]):
         self.held = 0
         """Bytes held by this source: behind holes, in waiting halves, in unfinished messages."""
 
+    @property
+    def scope(self) -> Scope:
+        """What may be reported, as of the last `rescope`."""
+        return self._scope
+
     def packet(self, ts: int, packet: memoryview) -> list[T]:
         """One IP packet, valid only during the call. `ts` in nanoseconds since 1970."""
         tally = self.tally

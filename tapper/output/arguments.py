@@ -1,0 +1,82 @@
+"""The command line's options about what comes out, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+
+from tapper.errors import UsageError
+from tapper.output.filters import Filter
+from tapper.output.redaction import ALWAYS, Redaction
+from tapper.output.shape import Shape
+from tapper.protocols.messages import BODY_LIMIT
+
+PCAPNG_WARNING = "-o pcapng writes packets as they were captured: nothing in them is redacted"
+NO_REDACT_WARNING = (
+    f"--no-redact: {', '.join(ALWAYS)} come out with their values; whoever reads the output can use them"
+)
+
+
+def add_shape(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `shape` and `body_limit` read."""
+    group = parser.add_argument_group(
+        "what is reported", "Each may be repeated: one of its values has to hold, and so has each of these options."
+    )
+    group.add_argument("--method", action="append", default=[], metavar="GET", help="requests with this method")
+    group.add_argument(
+        "--path",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="requests whose path begins so; with * or ? in it a glob for the whole path (the query is left aside)",
+    )
+    group.add_argument("--status", action="append", default=[], metavar="404|5xx", help="responses with this status")
+    group.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="requests to this host; * and ? are wildcards, a port is compared where one is given",
+    )
+    group = parser.add_argument_group("how much of it")
+    group.add_argument(
+        "--body-limit",
+        default=str(BODY_LIMIT),
+        metavar="BYTES",
+        help="how much of a body is kept, 0 for nothing; its size is reported all the same (default: %(default)s)",
+    )
+    group.add_argument(
+        "--redact",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"a header whose values are not shown, besides {', '.join(ALWAYS)}; may be repeated",
+    )
+    group.add_argument("--no-redact", action="store_true", help="show the values of all headers")
+
+
+def check_recording(arguments: argparse.Namespace, *, to_terminal: bool) -> None:
+    """Raises UsageError for options that -o pcapng could only break its word about."""
+    chosen = [name for name in ("method", "path", "status", "host", "redact") if getattr(arguments, name)]
+    if chosen:
+        raise UsageError(f"--{chosen[0]} is about exchanges, and -o pcapng holds packets as they were: leave one out")
+    if to_terminal:
+        raise UsageError("-o pcapng is not for terminals: name a file with -w, or pipe it to whoever reads it")
+
+
+def shape(arguments: argparse.Namespace) -> Shape:
+    """Raises UsageError for values that make no sense."""
+    if arguments.no_redact and arguments.redact:
+        raise UsageError("--redact and --no-redact contradict each other: give one of them")
+    redaction = Redaction(arguments.redact)
+    return Shape(
+        None if arguments.no_redact else redaction,
+        Filter(arguments.method, arguments.path, arguments.status, arguments.host),
+    )
+
+
+def body_limit(arguments: argparse.Namespace) -> int:
+    """Bytes. Raises UsageError for anything but a whole number that is not negative."""
+    text: str = arguments.body_limit
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"{text!r} is not a number of bytes, 0 or more (--body-limit)")
+    return int(text)

@@ -1,0 +1,30 @@
+"""What of the sightings comes out, whatever the format: filters first, then redaction, and both are counted here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tapper.output.filters import Filter
+from tapper.output.records import Totals
+from tapper.output.redaction import Redaction
+from tapper.protocols.session import Sighting
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The only way from a source to a format, so that no format can forget a secret."""
+
+    redaction: Redaction | None = field(default_factory=Redaction)
+    """None: values come out as they were."""
+    filter: Filter = field(default_factory=Filter)
+
+    def apply(self, sightings: Iterable[Sighting], totals: Totals) -> list[Sighting]:
+        """What is to be reported. Runs `sightings` to its end and adds to `totals`."""
+        seen = list(sightings)
+        if not self.filter.empty:
+            passing = [sighting for sighting in seen if self.filter.passes(sighting.exchange)]
+            totals.filtered += len(seen) - len(passing)
+            seen = passing
+        totals.exchanges += len(seen)
+        return seen if self.redaction is None else [self.redaction.apply(sighting) for sighting in seen]

@@ -1,0 +1,147 @@
+"""What the reference tapper writes, end to end: real processes, real namespaces, played traffic."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from scapy.utils import RawPcapNgReader
+
+import tapper as package
+from harness.adapters.reference import RunningTapper, tapper_argv
+from harness.mesh import fake_envoy, replay
+from harness.sandbox.node import Node
+from harness.sandbox.pod import Pod
+from harness.sandbox.process import MINIMAL_ENVIRON, Command, Process
+from harness.waiting import wait_until
+from tapper.output.pcapng import STATISTICS
+
+StartTapper = Callable[..., RunningTapper]
+
+ENVIRON = MINIMAL_ENVIRON | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
+SECRET = "s3cr3t-0815"
+
+
+def ask(path: str, method: str = "GET") -> bytes:
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer {SECRET}\r\nX-Token: {SECRET}\r\n"
+        f"X-Canary: canary-1\r\n\r\n"
+    ).encode()
+
+
+def answer(status: int = 200) -> bytes:
+    return (
+        f"HTTP/1.1 {status} X\r\nSet-Cookie: id={SECRET}\r\nX-Canary: canary-2\r\nContent-Length: 5\r\n\r\nhello"
+    ).encode()
+
+
+def play(pod: Pod, *exchanges: tuple[bytes, bytes]) -> None:
+    replay.play(pod, replay.conversation(replay.inbound(pod, 8080), list(exchanges)))
+
+
+@pytest.fixture
+def pod(node: Node) -> Pod:
+    """A pod with a fake Envoy in it."""
+    pod = node.pod("server")
+    fake_envoy.start(pod)
+    return pod
+
+
+def test_secrets_do_not_come_out(pod: Pod, tapper: StartTapper) -> None:
+    """The canary is beside them; without redaction they are there, and the tapper says so."""
+    hiding, showing = tapper([pod], "--redact", "x-token"), tapper([pod], "--no-redact")
+    for running in (hiding, showing):
+        running.wait_capturing(pod)
+    play(pod, (ask("/a"), answer()))
+    for running in (hiding, showing):
+        running.wait_targets(["/a"])
+        running.stop()
+    assert "canary-1" in str(hiding.records)
+    assert "canary-2" in str(hiding.records)
+    assert SECRET not in str(hiding.records)
+    assert str(hiding.records).count("[redacted]") == 3
+    assert str(showing.records).count(SECRET) == 3
+    assert "--no-redact: Authorization, Cookie, Set-Cookie, Proxy-Authorization come out" in showing.read_log()
+    assert "redact" not in hiding.read_log()
+
+
+def test_filters_and_the_body_limit(pod: Pod, tapper: StartTapper) -> None:
+    """The last exchange passes the filters, so whatever was to come before it has come."""
+    running = tapper([pod], "--path", "/orders", "--status", "5xx", "--body-limit", "3")
+    running.wait_capturing(pod)
+    play(
+        pod,
+        (ask("/cart"), answer(500)),
+        (ask("/orders/1"), answer(200)),
+        (ask("/orders/2"), answer(503)),
+    )
+    running.wait_targets(["/orders/2"])
+    running.stop()
+    assert running.seen() == {"/orders/2": 1}
+    (record,) = running.exchanges
+    assert (record["response"]["body_b64"], record["response"]["body_size"]) == ("aGVs", 5)
+    assert record["response"]["truncated"]
+    assert (running.records[-1]["exchanges"], running.records[-1]["filtered"]) == (1, 2)
+
+
+def spawn(node: Node, *arguments: str, stdout: int | None = None) -> Process:
+    return node.spawn(Command(tapper_argv("tap", *arguments), env=ENVIRON), name="tapper", stdout=stdout)
+
+
+def tshark(file: bytes, *arguments: str) -> str:
+    """What tshark makes of a capture file. (tcpdump does not do: libpcap 1.10 compares the link type of a second
+    interface, 101, with its own number for raw IP, 12, and refuses the file.)"""
+    argv = ["tshark", "-n", "-r", "-", *arguments]
+    return subprocess.run(argv, input=file, capture_output=True, check=True).stdout.decode()
+
+
+def test_pcapng_opens_in_tshark_with_the_plaintext_in_it(node: Node, pod: Pod, tmp_path: Path) -> None:
+    """What was seen is in the file at once, and the statistics are when it has ended."""
+    path = tmp_path / "out.pcapng"
+    recording = spawn(node, "--istio", "--filter-authorities", pod.ip, "-o", "pcapng", "-w", str(path))
+    wait_until(lambda: path.exists() and f"{pod.ip} lo".encode() in path.read_bytes(), "the pod's interface")
+    play(pod, (ask("/one"), answer()))
+    wait_until(lambda: b"GET /one" in path.read_bytes() and b"hello" in path.read_bytes(), "the packets")
+    assert recording.stop() == 0, recording.read_log()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "nothing in them is redacted" in recording.read_log()
+    assert "1 exchange from 2 sources" in recording.read_log()
+
+    shown = tshark(
+        path.read_bytes(), "-Y", "http", "-T", "fields", "-e", "frame.interface_name", "-e", "http.request.uri"
+    )
+    assert f"{pod.ip} lo\t/one\n" in shown
+    assert "X-Canary: canary-2" in tshark(path.read_bytes(), "-Y", "http.response", "-V")
+    # scapy also knows of a single packet how finely its interface counts the time
+    (*_, (_, told)) = RawPcapNgReader(io.BytesIO(path.read_bytes()))
+    assert (told.ifname, told.linktype, told.tsresol) == (f"{pod.ip} lo".encode(), 101, 1_000_000_000)
+    assert path.read_bytes().count(struct.pack("<II", STATISTICS, 64)) == 2, "of the node and of the pod"
+
+
+def test_pcapng_through_a_pipe(node: Node, pod: Pod) -> None:
+    """`tapper tap -o pcapng -w - | tshark -r -`: what was seen is in the pipe before the tapper ends."""
+    process = spawn(node, "--istio", "--filter-authorities", pod.ip, "-o", "pcapng", "-w", "-", stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    written = b""
+
+    def read_until(wanted: bytes) -> None:
+        nonlocal written
+        while wanted not in written:
+            assert process.stdout is not None
+            came = os.read(process.stdout.fileno(), 65536)
+            assert came, process.read_log()
+            written += came
+
+    read_until(f"{pod.ip} lo".encode())
+    play(pod, (ask("/piped"), answer()))
+    read_until(b"hello")
+    process.send_signal(signal.SIGTERM)
+    written += process.stdout.read()
+    assert process.wait() == 0, process.read_log()
+    assert "/piped" in tshark(written, "-T", "fields", "-e", "http.request.uri")

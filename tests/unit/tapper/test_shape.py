@@ -1,0 +1,182 @@
+"""Redaction, filters and body limits: what comes out of what was seen."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from tapper_wire import Capture, Wire, get, ok
+
+from tapper.cli import main
+from tapper.errors import UsageError
+from tapper.output.filters import Filter
+from tapper.output.ndjson import Ndjson
+from tapper.output.records import Place, Totals
+from tapper.output.redaction import ALWAYS, Redaction
+from tapper.output.shape import Shape
+from tapper.protocols.session import Session, Sighting
+from tapper.streams.connection import Scope
+from tapper.streams.connections import Connections
+
+POD = Place("pod", 4026531999, "lo", 77, "10.0.0.2")
+
+
+def seen(request: bytes | None, response: bytes | None) -> Sighting:
+    wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
+    packets = wire.handshake()
+    packets += [wire.ask(request)] if request else []
+    packets += [wire.answer(response)] if response else []
+    (sighting,) = Capture().feed(packets).finish().seen
+    return sighting
+
+
+SECRET = "s3cr3t-0815"
+SECRETIVE = (
+    (
+        f"POST / HTTP/1.1\r\nauthorization: Bearer {SECRET}\r\nX-Canary: seen\r\nCookie: a={SECRET}\r\n"
+        f"COOKIE: b={SECRET}\r\nX-Key: {SECRET}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+        f"X-kEY: {SECRET}\r\nT: t\r\n\r\n"
+    ).encode(),
+    (
+        f"HTTP/1.1 200 OK\r\nSet-Cookie: {SECRET}\r\nProxy-Authorization: {SECRET}\r\nX-Canary: also\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n"
+        f"Set-Cookie: {SECRET}\r\n\r\n"
+    ).encode(),
+)
+
+
+def test_redaction_takes_the_values_and_leaves_everything_else() -> None:
+    sighting = seen(*SECRETIVE)
+    assert Ndjson().sighting(POD, sighting).count(SECRET) == 8, "the canary: it is there to be taken out"
+    exchange = Redaction(["x-key"]).apply(sighting).exchange
+    assert SECRET not in repr(exchange)
+    assert exchange.request is not None
+    assert exchange.response is not None
+    assert exchange.request.head.headers == (
+        ("authorization", "[redacted]"),
+        ("X-Canary", "seen"),
+        ("Cookie", "[redacted]"),
+        ("COOKIE", "[redacted]"),
+        ("X-Key", "[redacted]"),
+        ("Transfer-Encoding", "chunked"),
+    )
+    assert exchange.request.end.trailers == (("X-kEY", "[redacted]"), ("T", "t"))
+    assert exchange.response.head.headers[2] == ("X-Canary", "also")
+    assert exchange.response.end.trailers == (("Set-Cookie", "[redacted]"),)
+
+
+def test_redaction_is_the_default_and_names_only_what_it_names() -> None:
+    line = Ndjson().sighting(POD, Shape().apply([seen(*SECRETIVE)], Totals())[0])
+    assert line.count(SECRET) == 2, "X-Key, as header and as trailer, is nobody's secret unless somebody says so"
+    raw = Shape(redaction=None).apply([seen(*SECRETIVE)], Totals())
+    assert Ndjson().sighting(POD, raw[0]).count(SECRET) == 8
+
+
+def test_what_has_no_secret_is_not_copied() -> None:
+    sighting = seen(get(), ok())
+    assert Redaction().apply(sighting) is sighting
+
+
+def asked(target: str = "/", method: str = "GET", host: str = "shop.example", status: int = 200) -> Sighting:
+    return seen(
+        f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode(),
+        f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("condition", "passing", "other"),
+    [
+        ({"method": ["POST", "PUT"]}, asked(method="PUT"), asked(method="GET")),
+        ({"method": ["get"]}, asked(method="get"), asked(method="GET")),
+        ({"path": ["/orders"]}, asked("/orders/1?a=b"), asked("/cart?x=/orders")),
+        ({"path": ["/orders/*"]}, asked("/orders/1/2?a=b"), asked("/orders")),
+        ({"path": ["/a?c"]}, asked("/abc"), asked("/abcd")),
+        ({"path": ["*.png"]}, asked("/x/y.png?v=1"), asked("/x/y.pngx")),
+        ({"path": ["/a.c*"]}, asked("/a.c"), asked("/abc")),
+        ({"path": ["/a"]}, asked("http://shop.example/a"), asked("http://shop.example/b/a")),
+        ({"path": ["/"]}, asked("/x?u=http://a"), asked("*", method="OPTIONS")),
+        ({"status": ["404"]}, asked(status=404), asked(status=200)),
+        ({"status": ["5xx", "404"]}, asked(status=503), asked(status=403)),
+        ({"status": ["5XX"]}, asked(status=503), asked(status=403)),
+        ({"host": ["SHOP.example"]}, asked(host="shop.EXAMPLE:8080"), asked(host="shop.example.org")),
+        ({"host": ["shop.example:80"]}, asked(host="shop.example:80"), asked(host="shop.example:8080")),
+        ({"host": ["*.example"]}, asked(host="a.b.example"), asked(host="example")),
+        ({"host": ["[fd00::1]"]}, asked(host="[fd00::1]:80"), asked(host="[fd00::2]:80")),
+        ({"host": ["a"]}, asked("http://a/x", host="b"), asked("http://b/x", host="a")),
+        ({"method": ["GET"], "status": ["200"]}, asked(), asked(status=404)),
+        ({"method": ["GET"], "status": ["200"]}, asked(), asked(method="PUT")),
+    ],
+)
+def test_filters(condition: dict[str, list[str]], passing: Sighting, other: Sighting) -> None:
+    totals = Totals()
+    assert Shape(filter=Filter(**condition)).apply([passing, other], totals) == [passing]
+    assert (totals.exchanges, totals.filtered) == (1, 1)
+
+
+def test_what_was_not_seen_meets_no_condition() -> None:
+    unasked, unanswered = seen(None, ok()), seen(get("/"), None)
+    for condition in ({"method": ["GET"]}, {"path": ["/"]}, {"host": ["test"]}):
+        assert not Filter(**condition).passes(unasked.exchange)
+        assert Filter(**condition).passes(unanswered.exchange)
+    assert Filter(status=["200"]).passes(unasked.exchange)
+    assert not Filter(status=["200"]).passes(unanswered.exchange)
+    assert Filter().passes(unasked.exchange)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--method", "GET POST"),
+        ("--method", ""),
+        ("--path", "orders"),
+        ("--status", "40"),
+        ("--status", "5x0"),
+        ("--status", "0xx"),
+        ("--host", "http://shop/"),
+        ("--body-limit", "-1"),
+        ("--body-limit", "1k"),
+        ("--redact", "X Key"),
+    ],
+)
+def test_bad_values_are_refused_with_a_sentence(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tap", "--filter-authorities", "10.0.0.1", f"{option}={value}"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"tapper: {value!r} is not ")
+    assert f"({option})" in err
+    assert err.count("\n") == 1
+
+
+def test_redact_and_no_redact_contradict_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tap", "--filter-authorities", "10.0.0.1", "--no-redact", "--redact", "A"]) == 2
+    assert "contradict" in capsys.readouterr().err
+
+
+def test_a_name_is_checked_where_it_is_used() -> None:
+    with pytest.raises(UsageError, match="header field"):
+        Redaction(["a:b"])
+    assert "Set-Cookie" in ALWAYS
+
+
+@pytest.mark.parametrize("limit", [0, 3, 100])
+def test_body_limit(limit: int) -> None:
+    """What is kept is the beginning; the size is the whole, and `truncated` says which it is."""
+    wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
+    connections: Connections[Sighting] = Connections(
+        Scope("10.0.0.2", None), lambda connection: Session(connection, lambda _: None, limit)
+    )
+    found: list[Sighting] = []
+    for raw in [
+        *wire.handshake(),
+        wire.ask(b"PUT / HTTP/1.1\r\nContent-Length: 4\r\n\r\nabcd"),
+        wire.answer(ok("wxyz")),
+    ]:
+        found += connections.packet(1, memoryview(raw))
+    (sighting,) = found
+    for message, body in ((sighting.exchange.request, b"abcd"), (sighting.exchange.response, b"wxyz")):
+        assert message is not None
+        kept: dict[str, Any] = {"body": message.end.body, "size": message.end.size, "cut": message.end.truncated}
+        assert kept == {"body": body[:limit], "size": 4, "cut": limit < 4}
+    assert base64.b64encode(b"abcd"[:limit]).decode() in Ndjson().sighting(POD, sighting)
