@@ -21,6 +21,7 @@ from tapper.output.pcapng import Recorder, Silent
 from tapper.output.records import Format
 from tapper.output.sink import Closed, Console, open_output
 from tapper.output.text import Text
+from tapper.replay import Replay, open_capture
 from tapper.tap import Options, Tap
 from tapper.targets.addresses import parse_targets
 
@@ -70,6 +71,12 @@ def _parser() -> _Parser:
         help="with --istio: refuse an Envoy whose network namespace does not have the address that it claims",
     )
     tap.add_argument("-o", "--output", choices=sorted(_FORMATS), default="text", help="default: %(default)s")
+    tap.add_argument(
+        "-r",
+        "--read",
+        metavar="FILE",
+        help="read a pcap or pcapng file (- is standard input) instead of capturing; then targets may be left out",
+    )
     add_shape(tap)
 
     discover = commands.add_parser(
@@ -82,21 +89,16 @@ def _parser() -> _Parser:
 
 def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     targets = parse_targets(arguments.filter_authorities)
-    if not targets and arguments.targets_file is None:
+    if arguments.read is not None:
+        if arguments.istio or arguments.interface is not None or arguments.targets_file is not None:
+            raise UsageError("-r reads a file and captures nothing: leave out --istio, -i and --targets-file")
+    elif not targets and arguments.targets_file is None:
         raise UsageError(
             "an empty list of targets captures nothing: name at least one address with --filter-authorities, "
             "or a file with --targets-file"
         )
     shaped = shape(arguments)
-    options = Options(
-        targets,
-        arguments.istio,
-        arguments.procfs,
-        arguments.interface,
-        arguments.verify,
-        arguments.targets_file,
-        body_limit(arguments),
-    )
+    kept = body_limit(arguments)
     recorder = None
     if arguments.output == "pcapng":
         check_recording(arguments, to_terminal=arguments.write in (None, "-") and sys.stdout.isatty())
@@ -107,6 +109,19 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     # What exists now stays, and what comes later mostly dies young: a third of the time less in the collector.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    if arguments.read is not None:
+        with open_capture(arguments.read, arguments.write) as stream, open_output(arguments.write) as output:
+            Replay(targets, kept, output, form, console, shaped, recorder).run(stream, arguments.read)
+        return
+    options = Options(
+        targets,
+        arguments.istio,
+        arguments.procfs,
+        arguments.interface,
+        arguments.verify,
+        arguments.targets_file,
+        kept,
+    )
     with open_output(arguments.write) as output:
         Tap(options, output, form, console, shaped, recorder).run()
 

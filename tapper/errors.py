@@ -30,6 +30,12 @@ class ProcfsError(TapperError):
     exit_code = 4
 
 
+class CaptureFileError(TapperError):
+    """A capture file is damaged, ends too early, or is no capture file. Exit code 5."""
+
+    exit_code = 5
+
+
 class NamespaceGoneError(TapperError):
     """The process behind a namespace died, or became another, between the scan and the opening.
 

@@ -21,7 +21,8 @@ from harness.waiting import DEFAULT_TIMEOUT, wait_until
 
 Record = dict[str, Any]
 
-_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+TAPPER_ENVIRON = MINIMAL_ENVIRON | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+"""An environment in which `tapper_argv` finds the tapper beside this harness."""
 
 
 def tapper_argv(*arguments: str) -> list[str]:
@@ -41,11 +42,10 @@ class RunningTapper:
         addresses = ",".join(target.ip if isinstance(target, Pod) else target for target in targets)
         mode = ["--istio"] if istio else []
         argv = tapper_argv("tap", *mode, "--filter-authorities", addresses, "-o", "ndjson", *arguments)
-        env = MINIMAL_ENVIRON | {"PYTHONPATH": _PACKAGE_ROOT}
         self.records: list[Record] = []
         """Everything it has said so far, in order."""
         self._garbage: list[str] = []
-        self.process = node.spawn(Command(argv, env=env, uid=uid), name="tapper", stdout=subprocess.PIPE)
+        self.process = node.spawn(Command(argv, env=TAPPER_ENVIRON, uid=uid), name="tapper", stdout=subprocess.PIPE)
         self._reader = threading.Thread(target=self._read, name="tapper-output", daemon=True)
         self._reader.start()
 

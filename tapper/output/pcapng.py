@@ -112,7 +112,7 @@ class Recorder:
 
     def __init__(self, application: str) -> None:
         self._pending = [section_header(application)]
-        self._numbers: dict[tuple[str, int, str], int] = {}
+        self._numbers: dict[tuple[str, int | None, str], int] = {}
         self._count = 0
 
     def record(self, place: Place, connections: Connections[Sighting]) -> Recording:
@@ -133,7 +133,7 @@ class Recorder:
         return taken
 
 
-def _identity(place: Place) -> tuple[str, int, str]:
+def _identity(place: Place) -> tuple[str, int | None, str]:
     """What stays the same of a place while its source is open; the names of pods may change."""
     return place.kind, place.netns, place.interface
 

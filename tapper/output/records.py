@@ -22,9 +22,9 @@ class Place:
     """Where a source captures."""
 
     kind: str
-    """`node` or `pod`."""
-    netns: int
-    """The namespace's inode, as `readlink /proc/PID/ns/net` shows it."""
+    """`node` or `pod`; `file` for what was captured before."""
+    netns: int | None
+    """The namespace's inode, as `readlink /proc/PID/ns/net` shows it; None where a file does not tell."""
     interface: str
     """An interface's name, or `any`."""
     pid: int | None = None
@@ -36,6 +36,8 @@ class Place:
     """The names of pods by address, of those that are known."""
 
     def __str__(self) -> str:
+        if self.kind == "file":
+            return f"{self.interface} of {self.instance_ip or 'a file'}"
         whose = f"pod {self.instance_ip} (pid {self.pid})" if self.instance_ip else "this node"
         return f"{self.interface} of {whose}, network namespace {self.netns}"
 

@@ -81,13 +81,15 @@ _Stream = list[_Half | None]  # by side
 
 class Http2:
     """A connection. `client` is the side that opened it, where that is known; `in_step` tells of both sides whether
-    they are read from their first byte. The methods return the exchanges that became complete."""
+    they are read from their first byte; `body_limit` is how many bytes of a body are kept. The methods return the
+    exchanges that became complete."""
 
-    def __init__(self, client: int | None, in_step: tuple[bool, bool]) -> None:
+    def __init__(self, client: int | None, in_step: tuple[bool, bool], body_limit: int = BODY_LIMIT) -> None:
         self.client = client
         """0 or 1; None until a header block told who asks and who answers."""
         self._readers = tuple(FrameReader(in_step=known) for known in in_step)
         self._blocks = tuple(BlockReader(known=known) for known in in_step)
+        self._body_limit = body_limit
         self._streams: dict[int, _Stream] = {}
         self._over: dict[int, None] = {}  # streams cut short, of which late frames may still come
         self._cost = 0
@@ -177,7 +179,7 @@ class Http2:
         done, half = self._half(side, piece.stream, chunk)
         half.size += len(piece.data) + piece.lost
         half.holed |= piece.lost > 0
-        room = BODY_LIMIT - len(half.body)
+        room = self._body_limit - len(half.body)
         if room > 0 and not half.holed:
             kept = piece.data[:room]
             half.body += kept

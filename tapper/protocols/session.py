@@ -142,7 +142,7 @@ class Session:
 
     def _begin_http2(self, in_step: tuple[bool, bool]) -> list[Sighting]:
         """From here on the connection is HTTP/2; what was kept of its beginning comes first."""
-        http2 = self._http2 = Http2(self._client, in_step)
+        http2 = self._http2 = Http2(self._client, in_step, self._body_limit)
         self._conversation = None
         done: list[Sighting] = []
         for side, early in enumerate(self._early):
@@ -160,7 +160,7 @@ class Session:
         protocols = {value.strip().lower() for name, value in response.head.headers if name.lower() == "upgrade"}
         if protocols != {"h2c"}:
             return None
-        http2 = self._http2 = Http2(self._client, (True, True))
+        http2 = self._http2 = Http2(self._client, (True, True), self._body_limit)
         http2.upgraded(request)
         self._conversation = None
         read = (response.end.seq - chunk.seq) & MASK

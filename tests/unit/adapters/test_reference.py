@@ -10,7 +10,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from harness.adapters.reference import RunningTapper, tapper_argv
+from harness.adapters.reference import TAPPER_ENVIRON, RunningTapper, tapper_argv
 from harness.mesh import fake_envoy, replay, traffic
 from harness.mesh.fake_envoy import Variant
 from harness.mesh.mesh import Mesh, MeshPod
@@ -19,7 +19,7 @@ from harness.mesh.traffic import Sent, nonces
 from harness.mesh.workload import Delivery, Mode
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
-from harness.sandbox.process import MINIMAL_ENVIRON, Command
+from harness.sandbox.process import Command
 from harness.sandbox.wire import Wire
 from harness.waiting import wait_until
 
@@ -540,7 +540,7 @@ def test_a_missing_capability_is_named(node: Node, capability: str, istio: list[
     pod.spawn(Command(["sleep", "1000"], uid=1337, gid=1337))
     argv = ["setpriv", f"--bounding-set=-{capability}"]
     argv += tapper_argv("tap", *istio, "--filter-authorities", pod.ip)
-    process = node.spawn(Command(argv, env=MINIMAL_ENVIRON), name="tapper")
+    process = node.spawn(Command(argv, env=TAPPER_ENVIRON), name="tapper")
     assert process.wait() == 3, process.read_log()
     assert named in process.read_log()
     assert "Traceback" not in process.read_log()
@@ -557,7 +557,7 @@ def test_a_missing_capability_is_named(node: Node, capability: str, istio: list[
     ],
 )
 def test_errors_are_sentences(node: Node, arguments: list[str], code: int, sentence: str) -> None:
-    process = node.spawn(Command(tapper_argv(*arguments), env=MINIMAL_ENVIRON), name="tapper")
+    process = node.spawn(Command(tapper_argv(*arguments), env=TAPPER_ENVIRON), name="tapper")
     assert process.wait() == code, process.read_log()
     assert sentence in process.read_log()
     assert "Traceback" not in process.read_log()
@@ -570,7 +570,7 @@ def test_discover_says_whom_and_why_not(node: Node) -> None:
     stranger = fake_envoy.start(node.pod("stranger"))
     chosen = ",".join(pod.ip for pod in pods.values())
     argv = tapper_argv("discover", "--filter-authorities", chosen, "-o", "ndjson")
-    output = node.run(Command(argv, env=MINIMAL_ENVIRON))
+    output = node.run(Command(argv, env=TAPPER_ENVIRON))
     told = {record["pid"]: record for record in map(json.loads, output.splitlines())}
     for variant, fake in fakes.items():
         if variant.is_envoy:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.utils import RawPcapNgReader
@@ -16,6 +18,7 @@ from scapy.utils import RawPcapNgReader
 import tapper as package
 from harness.adapters.reference import RunningTapper, tapper_argv
 from harness.mesh import fake_envoy, replay
+from harness.mesh.mesh import Mesh
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import MINIMAL_ENVIRON, Command, Process
@@ -145,3 +148,38 @@ def test_pcapng_through_a_pipe(node: Node, pod: Pod) -> None:
     written += process.stdout.read()
     assert process.wait() == 0, process.read_log()
     assert "/piped" in tshark(written, "-T", "fields", "-e", "http.request.uri")
+
+
+def test_what_was_recorded_reads_back_without_any_privilege(
+    mesh: Mesh, node: Node, tapper: StartTapper, tmp_path: Path
+) -> None:
+    """Real sidecars, STRICT: the file makes the exchanges that the live capture made, on both legs."""
+    client, server = mesh.pod("client"), mesh.pod("server")
+    mesh.inject(client, server)
+    live = tapper([client.pod, server.pod])
+    path = tmp_path / "out.pcapng"
+    chosen = f"{client.ip},{server.ip}"
+    recording = spawn(node, "--istio", "--filter-authorities", chosen, "-o", "pcapng", "-w", str(path))
+    live.wait_capturing(client.pod, server.pod)
+    names = [f"{member.ip} lo".encode() for member in (client, server)]
+    wait_until(lambda: path.exists() and all(name in path.read_bytes() for name in names), "both interfaces")
+    sent = [exchange.target for exchange in mesh.send(client, server, 20, connections=2)]
+    for member in (client, server):
+        live.wait_targets(sent, pod=member.pod)
+    live.stop()
+    assert recording.stop() == 0, recording.read_log()
+
+    powerless = ["setpriv", "--bounding-set=-all"]
+    status = subprocess.run([*powerless, "cat", "/proc/self/status"], capture_output=True, check=True).stdout
+    assert b"CapEff:\t0000000000000000\n" in status
+    argv = [*powerless, *tapper_argv("tap", "-r", "-", "-o", "ndjson")]
+    read = subprocess.run(argv, input=path.read_bytes(), capture_output=True, check=True, env=ENVIRON).stdout
+    records = [record for record in map(json.loads, read.splitlines()) if record["type"] == "http"]
+
+    def told(exchanges: list[dict[str, Any]]) -> list[str]:
+        """All but the namespace, which a file does not know, and times, which each packet socket takes itself."""
+        other = {"netns": None, "ts": None, "duration_s": None}
+        return sorted(json.dumps(exchange | other) for exchange in exchanges)
+
+    assert len(records) == 40
+    assert told(records) == told(live.exchanges)

@@ -1,0 +1,205 @@
+"""Packets out of a capture file: pcap (draft-ietf-opsawg-pcap) or pcapng (draft-ietf-opsawg-pcapng), either byte order.
+
+Files come from anywhere. Every length is checked before it is believed, and what is wrong ends the reading with one
+sentence; the packets before it have been given out by then.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
+
+from tapper.capture.link import LINK_TYPES, tcp_over_ip
+from tapper.errors import CaptureFileError
+
+LONGEST_BLOCK = 16 << 20
+"""Of a block or record, in bytes; the longest packet that Linux makes on lo is 65,549."""
+MOST_INTERFACES = 4096
+
+_PCAP = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # magic number: nanoseconds in a unit of time
+_SECTION_HEADER, _INTERFACE, _PACKET, _SIMPLE_PACKET, _ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 6
+_BYTE_ORDER = 0x1A2B3C4D
+_IF_NAME, _IF_TSRESOL, _IF_TSOFFSET = 2, 9, 14
+_LATEST = 1 << 63  # nanoseconds since 1970: in the year 2262
+
+
+class FilePacket(NamedTuple):
+    """One TCP packet."""
+
+    ts: int
+    """Nanoseconds since 1970."""
+    interface: str
+    """Its name in a pcapng file; empty where there is none."""
+    data: bytes
+    """From the IP header on, as many bytes as were captured."""
+    cut: bool
+    """Whether there were more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Interface:
+    link_type: int
+    snap_length: int = 0
+    name: str = ""
+    unit: tuple[int, int] = (1000, 1)
+    """Nanoseconds in a unit of time, as a fraction."""
+    offset: int = 0
+    """Seconds to add."""
+
+    def ts(self, units: int) -> int:
+        return units * self.unit[0] // self.unit[1] + self.offset * 1_000_000_000
+
+
+class CaptureFile:
+    """A file being read, once, from its beginning; it need not be seekable. `name` is for messages."""
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._order = "<"
+        self._ts = 0
+        self.passed_over: Counter[int] = Counter()
+        """Packets of each link type that nothing here can read."""
+
+    def packets(self) -> Iterator[FilePacket]:
+        """The TCP packets over IPv4 and IPv6. Raises CaptureFileError where the file is damaged, ends too early, or is
+        of another kind."""
+        magic = self._read(4, "the file is empty", "the file is no capture")
+        assert magic is not None
+        if magic == _SECTION_HEADER.to_bytes(4, "big"):  # the same in both byte orders
+            return self._pcapng()
+        for order in "<>":
+            (number,) = struct.unpack(f"{order}I", magic)
+            if number in _PCAP:
+                self._order = order
+                return self._pcap(_PCAP[number])
+        raise self._damage("the file is neither pcap nor pcapng")
+
+    # pcap.
+
+    def _pcap(self, unit: int) -> Iterator[FilePacket]:
+        *_, link = self._unpack("HHiIII", self._whole(20))
+        interface = _Interface(link & 0x0FFF_FFFF, unit=(unit, 1))  # above: whether frames end in a check sequence
+        while (head := self._read(16, None, "the file ends within a packet")) is not None:
+            seconds, fraction, captured, original = self._unpack("IIII", head)
+            if captured > LONGEST_BLOCK:
+                raise self._damage(f"a packet of {captured} bytes is damage")
+            yield from self._packet(
+                interface, seconds * 1_000_000_000 + fraction * unit, self._whole(captured), original
+            )
+
+    # pcapng.
+
+    def _pcapng(self) -> Iterator[FilePacket]:
+        interfaces = self._section()
+        while (head := self._read(4, None, "the file ends within a block")) is not None:
+            if head == _SECTION_HEADER.to_bytes(4, "big"):
+                interfaces = self._section()
+                continue
+            (kind,) = self._unpack("I", head)
+            (length,) = self._unpack("I", self._whole(4))
+            body = self._body(length, 8)
+            if kind == _INTERFACE:
+                if len(interfaces) == MOST_INTERFACES:
+                    raise self._damage(f"more than {MOST_INTERFACES} interfaces are damage")
+                interfaces.append(self._described(body))
+            elif kind in (_ENHANCED_PACKET, _PACKET):
+                number, high, low, captured, original = self._fixed(
+                    "IIIII" if kind == _ENHANCED_PACKET else "HxxIIII", body
+                )
+                if number >= len(interfaces) or captured > len(body) - 20:
+                    raise self._damage("a packet block contradicts itself")
+                ts = interfaces[number].ts(high << 32 | low)
+                yield from self._packet(interfaces[number], ts, body[20 : 20 + captured], original)
+            elif kind == _SIMPLE_PACKET:
+                (original,) = self._fixed("I", body)
+                if not interfaces:
+                    raise self._damage("a packet block contradicts itself")
+                most = min(original, len(body) - 4, interfaces[0].snap_length or original)
+                yield from self._packet(interfaces[0], self._ts, body[4 : 4 + most], original)
+
+    def _section(self) -> list[_Interface]:
+        """A section header's block type has been read. Each section has its own byte order and interfaces."""
+        start = self._whole(8)
+        for order in "<>":
+            length, mark = struct.unpack(f"{order}II", start)
+            if mark == _BYTE_ORDER:
+                self._order = order
+                break
+        else:
+            raise self._damage("a section header has no byte order")
+        if self._fixed("H", self._body(length, 12)) != (1,):
+            raise self._damage("the file is of a later version of pcapng than 1")
+        return []
+
+    def _body(self, length: int, read: int) -> bytes:
+        """The rest of a block of which `read` bytes were read, without the length that ends it."""
+        if length % 4 or not read + 4 <= length <= LONGEST_BLOCK:
+            raise self._damage(f"a block of {length} bytes is damage")
+        body = self._whole(length - read)
+        if self._unpack("I", body[-4:]) != (length,):
+            raise self._damage("the two lengths of a block differ")
+        return body[:-4]
+
+    def _described(self, body: bytes) -> _Interface:
+        link, snap_length = self._fixed("HxxI", body)
+        name, unit, offset, position = "", (1000, 1), 0, 8
+        while position + 4 <= len(body):
+            code, length = self._unpack("HH", body[position : position + 4])
+            value = body[position + 4 : position + 4 + length]
+            if code == 0 or len(value) < length:
+                break
+            if code == _IF_NAME:
+                name = value.decode("utf-8", "replace").rstrip("\0")
+            elif code == _IF_TSRESOL and length == 1:
+                resolution = (2 if value[0] & 0x80 else 10) ** (value[0] & 0x7F)
+                unit = (1_000_000_000, resolution)
+            elif code == _IF_TSOFFSET and length == 8:
+                (offset,) = self._unpack("q", value)
+            position += 4 + length + -length % 4
+        return _Interface(link, snap_length, name, unit, offset)
+
+    # Both.
+
+    def _packet(self, interface: _Interface, ts: int, data: bytes, original: int) -> Iterator[FilePacket]:
+        if not 0 <= ts < _LATEST:
+            raise self._damage("a packet's time is out of range")
+        self._ts = ts
+        if interface.link_type not in LINK_TYPES:
+            self.passed_over[interface.link_type] += 1
+            return
+        found = tcp_over_ip(interface.link_type, data)
+        if found is not None:
+            yield FilePacket(ts, interface.name, found, len(data) < original)
+
+    def _unpack(self, form: str, data: bytes) -> tuple[int, ...]:
+        return struct.unpack(self._order + form, data)
+
+    def _fixed(self, form: str, body: bytes) -> tuple[int, ...]:
+        """What a block's body begins with."""
+        size = struct.calcsize("=" + form)
+        if len(body) < size:
+            raise self._damage("a block is too short for its type")
+        return self._unpack(form, body[:size])
+
+    def _whole(self, size: int) -> bytes:
+        found = self._read(size, "the file ends within a packet or block", "the file ends within a packet or block")
+        assert found is not None
+        return found
+
+    def _read(self, size: int, at_end: str | None, within: str) -> bytes | None:
+        """Exactly so many bytes. At the end of the file None, where `at_end` has no complaint."""
+        data = self._stream.read(size)
+        while 0 < len(data) < size and (more := self._stream.read(size - len(data))):
+            data += more  # a pipe may give less than asked for
+        if len(data) == size:
+            return data
+        if not data and at_end is None:
+            return None
+        raise self._damage(at_end if not data and at_end else within)
+
+    def _damage(self, what: str) -> CaptureFileError:
+        return CaptureFileError(f"{self._name}: {what}; what came before it was read (-r)")
