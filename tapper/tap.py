@@ -9,6 +9,7 @@ and are Envoys of a target no longer. A scan that failed, or did not see everyth
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import time
@@ -171,7 +172,7 @@ class Tap:
         return True
 
     def _add(self, key: object, ring: Ring, place: Place, scope: Scope) -> None:
-        connections: Connections[Sighting] = Connections(scope, self._open_session)
+        connections: Connections[Sighting] = Connections(scope, functools.partial(self._open_session, place))
         self._captures[key] = _Capture(place, connections)
         self._sources.add(Source(key, ring, connections))
         self._totals.sources += 1
@@ -179,8 +180,8 @@ class Tap:
         self._emit(self._form.source("open", place))
         self._console.progress(f"capturing {place}")
 
-    def _open_session(self, connection: Connection[Sighting]) -> Session:
-        return Session(connection, self._count_undecoded)
+    def _open_session(self, place: Place, connection: Connection[Sighting]) -> Session:
+        return Session(connection, self._count_undecoded, lambda note: self._emit(self._form.note(place, note)))
 
     def _count_undecoded(self, kind: Kind) -> None:
         self._totals.undecoded[kind] = self._totals.undecoded.get(kind, 0) + 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tapper.discovery.envoy import Envoy, Refused
+from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting
 from tapper.streams.bounds import Tally
 
@@ -79,6 +80,8 @@ class Format(Protocol):
     def source(self, state: str, place: Place, /) -> str: ...
 
     def sighting(self, place: Place, sighting: Sighting, /) -> str: ...
+
+    def note(self, place: Place, note: Note, /) -> str: ...
 
     def stat(self, place: Place | None, stat: Stat, /) -> str: ...
 
