@@ -8,6 +8,7 @@ asymmetric leg and all; in any other file both directions of a connection have t
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tapper.output.records import Format, Place, Stat, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
 from tapper.protocols.detect import Kind
+from tapper.protocols.facts import Note
 from tapper.protocols.session import Session, Sighting
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
@@ -124,15 +126,20 @@ class Replay:
         targets = packed(self._targets) if self._targets and pod is None else None
         scope = Scope(None if pod is None else str(pod), targets)
         place = Place("file", None, name or "all") if pod is None else Place("file", None, "lo", instance_ip=str(pod))
-        connections: Connections[Sighting] = Connections(scope, self._open_session)
+        connections: Connections[Sighting] = Connections(scope, functools.partial(self._open_session, place))
         recorder = self._recorder
         reader = connections if recorder is None else recorder.record(place, connections)
         self._totals.sources += 1
         self._output.write(self._form.source("open", place))
         return _Interface(place, connections, reader)
 
-    def _open_session(self, connection: Connection[Sighting]) -> Session:
-        return Session(connection, self._count_undecoded, self._body_limit)
+    def _open_session(self, place: Place, connection: Connection[Sighting]) -> Session:
+        return Session(connection, self._count_undecoded, functools.partial(self._notice, place), self._body_limit)
+
+    def _notice(self, place: Place, note: Note) -> None:
+        shown = self._shape.note(note)
+        if shown is not None:
+            self._output.write(self._form.note(place, shown))
 
     def _count_undecoded(self, kind: Kind) -> None:
         self._totals.undecoded[kind] = self._totals.undecoded.get(kind, 0) + 1

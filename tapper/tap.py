@@ -7,6 +7,7 @@ Which pods' sources there are is `tapper.following`'s affair.
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import time
@@ -27,6 +28,7 @@ from tapper.output.records import Format, Place, Stat, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Closed, Console, Sink
 from tapper.protocols.detect import Kind
+from tapper.protocols.facts import Note
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.session import Session, Sighting
 from tapper.signals import ReloadSignal, StopSignals
@@ -195,7 +197,7 @@ class Tap:
 
     def _add(self, key: object, ring: Ring, place: Place, scope: Scope) -> None:
         place = replace(place, pods=self._targets.names)
-        connections: Connections[Sighting] = Connections(scope, self._open_session)
+        connections: Connections[Sighting] = Connections(scope, functools.partial(self._open_session, key))
         self._captures[key] = _Capture(place, connections)
         reader: Reader[Sighting] = connections
         if self._recorder is not None:
@@ -210,8 +212,14 @@ class Tap:
     def _drop(self, key: Hashable) -> None:
         self._sources.discard(key, self._closed)
 
-    def _open_session(self, connection: Connection[Sighting]) -> Session:
-        return Session(connection, self._count_undecoded, self._options.body_limit)
+    def _open_session(self, key: object, connection: Connection[Sighting]) -> Session:
+        notice = functools.partial(self._notice, key)
+        return Session(connection, self._count_undecoded, notice, self._options.body_limit)
+
+    def _notice(self, key: object, note: Note) -> None:
+        shown = self._shape.note(note)
+        if shown is not None:
+            self._emit(self._form.note(self._captures[key].place, shown))
 
     def _count_undecoded(self, kind: Kind) -> None:
         self._totals.undecoded[kind] = self._totals.undecoded.get(kind, 0) + 1

@@ -9,7 +9,9 @@ from typing import Any
 
 from tapper.discovery.envoy import Envoy, Refused, Verdict
 from tapper.output.records import Owned, Place, Stat, Totals, reason, verified
+from tapper.output.text import escape_bytes
 from tapper.protocols.exchange import Exchange, Request, Response
+from tapper.protocols.facts import Fact, Note, Tls
 from tapper.protocols.session import Sighting
 
 CONTRACT = 1
@@ -64,6 +66,21 @@ def _further(exchange: Exchange) -> dict[str, Any]:
     return further
 
 
+def _fact(fact: Fact) -> tuple[str, dict[str, Any]]:
+    """The type of a fact's record, and its fields besides time and place."""
+    if isinstance(fact, Tls):
+        return "tls", {"sni": fact.sni, "alpn": fact.alpn}
+    return "stream", {
+        "what": fact.what,
+        "client_bytes": fact.sizes[0],
+        "server_bytes": fact.sizes[1],
+        "lost_bytes": fact.lost,
+        "client_preview": escape_bytes(fact.previews[0]),
+        "server_preview": escape_bytes(fact.previews[1]),
+        "client_known": fact.client_known,
+    }
+
+
 class Ndjson:
     """A `tapper.output.records.Format`."""
 
@@ -109,6 +126,12 @@ class Ndjson:
                 **_further(exchange),
             }
         )
+
+    def note(self, place: Place, note: Note) -> str:
+        leg = note.leg
+        where = {"pod_ip": leg.pod_ip, "direction": leg.direction, "src": leg.src, "dst": leg.dst}
+        kind, what = _fact(note.fact)
+        return _line({"type": kind, "ts": note.fact.ts / 1e9, **where, **what, "netns": place.netns})
 
     def stat(self, place: Place | None, stat: Stat) -> str:
         where = {} if place is None else _place(place)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tapper.discovery.envoy import Envoy, Refused
 from tapper.output.records import Owned, Place, Stat, Totals
+from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting
 from tapper.streams.connection import Scope
 from tapper.streams.connections import Connections
@@ -112,7 +113,7 @@ class Recorder:
 
     def __init__(self, application: str) -> None:
         self._pending = [section_header(application)]
-        self._numbers: dict[tuple[str, int | None, str], int] = {}
+        self._numbers: dict[tuple[str, int | None, str, str | None], int] = {}
         self._count = 0
 
     def record(self, place: Place, connections: Connections[Sighting]) -> Recording:
@@ -133,9 +134,9 @@ class Recorder:
         return taken
 
 
-def _identity(place: Place) -> tuple[str, int | None, str]:
+def _identity(place: Place) -> tuple[str, int | None, str, str | None]:
     """What stays the same of a place while its source is open; the names of pods may change."""
-    return place.kind, place.netns, place.interface
+    return place.kind, place.netns, place.interface, place.instance_ip
 
 
 class Silent:
@@ -148,6 +149,9 @@ class Silent:
         return ""
 
     def ack(self, _generation: int) -> str:
+        return ""
+
+    def note(self, _place: Place, _note: Note) -> str:
         return ""
 
     def sighting(self, _place: Place, _sighting: Sighting) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 
 from tapper.discovery.envoy import Envoy, Refused
 from tapper.discovery.netns import NamespaceId
+from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting
 from tapper.streams.bounds import Tally
 from tapper.targets.addresses import Address
@@ -110,6 +111,8 @@ class Format(Protocol):
     def ack(self, generation: int, /) -> str: ...
 
     def sighting(self, place: Place, sighting: Sighting, /) -> str: ...
+
+    def note(self, place: Place, note: Note, /) -> str: ...
 
     def stat(self, place: Place | None, stat: Stat, /) -> str: ...
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tapper.output.filters import Filter
 from tapper.output.records import Totals
 from tapper.output.redaction import Redaction
+from tapper.protocols.facts import ByteStream, Note
 from tapper.protocols.session import Sighting
 
 
@@ -28,3 +29,14 @@ class Shape:
             seen = passing
         totals.exchanges += len(seen)
         return seen if self.redaction is None else [self.redaction.apply(sighting) for sighting in seen]
+
+    def note(self, note: Note) -> Note | None:
+        """What of a note is to be reported; None under a filter, since a note meets no condition.
+
+        How bytes that nobody can read begin may be a secret, and no name tells: redaction leaves only their number.
+        """
+        if not self.filter.empty:
+            return None
+        if self.redaction is not None and isinstance(note.fact, ByteStream):
+            return replace(note, fact=replace(note.fact, previews=(b"", b"")))
+        return note

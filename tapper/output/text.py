@@ -8,17 +8,25 @@ import time
 from tapper.discovery.envoy import Envoy, Refused, Verdict
 from tapper.output.records import Owned, Place, Stat, Totals, reason
 from tapper.protocols.exchange import Exchange, Response
+from tapper.protocols.facts import Fact, Note, Tls
 from tapper.protocols.session import Sighting
+from tapper.streams.connection import Leg
 
 _UNSAFE = re.compile(r"[^ -~]")
 _LONGEST_TARGET = 200
 _PROCESS_COLUMNS = ("PID", "EXE", "INSTANCE_IP", "OWNED", "NETNS", "VERDICT", "REASON")
+_MOST_PROTOCOLS = 8
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def escape(text: str) -> str:
     r"""Printable ASCII as it is, anything else as \xNN, \uNNNN or \UNNNNNNNN."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+
+
+def escape_bytes(data: bytes) -> str:
+    """The same for bytes of no known encoding."""
+    return escape(data.decode("latin-1").replace("\\", "\\\\"))
 
 
 def size(count: int) -> str:
@@ -60,9 +68,11 @@ class Text:
             target = request.head.target
             shown = target if len(target) <= _LONGEST_TARGET else target[:_LONGEST_TARGET] + "..."
             asked = f"{escape(request.head.method or '?')} {escape(shown or '?')}"
-        where = f"{leg.pod_ip or '-':<15}  {leg.direction:<8}  {leg.src:>21} -> {leg.dst:<21}"
         answer = _answer(exchange.response, exchange.duration) + _further(exchange)
-        return f"{clock(exchange.ts)}  {where}  {asked}  {answer}\n"
+        return f"{clock(exchange.ts)}  {_where(leg)}  {asked}  {answer}\n"
+
+    def note(self, _place: Place, note: Note) -> str:
+        return f"{clock(note.fact.ts)}  {_where(note.leg)}  {_fact(note.fact)}\n"
 
     def stat(self, _place: Place | None, _stat: Stat) -> str:
         return ""
@@ -77,6 +87,19 @@ class Text:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
             for row in rows
         )
+
+
+def _where(leg: Leg) -> str:
+    return f"{leg.pod_ip or '-':<15}  {leg.direction:<8}  {leg.src:>21} -> {leg.dst:<21}"
+
+
+def _fact(fact: Fact) -> str:
+    if isinstance(fact, Tls):
+        name = "(no server name seen)" if fact.sni is None else escape(fact.sni[:_LONGEST_TARGET])
+        return " ".join(["TLS", name, *(escape(protocol) for protocol in fact.alpn[:_MOST_PROTOCOLS])])
+    sent, received = fact.sizes
+    previews = [escape_bytes(preview) or "-" for preview in fact.previews]
+    return f"bytes ({escape(fact.what)})  {size(sent)} sent: {previews[0]}  {size(received)} received: {previews[1]}"
 
 
 def _answer(response: Response | None, duration: int | None) -> str:

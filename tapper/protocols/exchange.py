@@ -192,7 +192,7 @@ class Conversation:
             entry.pending, entry.response = False, response
             self._answered_to = end.seq
             done = [] if entry.end is None else [Exchange(Request(entry.head, entry.end), response)]
-        if head.status == 101 or (entry is not None and entry.head.method == "CONNECT" and 200 <= head.status < 300):
+        if ends_http1(entry, response):
             done += self._take_requests(self._requests.eof(clean=False))  # what follows is not HTTP/1
         return done
 
@@ -228,6 +228,12 @@ class Conversation:
             if entry.end is not None:
                 done.append(Exchange(Request(entry.head, entry.end), None))
         return done
+
+
+def ends_http1(request: Request | _Entry | None, response: Response) -> bool:
+    """Whether the connection belongs to another protocol after this response."""
+    status = response.head.status
+    return status == 101 or (request is not None and request.head.method == "CONNECT" and 200 <= status < 300)
 
 
 def _possible(request: RequestHead, response: ResponseHead) -> bool:

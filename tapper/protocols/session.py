@@ -2,7 +2,7 @@
 
 It stands between the streams, which know sides and not roles, and the conversation, which knows roles. A SYN tells who
 the client is; where none was seen the first plausible start line or header block does. Bytes that are not HTTP
-are never presented as HTTP: such a connection is counted by kind, once.
+are never presented as HTTP: such a connection is counted by kind, once, and a Note says what could be seen of it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tapper.protocols import heads
+from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.detect import Kind, foreign, undecided
-from tapper.protocols.exchange import Conversation, Exchange
+from tapper.protocols.exchange import Conversation, Exchange, ends_http1
+from tapper.protocols.facts import Fact, Note
 from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import BODY_LIMIT
+from tapper.protocols.tls import HelloReader
 from tapper.streams.connection import Connection, Leg
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
@@ -29,8 +32,9 @@ class Sighting:
 
 
 class Session:
-    """A `tapper.streams.connection.Consumer` that makes Sightings. `count` is told the kind of what is no HTTP;
-    `body_limit` is how many bytes of a body are kept."""
+    """A `tapper.streams.connection.Consumer` that makes Sightings. `count` is told the kind of what is no HTTP,
+    `notice` what there is to say besides exchanges, as soon as it is known; `body_limit` is how many bytes of a body
+    are kept."""
 
     __slots__ = (
         "_body_limit",
@@ -39,43 +43,67 @@ class Session:
         "_conversation",
         "_count",
         "_early",
-        "_foreign",
+        "_hello",
         "_http2",
         "_leg",
-        "_seen",
+        "_notice",
+        "_tally",
+        "_tunnel",
     )
 
     def __init__(
-        self, connection: Connection[Sighting], count: Callable[[Kind], None], body_limit: int = BODY_LIMIT
+        self,
+        connection: Connection[Sighting],
+        count: Callable[[Kind], None],
+        notice: Callable[[Note], None] | None = None,
+        body_limit: int = BODY_LIMIT,
     ) -> None:
         self._connection = connection
         self._count = count
+        self._notice = notice
         self._body_limit = body_limit
         self._client = connection.client
         self._conversation: Conversation | None = None
         self._http2: Http2 | None = None
+        self._hello: HelloReader | None = None  # of a connection that is TLS
+        self._tally: ByteTally | None = None  # while nothing is proven
+        self._tunnel: ByteTally | None = None  # after HTTP/1 gave the connection to another protocol
         self._leg: Leg | None = None
-        self._foreign = False
-        self._seen = False  # whether there were bytes at all
         # Of each side, the first chunks while they are too few to tell what they are; None once that is over.
         self._early: list[list[Data] | None] = [[], []]
 
     @property
     def held(self) -> int:
-        kept = 0 if self._http2 is None else self._http2.held
-        return kept if self._conversation is None else self._conversation.held + kept
+        if self._conversation is not None:
+            return self._conversation.held
+        reader = self._http2 or self._hello
+        return 0 if reader is None else reader.held
 
     def data(self, side: int, chunk: Data) -> list[Sighting]:
         conversation = self._conversation
         if conversation is not None and conversation.heads and self._early[side] is None:
             return self._read(conversation, side, chunk)
-        if self._http2 is not None:
-            return self._sight(self._http2.data(side, chunk))
-        return self._unproven(side, chunk)
+        if self._tunnel is not None:
+            self._tunnel.data(side, chunk)
+            return []
+        http2 = self._http2
+        if http2 is None:
+            return self._unproven(side, chunk)
+        if not http2.heads and self._tally is not None:
+            self._tally.data(side, chunk)
+        return self._sight(http2.data(side, chunk))
 
     def gap(self, side: int, size: int | None) -> list[Sighting]:
         if self._http2 is not None:
             return self._sight(self._http2.gap(side, size))
+        if self._tunnel is not None:
+            self._tunnel.gap(side, size)
+            return []
+        if self._hello is not None:
+            self._tell(self._hello.gap(side), self._hello.client)
+            return []
+        if self._tally is not None:
+            self._tally.gap(side, size)
         done = self._release(side)
         conversation = self._begin()
         if conversation is None:
@@ -96,21 +124,44 @@ class Session:
         http2 = self._http2
         if http2 is not None:
             if not http2.heads or http2.client is None:
-                self._count(Kind.HTTP2)
+                self._conclude(Kind.HTTP2)
             return self._sight(http2.finish())
+        if self._tunnel is not None:
+            self._tell(self._tunnel.fact(self._client), self._client)
+            return []
+        if self._hello is not None:
+            self._tell(self._hello.finish(), self._hello.client)
+            return []
         done = self._release(0) + self._release(1)
         conversation = self._conversation
         if conversation is not None:
             done += self._sight(conversation.finish())
-        if self._seen and not self._foreign and (conversation is None or not conversation.heads):
-            self._count(Kind.OTHER)
+        if conversation is None or not conversation.heads:
+            self._conclude(Kind.OTHER)
         return done
+
+    def _conclude(self, kind: Kind) -> None:
+        """Nobody could read this connection, if there was anything to read."""
+        fact = None
+        if self._tally is not None:
+            self._tally.what = kind
+            fact = self._tally.fact(self._client)
+        if fact is not None:
+            self._count(kind)
+            self._tell(fact, self._client)
+
+    def _tell(self, fact: Fact | None, client: int | None) -> None:
+        if fact is not None and self._notice is not None:
+            self._notice(Note(self._connection.leg(client or 0), fact))
 
     def _unproven(self, side: int, chunk: Data) -> list[Sighting]:
         """Bytes of a connection that has shown no HTTP yet, or the first ones of a side."""
-        if self._foreign:
+        if self._hello is not None:
+            self._tell(self._hello.data(side, chunk.data, chunk.ts), self._hello.client)
             return []
-        self._seen = True
+        if self._tally is None:
+            self._tally = ByteTally(Kind.OTHER)
+        self._tally.data(side, chunk)
         early = self._early[side]
         beginning = early is not None and self._connection.from_start(side)
         chunks = [*early, chunk] if early else [chunk]
@@ -121,10 +172,8 @@ class Session:
             self._early[side] = chunks
             return self._begin_http2(in_step)
         if kind is not None:
-            self._foreign = True
-            self._conversation = None
             self._count(kind)
-            return []
+            return self._begin_tls(side, chunks)
         if beginning and not self._proven and undecided(data):
             self._early[side] = chunks
             return []
@@ -151,20 +200,35 @@ class Session:
         self._early = [None, None]
         return done
 
+    def _begin_tls(self, side: int, chunks: list[Data]) -> list[Sighting]:
+        hello = self._hello = HelloReader(self._client)
+        self._conversation = self._tally = None
+        other = self._early[1 - side] or ()
+        self._early = [None, None]
+        for sender, chunk in [*((1 - side, chunk) for chunk in other), *((side, chunk) for chunk in chunks)]:
+            self._tell(hello.data(sender, chunk.data, chunk.ts), hello.client)
+        return []
+
     def _upgraded(self, exchange: Exchange, chunk: Data) -> list[Sighting] | None:
-        """After an answer of 101 (RFC 9110 section 7.8): None, unless what follows can be read. `chunk`, of the server,
-        had the answer's last byte. A request for h2c gets its final answer in HTTP/2, so 101 is an interim one."""
+        """After an answer of 101 or to CONNECT, what follows is not HTTP/1 (RFC 9110 sections 7.8 and 9.3.6). Returns
+        what comes in place of this exchange, if anything. `chunk`, of the server, had the answer's last byte."""
         request, response = exchange.request, exchange.response
-        if request is None or response is None or response.head.status != 101 or self._client is None:
+        if response is None or self._client is None or not ends_http1(request, response):
             return None
-        protocols = {value.strip().lower() for name, value in response.head.headers if name.lower() == "upgrade"}
-        if protocols != {"h2c"}:
+        self._tally = None
+        read = (response.end.seq - chunk.seq) & MASK
+        rest = Data(chunk.data[read:], chunk.ts, response.end.seq, chunk.ack)
+        tokens = [value.strip().lower() for name, value in response.head.headers if name.lower() == "upgrade"]
+        if tokens != ["h2c"] or request is None:
+            self._conversation = None
+            self._tunnel = ByteTally((tokens or ["tunnel"])[0])
+            if rest.data:
+                self._tunnel.data(1 - self._client, rest)
             return None
+        # A request for h2c gets its final answer in HTTP/2: 101 is an interim one.
         http2 = self._http2 = Http2(self._client, (True, True), self._body_limit)
         http2.upgraded(request)
         self._conversation = None
-        read = (response.end.seq - chunk.seq) & MASK
-        rest = Data(chunk.data[read:], chunk.ts, response.end.seq, chunk.ack)
         return self._sight(http2.data(1 - self._client, rest)) if rest.data else []
 
     @property
@@ -183,7 +247,7 @@ class Session:
 
     def _begin(self) -> Conversation | None:
         """The conversation, made when it is first needed; None while the roles are unknown or if there is no HTTP."""
-        if self._conversation is None and self._client is not None and not self._foreign:
+        if self._conversation is None and self._client is not None:
             started = self._connection.from_start
             self._conversation = Conversation(
                 client_in_step=started(self._client),

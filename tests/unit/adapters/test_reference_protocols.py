@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -182,3 +183,57 @@ def test_h2load_on_both_legs(pair: tuple[MeshPod, MeshPod], running: RunningTapp
         assert running.seen(member.pod) == expected
     assert {record["version"] for record in running.exchanges} == {"HTTP/2"}
     assert {(record["status"], record["grpc"]["status"]) for record in running.exchanges} == {(200, 12)}
+
+
+TLS_SERVER = """
+    import socket
+
+    with socket.create_server(("0.0.0.0", 8080)) as listener:
+        print("ready", flush=True)
+        connection, _ = listener.accept()
+        while connection.recv(4096):
+            pass
+"""
+
+
+def test_tls_of_the_applications_own(pair: tuple[MeshPod, MeshPod], running: RunningTapper, tmp_path: Path) -> None:
+    """Reported with its server name on both legs, never as HTTP; on the wire it is inside the mesh's."""
+    client, server = pair
+    start(server, TLS_SERVER, tmp_path=tmp_path)
+    outgoing, incoming = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    half = context.wrap_bio(incoming, outgoing, server_hostname="shop.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        half.do_handshake()
+    with client.pod.connect(server.ip, 8080) as connection:
+        connection.sendall(outgoing.read())
+        running.wait_for(lambda: len(running.of_type("tls")) >= 3, "TLS on all legs, while it lasts")
+    running.stop()
+    assert len(running.of_type("tls")) == 3
+    found = {record["direction"]: record for record in running.of_type("tls")}
+    wire = found.pop("wire")
+    assert wire["sni"].startswith("outbound_.8080")
+    assert "istio" in wire["alpn"]
+    assert set(found) == {"outbound", "inbound"}
+    assert {record["sni"] for record in found.values()} == {"shop.example"}
+    assert {tuple(record["alpn"]) for record in found.values()} == {("h2", "http/1.1")}
+    assert found["outbound"]["dst"] == found["inbound"]["dst"] == f"{server.ip}:8080"
+    assert running.exchanges == []
+
+
+def test_bytes_that_are_no_http(pair: tuple[MeshPod, MeshPod], running: RunningTapper) -> None:
+    client, server = pair
+    with server.pod.listen("0.0.0.0", 8080) as listener, client.pod.connect(server.ip, 8080) as outgoing:
+        outgoing.sendall(b"PING\x00\xff")
+        incoming, _ = listener.accept()
+        with incoming:
+            assert incoming.recv(100) == b"PING\x00\xff"
+            incoming.sendall(b"PONG and more")
+            assert outgoing.recv(100) == b"PONG and more"
+    running.wait_for(lambda: len(running.of_type("stream")) == 2, "the bytes on both legs")
+    running.stop()
+    for record in running.of_type("stream"):
+        assert (record["client_bytes"], record["server_bytes"], record["what"]) == (6, 13, "other")
+        assert (record["client_preview"], record["server_preview"]) == ("", ""), "redaction is on"
+    assert running.exchanges == []

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from harness.adapters.reference import TAPPER_ENVIRON, RunningTapper, tapper_argv
 from harness.mesh.mesh import Mesh
 from harness.sandbox.node import Node
@@ -91,3 +93,42 @@ def test_a_recording_follows_the_targets(node: Node, mesh: Mesh, tmp_path: Path)
     assert process.stop() == 0, process.read_log()
     assert recorded("two-afterwards")
     assert not recorded("one-afterwards")
+
+
+@pytest.mark.parametrize(
+    ("option", "previews"), [("--no-redact", ("LOGIN me hunter2", "OK")), ("--redact=x", ("", ""))]
+)
+def test_how_unknown_bytes_begin_is_shown_only_without_redaction(
+    mesh: Mesh, tapper: StartTapper, option: str, previews: tuple[str, str]
+) -> None:
+    client, server = mesh.pod("client"), mesh.pod("server", serve=False)
+    mesh.inject(client, server)
+    running = tapper([client.pod, server.pod], option)
+    running.wait_capturing(client.pod, server.pod)
+    with server.pod.listen("0.0.0.0", 8080) as listener, client.pod.connect(server.ip, 8080) as outgoing:
+        outgoing.sendall(b"LOGIN me hunter2")
+        incoming, _ = listener.accept()
+        with incoming:
+            incoming.sendall(b"OK")
+            assert outgoing.recv(10) == b"OK"
+    running.wait_for(lambda: len(running.of_type("stream")) == 2, "the bytes on both legs")
+    running.stop()
+    for record in running.of_type("stream"):
+        assert (record["client_preview"], record["server_preview"]) == previews
+        assert (record["client_bytes"], record["server_bytes"]) == (16, 2)
+
+
+def test_notes_meet_no_filter(mesh: Mesh, tapper: StartTapper) -> None:
+    """Whoever asks for certain requests is not shown connections that have none; the canary is a request."""
+    client, server = mesh.pod("client"), mesh.pod("server")
+    mesh.inject(client, server)
+    running = tapper([server.pod], "--path", "/hello")
+    running.wait_capturing(server.pod)
+    with client.pod.connect(server.ip, 8080) as outgoing:
+        outgoing.sendall(b"\x16\x03\x01\x00\x05hello")
+    client.pod.run(["curl", "-sS", "-o", "/dev/null", f"http://{server.ip}:8080/other"])
+    client.pod.run(["curl", "-sS", "-o", "/dev/null", f"http://{server.ip}:8080/hello"])
+    running.wait_targets(["/hello"])
+    running.stop()
+    assert running.seen() == {"/hello": 1}
+    assert not running.of_type("stream") + running.of_type("tls")

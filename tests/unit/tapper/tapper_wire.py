@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 
+from tapper.protocols.facts import Note
 from tapper.protocols.session import Session, Sighting
 from tapper.streams.bounds import Limits
 from tapper.streams.connection import Connection, Scope
@@ -123,6 +124,7 @@ class Capture:
 
     def __init__(self, scope: Scope | None = None, limits: Limits | None = None) -> None:
         self.undecoded: list[str] = []
+        self.notes: list[Note] = []
         self.connections: Connections[Sighting] = Connections(
             scope or Scope("10.0.0.2", None), self._open, limits or Limits()
         )
@@ -130,7 +132,7 @@ class Capture:
         self.ts = 1_700_000_000_000_000_000
 
     def _open(self, connection: Connection[Sighting]) -> Session:
-        return Session(connection, self.undecoded.append)
+        return Session(connection, self.undecoded.append, self.notes.append)
 
     def feed(self, packets: Iterable[bytes]) -> Capture:
         for raw in packets:

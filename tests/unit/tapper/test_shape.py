@@ -165,7 +165,7 @@ def test_body_limit(limit: int) -> None:
     """What is kept is the beginning; the size is the whole, and `truncated` says which it is."""
     wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     connections: Connections[Sighting] = Connections(
-        Scope("10.0.0.2", None), lambda connection: Session(connection, lambda _: None, limit)
+        Scope("10.0.0.2", None), lambda connection: Session(connection, lambda _: None, body_limit=limit)
     )
     found: list[Sighting] = []
     for raw in [
