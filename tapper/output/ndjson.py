@@ -1,4 +1,5 @@
-"""One JSON object a line (version 1 of the adapter contract of tapper-harness)."""
+"""One JSON object a line (version 1 of the adapter contract of tapper-harness). ndjson.schema.json, beside this module,
+describes every record."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from tapper.protocols.exchange import Request, Response
 from tapper.protocols.session import Sighting
 
 CONTRACT = 1
+SCHEMA = 1
+"""The version of ndjson.schema.json. It grows when a field goes or changes its meaning, not when one is added."""
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -54,6 +57,7 @@ class Ndjson:
                 "tapper": "tapper-harness reference",
                 "version": version,
                 "contract": CONTRACT,
+                "schema": SCHEMA,
                 "pid": pid,
             }
         )
