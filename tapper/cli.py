@@ -16,6 +16,7 @@ from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import scan, unexamined
 from tapper.errors import TapperError, UsageError
 from tapper.output.arguments import NO_REDACT_WARNING, PCAPNG_WARNING, add_shape, body_limit, check_recording, shape
+from tapper.output.har import Har
 from tapper.output.ndjson import Ndjson
 from tapper.output.pcapng import Recorder, Silent
 from tapper.output.records import Format
@@ -25,7 +26,7 @@ from tapper.replay import Replay, open_capture
 from tapper.tap import Options, Tap
 from tapper.targets.addresses import parse_targets
 
-_FORMATS: dict[str, Callable[[], Format]] = {"text": Text, "ndjson": Ndjson, "pcapng": Silent}
+_FORMATS: dict[str, Callable[[], Format]] = {"text": Text, "ndjson": Ndjson, "har": Har, "pcapng": Silent}
 _LISTINGS = ("ndjson", "text")
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it

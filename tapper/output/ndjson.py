@@ -1,4 +1,5 @@
-"""One JSON object a line (version 1 of the adapter contract of tapper-harness)."""
+"""One JSON object a line (version 1 of the adapter contract of tapper-harness). ndjson.schema.json, beside this module,
+describes every record."""
 
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ from tapper.protocols.facts import Fact, Note, Tls
 from tapper.protocols.session import Sighting
 
 CONTRACT = 1
+SCHEMA = 1
+"""The version of ndjson.schema.json. It grows when a field goes or changes its meaning, not when one is added."""
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -91,6 +94,7 @@ class Ndjson:
                 "tapper": "tapper-harness reference",
                 "version": version,
                 "contract": CONTRACT,
+                "schema": SCHEMA,
                 "pid": pid,
             }
         )

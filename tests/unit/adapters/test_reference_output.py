@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -95,6 +96,37 @@ def test_filters_and_the_body_limit(pod: Pod, tapper: StartTapper) -> None:
 
 def spawn(node: Node, *arguments: str, stdout: int | None = None) -> Process:
     return node.spawn(Command(tapper_argv("tap", *arguments), env=ENVIRON), name="tapper", stdout=stdout)
+
+
+@pytest.mark.parametrize("form", ["har", "text"])
+def test_a_file_of_exchanges_is_whole_and_without_secrets(node: Node, pod: Pod, tmp_path: Path, form: str) -> None:
+    """An exchange is in the file as soon as it was seen; probes tell when it captures."""
+    path = tmp_path / "out"
+    arguments = ["--istio", "--filter-authorities", pod.ip, "--redact", "X-TOKEN", "-o", form, "-w", str(path)]
+    process = spawn(node, *arguments)
+    ports = itertools.count(41000)
+
+    def probed() -> bool:
+        leg = replay.inbound(pod, 8080, next(ports))
+        replay.play(pod, replay.conversation(leg, [(b"GET /probe HTTP/1.1\r\n\r\n", answer())]))
+        return path.exists() and b"/probe" in path.read_bytes()
+
+    wait_until(probed, "the first probe")
+    play(pod, (ask("/one"), answer()), (ask("/two"), answer(404)))
+    wait_until(lambda: b"/two" in path.read_bytes(), "the exchanges")
+    assert process.stop() == 0, process.read_log()
+    assert path.stat().st_mode & 0o777 == 0o600
+    text = path.read_text()
+    assert SECRET not in text
+    if form == "har":
+        entries = [it for it in json.loads(text)["log"]["entries"] if "probe" not in it["request"]["url"]]
+        told = [(entry["request"]["url"], entry["response"]["status"]) for entry in entries]
+        assert told == [("http://shop/one", 200), ("http://shop/two", 404)]
+        assert text.count("canary-1") == 2, "the headers beside the secrets"
+        assert json.dumps(entries).count("[redacted]") == 6
+    else:
+        lines = [line.split() for line in text.splitlines() if "/probe" not in line]
+        assert [line[6:9] for line in lines] == [["GET", "/one", "200"], ["GET", "/two", "404"]]
 
 
 def tshark(file: bytes, *arguments: str) -> str:

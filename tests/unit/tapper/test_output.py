@@ -109,6 +109,7 @@ def test_ndjson_of_the_rest() -> None:
         "tapper": "tapper-harness reference",
         "version": "1.2",
         "contract": 1,
+        "schema": 1,
         "pid": 5,
     }
     place = {"kind": "pod", "pid": 77, "instance_ip": "10.0.0.2", "netns": 4026531999, "interface": "lo"}

@@ -1,0 +1,135 @@
+"""Every NDJSON record against the published JSON Schema, and nothing in a record that the schema does not describe."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from tapper_wire import Capture, Wire, get, ok
+
+import tapper.output.ndjson as module
+from tapper.discovery.envoy import Envoy, Refused, Verdict
+from tapper.discovery.netns import NamespaceId
+from tapper.output.ndjson import SCHEMA, Ndjson
+from tapper.output.records import Place, Stat, Totals
+from tapper.output.shape import Shape
+from tapper.output.sink import Console, Sink
+from tapper.protocols.facts import ByteStream, Note, Tls
+from tapper.protocols.grpc import NO_MESSAGES, Call, Messages
+from tapper.replay import Replay
+from tapper.streams.connection import Leg
+from tapper.streams.legs import Direction
+from tapper.targets.addresses import parse_address
+from tapper.targets.pods import PodName
+
+POD = Place("pod", 4026531999, "lo", 77, "10.0.0.2")
+PLACES = [POD, Place("node", 4026531840, "any"), Place("file", None, "eth0")]
+
+Record = dict[str, Any]
+
+
+def published() -> Record:
+    found = json.loads(Path(module.__file__).with_name("ndjson.schema.json").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+def strict() -> Any:
+    """The schema, closed: readers accept more fields, the tapper writes none that are not described."""
+    schema = published()
+    for definition in schema["$defs"].values():
+        if "properties" in definition:
+            definition["additionalProperties"] = False
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def records(text: str) -> list[Record]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def every_record() -> Iterator[Record]:
+    """Whatever the tapper says, in its variants."""
+    form = Ndjson()
+    yield from records(form.hello("1.2", 5))
+    for place in PLACES:
+        yield from records(form.source("open", place) + form.source("closed", place) + form.stat(place, Stat(9, 2, 1)))
+    yield from records(form.stat(None, Stat(9, 2)))
+    yield from records(form.bye(Totals(exchanges=3, undecoded={"tls": 4})))
+    wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nSum: 9\r\n\r\n"
+    packets = [*wire.handshake(), wire.ask(get("/a")), wire.answer(chunked), wire.answer(ok("x")), wire.ask(get("/b"))]
+    for place in PLACES:
+        for sighting in Capture().feed(packets).finish().seen:
+            yield from records(form.sighting(place, sighting))
+    found: list[Envoy | Refused] = [
+        Envoy(77, "/usr/local/bin/envoy", parse_address("fd00::1"), NamespaceId(4, 999)),
+        Refused(2, None, Verdict.OTHER, "no executable"),
+    ]
+    yield from records(form.processes(found, {}))
+    yield from records(form.processes(found, {NamespaceId(4, 999): frozenset({parse_address("fd00::1")})}))
+    yield from records(form.ack(7))
+    leg = Leg("10.0.0.2", Direction.INBOUND, "127.0.0.6:40000", "10.0.0.2:8080")
+    for fact in (Tls(5, "shop", ("h2",)), Tls(5, None, ()), ByteStream(5, "other", (1, 2), 0, (b"a", b"\xff"), True)):
+        yield from records(form.note(POD, Note(leg, fact)))
+    call = Call("demo.Echo", "Say", 0, None, Messages(1, (5,), exact=True), NO_MESSAGES)
+    told = replace(POD, verified=True, pods={"10.0.0.2": PodName("default", "shop")})
+    yield from records(form.source("open", told))
+    for sighting in Capture().feed(packets).finish().seen:
+        exchange = replace(sighting.exchange, grpc=call, incomplete="header table unknown")
+        yield from records(form.sighting(told, replace(sighting, exchange=exchange)))
+
+
+def test_every_record_is_what_the_schema_says() -> None:
+    validator = strict()
+    seen = set()
+    for record in every_record():
+        validator.validate(record)
+        seen.add(record["type"])
+    assert seen == set(published()["properties"]["type"]["enum"]), "every type was written"
+
+
+def test_a_run_is_what_the_schema_says() -> None:
+    """Records as a run has them, from a file."""
+    wire = Wire((("10.0.0.3", 40000), ("10.0.0.2", 8080)))
+    file = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 101)
+    for raw in [*wire.handshake(), *wire.exchange("/a", "b"), *wire.close()]:
+        file += struct.pack("<IIII", 5, 0, len(raw), len(raw)) + raw
+    output = io.BytesIO()
+    replay = Replay(frozenset(), 100, Sink(output), Ndjson(), Console(io.StringIO()), Shape())
+    replay.run(io.BytesIO(file), "x")
+    said = records(output.getvalue().decode())
+    validator = strict()
+    for record in said:
+        validator.validate(record)
+    assert [record["type"] for record in said] == ["hello", "source", "http", "source", "stat", "stat", "bye"]
+
+
+@pytest.mark.parametrize("kind", ["hello", "source", "http", "stat", "bye", "process", "ack", "tls", "stream"])
+def test_the_schema_refuses(kind: str) -> None:
+    """The canary: a record without a required field, with a wrong type, or with an undescribed field is refused."""
+    validator = strict()
+    record = next(it for it in every_record() if it["type"] == kind)
+    required = published()["$defs"][kind]["required"]
+    for name in required:
+        assert not validator.is_valid({key: value for key, value in record.items() if key != name}), name
+        if name != "type":
+            assert not validator.is_valid({**record, name: [object]}), name
+    wrong = copy.deepcopy(record) | {"surprise": 1}
+    assert not validator.is_valid(wrong)
+    assert jsonschema.Draft202012Validator(published()).is_valid(wrong), "readers accept what they do not know"
+
+
+def test_the_schema_knows_every_direction_and_its_own_version() -> None:
+    definitions = published()["$defs"]
+    assert set(definitions["http"]["properties"]["direction"]["enum"]) == set(Direction)
+    assert definitions["hello"]["properties"]["schema"]["const"] == SCHEMA
+    assert not strict().is_valid({"type": "unheard-of"})
