@@ -12,6 +12,7 @@ from typing import NoReturn
 from tapper import __version__
 from tapper.capture.owners import owned_by
 from tapper.discovery.envoy import Envoy, Refused
+from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import scan, unexamined
 from tapper.errors import TapperError, UsageError
@@ -61,6 +62,12 @@ def _parser() -> _Parser:
         "and read again on SIGHUP",
     )
     tap.add_argument(
+        "--discover",
+        action="append",
+        choices=[str(finder) for finder in Finder],
+        help="with --istio: how the targets' network namespaces are found; may be repeated (default: envoy)",
+    )
+    tap.add_argument(
         "--verify",
         action="store_true",
         help="with --istio: refuse an Envoy whose network namespace does not have the address that it claims",
@@ -81,7 +88,13 @@ def _tap(arguments: argparse.Namespace, output: Sink, form: Format, console: Con
             "or a file with --targets-file"
         )
     options = Options(
-        targets, arguments.istio, arguments.procfs, arguments.interface, arguments.verify, arguments.targets_file
+        targets,
+        arguments.istio,
+        arguments.procfs,
+        arguments.interface,
+        verify=arguments.verify,
+        finders=frozenset(map(Finder, arguments.discover or [Finder.ENVOY])),
+        targets_file=arguments.targets_file,
     )
     # What exists now stays, and what comes later mostly dies young: a third of the time less in the collector.
     gc.freeze()
