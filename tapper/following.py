@@ -21,12 +21,13 @@ from tapper.capture.namespace import SYS_ADMIN_ADVICE, may_enter_namespaces, run
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
 from tapper.discovery.envoy import Verdict
+from tapper.discovery.exec_events import ExecEvents, subscribe
 from tapper.discovery.finders import Candidate, Finder, why_unseen
 from tapper.discovery.interfaces import own_addresses
 from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan, scan, unexamined
-from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError
+from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError, explain
 from tapper.output.records import Place
 from tapper.output.sink import Console
 from tapper.streams.connection import Scope
@@ -84,6 +85,7 @@ class Follower:
         self._watch_deaths = False
         self._shared: frozenset[NamespaceId] = frozenset()
         """The node's namespace, and this process's: their lo is many pods' or nobody's."""
+        self._execs: ExecEvents | None = None
         self._asked: dict[NamespaceId, tuple[float, frozenset[Address]]] = {}
         """When a namespace was asked for its addresses, by time.monotonic, and the answer."""
         self.next_look = 0.0
@@ -97,6 +99,7 @@ class Follower:
         found = scan(self._procfs, self._targets, finders=self._finders)
         self._shared = frozenset(filter(None, (own_namespace(), self._procfs.netns(1))))
         self._follow(found)
+        self._watch_execs()
         if found.unreadable:
             self._console.warn(unexamined(found))
         self.next_look = time.monotonic() + _SHORTEST_INTERVAL_S
@@ -126,7 +129,9 @@ class Follower:
         return followed
 
     def release(self) -> None:
-        """Let go of processes. In good order nothing is left to do."""
+        """Let go of processes."""
+        if self._execs is not None:
+            self._execs.close()
         for descriptor in self._pidfds.values():
             os.close(descriptor)
 
@@ -253,7 +258,42 @@ class Follower:
         pid = candidate.pid
         return candidate.found_by.finds(self._procfs.exe(pid)) and self._procfs.netns(pid) == candidate.netns
 
-    # Deaths.
+    # Births and deaths.
+
+    def _watch_execs(self) -> None:
+        """Have the kernel tell of programs that begin, where it does and process ids mean the same here."""
+        if not self._watch_deaths:
+            return
+        try:
+            execs = subscribe()
+        except OSError as error:
+            self._console.progress(f"new processes are noticed by scanning only: {explain(error)}")
+            return
+        self._execs = execs
+        self._sources.watch(execs.fileno(), select.POLLIN, lambda: self._began(execs))
+
+    def _began(self, execs: ExecEvents) -> None:
+        try:
+            pids = execs.pids()
+        except OSError as error:
+            self._console.warn(f"new processes are noticed by scanning only: {explain(error)}")
+            self._sources.unwatch(execs.fileno())
+            return
+        if pids is None or any(map(self._is_news, pids)):
+            self.next_look = time.monotonic()
+
+    def _is_news(self, pid: int) -> bool:
+        """Whether a program that has begun is worth a look at all processes: most are not."""
+        exe = self._procfs.exe(pid)
+        if any(finder.finds(exe) for finder in self._finders if finder is not Finder.NETNS):
+            return True
+        netns = self._procfs.netns(pid) if Finder.NETNS in self._finders else None
+        return (
+            netns is not None
+            and netns not in self._sources
+            and netns not in self._shared
+            and not (self._asked.get(netns, (0.0, frozenset()))[1])
+        )
 
     def _watch_process(self, pid: int) -> None:
         """Have the kernel tell of its death. Where process ids mean something else here, further looks have to do."""
