@@ -12,6 +12,7 @@ from typing import NoReturn
 from tapper import __version__
 from tapper.capture.owners import owned_by
 from tapper.discovery.envoy import Envoy, Refused
+from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import scan, unexamined
 from tapper.errors import TapperError, UsageError
@@ -67,6 +68,12 @@ def _parser() -> _Parser:
         "and read again on SIGHUP",
     )
     tap.add_argument(
+        "--discover",
+        action="append",
+        choices=[str(finder) for finder in Finder],
+        help="with --istio: how the targets' network namespaces are found; may be repeated (default: envoy)",
+    )
+    tap.add_argument(
         "--verify",
         action="store_true",
         help="with --istio: refuse an Envoy whose network namespace does not have the address that it claims",
@@ -119,9 +126,10 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
         arguments.istio,
         arguments.procfs,
         arguments.interface,
-        arguments.verify,
-        arguments.targets_file,
-        kept,
+        verify=arguments.verify,
+        finders=frozenset(map(Finder, arguments.discover or [Finder.ENVOY])),
+        targets_file=arguments.targets_file,
+        body_limit=kept,
     )
     with open_output(arguments.write) as output:
         Tap(options, output, form, console, shaped, recorder).run()

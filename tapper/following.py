@@ -1,8 +1,8 @@
-"""Sources follow the Envoys of targets.
+"""Sources follow the targets' namespaces, found by their Envoys or otherwise (`tapper.discovery.finders`).
 
 A look at all processes finds new ones and those that went; the death of a known one is told by the kernel through its
-pidfd and causes a look at once. A source is closed only on evidence: its Envoys died, or were looked at and are Envoys
-of a target no longer. A look that failed, or did not see everything, closes nothing.
+pidfd and causes a look at once. A source is closed only on evidence: the processes by which it was found died, or were
+looked at and lead to a target no longer. A look that failed, or did not see everything, closes nothing.
 
 Before a namespace is captured in, it is asked for its own addresses: an INSTANCE_IP is what a process says of itself.
 """
@@ -20,12 +20,14 @@ from tapper.capture import bpf
 from tapper.capture.namespace import SYS_ADMIN_ADVICE, may_enter_namespaces, run_inside
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
-from tapper.discovery.envoy import Envoy, is_envoy_path
+from tapper.discovery.envoy import Verdict
+from tapper.discovery.exec_events import ExecEvents, subscribe
+from tapper.discovery.finders import Candidate, Finder, why_unseen
 from tapper.discovery.interfaces import own_addresses
-from tapper.discovery.netns import NamespaceId
+from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan, scan, unexamined
-from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError
+from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError, explain
 from tapper.output.records import Place
 from tapper.output.sink import Console
 from tapper.streams.connection import Scope
@@ -35,6 +37,10 @@ Add: TypeAlias = Callable[[NamespaceId, Ring, Place, Scope], None]
 
 _SHORTEST_INTERVAL_S = 0.5
 _SCAN_SHARE = 20  # a scan may take a twentieth of the time
+_ANSWER_HOLDS_S = 5.0
+"""How long a namespace that has addresses, none of them a target's, is believed to have no others."""
+_ENVOYS = (Verdict.NOT_A_TARGET, Verdict.NO_INSTANCE_IP, Verdict.BAD_INSTANCE_IP)
+_PREFERENCE = {finder: rank for rank, finder in enumerate(Finder)}
 
 
 @dataclass(slots=True)
@@ -43,6 +49,8 @@ class _Followed:
 
     addresses: frozenset[Address]
     """It is a target's as long as one of these is a target."""
+    owned: frozenset[Address]
+    """All that its namespace had when it was opened."""
     pids: set[int] = field(default_factory=set)
     """The processes by which its namespace was found, as of the last look that saw them."""
 
@@ -59,6 +67,7 @@ class Follower:
         drop: Callable[[NamespaceId], None],
         targets: frozenset[Address],
         *,
+        finders: frozenset[Finder],
         verify: bool = False,
     ) -> None:
         self._procfs = procfs
@@ -66,6 +75,7 @@ class Follower:
         self._console = console
         self._add = add
         self._drop = drop
+        self._finders = finders
         self._verify = verify
         self._targets = targets
         self._followed: dict[NamespaceId, _Followed] = {}
@@ -73,6 +83,11 @@ class Follower:
         self._said_unseen: set[Address] = set()
         self._pidfds: dict[int, int] = {}
         self._watch_deaths = False
+        self._shared: frozenset[NamespaceId] = frozenset()
+        """The node's namespace, and this process's: their lo is many pods' or nobody's."""
+        self._execs: ExecEvents | None = None
+        self._asked: dict[NamespaceId, tuple[float, frozenset[Address]]] = {}
+        """When a namespace was asked for its addresses, by time.monotonic, and the answer."""
         self.next_look = 0.0
         """When to look again, by time.monotonic."""
 
@@ -81,8 +96,10 @@ class Follower:
         if not may_enter_namespaces():
             raise MissingCapabilityError(SYS_ADMIN_ADVICE)
         self._watch_deaths = self._procfs.numbers_are_ours()
-        found = scan(self._procfs, self._targets)
+        found = scan(self._procfs, self._targets, finders=self._finders)
+        self._shared = frozenset(filter(None, (own_namespace(), self._procfs.netns(1))))
         self._follow(found)
+        self._watch_execs()
         if found.unreadable:
             self._console.warn(unexamined(found))
         self.next_look = time.monotonic() + _SHORTEST_INTERVAL_S
@@ -101,7 +118,7 @@ class Follower:
         started = time.monotonic()
         followed = True
         try:
-            found = scan(self._procfs, self._targets)
+            found = scan(self._procfs, self._targets, finders=self._finders)
         except TapperError as error:
             self._console.warn_once(("scan", str(error)), f"{error}; what is open stays open")
             followed = False
@@ -112,36 +129,60 @@ class Follower:
         return followed
 
     def release(self) -> None:
-        """Let go of processes. In good order nothing is left to do."""
+        """Let go of processes."""
+        if self._execs is not None:
+            self._execs.close()
         for descriptor in self._pidfds.values():
             os.close(descriptor)
 
     def _follow(self, found: Scan) -> None:
         """Open what is new, close what is certainly gone."""
-        envoys: dict[NamespaceId, list[Envoy]] = {}
-        for envoy in found.envoys:
-            envoys.setdefault(envoy.netns, []).append(envoy)
-            self._watch_process(envoy)
-        for netns, group in envoys.items():
-            if netns in self._sources or any(self._open(envoy) for envoy in group):
-                self._followed[netns].pids = {envoy.pid for envoy in group}
-        matched = {envoy.pid for envoy in found.envoys}
+        groups: dict[NamespaceId, list[Candidate]] = {}
+        for candidate in sorted(found.candidates, key=lambda each: (_PREFERENCE[each.found_by], each.pid)):
+            groups.setdefault(candidate.netns, []).append(candidate)
+        for netns, group in groups.items():
+            if netns in self._sources or any(self._open(candidate) for candidate in group):
+                self._followed[netns].pids = {candidate.pid for candidate in group}
+                for candidate in group:
+                    self._watch_process(candidate.pid)
         for netns, followed in list(self._followed.items()):
             if netns not in self._sources:
                 del self._followed[netns]
-            elif netns not in envoys and not any(self._in_doubt(pid, found) for pid in followed.pids):
+            elif netns not in groups and not any(self._in_doubt(pid, found) for pid in followed.pids):
                 self._sources.shut(netns)
+        matched = {candidate.pid for candidate in found.candidates}
         for pid in [pid for pid in self._pidfds if pid in found.seen and pid not in matched]:
             self._forget_process(pid)
-        self._say_unseen({envoy.instance_ip for envoy in found.envoys})
+        self._asked = {netns: answer for netns, answer in self._asked.items() if netns in groups}
+        self._say_unseen(found)
 
-    def _say_unseen(self, found: set[Address]) -> None:
+    def _say_unseen(self, found: Scan) -> None:
         """Once for each target: silence about it would look like nothing having been sent."""
-        for address in sorted(map(str, self._targets - found - self._said_unseen)):
-            self._console.warn(
-                f"no Envoy with INSTANCE_IP {address} yet: until there is, only the node sees its traffic"
-            )
+        claimed = {candidate.claimed for candidate in found.candidates}
+        captured = {address for followed in self._followed.values() for address in followed.owned}
+        unseen = self._targets - self._said_unseen - claimed - captured
         self._said_unseen |= self._targets
+        if not unseen:
+            return
+        homes = self._homes()
+        envoys = {
+            refused.netns for refused in found.refused if refused.verdict in _ENVOYS and refused.netns is not None
+        }
+        for address in sorted(unseen, key=str):
+            home = homes.get(address)
+            self._console.warn(why_unseen(address, home, self._finders, shared=self._shared, other_envoys=envoys))
+
+    def _homes(self) -> dict[Address, Candidate]:
+        """Which namespace has an address, as far as that can be seen."""
+        homes: dict[Address, Candidate] = {}
+        try:
+            found = scan(self._procfs, self._targets, finders={Finder.NETNS})
+        except TapperError:
+            return homes  # a reason less; the look that this is about has succeeded
+        for candidate in found.candidates:
+            owned, _ = self._ask(candidate)
+            homes |= dict.fromkeys(owned or (), candidate)
+        return homes
 
     def _in_doubt(self, pid: int, found: Scan) -> bool:
         """Whether a former Envoy may still be one: it could not be read, or lives although the scan did not see it."""
@@ -149,68 +190,123 @@ class Follower:
 
     # Opening.
 
-    def _open(self, envoy: Envoy) -> bool:
-        """Open a source in an Envoy's namespace. A failure is told once and costs nobody else anything."""
-        path = self._procfs.namespace_path(envoy.pid)
+    def _open(self, candidate: Candidate) -> bool:
+        """Open a source in a target's namespace. A failure is told once and costs nobody else anything."""
+        if candidate.claimed is None and not self._may_be_target(candidate):
+            return False
+        owned, reason = self._ask(candidate)
+        if owned is None and not reason:
+            return False
+        matched = (owned or frozenset()) & self._targets
+        address = candidate.claimed or min(matched, key=lambda each: (each.version, int(each)), default=None)
+        if address is None:
+            if reason:
+                self._warn(candidate, None, "is not captured in", reason)
+            return False
+        doubt = reason if owned is None else _doubt(address, owned)
+        if doubt and self._verify:
+            self._warn(candidate, address, "is not captured (--verify)", doubt)
+            return False
         try:
-            doubt = self._doubt(path, envoy)
-            if doubt is not None and self._verify:
-                self._warn(envoy, "is not captured (--verify)", doubt)
-                return False
-            ring = run_inside(path, envoy.netns, lambda: open_ring("lo", bpf.program()))
+            path = self._procfs.namespace_path(candidate.pid)
+            ring = run_inside(path, candidate.netns, lambda: open_ring("lo", bpf.program()))
         except NamespaceGoneError:
             return False
         except TapperError as error:
-            self._warn(envoy, "is not captured", str(error))
+            self._warn(candidate, address, "is not captured", str(error))
             return False
-        if not self._still_is(envoy):
+        if not self._still_is(candidate):
             ring.close()
             return False
-        if doubt is not None:
-            self._warn(envoy, "is captured unverified (--verify refuses it)", doubt)
-        address = str(envoy.instance_ip)
-        place = Place("pod", envoy.netns.inode, "lo", envoy.pid, address, verified=doubt is None)
-        self._followed[envoy.netns] = _Followed(frozenset({envoy.instance_ip}))
-        self._add(envoy.netns, ring, place, Scope(address, None))
+        if doubt:
+            self._warn(candidate, address, "is captured unverified (--verify refuses it)", doubt)
+        netns = candidate.netns
+        self._followed[netns] = _Followed(
+            frozenset({address}) if candidate.claimed else matched, owned or frozenset({address})
+        )
+        place = Place("pod", netns.inode, "lo", candidate.pid, str(address), not doubt, str(candidate.found_by))
+        self._add(netns, ring, place, Scope(str(address), None))
         return True
 
-    def _doubt(self, path: str, envoy: Envoy) -> str | None:
-        """Why an Envoy may not be the one of the pod that it names; None where its namespace has the address.
+    def _may_be_target(self, candidate: Candidate) -> bool:
+        """Whether it is worth asking the namespace, which costs more than all else that is done about a process."""
+        if candidate.netns in self._shared:
+            return False
+        when, owned = self._asked.get(candidate.netns, (0.0, frozenset()))
+        fresh = bool(owned) and time.monotonic() - when < _ANSWER_HOLDS_S
+        return not fresh or bool(owned & self._targets)
 
-        Raises NamespaceGoneError.
-        """
+    def _ask(self, candidate: Candidate) -> tuple[frozenset[Address] | None, str]:
+        """The addresses that a namespace has; or None and why that is not known, empty where the process is gone."""
+        path = self._procfs.namespace_path(candidate.pid)
         try:
-            owned = run_inside(path, envoy.netns, own_addresses)
+            owned = run_inside(path, candidate.netns, own_addresses)
         except NamespaceGoneError:
-            raise
+            return None, ""
         except TapperError as error:
-            return str(error)
-        return doubt(envoy.instance_ip, owned)
+            return None, str(error)
+        self._asked[candidate.netns] = time.monotonic(), owned
+        return owned, ""
 
-    def _warn(self, envoy: Envoy, fate: str, reason: str) -> None:
+    def _warn(self, candidate: Candidate, address: Address | None, fate: str, reason: str) -> None:
+        who = f"network namespace {candidate.netns.inode}" if address is None else f"the pod {address}"
         self._console.warn_once(
-            (envoy.netns, envoy.instance_ip, fate, reason),
-            f"the pod {envoy.instance_ip} (pid {envoy.pid}) {fate}: {reason}",
+            (candidate.netns, address, fate, reason), f"{who} (pid {candidate.pid}) {fate}: {reason}"
         )
 
-    def _still_is(self, envoy: Envoy) -> bool:
-        exe = self._procfs.exe(envoy.pid)
-        return exe is not None and is_envoy_path(exe) and self._procfs.netns(envoy.pid) == envoy.netns
+    def _still_is(self, candidate: Candidate) -> bool:
+        pid = candidate.pid
+        return candidate.found_by.finds(self._procfs.exe(pid)) and self._procfs.netns(pid) == candidate.netns
 
-    # Deaths.
+    # Births and deaths.
 
-    def _watch_process(self, envoy: Envoy) -> None:
-        """Have the kernel tell of its death. Where process ids mean something else here, further looks have to do."""
-        if not self._watch_deaths or envoy.pid in self._pidfds:
+    def _watch_execs(self) -> None:
+        """Have the kernel tell of programs that begin, where it does and process ids mean the same here."""
+        if not self._watch_deaths:
             return
         try:
-            descriptor = os.pidfd_open(envoy.pid)
+            execs = subscribe()
+        except OSError as error:
+            self._console.progress(f"new processes are noticed by scanning only: {explain(error)}")
+            return
+        self._execs = execs
+        self._sources.watch(execs.fileno(), select.POLLIN, lambda: self._began(execs))
+
+    def _began(self, execs: ExecEvents) -> None:
+        try:
+            pids = execs.pids()
+        except OSError as error:
+            self._console.warn(f"new processes are noticed by scanning only: {explain(error)}")
+            self._sources.unwatch(execs.fileno())
+            return
+        if pids is None or any(map(self._is_news, pids)):
+            self.next_look = time.monotonic()
+
+    def _is_news(self, pid: int) -> bool:
+        """Whether a program that has begun is worth a look at all processes: most are not."""
+        exe = self._procfs.exe(pid)
+        if any(finder.finds(exe) for finder in self._finders if finder is not Finder.NETNS):
+            return True
+        netns = self._procfs.netns(pid) if Finder.NETNS in self._finders else None
+        return (
+            netns is not None
+            and netns not in self._sources
+            and netns not in self._shared
+            and not (self._asked.get(netns, (0.0, frozenset()))[1])
+        )
+
+    def _watch_process(self, pid: int) -> None:
+        """Have the kernel tell of its death. Where process ids mean something else here, further looks have to do."""
+        if not self._watch_deaths or pid in self._pidfds:
+            return
+        try:
+            descriptor = os.pidfd_open(pid)
         except OSError as error:
             if not isinstance(error, ProcessLookupError):
                 self._console.warn_once("pidfd", f"deaths are noticed by scanning only: {error.strerror}")
             return
-        self._pidfds[envoy.pid] = descriptor
-        self._sources.watch(descriptor, select.POLLIN, lambda: self._died(envoy.pid))
+        self._pidfds[pid] = descriptor
+        self._sources.watch(descriptor, select.POLLIN, lambda: self._died(pid))
 
     def _died(self, pid: int) -> None:
         self._forget_process(pid)
@@ -222,7 +318,7 @@ class Follower:
         os.close(descriptor)
 
 
-def doubt(claimed: Address, owned: frozenset[Address]) -> str | None:
+def _doubt(claimed: Address, owned: frozenset[Address]) -> str | None:
     """Why a process that claims an address may not be of the pod that has it; None where its namespace has it."""
     if claimed in owned:
         return None

@@ -19,6 +19,7 @@ from tapper import __version__
 from tapper.capture import bpf
 from tapper.capture.ring import Ring, Statistics, open_ring
 from tapper.capture.sources import Reader, Source, Sources
+from tapper.discovery.finders import Finder
 from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.errors import UsageError
@@ -55,6 +56,7 @@ class Options:
     interface: str | None = None
     verify: bool = False
     """Whether only namespaces are captured in that have the address their Envoy claims."""
+    finders: frozenset[Finder] = frozenset({Finder.ENVOY})
     targets_file: str | None = None
     """Whose targets come on top."""
     body_limit: int = BODY_LIMIT
@@ -190,6 +192,7 @@ class Tap:
             self._add,
             self._drop,
             self._targets.addresses,
+            finders=options.finders,
             verify=options.verify,
         )
         self._follower = follower  # which is released whatever happens in its first look

@@ -15,7 +15,7 @@ from enum import StrEnum
 from tapper.discovery.netns import NamespaceId
 from tapper.targets.addresses import Address, parse_address
 
-_DELETED = " (deleted)"
+DELETED = " (deleted)"
 _KEY = b"INSTANCE_IP"
 
 
@@ -87,7 +87,7 @@ class Refused:
 
 def is_envoy_path(exe: str) -> bool:
     """Whether the last component of an exe link is `envoy`, of a binary that may have been deleted since."""
-    return exe.removesuffix(_DELETED).endswith("/envoy")
+    return exe.removesuffix(DELETED).endswith("/envoy")
 
 
 def instance_ip(environ: bytes) -> bytes | None:

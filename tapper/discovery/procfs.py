@@ -62,11 +62,13 @@ class Procfs:
             raise ProcfsError(f"{self._root} is not a procfs: it has no self and stat (--procfs)")
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
-    def snapshot(self, pid: int, *, detail: bool) -> Process | None:
+    def snapshot(
+        self, pid: int, *, detail: bool, proxy: Callable[[str], bool] = is_envoy_path, namespaces: bool = False
+    ) -> Process | None:
         """What there is to know about a process; None where it has vanished.
 
-        Without `detail`, environment and namespace are read only of what has an Envoy's path; the rest costs one
-        readlink.
+        Without `detail`, environment and namespace are read only of what `proxy` says of its exe link is one; the rest
+        costs one readlink, and one stat more where `namespaces` are wanted of all.
         """
         base = f"{self._root}/{pid}"
         exe = _read(lambda: os.readlink(f"{base}/exe"))
@@ -75,9 +77,9 @@ class Procfs:
             exe = _read(lambda: os.readlink(f"{base}/exe"))
             if exe is None and not os.path.lexists(f"{self._root}/{pid}"):
                 return None
-        wanted = isinstance(exe, str) and is_envoy_path(exe)
+        wanted = isinstance(exe, str) and proxy(exe)
         if not (wanted or detail):
-            return Process(pid, exe)
+            return Process(pid, exe, netns=_read(lambda: namespace_of(f"{base}/ns/net")) if namespaces else None)
         return Process(
             pid,
             exe,

@@ -10,6 +10,8 @@ from collections.abc import Set
 from dataclasses import dataclass
 
 from tapper.discovery.envoy import Envoy, Refused, Unreadable, Verdict, classify
+from tapper.discovery.finders import Candidate, Finder
+from tapper.discovery.netns import NamespaceId
 from tapper.discovery.procfs import Procfs
 from tapper.errors import MissingCapabilityError
 from tapper.targets.addresses import Address
@@ -24,6 +26,9 @@ SYS_PTRACE_ADVICE = (
 class Scan:
     """What one look found."""
 
+    candidates: tuple[Candidate, ...]
+    """The processes in namespaces that may be a target's, of each way only those that were asked for. By `netns` it is
+    one process a namespace, that of the lowest pid."""
     envoys: tuple[Envoy, ...]
     """The Envoys of targets, by ascending pid."""
     refused: tuple[Refused, ...]
@@ -41,25 +46,50 @@ def unexamined(found: Scan) -> str:
     return f"{processes} could not be examined: an Envoy among them is not seen without CAP_SYS_PTRACE"
 
 
-def scan(procfs: Procfs, targets: Set[Address] | None, *, detail: bool = False) -> Scan:
-    """Look at every process. Raises ProcfsError, and MissingCapabilityError where not one other can be examined."""
+def scan(
+    procfs: Procfs,
+    targets: Set[Address] | None,
+    *,
+    detail: bool = False,
+    finders: Set[Finder] = frozenset({Finder.ENVOY}),
+) -> Scan:
+    """Look at every process, in the ways of `finders`.
+
+    Raises ProcfsError, and MissingCapabilityError where not one other can be examined.
+    """
+    candidates: list[Candidate] = []
+    namespaces: dict[NamespaceId, int] = {}
     envoys: list[Envoy] = []
     refused: list[Refused] = []
     seen: set[int] = set()
     unreadable: set[int] = set()
     denied = readable = 0
     own = procfs.own_pid()
+    proxies = finders - {Finder.NETNS}
+
+    def proxy(exe: str) -> bool:
+        return any(finder.finds(exe) for finder in proxies)
+
     for pid in procfs.pids():
-        process = procfs.snapshot(pid, detail=detail)
+        process = procfs.snapshot(pid, detail=detail, proxy=proxy, namespaces=Finder.NETNS in finders)
         if process is None:
             continue
         seen.add(pid)
         if pid != own:
             denied += isinstance(process.exe, Unreadable)
             readable += isinstance(process.exe, str)
+        netns = process.netns
+        if isinstance(netns, NamespaceId):
+            if Finder.LINKERD in finders and isinstance(process.exe, str) and Finder.LINKERD.finds(process.exe):
+                candidates.append(Candidate(pid, netns, Finder.LINKERD))
+            namespaces.setdefault(netns, pid)
+        elif isinstance(netns, Unreadable):
+            unreadable.add(pid)
         verdict = classify(process, targets)
         if isinstance(verdict, Envoy):
             envoys.append(verdict)
+            if Finder.ENVOY in finders:
+                candidates.append(Candidate(pid, verdict.netns, Finder.ENVOY, verdict.instance_ip))
             continue
         if verdict.verdict is Verdict.UNREADABLE:
             unreadable.add(pid)
@@ -67,4 +97,6 @@ def scan(procfs: Procfs, targets: Set[Address] | None, *, detail: bool = False) 
             refused.append(verdict)
     if denied and not readable:
         raise MissingCapabilityError(SYS_PTRACE_ADVICE)
-    return Scan(tuple(envoys), tuple(refused), frozenset(seen), frozenset(unreadable))
+    if Finder.NETNS in finders:
+        candidates += [Candidate(pid, netns, Finder.NETNS) for netns, pid in namespaces.items()]
+    return Scan(tuple(candidates), tuple(envoys), tuple(refused), frozenset(seen), frozenset(unreadable))

@@ -39,7 +39,7 @@ def _place(place: Place) -> dict[str, Any]:
 def _identity(place: Place) -> dict[str, Any]:
     if place.verified is None:
         return {}
-    return {"verified": place.verified, **_pod(place, place.instance_ip)}
+    return {"verified": place.verified, "found_by": place.found_by, **_pod(place, place.instance_ip)}
 
 
 def _pod(place: Place, address: str | None) -> dict[str, Any]:

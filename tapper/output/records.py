@@ -33,6 +33,8 @@ class Place:
     instance_ip: str | None = None
     verified: bool | None = None
     """Whether the namespace itself has `instance_ip`; None for the node's source."""
+    found_by: str | None = None
+    """How the namespace was found: `envoy`, `linkerd` or `netns`."""
     pods: Mapping[str, PodName] = field(default_factory=dict)
     """The names of pods by address, of those that are known."""
 

@@ -81,7 +81,7 @@ def every_record() -> Iterator[Record]:
     for fact in (Tls(5, "shop", ("h2",)), Tls(5, None, ()), ByteStream(5, "other", (1, 2), 0, (b"a", b"\xff"), True)):
         yield from records(form.note(POD, Note(leg, fact)))
     call = Call("demo.Echo", "Say", 0, None, Messages(1, (5,), exact=True), NO_MESSAGES)
-    told = replace(POD, verified=True, pods={"10.0.0.2": PodName("default", "shop")})
+    told = replace(POD, verified=True, found_by="envoy", pods={"10.0.0.2": PodName("default", "shop")})
     yield from records(form.source("open", told))
     for sighting in Capture().feed(packets).finish().seen:
         exchange = replace(sighting.exchange, grpc=call, incomplete="header table unknown")

@@ -1,0 +1,81 @@
+"""The ways to a pod's network namespace.
+
+    envoy     a process whose executable is named envoy says by INSTANCE_IP whose it is: Istio's sidecars
+    linkerd   a process whose executable is named linkerd2-proxy; its environment has the pod's name but no address
+    netns     any process: every network namespace that has a target's address, whatever proxy there is, or none
+
+Only the first goes by what a process says. The others go by the addresses that a namespace has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tapper.discovery.envoy import DELETED, is_envoy_path
+from tapper.discovery.netns import NamespaceId
+from tapper.targets.addresses import Address
+
+
+class Finder(StrEnum):
+    """A way, by the name that the command line has for it; those before others are preferred."""
+
+    ENVOY = "envoy"
+    LINKERD = "linkerd"
+    NETNS = "netns"
+
+    def finds(self, exe: str | None) -> bool:
+        """Whether a process with this exe link is what this way looks for."""
+        match self:
+            case Finder.ENVOY:
+                return exe is not None and is_envoy_path(exe)
+            case Finder.LINKERD:
+                return exe is not None and is_linkerd_path(exe)
+            case Finder.NETNS:
+                return True
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A process in a namespace that may be a target's."""
+
+    pid: int
+    netns: NamespaceId
+    found_by: Finder
+    claimed: Address | None = None
+    """The address that the process says it is of, which then is a target's; None where it says nothing."""
+
+
+def is_linkerd_path(exe: str) -> bool:
+    """Whether the last component of an exe link is `linkerd2-proxy`, of a binary that may have been deleted since."""
+    return exe.removesuffix(DELETED).endswith("/linkerd2-proxy")
+
+
+_SOUGHT = {Finder.ENVOY: "Envoy", Finder.LINKERD: "Linkerd proxy", Finder.NETNS: "network namespace"}
+
+
+def why_unseen(
+    address: Address,
+    home: Candidate | None,
+    finders: Set[Finder],
+    *,
+    shared: Set[NamespaceId],
+    other_envoys: Set[NamespaceId],
+) -> str:
+    """A sentence about a target in whose namespace nothing is captured.
+
+    `home` is some process in the namespace that has the address, where one was found. `shared` are the namespaces of
+    which the lo is not one pod's, `other_envoys` those with an Envoy that claims no target.
+    """
+    if home is not None and home.netns in shared:
+        return f"{address} is the node's own address: whose is whose on its lo cannot be told, so only its wire is seen"
+    sought = " and no ".join(_SOUGHT[finder] for finder in Finder if finder in finders)
+    whose = f"{'with INSTANCE_IP' if finders == {Finder.ENVOY} else 'of'} {address}"
+    if home is None:
+        where = "and no network namespace here that has this address"
+    elif home.netns in other_envoys:
+        where = f"but its network namespace {home.netns.inode} (pid {home.pid}) has an Envoy that claims another"
+    else:
+        where = f"and no sidecar in its network namespace {home.netns.inode} (pid {home.pid})"
+    return f"no {sought} {whose} yet, {where}: until there is, only the node sees its traffic"

@@ -1,0 +1,124 @@
+"""Exec events: their bytes, the kernel's own where this machine gives them, and what the tapper makes of one."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import harness
+from harness.sandbox.node import Node
+from harness.sandbox.process import MINIMAL_ENVIRON, Command
+from harness.waiting import wait_until
+from tapper import following
+from tapper.capture.sources import Sources
+from tapper.discovery.exec_events import PROC_EVENT_EXEC, ExecEvents, parse, subscribe
+from tapper.discovery.finders import Finder
+from tapper.discovery.procfs import Procfs
+from tapper.following import Follower
+from tapper.output.sink import Console
+
+
+def event(pid: int, group: int, *, what: int = PROC_EVENT_EXEC, index: int = 1) -> bytes:
+    body = struct.pack("=IIQII", what, 3, 99, pid, group)
+    return struct.pack("=IHHIIIIIIHH", 36 + len(body), 3, 0, 0, 0, index, 1, 0, 0, len(body), 0) + body
+
+
+def test_the_process_of_each_exec() -> None:
+    """A thread that calls execve becomes its process's only one: the group is what procfs lists."""
+    raw = event(78, 77) + event(5, 5, what=1) + event(6, 6, index=2) + event(9, 9)
+    assert parse(raw) == {77, 9}
+    assert parse(raw[:-1]) == {77}
+    assert parse(b"") == set()
+
+
+@given(st.binary(max_size=150))
+def test_any_bytes_are_read(noise: bytes) -> None:
+    """Nothing raises or hangs, and what comes before noise is still found."""
+    parse(noise)
+    assert 77 in parse(event(77, 77) + noise)
+
+
+def test_the_kernels_own_events() -> None:
+    try:
+        events = subscribe()
+    except (ConnectionRefusedError, PermissionError) as error:
+        pytest.skip(f"this machine gives no exec events here: {error}")
+    try:
+        with subprocess.Popen([sys.executable, "-I", "-S", "-c", ""]) as child:
+            seen: set[int] = set()
+
+            def told() -> bool:
+                seen.update(events.pids() or ())
+                return child.pid in seen
+
+            wait_until(told, "the exec of a child")
+    finally:
+        events.close()
+
+
+def test_elsewhere_the_subscription_is_refused(node: Node) -> None:
+    """So that the tapper knows that it has to scan, and does not wait for events that never come."""
+    body = "from tapper.discovery.exec_events import subscribe\ntry: subscribe()\nexcept OSError as e: print(type(e))"
+    env = MINIMAL_ENVIRON | {"PYTHONPATH": str(Path(harness.__file__).parents[1])}
+    assert "ConnectionRefusedError" in node.run(Command([sys.executable, "-c", body], env=env))
+
+
+@pytest.fixture
+def envoy(tmp_path: Path) -> Iterator[int]:
+    """The pid of a process whose executable is named envoy."""
+    interpreter = os.path.realpath(sys.executable)
+    (tmp_path / "pyvenv.cfg").write_text(f"home = {Path(interpreter).parent}\n")
+    shutil.copy(interpreter, tmp_path / "envoy")
+    with subprocess.Popen([tmp_path / "envoy", "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
+        yield child.pid
+        child.kill()
+
+
+def test_an_exec_of_an_envoy_causes_a_look_at_once_and_others_do_not(
+    envoy: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events by hand: of a process that is no proxy, of one that is gone, then of an Envoy. Nothing is captured."""
+    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    monkeypatch.setattr(following, "subscribe", lambda: ExecEvents(ours))
+    monkeypatch.setattr(following, "may_enter_namespaces", lambda: True)  # it will not have to
+    sources: Sources[Any] = Sources()
+    follower = Follower(
+        Procfs(),
+        sources,
+        Console(io.StringIO()),
+        lambda *_: pytest.fail("a source was opened"),
+        lambda _: pytest.fail("a source was dropped"),
+        frozenset(),
+        finders=frozenset({Finder.ENVOY}),
+    )
+    try:
+        follower.begin()
+
+        def turn_after(group: int) -> bool:
+            """Whether a look is due after an event, which is taken in when the loop returns."""
+            follower.next_look = time.monotonic() + 60
+            kernel.send(event(group, group))
+            sources.turn(5.0, *[lambda *_: pytest.fail("a source said something")] * 3)
+            assert not select.select([ours], [], [], 0)[0]
+            return follower.next_look <= time.monotonic()
+
+        assert not turn_after(os.getpid())
+        assert not turn_after(2**22 + 1)
+        assert turn_after(envoy)
+    finally:
+        follower.release()
+        kernel.close()
