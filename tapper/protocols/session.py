@@ -242,7 +242,7 @@ class Session:
         assert self._client is not None, "an answer was read"
         self._conversation = None
         if tokens == ["websocket"]:
-            self._websocket = WebSocket(self._client, headers)
+            self._websocket = WebSocket(self._client, headers, rest.ts)
         else:
             self._tunnel = ByteTally((tokens or ["tunnel"])[0])
         return self.data(1 - self._client, rest) if rest.data else []

@@ -214,10 +214,10 @@ class _Direction:
 
 
 class WebSocket:
-    """Both directions, from the first byte after the 101. `server_headers` are the 101's. Methods return messages, in
+    """Both directions, from the first byte after the 101, whose headers and time these are. Methods return messages, in
     order; nothing raises, whatever the bytes are."""
 
-    def __init__(self, client: int, server_headers: Headers) -> None:
+    def __init__(self, client: int, server_headers: Headers, ts: int = 0) -> None:
         extensions = ",".join(value for name, value in server_headers if name.lower() == "sec-websocket-extensions")
         deflate = "permessage-deflate" in extensions.lower()
         sides = []
@@ -226,7 +226,7 @@ class WebSocket:
             fresh = f"{role}_no_context_takeover" in extensions.lower()
             sides.append(_Direction(client=side == client, deflate=deflate, fresh=fresh))
         self._sides = tuple(sides)
-        self._ts = 0
+        self._ts = ts
 
     @property
     def held(self) -> int:

@@ -214,6 +214,20 @@ def test_after_an_upgrade(step: int) -> None:
     assert Text().note(place, capture.notes[0]).endswith("WebSocket text from server  8 B: welcome\\x1b\n")
 
 
+def test_frames_that_are_lost_right_after_the_upgrade_have_its_time() -> None:
+    it = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
+    packets = [
+        *it.handshake(),
+        it.ask(b"GET / HTTP/1.1\r\n\r\n"),
+        it.answer(b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n"),
+    ]
+    capture = Capture().feed(packets)
+    upgraded = capture.ts
+    it.answer(frame(TEXT, b"lost"))
+    (note,) = capture.feed([it.answer(frame(TEXT, b"no")), it.client_ack()]).notes
+    assert note.fact.ts == upgraded
+
+
 def test_a_refused_upgrade_stays_http() -> None:
     it = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     asked = b"GET /chat HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"
