@@ -12,8 +12,9 @@ from tapper.discovery.envoy import Envoy, Refused, Verdict
 from tapper.output.records import Owned, Place, Stat, Totals, reason, verified
 from tapper.output.text import escape_bytes
 from tapper.protocols.exchange import Exchange, Request, Response
-from tapper.protocols.facts import Fact, Note, Tls
+from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
 from tapper.protocols.session import Sighting
+from tapper.protocols.websocket import TEXT
 
 CONTRACT = 1
 SCHEMA = 1
@@ -69,10 +70,25 @@ def _further(exchange: Exchange) -> dict[str, Any]:
     return further
 
 
+def _websocket(message: WebSocketMessage) -> dict[str, Any]:
+    readable = message.opcode == TEXT and not message.deflated
+    return {
+        "from": message.sender,
+        "opcode": message.opcode,
+        "size": message.size,
+        "text": message.body.decode("utf-8", "replace") if readable else None,
+        "preview_b64": None if readable else base64.b64encode(message.body).decode("ascii"),
+        "truncated": message.truncated,
+        "deflated": message.deflated,
+    }
+
+
 def _fact(fact: Fact) -> tuple[str, dict[str, Any]]:
     """The type of a fact's record, and its fields besides time and place."""
     if isinstance(fact, Tls):
         return "tls", {"sni": fact.sni, "alpn": fact.alpn}
+    if isinstance(fact, WebSocketMessage):
+        return "websocket", _websocket(fact)
     return "stream", {
         "what": fact.what,
         "client_bytes": fact.sizes[0],

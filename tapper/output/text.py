@@ -8,8 +8,9 @@ import time
 from tapper.discovery.envoy import Envoy, Refused, Verdict
 from tapper.output.records import Owned, Place, Stat, Totals, reason
 from tapper.protocols.exchange import Exchange, Response
-from tapper.protocols.facts import Fact, Note, Tls
+from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
 from tapper.protocols.session import Sighting
+from tapper.protocols.websocket import OPCODES
 from tapper.streams.connection import Leg
 
 _UNSAFE = re.compile(r"[^ -~]")
@@ -97,6 +98,11 @@ def _fact(fact: Fact) -> str:
     if isinstance(fact, Tls):
         name = "(no server name seen)" if fact.sni is None else escape(fact.sni[:_LONGEST_TARGET])
         return " ".join(["TLS", name, *(escape(protocol) for protocol in fact.alpn[:_MOST_PROTOCOLS])])
+    if isinstance(fact, WebSocketMessage):
+        kind = OPCODES.get(fact.opcode, "unreadable from here on")
+        kind += ", compressed" if fact.deflated else ""
+        shown = escape_bytes(fact.body[:_LONGEST_TARGET]) + ("..." if len(fact.body) > _LONGEST_TARGET else "")
+        return f"WebSocket {kind} from {fact.sender}  {size(fact.size)}{'+' if fact.truncated else ''}: {shown}"
     sent, received = fact.sizes
     previews = [escape_bytes(preview) or "-" for preview in fact.previews]
     return f"bytes ({escape(fact.what)})  {size(sent)} sent: {previews[0]}  {size(received)} received: {previews[1]}"

@@ -38,7 +38,27 @@ class ByteStream:
     """False where nothing told who is the client, and the side that was seen first was taken for it."""
 
 
-Fact: TypeAlias = Tls | ByteStream
+@dataclass(frozen=True, slots=True)
+class WebSocketMessage:
+    """A message after an upgrade to WebSocket, or a control frame."""
+
+    ts: int
+    """Nanoseconds since 1970: the first byte."""
+    sender: str
+    """`client` or `server`."""
+    opcode: int
+    """Of the first frame (RFC 6455 section 5.2). 0 says that from here on nothing of this sender can be read."""
+    size: int
+    """Octets of the payload, inflated unless `deflated`; lost ones included where their number is known."""
+    body: bytes
+    """The payload's beginning, unmasked and inflated."""
+    truncated: bool
+    """Whether `body` is less than what was sent."""
+    deflated: bool
+    """Whether `body` is still compressed, because what came before is not known."""
+
+
+Fact: TypeAlias = Tls | ByteStream | WebSocketMessage
 
 
 @dataclass(frozen=True, slots=True)

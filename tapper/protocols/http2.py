@@ -93,6 +93,7 @@ class Http2:
         self._streams: dict[int, _Stream] = {}
         self._over: dict[int, None] = {}  # streams cut short, of which late frames may still come
         self._cost = 0
+        self._at = (0, 0, 0)  # ts, seq and ack of the chunk being read, or of the last one
         self.heads = 0
         """Messages seen so far; 0 means that nothing proved this connection to be HTTP/2."""
 
@@ -112,6 +113,7 @@ class Http2:
         self._keep(1, self.client, half)
 
     def data(self, side: int, chunk: Data) -> list[Exchange]:
+        self._at = (chunk.ts, chunk.seq, chunk.ack)
         return self._handle(side, self._readers[side].feed(chunk.data), chunk)
 
     def gap(self, side: int, size: int | None) -> list[Exchange]:
@@ -135,7 +137,7 @@ class Http2:
             elif isinstance(event, Reset):
                 done += self._cut_short(event.stream)
             elif isinstance(event, Goaway):
-                if side != self.client:
+                if self.client is not None and side != self.client:
                     for stream in [number for number in self._streams if number > event.last]:
                         done += self._cut_short(stream)
             elif isinstance(event, Lost):
@@ -206,7 +208,8 @@ class Http2:
         if half is None:
             if stream is None and len(self._streams) >= MOST_STREAMS:
                 done = self._cut_short(next(iter(self._streams)))
-            half = _Half(*((0, 0, 0) if chunk is None else (chunk.ts, chunk.seq, chunk.ack)))
+            half = _Half(*self._at)
+            half.last_ts = half.ts
             self._keep(number, side, half)
         if chunk is not None:
             half.last_ts, half.last_seq = chunk.ts, (chunk.seq + len(chunk.data)) & MASK

@@ -7,7 +7,7 @@ are never presented as HTTP: such a connection is counted by kind, once, and a N
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tapper.protocols import heads
@@ -15,9 +15,11 @@ from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.detect import Kind, foreign, undecided
 from tapper.protocols.exchange import Conversation, Exchange, ends_http1
 from tapper.protocols.facts import Fact, Note
+from tapper.protocols.heads import Headers
 from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.tls import HelloReader
+from tapper.protocols.websocket import WebSocket
 from tapper.streams.connection import Connection, Leg
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
@@ -49,6 +51,7 @@ class Session:
         "_notice",
         "_tally",
         "_tunnel",
+        "_websocket",
     )
 
     def __init__(
@@ -68,6 +71,7 @@ class Session:
         self._hello: HelloReader | None = None  # of a connection that is TLS
         self._tally: ByteTally | None = None  # while nothing is proven
         self._tunnel: ByteTally | None = None  # after HTTP/1 gave the connection to another protocol
+        self._websocket: WebSocket | None = None
         self._leg: Leg | None = None
         # Of each side, the first chunks while they are too few to tell what they are; None once that is over.
         self._early: list[list[Data] | None] = [[], []]
@@ -76,7 +80,7 @@ class Session:
     def held(self) -> int:
         if self._conversation is not None:
             return self._conversation.held
-        reader = self._http2 or self._hello
+        reader = self._http2 or self._hello or self._websocket
         return 0 if reader is None else reader.held
 
     def data(self, side: int, chunk: Data) -> list[Sighting]:
@@ -86,6 +90,8 @@ class Session:
         if self._tunnel is not None:
             self._tunnel.data(side, chunk)
             return []
+        if self._websocket is not None:
+            return self._tell_all(self._websocket.data(side, chunk))
         http2 = self._http2
         if http2 is None:
             return self._unproven(side, chunk)
@@ -99,6 +105,8 @@ class Session:
         if self._tunnel is not None:
             self._tunnel.gap(side, size)
             return []
+        if self._websocket is not None:
+            return self._tell_all(self._websocket.gap(side, size))
         if self._hello is not None:
             self._tell(self._hello.gap(side), self._hello.client)
             return []
@@ -129,6 +137,8 @@ class Session:
         if self._tunnel is not None:
             self._tell(self._tunnel.fact(self._client), self._client)
             return []
+        if self._websocket is not None:
+            return self._tell_all(self._websocket.finish())
         if self._hello is not None:
             self._tell(self._hello.finish(), self._hello.client)
             return []
@@ -153,6 +163,11 @@ class Session:
     def _tell(self, fact: Fact | None, client: int | None) -> None:
         if fact is not None and self._notice is not None:
             self._notice(Note(self._connection.leg(client or 0), fact))
+
+    def _tell_all(self, facts: Sequence[Fact]) -> list[Sighting]:
+        for fact in facts:
+            self._tell(fact, self._client)
+        return []
 
     def _unproven(self, side: int, chunk: Data) -> list[Sighting]:
         """Bytes of a connection that has shown no HTTP yet, or the first ones of a side."""
@@ -220,16 +235,22 @@ class Session:
         rest = Data(chunk.data[read:], chunk.ts, response.end.seq, chunk.ack)
         tokens = [value.strip().lower() for name, value in response.head.headers if name.lower() == "upgrade"]
         if tokens != ["h2c"] or request is None:
-            self._conversation = None
-            self._tunnel = ByteTally((tokens or ["tunnel"])[0])
-            if rest.data:
-                self._tunnel.data(1 - self._client, rest)
-            return None
+            # The exchange goes out first, then what came behind it in the same segment.
+            return [*self._sight([exchange]), *self._begin_tunnel(tokens, response.head.headers, rest)]
         # A request for h2c gets its final answer in HTTP/2: 101 is an interim one.
         http2 = self._http2 = Http2(self._client, (True, True), self._body_limit)
         http2.upgraded(request)
         self._conversation = None
         return self._sight(http2.data(1 - self._client, rest)) if rest.data else []
+
+    def _begin_tunnel(self, tokens: list[str], headers: Headers, rest: Data) -> list[Sighting]:
+        assert self._client is not None, "an answer was read"
+        self._conversation = None
+        if tokens == ["websocket"]:
+            self._websocket = WebSocket(self._client, headers, rest.ts)
+        else:
+            self._tunnel = ByteTally((tokens or ["tunnel"])[0])
+        return self.data(1 - self._client, rest) if rest.data else []
 
     @property
     def _proven(self) -> bool:

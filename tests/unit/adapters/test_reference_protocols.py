@@ -237,3 +237,51 @@ def test_bytes_that_are_no_http(pair: tuple[MeshPod, MeshPod], running: RunningT
         assert (record["client_bytes"], record["server_bytes"], record["what"]) == (6, 13, "other")
         assert (record["client_preview"], record["server_preview"]) == ("", ""), "redaction is on"
     assert running.exchanges == []
+
+
+WEBSOCKET_SERVER = """
+    from websockets.sync.server import serve
+
+    def echo(connection):
+        for message in connection:
+            connection.send(message if isinstance(message, bytes) else "echo " + message)
+
+    with serve(echo, "0.0.0.0", 8080) as server:
+        print("ready", flush=True)
+        server.serve_forever()
+"""
+WEBSOCKET_CLIENT = """
+    import sys
+    from websockets.sync.client import connect
+
+    with connect(sys.argv[1], proxy=None, compression=sys.argv[2] or None) as connection:
+        for word in ("one one one one", "one one one two", b"\\x00\\xff"):
+            connection.send(word)
+            connection.recv()
+"""
+
+
+@pytest.mark.parametrize("compression", ["", "deflate"])
+def test_websocket_messages(
+    pair: tuple[MeshPod, MeshPod], running: RunningTapper, tmp_path: Path, compression: str
+) -> None:
+    client, server = pair
+    start(server, WEBSOCKET_SERVER, tmp_path=tmp_path)
+    arguments = (f"ws://{server.ip}:8080/chat", compression)
+    client.pod.run(python(client.pod, WEBSOCKET_CLIENT, *arguments, tmp_path=tmp_path), timeout=20)
+    running.wait_for(lambda: len(running.of_type("websocket")) >= 16, "six messages and two goodbyes at both")
+    running.stop()
+    assert running.seen() == {"/chat": 2}
+    for direction in ("outbound", "inbound"):
+        records = [record for record in running.of_type("websocket") if record["direction"] == direction]
+        told = [(record["from"], record["opcode"], record["text"] or record["preview_b64"]) for record in records]
+        assert told[:6] == [
+            ("client", 1, "one one one one"),
+            ("server", 1, "echo one one one one"),
+            ("client", 1, "one one one two"),
+            ("server", 1, "echo one one one two"),
+            ("client", 2, "AP8="),
+            ("server", 2, "AP8="),
+        ]
+        assert [record["opcode"] for record in records[6:]] == [8, 8]
+        assert not any(record["truncated"] or record["deflated"] for record in records)

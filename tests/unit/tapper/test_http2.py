@@ -150,6 +150,11 @@ def test_a_lost_answer_comes_out_with_what_followed() -> None:
     assert talk.done[0].incomplete == BLOCK_UNSEEN
 
 
+def test_a_body_of_which_everything_was_lost_has_a_time() -> None:
+    talk = Talk(in_step=(False, False)).ask(data(1, b"lost", end=True)[:9]).lose(0, 4).finish()
+    assert [each.ts for each in talk.done] == [10]
+
+
 def test_a_request_whose_end_was_lost_is_answered_all_the_same() -> None:
     client, server = Peer(), Peer()
     talk = Talk().ask(opening() + client.get(1, "/1", end=False)).lose(0, 100).answer(SETTINGS + server.ok(1, b"a"))
@@ -172,6 +177,16 @@ def test_reset_goaway_and_push() -> None:
     assert talk.done[1].response is not None
     assert ("x-push", "1") in talk.done[1].response.head.headers
     assert talk.http2.held < 1000
+
+
+def test_a_goaway_of_a_client_refuses_nothing() -> None:
+    client, server = Peer(), Peer()
+    goaway = frame(7, 0, 0, bytes(8))
+    talk = Talk(client=None, in_step=(False, False)).ask(data(1, b"rest") + goaway).answer(server.ok(1, b"a"))
+    assert talk.pairs == []
+    talk.ask(goaway + data(1, b"", end=True) + client.get(3, "/3")).answer(server.ok(3, b"b")).finish()
+    assert talk.pairs[-1] == ("/3", 200, b"b")
+    assert talk.pairs[0] == ("", 200, b"a")
 
 
 def test_bodies_are_kept_up_to_the_limit_and_counted_whole() -> None:

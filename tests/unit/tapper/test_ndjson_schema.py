@@ -22,7 +22,7 @@ from tapper.output.ndjson import SCHEMA, Ndjson
 from tapper.output.records import Place, Stat, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
-from tapper.protocols.facts import ByteStream, Note, Tls
+from tapper.protocols.facts import ByteStream, Note, Tls, WebSocketMessage
 from tapper.protocols.grpc import NO_MESSAGES, Call, Messages
 from tapper.replay import Replay
 from tapper.streams.connection import Leg
@@ -80,6 +80,9 @@ def every_record() -> Iterator[Record]:
     leg = Leg("10.0.0.2", Direction.INBOUND, "127.0.0.6:40000", "10.0.0.2:8080")
     for fact in (Tls(5, "shop", ("h2",)), Tls(5, None, ()), ByteStream(5, "other", (1, 2), 0, (b"a", b"\xff"), True)):
         yield from records(form.note(POD, Note(leg, fact)))
+    for opcode in (1, 2):
+        message = WebSocketMessage(5, "client", opcode, 3, b"abc", truncated=False, deflated=False)
+        yield from records(form.note(POD, Note(leg, message)))
     call = Call("demo.Echo", "Say", 0, None, Messages(1, (5,), exact=True), NO_MESSAGES)
     told = replace(POD, verified=True, found_by="envoy", pods={"10.0.0.2": PodName("default", "shop")})
     yield from records(form.source("open", told))
@@ -113,7 +116,7 @@ def test_a_run_is_what_the_schema_says() -> None:
     assert [record["type"] for record in said] == ["hello", "source", "http", "source", "stat", "stat", "bye"]
 
 
-@pytest.mark.parametrize("kind", ["hello", "source", "http", "stat", "bye", "process", "ack", "tls", "stream"])
+@pytest.mark.parametrize("kind", ["hello", "source", "http", "stat", "bye", "process", "ack", "tls", "stream", "websocket"])
 def test_the_schema_refuses(kind: str) -> None:
     """The canary: a record without a required field, with a wrong type, or with an undescribed field is refused."""
     validator = strict()
