@@ -15,6 +15,7 @@ from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import scan, unexamined
 from tapper.errors import TapperError, UsageError
 from tapper.output.arguments import NO_REDACT_WARNING, PCAPNG_WARNING, add_shape, body_limit, check_recording, shape
+from tapper.output.escape import wants_colour
 from tapper.output.har import Har
 from tapper.output.ndjson import Ndjson
 from tapper.output.pcapng import Recorder, Silent
@@ -25,7 +26,8 @@ from tapper.replay import Replay, open_capture
 from tapper.tap import Options, Tap
 from tapper.targets.addresses import parse_targets
 
-_FORMATS: dict[str, Callable[[], Format]] = {"text": Text, "ndjson": Ndjson, "har": Har, "pcapng": Silent}
+_FORMATS: dict[str, Callable[[], Format]] = {"ndjson": Ndjson, "har": Har, "pcapng": Silent}
+_OUTPUTS = ("har", "ndjson", "pcapng", "text")
 _LISTINGS = ("ndjson", "text")
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -59,13 +61,14 @@ def _parser() -> _Parser:
     tap = commands.add_parser("tap", parents=[shared], help="show the HTTP traffic of the targets")
     tap.add_argument("--istio", action="store_true", help="also inside the network namespaces of the targets' Envoys")
     tap.add_argument("-i", "--interface", metavar="IFACE", help="the node's interface to capture on (default: all)")
-    tap.add_argument("-o", "--output", choices=sorted(_FORMATS), default="text", help="default: %(default)s")
+    tap.add_argument("-o", "--output", choices=_OUTPUTS, default="text", help="default: %(default)s")
     tap.add_argument(
         "-r",
         "--read",
         metavar="FILE",
         help="read a pcap or pcapng file (- is standard input) instead of capturing; then targets may be left out",
     )
+    tap.add_argument("-v", "--verbose", action="store_true", help="show headers and the beginning of bodies (-o text)")
     add_shape(tap)
 
     discover = commands.add_parser(
@@ -89,7 +92,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     kept = body_limit(arguments)
     recorder = None
     if arguments.output == "pcapng":
-        check_recording(arguments, to_terminal=arguments.write in (None, "-") and sys.stdout.isatty())
+        check_recording(arguments, to_terminal=_to_terminal(arguments))
         recorder = Recorder(f"tapper {__version__}")
         console.warn(PCAPNG_WARNING)
     elif shaped.redaction is None:
@@ -119,12 +122,25 @@ def _discover(arguments: argparse.Namespace, form: Format, console: Console) -> 
         console.warn(unexamined(found))
 
 
+def _form(arguments: argparse.Namespace) -> Format:
+    verbose = arguments.command == "tap" and arguments.verbose
+    if arguments.output == "text":
+        return Text(colour=wants_colour(os.environ, terminal=_to_terminal(arguments)), verbose=verbose)
+    if verbose:
+        raise UsageError(f"--verbose is for -o text: -o {arguments.output} has everything in it anyway")
+    return _FORMATS[arguments.output]()
+
+
+def _to_terminal(arguments: argparse.Namespace) -> bool:
+    return arguments.write in (None, "-") and sys.stdout.isatty()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0, or that of the TapperError whose sentence went to standard error."""
     console = Console(sys.stderr)
     try:
         arguments = _parser().parse_args(argv)
-        form = _FORMATS[arguments.output]()
+        form = _form(arguments)
         if arguments.command == "tap":
             _tap(arguments, form, console)
         else:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from tapper.discovery.envoy import Envoy, Refused, Verdict
+from tapper.output.details import details
+from tapper.output.escape import BOLD, DIM, escape, of_status, painted, shortened
 from tapper.output.records import Place, Stat, Totals
 from tapper.protocols.exchange import Response
 from tapper.protocols.session import Sighting
 
-_UNSAFE = re.compile(r"[^ -~]")
 _LONGEST_TARGET = 200
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-def escape(text: str) -> str:
-    r"""Printable ASCII as it is, anything else as \xNN, \uNNNN or \UNNNNNNNN."""
-    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 
 def size(count: int) -> str:
@@ -40,7 +35,12 @@ def _plural(count: int, noun: str) -> str:
 
 
 class Text:
-    """A `tapper.output.records.Format`."""
+    """A `tapper.output.records.Format`: a line an exchange. `verbose` shows its headers and the beginning of its bodies
+    under it; `colour` is for terminals."""
+
+    def __init__(self, *, colour: bool = False, verbose: bool = False) -> None:
+        self._colour = colour
+        self._verbose = verbose
 
     def hello(self, _version: str, _pid: int) -> str:
         return ""
@@ -53,11 +53,18 @@ class Text:
         request = exchange.request
         asked = "(request not seen)"
         if request is not None:
-            target = request.head.target
-            shown = target if len(target) <= _LONGEST_TARGET else target[:_LONGEST_TARGET] + "..."
-            asked = f"{escape(request.head.method)} {escape(shown)}"
+            method = escape(request.head.method)
+            asked = f"{self._paint(method, BOLD)} {escape(shortened(request.head.target, _LONGEST_TARGET))}"
         where = f"{leg.pod_ip or '-':<15}  {leg.direction:<8}  {leg.src:>21} -> {leg.dst:<21}"
-        return f"{clock(exchange.ts)}  {where}  {asked}  {_answer(exchange.response, exchange.duration)}\n"
+        answer = _answer(exchange.response, exchange.duration)
+        if exchange.response is not None:
+            status = str(exchange.response.head.status)
+            answer = self._paint(status, of_status(exchange.response.head.status)) + answer.removeprefix(status)
+        line = f"{self._paint(clock(exchange.ts), DIM)}  {where}  {asked}  {answer}\n"
+        return line + details(exchange) if self._verbose else line
+
+    def _paint(self, text: str, colour: str) -> str:
+        return painted(text, colour) if self._colour else text
 
     def stat(self, _place: Place | None, _stat: Stat) -> str:
         return ""

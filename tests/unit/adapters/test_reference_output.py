@@ -24,6 +24,7 @@ from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import MINIMAL_ENVIRON, Command, Process
 from harness.waiting import wait_until
+from tapper.output import pcapng
 from tapper.output.pcapng import STATISTICS
 
 StartTapper = Callable[..., RunningTapper]
@@ -127,6 +128,40 @@ def test_a_file_of_exchanges_is_whole_and_without_secrets(node: Node, pod: Pod, 
     else:
         lines = [line.split() for line in text.splitlines() if "/probe" not in line]
         assert [line[6:9] for line in lines] == [["GET", "/one", "200"], ["GET", "/two", "404"]]
+
+
+def test_colour_on_a_terminal_only(tmp_path: Path) -> None:
+    """A real pseudo-terminal, a pipe, and a terminal with NO_COLOR."""
+    wire = pcapng.section_header("t") + pcapng.interface("eth0", "")
+    frames = replay.conversation(
+        replay.Leg(("10.0.0.3", 1), ("10.0.0.2", 80), ("10.0.0.2", 80)), [(ask("/"), answer())]
+    )
+    wire += b"".join(pcapng.packet(0, 5_000_000_000, frame[14:]) for frame in frames)
+    path = tmp_path / "in.pcapng"
+    path.write_bytes(wire)
+    argv = tapper_argv("tap", "-r", str(path), "--verbose")
+
+    def on_terminal(**more: str) -> bytes:
+        ours, theirs = os.openpty()
+        subprocess.run(argv, stdout=theirs, stderr=subprocess.PIPE, env=ENVIRON | {"TERM": "xterm"} | more, check=True)
+        os.close(theirs)
+        said = b""
+        try:
+            while more_said := os.read(ours, 65536):
+                said += more_said
+        except OSError:
+            pass  # EIO: nobody holds the other end any longer
+        os.close(ours)
+        return said.replace(b"\r\n", b"\n")
+
+    coloured, plain = on_terminal(), on_terminal(NO_COLOR="1")
+    piped = subprocess.run(argv, capture_output=True, env=ENVIRON | {"TERM": "xterm"}, check=True).stdout
+    assert b"\x1b[32m200\x1b[0m" in coloured
+    assert piped == plain
+    assert b"\x1b" not in piped
+    assert b"    > X-Canary: canary-1\n" in piped
+    assert b"    > Authorization: [redacted]\n" in piped
+    assert f"Bearer {SECRET}".encode() not in coloured + piped
 
 
 def tshark(file: bytes, *arguments: str) -> str:
