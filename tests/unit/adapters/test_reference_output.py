@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import json
@@ -250,3 +251,24 @@ def test_what_was_recorded_reads_back_without_any_privilege(
 
     assert len(records) == 40
     assert told(records) == told(live.exchanges)
+
+
+def said(running: RunningTapper, line: str) -> bool:
+    return line in running.read_log()
+
+
+def test_a_summary_so_far(pod: Pod, tapper: StartTapper) -> None:
+    """Each SIGUSR1 brings one, and capturing goes on; the last summary is not changed by the ones before."""
+    running = tapper([pod])
+    running.wait_capturing(pod)
+    for count, port in enumerate((41001, 41002), 1):
+        leg = replay.inbound(pod, 8080, port)
+        replay.play(pod, replay.conversation(leg, [(ask(f"/{count}"), answer())]))
+        running.wait_targets([f"/{count}"])
+        running.process.send_signal(signal.SIGUSR1)
+        exchanges = ("1 exchange", "2 exchanges")[count - 1]
+        line = f"tapper: so far:\ntapper: {exchanges} from 2 sources; {8 * count} packets received"
+        running.wait_for(functools.partial(said, running, line), "the summary")
+    running.stop()
+    assert running.read_log().splitlines()[-1].startswith("tapper: 2 exchanges from 2 sources; 16 packets received")
+    assert running.records[-1]["received"] == 16
