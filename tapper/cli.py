@@ -17,6 +17,7 @@ from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import scan, unexamined
 from tapper.errors import TapperError, UsageError
 from tapper.output.arguments import NO_REDACT_WARNING, PCAPNG_WARNING, add_shape, body_limit, check_recording, shape
+from tapper.output.escape import wants_colour
 from tapper.output.har import Har
 from tapper.output.ndjson import Ndjson
 from tapper.output.pcapng import Recorder, Silent
@@ -27,7 +28,8 @@ from tapper.replay import Replay, open_capture
 from tapper.tap import Options, Tap
 from tapper.targets.addresses import parse_targets
 
-_FORMATS: dict[str, Callable[[], Format]] = {"text": Text, "ndjson": Ndjson, "har": Har, "pcapng": Silent}
+_FORMATS: dict[str, Callable[[], Format]] = {"ndjson": Ndjson, "har": Har, "pcapng": Silent}
+_OUTPUTS = ("har", "ndjson", "pcapng", "text")
 _LISTINGS = ("ndjson", "text")
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -78,13 +80,14 @@ def _parser() -> _Parser:
         action="store_true",
         help="with --istio: refuse an Envoy whose network namespace does not have the address that it claims",
     )
-    tap.add_argument("-o", "--output", choices=sorted(_FORMATS), default="text", help="default: %(default)s")
+    tap.add_argument("-o", "--output", choices=_OUTPUTS, default="text", help="default: %(default)s")
     tap.add_argument(
         "-r",
         "--read",
         metavar="FILE",
         help="read a pcap or pcapng file (- is standard input) instead of capturing; then targets may be left out",
     )
+    tap.add_argument("-v", "--verbose", action="store_true", help="show headers and the beginning of bodies (-o text)")
     add_shape(tap)
 
     discover = commands.add_parser(
@@ -109,7 +112,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     kept = body_limit(arguments)
     recorder = None
     if arguments.output == "pcapng":
-        check_recording(arguments, to_terminal=arguments.write in (None, "-") and sys.stdout.isatty())
+        check_recording(arguments, to_terminal=_to_terminal(arguments))
         recorder = Recorder(f"tapper {__version__}")
         console.warn(PCAPNG_WARNING)
     elif shaped.redaction is None:
@@ -151,12 +154,25 @@ def _discover(arguments: argparse.Namespace, form: Format, console: Console) -> 
         console.warn(unexamined(found))
 
 
+def _form(arguments: argparse.Namespace) -> Format:
+    verbose = arguments.command == "tap" and arguments.verbose
+    if arguments.output == "text":
+        return Text(colour=wants_colour(os.environ, terminal=_to_terminal(arguments)), verbose=verbose)
+    if verbose:
+        raise UsageError(f"--verbose is for -o text: -o {arguments.output} has everything in it anyway")
+    return _FORMATS[arguments.output]()
+
+
+def _to_terminal(arguments: argparse.Namespace) -> bool:
+    return arguments.write in (None, "-") and sys.stdout.isatty()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0, or that of the TapperError whose sentence went to standard error."""
     console = Console(sys.stderr)
     try:
         arguments = _parser().parse_args(argv)
-        form = _FORMATS[arguments.output]()
+        form = _form(arguments)
         if arguments.command == "tap":
             _tap(arguments, form, console)
         else:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as something a loop can wait for."""
+"""SIGINT, SIGTERM and SIGUSR1 as something a loop can wait for."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 class StopSignals:
     """While entered, the first signal sets `asked`; the second is the kernel's own affair and ends the process at once.
+    SIGUSR1 sets `report` every time; whoever reports sets it back.
 
     Only for the main thread (signal(7) says nothing of threads, Python's signal module does).
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self.report = False
         self._reading, self._writing = socket.socketpair()
         self._before: list[tuple[signal.Signals, object]] = []
         self._wakeup_before = -1
@@ -34,6 +36,7 @@ class StopSignals:
         self._writing.setblocking(False)
         self._wakeup_before = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
         self._before = [(number, signal.signal(number, self._stop)) for number in _STOPPING]
+        self._before.append((signal.SIGUSR1, signal.signal(signal.SIGUSR1, self._ask_report)))
         return self
 
     def __exit__(
@@ -49,6 +52,9 @@ class StopSignals:
         self.asked = True
         for number in _STOPPING:
             signal.signal(number, signal.SIG_DFL)
+
+    def _ask_report(self, _number: int, _frame: FrameType | None) -> None:
+        self.report = True
 
 
 class ReloadSignal:

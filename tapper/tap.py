@@ -116,6 +116,9 @@ class Tap:
             self._acknowledge()
             while not signals.asked:
                 self._turn()
+                if signals.report:
+                    signals.report = False
+                    self._report_so_far()
             self._end()
         self._report()
 
@@ -141,6 +144,15 @@ class Tap:
     def _report(self) -> None:
         totals = self._totals
         self._emit(self._form.stat(None, Stat(totals.received, totals.dropped, totals.cut)) + self._form.bye(totals))
+        self._console.summary(totals)
+
+    def _report_so_far(self) -> None:
+        """On SIGUSR1: the sources that were closed, and the open ones as they stand."""
+        totals = replace(self._totals, undecoded=dict(self._totals.undecoded))
+        for source in self._sources:
+            now = source.ring.statistics()
+            totals.add(Stat(now.received, now.dropped, source.ring.cut), self._captures[source.key].connections.tally)
+        self._console.warn("so far:")
         self._console.summary(totals)
 
     # What the loop calls.

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from tapper.discovery.envoy import Envoy, Refused, Verdict
+from tapper.output.escape import escape_bytes
 from tapper.output.records import Owned, Place, Stat, Totals, reason, verified
-from tapper.output.text import escape_bytes
 from tapper.protocols.exchange import Exchange, Request, Response
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
 from tapper.protocols.session import Sighting

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from tapper.discovery.envoy import Envoy, Refused, Verdict
+from tapper.output.details import details
+from tapper.output.escape import BOLD, DIM, escape, escape_bytes, of_status, painted, shortened
 from tapper.output.records import Owned, Place, Stat, Totals, reason
 from tapper.protocols.exchange import Exchange, Response
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
@@ -13,21 +14,10 @@ from tapper.protocols.session import Sighting
 from tapper.protocols.websocket import OPCODES
 from tapper.streams.connection import Leg
 
-_UNSAFE = re.compile(r"[^ -~]")
 _LONGEST_TARGET = 200
 _PROCESS_COLUMNS = ("PID", "EXE", "INSTANCE_IP", "OWNED", "NETNS", "VERDICT", "REASON")
 _MOST_PROTOCOLS = 8
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-def escape(text: str) -> str:
-    r"""Printable ASCII as it is, anything else as \xNN, \uNNNN or \UNNNNNNNN."""
-    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
-
-
-def escape_bytes(data: bytes) -> str:
-    """The same for bytes of no known encoding."""
-    return escape(data.decode("latin-1").replace("\\", "\\\\"))
 
 
 def size(count: int) -> str:
@@ -50,7 +40,12 @@ def _plural(count: int, noun: str) -> str:
 
 
 class Text:
-    """A `tapper.output.records.Format`."""
+    """A `tapper.output.records.Format`: a line an exchange. `verbose` shows its headers and the beginning of its bodies
+    under it; `colour` is for terminals."""
+
+    def __init__(self, *, colour: bool = False, verbose: bool = False) -> None:
+        self._colour = colour
+        self._verbose = verbose
 
     def hello(self, _version: str, _pid: int) -> str:
         return ""
@@ -66,14 +61,20 @@ class Text:
         request = exchange.request
         asked = "(request not seen)"
         if request is not None:
-            target = request.head.target
-            shown = target if len(target) <= _LONGEST_TARGET else target[:_LONGEST_TARGET] + "..."
-            asked = f"{escape(request.head.method or '?')} {escape(shown or '?')}"
+            method = escape(request.head.method or "?")
+            asked = f"{self._paint(method, BOLD)} {escape(shortened(request.head.target or '?', _LONGEST_TARGET))}"
         answer = _answer(exchange.response, exchange.duration) + _further(exchange)
-        return f"{clock(exchange.ts)}  {_where(leg)}  {asked}  {answer}\n"
+        if exchange.response is not None:
+            status = str(exchange.response.head.status)
+            answer = self._paint(status, of_status(exchange.response.head.status)) + answer.removeprefix(status)
+        line = f"{self._paint(clock(exchange.ts), DIM)}  {_where(leg)}  {asked}  {answer}\n"
+        return line + details(exchange) if self._verbose else line
 
     def note(self, _place: Place, note: Note) -> str:
-        return f"{clock(note.fact.ts)}  {_where(note.leg)}  {_fact(note.fact)}\n"
+        return f"{self._paint(clock(note.fact.ts), DIM)}  {_where(note.leg)}  {_fact(note.fact)}\n"
+
+    def _paint(self, text: str, colour: str) -> str:
+        return painted(text, colour) if self._colour else text
 
     def stat(self, _place: Place | None, _stat: Stat) -> str:
         return ""

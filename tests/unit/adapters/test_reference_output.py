@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import json
@@ -24,6 +25,7 @@ from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import MINIMAL_ENVIRON, Command, Process
 from harness.waiting import wait_until
+from tapper.output import pcapng
 from tapper.output.pcapng import STATISTICS
 
 StartTapper = Callable[..., RunningTapper]
@@ -129,6 +131,40 @@ def test_a_file_of_exchanges_is_whole_and_without_secrets(node: Node, pod: Pod, 
         assert [line[6:9] for line in lines] == [["GET", "/one", "200"], ["GET", "/two", "404"]]
 
 
+def test_colour_on_a_terminal_only(tmp_path: Path) -> None:
+    """A real pseudo-terminal, a pipe, and a terminal with NO_COLOR."""
+    wire = pcapng.section_header("t") + pcapng.interface("eth0", "")
+    frames = replay.conversation(
+        replay.Leg(("10.0.0.3", 1), ("10.0.0.2", 80), ("10.0.0.2", 80)), [(ask("/"), answer())]
+    )
+    wire += b"".join(pcapng.packet(0, 5_000_000_000, frame[14:]) for frame in frames)
+    path = tmp_path / "in.pcapng"
+    path.write_bytes(wire)
+    argv = tapper_argv("tap", "-r", str(path), "--verbose")
+
+    def on_terminal(**more: str) -> bytes:
+        ours, theirs = os.openpty()
+        subprocess.run(argv, stdout=theirs, stderr=subprocess.PIPE, env=ENVIRON | {"TERM": "xterm"} | more, check=True)
+        os.close(theirs)
+        said = b""
+        try:
+            while more_said := os.read(ours, 65536):
+                said += more_said
+        except OSError:
+            pass  # EIO: nobody holds the other end any longer
+        os.close(ours)
+        return said.replace(b"\r\n", b"\n")
+
+    coloured, plain = on_terminal(), on_terminal(NO_COLOR="1")
+    piped = subprocess.run(argv, capture_output=True, env=ENVIRON | {"TERM": "xterm"}, check=True).stdout
+    assert b"\x1b[32m200\x1b[0m" in coloured
+    assert piped == plain
+    assert b"\x1b" not in piped
+    assert b"    > X-Canary: canary-1\n" in piped
+    assert b"    > Authorization: [redacted]\n" in piped
+    assert f"Bearer {SECRET}".encode() not in coloured + piped
+
+
 def tshark(file: bytes, *arguments: str) -> str:
     """What tshark makes of a capture file. (tcpdump does not do: libpcap 1.10 compares the link type of a second
     interface, 101, with its own number for raw IP, 12, and refuses the file.)"""
@@ -215,3 +251,24 @@ def test_what_was_recorded_reads_back_without_any_privilege(
 
     assert len(records) == 40
     assert told(records) == told(live.exchanges)
+
+
+def said(running: RunningTapper, line: str) -> bool:
+    return line in running.read_log()
+
+
+def test_a_summary_so_far(pod: Pod, tapper: StartTapper) -> None:
+    """Each SIGUSR1 brings one, and capturing goes on; the last summary is not changed by the ones before."""
+    running = tapper([pod])
+    running.wait_capturing(pod)
+    for count, port in enumerate((41001, 41002), 1):
+        leg = replay.inbound(pod, 8080, port)
+        replay.play(pod, replay.conversation(leg, [(ask(f"/{count}"), answer())]))
+        running.wait_targets([f"/{count}"])
+        running.process.send_signal(signal.SIGUSR1)
+        exchanges = ("1 exchange", "2 exchanges")[count - 1]
+        line = f"tapper: so far:\ntapper: {exchanges} from 2 sources; {8 * count} packets received"
+        running.wait_for(functools.partial(said, running, line), "the summary")
+    running.stop()
+    assert running.read_log().splitlines()[-1].startswith("tapper: 2 exchanges from 2 sources; 16 packets received")
+    assert running.records[-1]["received"] == 16

@@ -116,7 +116,9 @@ def test_a_run_is_what_the_schema_says() -> None:
     assert [record["type"] for record in said] == ["hello", "source", "http", "source", "stat", "stat", "bye"]
 
 
-@pytest.mark.parametrize("kind", ["hello", "source", "http", "stat", "bye", "process", "ack", "tls", "stream", "websocket"])
+@pytest.mark.parametrize(
+    "kind", ["hello", "source", "http", "stat", "bye", "process", "ack", "tls", "stream", "websocket"]
+)
 def test_the_schema_refuses(kind: str) -> None:
     """The canary: a record without a required field, with a wrong type, or with an undescribed field is refused."""
     validator = strict()

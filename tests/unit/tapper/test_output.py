@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from ipaddress import ip_address
 from typing import Any
 
@@ -10,10 +11,11 @@ from tapper_wire import Capture, Wire, get, ok
 
 from tapper.discovery.envoy import Envoy, Refused, Verdict
 from tapper.discovery.netns import NamespaceId
+from tapper.output.escape import escape, wants_colour
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place, Stat, Totals
 from tapper.output.sink import Closed, Console, Sink
-from tapper.output.text import Text, escape, size, summary
+from tapper.output.text import Text, size, summary
 from tapper.protocols.session import Sighting
 from tapper.streams.bounds import Tally
 
@@ -179,6 +181,63 @@ def test_nothing_from_the_wire_reaches_a_terminal_raw() -> None:
     assert r"/\x9b31m\xc3\xa9yyy" in line
     assert "y..." in line
     assert len(line) < 400
+
+
+def test_verbose_shows_headers_bodies_and_trailers_escaped() -> None:
+    hostile = POST.replace(b"\x00\x01\xff", b"\x1b\n\xff")
+    (sighting,) = sightings((hostile, ok("one\r\ntwo")))
+    first, *rest = Text(verbose=True).sighting(POD, sighting).splitlines()
+    assert first + "\n" == Text().sighting(POD, sighting)
+    assert rest == [
+        "    > POST /a?b=c HTTP/1.1",
+        "    > Host: h",
+        "    > X-Two: 1",
+        "    > x-two: 2",
+        r"    > Bin: \xff",
+        "    > Transfer-Encoding: chunked",
+        "    >",
+        r"    > \x1b",
+        r"    > \xff",
+        "    > Sum: 9",
+        "    < HTTP/1.1 200 OK",
+        "    < Content-Length: 8",
+        "    <",
+        "    < one",
+        "    < two",
+    ]
+
+
+def test_verbose_says_what_it_does_not_show() -> None:
+    (long,) = sightings((get("/" + "x" * 2000), ok("y" * 3000)))
+    lines = Text(verbose=True).sighting(POD, long).splitlines()
+    assert lines[-2:] == ["    < " + "y" * 1000 + "...", "    < [1976 more bytes]"]
+    assert max(map(len, lines)) < 1100
+    (cut,) = sightings((get(), ok("abc")[:-1]))
+    assert Text(verbose=True).sighting(POD, cut).splitlines()[-2:] == ["    < ab", "    < [the rest was not seen]"]
+
+
+@pytest.mark.parametrize(("status", "colour"), [(204, "32"), (304, "36"), (404, "33"), (503, "1;31")])
+def test_colour_changes_nothing_but_colour(status: int, colour: str) -> None:
+    (sighting,) = sightings((get("/\x1b[2J"), f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode()))
+    plain, coloured = Text().sighting(POD, sighting), Text(colour=True).sighting(POD, sighting)
+    assert f"\x1b[{colour}m{status}\x1b[0m" in coloured
+    assert "\x1b" not in plain
+    assert re.sub(r"\x1b\[[0-9;]+m", "", coloured) == plain
+
+
+@pytest.mark.parametrize(
+    ("environ", "terminal", "expected"),
+    [
+        ({"TERM": "xterm"}, True, True),
+        ({"TERM": "xterm", "NO_COLOR": ""}, True, True),
+        ({"TERM": "xterm", "NO_COLOR": "0"}, True, False),
+        ({"TERM": "dumb"}, True, False),
+        ({}, True, False),
+        ({"TERM": "xterm"}, False, False),
+    ],
+)
+def test_when_there_is_colour(environ: dict[str, str], terminal: bool, expected: bool) -> None:
+    assert wants_colour(environ, terminal=terminal) is expected
 
 
 def test_escape() -> None:
