@@ -9,8 +9,6 @@ Before a namespace is captured in, it is asked for its own addresses: an INSTANC
 
 from __future__ import annotations
 
-import os
-import select
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,15 +19,15 @@ from tapper.capture.namespace import SYS_ADMIN_ADVICE, may_enter_namespaces, run
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
 from tapper.discovery.envoy import Verdict
-from tapper.discovery.exec_events import ExecEvents, subscribe
 from tapper.discovery.finders import Candidate, Finder, why_unseen
 from tapper.discovery.interfaces import own_addresses
 from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan, scan, unexamined
-from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError, explain
+from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError
 from tapper.output.records import Place
 from tapper.output.sink import Console
+from tapper.processes import Processes
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address
 
@@ -81,11 +79,9 @@ class Follower:
         self._followed: dict[NamespaceId, _Followed] = {}
         """What there is to know about the open sources."""
         self._said_unseen: set[Address] = set()
-        self._pidfds: dict[int, int] = {}
-        self._watch_deaths = False
+        self._processes = Processes(sources, console, self._look_soon)
         self._shared: frozenset[NamespaceId] = frozenset()
         """The node's namespace, and this process's: their lo is many pods' or nobody's."""
-        self._execs: ExecEvents | None = None
         self._asked: dict[NamespaceId, tuple[float, frozenset[Address]]] = {}
         """When a namespace was asked for its addresses, by time.monotonic, and the answer."""
         self.next_look = 0.0
@@ -95,11 +91,12 @@ class Follower:
         """The first look. Raises TapperError for what makes following impossible."""
         if not may_enter_namespaces():
             raise MissingCapabilityError(SYS_ADMIN_ADVICE)
-        self._watch_deaths = self._procfs.numbers_are_ours()
+        if self._procfs.numbers_are_ours():
+            self._processes.enable()
         found = scan(self._procfs, self._targets, finders=self._finders)
         self._shared = frozenset(filter(None, (own_namespace(), self._procfs.netns(1))))
         self._follow(found)
-        self._watch_execs()
+        self._processes.watch_births(self._is_news)
         if found.unreadable:
             self._console.warn(unexamined(found))
         self.next_look = time.monotonic() + _SHORTEST_INTERVAL_S
@@ -130,10 +127,7 @@ class Follower:
 
     def release(self) -> None:
         """Let go of processes."""
-        if self._execs is not None:
-            self._execs.close()
-        for descriptor in self._pidfds.values():
-            os.close(descriptor)
+        self._processes.release()
 
     def _follow(self, found: Scan) -> None:
         """Open what is new, close what is certainly gone."""
@@ -144,15 +138,14 @@ class Follower:
             if netns in self._sources or any(self._open(candidate) for candidate in group):
                 self._followed[netns].pids = {candidate.pid for candidate in group}
                 for candidate in group:
-                    self._watch_process(candidate.pid)
+                    self._processes.watch_death(candidate.pid)
         for netns, followed in list(self._followed.items()):
             if netns not in self._sources:
                 del self._followed[netns]
             elif netns not in groups and not any(self._in_doubt(pid, found) for pid in followed.pids):
                 self._sources.shut(netns)
-        matched = {candidate.pid for candidate in found.candidates}
-        for pid in [pid for pid in self._pidfds if pid in found.seen and pid not in matched]:
-            self._forget_process(pid)
+        matched = {candidate.pid for candidate in found.candidates if candidate.netns in self._sources}
+        self._processes.forget(found.seen - matched)
         self._asked = {netns: answer for netns, answer in self._asked.items() if netns in groups}
         self._say_unseen(found)
 
@@ -186,7 +179,7 @@ class Follower:
 
     def _in_doubt(self, pid: int, found: Scan) -> bool:
         """Whether a former Envoy may still be one: it could not be read, or lives although the scan did not see it."""
-        return pid in found.unreadable or (pid in self._pidfds and pid not in found.seen)
+        return pid in found.unreadable or (pid in self._processes and pid not in found.seen)
 
     # Opening.
 
@@ -258,29 +251,10 @@ class Follower:
         pid = candidate.pid
         return candidate.found_by.finds(self._procfs.exe(pid)) and self._procfs.netns(pid) == candidate.netns
 
-    # Births and deaths.
+    # Looking again.
 
-    def _watch_execs(self) -> None:
-        """Have the kernel tell of programs that begin, where it does and process ids mean the same here."""
-        if not self._watch_deaths:
-            return
-        try:
-            execs = subscribe()
-        except OSError as error:
-            self._console.progress(f"new processes are noticed by scanning only: {explain(error)}")
-            return
-        self._execs = execs
-        self._sources.watch(execs.fileno(), select.POLLIN, lambda: self._began(execs))
-
-    def _began(self, execs: ExecEvents) -> None:
-        try:
-            pids = execs.pids()
-        except OSError as error:
-            self._console.warn(f"new processes are noticed by scanning only: {explain(error)}")
-            self._sources.unwatch(execs.fileno())
-            return
-        if pids is None or any(map(self._is_news, pids)):
-            self.next_look = time.monotonic()
+    def _look_soon(self) -> None:
+        self.next_look = time.monotonic()
 
     def _is_news(self, pid: int) -> bool:
         """Whether a program that has begun is worth a look at all processes: most are not."""
@@ -294,28 +268,6 @@ class Follower:
             and netns not in self._shared
             and not (self._asked.get(netns, (0.0, frozenset()))[1])
         )
-
-    def _watch_process(self, pid: int) -> None:
-        """Have the kernel tell of its death. Where process ids mean something else here, further looks have to do."""
-        if not self._watch_deaths or pid in self._pidfds:
-            return
-        try:
-            descriptor = os.pidfd_open(pid)
-        except OSError as error:
-            if not isinstance(error, ProcessLookupError):
-                self._console.warn_once("pidfd", f"deaths are noticed by scanning only: {error.strerror}")
-            return
-        self._pidfds[pid] = descriptor
-        self._sources.watch(descriptor, select.POLLIN, lambda: self._died(pid))
-
-    def _died(self, pid: int) -> None:
-        self._forget_process(pid)
-        self.next_look = time.monotonic()
-
-    def _forget_process(self, pid: int) -> None:
-        descriptor = self._pidfds.pop(pid)
-        self._sources.unwatch(descriptor)
-        os.close(descriptor)
 
 
 def _doubt(claimed: Address, owned: frozenset[Address]) -> str | None:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from harness.adapters.reference import Record, RunningTapper
 from harness.mesh import fake_envoy, replay
 from harness.mesh.mesh import Mesh
@@ -191,3 +193,25 @@ def test_another_address_of_a_captured_pod_is_not_missed(node: Node, tapper: Sta
     running.wait_for(lambda: said(running, plain.ip), "the plain pod")
     running.stop()
     assert said(running, str(pod.ipv6)) == []
+
+
+def test_descriptors_stay_flat_with_netns(node: Node, tapper: StartTapper) -> None:
+    """Pods come and go, targets and others; nothing is held of any that is gone."""
+    running = tapper([str(links.PodAddresses(number).ipv4) for number in range(0, 12, 2)], "--discover", "netns")
+    running.wait_capturing()
+    process = psutil.Process(running.process.host_pid)
+
+    def come_and_go(number: int) -> None:
+        pod, other = node.pod(f"pod-{number}"), node.pod(f"other-{number}")
+        running.wait_capturing(pod)
+        for each in (pod, other):
+            each.delete()
+            each.wait_released()
+        running.wait_for(lambda: pod.netns_inode not in running._open_sources(), "the end of its source")
+
+    come_and_go(0)
+    before = process.num_fds(), process.num_threads()
+    for number in range(1, 6):
+        come_and_go(number)
+    assert (process.num_fds(), process.num_threads()) == before
+    running.stop()

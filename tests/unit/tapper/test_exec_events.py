@@ -23,7 +23,7 @@ import harness
 from harness.sandbox.node import Node
 from harness.sandbox.process import MINIMAL_ENVIRON, Command
 from harness.waiting import wait_until
-from tapper import following
+from tapper import following, processes
 from tapper.capture.sources import Sources
 from tapper.discovery.exec_events import PROC_EVENT_EXEC, ExecEvents, parse, subscribe
 from tapper.discovery.finders import Finder
@@ -93,7 +93,7 @@ def test_an_exec_of_an_envoy_causes_a_look_at_once_and_others_do_not(
 ) -> None:
     """Events by hand: of a process that is no proxy, of one that is gone, then of an Envoy. Nothing is captured."""
     kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    monkeypatch.setattr(following, "subscribe", lambda: ExecEvents(ours))
+    monkeypatch.setattr(processes, "subscribe", lambda: ExecEvents(ours))
     monkeypatch.setattr(following, "may_enter_namespaces", lambda: True)  # it will not have to
     sources: Sources[Any] = Sources()
     follower = Follower(
