@@ -99,13 +99,12 @@ class Replay:
                 if count % _CHECKED_EVERY == 0:
                     self._stay_within_bounds()
         except OSError as error:
+            self._end(file)
             raise CaptureFileError(f"cannot read {name} to its end: {explain(error)} (-r)") from error
-        finally:
-            self._end()
-            for link_type, passed in sorted(file.passed_over.items()):
-                self._console.warn(
-                    f"{name}: {passed} packets of link type {link_type} were passed over: it is not known"
-                )
+        except (CaptureFileError, KeyboardInterrupt):
+            self._end(file)
+            raise
+        self._end(file)
 
     def _take(self, packet: FilePacket) -> None:
         if packet.interface not in self._interfaces:
@@ -157,7 +156,7 @@ class Replay:
             largest = max(read, key=lambda interface: interface.connections.held)
             self._deliver(largest, largest.connections.relieve(largest.connections.held // 2))
 
-    def _end(self) -> None:
+    def _end(self, file: CaptureFile) -> None:
         for interface in self._interfaces.values():
             if interface is None:
                 continue
@@ -173,6 +172,8 @@ class Replay:
         whole = Stat(totals.received, totals.dropped, totals.cut)
         self._output.write(self._form.stat(None, whole) + self._form.bye(totals))
         self._console.summary(totals)
+        for link_type, passed in sorted(file.passed_over.items()):
+            self._console.warn(f"link type {link_type} is not known: {passed} packets were passed over (-r)")
 
 
 def _pod_of(interface: str) -> Address | None:

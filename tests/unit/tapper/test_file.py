@@ -290,6 +290,12 @@ def test_a_damaged_file_still_gives_what_came_before() -> None:
     assert said.splitlines()[-1].startswith("tapper: -: the file ends within a packet")
 
 
+def test_what_cannot_be_read_is_said() -> None:
+    code, records, said = tap(pcap([b"abcd", b"efgh"], 147))
+    assert (code, targets(records)) == (0, [])
+    assert said.splitlines()[-1] == "tapper: link type 147 is not known: 2 packets were passed over (-r)"
+
+
 def test_from_file_to_file(tmp_path: Path) -> None:
     """pcapng out of pcap, and once more out of that: the packets stay what they were."""
     once, twice = tmp_path / "once", tmp_path / "twice"
