@@ -86,7 +86,7 @@ class RunningTapper:
         """Wait until it says that it captures on the node and in the network namespaces of these pods."""
         self.wait_for(lambda: "node" in self._open_sources(), "its capture on the node", timeout)
         for pod in pods:
-            probe = functools.partial(self._captures_in, pod.netns_inode)
+            probe = functools.partial(self.captures_in, pod)
             self.wait_for(probe, f"its capture in {pod.name}", timeout)
 
     def wait_targets(self, targets: Sequence[str], timeout: float = DEFAULT_TIMEOUT, **where: Any) -> None:
@@ -111,8 +111,9 @@ class RunningTapper:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _captures_in(self, netns_inode: int) -> bool:
-        return netns_inode in self._open_sources()
+    def captures_in(self, pod: Pod) -> bool:
+        """Whether it says that it captures in the pod's network namespace now."""
+        return pod.netns_inode in self._open_sources()
 
     def _open_sources(self) -> set[int | str]:
         """The network namespaces of pods it captures in, and "node" for the node's own interfaces."""

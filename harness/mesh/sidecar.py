@@ -104,6 +104,10 @@ class Sidecar:
     def restart(self, timeout: float = DEFAULT_TIMEOUT) -> None:
         """End the Envoy process and start another: same pod, same rules, another pid."""
         self.stop(timeout)
+        self.start_again(timeout)
+
+    def start_again(self, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """Start another Envoy process after `stop`, and wait until it serves."""
         self._launch()
         self.wait_ready(timeout)
 
