@@ -100,6 +100,8 @@ def _parser() -> _Parser:
 
 def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     targets = parse_targets(arguments.filter_authorities)
+    if (arguments.verify or arguments.discover) and not arguments.istio:
+        raise UsageError("--verify and --discover say how pods' namespaces are found: they go with --istio")
     if arguments.read is not None:
         if arguments.istio or arguments.interface is not None or arguments.targets_file is not None:
             raise UsageError("-r reads a file and captures nothing: leave out --istio, -i and --targets-file")

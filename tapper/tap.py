@@ -178,6 +178,8 @@ class Tap:
             self._recorder.close(capture.place, time.time_ns(), stat)
             self._output.write_bytes(self._recorder.take())
         self._leave_lo_to_pods()
+        if self._follower is not None:
+            self._follower.next_look = time.monotonic()  # another Envoy may have begun there meanwhile
         self._emit(self._form.source("closed", capture.place) + self._form.stat(capture.place, stat))
         self._console.progress(f"closed {capture.place}")
 

@@ -84,7 +84,7 @@ class RunningTapper:
 
     def wait_capturing(self, *pods: Pod, timeout: float = DEFAULT_TIMEOUT) -> None:
         """Wait until it says that it captures on the node and in the network namespaces of these pods."""
-        self.wait_for(lambda: "node" in self._open_sources(), "its capture on the node", timeout)
+        self.wait_for(lambda: "node" in self.open_sources(), "its capture on the node", timeout)
         for pod in pods:
             probe = functools.partial(self.captures_in, pod)
             self.wait_for(probe, f"its capture in {pod.name}", timeout)
@@ -113,9 +113,9 @@ class RunningTapper:
 
     def captures_in(self, pod: Pod) -> bool:
         """Whether it says that it captures in the pod's network namespace now."""
-        return pod.netns_inode in self._open_sources()
+        return pod.netns_inode in self.open_sources()
 
-    def _open_sources(self) -> set[int | str]:
+    def open_sources(self) -> set[int | str]:
         """The network namespaces of pods it captures in, and "node" for the node's own interfaces."""
         sources: set[int | str] = set()
         for record in self.of_type("source"):

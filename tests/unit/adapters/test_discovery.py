@@ -207,7 +207,7 @@ def test_descriptors_stay_flat_with_netns(node: Node, tapper: StartTapper) -> No
         for each in (pod, other):
             each.delete()
             each.wait_released()
-        running.wait_for(lambda: pod.netns_inode not in running._open_sources(), "the end of its source")
+        running.wait_for(lambda: pod.netns_inode not in running.open_sources(), "the end of its source")
 
     come_and_go(0)
     before = process.num_fds(), process.num_threads()

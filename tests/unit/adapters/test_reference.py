@@ -550,6 +550,8 @@ def test_a_missing_capability_is_named(node: Node, capability: str, istio: list[
         (["tap"], 2, "filter-authorities"),
         (["tap", "--filter-authorities", "10.0.0.300"], 2, "10.0.0.300"),
         (["tap", "--filter-authorities", "10.0.0.1", "-i", "nope0"], 2, "nope0"),
+        (["tap", "--filter-authorities", "10.0.0.1", "--verify"], 2, "they go with --istio"),
+        (["tap", "--filter-authorities", "10.0.0.1", "--discover", "netns"], 2, "they go with --istio"),
         (["tap", "--istio", "--filter-authorities", "10.0.0.1", "--procfs", "/nowhere"], 4, "/nowhere"),
         (["discover", "--procfs", "/tmp"], 4, "/tmp"),
     ],

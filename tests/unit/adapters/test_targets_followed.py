@@ -78,7 +78,7 @@ def listed(node: Node, tapper: StartTapper) -> List:
 
 
 def open_pods(running: RunningTapper) -> set[int | str]:
-    return running._open_sources() - {"node"}
+    return running.open_sources() - {"node"}
 
 
 def test_an_envoy_that_runs_already_is_found_when_it_becomes_a_target(node: Node, listed: List) -> None:
