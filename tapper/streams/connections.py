@@ -113,7 +113,8 @@ class Connections(Generic[T]):
         self._scope = scope
         for connection in list(self._connections):
             connection.scope = scope
-            if not scope.covers(*endpoints(connection.halves[0].key)):
+            # what nobody reads may be a copy of what is thrown away: the next packet decides anew
+            if connection.closed or not scope.covers(*endpoints(connection.halves[0].key)):
                 self.held -= connection.held
                 self._remove(connection)
 

@@ -76,3 +76,14 @@ def test_a_busy_servers_end_is_not_searched_but_its_clients_are() -> None:
         capture.feed(wire.handshake())
     capture.feed(interleave(packets(as_dialled()), packets(as_delivered()))).finish()
     assert capture.pairs == [("/a", "1"), ("/b", "2")]
+
+
+def test_a_copy_is_read_when_the_original_is_no_longer_in_scope() -> None:
+    """The client is no target any longer: what reaches the server, still one, is now the connection to report."""
+    dialled, delivered = as_dialled(), as_delivered()
+    capture = Capture(NODE).feed(interleave(dialled.handshake(), delivered.handshake()))
+    capture.feed(interleave(dialled.exchange("/a", "1"), delivered.exchange("/a", "1")))
+    capture.connections.rescope(Scope(None, frozenset({ip_address(SERVER).packed})))
+    capture.feed(interleave(dialled.exchange("/b", "2"), delivered.exchange("/b", "2"))).finish()
+    assert capture.pairs == [("/a", "1"), ("/b", "2")]
+    assert [sighting.leg.dst for sighting in capture.seen] == [f"{VIP}:80", f"{SERVER}:8080"]
