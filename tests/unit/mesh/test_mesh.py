@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Callable
 
 import pytest
 
 from harness.errors import HarnessError
 from harness.mesh import traffic
+from harness.mesh.certificates import CertificateAuthority, Identity, spiffe_id
 from harness.mesh.mesh import Mesh, MeshPod
 from harness.mesh.traffic import nonces
 from harness.mesh.workload import PROXY_UID, Delivery, Mode
@@ -72,6 +74,39 @@ def test_strict_refuses_whoever_has_no_sidecar(mesh: Mesh, pair: tuple[MeshPod, 
     with pytest.raises(ConnectionResetError):
         mesh.send(stranger, pair[1])
     assert len(mesh.send(*pair)) == 1
+
+
+def handshake(client: MeshPod, server: MeshPod, context: ssl.SSLContext) -> None:
+    """TLS towards a pod's port, as a sidecar offers it; then one byte, since in TLS 1.3 a refusal comes after that."""
+    context.set_alpn_protocols(["istio-peer-exchange", "istio"])
+    context.check_hostname = False
+    with client.pod.connect(server.ip, 8080) as connection, context.wrap_socket(connection) as secured:
+        secured.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert secured.recv(1), "closed without an answer"
+
+
+def test_strict_asks_for_a_certificate_of_this_mesh(mesh: Mesh, pair: tuple[MeshPod, MeshPod]) -> None:
+    """None is refused, a stranger's is refused, one of the mesh's own is the canary."""
+    mesh.inject(*pair)
+    stranger = mesh.pod("stranger")
+    other_mesh = CertificateAuthority().issue(spiffe_id("default", "client"))
+    assert pair[0].sidecar is not None
+    own = pair[0].sidecar.identity
+    file = mesh.node.run_dir / "identity.pem"
+
+    def context(identity: Identity | None) -> ssl.SSLContext:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_NONE
+        if identity is not None:
+            file.write_bytes(identity.certificate + identity.key)
+            made.load_cert_chain(file)
+        return made
+
+    for identity in (None, other_mesh):
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            handshake(stranger, pair[1], context(identity))
+    handshake(stranger, pair[1], context(own))
 
 
 def test_permissive_lets_both_in(mesh: Mesh, pair: tuple[MeshPod, MeshPod], wire: StartWire) -> None:

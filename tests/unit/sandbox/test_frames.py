@@ -68,6 +68,9 @@ def test_a_hole_is_an_error_not_a_shorter_stream() -> None:
         (TLS_RECORD + TLS_RECORD[:7], True),
         (b"GET / HTTP/1.1\r\n\r\n", False),
         (TLS_RECORD + b"GET / HTTP/1.1\r\n\r\n", False),
+        (b"\x16\x04\x01\x00\x05hello", False),
+        (b"\x18\x03\x01\x00\x05hello", False),
+        (b"\x16\x03\x01\xff\xff" + bytes(0xFFFF), False),
         (b"", False),
     ],
 )

@@ -68,3 +68,17 @@ def test_nothing_outlives_the_owner(signum: int) -> None:
         os.close(pidfd)
     wait_until(lambda: not processes_in(set(told["inodes"])), "the pods' last processes to end")
     assert machine() == before
+
+
+def test_not_even_a_stopped_init_outlives_the_owner() -> None:
+    """An init that cannot notice anything is the keeper's affair, and the kernel's."""
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        told = json.loads(owner.stdout.readline())
+        pidfds = [os.pidfd_open(pid) for pid in told["pids"]]
+        os.kill(told["pids"][0], signal.SIGSTOP)
+        owner.kill()
+    for pid, pidfd in zip(told["pids"], pidfds, strict=True):
+        assert select.select([pidfd], [], [], 5)[0], f"process {pid} outlived its owner"
+        os.close(pidfd)
+    wait_until(lambda: not processes_in(set(told["inodes"])), "the pods' last processes to end")
