@@ -58,7 +58,9 @@ def forbid_user_namespaces() -> None:
     parent_ready, child_ready = os.pipe(), os.pipe()
     pid = os.getpid()
     if os.fork() == 0:
-        os.read(child_ready[0], 1)
+        os.close(child_ready[1])
+        if not os.read(child_ready[0], 1):
+            os._exit(1)  # the parent failed, and says why itself
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{pid}/{name}").write_text(f"0 0 1\n{NOBODY} {NOBODY} 1\n")
         os.write(parent_ready[1], b"x")
