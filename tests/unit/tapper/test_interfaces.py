@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import json
 import struct
+import sys
 from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.adapters.reference import TAPPER_ENVIRON
+from harness.sandbox import links
 from harness.sandbox.node import Node
-from tapper.capture.owners import owned_by
+from harness.sandbox.process import Command
 from tapper.discovery.interfaces import (
     IFA_ADDRESS,
     IFA_LOCAL,
@@ -20,11 +24,8 @@ from tapper.discovery.interfaces import (
     NLMSG_ERROR,
     RTM_NEWADDR,
     Part,
-    own_addresses,
     parse,
 )
-from tapper.discovery.netns import namespace_of
-from tapper.discovery.procfs import Procfs
 
 
 def message(kind: int, payload: bytes, flags: int = 0) -> bytes:
@@ -80,13 +81,29 @@ def test_no_bytes_do_worse_than_a_value_error(noise: bytes, cut: int) -> None:
         assert all(each.packed in raw for each in found)
 
 
+ASKS = """
+import json, sys
+from tapper.capture.owners import owned_by
+from tapper.discovery.interfaces import own_addresses
+from tapper.discovery.netns import namespace_of
+from tapper.discovery.procfs import Procfs
+
+procfs, told = Procfs(), []
+places = [(pid, namespace_of(procfs.namespace_path(pid))) for pid in map(int, sys.argv[1:])]
+owned = owned_by(procfs, [*places, (2**22, places[0][1])], told.append)
+answers = [sorted(map(str, owned[netns])) for _, netns in places]
+print(json.dumps({"pods": answers, "told": told, "own": sorted(map(str, own_addresses()))}))
+"""
+
+
 def test_what_a_namespace_has(node: Node) -> None:
-    """Its own addresses and nobody else's; neither loopback nor link-local ones, which every namespace has."""
-    pod, other = node.pod("one"), node.pod("other")
-    procfs = Procfs(node.procfs)
-    places = [(each.pause_pid, namespace_of(procfs.namespace_path(each.pause_pid))) for each in (pod, other)]
-    told: list[str] = []
-    owned = owned_by(procfs, [*places, (2**22, places[0][1])], told.append)
-    assert [owned[netns] for _, netns in places] == [{each.ipv4, each.ipv6} for each in (pod, other)]
-    assert told == []
-    assert not own_addresses() & owned[places[0][1]]
+    """Its own addresses and nobody else's; neither loopback nor link-local ones, which every namespace has.
+
+    Asked from inside the node, where an ordinary user has the right to enter namespaces, too.
+    """
+    pods = [node.pod("one"), node.pod("other")]
+    argv = [sys.executable, "-c", ASKS, *(str(pod.pause_pid) for pod in pods)]
+    said = json.loads(node.run(Command(argv, env=TAPPER_ENVIRON)))
+    assert said["pods"] == [sorted([pod.ip, str(pod.ipv6)]) for pod in pods]
+    assert said["told"] == []
+    assert said["own"] == sorted([str(links.GATEWAY4), str(links.GATEWAY6)])
