@@ -20,8 +20,8 @@ from tapper.output.arguments import NO_REDACT_WARNING, PCAPNG_WARNING, add_shape
 from tapper.output.escape import wants_colour
 from tapper.output.har import Har
 from tapper.output.ndjson import Ndjson
-from tapper.output.pcapng import Recorder, Silent
-from tapper.output.records import Format
+from tapper.output.pcapng import Recorder
+from tapper.output.records import Format, Silent
 from tapper.output.sink import Closed, Console, open_output
 from tapper.output.text import Text
 from tapper.replay import Replay, open_capture

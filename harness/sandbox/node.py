@@ -7,6 +7,7 @@ changes namespace; it asks PID 1 for processes and for sockets that live inside.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import subprocess
@@ -55,7 +56,7 @@ class Node:
         self._processes: list[Process] = []
         self._pods: dict[str, Pod] = {}
         self._made_pods = 0
-        self._logs = 0
+        self._log_numbers = itertools.count(1)
         self._closed = False
         try:
             for path, value in _NODE_SYSCTLS.items():
@@ -133,7 +134,7 @@ class Node:
         if not isinstance(command, Command):
             command = Command(command)
         name = name or os.fsdecode(command.argv[0])
-        log = self._new_log(name)
+        log_path, log = self._new_log(name)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         read_end = write_end = None
         if stdout == subprocess.PIPE:
@@ -150,7 +151,7 @@ class Node:
             for fd in (null, log, write_end):
                 if fd is not None:
                     os.close(fd)
-        process.log_path = self._last_log
+        process.log_path = log_path
         return process
 
     def run(
@@ -273,12 +274,12 @@ class Node:
             raise OSError(reply["errno"], reply["error"])
         return reply, received
 
-    def _new_log(self, name: str) -> int:
-        self._logs += 1
+    def _new_log(self, name: str) -> tuple[Path, int]:
+        """A fresh file for a process's output, and a descriptor to write to it."""
         safe = "".join(c if c.isalnum() else "-" for c in Path(name).name)
-        self._last_log = self.run_dir / f"{self._logs:03}-{safe}.log"
+        path = self.run_dir / f"{next(self._log_numbers):03}-{safe}.log"
         try:
-            return os.open(self._last_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:  # the node's mounts go with its PID 1
             raise self._gone() from None
 

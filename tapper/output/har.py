@@ -14,11 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from tapper.discovery.envoy import Envoy, Refused
 from tapper.output.filters import field, host_of
-from tapper.output.records import Owned, Place, Stat, Totals
+from tapper.output.records import Place, Silent, Totals
 from tapper.protocols.exchange import Request, Response
-from tapper.protocols.facts import Note
 from tapper.protocols.heads import Headers
 from tapper.protocols.messages import End
 from tapper.protocols.session import Sighting
@@ -28,7 +26,7 @@ _UNKNOWN = -1  # a size that nobody knows
 _UNKNOWN_TYPE = "x-unknown"  # what browsers write
 
 
-class Har:
+class Har(Silent):
     """A `tapper.output.records.Format`, with a memory: of how many entries it wrote and left out."""
 
     def __init__(self) -> None:
@@ -38,9 +36,6 @@ class Har:
     def hello(self, version: str, _pid: int) -> str:
         creator = _encode({"name": "tapper-harness reference", "version": version})
         return f'{{"log":{{"version":"1.2","creator":{creator},"entries":['
-
-    def source(self, _state: str, _place: Place) -> str:
-        return ""
 
     def sighting(self, place: Place, sighting: Sighting) -> str:
         """An entry. Without a request there is none: nothing says what the archive must say of one."""
@@ -64,22 +59,10 @@ class Har:
         self._entries += 1
         return separator + _encode(entry)
 
-    def ack(self, _generation: int) -> str:
-        return ""
-
-    def note(self, _place: Place, _note: Note) -> str:
-        return ""
-
-    def stat(self, _place: Place | None, _stat: Stat) -> str:
-        return ""
-
     def bye(self, _totals: Totals) -> str:
         left_out = f"{self._unasked} responses without their requests are left out"
         comment = f',"comment":{_encode(left_out)}' if self._unasked else ""
         return f"\n]{comment}}}}}\n"
-
-    def processes(self, _found: list[Envoy | Refused], _owned: Owned) -> str:
-        return ""
 
 
 def _moment(ts: int) -> str:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from tapper.discovery.envoy import Envoy, Refused
-from tapper.output.records import Owned, Place, Stat, Totals
-from tapper.protocols.facts import Note
+from tapper.output.records import Place, Stat
 from tapper.protocols.session import Sighting
 from tapper.streams.connection import Scope
 from tapper.streams.connections import Connections
@@ -137,31 +135,3 @@ class Recorder:
 def _identity(place: Place) -> tuple[str, int | None, str, str | None]:
     """What stays the same of a place while its source is open; the names of pods may change."""
     return place.kind, place.netns, place.interface, place.instance_ip
-
-
-class Silent:
-    """A `tapper.output.records.Format` beside a Recorder: a file of packets has no records."""
-
-    def hello(self, _version: str, _pid: int) -> str:
-        return ""
-
-    def source(self, _state: str, _place: Place) -> str:
-        return ""
-
-    def ack(self, _generation: int) -> str:
-        return ""
-
-    def note(self, _place: Place, _note: Note) -> str:
-        return ""
-
-    def sighting(self, _place: Place, _sighting: Sighting) -> str:
-        return ""
-
-    def stat(self, _place: Place | None, _stat: Stat) -> str:
-        return ""
-
-    def bye(self, _totals: Totals) -> str:
-        return ""
-
-    def processes(self, _found: list[Envoy | Refused], _owned: Owned) -> str:
-        return ""

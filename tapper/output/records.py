@@ -121,3 +121,32 @@ class Format(Protocol):
     def bye(self, totals: Totals, /) -> str: ...
 
     def processes(self, found: list[Envoy | Refused], owned: Owned, /) -> str: ...
+
+
+class Silent:
+    """A Format that says nothing: as it is beside a Recorder, since a file of packets has no records; elsewhere what
+    other formats override where they have something to say."""
+
+    def hello(self, _version: str, _pid: int) -> str:
+        return ""
+
+    def source(self, _state: str, _place: Place) -> str:
+        return ""
+
+    def ack(self, _generation: int) -> str:
+        return ""
+
+    def note(self, _place: Place, _note: Note) -> str:
+        return ""
+
+    def sighting(self, _place: Place, _sighting: Sighting) -> str:
+        return ""
+
+    def stat(self, _place: Place | None, _stat: Stat) -> str:
+        return ""
+
+    def bye(self, _totals: Totals) -> str:
+        return ""
+
+    def processes(self, _found: list[Envoy | Refused], _owned: Owned) -> str:
+        return ""

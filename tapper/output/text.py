@@ -7,7 +7,7 @@ import time
 from tapper.discovery.envoy import Envoy, Refused, Verdict
 from tapper.output.details import details
 from tapper.output.escape import BOLD, DIM, escape, escape_bytes, of_status, painted, shortened
-from tapper.output.records import Owned, Place, Stat, Totals, reason
+from tapper.output.records import Owned, Place, Silent, Totals, reason
 from tapper.protocols.exchange import Exchange, Response
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
 from tapper.protocols.session import Sighting
@@ -39,22 +39,13 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-class Text:
+class Text(Silent):
     """A `tapper.output.records.Format`: a line an exchange. `verbose` shows its headers and the beginning of its bodies
     under it; `colour` is for terminals."""
 
     def __init__(self, *, colour: bool = False, verbose: bool = False) -> None:
         self._colour = colour
         self._verbose = verbose
-
-    def hello(self, _version: str, _pid: int) -> str:
-        return ""
-
-    def source(self, _state: str, _place: Place) -> str:
-        return ""
-
-    def ack(self, _generation: int) -> str:
-        return ""
 
     def sighting(self, _place: Place, sighting: Sighting) -> str:
         leg, exchange = sighting.leg, sighting.exchange
@@ -75,12 +66,6 @@ class Text:
 
     def _paint(self, text: str, colour: str) -> str:
         return painted(text, colour) if self._colour else text
-
-    def stat(self, _place: Place | None, _stat: Stat) -> str:
-        return ""
-
-    def bye(self, _totals: Totals) -> str:
-        return ""
 
     def processes(self, found: list[Envoy | Refused], owned: Owned) -> str:
         rows = [_PROCESS_COLUMNS, *(_row(process, owned) for process in found)]

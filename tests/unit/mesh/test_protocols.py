@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pod_programs import python, start
 
 from harness.mesh.mesh import Mesh, MeshPod
 from harness.mesh.workload import Delivery
 from harness.sandbox.pod import Pod
-from harness.sandbox.process import MINIMAL_ENVIRON, Command, Process
 from harness.sandbox.wire import Wire
 
 StartWire = Callable[[Pod], Wire]
 MARKER = "marker-7f3a"
-
-
-def python(pod: Pod, program: str, *arguments: str, tmp_path: Path) -> Command:
-    """A program for this interpreter, with its packages, to be run in a pod."""
-    script = pod.node.run_dir / f"{tmp_path.name}-{len(list(pod.node.run_dir.iterdir()))}.py"
-    script.write_text(textwrap.dedent(program))
-    return Command([sys.executable, "-W", "error", pod.node.inside(script), *arguments], env=MINIMAL_ENVIRON)
-
-
-def serve(member: MeshPod, program: str, *arguments: str, tmp_path: Path) -> Process:
-    """Start a server that prints `ready` once it listens."""
-    process = member.pod.spawn(python(member.pod, program, *arguments, tmp_path=tmp_path), stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n", process.read_log()
-    return process
 
 
 @pytest.fixture
@@ -114,7 +96,7 @@ GRPC_CLIENT = """
 def test_grpc(mesh: Mesh, wire: StartWire, tmp_path: Path, delivery: Delivery) -> None:
     client, server = mesh.pod("client"), mesh.pod("server", serve=False)
     mesh.inject(client, server, delivery=delivery)
-    serve(server, GRPC_SERVER, tmp_path=tmp_path)
+    start(server, GRPC_SERVER, tmp_path=tmp_path)
     recording = wire(server.pod)
     output = client.pod.run(python(client.pod, GRPC_CLIENT, f"{server.ip}:8080", MARKER, tmp_path=tmp_path), timeout=20)
     assert output == f"echo {MARKER} OK yes\n"
@@ -123,7 +105,7 @@ def test_grpc(mesh: Mesh, wire: StartWire, tmp_path: Path, delivery: Delivery) -
 
 def test_cleartext_http2_by_h2load(pair: tuple[MeshPod, MeshPod], tmp_path: Path) -> None:
     """h2load speaks HTTP/2 with prior knowledge; a gRPC server answers it in HTTP/2, whatever it is asked."""
-    serve(pair[1], GRPC_SERVER, tmp_path=tmp_path)
+    start(pair[1], GRPC_SERVER, tmp_path=tmp_path)
     argv = ["h2load", "-n", "50", "-c", "2", "-m", "5", "-p", "h2c", f"http://{pair[1].ip}:8080/x"]
     output = pair[0].pod.run(argv, timeout=30)
     assert "50 total, 50 started, 50 done" in output, output
@@ -153,7 +135,7 @@ WEBSOCKET_CLIENT = """
 
 
 def test_websocket(pair: tuple[MeshPod, MeshPod], wire: StartWire, tmp_path: Path) -> None:
-    serve(pair[1], WEBSOCKET_SERVER, tmp_path=tmp_path)
+    start(pair[1], WEBSOCKET_SERVER, tmp_path=tmp_path)
     recording = wire(pair[1].pod)
     arguments = (f"ws://{pair[1].ip}:8080/", MARKER, "again")
     output = pair[0].pod.run(python(pair[0].pod, WEBSOCKET_CLIENT, *arguments, tmp_path=tmp_path), timeout=20)
