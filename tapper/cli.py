@@ -16,6 +16,7 @@ from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import scan, unexamined
 from tapper.errors import TapperError, UsageError
+from tapper.outlet import Outlet
 from tapper.output.arguments import NO_REDACT_WARNING, PCAPNG_WARNING, add_shape, body_limit, check_recording, shape
 from tapper.output.escape import wants_colour
 from tapper.output.har import Har
@@ -124,7 +125,8 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     gc.set_threshold(50_000, 20, 20)
     if arguments.read is not None:
         with open_capture(arguments.read, arguments.write) as stream, open_output(arguments.write) as output:
-            Replay(targets, kept, output, form, console, shaped, recorder).run(stream, arguments.read)
+            outlet = Outlet(output, form, console, shaped, recorder, kept)
+            Replay(targets, outlet, console).run(stream, arguments.read)
         return
     options = Options(
         targets,
@@ -134,10 +136,9 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
         verify=arguments.verify,
         finders=frozenset(map(Finder, arguments.discover or [Finder.ENVOY])),
         targets_file=arguments.targets_file,
-        body_limit=kept,
     )
     with open_output(arguments.write) as output:
-        Tap(options, output, form, console, shaped, recorder).run()
+        Tap(options, Outlet(output, form, console, shaped, recorder, kept), console).run()
 
 
 def _discover(arguments: argparse.Namespace, form: Format, console: Console) -> None:

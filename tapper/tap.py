@@ -7,34 +7,26 @@ Which pods' sources there are is `tapper.following`'s affair.
 
 from __future__ import annotations
 
-import functools
-import os
 import select
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from tapper import __version__
 from tapper.capture import bpf
 from tapper.capture.ring import Ring, Statistics, open_ring
-from tapper.capture.sources import Reader, Source, Sources
+from tapper.capture.sources import Source, Sources
 from tapper.discovery.finders import Finder
 from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.errors import UsageError
 from tapper.following import Follower
-from tapper.output.pcapng import Recorder
-from tapper.output.records import Format, Place, Stat, Totals
-from tapper.output.shape import Shape
-from tapper.output.sink import Closed, Console, Sink
-from tapper.protocols.detect import Kind
-from tapper.protocols.facts import Note
-from tapper.protocols.messages import BODY_LIMIT
-from tapper.protocols.session import Session, Sighting
+from tapper.outlet import Account, Outlet
+from tapper.output.records import Place, Stat
+from tapper.output.sink import Closed, Console
+from tapper.protocols.session import Sighting
 from tapper.signals import ReloadSignal, StopSignals
-from tapper.streams.connection import Connection, Scope
-from tapper.streams.connections import Connections
+from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address, packed
 from tapper.targets.file import TargetsFile
 from tapper.targets.pods import Targets
@@ -43,7 +35,6 @@ _NODE = "node"
 _LOOPBACK_INDEX = 1  # LOOPBACK_IFINDEX, include/net/net_namespace.h: the same in every namespace
 _FOREVER_S = 3600.0
 _GLANCE_INTERVAL_S = 0.25
-_HELD_BYTES = 256 << 20  # by all sources together
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,45 +50,24 @@ class Options:
     finders: frozenset[Finder] = frozenset({Finder.ENVOY})
     targets_file: str | None = None
     """Whose targets come on top."""
-    body_limit: int = BODY_LIMIT
-
-
-@dataclass(slots=True)
-class _Capture:
-    """What belongs to a source besides its ring."""
-
-    place: Place
-    connections: Connections[Sighting]
 
 
 class Tap:
     """One run. `run` returns when a signal asks for it, and raises Closed when nobody reads the output any longer."""
 
-    def __init__(
-        self,
-        options: Options,
-        output: Sink,
-        form: Format,
-        console: Console,
-        shape: Shape,
-        recorder: Recorder | None = None,
-    ) -> None:
+    def __init__(self, options: Options, outlet: Outlet, console: Console) -> None:
         self._options = options
-        self._output = output
-        self._form = form
-        self._shape = shape
-        self._recorder = recorder
+        self._outlet = outlet
         self._console = console
         self._own = own_namespace()
         self._sources: Sources[Sighting] = Sources()
-        self._captures: dict[object, _Capture] = {}
+        self._captures: dict[object, Account] = {}
         self._follower: Follower | None = None
         self._file = None if options.targets_file is None else TargetsFile(options.targets_file)
         self._reload = ReloadSignal()
         self._next_glance = 0.0
         self._targets = Targets(options.targets)
         self._unacknowledged: int | None = None
-        self._totals = Totals()
 
     def run(self) -> None:
         """Capture until told to stop. Raises TapperError for what makes it impossible from the start."""
@@ -105,11 +75,11 @@ class Tap:
             stack.callback(self._release)
             signals = stack.enter_context(StopSignals())
             self._sources.watch(signals.fileno(), select.POLLIN, signals.clear)
-            self._sources.watch(self._output.fileno(), 0, self._output_closed)
+            self._sources.watch(self._outlet.fileno(), 0, self._output_closed)
             if self._file is not None:
                 stack.enter_context(self._reload)
                 self._name_targets(self._file.read())
-            self._emit(self._form.hello(__version__, os.getpid()))
+            self._outlet.begin()
             self._open_node()
             if self._options.istio:
                 self._begin_following()
@@ -120,7 +90,7 @@ class Tap:
                     signals.report = False
                     self._report_so_far()
             self._end()
-        self._report()
+        self._outlet.end()
 
     def _turn(self) -> None:
         wake = time.monotonic() + _FOREVER_S
@@ -133,7 +103,7 @@ class Tap:
                 self._acknowledge()
             wake = min(wake, follower.next_look)
         self._sources.turn(wake - time.monotonic(), self._deliver, self._trouble, self._closed)
-        self._stay_within_bounds()
+        self._outlet.stay_within_bounds(self._captures.values())
 
     def _end(self) -> None:
         for source in self._sources:
@@ -141,53 +111,31 @@ class Tap:
         while len(self._sources):
             self._sources.turn(_FOREVER_S, self._deliver, self._trouble, self._closed)
 
-    def _report(self) -> None:
-        totals = self._totals
-        self._emit(self._form.stat(None, Stat(totals.received, totals.dropped, totals.cut)) + self._form.bye(totals))
-        self._console.summary(totals)
-
     def _report_so_far(self) -> None:
-        """On SIGUSR1: the sources that were closed, and the open ones as they stand."""
-        totals = replace(self._totals, undecoded=dict(self._totals.undecoded))
-        for source in self._sources:
-            now = source.ring.statistics()
-            totals.add(Stat(now.received, now.dropped, source.ring.cut), self._captures[source.key].connections.tally)
-        self._console.warn("so far:")
-        self._console.summary(totals)
+        """On SIGUSR1."""
+        self._outlet.report_so_far(
+            (self._captures[source.key], _stat(source, source.ring.statistics())) for source in self._sources
+        )
 
     # What the loop calls.
 
     def _deliver(self, source: Source[Sighting], sightings: Iterator[Sighting]) -> None:
-        place, sighting_line = self._captures[source.key].place, self._form.sighting
-        shown = self._shape.apply(sightings, self._totals)
-        lines = [sighting_line(place, sighting) for sighting in shown]
-        if lines:
-            self._emit("".join(lines))
-        if self._recorder is not None:
-            self._output.write_bytes(self._recorder.take())
+        self._outlet.deliver(self._captures[source.key], sightings)
 
     def _trouble(self, source: Source[Sighting], message: str) -> None:
         place = self._captures[source.key].place
         self._console.warn(f"interface {place.interface} in network namespace {place.netns}: {message}")
 
     def _closed(self, source: Source[Sighting], statistics: Statistics) -> None:
-        capture = self._captures.pop(source.key)
-        stat = Stat(statistics.received, statistics.dropped, source.ring.cut)
-        self._totals.add(stat, capture.connections.tally)
-        if self._recorder is not None:
-            self._recorder.close(capture.place, time.time_ns(), stat)
-            self._output.write_bytes(self._recorder.take())
+        account = self._captures.pop(source.key)
         self._leave_lo_to_pods()
         if self._follower is not None:
             self._follower.next_look = time.monotonic()  # another Envoy may have begun there meanwhile
-        self._emit(self._form.source("closed", capture.place) + self._form.stat(capture.place, stat))
-        self._console.progress(f"closed {capture.place}")
+        self._outlet.close(account, time.time_ns(), _stat(source, statistics))
+        self._console.progress(f"closed {account.place}")
 
     def _output_closed(self) -> None:
         raise Closed
-
-    def _emit(self, text: str) -> None:
-        self._output.write(text)
 
     # Sources.
 
@@ -213,46 +161,21 @@ class Tap:
         follower.begin()
 
     def _add(self, key: object, ring: Ring, place: Place, scope: Scope) -> None:
-        place = replace(place, pods=self._targets.names)
-        connections: Connections[Sighting] = Connections(scope, functools.partial(self._open_session, key))
-        self._captures[key] = _Capture(place, connections)
-        reader: Reader[Sighting] = connections
-        if self._recorder is not None:
-            reader = self._recorder.record(place, connections)
-            self._output.write_bytes(self._recorder.take())
-        self._sources.add(Source(key, ring, reader))
-        self._totals.sources += 1
+        account = self._outlet.open(replace(place, pods=self._targets.names), scope)
+        self._captures[key] = account
+        self._sources.add(Source(key, ring, account.reader))
         self._leave_lo_to_pods()
-        self._emit(self._form.source("open", place))
-        self._console.progress(f"capturing {place}")
+        self._outlet.opened(account)
+        self._console.progress(f"capturing {account.place}")
 
     def _drop(self, key: Hashable) -> None:
         self._sources.discard(key, self._closed)
-
-    def _open_session(self, key: object, connection: Connection[Sighting]) -> Session:
-        notice = functools.partial(self._notice, key)
-        return Session(connection, self._count_undecoded, notice, self._options.body_limit)
-
-    def _notice(self, key: object, note: Note) -> None:
-        shown = self._shape.note(note)
-        if shown is not None:
-            self._emit(self._form.note(self._captures[key].place, shown))
-
-    def _count_undecoded(self, kind: Kind) -> None:
-        self._totals.undecoded[kind] = self._totals.undecoded.get(kind, 0) + 1
 
     def _leave_lo_to_pods(self) -> None:
         """An Envoy in the node's own namespace has its lo captured as a pod's; then the node's source leaves it out."""
         node = self._sources.get(_NODE)
         if node is not None:
             node.ignored_interface = _LOOPBACK_INDEX if self._own in self._sources else None
-
-    def _stay_within_bounds(self) -> None:
-        if sum(capture.connections.held for capture in self._captures.values()) > _HELD_BYTES:
-            key, capture = max(self._captures.items(), key=lambda item: item[1].connections.held)
-            source = self._sources.get(key)
-            assert source is not None, "a capture lives as long as its source"
-            self._deliver(source, iter(capture.connections.relieve(capture.connections.held // 2)))
 
     # Targets.
 
@@ -293,7 +216,7 @@ class Tap:
     def _acknowledge(self) -> None:
         """The sources are what the list of this generation asks for."""
         if self._unacknowledged is not None:
-            self._emit(self._form.ack(self._unacknowledged))
+            self._outlet.acknowledge(self._unacknowledged)
             self._unacknowledged = None
 
     def _release(self) -> None:
@@ -302,3 +225,7 @@ class Tap:
             source.ring.close()
         if self._follower is not None:
             self._follower.release()
+
+
+def _stat(source: Source[Sighting], counted: Statistics) -> Stat:
+    return Stat(counted.received, counted.dropped, source.ring.cut)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 from tapper.discovery.envoy import Envoy, Refused
@@ -89,6 +89,9 @@ class Totals:
     given_up: int = 0
     undecoded: dict[str, int] = field(default_factory=dict)
     """Connections that carried no HTTP, by kind."""
+
+    def copy(self) -> Totals:
+        return replace(self, undecoded=dict(self.undecoded))
 
     def add(self, stat: Stat, tally: Tally) -> None:
         """What one source came to."""

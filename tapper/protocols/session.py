@@ -8,13 +8,13 @@ are never presented as HTTP: such a connection is counted by kind, once, and a N
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tapper.protocols import heads
 from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.detect import Kind, foreign, undecided
 from tapper.protocols.exchange import Conversation, Exchange, ends_http1
-from tapper.protocols.facts import Fact, Note, WebSocketMessage
+from tapper.protocols.facts import Fact, Note, limited
 from tapper.protocols.heads import Headers
 from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import BODY_LIMIT
@@ -164,15 +164,9 @@ class Session:
         if fact is not None and self._notice is not None:
             self._notice(Note(self._connection.leg(client or 0), fact))
 
-    def _limited(self, fact: Fact) -> Fact:
-        """With no more of a message's body than bodies are kept of."""
-        if not isinstance(fact, WebSocketMessage) or len(fact.body) <= self._body_limit:
-            return fact
-        return replace(fact, body=fact.body[: self._body_limit], truncated=True)
-
     def _tell_all(self, facts: Sequence[Fact]) -> list[Sighting]:
         for fact in facts:
-            self._tell(self._limited(fact), self._client)
+            self._tell(limited(fact, self._body_limit), self._client)
         return []
 
     def _unproven(self, side: int, chunk: Data) -> list[Sighting]:

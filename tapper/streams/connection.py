@@ -1,15 +1,15 @@
-"""The records of a source's table: a connection, its two halves, a half that waits, and who reads a connection."""
+"""The records of a source's table: a connection, its two halves, and who reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from tapper.streams.legs import Direction, Endpoint, Numbers, classify, endpoints
-from tapper.streams.packet import ACK, FIN, SYN, mirror
-from tapper.streams.reassembly import SEGMENT_COST, Data, HalfStream
-from tapper.streams.sequence import MASK, after
+from tapper.streams.bounds import Limits
+from tapper.streams.legs import Direction, Endpoint, classify, endpoints
+from tapper.streams.packet import mirror
+from tapper.streams.reassembly import Data, HalfStream
 from tapper.targets.addresses import spell
 
 T = TypeVar("T")
@@ -101,6 +101,10 @@ class Connection(Generic[T]):
     def closed(self) -> bool:
         return self.consumer is None
 
+    def expired(self, ts: int, limits: Limits) -> bool:
+        """Whether nothing more is expected of it at this time, in nanoseconds."""
+        return ts - self.last > (limits.linger if self.closed else limits.idle)
+
     def from_start(self, side: int) -> bool:
         """Whether that side's stream is known from its first byte."""
         return self.halves[side].stream.from_start
@@ -122,44 +126,3 @@ class Connection(Generic[T]):
             ours = server_end if server_end.address in self.scope.targets else client_end
             pod_ip = spell(ours.address)
         return Leg(pod_ip, direction, str(client_end), str(server_end))
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A half on a pod's lo that does not know yet to which connection it belongs."""
-
-    key: bytes
-    pod: Endpoint
-    redirected: bool
-    client: int | None = None
-    """0 or 1 where a SYN told who opened: this half, or the other."""
-    packets: list[tuple[int, int, int, int, int, bytes]] = field(default_factory=list)
-    """(arrival, ts, seq, ack, flags, payload), only of packets that carry something."""
-    held: int = 0
-    last: int = 0
-    _isn: int | None = None
-    _next: int | None = None
-    _ack: int | None = None
-
-    def take(self, arrival: int, ts: int, seq: int, ack: int, flags: int, payload: bytes) -> None:
-        self.last = ts
-        if flags & SYN:
-            self.client = 1 if flags & ACK else 0
-            self._isn = seq
-        if payload or flags & (SYN | FIN):
-            self.packets.append((arrival, ts, seq, ack, flags, payload))
-            self.held += len(payload) + SEGMENT_COST
-        reached = (seq + len(payload) + bool(flags & SYN) + bool(flags & FIN)) & MASK
-        if self._next is None or after(reached, self._next):
-            self._next = reached
-        if flags & ACK and (self._ack is None or after(ack, self._ack)):
-            self._ack = ack
-
-    def contradicts(self, isn: int) -> bool:
-        """Whether a SYN with this number begins another connection than the one this half is of."""
-        return self._isn != isn
-
-    @property
-    def numbers(self) -> Numbers:
-        assert self._next is not None, "asked before the first packet"
-        return Numbers(self._next, self._ack)

@@ -5,8 +5,8 @@ ports in two pods are two connections. Within a source the same packet may pass 
 retransmissions to the reassembler, which delivers bytes once.
 
 Most connections have mirrored halves and exist from their first packet. On a pod's lo a half may instead belong to a
-redirected connection (`tapper.streams.legs`): it waits, its packets kept, until a half with mirrored addresses or its
-other half by sequence numbers appears. A connection that ended stays in the table a little longer, so that a late copy
+redirected connection: it waits (`tapper.streams.waiting`) until a half with mirrored addresses or its other half by
+sequence numbers appears. A connection that ended stays in the table a little longer, so that a late copy
 of its last packets does not look like a new one.
 
 Time is the packets' time, in nanoseconds; nothing in here reads a clock.
@@ -14,24 +14,17 @@ Time is the packets' time, in nanoseconds; nothing in here reads a clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from tapper.streams.bounds import SECOND, Limits, Tally
-from tapper.streams.connection import MOST_EARLY_BYTES, Connection, Consumer, Half, Scope, Waiting
+from tapper.streams.connection import MOST_EARLY_BYTES, Connection, Consumer, Half, Scope
 from tapper.streams.copies import Copies
-from tapper.streams.legs import (
-    INBOUND_PORT,
-    MESH_PORTS,
-    Candidate,
-    Pairing,
-    endpoints,
-    is_redirected,
-    may_be_reply,
-)
+from tapper.streams.legs import INBOUND_PORT, MESH_PORTS, endpoints, is_redirected, may_be_reply
 from tapper.streams.packet import ACK, FIN, RST, SYN, mirror, parse
 from tapper.streams.reassembly import Chunk, Data, Gap
 from tapper.streams.sequence import MASK
+from tapper.streams.waiting import Waiting, WaitingRoom, as_arrived
 
 T = TypeVar("T")
 
@@ -56,13 +49,15 @@ class Connections(Generic[T]):
         self.tally = tally or Tally()
         self._halves: dict[bytes, Half[T]] = {}
         self._connections: dict[Connection[T], None] = {}  # in order of appearance
-        self._waiting: dict[bytes, Waiting] = {}
-        self._pairing = Pairing()
+        self._waiting = WaitingRoom()
         self._copies: Copies[T] = Copies()
-        self._arrivals = 0
         self._swept: int | None = None
-        self.held = 0
+        self._held = 0
+
+    @property
+    def held(self) -> int:
         """Bytes held by this source: behind holes, in waiting halves, in unfinished messages."""
+        return self._held + self._waiting.held
 
     @property
     def scope(self) -> Scope:
@@ -98,7 +93,7 @@ class Connections(Generic[T]):
     def finish(self) -> list[T]:
         """Nothing more will come: every connection is closed and forgotten."""
         done: list[T] = []
-        for waiting in list(self._waiting.values()):
+        for waiting in self._waiting:
             done += self._alone(waiting)
         for connection in list(self._connections):
             done += self._close(connection)
@@ -115,13 +110,13 @@ class Connections(Generic[T]):
             connection.scope = scope
             # what nobody reads may be a copy of what is thrown away: the next packet decides anew
             if connection.closed or not scope.covers(*endpoints(connection.halves[0].key)):
-                self.held -= connection.held
+                self._held -= connection.held
                 self._remove(connection)
 
     def relieve(self, bound: int) -> list[T]:
         """Give up the oldest connections that hold memory until at most `bound` bytes are held."""
         done: list[T] = []
-        for waiting in list(self._waiting.values()):
+        for waiting in self._waiting:
             if self.held <= bound:
                 return done
             if waiting.held:
@@ -162,8 +157,8 @@ class Connections(Generic[T]):
         if redirected or (on_lo and flags & (SYN | ACK) != SYN and may_be_reply(source, destination)):
             if len(self._waiting) >= self._limits.waiting:
                 self.tally.given_up += 1
-                done += self._alone(next(iter(self._waiting.values())))
-            waiting = self._waiting[key] = Waiting(key, source if redirected else destination, redirected)
+                done += self._alone(self._waiting.oldest)
+            waiting = self._waiting.enter(key, source if redirected else destination, redirected=redirected)
             return [*done, *self._wait(waiting, ts, seq, ack, flags, payload)]
         client = None
         if flags & SYN:
@@ -174,38 +169,23 @@ class Connections(Generic[T]):
 
     def _wait(self, waiting: Waiting, ts: int, seq: int, ack: int, flags: int, payload: bytes) -> list[T]:
         """One more packet of a half that waits; perhaps the one that tells where it belongs."""
-        self._arrivals += 1
-        before = waiting.held
-        waiting.take(self._arrivals, ts, seq, ack, flags, payload)
-        self.held += waiting.held - before
-        candidate = Candidate(waiting.key, waiting.pod, waiting.numbers)
-        token = self._pairing.offer(candidate, redirected=waiting.redirected)
-        if token is not None:
-            other = self._waiting[token]
-            return self._paired(*((waiting, other) if waiting.redirected else (other, waiting)))
+        pair = self._waiting.take(waiting, ts, seq, ack, flags, payload)
+        if pair is not None:
+            return self._paired(*pair)
         if waiting.held > self._limits.waiting_bytes:
             return self._alone(waiting)
         return []
 
-    def _take_waiting(self, waiting: Waiting) -> None:
-        del self._waiting[waiting.key]
-        self._pairing.forget(waiting.key)
-        self.held -= waiting.held
-
     def _paired(self, request: Waiting, reply: Waiting) -> list[T]:
         """The two halves of a redirected connection become one, and what was held is delivered as it arrived."""
-        self._take_waiting(request)
-        self._take_waiting(reply)
         connection, done = self._open(request.key, reply.key, 0, max(request.last, reply.last))
-        sides = {id(request): connection.halves[0], id(reply): connection.halves[1]}
-        packets = [(packet, sides[id(waiting)]) for waiting in (request, reply) for packet in waiting.packets]
-        for packet, half in sorted(packets, key=lambda item: item[0][0]):
-            done += self._apply(half, *packet[1:])
+        for side, packet in as_arrived(request, reply):
+            done += self._apply(connection.halves[side], *packet[1:])
         return done
 
     def _symmetric(self, waiting: Waiting, *, both_ways: bool) -> tuple[Half[T], list[T]]:
         """A waiting half is taken for one of an ordinary connection. Returns the other half."""
-        self._take_waiting(waiting)
+        self._waiting.leave(waiting)
         connection, done = self._open(waiting.key, mirror(waiting.key), waiting.client, waiting.last)
         connection.both_ways = both_ways
         for packet in waiting.packets:
@@ -215,7 +195,7 @@ class Connections(Generic[T]):
     def _alone(self, waiting: Waiting) -> list[T]:
         """No other half will be looked for any longer."""
         if not waiting.packets:
-            self._take_waiting(waiting)
+            self._waiting.leave(waiting)
             return []
         return self._symmetric(waiting, both_ways=False)[1]
 
@@ -293,7 +273,7 @@ class Connections(Generic[T]):
                 done += consumer.end(half.side)
         held = consumer.held + half.stream.held + half.peer.stream.held
         if held != connection.held:
-            self.held += held - connection.held
+            self._held += held - connection.held
             connection.held = held
             if self.held > self._limits.held_bytes:
                 done += self.relieve(self._limits.held_bytes * 3 // 4)
@@ -307,7 +287,7 @@ class Connections(Generic[T]):
         consumer, connection.consumer = connection.consumer, None
         if consumer is not None:
             done += consumer.finish()
-        self.held -= connection.held
+        self._held -= connection.held
         connection.held = 0
         return done
 
@@ -326,15 +306,9 @@ class Connections(Generic[T]):
             return []
         self._swept = ts
         done: list[T] = []
-        for waiting in [w for w in self._waiting.values() if ts - w.last > self._limits.idle]:
+        for waiting in [w for w in self._waiting if ts - w.last > self._limits.idle]:
             done += self._alone(waiting)
-        for connection in list(self._expired(ts)):
+        for connection in [each for each in self._connections if each.expired(ts, self._limits)]:
             done += self._close(connection)
             self._remove(connection)
         return done
-
-    def _expired(self, ts: int) -> Iterator[Connection[T]]:
-        for connection in self._connections:
-            patience = self._limits.linger if connection.closed else self._limits.idle
-            if ts - connection.last > patience:
-                yield connection

@@ -18,6 +18,7 @@ from tapper_wire import Capture, Wire, get, ok
 import tapper.output.ndjson as module
 from tapper.discovery.envoy import Envoy, Refused, Verdict
 from tapper.discovery.netns import NamespaceId
+from tapper.outlet import Outlet
 from tapper.output.ndjson import SCHEMA, Ndjson
 from tapper.output.records import Place, Stat, Totals
 from tapper.output.shape import Shape
@@ -107,7 +108,9 @@ def test_a_run_is_what_the_schema_says() -> None:
     for raw in [*wire.handshake(), *wire.exchange("/a", "b"), *wire.close()]:
         file += struct.pack("<IIII", 5, 0, len(raw), len(raw)) + raw
     output = io.BytesIO()
-    replay = Replay(frozenset(), 100, Sink(output), Ndjson(), Console(io.StringIO()), Shape())
+    replay = Replay(
+        frozenset(), Outlet(Sink(output), Ndjson(), Console(io.StringIO()), Shape()), Console(io.StringIO())
+    )
     replay.run(io.BytesIO(file), "x")
     said = records(output.getvalue().decode())
     validator = strict()

@@ -1,0 +1,142 @@
+"""Where exchanges go: the last steps of one packet's way, which a live capture and a file have in common.
+
+    source -> stream -> protocol -> exchange -> shape (filters, redaction) -> format -> output
+
+Whoever captures opens an account for each source, gives its packets to the account's reader, and delivers what that
+makes; here it is counted, written, and kept within bounds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from tapper import __version__
+from tapper.capture.sources import Reader
+from tapper.output.pcapng import Recorder
+from tapper.output.records import Format, Place, Stat, Totals
+from tapper.output.shape import Shape
+from tapper.output.sink import Console, Sink
+from tapper.protocols.detect import Kind
+from tapper.protocols.facts import Note
+from tapper.protocols.messages import BODY_LIMIT
+from tapper.protocols.session import Session, Sighting
+from tapper.streams.connection import Connection, Scope
+from tapper.streams.connections import Connections
+
+_HELD_BYTES = 256 << 20  # by all sources together
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """What belongs to a source besides where its packets come from."""
+
+    place: Place
+    connections: Connections[Sighting]
+    reader: Reader[Sighting]
+    """Gets the source's packets: the connections, or who records the packets on their way to them."""
+
+
+class Outlet:
+    """One run's output. Writing raises Closed when nobody reads it any longer, and TapperError where it is full."""
+
+    def __init__(
+        self,
+        output: Sink,
+        form: Format,
+        console: Console,
+        shape: Shape,
+        recorder: Recorder | None = None,
+        body_limit: int = BODY_LIMIT,
+    ) -> None:
+        self._output = output
+        self._form = form
+        self._console = console
+        self._shape = shape
+        self._recorder = recorder
+        self._body_limit = body_limit
+        self._totals = Totals()
+
+    def fileno(self) -> int:
+        """Of the output, to see whether it is still read."""
+        return self._output.fileno()
+
+    # The run.
+
+    def begin(self) -> None:
+        self._output.write(self._form.hello(__version__, os.getpid()))
+
+    def acknowledge(self, generation: int) -> None:
+        """The sources are what the list of targets of this generation asks for."""
+        self._output.write(self._form.ack(generation))
+
+    def report_so_far(self, accounts: Iterable[tuple[Account, Stat]]) -> None:
+        """The sources that were closed, and the open ones as they stand."""
+        totals = self._totals.copy()
+        for account, stat in accounts:
+            totals.add(stat, account.connections.tally)
+        self._console.warn("so far:")
+        self._console.summary(totals)
+
+    def end(self) -> None:
+        """Every source is closed."""
+        totals = self._totals
+        whole = Stat(totals.received, totals.dropped, totals.cut)
+        self._output.write(self._form.stat(None, whole) + self._form.bye(totals))
+        self._console.summary(totals)
+
+    # Its sources.
+
+    def open(self, place: Place, scope: Scope) -> Account:
+        """The account of a new source."""
+        connections: Connections[Sighting] = Connections(scope, lambda connection: self._session(account, connection))
+        recorder = self._recorder
+        reader = connections if recorder is None else recorder.record(place, connections)
+        account = Account(place, connections, reader)  # which a session asks for only when packets come
+        return account
+
+    def opened(self, account: Account) -> None:
+        """Its packets come from now on."""
+        self._totals.sources += 1
+        self._record()
+        self._output.write(self._form.source("open", account.place))
+
+    def deliver(self, account: Account, sightings: Iterable[Sighting]) -> None:
+        """What a source's packets made; run to its end before anything is written."""
+        shown = self._shape.apply(sightings, self._totals)
+        if shown:
+            place, line = account.place, self._form.sighting
+            self._output.write("".join([line(place, sighting) for sighting in shown]))
+        self._record()
+
+    def close(self, account: Account, ts: int, stat: Stat) -> None:
+        """No more packets will come; `ts` in nanoseconds since 1970."""
+        self._totals.add(stat, account.connections.tally)
+        if self._recorder is not None:
+            self._recorder.close(account.place, ts, stat)
+            self._record()
+        self._output.write(self._form.source("closed", account.place) + self._form.stat(account.place, stat))
+
+    def stay_within_bounds(self, accounts: Collection[Account]) -> None:
+        """Give up what the greediest source holds where all together hold too much."""
+        if sum(account.connections.held for account in accounts) > _HELD_BYTES:
+            largest = max(accounts, key=lambda account: account.connections.held)
+            self.deliver(largest, largest.connections.relieve(largest.connections.held // 2))
+
+    # What its sources' connections say.
+
+    def _session(self, account: Account, connection: Connection[Sighting]) -> Session:
+        return Session(connection, self._count_undecoded, lambda note: self._notice(account, note), self._body_limit)
+
+    def _notice(self, account: Account, note: Note) -> None:
+        shown = self._shape.note(note)
+        if shown is not None:
+            self._output.write(self._form.note(account.place, shown))
+
+    def _count_undecoded(self, kind: Kind) -> None:
+        self._totals.undecoded[kind] = self._totals.undecoded.get(kind, 0) + 1
+
+    def _record(self) -> None:
+        if self._recorder is not None:
+            self._output.write_bytes(self._recorder.take())
