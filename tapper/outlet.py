@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
 from tapper import __version__
-from tapper.capture.sources import Reader
+from tapper.accounts import Account, Books, Row
+from tapper.output.counts import table
 from tapper.output.pcapng import Recorder
 from tapper.output.records import Format, Place, Stat, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
-from tapper.protocols.detect import Kind
 from tapper.protocols.facts import Note
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.session import Session, Sighting
@@ -26,16 +25,6 @@ from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
 
 _HELD_BYTES = 256 << 20  # by all sources together
-
-
-@dataclass(slots=True, eq=False)
-class Account:
-    """What belongs to a source besides where its packets come from."""
-
-    place: Place
-    connections: Connections[Sighting]
-    reader: Reader[Sighting]
-    """Gets the source's packets: the connections, or who records the packets on their way to them."""
 
 
 class Outlet:
@@ -56,7 +45,7 @@ class Outlet:
         self._shape = shape
         self._recorder = recorder
         self._body_limit = body_limit
-        self._totals = Totals()
+        self._books = Books()
 
     def fileno(self) -> int:
         """Of the output, to see whether it is still read."""
@@ -71,20 +60,32 @@ class Outlet:
         """The sources are what the list of targets of this generation asks for."""
         self._output.write(self._form.ack(generation))
 
-    def report_so_far(self, accounts: Iterable[tuple[Account, Stat]]) -> None:
+    def report_so_far(self, open_ones: Iterable[tuple[Account, Stat]]) -> None:
         """The sources that were closed, and the open ones as they stand."""
-        totals = self._totals.copy()
-        for account, stat in accounts:
-            totals.add(stat, account.connections.tally)
+        rows = [account.row(stat) for account, stat in open_ones]
+        totals = self._books.totals.copy()
+        for row in rows:
+            totals.merge(row.counts)
+        records = [self._form.stat(row.place, row.counts, so_far=True) for row in rows]
+        self._output.write("".join([*records, self._form.stat(None, totals, so_far=True)]))
         self._console.warn("so far:")
-        self._console.summary(totals)
+        self._summarise(totals, self.rows(rows))
 
     def end(self) -> None:
         """Every source is closed."""
-        totals = self._totals
-        whole = Stat(totals.received, totals.dropped, totals.cut)
-        self._output.write(self._form.stat(None, whole) + self._form.bye(totals))
+        totals = self._books.totals
+        self._output.write(self._form.stat(None, totals) + self._form.bye(totals))
+        self._summarise(totals, self.rows())
+
+    def rows(self, open_ones: Iterable[Row] = ()) -> list[Row]:
+        """The counts of every source, the open ones as given."""
+        return self._books.rows(open_ones)
+
+    def _summarise(self, totals: Totals, rows: list[Row]) -> None:
+        """For a person; source by source only where the format does not say that itself."""
         self._console.summary(totals)
+        if not self._form.stat(None, totals):
+            self._console.table(table(rows, self._books.forgotten))
 
     # Its sources.
 
@@ -98,25 +99,26 @@ class Outlet:
 
     def opened(self, account: Account) -> None:
         """Its packets come from now on."""
-        self._totals.sources += 1
         self._record()
         self._output.write(self._form.source("open", account.place))
 
     def deliver(self, account: Account, sightings: Iterable[Sighting]) -> None:
         """What a source's packets made; run to its end before anything is written."""
-        shown = self._shape.apply(sightings, self._totals)
+        shown = self._shape.apply(sightings, account.counts)
         if shown:
+            account.count(shown)
             place, line = account.place, self._form.sighting
             self._output.write("".join([line(place, sighting) for sighting in shown]))
         self._record()
 
     def close(self, account: Account, ts: int, stat: Stat) -> None:
         """No more packets will come; `ts` in nanoseconds since 1970."""
-        self._totals.add(stat, account.connections.tally)
+        row = account.row(stat)
+        self._books.close(row)
         if self._recorder is not None:
             self._recorder.close(account.place, ts, stat)
             self._record()
-        self._output.write(self._form.source("closed", account.place) + self._form.stat(account.place, stat))
+        self._output.write(self._form.source("closed", account.place) + self._form.stat(account.place, row.counts))
 
     def stay_within_bounds(self, accounts: Collection[Account]) -> None:
         """Give up what the greediest source holds where all together hold too much."""
@@ -127,15 +129,12 @@ class Outlet:
     # What its sources' connections say.
 
     def _session(self, account: Account, connection: Connection[Sighting]) -> Session:
-        return Session(connection, self._count_undecoded, lambda note: self._notice(account, note), self._body_limit)
+        return Session(connection, account.undecoded, lambda note: self._notice(account, note), self._body_limit)
 
     def _notice(self, account: Account, note: Note) -> None:
         shown = self._shape.note(note)
         if shown is not None:
             self._output.write(self._form.note(account.place, shown))
-
-    def _count_undecoded(self, kind: Kind) -> None:
-        self._totals.undecoded[kind] = self._totals.undecoded.get(kind, 0) + 1
 
     def _record(self) -> None:
         if self._recorder is not None:

@@ -3,7 +3,9 @@
     file -> interface -> stream -> protocol -> exchange -> output
 
 It needs no privilege. An interface that the tapper itself named after a pod (`10.244.0.3 lo`) is that pod's lo again,
-asymmetric leg and all; in any other file both directions of a connection have to mirror each other.
+asymmetric leg and all. Another lo (`lo`, `shop lo`) is somebody's: redirected halves are paired there, too, and the
+pod is the end of a leg that is no loopback address. Everywhere else both directions of a connection have to mirror each
+other.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from tapper.accounts import Account
 from tapper.capture.file import CaptureFile, FilePacket
 from tapper.errors import CaptureFileError, UsageError, explain
-from tapper.outlet import Account, Outlet
+from tapper.outlet import Outlet
 from tapper.output.records import Place, Stat
 from tapper.output.sink import Console
 from tapper.streams.connection import Scope
@@ -86,9 +89,7 @@ class Replay:
         return [interface for interface in self._interfaces.values() if interface is not None]
 
     def _take(self, packet: FilePacket) -> None:
-        if packet.interface not in self._interfaces:
-            self._interfaces[packet.interface] = self._open(packet.interface)
-        interface = self._interfaces[packet.interface]
+        interface = self._find(packet.interface)
         if interface is None:
             return
         self._ts = packet.ts
@@ -97,23 +98,35 @@ class Replay:
         account = interface.account
         self._outlet.deliver(account, account.reader.packet(packet.ts, memoryview(packet.data)))
 
+    def _find(self, name: str) -> _Interface | None:
+        if name not in self._interfaces:
+            self._interfaces[name] = self._open(name)
+        return self._interfaces[name]
+
     def _open(self, name: str) -> _Interface | None:
         """None for a pod's that is no target."""
         pod = _pod_of(name)
         if pod is not None and self._targets and pod not in self._targets:
             return None
-        targets = packed(self._targets) if self._targets and pod is None else None
-        scope = Scope(None if pod is None else str(pod), targets)
-        place = Place("file", None, name or "all") if pod is None else Place("file", None, "lo", instance_ip=str(pod))
+        if pod is not None:
+            place, scope = Place("file", None, "lo", instance_ip=str(pod)), Scope(str(pod), None)
+        else:
+            targets = packed(self._targets) if self._targets else None
+            place, scope = Place("file", None, name or "all"), Scope(None, targets, some_lo=_is_lo(name))
         account = self._outlet.open(place, scope)
         self._outlet.opened(account)
         return _Interface(account)
 
     def _end(self, file: CaptureFile) -> None:
-        for interface in self._read:
+        for name in +file.dropped:
+            self._find(name)  # one of which every packet was lost is a source, too
+        for name, interface in self._interfaces.items():
+            if interface is None:
+                continue
             account = interface.account
             self._outlet.deliver(account, account.reader.finish())
-            self._outlet.close(account, self._ts, Stat(interface.received, 0, interface.cut))
+            stat = Stat(interface.received, file.dropped[name], interface.cut)
+            self._outlet.close(account, self._ts, stat)
         self._outlet.end()
         for link_type, passed in sorted(file.passed_over.items()):
             self._console.warn(f"link type {link_type} is not known: {passed} packets were passed over (-r)")
@@ -121,10 +134,15 @@ class Replay:
 
 def _pod_of(interface: str) -> Address | None:
     """The pod after which `tapper.output.pcapng` named an interface."""
-    address, _, device = interface.partition(" ")
+    address, _, device = interface.rpartition(" ")
     if device != "lo":
         return None
     try:
         return parse_address(address)
     except ValueError:
         return None
+
+
+def _is_lo(interface: str) -> bool:
+    """Whether an interface is a lo, as `tcpdump -i lo` in a pod's namespace names it, perhaps with a name before it."""
+    return interface.rpartition(" ")[2] == "lo"

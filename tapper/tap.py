@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from tapper.accounts import Account
 from tapper.capture import bpf
 from tapper.capture.ring import Ring, Statistics, open_ring
 from tapper.capture.sources import Source, Sources
@@ -21,7 +22,7 @@ from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.errors import UsageError
 from tapper.following import Follower
-from tapper.outlet import Account, Outlet
+from tapper.outlet import Outlet
 from tapper.output.records import Place, Stat
 from tapper.output.sink import Closed, Console
 from tapper.protocols.session import Sighting

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
 from tapper.capture.link import LINK_TYPES, tcp_over_ip
@@ -20,9 +20,10 @@ LONGEST_BLOCK = 16 << 20
 MOST_INTERFACES = 4096
 
 _PCAP = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # magic number: nanoseconds in a unit of time
-_SECTION_HEADER, _INTERFACE, _PACKET, _SIMPLE_PACKET, _ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 6
+_SECTION_HEADER, _INTERFACE, _PACKET, _SIMPLE_PACKET, _STATISTICS, _ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 5, 6
 _BYTE_ORDER = 0x1A2B3C4D
 _IF_NAME, _IF_TSRESOL, _IF_TSOFFSET = 2, 9, 14
+_ISB_IFDROP, _ISB_OSDROP = 5, 7
 _LATEST = 1 << 63  # nanoseconds since 1970: in the year 2262
 
 
@@ -49,6 +50,9 @@ class _Interface:
     offset: int = 0
     """Seconds to add."""
 
+    lost: list[int] = field(default_factory=lambda: [0, 0])
+    """Of isb_ifdrop and isb_osdrop what the latest statistics say: they count from the beginning of the capture."""
+
     def ts(self, units: int) -> int:
         return units * self.unit[0] // self.unit[1] + self.offset * 1_000_000_000
 
@@ -63,6 +67,9 @@ class CaptureFile:
         self._ts = 0
         self.passed_over: Counter[int] = Counter()
         """Packets of each link type that nothing here can read."""
+        self.dropped: Counter[str] = Counter()
+        """Packets that whoever wrote the file says to have lost, by the interface's name: before they were captured or
+        for want of room (isb_ifdrop, isb_osdrop)."""
 
     def packets(self) -> Iterator[FilePacket]:
         """The TCP packets over IPv4 and IPv6. Raises CaptureFileError where the file is damaged, ends too early, or is
@@ -120,6 +127,8 @@ class CaptureFile:
                     raise self._damage("a packet block contradicts itself")
                 most = min(original, len(body) - 4, interfaces[0].snap_length or original)
                 yield from self._packet(interfaces[0], self._ts, body[4 : 4 + most], original)
+            elif kind == _STATISTICS:
+                self._count_lost(interfaces, body)
 
     def _section(self) -> list[_Interface]:
         """A section header's block type has been read. Each section has its own byte order and interfaces."""
@@ -146,21 +155,39 @@ class CaptureFile:
 
     def _described(self, body: bytes) -> _Interface:
         link, snap_length = self._fixed("HxxI", body)
-        name, unit, offset, position = "", (1000, 1), 0, 8
-        while position + 4 <= len(body):
-            code, length = self._unpack("HH", body[position : position + 4])
-            value = body[position + 4 : position + 4 + length]
-            if code == 0 or len(value) < length:
-                break
+        name, unit, offset = "", (1000, 1), 0
+        for code, value in self._options(body[8:]):
             if code == _IF_NAME:
                 name = value.decode("utf-8", "replace").rstrip("\0")
-            elif code == _IF_TSRESOL and length == 1:
+            elif code == _IF_TSRESOL and len(value) == 1:
                 resolution = (2 if value[0] & 0x80 else 10) ** (value[0] & 0x7F)
                 unit = (1_000_000_000, resolution)
-            elif code == _IF_TSOFFSET and length == 8:
+            elif code == _IF_TSOFFSET and len(value) == 8:
                 (offset,) = self._unpack("q", value)
-            position += 4 + length + -length % 4
         return _Interface(link, snap_length, name, unit, offset)
+
+    def _count_lost(self, interfaces: list[_Interface], body: bytes) -> None:
+        (number,) = self._fixed("Ixxxxxxxx", body)
+        if number >= len(interfaces):
+            raise self._damage("a statistics block contradicts itself")
+        interface = interfaces[number]
+        for code, value in self._options(body[12:]):
+            if code in (_ISB_IFDROP, _ISB_OSDROP) and len(value) == 8:
+                (count,) = self._unpack("Q", value)
+                kind = code == _ISB_OSDROP
+                self.dropped[interface.name] += count - interface.lost[kind]
+                interface.lost[kind] = count
+
+    def _options(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """The options of a block, as far as they are whole."""
+        position = 0
+        while position + 4 <= len(data):
+            code, length = self._unpack("HH", data[position : position + 4])
+            value = data[position + 4 : position + 4 + length]
+            if code == 0 or len(value) < length:
+                return
+            yield code, value
+            position += 4 + length + -length % 4
 
     # Both.
 

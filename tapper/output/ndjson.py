@@ -10,7 +10,7 @@ from typing import Any
 
 from tapper.discovery.envoy import Envoy, Refused, Verdict
 from tapper.output.escape import escape_bytes
-from tapper.output.records import Owned, Place, Stat, Totals, reason, verified
+from tapper.output.records import Owned, Place, Totals, reason, verified
 from tapper.protocols.exchange import Exchange, Request, Response
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
 from tapper.protocols.session import Sighting
@@ -153,9 +153,11 @@ class Ndjson:
         kind, what = _fact(note.fact)
         return _line({"type": kind, "ts": note.fact.ts / 1e9, **where, **what, "netns": place.netns})
 
-    def stat(self, place: Place | None, stat: Stat) -> str:
-        where = {} if place is None else _place(place)
-        return _line({"type": "stat", "received": stat.received, "dropped": stat.dropped, "cut": stat.cut, **where})
+    def stat(self, place: Place | None, counts: Totals, *, so_far: bool = False) -> str:
+        told = asdict(counts)
+        del told["sources"]
+        where = {} if place is None else _place(place) | _pod(place, place.instance_ip)
+        return _line({"type": "stat", **told, **where} | ({"so_far": True} if so_far else {}))
 
     def bye(self, totals: Totals) -> str:
         return _line({"type": "bye", **asdict(totals)})

@@ -116,22 +116,17 @@ class Recorder:
 
     def record(self, place: Place, connections: Connections[Sighting]) -> Recording:
         """A new interface, named `10.244.0.3 lo` after its pod, or `node any`."""
-        self._numbers[_identity(place)] = number = self._count
+        self._numbers[place.identity] = number = self._count
         self._count += 1
         self._pending.append(interface(f"{place.instance_ip or place.kind} {place.interface}", str(place)))
         return Recording(connections, number, self._pending)
 
     def close(self, place: Place, ts: int, stat: Stat) -> None:
         """No more packets will come from there; `ts` in nanoseconds since 1970."""
-        self._pending.append(statistics(self._numbers.pop(_identity(place)), ts, stat))
+        self._pending.append(statistics(self._numbers.pop(place.identity), ts, stat))
 
     def take(self) -> bytes:
         """What is to be written now."""
         taken = b"".join(self._pending)
         self._pending.clear()
         return taken
-
-
-def _identity(place: Place) -> tuple[str, int | None, str, str | None]:
-    """What stays the same of a place while its source is open; the names of pods may change."""
-    return place.kind, place.netns, place.interface, place.instance_ip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol, TypeAlias
 
 from tapper.discovery.envoy import Envoy, Refused
@@ -38,6 +38,11 @@ class Place:
     pods: Mapping[str, PodName] = field(default_factory=dict)
     """The names of pods by address, of those that are known."""
 
+    @property
+    def identity(self) -> tuple[str, int | None, str, str | None]:
+        """What stays the same of a place, also when its source is opened again; the names of pods may change."""
+        return self.kind, self.netns, self.interface, self.instance_ip
+
     def __str__(self) -> str:
         if self.kind == "file":
             return f"{self.interface} of {self.instance_ip or 'a file'}"
@@ -61,7 +66,7 @@ def reason(process: Envoy | Refused, owned: Owned) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """Packets of one source, or of all."""
+    """The packets of one source."""
 
     received: int
     dropped: int
@@ -72,9 +77,11 @@ class Stat:
 
 @dataclass(slots=True)
 class Totals:
-    """What a whole run came to."""
+    """What a source or a whole run came to."""
 
     exchanges: int = 0
+    incomplete: int = 0
+    """Those of the exchanges of which request, response or fields are missing."""
     filtered: int = 0
     """Exchanges that were seen and, by the person's filters, not reported; not among `exchanges`."""
     sources: int = 0
@@ -94,7 +101,7 @@ class Totals:
         return replace(self, undecoded=dict(self.undecoded))
 
     def add(self, stat: Stat, tally: Tally) -> None:
-        """What one source came to."""
+        """What became of one source's packets and streams."""
         self.received += stat.received
         self.dropped += stat.dropped
         self.cut += stat.cut
@@ -104,6 +111,14 @@ class Totals:
         self.gaps += tally.gaps
         self.gap_bytes += tally.gap_bytes
         self.given_up += tally.given_up
+
+    def merge(self, other: Totals) -> None:
+        """Everything that another came to."""
+        for each in fields(self):
+            if each.name != "undecoded":
+                setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        for kind, count in other.undecoded.items():
+            self.undecoded[kind] = self.undecoded.get(kind, 0) + count
 
 
 class Format(Protocol):
@@ -119,7 +134,7 @@ class Format(Protocol):
 
     def note(self, place: Place, note: Note, /) -> str: ...
 
-    def stat(self, place: Place | None, stat: Stat, /) -> str: ...
+    def stat(self, place: Place | None, counts: Totals, /, *, so_far: bool = False) -> str: ...
 
     def bye(self, totals: Totals, /) -> str: ...
 
@@ -145,7 +160,7 @@ class Silent:
     def sighting(self, _place: Place, _sighting: Sighting) -> str:
         return ""
 
-    def stat(self, _place: Place | None, _stat: Stat) -> str:
+    def stat(self, _place: Place | None, _counts: Totals, *, so_far: bool = False) -> str:  # noqa: ARG002
         return ""
 
     def bye(self, _totals: Totals) -> str:

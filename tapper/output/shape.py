@@ -28,6 +28,7 @@ class Shape:
             totals.filtered += len(seen) - len(passing)
             seen = passing
         totals.exchanges += len(seen)
+        totals.incomplete += sum(sighting.exchange.partial for sighting in seen)
         return seen if self.redaction is None else [self.redaction.apply(sighting) for sighting in seen]
 
     def note(self, note: Note) -> Note | None:

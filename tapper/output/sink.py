@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Iterable
 from typing import BinaryIO, TextIO
 
 from tapper.errors import TapperError, explain
@@ -93,6 +94,11 @@ class Console:
     def summary(self, totals: Totals) -> None:
         """What the run came to."""
         for line in summary(totals).splitlines():
+            self.warn(line)
+
+    def table(self, lines: Iterable[str]) -> None:
+        """More of the summary."""
+        for line in lines:
             self.warn(line)
 
     def progress(self, message: str) -> None:

@@ -55,6 +55,11 @@ class Exchange:
     grpc: Call | None = None
 
     @property
+    def partial(self) -> bool:
+        """Whether request, response, or fields of one are missing."""
+        return self.request is None or self.response is None or self.incomplete is not None
+
+    @property
     def ts(self) -> int:
         """Nanoseconds since 1970: the first byte of the request, or else of the response."""
         first = self.request or self.response

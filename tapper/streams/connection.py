@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from tapper.streams.bounds import Limits
-from tapper.streams.legs import Direction, Endpoint, classify, endpoints
+from tapper.streams.legs import Direction, Endpoint, classify, endpoints, is_loopback, own_end
 from tapper.streams.packet import mirror
 from tapper.streams.reassembly import Data, HalfStream
 from tapper.targets.addresses import spell
@@ -41,16 +41,22 @@ class Scope:
     """What a source may report."""
 
     pod_ip: str | None
-    """The canonical address of the pod whose lo this is; None for the node's interfaces."""
+    """The canonical address of the pod whose lo this is; None for the node's interfaces, and where it is not known."""
     targets: frozenset[bytes] | None
     """Only connections to or from one of these addresses, packed; None for all."""
+    some_lo: bool = False
+    """Whether this is a lo, although nobody knows whose."""
 
     @property
     def on_lo(self) -> bool:
-        return self.pod_ip is not None
+        return self.some_lo or self.pod_ip is not None
 
     def covers(self, source: Endpoint, destination: Endpoint) -> bool:
-        return self.targets is None or source.address in self.targets or destination.address in self.targets
+        if self.targets is None:
+            return True
+        if self.some_lo:
+            return own_end(source, destination).address in self.targets
+        return source.address in self.targets or destination.address in self.targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,11 @@ class Connection(Generic[T]):
             client_end, server_end = endpoints(self.halves[client].key)
             direction = classify(client_end, server_end, on_lo=self.scope.on_lo, both_ways=self.both_ways)
         pod_ip = self.scope.pod_ip
+        if self.scope.some_lo:
+            ours = client_end if direction is Direction.OUTBOUND else server_end
+            return Leg(
+                None if is_loopback(ours.address) else spell(ours.address), direction, str(client_end), str(server_end)
+            )
         if pod_ip is None and self.scope.targets is not None:
             ours = server_end if server_end.address in self.scope.targets else client_end
             pod_ip = spell(ours.address)

@@ -63,6 +63,12 @@ def is_loopback(address: bytes) -> bool:
     return address[0] == 127 if len(address) == 4 else address == _LOOPBACK_6
 
 
+def own_end(source: Endpoint, destination: Endpoint) -> Endpoint:
+    """Which end of a packet on a lo is the pod's own: the destination, except where that is Envoy's."""
+    envoys = is_loopback(destination.address) or destination.address in DELIVERY_ADDRESSES
+    return source if envoys else destination
+
+
 def is_redirected(destination: Endpoint) -> bool:
     """Whether packets to this destination on lo are the sending half of a redirected connection."""
     return destination.port in (OUTBOUND_PORT, INBOUND_PORT) and is_loopback(destination.address)

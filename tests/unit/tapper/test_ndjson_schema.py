@@ -20,7 +20,7 @@ from tapper.discovery.envoy import Envoy, Refused, Verdict
 from tapper.discovery.netns import NamespaceId
 from tapper.outlet import Outlet
 from tapper.output.ndjson import SCHEMA, Ndjson
-from tapper.output.records import Place, Stat, Totals
+from tapper.output.records import Place, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
 from tapper.protocols.facts import ByteStream, Note, Tls, WebSocketMessage
@@ -62,8 +62,8 @@ def every_record() -> Iterator[Record]:
     form = Ndjson()
     yield from records(form.hello("1.2", 5))
     for place in PLACES:
-        yield from records(form.source("open", place) + form.source("closed", place) + form.stat(place, Stat(9, 2, 1)))
-    yield from records(form.stat(None, Stat(9, 2)))
+        yield from records(form.source("open", place) + form.source("closed", place) + form.stat(place, Totals()))
+    yield from records(form.stat(None, Totals(received=9, undecoded={"tls": 4}), so_far=True))
     yield from records(form.bye(Totals(exchanges=3, undecoded={"tls": 4})))
     wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nSum: 9\r\n\r\n"
@@ -86,7 +86,7 @@ def every_record() -> Iterator[Record]:
         yield from records(form.note(POD, Note(leg, message)))
     call = Call("demo.Echo", "Say", 0, None, Messages(1, (5,), exact=True), NO_MESSAGES)
     told = replace(POD, verified=True, found_by="envoy", pods={"10.0.0.2": PodName("default", "shop")})
-    yield from records(form.source("open", told))
+    yield from records(form.source("open", told) + form.stat(told, Totals()))
     for sighting in Capture().feed(packets).finish().seen:
         exchange = replace(sighting.exchange, grpc=call, incomplete="header table unknown")
         yield from records(form.sighting(told, replace(sighting, exchange=exchange)))

@@ -116,8 +116,13 @@ def test_ndjson_of_the_rest() -> None:
     }
     place = {"kind": "pod", "pid": 77, "instance_ip": "10.0.0.2", "netns": 4026531999, "interface": "lo"}
     assert record(form.source("open", POD)) == {"type": "source", "state": "open", **place}
-    assert record(form.stat(POD, Stat(9, 2, 1))) == {"type": "stat", "received": 9, "dropped": 2, "cut": 1, **place}
-    assert record(form.stat(None, Stat(9, 2))) == {"type": "stat", "received": 9, "dropped": 2, "cut": 0}
+    none = dict.fromkeys(("filtered", "malformed", "mesh", "connections", "given_up"), 0)
+    counted = {"received": 9, "dropped": 2, "cut": 1, "gaps": 1, "gap_bytes": 77, "exchanges": 3, "incomplete": 1}
+    totals = Totals(sources=1, exchanges=3, incomplete=1, undecoded={"tls": 4})
+    totals.add(Stat(9, 2, 1), Tally(gaps=1, gap_bytes=77))
+    expected = {"type": "stat", **counted, "undecoded": {"tls": 4}, **none}
+    assert record(form.stat(POD, totals)) == {**expected, **place}
+    assert record(form.stat(None, totals, so_far=True)) == {**expected, "so_far": True}
     bye = record(form.bye(Totals(exchanges=3, undecoded={"tls": 4})))
     assert (bye["type"], bye["exchanges"], bye["undecoded"]) == ("bye", 3, {"tls": 4})
 
