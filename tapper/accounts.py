@@ -61,6 +61,17 @@ class Row:
         return Row(_named(later.place, self.place), counts, legs)
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that was counted, as of one moment."""
+
+    rows: list[Row]
+    sources: int
+    """How many are open."""
+    targets: int
+    """Addresses."""
+
+
 @dataclass(slots=True, eq=False)
 class Account:
     """What belongs to a source besides where its packets come from."""

@@ -6,20 +6,24 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import NoReturn
 
 from tapper import __version__
+from tapper.accounts import Snapshot
 from tapper.capture.owners import owned_by
 from tapper.discovery.envoy import Envoy, Refused
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import scan, unexamined
-from tapper.errors import TapperError, UsageError
+from tapper.enquiry import Enquiry
+from tapper.errors import MissingPackageError, TapperError, UsageError
 from tapper.outlet import Outlet
 from tapper.output.arguments import NO_REDACT_WARNING, PCAPNG_WARNING, add_shape, body_limit, check_recording, shape
 from tapper.output.escape import wants_colour
 from tapper.output.har import Har
+from tapper.output.listening import parse_listening
 from tapper.output.ndjson import Ndjson
 from tapper.output.pcapng import Recorder
 from tapper.output.records import Format, Silent
@@ -89,6 +93,11 @@ def _parser() -> _Parser:
         help="read a pcap or pcapng file (- is standard input) instead of capturing; then targets may be left out",
     )
     tap.add_argument("-v", "--verbose", action="store_true", help="show headers and the beginning of bodies (-o text)")
+    tap.add_argument(
+        "--metrics",
+        metavar="[ADDRESS]:PORT",
+        help="serve the counts to Prometheus there, at /metrics; without an address on all of them",
+    )
     add_shape(tap)
 
     discover = commands.add_parser(
@@ -106,6 +115,8 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     if arguments.read is not None:
         if arguments.istio or arguments.interface is not None or arguments.targets_file is not None:
             raise UsageError("-r reads a file and captures nothing: leave out --istio, -i and --targets-file")
+        if arguments.metrics is not None:
+            raise UsageError("-r reads a file to its end and has nothing to be scraped: leave out --metrics")
     elif not targets and arguments.targets_file is None:
         raise UsageError(
             "an empty list of targets captures nothing: name at least one address with --filter-authorities, "
@@ -137,8 +148,29 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
         finders=frozenset(map(Finder, arguments.discover or [Finder.ENVOY])),
         targets_file=arguments.targets_file,
     )
-    with open_output(arguments.write) as output:
-        Tap(options, Outlet(output, form, console, shaped, recorder, kept), console).run()
+    with _metrics(arguments.metrics) as enquiry, open_output(arguments.write) as output:
+        Tap(options, Outlet(output, form, console, shaped, recorder, kept), console, enquiry).run()
+
+
+@contextmanager
+def _metrics(where: str | None) -> Iterator[Enquiry[Snapshot] | None]:
+    """What those ask who scrape. The package that it takes is imported only where it is asked for."""
+    if where is None:
+        yield None
+        return
+    listening = parse_listening(where, "--metrics")
+    try:
+        from tapper.output.metrics import serving  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "prometheus_client":
+            raise
+        raise MissingPackageError(
+            "--metrics needs the Python package prometheus_client, which is not installed: "
+            "pip install 'tapper-harness[metrics]'"
+        ) from None
+    enquiry: Enquiry[Snapshot] = Enquiry()
+    with serving(listening, enquiry.ask), closing(enquiry):
+        yield enquiry
 
 
 def _discover(arguments: argparse.Namespace, form: Format, console: Console) -> None:

@@ -36,6 +36,12 @@ class CaptureFileError(TapperError):
     exit_code = 5
 
 
+class MissingPackageError(TapperError):
+    """A Python package that only this needs is not installed; the message says how to get it. Exit code 6."""
+
+    exit_code = 6
+
+
 class NamespaceGoneError(TapperError):
     """The process behind a namespace died, or became another, between the scan and the opening.
 

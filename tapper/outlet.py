@@ -60,9 +60,8 @@ class Outlet:
         """The sources are what the list of targets of this generation asks for."""
         self._output.write(self._form.ack(generation))
 
-    def report_so_far(self, open_ones: Iterable[tuple[Account, Stat]]) -> None:
-        """The sources that were closed, and the open ones as they stand."""
-        rows = [account.row(stat) for account, stat in open_ones]
+    def report_so_far(self, rows: list[Row]) -> None:
+        """The sources that were closed, and the open ones as given."""
         totals = self._books.totals.copy()
         for row in rows:
             totals.merge(row.counts)

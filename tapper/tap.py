@@ -7,19 +7,21 @@ Which pods' sources there are is `tapper.following`'s affair.
 
 from __future__ import annotations
 
+import functools
 import select
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from tapper.accounts import Account
+from tapper.accounts import Account, Row, Snapshot
 from tapper.capture import bpf
 from tapper.capture.ring import Ring, Statistics, open_ring
 from tapper.capture.sources import Source, Sources
 from tapper.discovery.finders import Finder
 from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
+from tapper.enquiry import Enquiry
 from tapper.errors import UsageError
 from tapper.following import Follower
 from tapper.outlet import Outlet
@@ -56,8 +58,11 @@ class Options:
 class Tap:
     """One run. `run` returns when a signal asks for it, and raises Closed when nobody reads the output any longer."""
 
-    def __init__(self, options: Options, outlet: Outlet, console: Console) -> None:
+    def __init__(
+        self, options: Options, outlet: Outlet, console: Console, enquiry: Enquiry[Snapshot] | None = None
+    ) -> None:
         self._options = options
+        self._enquiry = enquiry
         self._outlet = outlet
         self._console = console
         self._own = own_namespace()
@@ -77,6 +82,9 @@ class Tap:
             signals = stack.enter_context(StopSignals())
             self._sources.watch(signals.fileno(), select.POLLIN, signals.clear)
             self._sources.watch(self._outlet.fileno(), 0, self._output_closed)
+            if self._enquiry is not None:
+                answer = functools.partial(self._enquiry.answer, self._snapshot)
+                self._sources.watch(self._enquiry.fileno(), select.POLLIN, answer)
             if self._file is not None:
                 stack.enter_context(self._reload)
                 self._name_targets(self._file.read())
@@ -114,9 +122,14 @@ class Tap:
 
     def _report_so_far(self) -> None:
         """On SIGUSR1."""
-        self._outlet.report_so_far(
-            (self._captures[source.key], _stat(source, source.ring.statistics())) for source in self._sources
-        )
+        self._outlet.report_so_far(self._rows())
+
+    def _rows(self) -> list[Row]:
+        """The open sources as they stand."""
+        return [self._captures[source.key].row(_stat(source, source.ring.statistics())) for source in self._sources]
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self._outlet.rows(self._rows()), len(self._sources), len(self._targets.addresses))
 
     # What the loop calls.
 
