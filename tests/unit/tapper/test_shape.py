@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -180,3 +181,13 @@ def test_body_limit(limit: int) -> None:
         kept: dict[str, Any] = {"body": message.end.body, "size": message.end.size, "cut": message.end.truncated}
         assert kept == {"body": body[:limit], "size": 4, "cut": limit < 4}
     assert base64.b64encode(b"abcd"[:limit]).decode() in Ndjson().sighting(POD, sighting)
+
+
+def test_what_was_not_seen_whole_is_counted_where_it_is_reported() -> None:
+    totals = Totals()
+    sightings = [seen(get(), ok()), seen(get("/"), None), seen(None, ok())]
+    missing = replace(sightings[0].exchange, incomplete="header table unknown")
+    Shape().apply([*sightings, replace(sightings[0], exchange=missing)], totals)
+    assert (totals.exchanges, totals.incomplete) == (4, 3)
+    Shape(filter=Filter(status=["404"])).apply(sightings, totals)
+    assert (totals.exchanges, totals.incomplete, totals.filtered) == (4, 3, 3)
