@@ -16,7 +16,6 @@ import http.client
 import json
 import signal
 import sys
-import threading
 import time
 import urllib.parse
 import uuid
@@ -24,6 +23,7 @@ import uuid
 from harness.mesh.app import NONCE_HEADER
 
 _TIMEOUT_S = 10.0
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Client:
@@ -50,22 +50,25 @@ class Client:
         return line | {"status": response.status}
 
 
-def run(client: Client, interval: float, count: int | None, asked_to_end: threading.Event) -> bool:
-    """One request every `interval` seconds, the first at once; what is late is not made up for in a burst. Returns
-    whether each was answered."""
+def run(client: Client, interval: float, count: int | None) -> bool:
+    """One request every `interval` seconds, the first at once; what is late is not made up for in a burst.
+
+    Ends when one of `ENDING`, which must be blocked, is pending. Returns whether each was answered.
+    """
     answered = True
     sent = 0
     due = time.monotonic()
-    while not asked_to_end.is_set() and (count is None or sent < count):
+    while True:
         line = client.exchange()
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
         answered = answered and "status" in line
         sent += 1
+        if sent == count:
+            return answered
         due = max(due + interval, time.monotonic())
-        if count is None or sent < count:
-            asked_to_end.wait(due - time.monotonic())
-    return answered
+        if signal.sigtimedwait(ENDING, max(0.0, due - time.monotonic())) is not None:
+            return answered
 
 
 def main() -> int:
@@ -77,13 +80,15 @@ def main() -> int:
     url = urllib.parse.urlsplit(arguments.url)
     if url.scheme != "http" or url.hostname is None:
         parser.error(f"--url {arguments.url!r} is not http://HOST[:PORT][/PREFIX]")
+    if arguments.count is not None and arguments.count < 1:
+        parser.error(f"--count {arguments.count} is not a number of requests")
     if not arguments.rate > 0:
         parser.error(f"--rate {arguments.rate:g} is not a number of requests a second")
-    asked_to_end = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):  # as a container's PID 1 it would not be ended by them otherwise
-        signal.signal(signum, lambda *_: asked_to_end.set())
+    # Not handled but waited for: a handler could interrupt anything, and as a container's PID 1 this would not be ended
+    # by them at all.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     client = Client(url.hostname, url.port or 80, url.path or "/orders")
-    return 0 if run(client, 1 / arguments.rate, arguments.count, asked_to_end) else 1
+    return 0 if run(client, 1 / arguments.rate, arguments.count) else 1
 
 
 if __name__ == "__main__":
