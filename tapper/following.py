@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tapper.capture import bpf
-from tapper.capture.namespace import SYS_ADMIN_ADVICE, may_enter_namespaces, run_inside
+from tapper.capture.namespace import run_inside
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
 from tapper.discovery.envoy import Verdict
@@ -24,9 +24,10 @@ from tapper.discovery.interfaces import own_addresses
 from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan, scan, unexamined
-from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError
+from tapper.errors import NamespaceGoneError, TapperError
 from tapper.output.records import Place
 from tapper.output.sink import Console
+from tapper.privileges import check_following
 from tapper.processes import Processes
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address
@@ -89,8 +90,7 @@ class Follower:
 
     def begin(self) -> None:
         """The first look. Raises TapperError for what makes following impossible."""
-        if not may_enter_namespaces():
-            raise MissingCapabilityError(SYS_ADMIN_ADVICE)
+        check_following(reads_environ=Finder.ENVOY in self._finders)
         if self._procfs.numbers_are_ours():
             self._processes.enable()
         found = scan(self._procfs, self._targets, finders=self._finders)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,10 +34,18 @@ class RunningTapper:
     """`tapper tap -o ndjson` on a node. Use it as a context manager, or call `stop`.
 
     `targets` are the addresses to tap. `arguments` are further command line options; `istio=True` adds `--istio`.
+    `uid`, `capabilities` and `read_only` are as for `Command`.
     """
 
     def __init__(
-        self, node: Node, targets: Iterable[str | Pod], *arguments: str, istio: bool = True, uid: int | None = None
+        self,
+        node: Node,
+        targets: Iterable[str | Pod],
+        *arguments: str,
+        istio: bool = True,
+        uid: int | None = None,
+        capabilities: Set[str] | None = None,
+        read_only: bool = False,
     ) -> None:
         addresses = ",".join(target.ip if isinstance(target, Pod) else target for target in targets)
         mode = ["--istio"] if istio else []
@@ -45,7 +53,8 @@ class RunningTapper:
         self.records: list[Record] = []
         """Everything it has said so far, in order."""
         self._garbage: list[str] = []
-        self.process = node.spawn(Command(argv, env=TAPPER_ENVIRON, uid=uid), name="tapper", stdout=subprocess.PIPE)
+        command = Command(argv, env=TAPPER_ENVIRON, uid=uid, capabilities=capabilities, read_only=read_only)
+        self.process = node.spawn(command, name="tapper", stdout=subprocess.PIPE)
         self._reader = threading.Thread(target=self._read, name="tapper-output", daemon=True)
         self._reader.start()
 

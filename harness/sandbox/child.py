@@ -61,6 +61,19 @@ def bind_in_private(binds: list[list[str]]) -> None:
         os.close(source)
 
 
+def make_read_only() -> None:
+    """In a mount namespace of its own, let nothing be written to any file system."""
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.make_read_only()
+
+
+def confine(capabilities: list[int]) -> None:
+    """As a container runtime does it: these capabilities and no way to get others."""
+    syscalls.set_no_new_privileges()
+    syscalls.limit_capabilities(frozenset(capabilities))
+
+
 def drop_to(uid: int | None, gid: int | None) -> None:
     if gid is not None:
         if Path("/proc/self/setgroups").read_text().strip() == "allow":

@@ -186,10 +186,14 @@ class Init:
                 child.enter_net(request["pod"])
             if request["binds"]:
                 child.bind_in_private(request["binds"])
+            if request["read_only"]:
+                child.make_read_only()
             os.chdir(protocol.raw(request["cwd"]))
             for target, source in enumerate(fds):
                 os.dup2(source, target, inheritable=True)
             child.drop_to(request["uid"], request["gid"])
+            if request["capabilities"] is not None:
+                child.confine(request["capabilities"])
 
         def run() -> NoReturn:
             syscalls.execve(path, argv, environ)

@@ -8,13 +8,14 @@ import select
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from harness.errors import WaitTimeout
 from harness.sandbox import protocol
+from harness.sandbox.syscalls import CAPABILITIES
 from harness.waiting import DEFAULT_TIMEOUT
 
 Environ = Mapping[str, str] | Sequence[bytes]
@@ -30,6 +31,10 @@ class Command:
     `executable` is the file; by default argv[0] looked up in PATH. `uid` and `gid` None mean root of the node.
     `binds` maps a path as the process shall see it (`/usr/local/bin/envoy`) to the file that lies there; the process
     gets a mount namespace of its own for that.
+
+    `capabilities` are those that root keeps, named as in Kubernetes (`NET_RAW`), without a way to others
+    (no_new_privs); None keeps them all. `read_only` lets it write to no file system. Together they are what a container
+    without privileges is.
     """
 
     argv: Sequence[str | bytes]
@@ -39,6 +44,8 @@ class Command:
     uid: int | None = None
     gid: int | None = None
     binds: Mapping[str, str] = field(default_factory=dict)
+    capabilities: Set[str] | None = None
+    read_only: bool = False
 
     def request(self, pod: int | None) -> protocol.Message:
         return {
@@ -51,7 +58,20 @@ class Command:
             "uid": self.uid,
             "gid": self.gid,
             "binds": [[protocol.text(os.fsencode(source)), target] for target, source in self.binds.items()],
+            "capabilities": self._capability_numbers(),
+            "read_only": self.read_only,
         }
+
+    def _capability_numbers(self) -> list[int] | None:
+        """Raises ValueError for a name that Linux does not have, and for a user who would lose them all."""
+        if self.capabilities is None:
+            return None
+        if self.uid:
+            raise ValueError(f"uid {self.uid} has no capabilities after execve: only root can be limited to some")
+        unknown = self.capabilities - CAPABILITIES.keys()
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))}: no such capability (without CAP_, as in NET_RAW)")
+        return [CAPABILITIES[name] for name in sorted(self.capabilities)]
 
     def _entries(self) -> list[bytes]:
         if isinstance(self.env, Mapping):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+import struct
+from collections.abc import Sequence, Set
 
 # linux/sched.h
 CLONE_NEWNS = 0x00020000
@@ -27,6 +28,22 @@ MS_PRIVATE = 0x40000
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_NAME = 15
+PR_CAPBSET_READ, PR_CAPBSET_DROP = 23, 24
+PR_SET_NO_NEW_PRIVS = 38
+
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
+_CAPABILITY_NAMES = """
+    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
+    NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
+    SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
+    MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
+"""
+CAPABILITIES = {name: number for number, name in enumerate(_CAPABILITY_NAMES.split())}
+"""The capabilities as Kubernetes names them, without CAP_, and their numbers in linux/capability.h."""
+
+_SYS_MOUNT_SETATTR = 442  # asm-generic/unistd.h
+_AT_RECURSIVE = 0x8000  # linux/fcntl.h
+_MOUNT_ATTR_RDONLY = 0x1  # linux/mount.h
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (
@@ -74,6 +91,43 @@ def set_death_signal(signum: int) -> None:
 def set_name(name: str) -> None:
     """prctl(PR_SET_NAME): the name that ps shows, at most 15 bytes."""
     _check(_libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0), "prctl(PR_SET_NAME)")
+
+
+def set_no_new_privileges() -> None:
+    """prctl(PR_SET_NO_NEW_PRIVS): nothing that is executed from now on has more rights than now."""
+    _check(
+        _libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)),
+        "prctl(PR_SET_NO_NEW_PRIVS)",
+    )
+
+
+def limit_capabilities(numbers: Set[int]) -> None:
+    """Keep these capabilities, and no others, in effect and in the bounding set; nothing can be inherited beyond them
+    (capabilities(7)). Raises OSError: EPERM where one of them is not there to keep."""
+    number = 0
+    while _libc.prctl(PR_CAPBSET_READ, ctypes.c_ulong(number), 0, 0, 0) >= 0:  # -1: the kernel has no more
+        if number not in numbers:
+            _check(_libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(number), 0, 0, 0), "prctl(PR_CAPBSET_DROP)")
+        number += 1
+    header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
+    bits = sum(1 << number for number in numbers)
+    low, high = bits & 0xFFFF_FFFF, bits >> 32
+    data = struct.pack("=6I", low, low, 0, high, high, 0)  # effective, permitted, inheritable; twice 32 of them
+    _check(_libc.capset(header, data), "capset")
+
+
+def make_read_only() -> None:
+    """mount_setattr(2): the whole tree of mounts, as the calling process's mount namespace has it."""
+    attributes = struct.pack("=4Q", _MOUNT_ATTR_RDONLY, 0, 0, 0)  # attr_set, attr_clr, propagation, userns_fd
+    result = _libc.syscall(
+        ctypes.c_long(_SYS_MOUNT_SETATTR),
+        ctypes.c_int(-1),
+        b"/",
+        ctypes.c_uint(_AT_RECURSIVE),
+        attributes,
+        ctypes.c_size_t(len(attributes)),
+    )
+    _check(result, "mount_setattr(/)")
 
 
 def execve(path: bytes, argv: Sequence[bytes], environ: Sequence[bytes]) -> None:

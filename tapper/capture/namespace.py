@@ -11,32 +11,17 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from tapper.discovery.netns import NamespaceId, namespace_of
 from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError, explain
+from tapper.privileges import Capability, advice
 
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x4000_0000  # linux/sched.h
-_CAP_SYS_ADMIN = 21  # linux/capability.h
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-SYS_ADMIN_ADVICE = (
-    "entering a pod's network namespace needs CAP_SYS_ADMIN: "
-    "run as root, or add SYS_ADMIN to the container's securityContext.capabilities"
-)
-
-
-def may_enter_namespaces() -> bool:
-    """Whether this process has CAP_SYS_ADMIN in effect, without which setns(2) refuses every namespace."""
-    for line in Path("/proc/thread-self/status").read_text(encoding="utf-8").splitlines():
-        name, _, value = line.partition(":")
-        if name == "CapEff":
-            return bool(int(value, 16) >> _CAP_SYS_ADMIN & 1)
-    return True
 
 
 def run_inside(path: str, expected: NamespaceId, function: Callable[[], T]) -> T:
@@ -87,6 +72,6 @@ def _setns(descriptor: int) -> None:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
     except PermissionError:
-        raise MissingCapabilityError(SYS_ADMIN_ADVICE) from None
+        raise MissingCapabilityError(advice(Capability.SYS_ADMIN)) from None
     except OSError as error:
         raise TapperError(f"cannot enter a network namespace: {explain(error)}") from error

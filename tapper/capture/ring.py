@@ -25,6 +25,7 @@ from typing import NamedTuple
 from tapper.capture import bpf
 from tapper.capture.bpf import Instruction
 from tapper.errors import MissingCapabilityError, TapperError, UsageError, explain
+from tapper.privileges import Capability, advice
 
 SOL_PACKET = 263
 PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION = 5, 6, 10
@@ -51,10 +52,6 @@ _STATISTICS = struct.Struct("=III")  # struct tpacket_stats_v3: packets, drops, 
 _PACKET = struct.Struct("=IIIII4x2xH24xi2xB")
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-NET_RAW_ADVICE = (
-    "capturing packets needs CAP_NET_RAW: run as root, or add NET_RAW to the container's securityContext.capabilities"
-)
 
 
 class Packet(NamedTuple):
@@ -160,7 +157,7 @@ def open_ring(interface: str | None, program: tuple[Instruction, ...]) -> Ring:
     try:
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
     except PermissionError:
-        raise MissingCapabilityError(NET_RAW_ADVICE) from None
+        raise MissingCapabilityError(advice(Capability.NET_RAW)) from None
     except OSError as error:
         raise TapperError(f"cannot open a packet socket: {explain(error)}") from error
     try:

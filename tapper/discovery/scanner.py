@@ -14,12 +14,8 @@ from tapper.discovery.finders import Candidate, Finder
 from tapper.discovery.netns import NamespaceId
 from tapper.discovery.procfs import Procfs
 from tapper.errors import MissingCapabilityError
+from tapper.privileges import Capability, advice, why_unreadable
 from tapper.targets.addresses import Address
-
-SYS_PTRACE_ADVICE = (
-    "no process but this one can be examined: reading other processes' exe and ns needs CAP_SYS_PTRACE: "
-    "run as root, or add SYS_PTRACE to the container's securityContext.capabilities"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +39,7 @@ def unexamined(found: Scan) -> str:
     """A sentence about what could not be read."""
     count = len(found.unreadable)
     processes = "1 process" if count == 1 else f"{count} processes"
-    return f"{processes} could not be examined: an Envoy among them is not seen without CAP_SYS_PTRACE"
+    return f"{processes} could not be examined: an Envoy among them is not seen {why_unreadable()}"
 
 
 def scan(
@@ -96,7 +92,7 @@ def scan(
         if detail or verdict.verdict is not Verdict.OTHER:
             refused.append(verdict)
     if denied and not readable:
-        raise MissingCapabilityError(SYS_PTRACE_ADVICE)
+        raise MissingCapabilityError(f"no process but this one can be examined: {advice(Capability.SYS_PTRACE)}")
     if Finder.NETNS in finders:
         candidates += [Candidate(pid, netns, Finder.NETNS) for netns, pid in namespaces.items()]
     return Scan(tuple(candidates), tuple(envoys), tuple(refused), frozenset(seen), frozenset(unreadable))

@@ -15,8 +15,17 @@ DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("**/*.
 RUN_BY = {
     "script/demo": "tests/unit/demo/test_demo.py::test_script_demo_shows_that_all_four_hold",
     "script/test": "this very run, and test_script_test_runs_pytest",
+    # There is no cluster here: what these would apply is rendered and validated, and its parts run in a sandbox.
+    "kubectl apply -k fixtures/istio/tapper": "tests/unit/fixtures/test_manifests.py, test_least_privilege.py",
+    "kubectl apply -k fixtures/istio/sample": "tests/unit/fixtures/test_manifests.py, test_sample.py",
 }
-"""The commands that stand in the documents' shell blocks, and the test that runs each."""
+"""The commands that stand in the documents' shell blocks, and the test that runs each, or all of it that can be run."""
+
+
+def test_what_kubectl_is_given_is_there() -> None:
+    for command in RUN_BY:
+        if command.startswith("kubectl"):
+            assert (REPOSITORY / command.rpartition(" ")[2] / "kustomization.yaml").is_file(), command
 
 
 def text_of(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 Continuous integration runs as root, often with the interpreter below a home that only root may enter. So: in a mount
 namespace of its own, every directory on the way that shuts others out is covered by one that holds only the way.
-usage: python ordinary_user.py [--no-user-namespaces] PROGRAM [ARG …]
+usage: python ordinary_user.py [--no-user-namespaces | --root-with [CAPABILITY[,…]]] PROGRAM [ARG …]
+
+Root with some capabilities only is ordinary, too: without CAP_DAC_OVERRIDE file modes are for it as for anybody.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import stat
 import sys
 from pathlib import Path
 
-from harness.sandbox import syscalls
+from harness.sandbox import child, syscalls
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NOBODY = 65534
@@ -46,6 +48,9 @@ def main(argv: list[str]) -> None:
     if argv[0] == "--no-user-namespaces":
         argv = argv[1:]
         forbid_user_namespaces()
+    elif argv[0] == "--root-with":
+        child.confine([syscalls.CAPABILITIES[name] for name in filter(None, argv[1].split(","))])
+        argv = argv[2:]
     else:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)

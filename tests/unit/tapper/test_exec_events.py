@@ -94,7 +94,7 @@ def test_an_exec_of_an_envoy_causes_a_look_at_once_and_others_do_not(
     """Events by hand: of a process that is no proxy, of one that is gone, then of an Envoy. Nothing is captured."""
     kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     monkeypatch.setattr(processes, "subscribe", lambda: ExecEvents(ours))
-    monkeypatch.setattr(following, "may_enter_namespaces", lambda: True)  # it will not have to
+    monkeypatch.setattr(following, "check_following", lambda **_: None)  # none is used
     sources: Sources[Any] = Sources()
     follower = Follower(
         Procfs(),
