@@ -18,8 +18,7 @@ from tapper.capture import bpf
 from tapper.capture.namespace import SYS_ADMIN_ADVICE, may_enter_namespaces, run_inside
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
-from tapper.discovery.envoy import Verdict
-from tapper.discovery.finders import Candidate, Finder, why_unseen
+from tapper.discovery.finders import Candidate, Finder
 from tapper.discovery.interfaces import own_addresses
 from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
@@ -30,6 +29,7 @@ from tapper.output.sink import Console
 from tapper.processes import Processes
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address
+from tapper.unseen import Known, Unseen
 
 Add: TypeAlias = Callable[[NamespaceId, Ring, Place, Scope], None]
 
@@ -37,7 +37,6 @@ _SHORTEST_INTERVAL_S = 0.5
 _SCAN_SHARE = 20  # a scan may take a twentieth of the time
 _ANSWER_HOLDS_S = 5.0
 """How long a namespace that has addresses, none of them a target's, is believed to have no others."""
-_ENVOYS = (Verdict.NOT_A_TARGET, Verdict.NO_INSTANCE_IP, Verdict.BAD_INSTANCE_IP)
 _PREFERENCE = {finder: rank for rank, finder in enumerate(Finder)}
 
 
@@ -49,6 +48,7 @@ class _Followed:
     """It is a target's as long as one of these is a target."""
     owned: frozenset[Address]
     """All that its namespace had when it was opened."""
+    found_by: Finder
     pids: set[int] = field(default_factory=set)
     """The processes by which its namespace was found, as of the last look that saw them."""
 
@@ -78,7 +78,7 @@ class Follower:
         self._targets = targets
         self._followed: dict[NamespaceId, _Followed] = {}
         """What there is to know about the open sources."""
-        self._said_unseen: set[Address] = set()
+        self._unseen = Unseen(procfs, console, finders, lambda candidate: self._ask(candidate)[0])
         self._processes = Processes(sources, console, self._look_soon)
         self._shared: frozenset[NamespaceId] = frozenset()
         """The node's namespace, and this process's: their lo is many pods' or nobody's."""
@@ -107,7 +107,7 @@ class Follower:
         for netns, followed in list(self._followed.items()):
             if netns in self._sources and not followed.addresses & targets:
                 self._drop(netns)
-        self._said_unseen &= targets
+        self._unseen.keep(targets)
         self.next_look = time.monotonic()
 
     def look(self) -> bool:
@@ -124,6 +124,11 @@ class Follower:
         now = time.monotonic()
         self.next_look = now + max(_SHORTEST_INTERVAL_S, _SCAN_SHARE * (now - started))
         return followed
+
+    def namespace_of(self, address: str) -> NamespaceId | None:
+        """The namespace that has an address (canonically spelled), of those that are captured in."""
+        homes = (netns for netns, followed in self._followed.items() if address in map(str, followed.owned))
+        return next((netns for netns in homes if netns in self._sources), None)
 
     def release(self) -> None:
         """Let go of processes."""
@@ -150,32 +155,15 @@ class Follower:
         self._say_unseen(found)
 
     def _say_unseen(self, found: Scan) -> None:
-        """Once for each target: silence about it would look like nothing having been sent."""
-        claimed = {candidate.claimed for candidate in found.candidates}
+        claimed = {candidate.claimed for candidate in found.candidates if candidate.claimed is not None}
         captured = {address for followed in self._followed.values() for address in followed.owned}
-        unseen = self._targets - self._said_unseen - claimed - captured
-        self._said_unseen |= self._targets
-        if not unseen:
-            return
-        homes = self._homes()
-        envoys = {
-            refused.netns for refused in found.refused if refused.verdict in _ENVOYS and refused.netns is not None
+        self._unseen.missing(found, self._targets, Known(claimed, captured, self._shared))
+        without_proxy = {
+            netns: min(followed.addresses, key=str)
+            for netns, followed in self._followed.items()
+            if followed.found_by is Finder.NETNS
         }
-        for address in sorted(unseen, key=str):
-            home = homes.get(address)
-            self._console.warn(why_unseen(address, home, self._finders, shared=self._shared, other_envoys=envoys))
-
-    def _homes(self) -> dict[Address, Candidate]:
-        """Which namespace has an address, as far as that can be seen."""
-        homes: dict[Address, Candidate] = {}
-        try:
-            found = scan(self._procfs, self._targets, finders={Finder.NETNS})
-        except TapperError:
-            return homes  # a reason less; the look that this is about has succeeded
-        for candidate in found.candidates:
-            owned, _ = self._ask(candidate)
-            homes |= dict.fromkeys(owned or (), candidate)
-        return homes
+        self._unseen.look(found, without_proxy)
 
     def _in_doubt(self, pid: int, found: Scan) -> bool:
         """Whether a former Envoy may still be one: it could not be read, or lives although the scan did not see it."""
@@ -215,10 +203,11 @@ class Follower:
             self._warn(candidate, address, "is captured unverified (--verify refuses it)", doubt)
         netns = candidate.netns
         self._followed[netns] = _Followed(
-            frozenset({address}) if candidate.claimed else matched, owned or frozenset({address})
+            frozenset({address}) if candidate.claimed else matched, owned or frozenset({address}), candidate.found_by
         )
         place = Place("pod", netns.inode, "lo", candidate.pid, str(address), not doubt, str(candidate.found_by))
         self._add(netns, ring, place, Scope(str(address), None))
+        self._unseen.captured(candidate, address)
         return True
 
     def _may_be_target(self, candidate: Candidate) -> bool:

@@ -38,6 +38,7 @@ from tapper.streams.connections import Connections
 from tapper.targets.addresses import Address, packed
 from tapper.targets.file import TargetsFile
 from tapper.targets.pods import Targets
+from tapper.unseen import Opaque
 
 _NODE = "node"
 _LOOPBACK_INDEX = 1  # LOOPBACK_IFINDEX, include/net/net_namespace.h: the same in every namespace
@@ -98,6 +99,7 @@ class Tap:
         self._targets = Targets(options.targets)
         self._unacknowledged: int | None = None
         self._totals = Totals()
+        self._opaque = Opaque(console)
 
     def run(self) -> None:
         """Capture until told to stop. Raises TapperError for what makes it impossible from the start."""
@@ -132,6 +134,9 @@ class Tap:
             if time.monotonic() >= follower.next_look and follower.look():
                 self._acknowledge()
             wake = min(wake, follower.next_look)
+        if self._opaque.waiting:
+            self._opaque.judge(self._is_quiet)
+            wake = min(wake, time.monotonic() + _GLANCE_INTERVAL_S)
         self._sources.turn(wake - time.monotonic(), self._deliver, self._trouble, self._closed)
         self._stay_within_bounds()
 
@@ -234,9 +239,15 @@ class Tap:
         return Session(connection, self._count_undecoded, notice, self._options.body_limit)
 
     def _notice(self, key: object, note: Note) -> None:
+        self._opaque.note(self._captures[key].place, note, self._targets.addresses)
         shown = self._shape.note(note)
         if shown is not None:
             self._emit(self._form.note(self._captures[key].place, shown))
+
+    def _is_quiet(self, address: str) -> bool | None:
+        """Whether nothing was seen on the lo of the pod that has this address; None where nobody looks."""
+        netns = None if self._follower is None else self._follower.namespace_of(address)
+        return None if netns is None else not self._captures[netns].connections.tally.connections
 
     def _count_undecoded(self, kind: Kind) -> None:
         self._totals.undecoded[kind] = self._totals.undecoded.get(kind, 0) + 1
@@ -289,6 +300,7 @@ class Tap:
             self._acknowledge()
         else:
             self._follower.retarget(self._targets.addresses)
+        self._opaque.keep(self._targets.addresses)
 
     def _acknowledge(self) -> None:
         """The sources are what the list of this generation asks for."""

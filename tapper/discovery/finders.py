@@ -62,11 +62,13 @@ def why_unseen(
     *,
     shared: Set[NamespaceId],
     other_envoys: Set[NamespaceId],
+    proxyless: int | None = None,
 ) -> str:
     """A sentence about a target in whose namespace nothing is captured.
 
     `home` is some process in the namespace that has the address, where one was found. `shared` are the namespaces of
-    which the lo is not one pod's, `other_envoys` those with an Envoy that claims no target.
+    which the lo is not one pod's, `other_envoys` those with an Envoy that claims no target; `proxyless` is a process
+    there that is a member of the mesh without a proxy.
     """
     if home is not None and home.netns in shared:
         return f"{address} is the node's own address: whose is whose on its lo cannot be told, so only its wire is seen"
@@ -76,6 +78,24 @@ def why_unseen(
         where = "and no network namespace here that has this address"
     elif home.netns in other_envoys:
         where = f"but its network namespace {home.netns.inode} (pid {home.pid}) has an Envoy that claims another"
+    elif proxyless is not None:
+        return why_proxyless(address, proxyless)
     else:
         where = f"and no sidecar in its network namespace {home.netns.inode} (pid {home.pid})"
     return f"no {sought} {whose} yet, {where}: until there is, only the node sees its traffic"
+
+
+def why_proxyless(address: Address, pid: int) -> str:
+    """A sentence about a target whose application is a member of the mesh without a proxy."""
+    return (
+        f"the pod {address} has no proxy (pid {pid} is part of proxyless gRPC, by its environment): its application "
+        "does mTLS itself, so nothing of that is ever plaintext on its lo"
+    )
+
+
+def why_gateway(address: Address, pid: int, role: str) -> str:
+    """A sentence about a target whose Envoy is no sidecar."""
+    return (
+        f"the pod {address} is a gateway (its Envoy, pid {pid}, was started as proxy {role}): it decrypts and encrypts "
+        "within one process, so no plaintext of it crosses its lo, and only its wire is seen"
+    )
