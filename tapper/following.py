@@ -22,6 +22,7 @@ from tapper.discovery.finders import Candidate, Finder
 from tapper.discovery.interfaces import own_addresses
 from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
+from tapper.discovery.roles import linkerd_pod
 from tapper.discovery.scanner import Scan, scan, unexamined
 from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError
 from tapper.output.records import Place
@@ -205,7 +206,9 @@ class Follower:
         self._followed[netns] = _Followed(
             frozenset({address}) if candidate.claimed else matched, owned or frozenset({address}), candidate.found_by
         )
-        place = Place("pod", netns.inode, "lo", candidate.pid, str(address), not doubt, str(candidate.found_by))
+        name = linkerd_pod(self._procfs.environ(candidate.pid)) if candidate.found_by is Finder.LINKERD else None
+        way = str(candidate.found_by)
+        place = Place("pod", netns.inode, "lo", candidate.pid, str(address), not doubt, way, name=name)
         self._add(netns, ring, place, Scope(str(address), None))
         self._unseen.captured(candidate, address)
         return True

@@ -45,7 +45,7 @@ def _identity(place: Place) -> dict[str, Any]:
 
 def _pod(place: Place, address: str | None) -> dict[str, Any]:
     """The name of the pod that has an address, where it is known."""
-    name = place.pods.get(address or "")
+    name = place.pods.get(address or "") or (place.name if address == place.instance_ip else None)
     return {} if name is None else {"pod": {"namespace": name.namespace, "name": name.name}}
 
 

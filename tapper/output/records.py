@@ -37,6 +37,8 @@ class Place:
     """How the namespace was found: `envoy`, `linkerd` or `netns`."""
     pods: Mapping[str, PodName] = field(default_factory=dict)
     """The names of pods by address, of those that are known."""
+    name: PodName | None = None
+    """The pod's name as its own proxy has it; `pods` knows better."""
 
     def __str__(self) -> str:
         if self.kind == "file":
