@@ -54,6 +54,10 @@ class Verdict(StrEnum):
     UNREADABLE = "unreadable"
     LOOK_ALIKE = "look-alike"
     OTHER = "other"
+    RESIDENT = "resident"
+    """Lives in a target's network namespace, which is all that ways other than Envoys ask."""
+    NODE = "node"
+    NO_ADDRESS = "no-address"
 
 
 @dataclass(frozen=True, slots=True)

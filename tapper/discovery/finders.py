@@ -13,7 +13,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tapper.discovery.envoy import DELETED, is_envoy_path
+from tapper.discovery.envoy import DELETED, Verdict, is_envoy_path
 from tapper.discovery.netns import NamespaceId
 from tapper.targets.addresses import Address
 
@@ -50,6 +50,43 @@ class Candidate:
 def is_linkerd_path(exe: str) -> bool:
     """Whether the last component of an exe link is `linkerd2-proxy`, of a binary that may have been deleted since."""
     return exe.removesuffix(DELETED).endswith("/linkerd2-proxy")
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A process that leads to a network namespace without saying whose it is, and what became of it."""
+
+    pid: int
+    exe: str | None
+    netns: NamespaceId
+    found_by: Finder
+    verdict: Verdict
+    reason: str | None = None
+    """What speaks against its namespace being a target's."""
+
+    @property
+    def instance_ip(self) -> None:
+        """It claims none."""
+
+
+def judge(
+    candidate: Candidate, exe: str | None, owned: Set[Address] | None, targets: Set[Address] | None, *, shared: bool
+) -> Resident:
+    """The verdict on a process that claims nothing. `owned` None: the namespace could not be asked. `targets` None
+    makes a target of every address. `shared`: its lo is not one pod's."""
+    verdict, reason = Verdict.RESIDENT, None
+    if shared:
+        verdict, reason = (
+            Verdict.NODE,
+            "it is in the node's own network namespace: whose is whose on its lo, none can tell",
+        )
+    elif owned is None:
+        verdict, reason = Verdict.UNREADABLE, "its network namespace could not be asked for its addresses"
+    elif not owned:
+        verdict, reason = Verdict.NO_ADDRESS, "its network namespace has no address"
+    elif targets is not None and not owned & targets:
+        verdict, reason = Verdict.NOT_A_TARGET, "no address of its network namespace is a target"
+    return Resident(candidate.pid, exe, candidate.netns, candidate.found_by, verdict, reason)
 
 
 _SOUGHT = {Finder.ENVOY: "Envoy", Finder.LINKERD: "Linkerd proxy", Finder.NETNS: "network namespace"}

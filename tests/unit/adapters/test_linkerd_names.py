@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from named_programs import start_named
 
 from harness.adapters.reference import RunningTapper
 from harness.mesh import replay
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
-from harness.sandbox.process import Command, Process
-from harness.waiting import wait_until
 
 StartTapper = Callable[..., RunningTapper]
 
@@ -26,26 +23,13 @@ def played(pod: Pod, path: str) -> None:
     replay.play(pod, replay.conversation(replay.inbound(pod, 8080), [(request, ANSWER)]))
 
 
-def linkerd_proxy(pod: Pod, env: dict[str, str]) -> Process:
-    interpreter = os.path.realpath(sys.executable)
-    directory = pod.node.run_dir / f"linkerd-{pod.name}"
-    directory.mkdir()
-    (directory / "pyvenv.cfg").write_text(f"home = {Path(interpreter).parent}\n")
-    shutil.copy(interpreter, directory / "linkerd2-proxy")
-    program = "import signal; print('up', flush=True); signal.pause()"
-    argv = [pod.node.inside(directory / "linkerd2-proxy"), "-I", "-S", "-c", program]
-    process = pod.spawn(Command(argv, env=env), name="linkerd2-proxy")
-    wait_until(lambda: "up" in process.read_log(), "the proxy to be up", logs=process.read_log)
-    return process
-
-
 def test_the_pods_name_is_on_its_records_and_a_list_of_targets_knows_better(
     node: Node, tapper: StartTapper, tmp_path: Path
 ) -> None:
     named, nameless, listed = node.pod("named"), node.pod("nameless"), node.pod("listed")
-    linkerd_proxy(named, {"_pod_name": "cart-7d9f", "_pod_ns": "shop", "_pod_nodeName": "n1"})
-    linkerd_proxy(nameless, {"_pod_name": "half"})
-    linkerd_proxy(listed, {"_pod_name": "claimed", "_pod_ns": "claimed"})
+    start_named(named, "linkerd2-proxy", {"_pod_name": "cart-7d9f", "_pod_ns": "shop", "_pod_nodeName": "n1"})
+    start_named(nameless, "linkerd2-proxy", {"_pod_name": "half"})
+    start_named(listed, "linkerd2-proxy", {"_pod_name": "claimed", "_pod_ns": "claimed"})
     pods = [{"uid": "1", "namespace": "real", "name": "pay-1", "ips": [listed.ip]}]
     targets = node.run_dir / "targets.json"
     targets.write_text(json.dumps({"generation": 1, "pods": pods}))
