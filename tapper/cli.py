@@ -12,13 +12,11 @@ from typing import NoReturn
 
 from tapper import __version__
 from tapper.accounts import Snapshot
-from tapper.capture.owners import owned_by
-from tapper.discovery.envoy import Envoy, Refused
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
-from tapper.discovery.scanner import scan, unexamined
 from tapper.enquiry import Enquiry
 from tapper.errors import MissingPackageError, TapperError, UsageError
+from tapper.listing import listing
 from tapper.outlet import Outlet
 from tapper.output.arguments import NO_REDACT_WARNING, PCAPNG_WARNING, add_shape, body_limit, check_recording, shape
 from tapper.output.escape import wants_colour
@@ -104,6 +102,12 @@ def _parser() -> _Parser:
         "discover", parents=[shared], help="show which Envoys there are, and why others are none"
     )
     discover.add_argument("-o", "--output", choices=_LISTINGS, default="text", help="default: %(default)s")
+    discover.add_argument(
+        "--discover",
+        action="append",
+        choices=[str(finder) for finder in Finder],
+        help="how it looks, as for tap; may be repeated (default: envoy)",
+    )
     discover.add_argument("--all", action="store_true", help="show every other process as well")
     return parser
 
@@ -145,7 +149,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
         arguments.procfs,
         arguments.interface,
         verify=arguments.verify,
-        finders=frozenset(map(Finder, arguments.discover or [Finder.ENVOY])),
+        finders=_finders(arguments),
         targets_file=arguments.targets_file,
     )
     with _metrics(arguments.metrics) as enquiry, open_output(arguments.write) as output:
@@ -174,19 +178,15 @@ def _metrics(where: str | None) -> Iterator[Enquiry[Snapshot] | None]:
 
 
 def _discover(arguments: argparse.Namespace, form: Format, console: Console) -> None:
-    targets = parse_targets(arguments.filter_authorities)
+    targets = parse_targets(arguments.filter_authorities) or None
     procfs = Procfs(arguments.procfs)
-    found = scan(procfs, targets or None, detail=True)
-    shown: list[Envoy | Refused] = [
-        *found.envoys,
-        *(refused for refused in found.refused if arguments.all or refused.looked_at),
-    ]
-    places = [(process.pid, process.netns) for process in shown if process.netns is not None]
-    owned = owned_by(procfs, places, console.warn)
+    shown, owned = listing(procfs, targets, _finders(arguments), console.warn, everything=arguments.all)
     with open_output(arguments.write) as output:
-        output.write(form.processes(sorted(shown, key=lambda process: process.pid), owned))
-    if found.unreadable:
-        console.warn(unexamined(found))
+        output.write(form.processes(shown, owned))
+
+
+def _finders(arguments: argparse.Namespace) -> frozenset[Finder]:
+    return frozenset(map(Finder, arguments.discover or [Finder.ENVOY]))
 
 
 def _form(arguments: argparse.Namespace) -> Format:

@@ -10,19 +10,19 @@ Before a namespace is captured in, it is asked for its own addresses: an INSTANC
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tapper.capture import bpf
 from tapper.capture.namespace import run_inside
+from tapper.capture.owners import Owners
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
-from tapper.discovery.envoy import Verdict
-from tapper.discovery.finders import Candidate, Finder, why_unseen
-from tapper.discovery.interfaces import own_addresses
+from tapper.discovery.finders import Candidate, Finder
 from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
+from tapper.discovery.roles import linkerd_pod
 from tapper.discovery.scanner import Scan, scan, unexamined
 from tapper.errors import NamespaceGoneError, TapperError
 from tapper.output.records import Place
@@ -31,14 +31,14 @@ from tapper.privileges import check_following
 from tapper.processes import Processes
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address
+from tapper.unseen import Known, Unseen
 
 Add: TypeAlias = Callable[[NamespaceId, Ring, Place, Scope], None]
 
 _SHORTEST_INTERVAL_S = 0.5
 _SCAN_SHARE = 20  # a scan may take a twentieth of the time
-_ANSWER_HOLDS_S = 5.0
-"""How long a namespace that has addresses, none of them a target's, is believed to have no others."""
-_ENVOYS = (Verdict.NOT_A_TARGET, Verdict.NO_INSTANCE_IP, Verdict.BAD_INSTANCE_IP)
+_LONGEST_INTERVAL_S = 0.8
+"""However much that is: a new pod is to be seen within a second."""
 _PREFERENCE = {finder: rank for rank, finder in enumerate(Finder)}
 
 
@@ -50,6 +50,7 @@ class _Followed:
     """It is a target's as long as one of these is a target."""
     owned: frozenset[Address]
     """All that its namespace had when it was opened."""
+    found_by: Finder
     pids: set[int] = field(default_factory=set)
     """The processes by which its namespace was found, as of the last look that saw them."""
 
@@ -79,12 +80,13 @@ class Follower:
         self._targets = targets
         self._followed: dict[NamespaceId, _Followed] = {}
         """What there is to know about the open sources."""
-        self._said_unseen: set[Address] = set()
+        self._owners = Owners(procfs)
+        self._unseen = Unseen(procfs, console, finders, lambda candidate: self._owners.of(candidate)[0])
         self._processes = Processes(sources, console, self._look_soon)
         self._shared: frozenset[NamespaceId] = frozenset()
         """The node's namespace, and this process's: their lo is many pods' or nobody's."""
-        self._asked: dict[NamespaceId, tuple[float, frozenset[Address]]] = {}
-        """When a namespace was asked for its addresses, by time.monotonic, and the answer."""
+        self._cost = 0.0
+        """How long the last look took, in seconds."""
         self.next_look = 0.0
         """When to look again, by time.monotonic."""
 
@@ -97,6 +99,8 @@ class Follower:
         self._shared = frozenset(filter(None, (own_namespace(), self._procfs.netns(1))))
         self._follow(found)
         self._processes.watch_births(self._is_news)
+        if self._finders != {Finder.ENVOY}:
+            self._processes.watch_addresses(self._given)
         if found.unreadable:
             self._console.warn(unexamined(found))
         self.next_look = time.monotonic() + _SHORTEST_INTERVAL_S
@@ -107,7 +111,7 @@ class Follower:
         for netns, followed in list(self._followed.items()):
             if netns in self._sources and not followed.addresses & targets:
                 self._drop(netns)
-        self._said_unseen &= targets
+        self._unseen.keep(targets)
         self.next_look = time.monotonic()
 
     def look(self) -> bool:
@@ -122,8 +126,14 @@ class Follower:
         else:
             self._follow(found)
         now = time.monotonic()
-        self.next_look = now + max(_SHORTEST_INTERVAL_S, _SCAN_SHARE * (now - started))
+        self._cost = now - started
+        self.next_look = now + min(max(_SHORTEST_INTERVAL_S, _SCAN_SHARE * self._cost), _LONGEST_INTERVAL_S)
         return followed
+
+    def namespace_of(self, address: str) -> NamespaceId | None:
+        """The namespace that has an address (canonically spelled), of those that are captured in."""
+        homes = (netns for netns, followed in self._followed.items() if address in map(str, followed.owned))
+        return next((netns for netns in homes if netns in self._sources), None)
 
     def release(self) -> None:
         """Let go of processes."""
@@ -134,6 +144,8 @@ class Follower:
         groups: dict[NamespaceId, list[Candidate]] = {}
         for candidate in sorted(found.candidates, key=lambda each: (_PREFERENCE[each.found_by], each.pid)):
             groups.setdefault(candidate.netns, []).append(candidate)
+        self._owners.keep(groups.keys())
+        self._owners.refresh(group[-1] for netns, group in groups.items() if self._is_to_be_asked(netns, group))
         for netns, group in groups.items():
             if netns in self._sources or any(self._open(candidate) for candidate in group):
                 self._followed[netns].pids = {candidate.pid for candidate in group}
@@ -146,36 +158,18 @@ class Follower:
                 self._sources.shut(netns)
         matched = {candidate.pid for candidate in found.candidates if candidate.netns in self._sources}
         self._processes.forget(found.seen - matched)
-        self._asked = {netns: answer for netns, answer in self._asked.items() if netns in groups}
         self._say_unseen(found)
 
     def _say_unseen(self, found: Scan) -> None:
-        """Once for each target: silence about it would look like nothing having been sent."""
-        claimed = {candidate.claimed for candidate in found.candidates}
+        claimed = {candidate.claimed for candidate in found.candidates if candidate.claimed is not None}
         captured = {address for followed in self._followed.values() for address in followed.owned}
-        unseen = self._targets - self._said_unseen - claimed - captured
-        self._said_unseen |= self._targets
-        if not unseen:
-            return
-        homes = self._homes()
-        envoys = {
-            refused.netns for refused in found.refused if refused.verdict in _ENVOYS and refused.netns is not None
+        self._unseen.missing(found, self._targets, Known(claimed, captured, self._shared))
+        without_proxy = {
+            netns: min(followed.addresses, key=str)
+            for netns, followed in self._followed.items()
+            if followed.found_by is Finder.NETNS
         }
-        for address in sorted(unseen, key=str):
-            home = homes.get(address)
-            self._console.warn(why_unseen(address, home, self._finders, shared=self._shared, other_envoys=envoys))
-
-    def _homes(self) -> dict[Address, Candidate]:
-        """Which namespace has an address, as far as that can be seen."""
-        homes: dict[Address, Candidate] = {}
-        try:
-            found = scan(self._procfs, self._targets, finders={Finder.NETNS})
-        except TapperError:
-            return homes  # a reason less; the look that this is about has succeeded
-        for candidate in found.candidates:
-            owned, _ = self._ask(candidate)
-            homes |= dict.fromkeys(owned or (), candidate)
-        return homes
+        self._unseen.look(found, without_proxy)
 
     def _in_doubt(self, pid: int, found: Scan) -> bool:
         """Whether a former Envoy may still be one: it could not be read, or lives although the scan did not see it."""
@@ -185,9 +179,9 @@ class Follower:
 
     def _open(self, candidate: Candidate) -> bool:
         """Open a source in a target's namespace. A failure is told once and costs nobody else anything."""
-        if candidate.claimed is None and not self._may_be_target(candidate):
+        if candidate.claimed is None and not self._may_be_target(candidate.netns):
             return False
-        owned, reason = self._ask(candidate)
+        owned, reason = self._owners.of(candidate)
         if owned is None and not reason:
             return False
         matched = (owned or frozenset()) & self._targets
@@ -215,31 +209,23 @@ class Follower:
             self._warn(candidate, address, "is captured unverified (--verify refuses it)", doubt)
         netns = candidate.netns
         self._followed[netns] = _Followed(
-            frozenset({address}) if candidate.claimed else matched, owned or frozenset({address})
+            frozenset({address}) if candidate.claimed else matched, owned or frozenset({address}), candidate.found_by
         )
-        place = Place("pod", netns.inode, "lo", candidate.pid, str(address), not doubt, str(candidate.found_by))
+        name = linkerd_pod(self._procfs.environ(candidate.pid)) if candidate.found_by is Finder.LINKERD else None
+        way = str(candidate.found_by)
+        place = Place("pod", netns.inode, "lo", candidate.pid, str(address), not doubt, way, name=name)
         self._add(netns, ring, place, Scope(str(address), None))
+        self._unseen.captured(candidate, address)
         return True
 
-    def _may_be_target(self, candidate: Candidate) -> bool:
-        """Whether it is worth asking the namespace, which costs more than all else that is done about a process."""
-        if candidate.netns in self._shared:
-            return False
-        when, owned = self._asked.get(candidate.netns, (0.0, frozenset()))
-        fresh = bool(owned) and time.monotonic() - when < _ANSWER_HOLDS_S
-        return not fresh or bool(owned & self._targets)
+    def _is_to_be_asked(self, netns: NamespaceId, group: list[Candidate]) -> bool:
+        """Whether only its addresses can tell whether a namespace is a target's."""
+        return netns not in self._sources and netns not in self._shared and group[0].claimed is None
 
-    def _ask(self, candidate: Candidate) -> tuple[frozenset[Address] | None, str]:
-        """The addresses that a namespace has; or None and why that is not known, empty where the process is gone."""
-        path = self._procfs.namespace_path(candidate.pid)
-        try:
-            owned = run_inside(path, candidate.netns, own_addresses)
-        except NamespaceGoneError:
-            return None, ""
-        except TapperError as error:
-            return None, str(error)
-        self._asked[candidate.netns] = time.monotonic(), owned
-        return owned, ""
+    def _may_be_target(self, netns: NamespaceId) -> bool:
+        """Whether there is reason to go on with a namespace: it has a target's address, or could not be asked."""
+        maybe = netns not in self._owners or bool(self._owners.known(netns) & self._targets)
+        return netns not in self._shared and maybe
 
     def _warn(self, candidate: Candidate, address: Address | None, fate: str, reason: str) -> None:
         who = f"network namespace {candidate.netns.inode}" if address is None else f"the pod {address}"
@@ -266,8 +252,14 @@ class Follower:
             netns is not None
             and netns not in self._sources
             and netns not in self._shared
-            and not (self._asked.get(netns, (0.0, frozenset()))[1])
+            and not self._owners.known(netns)
         )
+
+    def _given(self, addresses: Set[Address] | None) -> None:
+        """Interfaces were given addresses: a target's is worth a look, but looking is never all that is done."""
+        if addresses is None or addresses & self._targets:
+            self._owners.doubt()
+            self.next_look = min(self.next_look, time.monotonic() + 2 * self._cost)
 
 
 def _doubt(claimed: Address, owned: frozenset[Address]) -> str | None:

@@ -9,7 +9,7 @@ makes; here it is counted, written, and kept within bounds.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from tapper import __version__
 from tapper.accounts import Account, Books, Row
@@ -46,6 +46,8 @@ class Outlet:
         self._recorder = recorder
         self._body_limit = body_limit
         self._books = Books()
+        self.witness: Callable[[Account, Note], None] | None = None
+        """Is told of every note, whether it is shown or not."""
 
     def fileno(self) -> int:
         """Of the output, to see whether it is still read."""
@@ -131,6 +133,8 @@ class Outlet:
         return Session(connection, account.undecoded, lambda note: self._notice(account, note), self._body_limit)
 
     def _notice(self, account: Account, note: Note) -> None:
+        if self.witness is not None:
+            self.witness(account, note)
         shown = self._shape.note(note)
         if shown is not None:
             self._output.write(self._form.note(account.place, shown))

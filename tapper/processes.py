@@ -1,7 +1,8 @@
-"""What the kernel tells of processes while nobody looks: that one has died (pidfd_open(2)), that one has begun.
+"""What the kernel tells while nobody looks: that a process has died (pidfd_open(2)), that one has begun, that an
+interface was given an address.
 
-Both go by process ids, so both are for a procfs whose numbers mean the same here. Without them looking at all processes
-from time to time has to do, and does.
+The first two go by process ids, so they are for a procfs whose numbers mean the same here. Without any of them looking
+at all processes from time to time has to do, and does.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from collections.abc import Callable, Set
 from typing import Any
 
 from tapper.capture.sources import Sources
+from tapper.discovery import address_events
+from tapper.discovery.address_events import AddressEvents
 from tapper.discovery.exec_events import ExecEvents, subscribe
 from tapper.errors import explain
 from tapper.output.sink import Console
+from tapper.targets.addresses import Address
 
 
 class Processes:
@@ -27,6 +31,7 @@ class Processes:
         self._enabled = False
         self._pidfds: dict[int, int] = {}
         self._execs: ExecEvents | None = None
+        self._addresses: AddressEvents | None = None
 
     def __contains__(self, pid: int) -> bool:
         """Whether its death is waited for."""
@@ -60,6 +65,16 @@ class Processes:
         self._execs = execs
         self._sources.watch(execs.fileno(), select.POLLIN, lambda: self._began(execs, is_news))
 
+    def watch_addresses(self, given: Callable[[Set[Address] | None], None]) -> None:
+        """`given` gets addresses that interfaces anywhere were given, None where there may be more."""
+        try:
+            events = address_events.subscribe()
+        except OSError as error:
+            self._console.progress(f"new addresses are noticed by scanning only: {explain(error)}")
+            return
+        self._addresses = events
+        self._sources.watch(events.fileno(), select.POLLIN, lambda: self._given(events, given))
+
     def forget(self, pids: Set[int]) -> None:
         """Whether these die is of no interest any more."""
         for pid in pids & self._pidfds.keys():
@@ -69,6 +84,8 @@ class Processes:
         """Let go of everything; the loop is not run any more."""
         if self._execs is not None:
             self._execs.close()
+        if self._addresses is not None:
+            self._addresses.close()
         for descriptor in self._pidfds.values():
             os.close(descriptor)
 
@@ -90,3 +107,12 @@ class Processes:
             return
         if pids is None or any(map(is_news, pids)):
             self._changed()
+
+    def _given(self, events: AddressEvents, given: Callable[[Set[Address] | None], None]) -> None:
+        try:
+            addresses = events.addresses()
+        except OSError as error:
+            self._console.warn(f"new addresses are noticed by scanning only: {explain(error)}")
+            self._sources.unwatch(events.fileno())
+            return
+        given(addresses)

@@ -27,12 +27,14 @@ from tapper.following import Follower
 from tapper.outlet import Outlet
 from tapper.output.records import Place, Stat
 from tapper.output.sink import Closed, Console
+from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting
 from tapper.signals import ReloadSignal, StopSignals
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address, packed
 from tapper.targets.file import TargetsFile
 from tapper.targets.pods import Targets
+from tapper.unseen import Opaque
 
 _NODE = "node"
 _LOOPBACK_INDEX = 1  # LOOPBACK_IFINDEX, include/net/net_namespace.h: the same in every namespace
@@ -74,6 +76,8 @@ class Tap:
         self._next_glance = 0.0
         self._targets = Targets(options.targets)
         self._unacknowledged: int | None = None
+        self._opaque = Opaque(console)
+        outlet.witness = self._witness
 
     def run(self) -> None:
         """Capture until told to stop. Raises TapperError for what makes it impossible from the start."""
@@ -111,6 +115,9 @@ class Tap:
             if time.monotonic() >= follower.next_look and follower.look():
                 self._acknowledge()
             wake = min(wake, follower.next_look)
+        if self._opaque.waiting:
+            self._opaque.judge(self._is_quiet)
+            wake = min(wake, time.monotonic() + _GLANCE_INTERVAL_S)
         self._sources.turn(wake - time.monotonic(), self._deliver, self._trouble, self._closed)
         self._outlet.stay_within_bounds(self._captures.values())
 
@@ -185,6 +192,14 @@ class Tap:
     def _drop(self, key: Hashable) -> None:
         self._sources.discard(key, self._closed)
 
+    def _witness(self, account: Account, note: Note) -> None:
+        self._opaque.note(account.place, note, self._targets.addresses)
+
+    def _is_quiet(self, address: str) -> bool | None:
+        """Whether nothing was seen on the lo of the pod that has this address; None where nobody looks."""
+        netns = None if self._follower is None else self._follower.namespace_of(address)
+        return None if netns is None else not self._captures[netns].connections.tally.connections
+
     def _leave_lo_to_pods(self) -> None:
         """An Envoy in the node's own namespace has its lo captured as a pod's; then the node's source leaves it out."""
         node = self._sources.get(_NODE)
@@ -226,6 +241,7 @@ class Tap:
             self._acknowledge()
         else:
             self._follower.retarget(self._targets.addresses)
+        self._opaque.keep(self._targets.addresses)
 
     def _acknowledge(self) -> None:
         """The sources are what the list of this generation asks for."""

@@ -54,6 +54,10 @@ class Verdict(StrEnum):
     UNREADABLE = "unreadable"
     LOOK_ALIKE = "look-alike"
     OTHER = "other"
+    RESIDENT = "resident"
+    """Lives in a target's network namespace, which is all that ways other than Envoys ask."""
+    NODE = "node"
+    NO_ADDRESS = "no-address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +94,18 @@ def is_envoy_path(exe: str) -> bool:
     return exe.removesuffix(DELETED).endswith("/envoy")
 
 
-def instance_ip(environ: bytes) -> bytes | None:
-    """The value of INSTANCE_IP in an environment block: NUL separated, `key=value`, the first one counts as in
-    getenv(3)."""
+def first_value(environ: bytes, name: bytes) -> bytes | None:
+    """A variable's value in an environment block: NUL separated, `key=value`, the first one counts as in getenv(3)."""
     for entry in environ.split(b"\0"):
         key, equals, value = entry.partition(b"=")
-        if equals and key == _KEY:
+        if equals and key == name:
             return value
     return None
+
+
+def instance_ip(environ: bytes) -> bytes | None:
+    """The value of INSTANCE_IP in an environment block."""
+    return first_value(environ, _KEY)
 
 
 def classify(process: Process, targets: Set[Address] | None) -> Envoy | Refused:

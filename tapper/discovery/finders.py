@@ -13,7 +13,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tapper.discovery.envoy import DELETED, is_envoy_path
+from tapper.discovery.envoy import DELETED, Verdict, is_envoy_path
 from tapper.discovery.netns import NamespaceId
 from tapper.targets.addresses import Address
 
@@ -52,6 +52,43 @@ def is_linkerd_path(exe: str) -> bool:
     return exe.removesuffix(DELETED).endswith("/linkerd2-proxy")
 
 
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A process that leads to a network namespace without saying whose it is, and what became of it."""
+
+    pid: int
+    exe: str | None
+    netns: NamespaceId
+    found_by: Finder
+    verdict: Verdict
+    reason: str | None = None
+    """What speaks against its namespace being a target's."""
+
+    @property
+    def instance_ip(self) -> None:
+        """It claims none."""
+
+
+def judge(
+    candidate: Candidate, exe: str | None, owned: Set[Address] | None, targets: Set[Address] | None, *, shared: bool
+) -> Resident:
+    """The verdict on a process that claims nothing. `owned` None: the namespace could not be asked. `targets` None
+    makes a target of every address. `shared`: its lo is not one pod's."""
+    verdict, reason = Verdict.RESIDENT, None
+    if shared:
+        verdict, reason = (
+            Verdict.NODE,
+            "it is in the node's own network namespace: whose is whose on its lo, none can tell",
+        )
+    elif owned is None:
+        verdict, reason = Verdict.UNREADABLE, "its network namespace could not be asked for its addresses"
+    elif not owned:
+        verdict, reason = Verdict.NO_ADDRESS, "its network namespace has no address"
+    elif targets is not None and not owned & targets:
+        verdict, reason = Verdict.NOT_A_TARGET, "no address of its network namespace is a target"
+    return Resident(candidate.pid, exe, candidate.netns, candidate.found_by, verdict, reason)
+
+
 _SOUGHT = {Finder.ENVOY: "Envoy", Finder.LINKERD: "Linkerd proxy", Finder.NETNS: "network namespace"}
 
 
@@ -62,11 +99,13 @@ def why_unseen(
     *,
     shared: Set[NamespaceId],
     other_envoys: Set[NamespaceId],
+    proxyless: int | None = None,
 ) -> str:
     """A sentence about a target in whose namespace nothing is captured.
 
     `home` is some process in the namespace that has the address, where one was found. `shared` are the namespaces of
-    which the lo is not one pod's, `other_envoys` those with an Envoy that claims no target.
+    which the lo is not one pod's, `other_envoys` those with an Envoy that claims no target; `proxyless` is a process
+    there that is a member of the mesh without a proxy.
     """
     if home is not None and home.netns in shared:
         return f"{address} is the node's own address: whose is whose on its lo cannot be told, so only its wire is seen"
@@ -76,6 +115,24 @@ def why_unseen(
         where = "and no network namespace here that has this address"
     elif home.netns in other_envoys:
         where = f"but its network namespace {home.netns.inode} (pid {home.pid}) has an Envoy that claims another"
+    elif proxyless is not None:
+        return why_proxyless(address, proxyless)
     else:
         where = f"and no sidecar in its network namespace {home.netns.inode} (pid {home.pid})"
     return f"no {sought} {whose} yet, {where}: until there is, only the node sees its traffic"
+
+
+def why_proxyless(address: Address, pid: int) -> str:
+    """A sentence about a target whose application is a member of the mesh without a proxy."""
+    return (
+        f"the pod {address} has no proxy (pid {pid} is part of proxyless gRPC, by its environment): its application "
+        "does mTLS itself, so nothing of that is ever plaintext on its lo"
+    )
+
+
+def why_gateway(address: Address, pid: int, role: str) -> str:
+    """A sentence about a target whose Envoy is no sidecar."""
+    return (
+        f"the pod {address} is a gateway (its Envoy, pid {pid}, was started as proxy {role}): it decrypts and encrypts "
+        "within one process, so no plaintext of it crosses its lo, and only its wire is seen"
+    )

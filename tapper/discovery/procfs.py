@@ -44,12 +44,7 @@ class Procfs:
 
     def numbers_are_ours(self) -> bool:
         """Whether its process ids mean the same here: not so for a node's procfs seen from a PID namespace within."""
-        status = _text(_read(lambda: _read_all(f"{self._root}/self/status")))
-        for line in status.splitlines():
-            name, _, value = line.partition(":")
-            if name == "NSpid":
-                return value.split() == [str(os.getpid())]
-        return False
+        return self._status("self", "NSpid") == [str(os.getpid())]
 
     def pids(self) -> list[int]:
         """The processes there are, in ascending order. Raises ProcfsError for a root that is missing or is no
@@ -98,6 +93,29 @@ class Procfs:
         """The network namespace, or None likewise."""
         netns = _read(lambda: namespace_of(self.namespace_path(pid)))
         return netns if isinstance(netns, NamespaceId) else None
+
+    def environ(self, pid: int) -> bytes:
+        """The environment block; empty where there is none any longer or it may not be read."""
+        environ = _read(lambda: _read_all(f"{self._task(pid)}/environ"))
+        return environ if isinstance(environ, bytes) else b""
+
+    def arguments(self, pid: int) -> list[bytes]:
+        """The command line, which is the process's to change; empty likewise."""
+        raw = _read(lambda: _read_all(f"{self._task(pid)}/cmdline"))
+        return raw.removesuffix(b"\0").split(b"\0") if isinstance(raw, bytes) and raw else []
+
+    def parent(self, pid: int) -> int | None:
+        """The process that started it, or whoever took it over; None likewise, and for the first of all."""
+        value = self._status(str(pid), "PPid")
+        return int(value[0]) or None if value else None
+
+    def _status(self, process: str, field: str) -> list[str]:
+        """The words of one line of a process's status file; empty where there is no such line."""
+        for line in _text(_read(lambda: _read_all(f"{self._root}/{process}/status"))).splitlines():
+            name, _, value = line.partition(":")
+            if name == field:
+                return value.split()
+        return []
 
     def _task(self, pid: int) -> str:
         """The folder to read from: the process's own, or a living thread's where the first thread has ended."""

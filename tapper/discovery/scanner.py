@@ -6,8 +6,8 @@ because a look failed.
 
 from __future__ import annotations
 
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 
 from tapper.discovery.envoy import Envoy, Refused, Unreadable, Verdict, classify
 from tapper.discovery.finders import Candidate, Finder
@@ -33,6 +33,8 @@ class Scan:
     """Every process there was."""
     unreadable: frozenset[int]
     """Processes of which something that the verdict needs could not be read."""
+    residents: Mapping[NamespaceId, Sequence[tuple[int, str | None]]] = field(default_factory=dict)
+    """By `netns` only: the pid and exe of each process in a namespace, by ascending pid."""
 
 
 def unexamined(found: Scan) -> str:
@@ -54,7 +56,7 @@ def scan(
     Raises ProcfsError, and MissingCapabilityError where not one other can be examined.
     """
     candidates: list[Candidate] = []
-    namespaces: dict[NamespaceId, int] = {}
+    residents: dict[NamespaceId, list[tuple[int, str | None]]] = {}
     envoys: list[Envoy] = []
     refused: list[Refused] = []
     seen: set[int] = set()
@@ -78,7 +80,7 @@ def scan(
         if isinstance(netns, NamespaceId):
             if Finder.LINKERD in finders and isinstance(process.exe, str) and Finder.LINKERD.finds(process.exe):
                 candidates.append(Candidate(pid, netns, Finder.LINKERD))
-            namespaces.setdefault(netns, pid)
+            residents.setdefault(netns, []).append((pid, process.exe if isinstance(process.exe, str) else None))
         elif isinstance(netns, Unreadable):
             unreadable.add(pid)
         verdict = classify(process, targets)
@@ -93,6 +95,7 @@ def scan(
             refused.append(verdict)
     if denied and not readable:
         raise MissingCapabilityError(f"no process but this one can be examined: {advice(Capability.SYS_PTRACE)}")
-    if Finder.NETNS in finders:
-        candidates += [Candidate(pid, netns, Finder.NETNS) for netns, pid in namespaces.items()]
-    return Scan(tuple(candidates), tuple(envoys), tuple(refused), frozenset(seen), frozenset(unreadable))
+    if Finder.NETNS not in finders:
+        residents = {}
+    candidates += [Candidate(group[0][0], netns, Finder.NETNS) for netns, group in residents.items()]
+    return Scan(tuple(candidates), tuple(envoys), tuple(refused), frozenset(seen), frozenset(unreadable), residents)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tapper.discovery.envoy import Envoy, Refused, Verdict
+from tapper.discovery.envoy import Envoy, Verdict
 from tapper.output.escape import escape_bytes
-from tapper.output.records import Owned, Place, Totals, reason, verified
+from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason, verified
 from tapper.protocols.exchange import Exchange, Request, Response
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
 from tapper.protocols.session import Sighting
@@ -45,7 +46,7 @@ def _identity(place: Place) -> dict[str, Any]:
 
 def _pod(place: Place, address: str | None) -> dict[str, Any]:
     """The name of the pod that has an address, where it is known."""
-    name = place.pods.get(address or "")
+    name = place.pods.get(address or "") or (place.name if address == place.instance_ip else None)
     return {} if name is None else {"pod": {"namespace": name.namespace, "name": name.name}}
 
 
@@ -162,11 +163,11 @@ class Ndjson:
     def bye(self, totals: Totals) -> str:
         return _line({"type": "bye", **asdict(totals)})
 
-    def processes(self, found: list[Envoy | Refused], owned: Owned) -> str:
+    def processes(self, found: Sequence[Listed], owned: Owned) -> str:
         return "".join(_line(_process(process, owned)) for process in found)
 
 
-def _process(process: Envoy | Refused, owned: Owned) -> dict[str, Any]:
+def _process(process: Listed, owned: Owned) -> dict[str, Any]:
     addresses = None if process.netns is None else owned.get(process.netns)
     return {
         "type": "process",
@@ -176,6 +177,7 @@ def _process(process: Envoy | Refused, owned: Owned) -> dict[str, Any]:
         "owned": None if addresses is None else sorted(map(str, addresses)),
         "verified": verified(process, owned),
         "netns": None if process.netns is None else process.netns.inode,
+        "found_by": found_by(process),
         "verdict": Verdict.ENVOY if isinstance(process, Envoy) else process.verdict,
         "reason": reason(process, owned),
     }

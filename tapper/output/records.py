@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Protocol, TypeAlias
 
 from tapper.discovery.envoy import Envoy, Refused
+from tapper.discovery.finders import Finder, Resident
 from tapper.discovery.netns import NamespaceId
 from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting
 from tapper.streams.bounds import Tally
 from tapper.targets.addresses import Address
 from tapper.targets.pods import PodName
+
+Listed: TypeAlias = Envoy | Refused | Resident
+"""A process that `tapper discover` shows."""
 
 Owned: TypeAlias = Mapping[NamespaceId, frozenset[Address]]
 """What addresses network namespaces have, of those that could be asked."""
@@ -37,6 +41,8 @@ class Place:
     """How the namespace was found: `envoy`, `linkerd` or `netns`."""
     pods: Mapping[str, PodName] = field(default_factory=dict)
     """The names of pods by address, of those that are known."""
+    name: PodName | None = None
+    """The pod's name as its own proxy has it; `pods` knows better."""
 
     @property
     def identity(self) -> tuple[str, int | None, str, str | None]:
@@ -50,16 +56,23 @@ class Place:
         return f"{self.interface} of {whose}, network namespace {self.netns}"
 
 
-def verified(process: Envoy | Refused, owned: Owned) -> bool | None:
+def found_by(process: Listed) -> str | None:
+    """How a process was found: `envoy`, `linkerd` or `netns`; None where it is none of what was looked for."""
+    if isinstance(process, Refused):
+        return None
+    return str(process.found_by if isinstance(process, Resident) else Finder.ENVOY)
+
+
+def verified(process: Listed, owned: Owned) -> bool | None:
     """Whether an Envoy's namespace has the address that it claims; None where that is not known, or no Envoy's."""
-    if isinstance(process, Refused) or process.netns not in owned:
+    if not isinstance(process, Envoy) or process.netns not in owned:
         return None
     return process.instance_ip in owned[process.netns]
 
 
-def reason(process: Envoy | Refused, owned: Owned) -> str | None:
-    """What speaks against a process being the Envoy of a target."""
-    if isinstance(process, Refused):
+def reason(process: Listed, owned: Owned) -> str | None:
+    """What speaks against a process being the Envoy of a target, or living in a target's namespace."""
+    if not isinstance(process, Envoy):
         return process.reason
     return "its network namespace does not have that address" if verified(process, owned) is False else None
 
@@ -138,7 +151,7 @@ class Format(Protocol):
 
     def bye(self, totals: Totals, /) -> str: ...
 
-    def processes(self, found: list[Envoy | Refused], owned: Owned, /) -> str: ...
+    def processes(self, found: Sequence[Listed], owned: Owned, /) -> str: ...
 
 
 class Silent:
@@ -166,5 +179,5 @@ class Silent:
     def bye(self, _totals: Totals) -> str:
         return ""
 
-    def processes(self, _found: list[Envoy | Refused], _owned: Owned) -> str:
+    def processes(self, _found: Sequence[Listed], _owned: Owned) -> str:
         return ""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from tapper.discovery.envoy import Envoy, Refused, Verdict
+from tapper.discovery.envoy import Envoy, Verdict
 from tapper.output.details import details
 from tapper.output.escape import BOLD, DIM, escape, escape_bytes, of_status, painted, shortened
-from tapper.output.records import Owned, Place, Silent, Totals, reason
+from tapper.output.records import Listed, Owned, Place, Silent, Totals, found_by, reason
 from tapper.protocols.exchange import Exchange, Response
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
 from tapper.protocols.session import Sighting
@@ -15,7 +16,7 @@ from tapper.protocols.websocket import OPCODES
 from tapper.streams.connection import Leg
 
 _LONGEST_TARGET = 200
-_PROCESS_COLUMNS = ("PID", "EXE", "INSTANCE_IP", "OWNED", "NETNS", "VERDICT", "REASON")
+_PROCESS_COLUMNS = ("PID", "EXE", "INSTANCE_IP", "OWNED", "NETNS", "FOUND BY", "VERDICT", "REASON")
 _MOST_PROTOCOLS = 8
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -67,7 +68,7 @@ class Text(Silent):
     def _paint(self, text: str, colour: str) -> str:
         return painted(text, colour) if self._colour else text
 
-    def processes(self, found: list[Envoy | Refused], owned: Owned) -> str:
+    def processes(self, found: Sequence[Listed], owned: Owned) -> str:
         rows = [_PROCESS_COLUMNS, *(_row(process, owned) for process in found)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(_PROCESS_COLUMNS))]
         return "".join(
@@ -111,7 +112,7 @@ def _further(exchange: Exchange) -> str:
     return text if exchange.incomplete is None else f"{text}  ({exchange.incomplete})"
 
 
-def _row(process: Envoy | Refused, owned: Owned) -> tuple[str, ...]:
+def _row(process: Listed, owned: Owned) -> tuple[str, ...]:
     addresses = None if process.netns is None else owned.get(process.netns)
     return (
         str(process.pid),
@@ -119,6 +120,7 @@ def _row(process: Envoy | Refused, owned: Owned) -> tuple[str, ...]:
         escape("-" if process.instance_ip is None else str(process.instance_ip)),
         "?" if addresses is None else ",".join(sorted(map(str, addresses))) or "-",
         "-" if process.netns is None else str(process.netns.inode),
+        found_by(process) or "-",
         Verdict.ENVOY if isinstance(process, Envoy) else process.verdict,
         reason(process, owned) or "",
     )

@@ -144,6 +144,7 @@ def test_ndjson_of_processes() -> None:
         "owned": None,
         "verified": None,
         "netns": 999,
+        "found_by": "envoy",
         "verdict": "envoy",
         "reason": None,
     }

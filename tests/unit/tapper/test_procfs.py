@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import sys
+import termios
+import threading
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from harness.waiting import wait_until
 from tapper.discovery import procfs as module
 from tapper.discovery.envoy import Process, Unreadable, Verdict
 from tapper.discovery.netns import namespace_of
@@ -182,3 +187,29 @@ def test_the_real_procfs_shows_this_process() -> None:
     assert found.exe == os.readlink("/proc/self/exe")
     assert found.netns == namespace_of("/proc/self/ns/net")
     assert isinstance(found.environ, bytes)
+
+
+def test_a_file_that_comes_in_pieces_is_read_to_its_end(root: Path) -> None:
+    """read(2) on environ returns a page or less at a time: a pipe does the same, to whoever asks once only."""
+    folder = make(root / "7", "/usr/local/bin/envoy")
+    (folder / "environ").unlink()
+    os.mkfifo(folder / "environ")
+    pieces = [b"A=" + b"x" * 5000 + b"\0", b"INSTANCE", b"_IP=10.0.", b"0.1\0"]
+
+    def write() -> None:
+        with (folder / "environ").open("wb", buffering=0) as pipe:
+            for piece in pieces:
+                pipe.write(piece)
+                wait_until(lambda: not unread(pipe.fileno()), "the piece to be read")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    found = Procfs(root).snapshot(7, detail=False)
+    writer.join()
+    assert found is not None
+    assert found.environ == b"".join(pieces)
+
+
+def unread(pipe: int) -> int:
+    """FIONREAD (ioctl_tty(2)): bytes in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
