@@ -27,6 +27,8 @@ from tapper.output.text import Text
 from tapper.replay import Replay, open_capture
 from tapper.tap import Options, Tap
 from tapper.targets.addresses import parse_targets
+from tapper.targets.arguments import add_kubernetes, asks_kubernetes, kubernetes_feed
+from tapper.targets.feed import FileFeed, TargetFeed
 
 _FORMATS: dict[str, Callable[[], Format]] = {"ndjson": Ndjson, "har": Har, "pcapng": Silent}
 _OUTPUTS = ("har", "ndjson", "pcapng", "text")
@@ -88,6 +90,7 @@ def _parser() -> _Parser:
         help="read a pcap or pcapng file (- is standard input) instead of capturing; then targets may be left out",
     )
     tap.add_argument("-v", "--verbose", action="store_true", help="show headers and the beginning of bodies (-o text)")
+    add_kubernetes(tap)
     add_shape(tap)
 
     discover = commands.add_parser(
@@ -100,15 +103,22 @@ def _parser() -> _Parser:
 
 def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     targets = parse_targets(arguments.filter_authorities)
+    feeds: list[TargetFeed] = []
+    if arguments.targets_file is not None:
+        feeds.append(FileFeed(arguments.targets_file, console.warn))
+    if asks_kubernetes(arguments):
+        feeds.append(kubernetes_feed(arguments, os.environ, console.warn))
     if (arguments.verify or arguments.discover) and not arguments.istio:
         raise UsageError("--verify and --discover say how pods' namespaces are found: they go with --istio")
     if arguments.read is not None:
-        if arguments.istio or arguments.interface is not None or arguments.targets_file is not None:
-            raise UsageError("-r reads a file and captures nothing: leave out --istio, -i and --targets-file")
-    elif not targets and arguments.targets_file is None:
+        if arguments.istio or arguments.interface is not None or feeds:
+            raise UsageError(
+                "-r reads a file and captures nothing: leave out --istio, -i, --targets-file and pods of Kubernetes"
+            )
+    elif not targets and not feeds:
         raise UsageError(
             "an empty list of targets captures nothing: name at least one address with --filter-authorities, "
-            "or a file with --targets-file"
+            "a file with --targets-file, or pods with --namespace, --all-namespaces, --pod-regex or --selector"
         )
     shaped = shape(arguments)
     kept = body_limit(arguments)
@@ -133,7 +143,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
         arguments.interface,
         verify=arguments.verify,
         finders=frozenset(map(Finder, arguments.discover or [Finder.ENVOY])),
-        targets_file=arguments.targets_file,
+        feeds=tuple(feeds),
         body_limit=kept,
     )
     with open_output(arguments.write) as output:

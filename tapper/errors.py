@@ -36,6 +36,18 @@ class CaptureFileError(TapperError):
     exit_code = 5
 
 
+class MissingPackageError(TapperError):
+    """A Python package that only this needs is not installed; the message says how to get it. Exit code 6."""
+
+    exit_code = 6
+
+
+class KubernetesError(TapperError):
+    """The Kubernetes API cannot be asked: no configuration, no answer, or a refusal. Exit code 7."""
+
+    exit_code = 7
+
+
 class NamespaceGoneError(TapperError):
     """The process behind a namespace died, or became another, between the scan and the opening.
 
