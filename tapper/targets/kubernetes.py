@@ -246,9 +246,8 @@ class _Watcher:
     def _fail(self, error: TapperError) -> None:
         self._list.version = None
         self._failures += 1
-        gone = isinstance(error, Refused) and error.status == 410  # as a response or as an event
-        if gone and self._failures == 1 and self._begun.is_set():
-            return  # nothing is wrong: the server has forgotten that version, as it may
+        # as a response or as an event: nothing is wrong, the server has forgotten that version, as it may
+        gone = isinstance(error, Refused) and error.status == 410
         if not self._begun.is_set() and not gone:
             self._hindrance = self._at_start(error)
             self._stop.set()

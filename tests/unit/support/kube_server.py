@@ -46,6 +46,8 @@ class KubeServer:
         self.version = 0
         self.requests: list[tuple[str, dict[str, str]]] = []
         """Paths and queries, in order."""
+        self.tokens: list[str] = []
+        """What came as Authorization with each of them."""
         self.events: list[tuple[int, bytes]] = []
         self._oldest = 0
         self._answers: dict[str, tuple[int, bytes]] = {}
@@ -142,6 +144,7 @@ class KubeServer:
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         with self._changed:
             self.requests.append((parts.path, query))
+            self.tokens.append(request.headers.get("Authorization", ""))
             self._connections.add(request.connection)
         try:
             kind = "watch" if "watch" in query else "list"
@@ -206,14 +209,14 @@ def _selected(path: str, item: dict[str, Any]) -> bool:
     return namespace is None or path in ("/api/v1/pods", f"/api/v1/namespaces/{namespace}/pods")
 
 
-def kubeconfig(port: int, namespace: str = "shop") -> str:
+def kubeconfig(port: int, namespace: str = "shop", token: str = "t") -> str:
     """A kubeconfig, which is YAML, of which JSON is a part."""
     document = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "test",
         "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
+        "users": [{"name": "u", "user": {"token": token}}],
         "contexts": [
             {"name": "test", "context": {"cluster": "c", "user": "u", "namespace": namespace}},
             {"name": "bare", "context": {"cluster": "c", "user": "u"}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import select
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -125,9 +126,9 @@ def test_recorded_list_and_watch(server: KubeServer, follow: Follow) -> None:
 def test_namespaces_and_selector_are_the_servers_affair(server: KubeServer, follow: Follow) -> None:
     followed = follow(Query("node-a", ("shop", "other", "shop"), labels="app in (cart,pay),!old"))
     followed.wait(FIRST)
-    asked = {(path, "watch" in query) for path, query in server.requests}
-    places = ("/api/v1/namespaces/shop/pods", "/api/v1/namespaces/other/pods")
-    assert asked == {(place, kind) for place in places for kind in (False, True)}
+    asked = sorted((path, "watch" in query) for path, query in server.requests if "continue" not in query)
+    places = ("/api/v1/namespaces/other/pods", "/api/v1/namespaces/shop/pods")
+    assert asked == [(place, kind) for place in places for kind in (False, True)]
     assert {query["labelSelector"] for _, query in server.requests} == {"app in (cart,pay),!old"}
     next_event(server, "cart-9", "10.0.0.9")
     followed.wait(FIRST | {"10.0.0.9"})
@@ -167,6 +168,31 @@ def test_a_watch_that_ends_goes_on_where_it_was(server: KubeServer, follow: Foll
     assert lists(server) == 1
     assert watches(server) == [str(first), str(first + 1)]
     assert not any("API server" in line for line in followed.said)
+
+
+def test_watches_of_no_use_are_not_begun_in_a_hurry(server: KubeServer, follow: Follow) -> None:
+    """Ended at once, as by a proxy: the version stays, nothing is listed again, and each waits longer."""
+    server.answer("watch", 200, "")
+    followed = follow()
+    began = time.monotonic()
+    wait_until(lambda: len(watches(server)) >= 5, "the fifth watch")
+    assert time.monotonic() - began > 1.0  # half of 0.2 + 0.4 + 0.8 + 1.6, less what passed before
+    server.answer("watch", 0, "")
+    next_event(server, "next", "10.0.0.24")
+    followed.wait(FIRST | {"10.0.0.24"})
+    assert lists(server) == 1
+    assert len(set(watches(server))) == 1
+
+
+def test_credentials_are_read_again_when_they_have_expired(server: KubeServer, follow: Follow, tmp_path: Path) -> None:
+    followed = follow()
+    followed.wait(FIRST)
+    (tmp_path / "kubeconfig").write_text(kubeconfig(server.port, token="renewed"))
+    for kind in ("list", "watch"):
+        server.answer(kind, 401, (RECORDED / "401.json").read_text())
+    server.drop()
+    wait_until(lambda: "Bearer renewed" in server.tokens, "the new credentials", 15)
+    assert server.tokens[0] == "Bearer t"
 
 
 def test_gone_as_an_event_is_answered_by_a_fresh_list(server: KubeServer, follow: Follow) -> None:
@@ -222,7 +248,10 @@ def test_a_refusal_later_is_a_warning(server: KubeServer, follow: Follow, status
         server.answer(kind, status, (RECORDED / body).read_text())
     server.drop()
     followed.wait_said(f"({status})")
+    tried = len(server.requests)
+    wait_until(lambda: len(server.requests) >= tried + 3, "it to try again, and again")
     assert followed.addresses() == FIRST
+    assert sum("API server" in said for said in followed.said) == 1
     for kind in ("list", "watch"):
         server.answer(kind, 0, "")
     followed.wait_said("answers again")
