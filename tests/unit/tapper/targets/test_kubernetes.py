@@ -224,7 +224,7 @@ def test_gone_as_a_status(server: KubeServer, follow: Follow) -> None:
     assert not any("refuses" in line for line in followed.said)
 
 
-def test_a_restart_of_the_server(server: KubeServer, follow: Follow) -> None:
+def test_a_restart_of_the_server(server: KubeServer, follow: Follow, caplog: pytest.LogCaptureFixture) -> None:
     """While it is away the targets stay; that is said once, and that it is back; what happened meanwhile is seen."""
     followed = follow()
     followed.wait(FIRST)
@@ -236,6 +236,7 @@ def test_a_restart_of_the_server(server: KubeServer, follow: Follow) -> None:
     followed.wait({"10.0.0.23"})
     followed.wait_said("answers again")
     assert sum("API server" in line for line in followed.said) == 2
+    assert not caplog.records, "nobody else tries again, and nobody else says so"
     next_event(server, "next", "10.0.0.24")
     followed.wait({"10.0.0.23", "10.0.0.24"})
 
