@@ -30,6 +30,8 @@ from tapper.output.text import Text
 from tapper.replay import Replay, open_capture
 from tapper.tap import Options, Tap
 from tapper.targets.addresses import parse_targets
+from tapper.targets.arguments import add_kubernetes, asks_kubernetes, kubernetes_feed
+from tapper.targets.feed import FileFeed, TargetFeed
 
 _FORMATS: dict[str, Callable[[], Format]] = {"ndjson": Ndjson, "har": Har, "pcapng": Silent}
 _OUTPUTS = ("har", "ndjson", "pcapng", "text")
@@ -96,6 +98,7 @@ def _parser() -> _Parser:
         metavar="[ADDRESS]:PORT",
         help="serve the counts to Prometheus there, at /metrics; without an address on all of them",
     )
+    add_kubernetes(tap)
     add_shape(tap)
 
     discover = commands.add_parser(
@@ -114,17 +117,24 @@ def _parser() -> _Parser:
 
 def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     targets = parse_targets(arguments.filter_authorities)
+    feeds: list[TargetFeed] = []
+    if arguments.targets_file is not None:
+        feeds.append(FileFeed(arguments.targets_file, console.warn))
+    if asks_kubernetes(arguments):
+        feeds.append(kubernetes_feed(arguments, os.environ, console.warn))
     if (arguments.verify or arguments.discover) and not arguments.istio:
         raise UsageError("--verify and --discover say how pods' namespaces are found: they go with --istio")
     if arguments.read is not None:
-        if arguments.istio or arguments.interface is not None or arguments.targets_file is not None:
-            raise UsageError("-r reads a file and captures nothing: leave out --istio, -i and --targets-file")
+        if arguments.istio or arguments.interface is not None or feeds:
+            raise UsageError(
+                "-r reads a file and captures nothing: leave out --istio, -i, --targets-file and pods of Kubernetes"
+            )
         if arguments.metrics is not None:
             raise UsageError("-r reads a file to its end and has nothing to be scraped: leave out --metrics")
-    elif not targets and arguments.targets_file is None:
+    elif not targets and not feeds:
         raise UsageError(
             "an empty list of targets captures nothing: name at least one address with --filter-authorities, "
-            "or a file with --targets-file"
+            "a file with --targets-file, or pods with --namespace, --all-namespaces, --pod-regex or --selector"
         )
     shaped = shape(arguments)
     kept = body_limit(arguments)
@@ -150,7 +160,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
         arguments.interface,
         verify=arguments.verify,
         finders=_finders(arguments),
-        targets_file=arguments.targets_file,
+        feeds=tuple(feeds),
     )
     with _metrics(arguments.metrics) as enquiry, open_output(arguments.write) as output:
         Tap(options, Outlet(output, form, console, shaped, recorder, kept), console, enquiry).run()

@@ -42,6 +42,12 @@ class MissingPackageError(TapperError):
     exit_code = 6
 
 
+class KubernetesError(TapperError):
+    """The Kubernetes API cannot be asked: no configuration, no answer, or a refusal. Exit code 7."""
+
+    exit_code = 7
+
+
 class NamespaceGoneError(TapperError):
     """The process behind a namespace died, or became another, between the scan and the opening.
 

@@ -8,6 +8,7 @@ Which pods' sources there are is `tapper.following`'s affair.
 from __future__ import annotations
 
 import functools
+import math
 import select
 import time
 from collections.abc import Hashable, Iterator
@@ -22,18 +23,17 @@ from tapper.discovery.finders import Finder
 from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.enquiry import Enquiry
-from tapper.errors import UsageError
 from tapper.following import Follower
 from tapper.outlet import Outlet
 from tapper.output.records import Place, Stat
 from tapper.output.sink import Closed, Console
 from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting
-from tapper.signals import ReloadSignal, StopSignals
+from tapper.signals import StopSignals
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address, packed
-from tapper.targets.file import TargetsFile
-from tapper.targets.pods import Targets
+from tapper.targets.feed import TargetFeed
+from tapper.targets.pods import Targets, union
 from tapper.unseen import Opaque
 
 _NODE = "node"
@@ -53,7 +53,7 @@ class Options:
     verify: bool = False
     """Whether only namespaces are captured in that have the address their Envoy claims."""
     finders: frozenset[Finder] = frozenset({Finder.ENVOY})
-    targets_file: str | None = None
+    feeds: tuple[TargetFeed, ...] = ()
     """Whose targets come on top."""
 
 
@@ -71,9 +71,7 @@ class Tap:
         self._sources: Sources[Sighting] = Sources()
         self._captures: dict[object, Account] = {}
         self._follower: Follower | None = None
-        self._file = None if options.targets_file is None else TargetsFile(options.targets_file)
-        self._reload = ReloadSignal()
-        self._next_glance = 0.0
+        self._named: dict[TargetFeed, Targets] = {}
         self._targets = Targets(options.targets)
         self._unacknowledged: int | None = None
         self._opaque = Opaque(console)
@@ -83,15 +81,19 @@ class Tap:
         """Capture until told to stop. Raises TapperError for what makes it impossible from the start."""
         with ExitStack() as stack:
             stack.callback(self._release)
+            for feed in self._options.feeds:  # before the signals: whoever asks a server in vain can be ended at once
+                stack.enter_context(feed)
             signals = stack.enter_context(StopSignals())
             self._sources.watch(signals.fileno(), select.POLLIN, signals.clear)
             self._sources.watch(self._outlet.fileno(), 0, self._output_closed)
             if self._enquiry is not None:
                 answer = functools.partial(self._enquiry.answer, self._snapshot)
                 self._sources.watch(self._enquiry.fileno(), select.POLLIN, answer)
-            if self._file is not None:
-                stack.enter_context(self._reload)
-                self._name_targets(self._file.read())
+            for feed in self._options.feeds:
+                descriptor = feed.fileno()
+                if descriptor is not None:
+                    self._sources.watch(descriptor, select.POLLIN, _wake_up)
+            self._glance()
             self._outlet.begin()
             self._open_node()
             if self._options.istio:
@@ -106,10 +108,10 @@ class Tap:
         self._outlet.end()
 
     def _turn(self) -> None:
-        wake = time.monotonic() + _FOREVER_S
-        if self._file is not None:
-            self._glance(self._file)
-            wake = self._next_glance
+        if self._glance():
+            self._retarget()
+        wake = min((feed.next_glance for feed in self._options.feeds), default=math.inf)
+        wake = min(wake, time.monotonic() + _FOREVER_S)
         follower = self._follower
         if follower is not None:
             if time.monotonic() >= follower.next_look and follower.look():
@@ -208,25 +210,18 @@ class Tap:
 
     # Targets.
 
-    def _glance(self, file: TargetsFile) -> None:
-        """See whether the file is another one. A bad one changes nothing, and is complained about once."""
-        if not self._reload.asked:
-            if time.monotonic() < self._next_glance:
-                return
-            self._next_glance = time.monotonic() + _GLANCE_INTERVAL_S
-            if not file.changed():
-                return
-        self._reload.asked = False
-        try:
-            self._name_targets(file.read())
-        except UsageError as error:
-            self._console.warn(f"{error}; the targets stay as they were")
-            return
-        self._retarget()
-
-    def _name_targets(self, named: Targets) -> None:
-        self._targets = replace(named, addresses=named.addresses | self._options.targets)
-        self._unacknowledged = named.generation
+    def _glance(self) -> bool:
+        """Take the feeds' news, and return whether there were any."""
+        told = False
+        for feed in self._options.feeds:
+            named = feed.news()
+            if named is not None:
+                self._named[feed] = named
+                self._unacknowledged = self._unacknowledged if named.generation is None else named.generation
+                told = True
+        if told:
+            self._targets = union([Targets(self._options.targets), *self._named.values()])
+        return told
 
     def _retarget(self) -> None:
         """Nothing more of what is no target any longer; first of all here, since the kernel's filter may be wider."""
@@ -259,3 +254,7 @@ class Tap:
 
 def _stat(source: Source[Sighting], counted: Statistics) -> Stat:
     return Stat(counted.received, counted.dropped, source.ring.cut)
+
+
+def _wake_up() -> None:
+    """Readable for as long as there is news, which is taken between two turns: sources cannot be dropped in one."""

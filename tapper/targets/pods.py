@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,33 @@ class Targets:
     """The number of the list, to be acknowledged; None where nobody gave it one."""
 
 
+def targets_of(pods: Iterable[tuple[PodName, Iterable[Address]]], generation: int | None = None) -> Targets:
+    """All addresses of all the pods, each with the name of the one pod that has it."""
+    addresses: set[Address] = set()
+    names: dict[str, PodName] = {}
+    shared: set[str] = set()
+    for name, owned in pods:
+        for address in owned:
+            addresses.add(address)
+            if names.setdefault(str(address), name) != name:
+                shared.add(str(address))
+    named = {address: name for address, name in names.items() if address not in shared}
+    return Targets(frozenset(addresses), named, generation)
+
+
+def union(parts: Iterable[Targets]) -> Targets:
+    """What any of them names. An address that two of them call differently has no name; there is no generation."""
+    names: dict[str, PodName] = {}
+    shared: set[str] = set()
+    addresses: frozenset[Address] = frozenset()
+    for part in parts:
+        addresses |= part.addresses
+        for address, name in part.names.items():
+            if names.setdefault(address, name) != name:
+                shared.add(address)
+    return Targets(addresses, {address: name for address, name in names.items() if address not in shared})
+
+
 def parse_pods(text: str | bytes) -> Targets:
     """Read `{"generation": N, "pods": [{"uid": …, "namespace": …, "name": …, "ips": […]}]}`.
 
@@ -42,19 +69,12 @@ def parse_pods(text: str | bytes) -> Targets:
     except ValueError as error:  # UnicodeDecodeError is one, too
         raise ValueError(f"it is not JSON: {error}") from None
     generation = _field(document, "generation", int, "it")
-    addresses: set[Address] = set()
-    names: dict[str, PodName] = {}
-    shared: set[str] = set()
+    pods: list[tuple[PodName, list[Address]]] = []
     for number, pod in enumerate(_field(document, "pods", list, "it")):
         where = f"pods[{number}]"
         name = PodName(_field(pod, "namespace", str, where), _field(pod, "name", str, where))
-        for ip in _field(pod, "ips", list, where):
-            address = _address(ip, where)
-            addresses.add(address)
-            if names.setdefault(str(address), name) != name:
-                shared.add(str(address))
-    named = {address: name for address, name in names.items() if address not in shared}
-    return Targets(frozenset(addresses), named, generation)
+        pods.append((name, [_address(ip, where) for ip in _field(pod, "ips", list, where)]))
+    return targets_of(pods, generation)
 
 
 def _field(record: object, name: str, kind: type[Any], where: str) -> Any:
