@@ -42,9 +42,7 @@ def _try(case: Case, trial: Trial) -> Result:
         result = Result(case.id, Outcome.PASS)
     except Violation as violation:
         outcome = Outcome.FAIL if isinstance(violation, TapperDied) else missed(case)
-        result = Result(
-            case.id, outcome, f"{case.requirement} {violation}", expected=violation.expected, seen=violation.seen
-        )
+        result = Result(case.id, outcome, str(violation), expected=violation.expected, seen=violation.seen)
     except Unsupported as error:
         result = Result(case.id, Outcome.BLOCKED, str(error))
     except Exception as error:
