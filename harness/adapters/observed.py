@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+MARKER = re.compile(rb"nonce-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,24 @@ class Seen:
     """What it was read from, for evidence and for fields that only some tappers have."""
 
     def __str__(self) -> str:
-        where = f" {self.direction or ''} at {self.pod_ip or 'an unnamed pod'}".replace("  ", " ")
+        pod = self.pod_ip or self.record.get("interface") or "an unnamed pod"
+        where = f" {self.direction or ''} at {pod}".replace("  ", " ")
         return f"{self.method} {self.target} -> {self.status}, {self.src} > {self.dst},{where}"
+
+
+class Markers:
+    """The kit's markers (`nonce-` and 32 hexadecimal digits) in bytes that come in pieces, cut anywhere."""
+
+    _LONGEST = 38
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        joined = self._rest + data
+        self.found.update(marker.decode() for marker in MARKER.findall(joined))
+        self._rest = joined[-self._LONGEST :]
 
 
 class Output(Protocol):
@@ -62,8 +81,8 @@ class Output(Protocol):
     def finish(self) -> None:
         """It will write no more: what is not whole now is a problem."""
 
-    def mentions(self, marker: str) -> bool:
-        """Whether the marker is anywhere in it so far: the quick question while waiting."""
+    def mentioned(self) -> set[str]:
+        """The kit's markers that are anywhere in it so far: the quick question while waiting."""
 
     def seen(self) -> list[Seen]:
         """Every exchange so far."""

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.adapters.observed import Message, Seen
+from harness.adapters.observed import MARKER, Markers, Message, Seen
 from harness.sandbox.frames import Flow, Segment, parse_ip_tcp, tcp_streams_of
 
 # where the IP header begins, by link type (https://www.tcpdump.org/linktypes.html: EN10MB, RAW, SLL, IPV4, IPV6, SLL2)
 _IP_AT = {1: 14, 12: 0, 14: 0, 101: 0, 113: 16, 228: 0, 229: 0, 276: 20}
 _REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]\r\n")
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
-_MARKER = re.compile(rb"nonce-[0-9a-f]{32}")
 _PASSTHROUGH = ("127.0.0.6", "::6")
 _OUTBOUND_PORT = 15001
 
@@ -50,21 +49,31 @@ class Capture:
         self.problems: list[str] = []
         self._path = path
         self._raw = bytearray()
+        self._looked_at: dict[Path, int] = {}
+        self._markers = Markers()
         self._lock = threading.Lock()
 
     def feed(self, data: bytes) -> None:
         with self._lock:
             self._raw += data
+            self._markers.feed(data)
 
     def refresh(self) -> None:
-        """Nothing to do: files are read when they are asked about."""
+        for path in self._paths():
+            with path.open("rb") as file:
+                file.seek(self._looked_at.get(path, 0))
+                data = file.read()
+                self._looked_at[path] = file.tell()
+            with self._lock:
+                self._markers.feed(data)
 
     def finish(self) -> None:
         for name, content in self._files().items():
             list(self._read(name, content, complain=True))
 
-    def mentions(self, marker: str) -> bool:
-        return any(marker.encode() in content for content in self._files().values())
+    def mentioned(self) -> set[str]:
+        with self._lock:
+            return set(self._markers.found)
 
     def packets(self) -> list[Packet]:
         """Every whole packet so far."""
@@ -90,10 +99,14 @@ class Capture:
         if self._path is None:
             with self._lock:
                 return {"the output": bytes(self._raw)} if self._raw else {}
+        return {path.stem: path.read_bytes() for path in self._paths()}
+
+    def _paths(self) -> list[Path]:
+        if self._path is None or not self._path.exists():
+            return []
         if self._path.is_file():
-            return {"the output": self._path.read_bytes()}
-        found = sorted(path for path in self._path.rglob("*") if path.suffix in (".pcap", ".pcapng"))
-        return {path.stem: path.read_bytes() for path in found}
+            return [self._path]
+        return sorted(path for path in self._path.rglob("*") if path.suffix in (".pcap", ".pcapng"))
 
     def _read(self, name: str, content: bytes, *, complain: bool = False) -> Iterator[Packet]:
         """Packets up to where a file that is still written ends."""
@@ -129,17 +142,16 @@ def exchanges(packets: Iterable[Packet]) -> Iterator[Seen]:
     redirected connection's replies come from another address than its requests went to.
     """
     segments = [(packet, segment) for packet in packets if (segment := packet.tcp()) is not None and segment.payload]
-    answers: dict[tuple[str, str, int], list[bytes]] = {}
+    replies: dict[tuple[str, str, int], list[bytes]] = {}
     for packet, segment in segments:
-        key = (packet.interface, segment.flow.dst, segment.flow.dport)
-        answers.setdefault(key, []).append(segment.payload)
-    replies = {key: b"".join(payloads) for key, payloads in answers.items()}
+        replies.setdefault((packet.interface, segment.flow.dst, segment.flow.dport), []).append(segment.payload)
+    answers = {key: _answers(b"".join(payloads)) for key, payloads in replies.items()}
     for packet, segment in segments:
         for head in _REQUEST.finditer(segment.payload):
-            marker = _MARKER.search(head[2])
+            marker = MARKER.search(head[2])
             if marker is not None:
                 flow = segment.flow
-                status, body = _answer(replies.get((packet.interface, flow.src, flow.sport), b""), marker[0])
+                status, body = answers.get((packet.interface, flow.src, flow.sport), {}).get(marker[0], (None, None))
                 yield Seen(
                     target=head[2].decode("latin-1"),
                     method=head[1].decode(),
@@ -153,14 +165,17 @@ def exchanges(packets: Iterable[Packet]) -> Iterator[Seen]:
                 )
 
 
-def _answer(reply: bytes, marker: bytes) -> tuple[int | None, bytes | None]:
-    """The status line before the marker, and the bytes from it on."""
-    at = reply.find(marker)
-    if at < 0:
-        return None, None
-    start = reply.rfind(b"HTTP/1.", 0, at)
-    found = _STATUS.match(reply, start) if start >= 0 else None
-    return (int(found[1]) if found else None), reply[max(start, 0) :]
+def _answers(reply: bytes) -> dict[bytes, tuple[int | None, bytes]]:
+    """By marker: the status of the answer that it first occurs in, and the bytes up to the next answer with one."""
+    found: dict[bytes, tuple[int | None, bytes]] = {}
+    marks = [(marker.start(), marker[0]) for marker in MARKER.finditer(reply)]
+    for number, (at, marker) in enumerate(marks):
+        if marker not in found:
+            start = max(reply.rfind(b"HTTP/1.", 0, at), 0)
+            status = _STATUS.match(reply, start)
+            later = next((there for there, other in marks[number + 1 :] if other != marker), len(reply))
+            found[marker] = (int(status[1]) if status else None), reply[start:later]
+    return found
 
 
 def _direction(flow: Flow) -> str | None:

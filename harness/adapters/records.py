@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.adapters.observed import Message, Seen
+from harness.adapters.observed import Markers, Message, Seen
 
 _LONGEST_LINE = 64 << 20
 _KEPT_PROBLEMS = 20
@@ -28,6 +28,7 @@ class Records:
         self.problems: list[str] = []
         self._lock = threading.Lock()
         self._raw = bytearray()
+        self._markers = Markers()
         self._parsed: list[Mapping[str, Any]] = []
         self._rest = b""
 
@@ -35,6 +36,7 @@ class Records:
         """Take further bytes, cut anywhere."""
         with self._lock:
             self._raw += data
+            self._markers.feed(data)
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
                 self._take(line)
@@ -57,9 +59,9 @@ class Records:
                 self._complain(f"the last line has no end: {self._rest[:80]!r}")
                 self._rest = b""
 
-    def mentions(self, marker: str) -> bool:
+    def mentioned(self) -> set[str]:
         with self._lock:
-            return marker.encode() in self._raw
+            return set(self._markers.found)
 
     def seen(self) -> list[Seen]:
         return [exchange(record) for record in self.records("http")]

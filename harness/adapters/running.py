@@ -94,7 +94,8 @@ class UnderTest:
         if adapter.to == "directory":
             self._out.mkdir()
         self._write_targets(targets)
-        self.environ = MINIMAL_ENVIRON | dict(adapter.env) | self._told(procfs, targets)
+        # programs that write temporary files shall not write them into the machine's own directory
+        self.environ = MINIMAL_ENVIRON | {"TMPDIR": str(self._state)} | dict(adapter.env) | self._told(procfs, targets)
         self.output = self._open_output()
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         self._ready_read: int | None = ready_read
@@ -181,6 +182,14 @@ class UnderTest:
 
     def send_signal(self, signum: int) -> None:
         self._process.send_signal(signum)
+
+    def send_signal_to_all(self, signum: int) -> None:
+        """Send a signal to it and to all its children."""
+        for process in self._family():
+            try:
+                process.send_signal(signum)
+            except psutil.NoSuchProcess:
+                continue
 
     def stop(self, patience: float = 1.0) -> Ending:
         """Ask it to end, insist after its grace, read the rest of its output, and look for what it left."""

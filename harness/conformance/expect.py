@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import Seen
-from harness.conformance.truth import Leg, Sent
+from harness.conformance.truth import Leg, Sent, nonces_in
 from harness.conformance.verdict import Violation
 
 _EXAMPLES = 3
@@ -18,13 +18,9 @@ def of(sent: Sent, seen: Iterable[Seen]) -> list[Seen]:
     return [each for each in seen if each.target is not None and sent.nonce in each.target]
 
 
-def once(sent: Sequence[Sent], seen: Sequence[Seen], adapter: Adapter) -> None:
-    """Every request is there once for each of its legs, and each sighting says what the tapper claims to know."""
-    index: dict[str, list[Seen]] = {}
-    nonces = {each.nonce for each in sent}
-    for each in seen:
-        for nonce in nonces & set(_nonces_in(each.target)):
-            index.setdefault(nonce, []).append(each)
+def once(sent: Sequence[Sent], sightings: Sequence[Seen], adapter: Adapter) -> None:
+    """Every request is there once for each of its legs, and told right."""
+    index = _index(sent, sightings)
     missing = [each for each in sent if len(index.get(each.nonce, ())) < len(each.legs)]
     extra = [each for each in sent if len(index.get(each.nonce, ())) > len(each.legs)]
     if missing or extra:
@@ -34,8 +30,27 @@ def once(sent: Sequence[Sent], seen: Sequence[Seen], adapter: Adapter) -> None:
             f"each of {len(sent)} requests {times}",
             f"{_count(missing)} too seldom, {_count(extra)} too often" + _example(missing or extra, index),
         )
-    for request in sent:
-        _is_told_right(request, index[request.nonce], adapter)
+    for each in sent:
+        _is_told_right(each, index[each.nonce], adapter)
+
+
+def seen(sent: Sequence[Sent], sightings: Sequence[Seen], adapter: Adapter) -> None:
+    """Every request is there for each of its legs, however often, and told right: for what is about something else."""
+    index = _index(sent, sightings)
+    missing = [each for each in sent if len(index.get(each.nonce, ())) < len(each.legs)]
+    if missing:
+        raise Violation(f"each of {len(sent)} requests", f"{len(missing)} not at all{_example(missing, index)}")
+    for each in sent:
+        _is_told_right(each, index[each.nonce], adapter)
+
+
+def _index(sent: Sequence[Sent], sightings: Sequence[Seen]) -> dict[str, list[Seen]]:
+    index: dict[str, list[Seen]] = {}
+    wanted = {each.nonce for each in sent}
+    for each in sightings:
+        for nonce in wanted & set(nonces_in(each.target or "")):
+            index.setdefault(nonce, []).append(each)
+    return index
 
 
 def never(forbidden: Sequence[Sent], everything: Iterable[bytes]) -> None:
@@ -71,7 +86,7 @@ def _is_told_right(sent: Sent, found: Sequence[Seen], adapter: Adapter) -> None:
     for sighting in found:
         whose = next((name for name, leg in pods.items() if names_pod(sighting, leg)), f"not {' or '.join(pods)}")
         told[(whose if by_pod else None, sighting.direction if by_direction else None)] += 1
-    if told != wanted:
+    if told.keys() != wanted.keys():
         raise Violation(f"{sent.method} {sent.target} {_legs(wanted)}", f"{_legs(told)}: " + "; ".join(map(str, found)))
 
 
@@ -83,11 +98,6 @@ def names_pod(sighting: Seen, leg: Leg) -> bool:
     interface = str(sighting.record.get("interface", ""))
     words = interface.replace("@", " ").replace("/", " ").split()
     return any(name in words for name in (*addresses, leg.pod.name))
-
-
-def _nonces_in(target: str | None) -> list[str]:
-    parts = (target or "").replace("?", "/").replace("=", "/").split("/")
-    return [part for part in parts if part.startswith("nonce-")]
 
 
 def _legs(told: Counter[tuple[str | None, str | None]]) -> str:

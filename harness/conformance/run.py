@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.adapters.contract import Adapter
-from harness.conformance.model import Case, Outcome, Result
+from harness.conformance.model import Case, NotApplicable, Outcome, Result
 from harness.conformance.trial import Trial
 from harness.conformance.verdict import TapperDied, Violation, missed, set_aside
 from harness.errors import InternalError, Unsupported
@@ -40,6 +40,8 @@ def _try(case: Case, trial: Trial) -> Result:
         if not trial.checks:
             raise InternalError(f"{case.id} ended without having looked at anything")
         result = Result(case.id, Outcome.PASS)
+    except NotApplicable as reason:
+        result = Result(case.id, Outcome.NOT_CLAIMED, str(reason))
     except Violation as violation:
         outcome = Outcome.FAIL if isinstance(violation, TapperDied) else missed(case)
         result = Result(case.id, outcome, str(violation), expected=violation.expected, seen=violation.seen)

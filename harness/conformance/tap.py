@@ -126,6 +126,11 @@ class Tap:
         self._check(sent)
         expect.once(sent, self.seen, self.under_test.adapter)
 
+    def expect_seen(self, sent: Sequence[Sent]) -> None:
+        """Each is reported, however often: for cases that are about something else."""
+        self._check(sent)
+        expect.seen(sent, self.seen, self.under_test.adapter)
+
     def expect_answered(self, sent: Sequence[Sent]) -> None:
         """Each is reported with its answer."""
         self._check(sent)
@@ -145,6 +150,22 @@ class Tap:
         if not holds:
             raise Violation(expected, seen)
 
+    def expect_nothing_in_files(self, forbidden: Sequence[Sent]) -> None:
+        """Nothing of these is in any file that it wrote below its folder."""
+        self._check(forbidden)
+        expect.never(forbidden, [path.read_bytes() for path in self.files()])
+
+    def wrote(self, text: bytes) -> bool:
+        """Whether it wrote this anywhere: output, standard error, files."""
+        everything = [*self.under_test.output.everything(), self.under_test.read_log().encode()]
+        return any(text in written for written in [*everything, *(path.read_bytes() for path in self.files())])
+
+    def files(self) -> list[Path]:
+        """The files that the tapper itself made: its output, if it goes to files, and its state."""
+        made = [self.directory / "output", self.directory / "state"]
+        inside = [path for folder in made if folder.is_dir() for path in folder.rglob("*") if path.is_file()]
+        return inside + [path for path in made if path.is_file()]
+
     # -- inner -----------------------------------------------------------------------------------------------------
 
     def _check(self, sent: Sequence[Sent]) -> None:
@@ -154,11 +175,11 @@ class Tap:
 
     def _mentions(self, sent: Sequence[Sent]) -> bool:
         self.under_test.output.refresh()
-        return all(self.under_test.output.mentions(each.nonce) for each in sent)
+        return {each.nonce for each in sent} <= self.under_test.output.mentioned()
 
     def _mentions_any(self, sent: Sequence[Sent]) -> bool:
         self.under_test.output.refresh()
-        return any(self.under_test.output.mentions(each.nonce) for each in sent)
+        return not self.under_test.output.mentioned().isdisjoint(each.nonce for each in sent)
 
     def _soon(self, probe: Callable[[], object], seconds: float) -> bool:
         try:

@@ -124,6 +124,12 @@ def sent(
     return Sent(nonce, method, target_of(nonce), status, (leg,), src, dst, request_body, body)
 
 
+def nonces_in(target: str) -> list[str]:
+    """The kit's markers in a request target."""
+    parts = target.replace("?", "/").replace("=", "/").replace("&", "/").split("/")
+    return [part for part in parts if part.startswith("nonce-")]
+
+
 def through_mesh(exchanges: Iterable[traffic.Sent], *legs: Leg) -> list[Sent]:
     """What `harness.mesh.traffic.send` has sent, with the legs that a tapper can see of it."""
     return [Sent(each.nonce, each.method, each.target, each.status, legs) for each in exchanges]

@@ -106,6 +106,17 @@ def outbound(pod: Pod, destination: tuple[str, int]) -> Conversation:
             raise
 
 
+def across(client: Pod, server: Pod, port: int = APP_PORT) -> Conversation:
+    """A plain connection between two pods that have no sidecars: over their veths, and through the node."""
+    with server.listen(server.ip, port) as listener:
+        sock = client.socket()
+        try:
+            return _join(sock, listener, None, (server.ip, port), (server.ip, port))
+        except BaseException:
+            sock.close()
+            raise
+
+
 def outfit(pod: Pod) -> None:
     """Give a pod Istio's rules and address, for a sidecar that the harness plays."""
     links.add_loopback_address(pod, PASSTHROUGH_SOURCE[6])

@@ -15,7 +15,7 @@ from harness.adapters.contract import Adapter
 from harness.conformance import mutants
 from harness.errors import InternalError
 
-_REFERENCE = Path(__file__).resolve().parents[2] / "adapters" / "shipped" / "reference.toml"
+_SHIPPED = Path(__file__).resolve().parents[2] / "adapters" / "shipped"
 _NO_GROUPS = ("model", "__main__")
 
 
@@ -30,12 +30,14 @@ class Mutant:
     """The cases that were made to find it -> a regular expression that the failure's sentence has to match."""
     apply: Callable[[], None]
     """Breaks the reference in this process, before it runs."""
+    base: str = "reference"
+    """The adapter that it breaks, by the name of its file."""
     claims: frozenset[contract.Feature] = frozenset()
     """What it claims besides what the reference claims."""
 
     def adapter(self) -> Adapter:
         """How the kit runs it."""
-        reference = contract.load(_REFERENCE)
+        reference = contract.load(_SHIPPED / f"{self.base}.toml")
         return replace(
             reference,
             implementation=replace(reference.implementation, name=f"mutant {self.name}"),
