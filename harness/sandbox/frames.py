@@ -7,7 +7,7 @@ begins before the connections do and lost nothing. Pure functions.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -51,57 +51,71 @@ class Segment:
 
 
 def parse_tcp(frame: bytes) -> Segment | None:
-    """The TCP segment in an Ethernet frame, or None where there is none (RFC 791, 8200, 9293)."""
+    """The TCP segment in an Ethernet frame, or None where there is none (RFC 894)."""
     (ethertype,) = struct.unpack_from("!H", frame, 12)
-    at = ETHERNET_HEADER
-    if ethertype == ETHERTYPE_IPV4:
-        total, protocol = struct.unpack_from("!2xH5xB", frame, at)
-        end = at + total
-        src, dst = (str(IPv4Address(frame[at + 12 + i : at + 16 + i])) for i in (0, 4))
-        at += (frame[at] & 0x0F) * 4
-    elif ethertype == ETHERTYPE_IPV6:
-        length, protocol = struct.unpack_from("!4xHB", frame, at)
-        end = at + 40 + length
-        src, dst = (str(IPv6Address(frame[at + 8 + i : at + 24 + i])) for i in (0, 16))
-        at += 40
-    else:
+    return parse_ip_tcp(frame[ETHERNET_HEADER:]) if ethertype in (ETHERTYPE_IPV4, ETHERTYPE_IPV6) else None
+
+
+def parse_ip_tcp(packet: bytes) -> Segment | None:
+    """The TCP segment in an IP packet, or None where there is none, or not whole headers (RFC 791, 8200, 9293).
+
+    Its payload is shorter than sent where the packet was cut by who captured it.
+    """
+    try:
+        version = packet[0] >> 4
+        if version == 4:
+            total, protocol = struct.unpack_from("!2xH5xB", packet)
+            end = total or len(packet)  # 0: the kernel left the length to the network card
+            src, dst = (str(IPv4Address(packet[12 + i : 16 + i])) for i in (0, 4))
+            at = (packet[0] & 0x0F) * 4
+        elif version == 6:
+            length, protocol = struct.unpack_from("!4xHB", packet)
+            end = 40 + length if length else len(packet)
+            src, dst = (str(IPv6Address(packet[8 + i : 24 + i])) for i in (0, 16))
+            at = 40
+        else:
+            return None
+        if protocol != _TCP:
+            return None
+        sport, dport, seq = struct.unpack_from("!HHI", packet, at)
+        syn = bool(packet[at + 13] & _SYN)
+        at += (packet[at + 12] >> 4) * 4
+    except (IndexError, struct.error, ValueError):
         return None
-    if protocol != _TCP:
-        return None
-    sport, dport, seq = struct.unpack_from("!HHI", frame, at)
-    syn = bool(frame[at + 13] & _SYN)
-    at += (frame[at + 12] >> 4) * 4
-    return Segment(Flow(src, sport, dst, dport), seq + syn & 0xFFFFFFFF, syn, frame[at:end])
+    return Segment(Flow(src, sport, dst, dport), seq + syn & 0xFFFFFFFF, syn, packet[at:end])
 
 
 def tcp_streams(frames: Iterable[Frame]) -> dict[Flow, bytes]:
     """What each direction of each connection carried, retransmissions removed. Directions without data are left out."""
+    return tcp_streams_of(segment for frame in frames if (segment := parse_tcp(frame.data)) is not None)
+
+
+def tcp_streams_of(segments: Iterable[Segment], holes: bytes | None = None) -> dict[Flow, bytes]:
+    """The same of segments. Bytes that are missing are an error, or stand as one `holes` each."""
     first: dict[Flow, int] = {}
     parts: dict[Flow, dict[int, bytes]] = {}
-    for segment in _segments(frames):
+    for segment in segments:
         first.setdefault(segment.flow, segment.seq)
         if segment.payload:
             offset = (segment.seq - first[segment.flow]) & 0xFFFFFFFF
             known = parts.setdefault(segment.flow, {})
             if len(segment.payload) > len(known.get(offset, b"")):
                 known[offset] = segment.payload
-    return {flow: _join(known) for flow, known in parts.items()}
+    return {flow: _join(known, holes) for flow, known in parts.items()}
 
 
-def _segments(frames: Iterable[Frame]) -> Iterator[Segment]:
-    for frame in frames:
-        segment = parse_tcp(frame.data)
-        if segment is not None:
-            yield segment
-
-
-def _join(parts: dict[int, bytes]) -> bytes:
+def _join(parts: dict[int, bytes], holes: bytes | None) -> bytes:
     stream = bytearray()
+    reached = 0
     for offset in sorted(parts):
-        overlap = len(stream) - offset
+        overlap = reached - offset
         if overlap < 0:
-            raise ValueError(f"{-overlap} bytes of a stream are not in the recording")
+            if holes is None:
+                raise ValueError(f"{-overlap} bytes of a stream are not in the recording")
+            stream += holes
+            overlap = 0
         stream += parts[offset][overlap:]
+        reached = max(reached, offset + len(parts[offset]))
     return bytes(stream)
 
 

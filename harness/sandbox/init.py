@@ -15,6 +15,7 @@ Only the standard library, so that it starts in a few hundredths of a second.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -27,6 +28,7 @@ from harness.sandbox import child, protocol, syscalls
 from harness.sandbox.protocol import Frame, Message
 
 RUN_DIR = "/run/node"
+_ABOVE = 64  # descriptors that a program is given are fewer
 
 
 def main(control_fd: int, owner_pidfd: int) -> NoReturn:
@@ -189,7 +191,8 @@ class Init:
             if request["read_only"]:
                 child.make_read_only()
             os.chdir(protocol.raw(request["cwd"]))
-            for target, source in enumerate(fds):
+            # out of the way first: a source may have the number of another's target
+            for target, source in enumerate([fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in fds]):
                 os.dup2(source, target, inheritable=True)
             child.drop_to(request["uid"], request["gid"])
             if request["capabilities"] is not None:

@@ -57,22 +57,22 @@ def host_link_name(pod: str, index: int) -> str:
 
 
 @contextmanager
-def _netlink(where: SocketSource) -> Iterator[Any]:
+def netlink(where: SocketSource) -> Iterator[Any]:
     """pyroute2 over a socket that was opened inside `where`: this process stays in its own namespace."""
     sock = where.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
-    with IPRoute(fileno=sock.detach(), groups=0) as netlink:  # which closes it
-        yield netlink
+    with IPRoute(fileno=sock.detach(), groups=0) as talk:  # which closes it
+        yield talk
 
 
 def set_up_node(node: SocketSource) -> None:
     """Loopback and the bridge with the pods' gateway addresses."""
-    with _netlink(node) as netlink:
-        netlink.link("set", index=1, state="up")
-        netlink.link("add", ifname=BRIDGE, kind="bridge")
-        bridge = _index(netlink, BRIDGE)
-        netlink.addr("add", index=bridge, address=str(GATEWAY4), prefixlen=POD_NET4.prefixlen)
-        netlink.addr("add", index=bridge, address=str(GATEWAY6), prefixlen=POD_NET6.prefixlen, flags=_NODAD)
-        netlink.link("set", index=bridge, state="up")
+    with netlink(node) as talk:
+        talk.link("set", index=1, state="up")
+        talk.link("add", ifname=BRIDGE, kind="bridge")
+        bridge = _index(talk, BRIDGE)
+        talk.addr("add", index=bridge, address=str(GATEWAY4), prefixlen=POD_NET4.prefixlen)
+        talk.addr("add", index=bridge, address=str(GATEWAY6), prefixlen=POD_NET6.prefixlen, flags=_NODAD)
+        talk.link("set", index=bridge, state="up")
 
 
 def connect_pod(node: SocketSource, pod: SocketSource, pause_pid: int, link: str, addresses: PodAddresses) -> None:
@@ -80,34 +80,34 @@ def connect_pod(node: SocketSource, pod: SocketSource, pause_pid: int, link: str
 
     `pause_pid` is the pid, as this process sees it, of a process in the pod's network namespace.
     """
-    with _netlink(node) as netlink:
-        netlink.link("add", ifname=link, kind="veth", peer={"ifname": "eth0", "net_ns_pid": pause_pid})
-        netlink.link("set", index=_index(netlink, link), master=_index(netlink, BRIDGE), state="up")
-    with _netlink(pod) as netlink:
-        netlink.link("set", index=1, state="up")
-        eth0 = _index(netlink, "eth0")
-        netlink.link("set", index=eth0, state="up")
-        netlink.addr("add", index=eth0, address=str(addresses.ipv4), prefixlen=32)
-        netlink.addr("add", index=eth0, address=str(addresses.ipv6), prefixlen=128, flags=_NODAD)
+    with netlink(node) as talk:
+        talk.link("add", ifname=link, kind="veth", peer={"ifname": "eth0", "net_ns_pid": pause_pid})
+        talk.link("set", index=_index(talk, link), master=_index(talk, BRIDGE), state="up")
+    with netlink(pod) as talk:
+        talk.link("set", index=1, state="up")
+        eth0 = _index(talk, "eth0")
+        talk.link("set", index=eth0, state="up")
+        talk.addr("add", index=eth0, address=str(addresses.ipv4), prefixlen=32)
+        talk.addr("add", index=eth0, address=str(addresses.ipv6), prefixlen=128, flags=_NODAD)
         for gateway, family, bits in ((GATEWAY4, socket.AF_INET, 32), (GATEWAY6, socket.AF_INET6, 128)):
-            netlink.route("add", family=family, dst=f"{gateway}/{bits}", oif=eth0, scope=_SCOPE_LINK)
-            netlink.route("add", family=family, dst="default", gateway=str(gateway), oif=eth0)
+            talk.route("add", family=family, dst=f"{gateway}/{bits}", oif=eth0, scope=_SCOPE_LINK)
+            talk.route("add", family=family, dst="default", gateway=str(gateway), oif=eth0)
 
 
 def add_loopback_address(pod: SocketSource, address: str) -> None:
     """Another address on lo; Istio puts ::6 there, IPv6 having no loopback network."""
-    with _netlink(pod) as netlink:
-        netlink.addr("add", index=1, address=address, prefixlen=128, flags=_NODAD)
+    with netlink(pod) as talk:
+        talk.addr("add", index=1, address=address, prefixlen=128, flags=_NODAD)
 
 
 def link_names(where: SocketSource) -> set[str]:
     """The names of all links in a namespace."""
-    with _netlink(where) as netlink:
-        return {link.get("ifname") for link in netlink.get_links()}
+    with netlink(where) as talk:
+        return {link.get("ifname") for link in talk.get_links()}
 
 
-def _index(netlink: Any, name: str) -> int:
-    found = netlink.link_lookup(ifname=name)
+def _index(talk: Any, name: str) -> int:
+    found = talk.link_lookup(ifname=name)
     if not found:
         raise LookupError(f"no link named {name}")
     return int(found[0])

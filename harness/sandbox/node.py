@@ -125,11 +125,13 @@ class Node:
         name: str | None = None,
         stdout: int | None = None,
         stdin: int | None = None,
+        fds: Sequence[int] = (),
     ) -> Process:
         """Start a program in the node, or in a pod's network namespace.
 
         `stdout=subprocess.PIPE` makes it readable as `process.stdout`; otherwise both outputs go to the process's log
-        (`process.read_log`). `stdin` is a descriptor; by default it reads as empty.
+        (`process.read_log`). `stdin` is a descriptor; by default it reads as empty. `fds` are further descriptors,
+        which the program has as 3, 4 and so on.
         """
         if not isinstance(command, Command):
             command = Command(command)
@@ -140,9 +142,9 @@ class Node:
         if stdout == subprocess.PIPE:
             read_end, write_end = os.pipe2(os.O_CLOEXEC)
         try:
-            fds = [null if stdin is None else stdin, log if write_end is None else write_end, log]
+            streams = [null if stdin is None else stdin, log if write_end is None else write_end, log]
             request = command.request(pod.pause_pid if pod else None)
-            process = self._process(request, fds, name, read_end)
+            process = self._process(request, [*streams, *fds], name, read_end)
         except BaseException:
             if read_end is not None:
                 os.close(read_end)
@@ -208,6 +210,22 @@ class Node:
         """SIGKILL every process in a network namespace; returns how many there were."""
         reply, _ = self._ask({"op": "empty_namespace", "inode": netns_inode})
         return int(reply["killed"])
+
+    def strays(self) -> dict[int, str]:
+        """Processes whose parent has left them to PID 1, and that nobody asked for: pid (in the node) -> command."""
+        known = {process.pid for process in self._processes}
+        found = {}
+        for entry in os.scandir(self.procfs):
+            if not entry.name.isdigit() or int(entry.name) in known:
+                continue
+            try:
+                stat = (self.procfs / entry.name / "stat").read_text()
+                command = (self.procfs / entry.name / "cmdline").read_bytes()
+            except OSError:
+                continue  # gone meanwhile
+            if stat.rpartition(")")[2].split()[1] == "1":  # proc_pid_stat(5): the fourth field, ppid
+                found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip() or stat
+        return found
 
     def forget(self, process: Process) -> None:
         """Give back what the owner holds of a process that has ended."""

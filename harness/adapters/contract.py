@@ -1,0 +1,226 @@
+"""The adapter contract, version 1: a TOML file that says how to run a tapper and what it claims.
+
+adapter.schema.json, beside this module, describes the file; docs/adapters.md explains it. What the tapper is given by
+environment is `environment`, and what it reads as its targets is `targets_document`.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+
+VERSION = 1
+ENVIRON_PREFIX = "TAPPER_HARNESS_"
+_SCHEMA = Path(__file__).with_name("adapter.schema.json")
+
+
+class AdapterError(HarnessError):
+    """An adapter file that is not one: the message names the file, the key and the reason."""
+
+
+class Feature(enum.StrEnum):
+    """What a tapper may claim. A case that needs a feature is run for those who claim it, and counts for them."""
+
+    DISCOVERY_ENVOY = "discovery.envoy"
+    DISCOVERY_LINKERD = "discovery.linkerd"
+    DISCOVERY_AMBIENT = "discovery.ambient"
+    TARGETS_DYNAMIC = "targets.dynamic"
+    PACKETS = "packets"
+    HTTP1 = "http1"
+    HTTP2 = "http2"
+    GRPC = "grpc"
+    WEBSOCKET = "websocket"
+    IPV6 = "ipv6"
+    DIRECTION = "direction"
+    POD_IDENTITY = "pod_identity"
+    VERIFIED_IDENTITY = "verified_identity"
+    MIDSTREAM = "midstream"
+    DROP_COUNTERS = "drop_counters"
+    REDACTION = "redaction"
+
+
+class Update(enum.StrEnum):
+    """How a tapper learns that its targets have changed, once the file is rewritten."""
+
+    NONE = "none"
+    WATCH = "watch"
+    SIGHUP = "sighup"
+    EXEC = "exec"
+
+
+@dataclass(frozen=True, slots=True)
+class Implementation:
+    """Who is judged, as the report shows it."""
+
+    name: str
+    organization: str
+    url: str
+    version: str
+    contact: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exemption:
+    """A case that the adapter leaves out, and why."""
+
+    reason: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """What the file says, with every default filled in and every path absolute."""
+
+    file: Path
+    sha256: str
+    """Of the file's bytes, in hexadecimal."""
+    implementation: Implementation
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    ready_by_fd: bool
+    ready_line: re.Pattern[str] | None
+    """What a line of its standard error has to match, where it says that way that it is ready."""
+    stop_signal: signal.Signals
+    stop_grace_s: float
+    capabilities: frozenset[str] | None
+    format: str
+    """`ndjson`, `pcapng` or `pcap`."""
+    to: str
+    """`stdout`, `file` or `directory`."""
+    update: Update
+    update_argv: tuple[str, ...]
+    delegates_discovery: bool
+    claims: frozenset[Feature]
+    exempt: Mapping[str, Exemption] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.file.parent
+
+
+def load(path: Path) -> Adapter:
+    """Read an adapter file. Raises `AdapterError` that says which key is wrong, and why."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise AdapterError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        document = tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise AdapterError(f"{path} is not TOML: {error}") from None
+    _validate(path, document)
+    file = path.resolve()
+    run, output, targets = document["run"], document["output"], document.get("targets", {})
+    update = targets.get("update", "none")
+    executed = update["exec"] if isinstance(update, dict) else ()
+    ready = run.get("ready", "none")
+    return Adapter(
+        file=file,
+        sha256=hashlib.sha256(content).hexdigest(),
+        implementation=_implementation(file, document["implementation"]),
+        argv=_argv(file, run["argv"]),
+        env=run.get("env", {}),
+        ready_by_fd=ready == "fd",
+        ready_line=_regex(path, ready["stderr"]) if isinstance(ready, dict) else None,
+        stop_signal=_signal(path, run.get("stop_signal", "SIGTERM")),
+        stop_grace_s=float(run.get("stop_grace_s", 5)),
+        capabilities=frozenset(run["capabilities"]) if "capabilities" in run else None,
+        format=output["format"],
+        to=output.get("to", "stdout"),
+        update=Update.EXEC if executed else Update(update),
+        update_argv=_argv(file, executed),
+        delegates_discovery=targets.get("discovery", "own") == "kit",
+        claims=frozenset(Feature(claim) for claim in document["features"]["claims"]),
+        exempt={name: Exemption(**exemption) for name, exemption in document.get("exempt", {}).items()},
+    )
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON Schema of adapter files."""
+    document: dict[str, Any] = json.loads(_SCHEMA.read_text())
+    return document
+
+
+def targets_document(generation: int, pods: Iterable[Mapping[str, Any]]) -> str:
+    """The targets file: `{"generation": N, "pods": [{"uid", "namespace", "name", "ips"}]}`."""
+    return json.dumps({"generation": generation, "pods": list(pods)}) + "\n"
+
+
+def environment(
+    *, procfs: str, targets_file: str, target_ips: Iterable[str], output: str, ready_fd: int | None, state: str
+) -> dict[str, str]:
+    """What a tapper is told, besides the adapter's own `env`. Paths are as the tapper sees them."""
+    told = {
+        "CONTRACT": str(VERSION),
+        "PROCFS": procfs,
+        "INTERFACE": "lo",
+        "TARGETS_FILE": targets_file,
+        "TARGET_IPS": ",".join(target_ips),
+        "OUTPUT": output,
+        "READY_FD": "" if ready_fd is None else str(ready_fd),
+        "STATE_DIR": state,
+    }
+    return {ENVIRON_PREFIX + name: value for name, value in told.items()}
+
+
+def _validate(path: Path, document: dict[str, Any]) -> None:
+    import jsonschema  # noqa: PLC0415 - a tenth of a second, and only here
+
+    errors = jsonschema.Draft202012Validator(schema()).iter_errors(document)
+    worst = jsonschema.exceptions.best_match(errors)
+    if worst is None:
+        claims, update = document["features"]["claims"], document.get("targets", {}).get("update", "none")
+        if (Feature.TARGETS_DYNAMIC in claims) != (update != "none"):
+            raise AdapterError(
+                f"{path}: features.claims and targets.update disagree: targets.dynamic is claimed by those, and only "
+                "those, that have another update than none"
+            )
+        return
+    where = ".".join(str(part) for part in worst.absolute_path) or "the file"
+    raise AdapterError(f"{path}: {where}: {worst.message}")
+
+
+def _implementation(file: Path, table: dict[str, Any]) -> Implementation:
+    version = table["version"]
+    if isinstance(version, dict):
+        argv = _argv(file, version["exec"])
+        try:
+            asked = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=True, cwd=file.parent)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise AdapterError(f"{file}: implementation.version: {' '.join(argv)} failed: {error}") from None
+        version = ((asked.stdout or asked.stderr).strip().splitlines() or ["unknown"])[0]
+    return Implementation(**(table | {"version": version}))
+
+
+def _argv(file: Path, argv: Iterable[str]) -> tuple[str, ...]:
+    """A path that begins with ./ or ../ is the adapter's own, and {python} is the interpreter that runs the kit."""
+    own = [str(file.parent / part) if part.startswith(("./", "../")) else part for part in argv]
+    return tuple(sys.executable if part == "{python}" else part for part in own)
+
+
+def _regex(path: Path, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise AdapterError(f"{path}: run.ready.stderr: {pattern!r} is no regular expression: {error}") from None
+
+
+def _signal(path: Path, name: str) -> signal.Signals:
+    try:
+        return signal.Signals[name]
+    except KeyError:
+        raise AdapterError(f"{path}: run.stop_signal: there is no signal {name} on this machine") from None

@@ -1,0 +1,94 @@
+"""What a tapper under test said, in one form whatever it writes. Plain data and a protocol, no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+MARKER = re.compile(rb"nonce-[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request or a response, as far as the tapper gave it."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    truncated: bool = False
+    """Whether the tapper says that the body is not whole."""
+    trailers: tuple[tuple[str, str], ...] = ()
+
+    def header(self, name: str) -> list[str]:
+        """All values of a header, in order; names are compared without regard to case (RFC 9110, section 5.1)."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One exchange that the tapper reported, or one that the kit found in the packets it captured.
+
+    Addresses are `10.244.0.3:8080` and `[fd00::3]:8080`; None is what the tapper did not say.
+    """
+
+    target: str | None
+    method: str | None = None
+    status: int | None = None
+    pod_ip: str | None = None
+    direction: str | None = None
+    """`inbound` (a sidecar hands a request to its application) or `outbound`."""
+    src: str | None = None
+    dst: str | None = None
+    request: Message | None = None
+    response: Message | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """What it was read from, for evidence and for fields that only some tappers have."""
+
+    def __str__(self) -> str:
+        pod = self.pod_ip or self.record.get("interface") or "an unnamed pod"
+        where = f" {self.direction or ''} at {pod}".replace("  ", " ")
+        return f"{self.method} {self.target} -> {self.status}, {self.src} > {self.dst},{where}"
+
+
+class Markers:
+    """The kit's markers (`nonce-` and 32 hexadecimal digits) in bytes that come in pieces, cut anywhere."""
+
+    _LONGEST = 38
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        joined = self._rest + data
+        self.found.update(marker.decode() for marker in MARKER.findall(joined))
+        self._rest = joined[-self._LONGEST :]
+
+
+class Output(Protocol):
+    """A tapper's output while it grows. `feed` and the others may be called from different threads."""
+
+    problems: list[str]
+    """What in it is not of the format that the adapter promised, in sentences."""
+
+    def feed(self, data: bytes) -> None:
+        """Take what the tapper wrote to its standard output next, cut anywhere."""
+
+    def refresh(self) -> None:
+        """Take what it wrote to files since."""
+
+    def finish(self) -> None:
+        """It will write no more: what is not whole now is a problem."""
+
+    def mentioned(self) -> set[str]:
+        """The kit's markers that are anywhere in it so far: the quick question while waiting."""
+
+    def seen(self) -> list[Seen]:
+        """Every exchange so far."""
+
+    def records(self, kind: str) -> list[Mapping[str, Any]]:
+        """The records of a type; a capture of packets has none."""
+
+    def everything(self) -> Iterable[bytes]:
+        """All that was written, raw and with whatever is encoded in it decoded: where a secret could hide."""

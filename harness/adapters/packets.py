@@ -1,0 +1,188 @@
+"""pcap and pcapng as a tapper under test writes them: packets, and the exchanges that the kit finds in them.
+
+The kit reads HTTP/1 only as far as its own requests need: a request line and a status line with the kit's marker behind
+it. Who decodes more has to do it in the tapper, and claim it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.adapters.observed import MARKER, Markers, Message, Seen
+from harness.sandbox.frames import Flow, Segment, parse_ip_tcp, tcp_streams_of
+
+# where the IP header begins, by link type (https://www.tcpdump.org/linktypes.html: EN10MB, RAW, SLL, IPV4, IPV6, SLL2)
+_IP_AT = {1: 14, 12: 0, 14: 0, 101: 0, 113: 16, 228: 0, 229: 0, 276: 20}
+_REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]\r\n")
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
+_PASSTHROUGH = ("127.0.0.6", "::6")
+_OUTBOUND_PORT = 15001
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One packet of a capture. `interface` is what the file calls it, or the file's own name."""
+
+    time_ns: int
+    interface: str
+    link_type: int
+    length: int
+    """On the wire; `data` is shorter where the tapper cut it."""
+    data: bytes
+
+    def tcp(self) -> Segment | None:
+        """The TCP segment in it, or None."""
+        at = _IP_AT.get(self.link_type)
+        return None if at is None else parse_ip_tcp(self.data[at:])
+
+
+class Capture:
+    """An `harness.adapters.observed.Output` of packets: from standard output, or of a file or a directory of files."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.problems: list[str] = []
+        self._path = path
+        self._raw = bytearray()
+        self._looked_at: dict[Path, int] = {}
+        self._markers = Markers()
+        self._lock = threading.Lock()
+
+    def feed(self, data: bytes) -> None:
+        with self._lock:
+            self._raw += data
+            self._markers.feed(data)
+
+    def refresh(self) -> None:
+        for path in self._paths():
+            with path.open("rb") as file:
+                file.seek(self._looked_at.get(path, 0))
+                data = file.read()
+                self._looked_at[path] = file.tell()
+            with self._lock:
+                self._markers.feed(data)
+
+    def finish(self) -> None:
+        for name, content in self._files().items():
+            list(self._read(name, content, complain=True))
+
+    def mentioned(self) -> set[str]:
+        with self._lock:
+            return set(self._markers.found)
+
+    def packets(self) -> list[Packet]:
+        """Every whole packet so far."""
+        return [packet for name, content in self._files().items() for packet in self._read(name, content)]
+
+    def seen(self) -> list[Seen]:
+        return list(exchanges(self.packets()))
+
+    def records(self, _kind: str) -> list[Mapping[str, Any]]:
+        return []
+
+    def everything(self) -> Iterable[bytes]:
+        yield from self._files().values()
+        by_interface: dict[str, list[Segment]] = {}
+        for packet in self.packets():
+            segment = packet.tcp()
+            if segment is not None:
+                by_interface.setdefault(packet.interface, []).append(segment)
+        for segments in by_interface.values():
+            yield from tcp_streams_of(segments, holes=b"\0").values()
+
+    def _files(self) -> dict[str, bytes]:
+        if self._path is None:
+            with self._lock:
+                return {"the output": bytes(self._raw)} if self._raw else {}
+        return {path.stem: path.read_bytes() for path in self._paths()}
+
+    def _paths(self) -> list[Path]:
+        if self._path is None or not self._path.exists():
+            return []
+        if self._path.is_file():
+            return [self._path]
+        return sorted(path for path in self._path.rglob("*") if path.suffix in (".pcap", ".pcapng"))
+
+    def _read(self, name: str, content: bytes, *, complain: bool = False) -> Iterator[Packet]:
+        """Packets up to where a file that is still written ends."""
+        from scapy.error import Scapy_Exception  # noqa: PLC0415 - a fifth of a second, and only here
+        from scapy.utils import RawPcapReader  # noqa: PLC0415
+
+        if not content:
+            return
+        try:
+            reader = RawPcapReader(io.BytesIO(content))
+            linktype = getattr(reader, "linktype", None)
+            nano = getattr(reader, "nano", False)
+            for data, about in reader:
+                if hasattr(about, "tshigh"):  # pcapng
+                    ticks = ((about.tshigh or 0) << 32) + (about.tslow or 0)
+                    time_ns = ticks * 10**9 // about.tsresol
+                    link, interface = about.linktype, about.ifname
+                    interface = interface.decode(errors="replace") if isinstance(interface, bytes) else interface
+                else:
+                    time_ns = about.sec * 10**9 + about.usec * (1 if nano else 1000)
+                    link, interface = linktype, None
+                where = name if interface in (None, "lo", "any", "-") else interface
+                yield Packet(time_ns, str(where), int(link), about.wirelen, data)
+        except (Scapy_Exception, EOFError, ValueError, KeyError) as error:
+            if complain:
+                self.problems.append(f"{name} is not a whole pcap or pcapng file: {error}")
+
+
+def exchanges(packets: Iterable[Packet]) -> Iterator[Seen]:
+    """The kit's own requests, one for each packet that carries the head of one: a packet delivered twice counts twice.
+
+    An answer is found by its marker in what goes back to the client's address and port, whoever it comes from: a
+    redirected connection's replies come from another address than its requests went to.
+    """
+    segments = [(packet, segment) for packet in packets if (segment := packet.tcp()) is not None and segment.payload]
+    replies: dict[tuple[str, str, int], list[bytes]] = {}
+    for packet, segment in segments:
+        replies.setdefault((packet.interface, segment.flow.dst, segment.flow.dport), []).append(segment.payload)
+    answers = {key: _answers(b"".join(payloads)) for key, payloads in replies.items()}
+    for packet, segment in segments:
+        for head in _REQUEST.finditer(segment.payload):
+            marker = MARKER.search(head[2])
+            if marker is not None:
+                flow = segment.flow
+                status, body = answers.get((packet.interface, flow.src, flow.sport), {}).get(marker[0], (None, None))
+                yield Seen(
+                    target=head[2].decode("latin-1"),
+                    method=head[1].decode(),
+                    status=status,
+                    direction=_direction(flow),
+                    src=_endpoint(flow.src, flow.sport),
+                    dst=_endpoint(flow.dst, flow.dport),
+                    request=Message(body=segment.payload[head.end() :]),
+                    response=None if body is None else Message(body=body),
+                    record={"interface": packet.interface, "time_ns": packet.time_ns},
+                )
+
+
+def _answers(reply: bytes) -> dict[bytes, tuple[int | None, bytes]]:
+    """By marker: the status of the answer that it first occurs in, and the bytes up to the next answer with one."""
+    found: dict[bytes, tuple[int | None, bytes]] = {}
+    marks = [(marker.start(), marker[0]) for marker in MARKER.finditer(reply)]
+    for number, (at, marker) in enumerate(marks):
+        if marker not in found:
+            start = max(reply.rfind(b"HTTP/1.", 0, at), 0)
+            status = _STATUS.match(reply, start)
+            later = next((there for there, other in marks[number + 1 :] if other != marker), len(reply))
+            found[marker] = (int(status[1]) if status else None), reply[start:later]
+    return found
+
+
+def _direction(flow: Flow) -> str | None:
+    if flow.src in _PASSTHROUGH or (flow.src == flow.dst and flow.dport != _OUTBOUND_PORT):
+        return "inbound"
+    return "outbound" if flow.dport == _OUTBOUND_PORT else None
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,0 +1,141 @@
+"""NDJSON as a tapper under test writes it (contract, version 1)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.adapters.observed import Markers, Message, Seen
+
+_LONGEST_LINE = 64 << 20
+_KEPT_PROBLEMS = 20
+
+
+class Records:
+    """An `harness.adapters.observed.Output` of lines, from standard output or from `file`.
+
+    Lines that are no records are problems, never exceptions.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._read_so_far = 0
+        self.problems: list[str] = []
+        self._lock = threading.Lock()
+        self._raw = bytearray()
+        self._markers = Markers()
+        self._parsed: list[Mapping[str, Any]] = []
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take further bytes, cut anywhere."""
+        with self._lock:
+            self._raw += data
+            self._markers.feed(data)
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                self._take(line)
+            if len(self._rest) > _LONGEST_LINE:
+                self._complain(f"a line of more than {_LONGEST_LINE} bytes")
+                self._rest = b""
+
+    def refresh(self) -> None:
+        if self._file is not None and self._file.exists():
+            with self._file.open("rb") as file:
+                file.seek(self._read_so_far)
+                data = file.read()
+            self._read_so_far += len(data)
+            self.feed(data)
+
+    def finish(self) -> None:
+        """There is no more. A last line without its line feed was not written whole."""
+        with self._lock:
+            if self._rest:
+                self._complain(f"the last line has no end: {self._rest[:80]!r}")
+                self._rest = b""
+
+    def mentioned(self) -> set[str]:
+        with self._lock:
+            return set(self._markers.found)
+
+    def seen(self) -> list[Seen]:
+        return [exchange(record) for record in self.records("http")]
+
+    def records(self, kind: str) -> list[Mapping[str, Any]]:
+        with self._lock:
+            return [record for record in self._parsed if record["type"] == kind]
+
+    def everything(self) -> Iterable[bytes]:
+        with self._lock:
+            yield bytes(self._raw)
+            for record in self._parsed:
+                yield from _encoded(record)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record.get("type"), str):
+                raise ValueError("no object with a type")
+            if record["type"] == "http":
+                exchange(record)  # a wrong one is complained about, once, here
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            self._complain(f"a line that is no record ({error}): {line[:120]!r}")
+        else:
+            self._parsed.append(record)
+
+    def _complain(self, problem: str) -> None:
+        if len(self.problems) < _KEPT_PROBLEMS:
+            self.problems.append(problem)
+
+
+def exchange(record: Mapping[str, Any]) -> Seen:
+    """An `http` record. Raises ValueError, TypeError or AttributeError for one that breaks the contract."""
+    status = record.get("status")
+    if not isinstance(status, int | None):
+        raise ValueError("its status is no number")
+    texts = {name: record.get(name) for name in ("target", "method", "pod_ip", "direction", "src", "dst")}
+    for name, value in texts.items():
+        if not isinstance(value, str | None):
+            raise ValueError(f"its {name} is no text")
+    return Seen(
+        **texts,
+        status=status,
+        request=_message(record.get("request")),
+        response=_message(record.get("response")),
+        record=record,
+    )
+
+
+def _message(table: Mapping[str, Any] | None) -> Message | None:
+    if table is None:
+        return None
+    return Message(
+        _pairs(table.get("headers")),
+        base64.b64decode(table.get("body_b64") or "", validate=True),
+        bool(table.get("truncated")),
+        _pairs(table.get("trailers")),
+    )
+
+
+def _pairs(pairs: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((str(name), str(value)) for name, value in pairs or ())
+
+
+def _encoded(value: Any, key: str = "") -> Iterable[bytes]:
+    """What lies in a record in base64, by the names of its fields."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _encoded(inner, str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _encoded(inner, key)
+    elif isinstance(value, str) and key.endswith("_b64"):
+        try:
+            yield base64.b64decode(value)
+        except binascii.Error:
+            return  # its raw form was yielded with the rest

@@ -1,0 +1,1 @@
+"""Adapter files and the scripts beside them."""

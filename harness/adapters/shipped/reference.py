@@ -1,0 +1,27 @@
+"""Runs the reference tapper as the adapter contract wants it: what the kit tells by environment becomes options."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from tapper.cli import main
+
+
+def arguments() -> list[str]:
+    """The tapper's command line, further options of the caller included."""
+    if sys.argv[1:] == ["--version"]:
+        return ["--version"]
+    told = {name: os.environ[f"TAPPER_HARNESS_{name}"] for name in ("PROCFS", "TARGETS_FILE", "OUTPUT")}
+    return [
+        *("tap", "--istio", "-o", "ndjson"),
+        *("--procfs", told["PROCFS"], "--targets-file", told["TARGETS_FILE"], "-w", told["OUTPUT"]),
+        *sys.argv[1:],
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main(arguments()))

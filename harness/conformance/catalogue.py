@@ -1,0 +1,28 @@
+"""Every case there is, in the order of the groups and their numbers."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+from harness.conformance import groups
+from harness.conformance.model import Case
+from harness.errors import InternalError
+
+ORDER = ("DISC", "NETNS", "CAP", "HTTP", "LIFE", "EDGE", "SEC", "LOAD")
+
+
+@cache
+def cases() -> dict[str, Case]:
+    """By id. Raises `InternalError` for two of one id, and for a case without its requirement in words."""
+    found: dict[str, Case] = {}
+    for module in iter_modules(groups.__path__, groups.__name__ + "."):
+        for each in vars(import_module(module.name)).values():
+            if isinstance(each, Case):
+                if each.id in found:
+                    raise InternalError(f"there are two cases {each.id}")
+                if not each.requirement.endswith(".") or not each.explanation:
+                    raise InternalError(f"{each.id} does not say what it requires, or not how it is tried")
+                found[each.id] = each
+    return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[1].group), item[0])))

@@ -1,0 +1,116 @@
+"""Comparing what was sent with what a tapper said. Pure; a difference is a `Violation` with both sides in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from harness.adapters.contract import Adapter, Feature
+from harness.adapters.observed import Seen
+from harness.conformance.truth import Leg, Sent, nonces_in
+from harness.conformance.verdict import Violation
+
+_EXAMPLES = 3
+
+
+def of(sent: Sent, seen: Iterable[Seen]) -> list[Seen]:
+    """The sightings of one request."""
+    return [each for each in seen if each.target is not None and sent.nonce in each.target]
+
+
+def once(sent: Sequence[Sent], sightings: Sequence[Seen], adapter: Adapter) -> None:
+    """Every request is there once for each of its legs, and told right."""
+    index = _index(sent, sightings)
+    missing = [each for each in sent if len(index.get(each.nonce, ())) < len(each.legs)]
+    extra = [each for each in sent if len(index.get(each.nonce, ())) > len(each.legs)]
+    if missing or extra:
+        legs = len(sent[0].legs)
+        times = "once" if legs == 1 else f"{legs} times, once for each leg"
+        raise Violation(
+            f"each of {len(sent)} requests {times}",
+            f"{_count(missing)} too seldom, {_count(extra)} too often" + _example(missing or extra, index),
+        )
+    for each in sent:
+        _is_told_right(each, index[each.nonce], adapter)
+
+
+def seen(sent: Sequence[Sent], sightings: Sequence[Seen], adapter: Adapter) -> None:
+    """Every request is there for each of its legs, however often, and told right: for what is about something else."""
+    index = _index(sent, sightings)
+    missing = [each for each in sent if len(index.get(each.nonce, ())) < len(each.legs)]
+    if missing:
+        raise Violation(f"each of {len(sent)} requests", f"{len(missing)} not at all{_example(missing, index)}")
+    for each in sent:
+        _is_told_right(each, index[each.nonce], adapter)
+
+
+def _index(sent: Sequence[Sent], sightings: Sequence[Seen]) -> dict[str, list[Seen]]:
+    index: dict[str, list[Seen]] = {}
+    wanted = {each.nonce for each in sent}
+    for each in sightings:
+        for nonce in wanted & set(nonces_in(each.target or "")):
+            index.setdefault(nonce, []).append(each)
+    return index
+
+
+def never(forbidden: Sequence[Sent], everything: Iterable[bytes]) -> None:
+    """Nothing of these is anywhere in what the tapper wrote."""
+    everything = list(everything)
+    for each in forbidden:
+        if any(each.nonce.encode() in text for text in everything):
+            legs = ", ".join(f"{leg.direction} at {leg.pod.name}" for leg in each.legs)
+            raise Violation("nothing of what it was not asked for", f"{each.method} {each.target} ({legs})")
+
+
+def answered(sent: Sequence[Sent], seen: Sequence[Seen]) -> None:
+    """Every request is there with its answer."""
+    for each in sent:
+        found = of(each, seen)
+        if not any(sighting.response is not None or sighting.status is not None for sighting in found):
+            raise Violation(
+                f"{each.method} {each.target} with its answer", "; ".join(map(str, found)) or "nothing of it"
+            )
+
+
+def _is_told_right(sent: Sent, found: Sequence[Seen], adapter: Adapter) -> None:
+    if Feature.HTTP1 in adapter.claims or Feature.HTTP2 in adapter.claims:
+        for sighting in found:
+            if (sighting.method, sighting.status) != (sent.method, sent.status):
+                raise Violation(f"{sent.method} {sent.target} answered with {sent.status}", str(sighting))
+    told: Counter[tuple[str | None, str | None]] = Counter()
+    wanted: Counter[tuple[str | None, str | None]] = Counter()
+    by_pod, by_direction = Feature.POD_IDENTITY in adapter.claims, Feature.DIRECTION in adapter.claims
+    for leg in sent.legs:
+        wanted[(leg.pod.name if by_pod else None, leg.direction if by_direction else None)] += 1
+    pods = {leg.pod.name: leg for leg in sent.legs}
+    for sighting in found:
+        whose = next((name for name, leg in pods.items() if names_pod(sighting, leg)), f"not {' or '.join(pods)}")
+        told[(whose if by_pod else None, sighting.direction if by_direction else None)] += 1
+    if told.keys() != wanted.keys():
+        raise Violation(f"{sent.method} {sent.target} {_legs(wanted)}", f"{_legs(told)}: " + "; ".join(map(str, found)))
+
+
+def names_pod(sighting: Seen, leg: Leg) -> bool:
+    """Whether a sighting says that it is of the leg's pod: by an address, or by the name of a capture's interface."""
+    addresses = (str(leg.pod.ipv4), str(leg.pod.ipv6))
+    if sighting.pod_ip is not None:
+        return sighting.pod_ip in addresses
+    interface = str(sighting.record.get("interface", ""))
+    words = interface.replace("@", " ").replace("/", " ").split()
+    return any(name in words for name in (*addresses, leg.pod.name))
+
+
+def _legs(told: Counter[tuple[str | None, str | None]]) -> str:
+    return " and ".join(
+        " ".join(filter(None, (direction, f"at {pod}" if pod else None))) or "seen" for pod, direction in told
+    )
+
+
+def _count(some: Sequence[Sent]) -> str:
+    return "none" if not some else str(len(some))
+
+
+def _example(some: Sequence[Sent], index: dict[str, list[Seen]]) -> str:
+    first = some[0]
+    found = index.get(first.nonce, [])[:_EXAMPLES]
+    return f", first of all {first.method} {first.target}: " + ("; ".join(map(str, found)) or "not at all")

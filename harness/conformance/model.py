@@ -1,0 +1,154 @@
+"""The words of the kit: cases, levels, features, profiles, outcomes, results. Plain data, no I/O."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.adapters.contract import Feature
+
+if TYPE_CHECKING:
+    from harness.conformance.trial import Trial
+
+CASE_ID = re.compile(r"[A-Z]+-\d\d")
+
+
+class Level(enum.StrEnum):
+    """How strongly a requirement binds (RFC 2119)."""
+
+    MUST = "MUST"
+    SHOULD = "SHOULD"
+    MAY = "MAY"
+
+
+class Profile(enum.StrEnum):
+    """What a tapper is for. It claims a profile by claiming the feature of the same meaning."""
+
+    PACKET = "TAP-PACKET"
+    HTTP1 = "TAP-HTTP1"
+    HTTP2 = "TAP-HTTP2"
+
+    @property
+    def feature(self) -> Feature:
+        return {Profile.PACKET: Feature.PACKETS, Profile.HTTP1: Feature.HTTP1, Profile.HTTP2: Feature.HTTP2}[self]
+
+    def includes(self, case: Case) -> bool:
+        """Whether the case belongs to this profile: it asks for nothing that the profile is not about."""
+        decoding = case.features & _DECODING
+        return decoding <= _DECODED_BY[self]
+
+
+_DECODING = {Feature.HTTP1, Feature.HTTP2, Feature.GRPC, Feature.WEBSOCKET, Feature.REDACTION}
+_DECODED_BY = {
+    Profile.PACKET: set[Feature](),
+    Profile.HTTP1: {Feature.HTTP1, Feature.WEBSOCKET, Feature.REDACTION},
+    Profile.HTTP2: _DECODING,
+}
+
+
+class Outcome(enum.StrEnum):
+    """What became of a case. There is no other end: the report holds every case of the catalogue."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    NON_STRICT = "non-strict"
+    """A SHOULD that is missed."""
+    NOT_CLAIMED = "not-claimed"
+    DELEGATED = "delegated"
+    """The kit did what the case is about, because the adapter asked for it."""
+    EXEMPT = "exempt"
+    """Left out on the adapter's word, with its reason."""
+    BLOCKED = "blocked"
+    """The environment lacks something; the sentence says what."""
+    TIMEOUT = "timeout"
+    ERROR = "error"
+    """The kit's own fault."""
+    DESELECTED = "deselected"
+    """Not asked for in this run."""
+
+
+FAILED = frozenset({Outcome.FAIL, Outcome.TIMEOUT})
+INCOMPLETE = frozenset({Outcome.DELEGATED, Outcome.EXEMPT, Outcome.BLOCKED, Outcome.ERROR, Outcome.DESELECTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One requirement and the experiment that tries it. Made by the decorator `case`; ids are permanent."""
+
+    id: str
+    level: Level
+    source: str
+    """Where the requirement comes from: a document's section, a kernel's behaviour, a bug somebody had."""
+    function: Callable[[Trial], None]
+    features: frozenset[Feature] = frozenset()
+    """All have to be claimed, or the case is not about this tapper."""
+    discovery: bool = False
+    """Whether it is about finding pods, which an adapter may leave to the kit."""
+    real_envoy: bool = False
+    """Whether real sidecars run in it."""
+
+    @property
+    def group(self) -> str:
+        return self.id.partition("-")[0]
+
+    @property
+    def requirement(self) -> str:
+        """The requirement, in one sentence."""
+        return " ".join(self.text.partition("\n\n")[0].split())
+
+    @property
+    def explanation(self) -> str:
+        """Why, and how it is tried."""
+        return self.text.partition("\n\n")[2].strip()
+
+    @property
+    def text(self) -> str:
+        return inspect.getdoc(self.function) or ""
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        return tuple(profile for profile in Profile if profile.includes(self))
+
+
+def case(
+    identifier: str,
+    level: Level,
+    source: str,
+    *,
+    features: frozenset[Feature] | set[Feature] = frozenset(),
+    discovery: bool = False,
+    real_envoy: bool = False,
+) -> Callable[[Callable[[Trial], None]], Case]:
+    """Turn a function into a `Case`. Its docstring is the documentation; the first paragraph is the requirement."""
+    if not CASE_ID.fullmatch(identifier):
+        raise ValueError(f"{identifier} is not a case id like CAP-01")
+
+    def make(function: Callable[[Trial], None]) -> Case:
+        return Case(identifier, level, source, function, frozenset(features), discovery, real_envoy)
+
+    return make
+
+
+class NotApplicable(Exception):
+    """Raised by a case that has nothing to try on this tapper, with the reason in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one case with one adapter."""
+
+    case: str
+    outcome: Outcome
+    sentence: str = ""
+    """Why, for every outcome but `pass`."""
+    expected: str = ""
+    seen: str = ""
+    seconds: float = 0.0
+    evidence: str | None = None
+    """The folder, relative to the report's."""
+    notes: tuple[str, ...] = field(default=())
+    """What was noticed besides: bad manners that are no violation of this case."""

@@ -1,0 +1,106 @@
+"""Broken in what a tapper may touch, tell and be hurt by."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from harness.conformance.mutants.model import Mutant
+from tapper.capture import bpf
+from tapper.output import sink
+from tapper.protocols.reader import Reader
+from tapper.streams.connection import Scope
+from tapper.streams.legs import Endpoint
+
+
+def _show_secrets() -> None:
+    sys.argv.append("--no-redact")
+
+
+def _tune_the_node() -> None:
+    # lo of the node's own namespace; the kit's node, since it is the kit that runs mutants
+    subprocess.run(["ip", "link", "set", "lo", "txqueuelen", "4000"], check=True)
+
+
+def _tap_the_whole_node() -> None:
+    program, covers = bpf.program, Scope.covers
+    bpf.program = lambda addresses=None: program(None)  # noqa: ARG005 - the name is part of the signature
+
+    def wide(self: Scope, source: Endpoint, destination: Endpoint) -> bool:
+        return self.pod_ip is None or covers(self, source, destination)
+
+    Scope.covers = wide  # type: ignore[method-assign]
+
+
+def _log_what_it_drops() -> None:
+    feed = Reader.feed
+
+    def logging(self: Reader, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> object:
+        sys.stderr.write(f"debug: {bytes(data[:4096])!r}\n")
+        return feed(self, data, ts, seq, ack)
+
+    Reader.feed = logging  # type: ignore[method-assign,assignment]
+
+
+def _die_of_nonsense() -> None:
+    def raising(_self: Reader, reason: str) -> object:
+        raise RuntimeError(f"cannot parse: {reason}")
+
+    Reader._malformed = raising  # type: ignore[method-assign,assignment]
+
+
+def _keep_everything() -> None:
+    kept: list[bytes] = []
+    feed = Reader.feed
+
+    def keeping(self: Reader, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> object:
+        kept.append(bytes(data) * 100)
+        return feed(self, data, ts, seq, ack)
+
+    Reader.feed = keeping  # type: ignore[method-assign,assignment]
+
+
+def _leave_files_open_to_all() -> None:
+    os.umask(0)
+    opened = os.open
+    sink.os.open = lambda path, flags, mode=0o777: opened(path, flags, 0o644 if mode == 0o600 else mode)  # type: ignore[attr-defined]
+    sink.os.fchmod = lambda _fd, _mode: None  # type: ignore[attr-defined]
+
+
+def _want_more_rights() -> None:
+    os.nice(-5)
+
+
+SECRETS = Mutant(
+    "leaks-secrets", "It writes every header as it came.", {"SEC-04": "Authorization.*Set-Cookie"}, _show_secrets
+)
+TUNES = Mutant(
+    "tunes-the-node", "It tunes a link of the node for itself.", {"SEC-02": "in the node, link lo"}, _tune_the_node
+)
+WHOLE_NODE = Mutant(
+    "whole-node",
+    "On the node's interfaces it reports every pod's traffic.",
+    {"SEC-03": "plain-server", "LOAD-02": "plain-server"},
+    _tap_the_whole_node,
+)
+LOGS = Mutant(
+    "logs-secrets", "Its debug log has the bytes that it decodes.", {"SEC-04": "Authorization"}, _log_what_it_drops
+)
+NONSENSE = Mutant(
+    "dies-of-nonsense",
+    "A message that it cannot parse ends it.",
+    {"SEC-05": "runs until it is stopped|answered|within"},
+    _die_of_nonsense,
+)
+HOARDS = Mutant("hoards", "It keeps all the bytes that it has ever seen.", {"SEC-05": "MiB"}, _keep_everything)
+OPEN_FILES = Mutant(
+    "open-files",
+    "Its files can be read by everybody.",
+    {"SEC-06": "0644"},
+    _leave_files_open_to_all,
+    base="reference-file",
+)
+MORE_RIGHTS = Mutant(
+    "more-rights", "It needs a capability that it does not declare.", {"SEC-01": "exit code"}, _want_more_rights
+)

@@ -1,0 +1,71 @@
+"""What a network namespace is set up as: everything that a tapper might change and has no business to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.sandbox.links import netlink
+from harness.sandbox.node import Node
+from harness.sandbox.pod import Pod
+
+_LINK = ("IFLA_IFNAME", "IFLA_MTU", "IFLA_TXQLEN", "IFLA_MASTER", "IFLA_LINK", "IFLA_PROMISCUITY", "IFLA_ADDRESS")
+# counters and clocks, which change by themselves
+_MOVING = ("nf_conntrack_count", "tcp_fastopen_key", "stable_secret", "/inet_peer", "tcp_mem", "udp_mem")
+
+
+def snapshot(place: Node | Pod) -> dict[str, str]:
+    """Links, addresses, routes, rules, queueing disciplines, packet filters, sysctls: name -> value."""
+    found: dict[str, str] = {}
+    with netlink(place) as talk:
+        for link in talk.get_links():
+            name = link.get_attr("IFLA_IFNAME")
+            found[f"link {name}"] = f"flags {link['flags']:#x}, " + ", ".join(
+                f"{key[5:].lower()} {link.get_attr(key)}" for key in _LINK
+            )
+            xdp = link.get_attr("IFLA_XDP")
+            found[f"XDP program of {name}"] = str(xdp and xdp.get_attr("IFLA_XDP_ATTACHED"))
+        for what, messages in (
+            ("address", talk.get_addr()),
+            ("route", talk.get_routes()),
+            ("rule", talk.get_rules()),
+            ("queueing discipline", talk.get_qdiscs()),
+        ):
+            for message in messages:
+                found[f"{what} {_stable(message)}"] = "there"
+    for tool in ("iptables-save", "ip6tables-save"):
+        lines = place.run([tool]).splitlines()
+        found[tool] = "\n".join(line.partition(" [")[0] for line in lines if not line.startswith("#"))
+    for line in place.run(["sh", "-c", "grep -rs . /proc/sys/net; true"]).splitlines():
+        name, _, value = line.partition(":")
+        if not any(part in name for part in _MOVING):
+            found[f"sysctl {name}"] = value
+    return found
+
+
+def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """In words, what is another now."""
+    changed = [
+        f"{key}: {before[key]!r} became {after[key]!r}"
+        for key in before.keys() & after.keys()
+        if before[key] != after[key]
+    ]
+    return sorted(
+        [*changed, *(f"{key} is gone" for key in before.keys() - after.keys())]
+        + [f"{key} is new" for key in after.keys() - before.keys()]
+    )
+
+
+def _stable(message: Any) -> str:
+    """A netlink message without what counts or ages."""
+    attributes = [
+        (key, value if isinstance(value, str | int) else str(value))
+        for key, value in message["attrs"]
+        if not any(word in key for word in ("STATS", "CACHEINFO", "EXPIRES", "XSTATS"))
+    ]
+    fixed = {
+        key: value
+        for key, value in message.items()
+        if isinstance(value, str | int) and key not in ("sequence_number", "length", "pid")
+    }
+    return f"{sorted(fixed.items())} {sorted(attributes, key=str)}"

@@ -1,0 +1,145 @@
+"""What was really sent in a trial: the kit's side of every comparison.
+
+Requests carry a nonce that occurs nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.mesh import delivery, traffic
+from harness.mesh.app import NONCE_HEADER
+from harness.mesh.delivery import APP_PORT, Conversation
+from harness.mesh.workload import Delivery
+from harness.sandbox.pod import Pod
+
+INBOUND = "inbound"
+OUTBOUND = "outbound"
+
+Headers = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """Where an exchange can be seen: on one pod's `lo`, on its way in or out."""
+
+    pod: Pod
+    direction: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request that was answered. A tapper that looks into the pods of its legs has to report it once for each."""
+
+    nonce: str
+    method: str
+    target: str
+    status: int
+    legs: tuple[Leg, ...]
+    src: str | None = None
+    """The client's address, where the kit knows it: `127.0.0.6:40001`."""
+    dst: str | None = None
+    request_body: bytes = b""
+    response_body: bytes = b""
+
+
+def new_nonce() -> str:
+    """`nonce-` and 128 random bits in hexadecimal."""
+    return traffic.new_nonce()
+
+
+def request(
+    nonce: str, *, method: str = "GET", target: str | None = None, headers: Headers = (), body: bytes = b""
+) -> bytes:
+    """An HTTP/1.1 request whose target ends in the nonce, unless another target is given."""
+    fields = [("Host", "shop.default.svc"), (NONCE_HEADER, nonce), *headers]
+    if body:
+        fields.append(("Content-Length", str(len(body))))
+    return _message(f"{method} {target or target_of(nonce)} HTTP/1.1", fields, body)
+
+
+def response(nonce: str, status: int = 200, *, headers: Headers = (), body: bytes = b"") -> bytes:
+    """The answer, with Content-Length; the nonce is in a header."""
+    fields = [(NONCE_HEADER, nonce), ("Content-Length", str(len(body))), *headers]
+    return _message(f"HTTP/1.1 {status} Whatever", fields, body)
+
+
+def target_of(nonce: str) -> str:
+    return f"/orders/{nonce}"
+
+
+def deliver(
+    pod: Pod,
+    count: int = 1,
+    *,
+    port: int = APP_PORT,
+    style: Delivery = Delivery.PASSTHROUGH,
+    ipv6: bool = False,
+    headers: Headers = (),
+    body: bytes = b"ok\n",
+    source_port: int = 0,
+) -> list[Sent]:
+    """Requests as a sidecar hands them to its application, one after the other on a connection of their own."""
+    with delivery.inbound(pod, port, delivery=style, ipv6=ipv6, source_port=source_port) as conversation:
+        return [speak(conversation, Leg(pod, INBOUND), headers=headers, body=body) for _ in range(count)]
+
+
+def ask(pod: Pod, destination: tuple[str, int], count: int = 1, *, body: bytes = b"ok\n") -> list[Sent]:
+    """Requests as an application hands them to its sidecar, meant for `destination`."""
+    with delivery.outbound(pod, destination) as conversation:
+        return [speak(conversation, Leg(pod, OUTBOUND), body=body) for _ in range(count)]
+
+
+def speak(
+    conversation: Conversation,
+    leg: Leg,
+    *,
+    method: str = "GET",
+    status: int = 200,
+    headers: Headers = (),
+    request_body: bytes = b"",
+    body: bytes = b"ok\n",
+) -> Sent:
+    """One plain exchange on a connection that is open."""
+    nonce = new_nonce()
+    conversation.exchange(
+        request(nonce, method=method, headers=headers, body=request_body), response(nonce, status, body=body)
+    )
+    return sent(conversation, leg, nonce, method=method, status=status, request_body=request_body, body=body)
+
+
+def sent(
+    conversation: Conversation,
+    leg: Leg,
+    nonce: str,
+    *,
+    method: str = "GET",
+    status: int = 200,
+    request_body: bytes = b"",
+    body: bytes = b"",
+) -> Sent:
+    """The record of an exchange whose bytes the case has written itself."""
+    src, dst = endpoint(conversation.src), endpoint(conversation.dst)
+    return Sent(nonce, method, target_of(nonce), status, (leg,), src, dst, request_body, body)
+
+
+def nonces_in(target: str) -> list[str]:
+    """The kit's markers in a request target."""
+    parts = target.replace("?", "/").replace("=", "/").replace("&", "/").split("/")
+    return [part for part in parts if part.startswith("nonce-")]
+
+
+def through_mesh(exchanges: Iterable[traffic.Sent], *legs: Leg) -> list[Sent]:
+    """What `harness.mesh.traffic.send` has sent, with the legs that a tapper can see of it."""
+    return [Sent(each.nonce, each.method, each.target, each.status, legs) for each in exchanges]
+
+
+def endpoint(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _message(start: str, fields: Headers, body: bytes) -> bytes:
+    lines = [start, *(f"{name}: {value}" for name, value in fields)]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body

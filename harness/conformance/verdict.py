@@ -1,0 +1,65 @@
+"""From what happened in a trial to the outcome of its case, and from outcomes to the verdict on a profile. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+from harness.adapters.contract import Adapter
+from harness.conformance.model import FAILED, INCOMPLETE, Case, Level, Outcome, Profile, Result
+from harness.errors import HarnessError
+
+
+class Violation(HarnessError):
+    """The tapper under test does not do what a case requires."""
+
+    def __init__(self, expected: str, seen: str) -> None:
+        super().__init__(f"expected {expected}; seen: {seen}")
+        self.expected = expected
+        self.seen = seen
+
+
+class TapperDied(Violation):
+    """The tapper ended before it was asked to."""
+
+
+class Late(Violation):
+    """The tapper did not do something within the kit's time limit."""
+
+
+class Verdict(enum.StrEnum):
+    """On a profile."""
+
+    SUCCESS = "success"
+    PARTIAL = "partial"
+    FAILURE = "failure"
+    NOT_CLAIMED = "not-claimed"
+
+
+def set_aside(case: Case, adapter: Adapter) -> Result | None:
+    """What is known about a case before it is run; None where it has to be run."""
+    missing = sorted(case.features - adapter.claims)
+    if missing:
+        return Result(case.id, Outcome.NOT_CLAIMED, f"the adapter does not claim {', '.join(missing)}")
+    exemption = adapter.exempt.get(case.id)
+    if exemption is not None:
+        return Result(case.id, Outcome.EXEMPT, f"{exemption.reason} ({exemption.url})")
+    if case.discovery and adapter.delegates_discovery:
+        return Result(case.id, Outcome.DELEGATED, "the kit tells this tapper where its targets are")
+    return None
+
+
+def missed(case: Case) -> Outcome:
+    """The outcome of a violated requirement."""
+    return Outcome.FAIL if case.level is Level.MUST else Outcome.NON_STRICT
+
+
+def on_profile(profile: Profile, cases: Iterable[Case], results: dict[str, Result], adapter: Adapter) -> Verdict:
+    """`failure` on any failed MUST, timeout or crash; `partial` where something was not tried; else `success`."""
+    if profile.feature not in adapter.claims:
+        return Verdict.NOT_CLAIMED
+    outcomes = [(case, results[case.id].outcome) for case in cases if profile.includes(case)]
+    if any(outcome in FAILED for _, outcome in outcomes):
+        return Verdict.FAILURE
+    core = [outcome for case, outcome in outcomes if case.level is Level.MUST]
+    return Verdict.PARTIAL if any(outcome in INCOMPLETE for outcome in core) else Verdict.SUCCESS

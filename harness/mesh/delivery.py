@@ -1,0 +1,160 @@
+"""What a sidecar and its application say to each other, on real TCP connections inside a pod, both ends in hand.
+
+No proxy and no application run: the harness holds the client's and the server's socket, so every byte, every cut and
+every pause is the test's. To whoever captures on the pod's `lo` it looks as a real sidecar's legs do, redirect rules
+included.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import Self
+
+from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
+from harness.mesh.redirect import sidecar_rules
+from harness.mesh.workload import PASSTHROUGH_SOURCE, Delivery
+from harness.sandbox import links
+from harness.sandbox.pod import Pod
+from harness.waiting import DEFAULT_TIMEOUT
+
+APP_PORT = 8080
+
+
+class Conversation:
+    """One TCP connection inside a pod. Use it as a context manager, or call `close`."""
+
+    def __init__(self, client: socket.socket, server: socket.socket, destination: tuple[str, int]) -> None:
+        self._client = client
+        self._server = server
+        self.src: tuple[str, int] = client.getsockname()[:2]
+        """The client's address, as its packets have it."""
+        self.dst = destination
+        """Whom it asked: for an outbound leg the address that the redirect rules took it from."""
+        for sock in (client, server):
+            sock.setblocking(False)
+
+    def exchange(self, request: bytes, response: bytes) -> None:
+        """The client sends its request whole, then the server its response."""
+        self.client_sends(request)
+        self.server_sends(response)
+
+    def client_sends(self, data: bytes) -> None:
+        """Send bytes, and wait until they have arrived, so that what follows comes after them on the wire, too."""
+        _carry(self._client, self._server, data)
+
+    def server_sends(self, data: bytes) -> None:
+        _carry(self._server, self._client, data)
+
+    def client_ends(self) -> None:
+        """Half-close: the client has nothing more to send."""
+        self._client.shutdown(socket.SHUT_WR)
+
+    def server_ends(self) -> None:
+        self._server.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._client.close()
+        self._server.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def inbound(
+    pod: Pod,
+    port: int = APP_PORT,
+    *,
+    delivery: Delivery = Delivery.PASSTHROUGH,
+    ipv6: bool = False,
+    source_port: int = 0,
+) -> Conversation:
+    """A connection as a sidecar makes it to its application; `source_port` 0 lets the kernel choose.
+
+    For PASSTHROUGH over IPv6 the pod needs its `outfit` first.
+    """
+    family = 6 if ipv6 else 4
+    address = str(pod.ipv6 if ipv6 else pod.ipv4)
+    source = PASSTHROUGH_SOURCE[family]
+    if delivery is Delivery.LOCALHOST:
+        address = source = LOOPBACK[family]
+    with pod.listen(address, port) as listener:
+        client = pod.socket(socket.AF_INET6 if ipv6 else socket.AF_INET)
+        try:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            return _join(client, listener, (source, source_port), (address, port), (address, port))
+        except BaseException:
+            client.close()
+            raise
+
+
+def outbound(pod: Pod, destination: tuple[str, int]) -> Conversation:
+    """A connection from the pod's application to `destination`, redirected to where its sidecar would listen.
+
+    The pod needs its `outfit` first.
+    """
+    ipv6 = ":" in destination[0]
+    with pod.listen("::" if ipv6 else "0.0.0.0", OUTBOUND_PORT) as listener:
+        client = pod.socket(socket.AF_INET6 if ipv6 else socket.AF_INET)
+        try:
+            return _join(client, listener, None, destination, destination)
+        except BaseException:
+            client.close()
+            raise
+
+
+def across(client: Pod, server: Pod, port: int = APP_PORT) -> Conversation:
+    """A plain connection between two pods that have no sidecars: over their veths, and through the node."""
+    with server.listen(server.ip, port) as listener:
+        sock = client.socket()
+        try:
+            return _join(sock, listener, None, (server.ip, port), (server.ip, port))
+        except BaseException:
+            sock.close()
+            raise
+
+
+def outfit(pod: Pod) -> None:
+    """Give a pod Istio's rules and address, for a sidecar that the harness plays."""
+    links.add_loopback_address(pod, PASSTHROUGH_SOURCE[6])
+    pod.run(["iptables-restore"], text=sidecar_rules(4))
+    pod.run(["ip6tables-restore"], text=sidecar_rules(6))
+
+
+def _join(
+    client: socket.socket,
+    listener: socket.socket,
+    source: tuple[str, int] | None,
+    address: tuple[str, int],
+    destination: tuple[str, int],
+) -> Conversation:
+    client.settimeout(DEFAULT_TIMEOUT)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if source is not None:
+        client.bind(source)
+    client.connect(address)
+    server, _ = listener.accept()
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Conversation(client, server, destination)
+
+
+def _carry(sender: socket.socket, receiver: socket.socket, data: bytes) -> None:
+    """Send all of it and receive all of it: larger than the sockets' buffers, it has to be taken while it is sent."""
+    sent = received = 0
+    poller = select.poll()
+    while received < len(data):
+        poller.register(sender, select.POLLOUT if sent < len(data) else 0)
+        poller.register(receiver, select.POLLIN)
+        events = dict(poller.poll(DEFAULT_TIMEOUT * 1000))
+        if not events:
+            raise TimeoutError(f"a connection inside a pod moved nothing for {DEFAULT_TIMEOUT:g} s")
+        if events.get(sender.fileno(), 0) & select.POLLOUT and sent < len(data):
+            sent += sender.send(memoryview(data)[sent:])
+        if receiver.fileno() in events:
+            arrived = receiver.recv(1 << 16)
+            if not arrived:
+                raise ConnectionError("the other end of a connection inside a pod was closed")
+            received += len(arrived)
