@@ -78,6 +78,7 @@ class UnderTest:
         *,
         procfs: str = "/proc",
         command: Command | None = None,
+        capabilities: frozenset[str] | None = None,
     ) -> None:
         self.adapter = adapter
         self._node = node
@@ -101,7 +102,7 @@ class UnderTest:
         self._ready_read: int | None = ready_read
         try:
             self._process = node.spawn(
-                command or Command(adapter.argv, env=self.environ, cwd=str(adapter.folder)),
+                command or self._command(capabilities),
                 name="tapper",
                 stdout=subprocess.PIPE,
                 fds=[ready_write],
@@ -224,6 +225,10 @@ class UnderTest:
             self.stop()
 
     # -- inner -----------------------------------------------------------------------------------------------------
+
+    def _command(self, capabilities: frozenset[str] | None) -> Command:
+        adapter = self.adapter
+        return Command(adapter.argv, env=self.environ, cwd=str(adapter.folder), capabilities=capabilities)
 
     def _write_targets(self, targets: Sequence[Target]) -> None:
         """Replace the file by rename, so that nobody reads half of one."""

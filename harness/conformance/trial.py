@@ -64,16 +64,20 @@ class Trial:
         targets: Sequence[Target] | None = None,
         procfs: str = "/proc",
         command: Command | None = None,
+        capabilities: frozenset[str] | None = None,
     ) -> Tap:
         """Start the tapper with these pods as its targets, and prove by canaries that it looks into them.
 
         `look` are the pods to prove it for (all the targets, if not said; none, for a case that does so itself);
-        `targets` replaces what it is told. `command` replaces what the adapter says, but for the environment.
+        `targets` replaces what it is told. `command` replaces what the adapter says, but for the environment;
+        `capabilities` are the only ones that it gets, all if not said.
         """
         directory = self.directory / f"tap-{len(self.taps) + 1}"
         directory.mkdir(parents=True)
         told = [self.target(pod) for pod in pods] if targets is None else targets
-        under_test = UnderTest(self.adapter, self.node, told, directory, procfs=procfs, command=command)
+        under_test = UnderTest(
+            self.adapter, self.node, told, directory, procfs=procfs, command=command, capabilities=capabilities
+        )
         tap = Tap(under_test, directory, self.patience)
         self.taps.append(tap)
         tap.look(*(pods if look is None else look))

@@ -31,7 +31,7 @@ def declared_capabilities(trial: Trial) -> None:
     if trial.adapter.capabilities is None:
         raise NotApplicable("the adapter does not declare run.capabilities")
     server = trial.pod("server")
-    tap = trial.tap(server)
+    tap = trial.tap(server, capabilities=trial.adapter.capabilities)
     sent = truth.deliver(server, 5)
     tap.settle(sent, server)
     tap.end()
