@@ -74,8 +74,13 @@ class Tap:
             self.look(pod)
         self._soon(lambda: self._mentions(sent), _LAST_CALL_S * self.patience)
 
+    def mentions(self, sent: Sequence[Sent]) -> bool:
+        """Whether all of these are in its output by now."""
+        return self._mentions(sent)
+
     def wait_for(self, probe: Callable[[], object], what: str, within: float = SEEN_S) -> None:
         """Wait for something else that it has to do. Raises `Late`."""
+        self.checks += 1
         self._wait(probe, what, within)
 
     def wait_declared_ready(self) -> None:

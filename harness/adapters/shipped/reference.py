@@ -17,7 +17,7 @@ def arguments() -> list[str]:
         return ["--version"]
     told = {name: os.environ[f"TAPPER_HARNESS_{name}"] for name in ("PROCFS", "TARGETS_FILE")}
     return [
-        *("tap", "--istio", "-o", "ndjson"),
+        *("tap", "--istio", "--discover", "envoy", "--discover", "linkerd", "-o", "ndjson"),
         *("--procfs", told["PROCFS"], "--targets-file", told["TARGETS_FILE"]),
         *sys.argv[1:],
     ]
