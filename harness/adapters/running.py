@@ -164,6 +164,17 @@ class UnderTest:
                 continue
         return fds, threads
 
+    def threads_in(self, netns_inode: int) -> int:
+        """How many threads of it and its children are in a network namespace now."""
+        wanted, found = f"net:[{netns_inode}]", 0
+        for process in self._family():
+            for link in Path(f"/proc/{process.pid}/task").glob("*/ns/net"):
+                try:
+                    found += str(link.readlink()) == wanted
+                except OSError:
+                    continue  # it has ended meanwhile
+        return found
+
     # -- what is done to it ----------------------------------------------------------------------------------------
 
     def retarget(self, targets: Sequence[Target]) -> None:

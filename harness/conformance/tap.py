@@ -22,6 +22,7 @@ SEEN_S = 5.0
 """How long something may take from the wire to the output, and a changed list of targets to its effect."""
 _CANARY_INTERVAL_S = 0.1
 _LAST_CALL_S = 0.5
+_NOTHING = "nothing of it in that time"
 CANARY_PORT = 18080
 
 Canary = Callable[[], list[Sent]]
@@ -78,10 +79,17 @@ class Tap:
         """Whether all of these are in its output by now."""
         return self._mentions(sent)
 
-    def wait_for(self, probe: Callable[[], object], what: str, within: float = SEEN_S) -> None:
-        """Wait for something else that it has to do. Raises `Late`."""
+    def wait_for(
+        self,
+        probe: Callable[[], object],
+        what: str,
+        within: float = SEEN_S,
+        *,
+        instead: Callable[[], str] = lambda: _NOTHING,
+    ) -> None:
+        """Wait for something else that it has to do. Raises `Late`, which says what was there `instead`."""
         self.checks += 1
-        self._wait(probe, what, within)
+        self._wait(probe, what, within, instead)
 
     def wait_declared_ready(self) -> None:
         """Wait until it says, in its adapter's way, that it captures."""
@@ -172,7 +180,9 @@ class Tap:
             return False
         return True
 
-    def _wait(self, probe: Callable[[], object], what: str, within: float) -> None:
+    def _wait(
+        self, probe: Callable[[], object], what: str, within: float, instead: Callable[[], str] = lambda: _NOTHING
+    ) -> None:
         def check() -> bool:
             if probe():
                 return True
@@ -183,7 +193,7 @@ class Tap:
         try:
             wait_until(check, what, within * self.patience)
         except WaitTimeout:
-            raise Late(f"{what} within {within * self.patience:g} s", "nothing of it in that time") from None
+            raise Late(f"{what} within {within * self.patience:g} s", instead()) from None
 
     def _obituary(self) -> TapperDied:
         code = self.under_test.returncode
