@@ -88,6 +88,12 @@ def _parser() -> _Parser:
         help="read a pcap or pcapng file (- is standard input) instead of capturing; then targets may be left out",
     )
     tap.add_argument("-v", "--verbose", action="store_true", help="show headers and the beginning of bodies (-o text)")
+    tap.add_argument(
+        "--ready-fd",
+        type=int,
+        metavar="N",
+        help="write one byte to this descriptor, and close it, once every target that can be captured is captured",
+    )
     add_shape(tap)
 
     discover = commands.add_parser(
@@ -135,6 +141,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
         finders=frozenset(map(Finder, arguments.discover or [Finder.ENVOY])),
         targets_file=arguments.targets_file,
         body_limit=kept,
+        ready_fd=arguments.ready_fd,
     )
     with open_output(arguments.write) as output:
         Tap(options, output, form, console, shaped, recorder).run()

@@ -22,7 +22,7 @@ from tapper.capture.sources import Reader, Source, Sources
 from tapper.discovery.finders import Finder
 from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
-from tapper.errors import UsageError
+from tapper.errors import UsageError, explain
 from tapper.following import Follower
 from tapper.output.pcapng import Recorder
 from tapper.output.records import Format, Place, Stat, Totals
@@ -59,6 +59,8 @@ class Options:
     finders: frozenset[Finder] = frozenset({Finder.ENVOY})
     targets_file: str | None = None
     """Whose targets come on top."""
+    ready_fd: int | None = None
+    """The descriptor that gets one byte, and is closed, once the targets that there are to begin with are captured."""
     body_limit: int = BODY_LIMIT
 
 
@@ -114,6 +116,7 @@ class Tap:
             if self._options.istio:
                 self._begin_following()
             self._acknowledge()
+            self._say_ready()
             while not signals.asked:
                 self._turn()
                 if signals.report:
@@ -295,6 +298,17 @@ class Tap:
         if self._unacknowledged is not None:
             self._emit(self._form.ack(self._unacknowledged))
             self._unacknowledged = None
+
+    def _say_ready(self) -> None:
+        """Not before it is true: whoever waits for it sends what is to be seen."""
+        if self._options.ready_fd is not None:
+            try:
+                os.write(self._options.ready_fd, b"\n")
+                os.close(self._options.ready_fd)
+            except OSError as error:
+                raise UsageError(
+                    f"cannot write to descriptor {self._options.ready_fd}: {explain(error)} (--ready-fd)"
+                ) from error
 
     def _release(self) -> None:
         """Whatever way the run ends: let go of namespaces and processes. In good order nothing is left to do."""

@@ -130,6 +130,11 @@ class UnderTest:
         return self._process.returncode
 
     @property
+    def generation(self) -> int:
+        """The number of the newest list of targets."""
+        return self._generation
+
+    @property
     def host_pid(self) -> int:
         return self._process.host_pid
 

@@ -19,6 +19,10 @@ class Violation(HarnessError):
         self.seen = seen
 
 
+class NotClaimed(HarnessError):
+    """A case is about something that the adapter does not say of its tapper; raised with a sentence that says what."""
+
+
 class TapperDied(Violation):
     """The tapper ended before it was asked to."""
 

@@ -15,10 +15,10 @@ def arguments() -> list[str]:
     """The tapper's command line, further options of the caller included."""
     if sys.argv[1:] == ["--version"]:
         return ["--version"]
-    told = {name: os.environ[f"TAPPER_HARNESS_{name}"] for name in ("PROCFS", "TARGETS_FILE")}
+    told = {name: os.environ[f"TAPPER_HARNESS_{name}"] for name in ("PROCFS", "TARGETS_FILE", "READY_FD")}
     return [
         *("tap", "--istio", "--discover", "envoy", "--discover", "linkerd", "-o", "ndjson"),
-        *("--procfs", told["PROCFS"], "--targets-file", told["TARGETS_FILE"]),
+        *("--procfs", told["PROCFS"], "--targets-file", told["TARGETS_FILE"], "--ready-fd", told["READY_FD"]),
         *sys.argv[1:],
     ]
 
