@@ -99,6 +99,12 @@ def _parser() -> _Parser:
         help="serve the counts to Prometheus there, at /metrics; without an address on all of them",
     )
     add_kubernetes(tap)
+    tap.add_argument(
+        "--ready-fd",
+        type=int,
+        metavar="N",
+        help="write one byte to this descriptor, and close it, once every target that can be captured is captured",
+    )
     add_shape(tap)
 
     discover = commands.add_parser(
@@ -161,6 +167,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
         verify=arguments.verify,
         finders=_finders(arguments),
         feeds=tuple(feeds),
+        ready_fd=arguments.ready_fd,
     )
     with _metrics(arguments.metrics) as enquiry, open_output(arguments.write) as output:
         Tap(options, Outlet(output, form, console, shaped, recorder, kept), console, enquiry).run()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import select
 import time
 from collections.abc import Hashable, Iterator
@@ -23,6 +24,7 @@ from tapper.discovery.finders import Finder
 from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.enquiry import Enquiry
+from tapper.errors import UsageError, explain
 from tapper.following import Follower
 from tapper.outlet import Outlet
 from tapper.output.records import Place, Stat
@@ -55,6 +57,8 @@ class Options:
     finders: frozenset[Finder] = frozenset({Finder.ENVOY})
     feeds: tuple[TargetFeed, ...] = ()
     """Whose targets come on top."""
+    ready_fd: int | None = None
+    """A descriptor that is told when every target that can be captured is captured."""
 
 
 class Tap:
@@ -99,6 +103,7 @@ class Tap:
             if self._options.istio:
                 self._begin_following()
             self._acknowledge()
+            self._say_ready()
             while not signals.asked:
                 self._turn()
                 if signals.report:
@@ -243,6 +248,17 @@ class Tap:
         if self._unacknowledged is not None:
             self._outlet.acknowledge(self._unacknowledged)
             self._unacknowledged = None
+
+    def _say_ready(self) -> None:
+        """Not before it is true: whoever waits for it sends what is to be seen."""
+        if self._options.ready_fd is not None:
+            try:
+                os.write(self._options.ready_fd, b"\n")
+                os.close(self._options.ready_fd)
+            except OSError as error:
+                raise UsageError(
+                    f"cannot write to descriptor {self._options.ready_fd}: {explain(error)} (--ready-fd)"
+                ) from error
 
     def _release(self) -> None:
         """Whatever way the run ends: let go of namespaces and processes. In good order nothing is left to do."""

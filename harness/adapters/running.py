@@ -132,6 +132,11 @@ class UnderTest:
         return self._process.returncode
 
     @property
+    def generation(self) -> int:
+        """The number of the newest list of targets."""
+        return self._generation
+
+    @property
     def host_pid(self) -> int:
         return self._process.host_pid
 
@@ -165,6 +170,17 @@ class UnderTest:
             except psutil.NoSuchProcess:
                 continue
         return fds, threads
+
+    def threads_in(self, netns_inode: int) -> int:
+        """How many threads of it and its children are in a network namespace now."""
+        wanted, found = f"net:[{netns_inode}]", 0
+        for process in self._family():
+            for link in Path(f"/proc/{process.pid}/task").glob("*/ns/net"):
+                try:
+                    found += str(link.readlink()) == wanted
+                except OSError:
+                    continue  # it has ended meanwhile
+        return found
 
     # -- what is done to it ----------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.adapters.contract import Adapter
 from harness.conformance.model import Case, NotApplicable, Outcome, Result
 from harness.conformance.trial import Trial
-from harness.conformance.verdict import TapperDied, Violation, missed, set_aside
+from harness.conformance.verdict import NotClaimed, TapperDied, Violation, missed, set_aside
 from harness.errors import InternalError, Unsupported
 
 
@@ -45,6 +45,8 @@ def _try(case: Case, trial: Trial) -> Result:
     except Violation as violation:
         outcome = Outcome.FAIL if isinstance(violation, TapperDied) else missed(case)
         result = Result(case.id, outcome, str(violation), expected=violation.expected, seen=violation.seen)
+    except NotClaimed as nothing:
+        result = Result(case.id, Outcome.NOT_CLAIMED, str(nothing))
     except Unsupported as error:
         result = Result(case.id, Outcome.BLOCKED, str(error))
     except Exception as error:

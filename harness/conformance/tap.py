@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from harness.adapters.observed import Seen
 from harness.adapters.running import Ending, Target, UnderTest
 from harness.conformance import expect, truth
 from harness.conformance.truth import Sent
-from harness.conformance.verdict import Late, TapperDied, Violation
+from harness.conformance.verdict import Late, NotClaimed, TapperDied, Violation
 from harness.errors import InternalError, WaitTimeout
 from harness.sandbox.pod import Pod
 from harness.waiting import wait_until
@@ -22,6 +23,8 @@ SEEN_S = 5.0
 """How long something may take from the wire to the output, and a changed list of targets to its effect."""
 _CANARY_INTERVAL_S = 0.1
 _LAST_CALL_S = 0.5
+_SHORTEST_SILENCE_S = 0.3
+_NOTHING = "nothing of it in that time"
 CANARY_PORT = 18080
 
 Canary = Callable[[], list[Sent]]
@@ -74,12 +77,68 @@ class Tap:
             self.look(pod)
         self._soon(lambda: self._mentions(sent), _LAST_CALL_S * self.patience)
 
-    def wait_for(self, probe: Callable[[], object], what: str, within: float = SEEN_S) -> None:
-        """Wait for something else that it has to do. Raises `Late`."""
-        self._wait(probe, what, within)
+    def mentions(self, sent: Sequence[Sent]) -> bool:
+        """Whether all of these are in its output by now."""
+        return self._mentions(sent)
+
+    def wait_for(
+        self,
+        probe: Callable[[], object],
+        what: str,
+        within: float = SEEN_S,
+        *,
+        instead: Callable[[], str] = lambda: _NOTHING,
+    ) -> None:
+        """Wait for something else that it has to do. Raises `Late`, which says what was there `instead`."""
+        self.checks += 1
+        self._wait(probe, what, within, instead)
+
+    def prove_all(self, send: Canary, what: str, within: float = SEEN_S) -> list[Sent]:
+        """Send, again and again, until all that was sent at once is seen; returns that."""
+        sent: list[Sent] = []
+
+        def all_seen() -> bool:
+            sent[:] = send()
+            return self._soon(lambda: self._mentions(sent), _LAST_CALL_S * self.patience)
+
+        self._wait(all_seen, what, within)
+        return sent
+
+    def latency(self, send: Canary) -> float:
+        """How long something takes from the wire to the output now, in seconds."""
+        started = time.monotonic()
+        self.wait_seen(send())
+        return time.monotonic() - started
+
+    def prove_silence(self, send: Canary, what: str, latency: float, within: float = SEEN_S) -> None:
+        """Send, again and again, until nothing of it is seen for much longer than its `latency` was before.
+
+        Raises `Late` where it never falls silent.
+        """
+        pause = max(_SHORTEST_SILENCE_S, 3 * latency) * self.patience
+
+        def silent() -> bool:
+            sent = send()
+            return not self._soon(lambda: self._mentions_any(sent), pause)
+
+        self._wait(silent, what, within, lambda: "what was sent last, as before")
+
+    def wait_acknowledged(self) -> bool:
+        """Wait for its word that the newest list of targets is in effect; False, at once, where it never gives one."""
+        if not self.records("ack"):
+            return False
+        self._wait(
+            lambda: any(each.get("generation") == self.under_test.generation for each in self.records("ack")),
+            f"the acknowledgement of generation {self.under_test.generation} of the targets",
+            SEEN_S,
+        )
+        return True
 
     def wait_declared_ready(self) -> None:
-        """Wait until it says, in its adapter's way, that it captures."""
+        """Wait until it says, in its adapter's way, that it captures. Raises `NotClaimed` where it has no such way."""
+        adapter = self.under_test.adapter
+        if not adapter.ready_by_fd and adapter.ready_line is None:
+            raise NotClaimed("its adapter has no way in which it says that it is ready (run.ready is none)")
         self._wait(self.under_test.declared_ready, "its own word that it is ready", READY_S)
 
     def retarget(self, *targets: Target) -> None:
@@ -188,7 +247,9 @@ class Tap:
             return False
         return True
 
-    def _wait(self, probe: Callable[[], object], what: str, within: float) -> None:
+    def _wait(
+        self, probe: Callable[[], object], what: str, within: float, instead: Callable[[], str] = lambda: _NOTHING
+    ) -> None:
         def check() -> bool:
             if probe():
                 return True
@@ -199,7 +260,7 @@ class Tap:
         try:
             wait_until(check, what, within * self.patience)
         except WaitTimeout:
-            raise Late(f"{what} within {within * self.patience:g} s", "nothing of it in that time") from None
+            raise Late(f"{what} within {within * self.patience:g} s", instead()) from None
 
     def _obituary(self) -> TapperDied:
         code = self.under_test.returncode

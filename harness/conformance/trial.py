@@ -16,7 +16,7 @@ from harness.mesh.fake_envoy import FakeEnvoy, Variant
 from harness.mesh.mesh import Mesh
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
-from harness.sandbox.process import Command
+from harness.sandbox.process import Command, Environ
 
 
 class Trial:
@@ -49,9 +49,17 @@ class Trial:
             self.record(pod)
         return pod
 
-    def envoy(self, where: Pod, variant: Variant = Variant.COPY, *, instance_ip: str | None = None) -> FakeEnvoy:
+    def envoy(
+        self,
+        where: Pod,
+        variant: Variant = Variant.COPY,
+        *,
+        instance_ip: str | None = None,
+        env: Environ | None = None,
+        prefix: Sequence[str] = (),
+    ) -> FakeEnvoy:
         """A further process in a pod, as `harness.mesh.fake_envoy` makes them."""
-        return fake_envoy.start(where, variant, instance_ip=instance_ip)
+        return fake_envoy.start(where, variant, instance_ip=instance_ip, env=env, prefix=prefix)
 
     def record(self, pod: Pod) -> None:
         """Keep what happens on a pod's `lo`, for the evidence."""

@@ -19,6 +19,10 @@ class Violation(HarnessError):
         self.seen = seen
 
 
+class NotClaimed(HarnessError):
+    """A case is about something that the adapter does not say of its tapper; raised with a sentence that says what."""
+
+
 class TapperDied(Violation):
     """The tapper ended before it was asked to."""
 
@@ -38,14 +42,14 @@ class Verdict(enum.StrEnum):
 
 def set_aside(case: Case, adapter: Adapter) -> Result | None:
     """What is known about a case before it is run; None where it has to be run."""
+    if case.discovery and adapter.delegates_discovery:
+        return Result(case.id, Outcome.DELEGATED, "the kit tells this tapper where its targets are")
     missing = sorted(case.features - adapter.claims)
     if missing:
         return Result(case.id, Outcome.NOT_CLAIMED, f"the adapter does not claim {', '.join(missing)}")
     exemption = adapter.exempt.get(case.id)
     if exemption is not None:
         return Result(case.id, Outcome.EXEMPT, f"{exemption.reason} ({exemption.url})")
-    if case.discovery and adapter.delegates_discovery:
-        return Result(case.id, Outcome.DELEGATED, "the kit tells this tapper where its targets are")
     return None
 
 

@@ -11,7 +11,8 @@ import itertools
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.mesh.sidecar import ENVOY_PATH, istio_environ
@@ -107,24 +108,25 @@ def start(
     *,
     instance_ip: str | None = None,
     env: Environ | None = None,
+    prefix: Sequence[str] = (),
 ) -> FakeEnvoy:
     """Start a fake in a pod, or on the node itself (a host-network Envoy, or one started by hand).
 
     `instance_ip` defaults to the pod's address; a fake on the node has to be given one. `env` replaces the whole
-    environment: raw entries (bytes) for what a mapping cannot hold.
+    environment: raw entries (bytes) for what a mapping cannot hold. `prefix` is a program that prepares something and
+    then executes the fake, whose file and arguments it is given as its last arguments.
     """
     pod = where if isinstance(where, Pod) else None
     node = pod.node if pod else where
     assert isinstance(node, Node)
     if env is None:
         env = _environ(pod, instance_ip)
-    directory = node.run_dir / f"fake-{next(_numbers)}"
-    directory.mkdir()
-    # a copied interpreter looks beside itself for where its library is (PEP 405)
-    (directory / "pyvenv.cfg").write_text(f"home = {Path(_interpreter()).parent}\n")
+    directory = _directory(node)
     command = _command(node, directory, variant, env)
+    if prefix:
+        command = replace(command, argv=[*prefix, *command.argv], executable=None)
     process = node.spawn(command, pod=pod, name=f"fake-{variant.name.lower()}")
-    wait_until(lambda: "ready" in process.read_log(), f"{variant.value} to be up", logs=process.read_log)
+    _wait_up(process, variant.value)
     if variant is Variant.RENAMED:
         (directory / "sleeper").rename(directory / "envoy")
     elif variant is Variant.DELETED:
@@ -135,6 +137,29 @@ def start(
     if variant is Variant.LEADER_GONE:
         wait_until(lambda: _is_defunct(node, process.pid), "the main thread to end")
     return FakeEnvoy(process, variant, instance_ip or (pod.ip if pod else None))
+
+
+def start_linkerd(pod: Pod) -> Process:
+    """Start a process that looks like Linkerd's proxy: its environment has the pod's name, and no address."""
+    directory = _directory(pod.node)
+    file = directory / "linkerd2-proxy"
+    shutil.copy(_interpreter(), file)
+    env = {"_pod_name": pod.name, "_pod_ns": "default"}
+    process = pod.spawn(Command([pod.node.inside(file), "-I", "-S", "-c", _WAIT], env=env), name="linkerd")
+    _wait_up(process, "a binary named linkerd2-proxy")
+    return process
+
+
+def _directory(node: Node) -> Path:
+    directory = node.run_dir / f"fake-{next(_numbers)}"
+    directory.mkdir()
+    # a copied interpreter looks beside itself for where its library is (PEP 405)
+    (directory / "pyvenv.cfg").write_text(f"home = {Path(_interpreter()).parent}\n")
+    return directory
+
+
+def _wait_up(process: Process, what: str) -> None:
+    wait_until(lambda: "ready" in process.read_log(), f"{what} to be up", logs=process.read_log)
 
 
 def _environ(pod: Pod | None, instance_ip: str | None) -> Mapping[str, str]:

@@ -206,6 +206,13 @@ class Node:
         request = {"op": "write", "pod": pod.pause_pid if pod else None, "path": f"/proc/sys/{name}", "text": value}
         self._ask(request)
 
+    def choose_next_pid(self, pid: int) -> None:
+        """Have the next process of the node get this number, if it is free (proc_sys_kernel(5), ns_last_pid).
+
+        The setting is the node's own: it belongs to its PID namespace. A thread that starts meanwhile takes it.
+        """
+        self._ask({"op": "write", "pod": None, "path": "/proc/sys/kernel/ns_last_pid", "text": str(pid - 1)})
+
     def kill_all_in(self, netns_inode: int) -> int:
         """SIGKILL every process in a network namespace; returns how many there were."""
         reply, _ = self._ask({"op": "empty_namespace", "inode": netns_inode})

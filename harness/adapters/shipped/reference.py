@@ -15,10 +15,12 @@ def arguments() -> list[str]:
     """The tapper's command line, further options of the caller included."""
     if sys.argv[1:] == ["--version"]:
         return ["--version"]
-    told = {name: os.environ[f"TAPPER_HARNESS_{name}"] for name in ("PROCFS", "TARGETS_FILE", "OUTPUT")}
+    names = ("PROCFS", "TARGETS_FILE", "OUTPUT", "READY_FD")
+    told = {name: os.environ[f"TAPPER_HARNESS_{name}"] for name in names}
     return [
-        *("tap", "--istio", "-o", "ndjson"),
+        *("tap", "--istio", "--discover", "envoy", "--discover", "linkerd", "-o", "ndjson"),
         *("--procfs", told["PROCFS"], "--targets-file", told["TARGETS_FILE"], "-w", told["OUTPUT"]),
+        *("--ready-fd", told["READY_FD"]),
         *sys.argv[1:],
     ]
 

@@ -1,0 +1,277 @@
+"""DISC: which pods are found, and which are not taken for a target.
+
+Every "not" is tried the same way. The decoys run before the target's own Envoy does, so that a tapper that sees the
+target has had them before its eyes; traffic in the decoys' pod must stay unseen while the target's is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.adapters.contract import Feature
+from harness.conformance import truth
+from harness.conformance.model import Level, case
+from harness.conformance.tap import Tap, canary
+from harness.conformance.trial import Trial
+from harness.mesh import fake_envoy
+from harness.mesh.fake_envoy import Variant
+from harness.sandbox.pod import Pod
+
+ENVOY = frozenset({Feature.DISCOVERY_ENVOY})
+METHOD = "Istio's sidecar template: INSTANCE_IP is status.podIP, the binary is /usr/local/bin/envoy"
+PROC = "proc_pid_exe(5)"
+
+
+def sees_only(tap: Tap, targets: Sequence[Pod], others: Sequence[Pod]) -> None:
+    """Requests in the targets are reported once, those in the others never; twice, so that a late one is found, too."""
+    allowed, forbidden = [], []
+    for _ in range(2):
+        forbidden += [each for pod in others for each in truth.deliver(pod, 2)]
+        round_ = [each for pod in targets for each in truth.deliver(pod, 2)]
+        allowed += round_
+        tap.settle(round_, *targets)
+    tap.end()
+    tap.expect_once(allowed)
+    if forbidden:
+        tap.expect_never(forbidden, while_seeing=allowed)
+
+
+@case("DISC-01", Level.MUST, METHOD, features=ENVOY, discovery=True)
+def envoy_of_a_target(trial: Trial) -> None:
+    """A tapper MUST find an Envoy whose INSTANCE_IP is a target.
+
+    Two pods: in one the binary lies where it does in Istio's image, in a mount namespace of its own, so that the node
+    has no file of that path; in the other it is an ordinary file named envoy. Both have to be looked into.
+    """
+    pods = [trial.pod("contained", envoy=Variant.PRIVATE_MOUNT), trial.pod("plain")]
+    tap = trial.tap(*pods)
+    sees_only(tap, pods, [])
+
+
+@case("DISC-02", Level.MUST, METHOD, discovery=True)
+def envoy_of_another(trial: Trial) -> None:
+    """A tapper MUST NOT look into the pod of an Envoy that is no target.
+
+    Two more pods with a sidecar each, started before the target's: what they say to each other is nobody's business.
+    """
+    others = [trial.pod("neighbour"), trial.pod("stranger")]
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    sees_only(tap, [server], others)
+
+
+@case("DISC-03", Level.MUST, PROC, features=ENVOY, discovery=True)
+def look_alikes(trial: Trial) -> None:
+    """A tapper MUST NOT take a process for an Envoy that is none.
+
+    The name of the executable is what the kernel says (`/proc/PID/exe`), all else is what a process says of itself. In
+    a pod that is no target run `envoy-x`, `notenvoy`, another binary in a directory named envoy, one that only calls
+    itself envoy in argv[0], a symbolic link and a script of that name, a file without a path: each with a target's
+    INSTANCE_IP. They must not open that pod to the tapper.
+    """
+    server, other = trial.pod("server", envoy=None), trial.pod("other", envoy=None)
+    for variant in Variant:
+        if not variant.is_envoy and variant is not Variant.ZOMBIE:
+            trial.envoy(other, variant, instance_ip=server.ip)
+    trial.envoy(server)
+    tap = trial.tap(server)
+    sees_only(tap, [server], [other])
+
+
+@case("DISC-04", Level.SHOULD, f"{PROC}: ' (deleted)' is appended", features=ENVOY, discovery=True)
+def deleted_binary(trial: Trial) -> None:
+    """A tapper SHOULD find an Envoy whose binary was removed or replaced while it runs.
+
+    An upgrade in place does that, and some images clean up behind themselves. The exe link then ends in ` (deleted)`,
+    and the process goes on carrying the pod's traffic.
+    """
+    pods = [trial.pod("removed", envoy=Variant.DELETED), trial.pod("replaced", envoy=Variant.REPLACED)]
+    tap = trial.tap(*pods)
+    sees_only(tap, pods, [])
+
+
+_BUSY = "while :; do /bin/true; done"
+_UNREADABLE = 'mount -t tmpfs none "/proc/$0"'
+_NO_ENVIRON = 'mount --bind /proc/1/mem "/proc/$0/environ"'
+
+
+@case("DISC-05", Level.MUST, "proc(5): any read may fail, for any process, at any time", discovery=True)
+def troubled_processes(trial: Trial) -> None:
+    """A tapper MUST find its targets among processes that vanish, cannot be read, or have nothing to say.
+
+    Beside the target: a shell that starts short-lived programs all the time, a zombie named envoy, a process without
+    an environment, an Envoy without one, a process all of whose files are gone when they are opened, and an Envoy
+    whose environment cannot be read (EIO, standing for every error that is no absence). None of them may cost the
+    target its capture, or the tapper its life.
+    """
+    server, other = trial.pod("server", envoy=None), trial.pod("other", envoy=None)
+    trial.envoy(other, Variant.ZOMBIE)
+    trial.envoy(other, env=[])
+    gone, mute = trial.envoy(other), trial.envoy(other)
+    trial.node.run(["sh", "-c", _UNREADABLE, str(gone.pid)])
+    trial.node.run(["sh", "-c", _NO_ENVIRON, str(mute.pid)])
+    busy = other.spawn(["sh", "-c", _BUSY], name="busy")
+    trial.envoy(server)
+    tap = trial.tap(server)
+    sees_only(tap, [server], [])
+    busy.stop()
+
+
+_OWN_PROCFS = 'mount -t proc proc "$0" && exec "$@"'
+
+
+@case("DISC-06", Level.MUST, "adapter contract: TAPPER_HARNESS_PROCFS", discovery=True)
+def procfs_root(trial: Trial) -> None:
+    """A tapper MUST look for processes in the procfs that it is given, and nowhere else.
+
+    In a cluster the tapper runs in a container, the node's procfs is mounted somewhere, and its own /proc shows other
+    processes, or the same under other numbers. Here the given procfs is that of a PID namespace in which the target's
+    Envoy is process 1. In /proc there is, besides, an Envoy of another pod that claims the target's address: who
+    reads /proc looks into the wrong pod.
+    """
+    server, wrong = trial.pod("server", envoy=None), trial.pod("wrong", envoy=None)
+    root = trial.node.run_dir / "procfs"
+    root.mkdir()
+    inside = trial.node.inside(root)
+    trial.envoy(wrong, instance_ip=server.ip)
+    trial.envoy(server, prefix=["unshare", "--pid", "--fork", "sh", "-c", _OWN_PROCFS, inside])
+    tap = trial.tap(server, procfs=inside)
+    sees_only(tap, [server], [wrong])
+
+
+@case("DISC-07", Level.MUST, "10.0.0.1 is not 10.0.0.10", discovery=True)
+def whole_addresses(trial: Trial) -> None:
+    """A tapper MUST match addresses as a whole.
+
+    In a pod that is no target run Envoys whose INSTANCE_IP begins with an address of the target, ends in one, or is a
+    beginning of one. Who compares text by prefix, or by containment, looks into that pod.
+    """
+    server, other = trial.pod("server", envoy=None), trial.pod("other", envoy=None)
+    long = "10.244.0.123"
+    for near in (f"{server.ip}0", f"{server.ip}1", f"1{server.ip}", long[:-1]):
+        trial.envoy(other, instance_ip=near)
+    trial.envoy(server)
+    tap = trial.tap(server, targets=[trial.target(server, ips=[server.ip, long])])
+    sees_only(tap, [server], [other])
+
+
+_EXACT = "environ(7), proc_pid_environ(5): entries end in NUL, a name ends at the first equals sign"
+
+
+@case("DISC-08", Level.MUST, _EXACT, features=ENVOY, discovery=True)
+def exact_environ(trial: Trial) -> None:
+    """A tapper MUST read a process's environment as the C library does.
+
+    In a pod that is no target run Envoys that have the target's address in other places: under names that end in
+    INSTANCE_IP or begin with it, in the value of another variable, after a line feed, before a second equals sign, in
+    a duplicate that getenv(3) would not return. The target's own Envoy has its INSTANCE_IP behind entries without an
+    equals sign, empty ones, bytes that are not UTF-8, the prefix trap, and a string of 128 KiB.
+    """
+    server, other = trial.pod("server", envoy=None), trial.pod("other", envoy=None)
+    ip, elsewhere = server.ip.encode(), other.ip.encode()
+    for decoy in (
+        [b"XINSTANCE_IP=" + ip],
+        [b"INSTANCE_IPS=" + ip],
+        [b"OTHER=INSTANCE_IP=" + ip],
+        [b"OTHER=x\nINSTANCE_IP=" + ip],
+        [b"INSTANCE_IP=" + ip + b"=x"],
+        [b"INSTANCE_IP=" + elsewhere, b"INSTANCE_IP=" + ip],
+    ):
+        trial.envoy(other, env=decoy)
+    long = b"LONG=" + b"x" * (131_071 - len(b"LONG="))  # with its NUL the longest that execve(2) takes
+    trial.envoy(
+        server,
+        env=[b"", b"INSTANCE_IP", b"\xff\xfe=\xe9", b"XINSTANCE_IP=" + elsewhere, b"=x", long, b"INSTANCE_IP=" + ip],
+    )
+    tap = trial.tap(server)
+    sees_only(tap, [server], [other])
+
+
+@case("DISC-09", Level.SHOULD, "Istio in dual stack: INSTANCE_IP is one of status.podIPs", discovery=True)
+def another_address(trial: Trial) -> None:
+    """A tapper SHOULD find a pod by any of its addresses.
+
+    A pod of two families has one INSTANCE_IP only. Its Envoy says the address that is not the first of the list that
+    the tapper is given.
+    """
+    server = trial.pod("server", envoy=None)
+    trial.envoy(server, instance_ip=str(server.ipv6))
+    tap = trial.tap(server)
+    sees_only(tap, [server], [])
+
+
+@case("DISC-10", Level.SHOULD, "Linkerd's proxy image", features={Feature.DISCOVERY_LINKERD}, discovery=True)
+def linkerd_proxy(trial: Trial) -> None:
+    """A tapper SHOULD find a pod by Linkerd's proxy.
+
+    Its executable is named linkerd2-proxy, its environment has the pod's name and no address: which pod it is has to
+    be asked of the namespace. A second pod with such a proxy is no target.
+    """
+    stranger, server = trial.pod("stranger", envoy=None), trial.pod("server", envoy=None)
+    for pod in (stranger, server):
+        fake_envoy.start_linkerd(pod)
+    tap = trial.tap(server)
+    sees_only(tap, [server], [stranger])
+
+
+@case("DISC-11", Level.SHOULD, "Istio's ambient mode: no process of the pod is a proxy", discovery=True)
+def ambient_pod(trial: Trial) -> None:
+    """A tapper SHOULD look into a pod without a sidecar, or say that it cannot.
+
+    In ambient mode, and wherever a sidecar was forgotten, there is no Envoy to be found by. Silence about such a target
+    reads as if nothing had been sent. Either its traffic is reported, or a line of the tapper's standard error names
+    the pod (and not just all targets in one breath).
+    """
+    ambient, server = trial.pod("ambient", envoy=None), trial.pod("server")
+    tap = trial.tap(ambient, server, look=[server])
+    sent = canary(ambient)
+
+    def told() -> bool:
+        lines = tap.under_test.read_log().splitlines()
+        return any(_names(line, ambient) and not _names(line, server) for line in lines) or tap.mentions(sent)
+
+    tap.wait_for(told, f"traffic of {ambient.ip}, which has no sidecar, or a word about it on standard error")
+
+
+def _names(line: str, pod: Pod) -> bool:
+    words = line.replace(",", " ").replace(":", " ").replace("'", " ").replace('"', " ").split()
+    return any(name in words for name in (pod.ip, pod.name))
+
+
+@case("DISC-12", Level.MUST, "RFC 4291, section 2.2", features={Feature.IPV6, Feature.DISCOVERY_ENVOY}, discovery=True)
+def spellings(trial: Trial) -> None:
+    """A tapper MUST take all spellings of an IPv6 address for one address.
+
+    Two pods: the Envoy of one spells its INSTANCE_IP in full and in capitals, the other pod is named so in the list of
+    targets. Kubernetes, Envoy and people do not agree on one spelling.
+    """
+    shouted, whole = trial.pod("shouted", envoy=None), trial.pod("whole", envoy=None)
+    trial.envoy(shouted, instance_ip=shouted.ipv6.exploded.upper())
+    trial.envoy(whole, instance_ip=str(whole.ipv6))
+    targets = [
+        trial.target(shouted, ips=[str(shouted.ipv6)]),
+        trial.target(whole, ips=[whole.ipv6.exploded.upper()]),
+    ]
+    tap = trial.tap(shouted, whole, targets=targets)
+    sees_only(tap, [shouted, whole], [])
+
+
+@case(
+    "DISC-13",
+    Level.SHOULD,
+    "proc(5): a leader that has ended has no exe, its threads have",
+    features=ENVOY,
+    discovery=True,
+)
+def odd_envoys(trial: Trial) -> None:
+    """A tapper SHOULD find an Envoy in an unusual state.
+
+    One whose main thread has ended while others go on, one that has gone into a chroot, one that was renamed after its
+    start. Each carries its pod's traffic as any other.
+    """
+    pods = [
+        trial.pod(each.name.lower().replace("_", "-"), envoy=each)
+        for each in (Variant.LEADER_GONE, Variant.CHROOT, Variant.RENAMED)
+    ]
+    tap = trial.tap(*pods)
+    sees_only(tap, pods, [])

@@ -1,0 +1,289 @@
+"""Broken in finding pods. Reading a process's environment has a module of its own: disc_environ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from pathlib import Path
+from typing import Any
+
+from harness.conformance.mutants.model import Mutant
+from tapper import following
+from tapper.discovery import envoy, finders, procfs, scanner
+from tapper.discovery.envoy import Envoy, Process, Refused, Verdict
+from tapper.discovery.procfs import Procfs
+from tapper.following import Follower
+from tapper.targets.addresses import Address
+from tapper.targets.file import TargetsFile
+from tapper.targets.pods import Targets
+
+_UNFOUND = "expected a request inside pod"
+_TOO_MUCH = "nothing of what it was not asked for"
+
+
+def _judge_path(is_envoy: Callable[[str], bool]) -> None:
+    for module in (envoy, procfs, finders):
+        module.is_envoy_path = is_envoy  # type: ignore[attr-defined]
+
+
+def _judge(verdict: Callable[[Process, Set[Address] | None], Envoy | Refused]) -> None:
+    scanner.classify = verdict  # type: ignore[assignment,attr-defined]
+
+
+def _refused(process: Process) -> Refused:
+    return Refused(process.pid, None, Verdict.NOT_A_TARGET, "the defect")
+
+
+# -- which process is an Envoy --------------------------------------------------------------------------------------
+
+
+def _stat_the_path() -> None:
+    whole = envoy.is_envoy_path
+    _judge_path(lambda exe: whole(exe) and (Path(exe).exists() or exe.endswith(envoy.DELETED)))
+
+
+STATS_THE_PATH = Mutant(
+    "stats-the-path",
+    "It looks for the executable's path on the node, where a container's path leads nowhere.",
+    {"DISC-01": _UNFOUND},
+    _stat_the_path,
+)
+
+
+def _take_every_envoy() -> None:
+    whole = envoy.classify
+    _judge(lambda process, _: whole(process, None))
+
+
+EVERY_ENVOY = Mutant(
+    "every-envoy",
+    "It looks into the pods of all Envoys, whatever the targets are.",
+    {"DISC-02": _TOO_MUCH, "DISC-07": _TOO_MUCH},
+    _take_every_envoy,
+)
+
+SUFFIX_MATCH = Mutant(
+    "suffix-match",
+    "It takes every executable for an Envoy whose name ends in envoy.",
+    {"DISC-03": _TOO_MUCH},
+    lambda: _judge_path(lambda exe: exe.removesuffix(envoy.DELETED).endswith("envoy")),
+)
+
+CONTAINS_MATCH = Mutant(
+    "contains-match",
+    "It takes every executable for an Envoy that has envoy somewhere in its path.",
+    {"DISC-03": _TOO_MUCH},
+    lambda: _judge_path(lambda exe: "/envoy" in exe),
+)
+
+
+def _believe_argv0() -> None:
+    whole = envoy.classify
+
+    def believing(process: Process, targets: Set[Address] | None) -> Envoy | Refused:
+        named = process.argv0.endswith("/envoy")
+        return whole(
+            envoy.Process(process.pid, process.argv0, process.environ, process.netns) if named else process, targets
+        )
+
+    snapshot = Procfs.snapshot
+
+    def detailed(self: Procfs, pid: int, **options: Any) -> Process | None:
+        return snapshot(self, pid, **(options | {"detail": True}))
+
+    Procfs.snapshot = detailed  # type: ignore[method-assign]
+    following.Follower._still_is = lambda *_: True  # type: ignore[method-assign]
+    _judge(believing)
+
+
+ARGV0 = Mutant(
+    "argv0",
+    "It takes the name that a process gives itself for its executable's.",
+    {"DISC-03": _TOO_MUCH},
+    _believe_argv0,
+)
+
+NOT_DELETED = Mutant(
+    "not-deleted",
+    "It does not know that the exe link of a removed binary ends in ' (deleted)'.",
+    {"DISC-04": _UNFOUND},
+    lambda: _judge_path(lambda exe: exe.endswith("/envoy")),
+)
+
+
+def _leader_only() -> None:
+    Procfs._task = lambda self, pid: f"{self}/{pid}"  # type: ignore[method-assign]
+
+
+LEADER_ONLY = Mutant(
+    "leader-only",
+    "It looks at the main thread of a process only.",
+    {"DISC-13": _UNFOUND},
+    _leader_only,
+)
+
+
+# -- troubled processes ---------------------------------------------------------------------------------------------
+
+
+def _stumble(stumbles: Callable[[Process | None], bool], fall: Callable[[], None]) -> None:
+    whole = Procfs.snapshot
+
+    def stumbling(self: Procfs, pid: int, **options: Any) -> Process | None:
+        process = whole(self, pid, **options)
+        if stumbles(process):
+            fall()
+        return process
+
+    Procfs.snapshot = stumbling  # type: ignore[method-assign]
+
+
+def _die() -> None:
+    raise FileNotFoundError("no such process")
+
+
+def _without_exe(process: Process | None) -> bool:
+    return process is None or process.exe is None
+
+
+def _without_environ(process: Process | None) -> bool:
+    return process is not None and isinstance(process.environ, envoy.Unreadable)
+
+
+DIES_OF_ZOMBIES = Mutant(
+    "dies-of-zombies",
+    "It does not expect a process to be without an executable.",
+    {"DISC-05": "a tapper that runs until it is stopped"},
+    lambda: _stumble(_without_exe, _die),
+)
+
+
+def _break_off() -> None:
+    whole = Procfs.pids
+
+    def until_trouble(self: Procfs) -> list[int]:
+        pids = whole(self)
+        troubled = [pid for pid in pids if _without_environ(self.snapshot(pid, detail=False))]
+        return [pid for pid in pids if not troubled or pid < troubled[0]]
+
+    Procfs.pids = until_trouble  # type: ignore[method-assign]
+
+
+BREAKS_OFF = Mutant(
+    "breaks-off",
+    "Its look at all processes ends at the first that cannot be read.",
+    {"DISC-05": _UNFOUND},
+    _break_off,
+)
+
+
+def _read_proc() -> None:
+    def of_proc(self: Procfs, _root: object = None) -> None:
+        self._root = "/proc"
+
+    Procfs.__init__ = of_proc  # type: ignore[method-assign,assignment]
+
+
+READS_PROC = Mutant(
+    "reads-proc",
+    "It reads /proc, whatever procfs it is given.",
+    {"DISC-06": _TOO_MUCH},
+    _read_proc,
+)
+
+
+def _pids_of_proc() -> None:
+    Procfs.namespace_path = lambda _self, pid: f"/proc/{pid}/ns/net"  # type: ignore[method-assign,assignment]
+
+
+PIDS_OF_PROC = Mutant(
+    "pids-of-proc",
+    "It enters namespaces by the process ids of the given procfs, but through its own /proc.",
+    {"DISC-06": _UNFOUND},
+    _pids_of_proc,
+)
+
+
+# -- addresses ------------------------------------------------------------------------------------------------------
+
+
+def _compare_text(alike: Callable[[str, str], bool]) -> None:
+    whole = envoy.classify
+
+    def by_text(process: Process, targets: Set[Address] | None) -> Envoy | Refused:
+        value = envoy.instance_ip(process.environ) if isinstance(process.environ, bytes) else None
+        text = (value or b"").decode("latin-1")
+        if targets is not None and not any(alike(text, str(target)) for target in targets):
+            return _refused(process)
+        return whole(process, None)
+
+    _judge(by_text)
+
+
+PREFIX_MATCH = Mutant(
+    "prefix-match",
+    "It takes 10.0.0.10 for 10.0.0.1, because the one begins with the other.",
+    {"DISC-07": _TOO_MUCH},
+    lambda: _compare_text(lambda value, target: value.startswith(target)),
+)
+
+CONTAINED = Mutant(
+    "contained",
+    "It looks for an address anywhere in the list of targets, as text.",
+    {"DISC-07": _TOO_MUCH},
+    lambda: _compare_text(lambda value, target: bool(value) and value in target),
+)
+
+TEXT_OF_ADDRESSES = Mutant(
+    "text-of-addresses",
+    "It compares addresses as text, so that two spellings of one are two.",
+    {"DISC-12": _UNFOUND},
+    lambda: _compare_text(lambda value, target: value == target),
+)
+
+
+def _first_address_only() -> None:
+    whole = TargetsFile.read
+
+    def first_of_each(self: TargetsFile) -> Targets:
+        targets = whole(self)
+        first: dict[object, Address] = {}
+        for address in sorted(targets.addresses, key=lambda each: each.version):
+            first.setdefault(targets.names.get(str(address)), address)
+        return Targets(frozenset(first.values()), targets.names, targets.generation)
+
+    TargetsFile.read = first_of_each  # type: ignore[method-assign]
+
+
+FIRST_ADDRESS = Mutant(
+    "first-address",
+    "It knows a pod by the first of its addresses only.",
+    {"DISC-09": _UNFOUND},
+    _first_address_only,
+)
+
+
+# -- pods without an Envoy ------------------------------------------------------------------------------------------
+
+
+def _no_linkerd() -> None:
+    finders.is_linkerd_path = lambda _: False  # type: ignore[assignment]
+
+
+NO_LINKERD = Mutant(
+    "no-linkerd",
+    "It claims to know Linkerd's proxy, and does not.",
+    {"DISC-10": _UNFOUND},
+    _no_linkerd,
+)
+
+
+def _say_nothing() -> None:
+    Follower._say_unseen = lambda *_: None  # type: ignore[method-assign]
+
+
+SILENT = Mutant(
+    "silent",
+    "It keeps to itself that it cannot see a target.",
+    {"DISC-11": "which has no sidecar"},
+    _say_nothing,
+)

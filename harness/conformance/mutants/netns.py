@@ -1,0 +1,170 @@
+"""Broken in network namespaces."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from harness.conformance.mutants.model import Mutant
+from tapper import following, tap
+from tapper.capture import bpf, namespace
+from tapper.capture.ring import open_ring
+from tapper.discovery.netns import NamespaceId
+from tapper.discovery.procfs import Procfs
+from tapper.discovery.scanner import Scan
+from tapper.following import Follower
+from tapper.output.records import Place
+from tapper.streams import connections
+from tapper.streams.connection import Scope
+
+_UNFOUND = "expected a request inside pod"
+
+
+def _stay_outside() -> None:
+    namespace._setns = lambda _: None  # type: ignore[assignment]
+
+
+OUTSIDE = Mutant(
+    "outside",
+    "It never enters a namespace, and captures on the node's own lo.",
+    {"NETNS-01": _UNFOUND},
+    _stay_outside,
+)
+
+
+def _one_source_a_process() -> None:
+    whole = Follower._follow
+    known: set[int] = set()
+
+    def follow(self: Follower, found: Scan) -> None:
+        whole(self, found)
+        first = {candidate.netns: candidate.pid for candidate in reversed(found.candidates)}
+        for candidate in found.candidates:
+            if candidate.pid in known or candidate.pid == first[candidate.netns]:
+                continue
+            known.add(candidate.pid)
+            path = self._procfs.namespace_path(candidate.pid)
+            ring = namespace.run_inside(path, candidate.netns, lambda: open_ring("lo", bpf.program()))
+            address = str(candidate.claimed)
+            place = Place("pod", candidate.netns.inode, "lo", candidate.pid, address, True, "envoy")
+            self._add(candidate.pid, ring, place, Scope(address, None))  # type: ignore[arg-type]
+
+    Follower._follow = follow  # type: ignore[method-assign]
+
+
+BY_PID = Mutant(
+    "by-pid",
+    "It opens a source for every Envoy process, so that two in one namespace are captured twice.",
+    {"NETNS-02": "too often"},
+    _one_source_a_process,
+)
+
+
+def _leave_the_thread() -> None:
+    def on_a_thread(descriptor: int, function: Callable[[], Any]) -> Any:
+        results: list[Any] = []
+        failures: list[BaseException] = []
+        done = threading.Event()
+
+        def enter() -> None:
+            try:
+                namespace._setns(descriptor)
+                results.append(function())
+            except BaseException as error:  # the defect: nobody brings this thread back
+                failures.append(error)
+                done.set()
+                threading.Event().wait()
+            done.set()
+
+        threading.Thread(target=enter, daemon=True).start()
+        done.wait()
+        if failures:
+            raise failures[0]
+        return results[0]
+
+    namespace._on_lost_thread = on_a_thread
+
+
+THREAD_LEFT = Mutant(
+    "thread-left",
+    "Its thread stays in the pod's namespace when the open fails after setns(2).",
+    {"NETNS-03": "no thread of the tapper in the namespace"},
+    _leave_the_thread,
+)
+
+
+def _keep_descriptors() -> None:
+    whole = namespace.run_inside
+
+    def pinning(path: str, expected: NamespaceId, function: Callable[[], Any]) -> Any:
+        os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return whole(path, expected, function)
+
+    following.run_inside = pinning  # type: ignore[attr-defined]
+
+
+PINNED = Mutant(
+    "pinned",
+    "It never closes the file of a namespace that it has entered.",
+    {"NETNS-04": "to be let go"},
+    _keep_descriptors,
+)
+
+
+def _remember_pids() -> None:
+    whole = Procfs.snapshot
+    known: dict[int, Any] = {}
+
+    def remembered(self: Procfs, pid: int, **options: Any) -> Any:
+        if pid not in known:
+            known[pid] = whole(self, pid, **options)
+        return known[pid]
+
+    Procfs.snapshot = remembered  # type: ignore[method-assign]
+
+
+REMEMBERS_PIDS = Mutant(
+    "remembers-pids",
+    "What it once knew of a process id it believes of every later process of that number.",
+    {"NETNS-05": _UNFOUND},
+    _remember_pids,
+)
+
+
+def _one_assembler() -> None:
+    whole = connections.Connections
+    shared: list[Any] = []
+
+    def of_all(scope: Scope, make: Any) -> Any:
+        made = whole(scope, make)
+        if scope.pod_ip is None:
+            return made
+        shared.append(made)
+        return shared[0]
+
+    tap.Connections = of_all  # type: ignore[assignment,attr-defined]
+
+
+ONE_ASSEMBLER = Mutant(
+    "one-assembler",
+    "It puts the connections of all pods together by their addresses alone.",
+    {"NETNS-06": "inbound at second|each of 10 requests"},
+    _one_assembler,
+)
+
+
+def _give_up() -> None:
+    def end(*_: object) -> None:
+        raise SystemExit(1)
+
+    Follower._warn = end  # type: ignore[method-assign,assignment]
+
+
+GIVES_UP = Mutant(
+    "gives-up",
+    "It ends when it cannot capture in one of its targets.",
+    {"NETNS-07": "a tapper that runs until it is stopped"},
+    _give_up,
+)
