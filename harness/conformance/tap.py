@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.adapters.observed import Seen
+from harness.adapters.packets import Capture, Packet
 from harness.adapters.running import Ending, Target, UnderTest
 from harness.conformance import expect, truth
 from harness.conformance.truth import Sent
@@ -108,6 +109,11 @@ class Tap:
         """Its records of one type so far; a capture of packets has none."""
         return self.under_test.output.records(kind)
 
+    def packets(self) -> list[Packet]:
+        """What it captured, where it writes packets; none of a tapper that writes records."""
+        output = self.under_test.output
+        return output.packets() if isinstance(output, Capture) else []
+
     def notes(self) -> list[str]:
         """Bad manners, which only some cases are about."""
         notes = list(self.under_test.output.problems)
@@ -130,6 +136,28 @@ class Tap:
         """Each is reported with its answer."""
         self._check(sent)
         expect.answered(sent, self.seen)
+
+    def expect_bodies(self, sent: Sequence[Sent]) -> None:
+        """Each is reported with its bodies, whole or said to be cut."""
+        self.expect_once(sent)
+        expect.bodies(sent, self.seen)
+
+    def expect_nothing_invented(self, *ports: int, while_seeing: Sequence[Sent]) -> None:
+        """No exchange is reported of connections with these ports; the others prove that it looked."""
+        self.expect_once(while_seeing)
+        expect.nothing_invented(self.seen, ports)
+
+    def expect_not_presented(self, hidden: Sequence[Sent], *, while_seeing: Sequence[Sent]) -> None:
+        """Nothing of these is reported as an exchange, though it may be in what else it says."""
+        self._check(hidden)
+        self.expect_once(while_seeing)
+        expect.not_presented(hidden, self.seen)
+
+    def expect_paired_right(self, sent: Sequence[Sent], *, while_seeing: Sequence[Sent]) -> None:
+        """Whichever of these is reported is reported with its own answer or with none."""
+        self._check(sent)
+        self.expect_once(while_seeing)
+        expect.paired_right(sent, self.seen)
 
     def expect_never(self, forbidden: Sequence[Sent], *, while_seeing: Sequence[Sent]) -> None:
         """Nothing of these is anywhere in what it wrote, standard error included; the others prove that it looked."""
