@@ -11,7 +11,7 @@ from harness.adapters.observed import Seen
 from harness.adapters.packets import Capture, Packet
 from harness.adapters.running import Ending, Target, UnderTest
 from harness.conformance import expect, truth
-from harness.conformance.truth import Sent
+from harness.conformance.truth import INBOUND, OUTBOUND, Sent
 from harness.conformance.verdict import Late, TapperDied, Violation
 from harness.errors import InternalError, WaitTimeout
 from harness.sandbox.pod import Pod
@@ -127,10 +127,12 @@ class Tap:
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
-    def expect_once(self, sent: Sequence[Sent]) -> None:
-        """Each is reported once for each of its legs."""
+    def expect_once(self, sent: Sequence[Sent], *, wire_besides: bool = False) -> None:
+        """Each is reported once for each of its legs; `wire_besides`: what is said to be no leg does not count."""
         self._check(sent)
-        expect.once(sent, self.seen, self.under_test.adapter)
+        legs = (None, INBOUND, OUTBOUND)
+        seen = [each for each in self.seen if each.direction in legs] if wire_besides else self.seen
+        expect.once(sent, seen, self.under_test.adapter)
 
     def expect_answered(self, sent: Sequence[Sent]) -> None:
         """Each is reported with its answer."""

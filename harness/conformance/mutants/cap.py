@@ -76,7 +76,7 @@ def _present_tls() -> None:
 TLS_AS_HTTP = Mutant(
     "tls-as-http",
     "It makes an exchange of every connection, of TLS as well.",
-    {"CAP-05": "no HTTP of a connection that carries none"},
+    {"CAP-05": "that carries none", "EDGE-03": "that carries none"},
     _present_tls,
 )
 
@@ -173,6 +173,6 @@ def _once_by_content() -> None:
 ONCE_BY_CONTENT = Mutant(
     "once-by-content",
     "It takes a second request of the same line for a copy of the first.",
-    {"CAP-09": "too seldom"},
+    {"CAP-09": "too seldom", "EDGE-04": "too seldom"},
     _once_by_content,
 )
