@@ -293,6 +293,78 @@ def until_the_end(trial: Trial) -> None:
     tap.expect_bodies(sent)
 
 
+@case("HTTP-13", Level.MUST, "RFC 6455, sections 5.3 and 5.4", features={Feature.HTTP1, Feature.WEBSOCKET})
+def websocket_messages(trial: Trial) -> None:
+    """A tapper that claims WebSocket MUST report the text messages of both sides.
+
+    On the wire the client's are masked, so that nothing of them can be there by chance. One message comes from either
+    side whole, and one in two frames with a ping in between; the text of each has to stand in some record in one piece.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    nonce, texts = truth.new_nonce(), [truth.new_nonce() for _ in range(4)]
+    asked = truth.request(nonce, headers=[("Connection", "Upgrade"), ("Upgrade", "websocket"), *_WEBSOCKET_REQUEST])
+    answer = (
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n{NONCE_HEADER}: {nonce}\r\n\r\n"
+    )
+    with delivery.inbound(server) as conversation:
+        conversation.exchange(asked, answer.encode())
+        for send, masked, (whole, halved) in (
+            (conversation.client_sends, True, texts[:2]),
+            (conversation.server_sends, False, texts[2:]),
+        ):
+            send(_frame(0x81, whole, masked=masked))
+            for first, part in ((0x01, halved[:20]), (0x89, "ping"), (0x80, halved[20:])):
+                send(_frame(first, part, masked=masked))
+        conversation.exchange(_frame(0x88, "", masked=True), _frame(0x88, "", masked=False))
+        sent = [truth.sent(conversation, leg=Leg(server, INBOUND), nonce=nonce, status=101)]
+    sent += truth.deliver(server)
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_once(sent)
+    said = list(tap.under_test.output.everything())
+    for whose, text in zip(("client's", "client's second", "server's", "server's second"), texts, strict=True):
+        told = any(text.encode() in each for each in said)
+        tap.require(told, f"the {whose} message, {text}", "no record with it")
+
+
+@case("HTTP-14", Level.SHOULD, "RFC 9110, sections 5.2, 5.3 and 5.5", features={Feature.HTTP1})
+def fields_as_they_came(trial: Trial) -> None:
+    """A tapper SHOULD give header fields as they came: every line of a name that occurs twice, in order, values whole.
+
+    A request and an answer with a name in three lines among others, an empty value, values with colons, commas, quotes
+    and blanks inside, blanks around them, and a name without a blank behind its colon. Names may be written in any
+    case. RFC 9110 lets a recipient join lines of one name; a witness who does so can no longer tell what was sent.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    lines = [
+        ("X-Several", "first"),
+        ("X-Empty", ""),
+        ("X-Several", "second, with: a comma"),
+        ("X-Colons", "a:b::c"),
+        ("X-Quoted", '"one, two" ; q="0.5"'),
+        ("x-several", "third"),
+    ]
+    raw = "".join(f"{name}:{'' if name == 'X-Colons' else '  '}{value} \r\n" for name, value in lines)
+    nonce, leg = truth.new_nonce(), Leg(server, INBOUND)
+    asked = truth.request(nonce).replace(b"\r\n\r\n", b"\r\n" + raw.encode() + b"\r\n")
+    answer = truth.response(nonce, 203).replace(b"\r\n\r\n", b"\r\n" + raw.encode() + b"\r\n")
+    with delivery.inbound(server) as conversation:
+        conversation.exchange(asked, answer)
+        sent = [truth.sent(conversation, leg, nonce, status=203)]
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_once(sent)
+    (sighting,) = expect.of(sent[0], tap.seen)
+    for whose, message in (("request", sighting.request), ("answer", sighting.response)):
+        for name in dict.fromkeys(name.lower() for name, _ in lines):
+            right = [value for each, value in lines if each.lower() == name]
+            told = [] if message is None else message.header(name)
+            tap.require(told == right, f"{name}: {right} of the {whose}", f"{told or 'none'}")
+
+
 _WEBSOCKET_REQUEST = (("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="), ("Sec-WebSocket-Version", "13"))
 
 
@@ -317,3 +389,12 @@ def _chunks(body: bytes, size: int) -> bytes:
     extensions = [b"", b';name="a;b"', *[b""] * len(parts)]
     chunks = [b"%X%s\r\n%s\r\n" % (len(part), extensions[number], part) for number, part in enumerate(parts)]
     return b"".join(chunks) + b"0\r\nX-Sum: 42\r\n\r\n"
+
+
+def _frame(first: int, text: str, *, masked: bool) -> bytes:
+    """A WebSocket frame (RFC 6455, section 5.2); `first` is FIN and the opcode."""
+    payload = text.encode()
+    if not masked:
+        return bytes([first, len(payload)]) + payload
+    key = b"\x5a\xc3\x96\x0f"
+    return bytes([first, 0x80 | len(payload)]) + key + bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))

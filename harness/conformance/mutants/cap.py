@@ -11,13 +11,14 @@ from tapper.capture import bpf
 from tapper.output import ndjson
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
-from tapper.protocols.exchange import Request, Response
+from tapper.protocols.exchange import Conversation, Request, Response
 from tapper.protocols.facts import Note
+from tapper.protocols.messages import ResponseHead
 from tapper.protocols.session import Sighting
 from tapper.streams.connections import Connections
 from tapper.streams.legs import endpoints, is_loopback
 from tapper.streams.packet import parse
-from tapper.streams.reassembly import Data, HalfStream
+from tapper.streams.reassembly import Chunk, Data, HalfStream
 
 _FAR = 1 << 32  # positions of a stream start here
 
@@ -175,4 +176,56 @@ ONCE_BY_CONTENT = Mutant(
     "It takes a second request of the same line for a copy of the first.",
     {"CAP-09": "too seldom", "EDGE-04": "too seldom"},
     _once_by_content,
+)
+
+
+def _pairs_through_loss() -> None:
+    def match(self: Conversation, _response: ResponseHead) -> Any:
+        return (self._pop() if self._unanswered else None), []
+
+    Conversation._match = match  # type: ignore[assignment,method-assign]
+
+
+PAIRS_THROUGH_LOSS = Mutant(
+    "pairs-through-loss",
+    "After lost bytes it goes on pairing in order, so that every answer is one question off.",
+    {"CAP-07": "answered with|its own answer"},
+    _pairs_through_loss,
+)
+
+
+def _never_wrap() -> None:
+    push = HalfStream.push
+
+    def pushed(self: HalfStream, seq: int, data: bytes, ts: int, ack: int) -> list[Chunk]:
+        if self._position is not None and self._position >= 2 * _FAR:
+            return []  # what a number that goes down looks like to it: old data
+        return push(self, seq, data, ts, ack)
+
+    HalfStream.push = pushed  # type: ignore[method-assign]
+
+
+NEVER_WRAPS = Mutant(
+    "never-wraps",
+    "It compares sequence numbers as if they only went up.",
+    {"CAP-07": "too seldom|answered with"},
+    _never_wrap,
+)
+
+
+def _one_connection_for_ever() -> None:
+    def syn(self: HalfStream, seq: int) -> bool:
+        if self._position is None:
+            self._first = (seq + 1) & 0xFFFF_FFFF
+            self._position = _FAR + self._first
+        return True
+
+    HalfStream.syn = syn  # type: ignore[method-assign]
+
+
+ONE_CONNECTION_FOR_EVER = Mutant(
+    "one-connection-for-ever",
+    "What has the same addresses and ports is the same connection to it, a new SYN notwithstanding.",
+    {"CAP-11": "too seldom|answered with"},
+    _one_connection_for_ever,
 )

@@ -11,7 +11,7 @@ from harness.conformance.mutants.model import Mutant
 from tapper.output import ndjson
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
-from tapper.protocols import exchange, heads, session
+from tapper.protocols import exchange, heads, session, websocket
 from tapper.protocols.blocks import BlockReader
 from tapper.protocols.exchange import Conversation, Request, Response
 from tapper.protocols.frames import Block, Piece
@@ -260,4 +260,32 @@ LENGTH_OR_NOTHING = Mutant(
     "To it an answer without a length has no body.",
     {"HTTP-12": "nothing said about a cut"},
     _length_or_nothing,
+)
+
+
+def _stay_masked() -> None:
+    def unmask(payload: bytes, _mask: bytes, _position: int) -> bytes:
+        return payload
+
+    websocket._unmask = unmask  # type: ignore[assignment]
+
+
+STAYS_MASKED = Mutant(
+    "stays-masked",
+    "It reports a client's WebSocket messages as they are on the wire.",
+    {"HTTP-13": "the client's message"},
+    _stay_masked,
+)
+
+
+def _by_name(table: dict[str, Any]) -> dict[str, Any]:
+    last = {name.lower(): (name, value) for name, value in table["headers"]}
+    return table | {"headers": list(last.values())}
+
+
+ONE_OF_EACH = Mutant(
+    "one-of-each",
+    "It keeps header fields in a table by name, the last one of each.",
+    {"HTTP-14": "x-several"},
+    lambda: _shape_messages(_by_name),
 )
