@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.adapters.contract import Feature
-from harness.conformance import expect, tls, truth
+from harness.conformance import disturb, expect, tls, truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, OUTBOUND, Sent
@@ -165,11 +165,11 @@ def loss_and_disorder(trial: Trial) -> None:
     server = trial.pod("server")
     tap = trial.tap(server)
     whole: list[Sent] = []
-    for number, disturb in enumerate((_reordered, _repeated, _overlapping)):
+    for number, change in enumerate((disturb.reordered, disturb.repeated, disturb.overlapping)):
         exchanges, sent = _numbered(server, 40701 + number)
         whole += sent
         leg = replay.inbound(server, APP_PORT, 40701 + number)
-        replay.play(server, disturb(replay.conversation(leg, exchanges, mss=200)))
+        replay.play(server, change(replay.conversation(leg, exchanges, mss=200)))
     exchanges, sent = _numbered(server, 40711)
     whole += sent
     start = 2**32 - 700  # in the midst of the second answer
@@ -178,7 +178,7 @@ def loss_and_disorder(trial: Trial) -> None:
     exchanges, (first, holed, third) = _numbered(server, 40712)
     leg = replay.inbound(server, APP_PORT, 40712)
     frames = replay.conversation(leg, exchanges, mss=200)
-    lost = next(at for at, frame in enumerate(frames) if _filler(2, 400)[200:300] in frame)
+    lost = next(at for at, frame in enumerate(frames) if disturb.filler(2, 400)[200:300] in frame)
     replay.play(server, frames[:lost] + frames[lost + 1 :])
     whole += [first, third]
     exchanges, (first, unanswered, third) = _numbered(server, 40713)
@@ -283,54 +283,9 @@ def _numbered(server: Pod, source_port: int) -> tuple[list[tuple[bytes, bytes]],
     """Three exchanges of one connection, told apart by their statuses and bodies."""
     exchanges, sent = [], []
     for number in range(3):
-        nonce, status, body = truth.new_nonce(), 200 + number, _filler(number + 1, 400)
+        nonce, status, body = truth.new_nonce(), 200 + number, disturb.filler(number + 1, 400)
         exchanges.append((truth.request(nonce), truth.response(nonce, status, body=body)))
         src = f"127.0.0.6:{source_port}"
         leg = truth.Leg(server, INBOUND)
         sent.append(Sent(nonce, "GET", truth.target_of(nonce), status, (leg,), src, response_body=body))
     return exchanges, sent
-
-
-def _filler(seed: int, size: int) -> bytes:
-    """Printable bytes that do not repeat within any 100."""
-    return b"".join(f"{seed}.{number:06} ".encode() for number in range(size // 9 + 1))[:size]
-
-
-def _reordered(frames: list[bytes]) -> list[bytes]:
-    """Behind the handshake, each two that have one sender change places."""
-    frames, at = list(frames), 3
-    while at + 1 < len(frames) - 3:
-        if frames[at][26:34] == frames[at + 1][26:34]:
-            frames[at], frames[at + 1] = frames[at + 1], frames[at]
-            at += 1
-        at += 1
-    return frames
-
-
-def _repeated(frames: list[bytes]) -> list[bytes]:
-    """Each is sent again after the next one."""
-    return [each for at, frame in enumerate(frames) for each in ((frame, frames[at - 1]) if at > 3 else (frame,))]
-
-
-def _overlapping(frames: list[bytes]) -> list[bytes]:
-    """Each segment of 200 bytes brings again the last 100 of the one before."""
-    from scapy.layers.inet import IP, TCP, Ether  # noqa: PLC0415 - half a second, and only here
-
-    told: list[bytes] = []
-    before: bytes | None = None
-    for frame in frames:
-        packet = Ether(frame)
-        payload = bytes(packet[TCP].payload)
-        same = before is not None and before[26:34] == frame[26:34] and len(payload) > 0
-        mine = bytes(Ether(before)[TCP].payload)[-100:] if same and before is not None else b""
-        if mine:
-            packet[TCP].remove_payload()
-            packet[TCP].seq -= len(mine)
-            packet = packet / (mine + payload)
-            for layer, field in ((IP, "len"), (IP, "chksum"), (TCP, "chksum")):
-                delattr(packet[layer], field)
-            told.append(bytes(packet))
-        else:
-            told.append(frame)
-        before = frame
-    return told
