@@ -23,6 +23,7 @@ _REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]\r\n")
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _PASSTHROUGH = ("127.0.0.6", "::6")
 _OUTBOUND_PORT = 15001
+_LARGEST_PACKET = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,11 @@ class Capture:
             reader = RawPcapReader(io.BytesIO(content))
             linktype = getattr(reader, "linktype", None)
             nano = getattr(reader, "nano", False)
-            for data, about in reader:
+            while True:
+                try:
+                    data, about = reader._read_packet(_LARGEST_PACKET)  # iterating, scapy cuts at 65,535
+                except EOFError:
+                    return
                 if hasattr(about, "tshigh"):  # pcapng
                     ticks = ((about.tshigh or 0) << 32) + (about.tslow or 0)
                     time_ns = ticks * 10**9 // about.tsresol

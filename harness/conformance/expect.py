@@ -72,6 +72,52 @@ def answered(sent: Sequence[Sent], seen: Sequence[Seen]) -> None:
             )
 
 
+def bodies(sent: Sequence[Sent], seen: Sequence[Seen]) -> None:
+    """Every body is given whole, or is said not to be; each request has been found before (`once`)."""
+    for each in sent:
+        for sighting in of(each, seen):
+            for whose, message, body in (
+                ("request", sighting.request, each.request_body),
+                ("response", sighting.response, each.response_body),
+            ):
+                given = b"" if message is None else message.body
+                if given != body and not (message is not None and message.truncated):
+                    raise Violation(
+                        f"{each.method} {each.target} with its {whose}'s body of {len(body)} bytes, or said to be cut",
+                        f"{len(given)} bytes{_first_difference(given, body)}, and nothing said about a cut",
+                    )
+
+
+def nothing_invented(seen: Sequence[Seen], strange_ports: Iterable[int]) -> None:
+    """No exchange is reported of connections that carry none that could be told: those of these ports."""
+    ports = tuple(f":{port}" for port in strange_ports)
+    for each in seen:
+        if any(end is not None and end.endswith(ports) for end in (each.src, each.dst)):
+            raise Violation("no HTTP of a connection that carries none", str(each))
+
+
+def not_presented(hidden: Sequence[Sent], seen: Sequence[Seen]) -> None:
+    """Nothing of these is presented as a request, although its bytes were there."""
+    for each in hidden:
+        for sighting in of(each, seen):
+            raise Violation("no request made of bytes that are another protocol's", str(sighting))
+
+
+def paired_right(sent: Sequence[Sent], seen: Sequence[Seen]) -> None:
+    """Whatever is shown with an answer is shown with its own: a request may be missing, or its answer."""
+    for each in sent:
+        for sighting in of(each, seen):
+            if sighting.status is not None and sighting.status != each.status:
+                raise Violation(
+                    f"{each.method} {each.target} with its own answer, {each.status}, or without one", str(sighting)
+                )
+
+
+def _first_difference(given: bytes, body: bytes) -> str:
+    at = next((at for at, (one, other) in enumerate(zip(given, body, strict=False)) if one != other), None)
+    return "" if at is None else f", another one at {at}"
+
+
 def _is_told_right(sent: Sent, found: Sequence[Seen], adapter: Adapter) -> None:
     if Feature.HTTP1 in adapter.claims or Feature.HTTP2 in adapter.claims:
         for sighting in found:

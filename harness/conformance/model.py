@@ -133,10 +133,6 @@ def case(
     return make
 
 
-class NotApplicable(Exception):
-    """Raised by a case that has nothing to try on this tapper, with the reason in one sentence."""
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
     """What became of one case with one adapter."""

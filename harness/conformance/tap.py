@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.adapters.observed import Seen
+from harness.adapters.packets import Capture, Packet
 from harness.adapters.running import Ending, Target, UnderTest
 from harness.conformance import expect, truth
-from harness.conformance.truth import Sent
+from harness.conformance.truth import INBOUND, OUTBOUND, Sent
 from harness.conformance.verdict import Late, NotClaimed, TapperDied, Violation
 from harness.errors import InternalError, WaitTimeout
 from harness.sandbox.pod import Pod
@@ -72,6 +73,8 @@ class Tap:
     def settle(self, sent: Sequence[Sent], *looking: Pod) -> None:
         """Give it the time to report these, and no judgement: once later canaries are out, they will not come."""
         if self._soon(lambda: self._mentions(sent), _LAST_CALL_S * self.patience):
+            if isinstance(self.under_test.output, Capture):
+                self.look(*looking)  # packets come in order: where a later canary is, the answers are, too
             return
         for pod in looking:
             self.look(pod)
@@ -167,6 +170,11 @@ class Tap:
         """Its records of one type so far; a capture of packets has none."""
         return self.under_test.output.records(kind)
 
+    def packets(self) -> list[Packet]:
+        """What it captured, where it writes packets; none of a tapper that writes records."""
+        output = self.under_test.output
+        return output.packets() if isinstance(output, Capture) else []
+
     def notes(self) -> list[str]:
         """Bad manners, which only some cases are about."""
         notes = list(self.under_test.output.problems)
@@ -180,10 +188,12 @@ class Tap:
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
-    def expect_once(self, sent: Sequence[Sent]) -> None:
-        """Each is reported once for each of its legs."""
+    def expect_once(self, sent: Sequence[Sent], *, wire_besides: bool = False) -> None:
+        """Each is reported once for each of its legs; `wire_besides`: what is said to be no leg does not count."""
         self._check(sent)
-        expect.once(sent, self.seen, self.under_test.adapter)
+        legs = (None, INBOUND, OUTBOUND)
+        seen = [each for each in self.seen if each.direction in legs] if wire_besides else self.seen
+        expect.once(sent, seen, self.under_test.adapter)
 
     def expect_seen(self, sent: Sequence[Sent]) -> None:
         """Each is reported, however often: for cases that are about something else."""
@@ -194,6 +204,28 @@ class Tap:
         """Each is reported with its answer."""
         self._check(sent)
         expect.answered(sent, self.seen)
+
+    def expect_bodies(self, sent: Sequence[Sent]) -> None:
+        """Each is reported with its bodies, whole or said to be cut."""
+        self.expect_once(sent)
+        expect.bodies(sent, self.seen)
+
+    def expect_nothing_invented(self, *ports: int, while_seeing: Sequence[Sent]) -> None:
+        """No exchange is reported of connections with these ports; the others prove that it looked."""
+        self.expect_once(while_seeing)
+        expect.nothing_invented(self.seen, ports)
+
+    def expect_not_presented(self, hidden: Sequence[Sent], *, while_seeing: Sequence[Sent]) -> None:
+        """Nothing of these is reported as an exchange, though it may be in what else it says."""
+        self._check(hidden)
+        self.expect_once(while_seeing)
+        expect.not_presented(hidden, self.seen)
+
+    def expect_paired_right(self, sent: Sequence[Sent], *, while_seeing: Sequence[Sent]) -> None:
+        """Whichever of these is reported is reported with its own answer or with none."""
+        self._check(sent)
+        self.expect_once(while_seeing)
+        expect.paired_right(sent, self.seen)
 
     def expect_never(self, forbidden: Sequence[Sent], *, while_seeing: Sequence[Sent]) -> None:
         """Nothing of these is anywhere in what it wrote, standard error included; the others prove that it looked."""

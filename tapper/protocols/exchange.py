@@ -11,8 +11,9 @@ order:
 
 The first two are exact and always hold. After a loss, and where a connection was joined midway, only the third makes a
 pair; and where requests were lost, only if a response came in between, which is theirs. Whatever finds no partner
-comes out alone. (What remains is a client that pipelines several requests of which some are lost: there the third rule
-can be met by chance.)
+comes out alone. Several requests that expect the same byte were pipelined, so the third rule tells nothing of them.
+(What remains is a client that pipelines, of whose requests only one was seen when the answer to a lost one came: there
+the third rule can be met by chance.)
 """
 
 from __future__ import annotations
@@ -206,11 +207,12 @@ class Conversation:
         first = self._unanswered[0] if self._unanswered else None
         if first is None or (first.certain and not self._responses_lost):
             return (self._pop(), []) if first and _possible(first.head, response) else (None, [])
-        for index, entry in enumerate(self._unanswered):
-            if self._follows(entry, response):
-                unanswered = self._give_up(index)
-                self._responses_lost = False
-                return self._pop(), unanswered
+        following = [index for index, entry in enumerate(self._unanswered) if entry.head.ack == response.seq]
+        # several that expect the same byte were pipelined: an unseen one before them may be whose answer this is
+        if len(following) == 1 and self._follows(self._unanswered[following[0]], response):
+            unanswered = self._give_up(following[0])
+            self._responses_lost = False
+            return self._pop(), unanswered
         return None, []
 
     def _follows(self, entry: _Entry, response: ResponseHead) -> bool:

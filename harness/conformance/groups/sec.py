@@ -7,9 +7,10 @@ import stat
 
 from harness.adapters.contract import Feature
 from harness.conformance import hostile, state, truth
-from harness.conformance.model import Level, NotApplicable, case
+from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, Leg
+from harness.conformance.verdict import NotClaimed
 from harness.mesh import delivery, replay
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
@@ -29,7 +30,7 @@ def declared_capabilities(trial: Trial) -> None:
     else dropped from its bounding set, and has to see its target.
     """
     if trial.adapter.capabilities is None:
-        raise NotApplicable("the adapter does not declare run.capabilities")
+        raise NotClaimed("the adapter does not declare run.capabilities")
     server = trial.pod("server")
     tap = trial.tap(server, capabilities=trial.adapter.capabilities)
     sent = truth.deliver(server, 5)
@@ -138,7 +139,7 @@ def private_files(trial: Trial) -> None:
     Looked at while it still runs: a file that is closed up later has been open to everybody.
     """
     if trial.adapter.to == "stdout":
-        raise NotApplicable("the tapper writes to its standard output, whose permissions are not its own")
+        raise NotClaimed("the tapper writes to its standard output, whose permissions are not its own")
     server = trial.pod("server")
     tap = trial.tap(server)
     sent = truth.deliver(server, 3)

@@ -187,6 +187,15 @@ def test_joined_midway_with_a_request_already_on_its_way_makes_no_wrong_pair() -
     assert ("/1", "unseen") not in talk.pairs
 
 
+def test_joined_midway_among_pipelined_requests_makes_no_wrong_pair() -> None:
+    talk = Talk(client_in_step=False, server_in_step=False)
+    talk.client += 50  # the first of three requests had gone by
+    talk.ask(get("/2")).ask(get("/3")).answer(ok("a")).answer(ok("b")).answer(ok("c"))
+    talk.ask(get("/4")).answer(ok("d"))
+    assert ("/4", "d") in talk.pairs
+    assert not {("/2", "a"), ("/3", "a"), ("/3", "b")} & set(talk.pairs)
+
+
 def test_the_server_ends_with_requests_unanswered() -> None:
     talk = Talk().ask(get("/1") + get("/2")).answer(ok("a"))
     talk.done += talk.conversation.server_end()

@@ -1,0 +1,97 @@
+"""HTTP, continued: connections that become WebSockets."""
+
+from __future__ import annotations
+
+from harness.adapters.contract import Feature
+from harness.conformance import truth
+from harness.conformance.model import Level, case
+from harness.conformance.trial import Trial
+from harness.conformance.truth import INBOUND, Leg
+from harness.mesh import delivery
+from harness.mesh.app import NONCE_HEADER
+
+
+@case("HTTP-06", Level.SHOULD, "RFC 9110, section 7.8, and RFC 6455", features={Feature.HTTP1})
+def upgraded(trial: Trial) -> None:
+    """A tapper SHOULD know that behind an answer of 101 a connection speaks another protocol.
+
+    A connection becomes a WebSocket, in whose messages a text lies that looks like a request and its answer; with a
+    masking key of zeros it is on the wire as it is. The upgrade has to be reported, the text not as an exchange, and
+    exchanges on other connections as ever.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    leg = Leg(server, INBOUND)
+    nonce, inner = truth.new_nonce(), truth.new_nonce()
+    with delivery.inbound(server) as conversation:
+        conversation.exchange(*_upgrade(nonce))
+        sent = [truth.sent(conversation, leg, nonce, status=101)]
+        request, response = truth.request(inner), truth.response(inner, 203)
+        conversation.client_sends(b"\x81" + bytes([0x80 | 126]) + len(request).to_bytes(2, "big") + bytes(4))
+        conversation.client_sends(request)
+        conversation.server_sends(b"\x81" + bytes([len(response)]))
+        conversation.server_sends(response)
+        conversation.exchange(b"\x88\x80" + bytes(4), b"\x88\x00")
+        hidden = [truth.sent(conversation, leg, inner, status=203)]
+    sent += truth.deliver(server, 3)
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_not_presented(hidden, while_seeing=sent)
+
+
+@case("HTTP-13", Level.MUST, "RFC 6455, sections 5.3 and 5.4", features={Feature.HTTP1, Feature.WEBSOCKET})
+def websocket_messages(trial: Trial) -> None:
+    """A tapper that claims WebSocket MUST report the text messages of both sides.
+
+    On the wire the client's are masked, so that nothing of them can be there by chance. One message comes from either
+    side whole, and one in two frames with a ping in between; the text of each has to stand in some record in one piece.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    nonce, texts = truth.new_nonce(), [truth.new_nonce() for _ in range(4)]
+    with delivery.inbound(server) as conversation:
+        conversation.exchange(*_upgrade(nonce))
+        for send, masked, (whole, halved) in (
+            (conversation.client_sends, True, texts[:2]),
+            (conversation.server_sends, False, texts[2:]),
+        ):
+            send(_frame(0x81, whole, masked=masked))
+            for first, part in ((0x01, halved[:20]), (0x89, "ping"), (0x80, halved[20:])):
+                send(_frame(first, part, masked=masked))
+        conversation.exchange(_frame(0x88, "", masked=True), _frame(0x88, "", masked=False))
+        sent = [truth.sent(conversation, leg=Leg(server, INBOUND), nonce=nonce, status=101)]
+    sent += truth.deliver(server)
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_once(sent)
+    said = list(tap.under_test.output.everything())
+    for whose, text in zip(("client's", "client's second", "server's", "server's second"), texts, strict=True):
+        told = any(text.encode() in each for each in said)
+        tap.require(told, f"the {whose} message, {text}", "no record with it")
+
+
+def _upgrade(nonce: str) -> tuple[bytes, bytes]:
+    """The opening handshake (RFC 6455, section 1.3; the key and its answer are the ones there)."""
+    asked = truth.request(
+        nonce,
+        headers=[
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("Sec-WebSocket-Version", "13"),
+        ],
+    )
+    answer = (
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n{NONCE_HEADER}: {nonce}\r\n\r\n"
+    )
+    return asked, answer.encode()
+
+
+def _frame(first: int, text: str, *, masked: bool) -> bytes:
+    """A WebSocket frame (RFC 6455, section 5.2); `first` is FIN and the opcode."""
+    payload = text.encode()
+    if not masked:
+        return bytes([first, len(payload)]) + payload
+    key = b"\x5a\xc3\x96\x0f"
+    return bytes([first, 0x80 | len(payload)]) + key + bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))

@@ -1,0 +1,55 @@
+"""What one side of an HTTP/2 connection without TLS sends, frame by frame (RFC 9113, RFC 7541)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpack import Encoder
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _SETTINGS, _CONTINUATION = 0x0, 0x1, 0x4, 0x9
+_END_STREAM, _ACK, _END_HEADERS, _PADDED = 0x1, 0x1, 0x4, 0x8
+
+Fields = Sequence[tuple[str, str]]
+
+
+class Side:
+    """One direction: its header table lives as long as it does, so its blocks have to be sent in the order made."""
+
+    def __init__(self) -> None:
+        self._encoder = Encoder()
+
+    def headers(self, stream: int, fields: Fields, *, end: bool = False, pieces: int = 1) -> bytes:
+        """A header block, in one HEADERS frame or in `pieces` frames with CONTINUATION."""
+        block = self._encoder.encode(list(fields))
+        size = -(-len(block) // pieces)
+        parts = [block[at : at + size] for at in range(0, len(block), size)]
+        frames = []
+        for number, part in enumerate(parts):
+            flags = _END_HEADERS if number == len(parts) - 1 else 0
+            if number == 0 and end:
+                flags |= _END_STREAM
+            frames.append(_frame(_CONTINUATION if number else _HEADERS, flags, stream, part))
+        return b"".join(frames)
+
+    @staticmethod
+    def data(stream: int, body: bytes, *, end: bool = False, padding: int = 0) -> bytes:
+        """A DATA frame; `padding` is how many bytes of it (section 6.1)."""
+        flags = _END_STREAM if end else 0
+        if padding:
+            return _frame(_DATA, flags | _PADDED, stream, bytes([padding]) + body + bytes(padding))
+        return _frame(_DATA, flags, stream, body)
+
+
+def settings(*, ack: bool = False) -> bytes:
+    """An empty SETTINGS frame: all values as they are by default."""
+    return _frame(_SETTINGS, _ACK if ack else 0, 0, b"")
+
+
+def request_fields(method: str, path: str, extra: Fields = ()) -> list[tuple[str, str]]:
+    """A request's header list."""
+    return [(":method", method), (":scheme", "http"), (":authority", "shop.default.svc"), (":path", path), *extra]
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
