@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,21 +9,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from adapter_files import REPOSITORY, adapter_file, mutant_file
+from adapter_files import adapter_file, mutant_file
+from kit_command import COMMAND, ENVIRON, command
 
 from harness.conformance import report_file
 from harness.conformance.catalogue import cases
 from harness.conformance.model import Outcome
 from harness.waiting import wait_until
-
-COMMAND = [sys.executable, "-m", "harness.cli"]
-ENVIRON = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-
-
-def command(directory: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *argv], cwd=directory, env=ENVIRON, capture_output=True, text=True, check=False, timeout=120
-    )
 
 
 def test_a_good_tapper(tmp_path: Path) -> None:
