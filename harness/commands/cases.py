@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Lists every case of the catalogue, or explains those that are named.",
     )
     parser.add_argument("ids", nargs="*", metavar="ID", help="a case to explain, like CAP-02; a group, like CAP")
+    parser.add_argument("--markdown", type=Path, metavar="DIR", help="write a page for each group, and an index, there")
     parser.set_defaults(run=run)
 
 
@@ -26,6 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.conformance.catalogue import cases
 
     there_are = cases()
+    if arguments.markdown is not None:
+        return _write_pages(arguments.markdown, there_are.values())
     chosen = [case for case in there_are.values() if {case.id, case.group} & set(arguments.ids)]
     unknown = set(arguments.ids) - {case.id for case in chosen} - {case.group for case in chosen}
     if unknown:
@@ -42,7 +47,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _write_pages(directory: Path, cases: Iterable[Case]) -> int:
+    from harness.conformance.pages import pages
+
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in pages(cases).items():
+        (directory / name).write_text(text)
+    return 0
+
+
 def _explained(case: Case) -> str:
+    from harness.conformance.pages import needs
+
     facts = [
         f"Source: {case.source}",
         f"Needs: {needs(case) or 'nothing but a tapper'}",
@@ -51,15 +67,11 @@ def _explained(case: Case) -> str:
     return f"{case.id} ({case.level})\n\n{case.requirement}\n\n{case.explanation}\n\n" + "\n".join(facts)
 
 
-def needs(case: Case) -> str:
-    """The features that have to be claimed, and what else it takes."""
-    also = [("discovery of its own", case.discovery), ("real Envoys", case.real_envoy)]
-    return ", ".join([*sorted(case.features), *(what for what, needed in also if needed)])
-
-
 def _list(cases: list[Case]) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from harness.conformance.pages import needs
 
     table = Table("case", "level", "requirement", "needs", box=None, pad_edge=False)
     for case in cases:
