@@ -181,7 +181,7 @@ class _Worker:
             "adapter": job.adapter,
             "directory": str(job.directory),
             "patience": patience,
-            "limit_s": limit_s,
+            "deadline": self.deadline,
         }
         try:
             self._orders.write(json.dumps(order).encode() + b"\n")

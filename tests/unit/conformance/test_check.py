@@ -53,7 +53,8 @@ def test_a_tapper_that_is_not_there_blocks_its_cases(tmp_path: Path) -> None:
     assert "because:      the tapper cannot be started: [Errno 2] /nowhere/tapper: No such" in done.stdout
 
 
-def test_ctrl_c_keeps_what_is_known_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_early_end_keeps_what_is_known_and_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
     file = adapter_file(tmp_path, ["sleep", "1000"])
     argv = [*COMMAND, "check", "--adapter", str(file), "--report", "out", "--jobs", "2", "--patience", "4"]
     with subprocess.Popen(argv, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
@@ -64,10 +65,11 @@ def test_ctrl_c_keeps_what_is_known_and_leaves_nothing(tmp_path: Path) -> None:
             return any(alive(process) and program(process) == "sleep" for process in family)
 
         wait_until(tapper_runs, "the tapper to be on trial", 30)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(how)
         out, err = running.communicate(timeout=30)
-    assert running.returncode == 130, (out, err)
-    assert b"The run ended early" in out
+    if how is signal.SIGINT:
+        assert running.returncode == 130, (out, err)
+        assert b"The run ended early" in out
     record = report_file.load(tmp_path / "out")
     assert not record.finished
     assert "came to this case" in record.results["CAP-01"].sentence
