@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.conformance.mutants.model import Mutant
-from tapper import following, tap
+from tapper import following, outlet
 from tapper.capture import bpf, namespace
 from tapper.capture.ring import open_ring
 from tapper.discovery.netns import NamespaceId
@@ -144,7 +144,7 @@ def _one_assembler() -> None:
         shared.append(made)
         return shared[0]
 
-    tap.Connections = of_all  # type: ignore[assignment,attr-defined]
+    outlet.Connections = of_all  # type: ignore[attr-defined]
 
 
 ONE_ASSEMBLER = Mutant(
