@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.adapters.contract import Adapter
 from harness.conformance.model import Case, Outcome, Result
 from harness.conformance.trial import Trial
-from harness.conformance.verdict import NotClaimed, set_aside
+from harness.conformance.verdict import NotClaimed, TapperDied, Violation, missed, set_aside
 from harness.errors import InternalError, Unsupported
 
 
@@ -40,6 +40,9 @@ def _try(case: Case, trial: Trial) -> Result:
         if not trial.checks:
             raise InternalError(f"{case.id} ended without having looked at anything")
         result = Result(case.id, Outcome.PASS)
+    except Violation as violation:
+        outcome = Outcome.FAIL if isinstance(violation, TapperDied) else missed(case)
+        result = Result(case.id, outcome, str(violation), expected=violation.expected, seen=violation.seen)
     except NotClaimed as nothing:
         result = Result(case.id, Outcome.NOT_CLAIMED, str(nothing))
     except Unsupported as error:

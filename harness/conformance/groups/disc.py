@@ -31,7 +31,7 @@ def sees_only(tap: Tap, targets: Sequence[Pod], others: Sequence[Pod]) -> None:
         allowed += round_
         tap.settle(round_, *targets)
     tap.end()
-    tap.expect_once(allowed)
+    tap.expect_seen(allowed)
     if forbidden:
         tap.expect_never(forbidden, while_seeing=allowed)
 

@@ -228,7 +228,7 @@ def source_is_the_packets(trial: Trial) -> None:
         outbound = [truth.speak(conversation, Leg(server, truth.OUTBOUND), headers=forged) for _ in range(3)]
     tap.settle(inbound + outbound, server)
     tap.end()
-    tap.expect_once(inbound + outbound)
+    tap.expect_seen(inbound + outbound)
     for each in inbound + outbound:
         for sighting in expect.of(each, tap.seen):
             tap.require(sighting.src == each.src, f"{each.target} from {each.src}", f"from {sighting.src}")
@@ -287,7 +287,7 @@ def fields_as_they_came(trial: Trial) -> None:
         sent = [truth.sent(conversation, leg, nonce, status=203)]
     tap.settle(sent, server)
     tap.end()
-    tap.expect_once(sent)
+    tap.expect_seen(sent)
     (sighting,) = expect.of(sent[0], tap.seen)
     for whose, message in (("request", sighting.request), ("answer", sighting.response)):
         for name in dict.fromkeys(name.lower() for name, _ in lines):

@@ -128,6 +128,6 @@ def _need_a_syn() -> None:
 NEEDS_A_SYN = Mutant(
     "needs-a-syn",
     "It follows only connections whose beginning it has seen.",
-    {"EDGE-07": "too seldom"},
+    {"EDGE-07": "too seldom|not at all"},
     _need_a_syn,
 )

@@ -18,7 +18,7 @@ from tapper.targets.file import TargetsFile
 from tapper.targets.pods import Targets
 
 _UNFOUND = "expected requests inside a pod"
-_LOST = "too seldom"
+_LOST = "too seldom|not at all"
 
 
 def _declare_first() -> None:

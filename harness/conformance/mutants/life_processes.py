@@ -19,7 +19,7 @@ from tapper.following import Follower
 from tapper.output.ndjson import Ndjson
 from tapper.tap import Tap
 
-_LOST = "too seldom"
+_LOST = "too seldom|not at all"
 _NEVER_S = 3600.0
 
 

@@ -144,7 +144,7 @@ def _one_assembler() -> None:
         shared.append(made)
         return shared[0]
 
-    outlet.Connections = of_all  # type: ignore[attr-defined]
+    outlet.Connections = of_all  # type: ignore[assignment,attr-defined]
 
 
 ONE_ASSEMBLER = Mutant(
