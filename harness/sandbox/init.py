@@ -34,6 +34,7 @@ _ABOVE = 64  # descriptors that a program is given are fewer
 def main(control_fd: int, owner_pidfd: int) -> NoReturn:
     """The keeper: make the namespaces, fork init, watch both sides. Reports a failure over the control socket."""
     control = socket.socket(fileno=control_fd)
+    control.set_inheritable(False)  # it came by inheritance, and is no program's affair
     try:
         _make_namespaces(control)
     except OSError as error:

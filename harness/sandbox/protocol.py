@@ -39,7 +39,7 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None
 def receive(sock: socket.socket) -> Frame:
     """Receive one message and its descriptors (close-on-exec). Raises `Closed` at end of stream."""
     try:
-        head, fds, _, _ = socket.recv_fds(sock, _HEADER.size, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+        head, fds = _with_descriptors(sock)
         if not head:
             raise Closed
         head += _exactly(sock, _HEADER.size - len(head))
@@ -53,7 +53,18 @@ def receive(sock: socket.socket) -> Frame:
         raise OSError(f"expected {count} file descriptors, got {len(fds)}: is the limit on open files reached?")
     message = json.loads(body)
     assert isinstance(message, dict)
-    return message, list(fds)
+    return message, fds
+
+
+def _with_descriptors(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """What socket.recv_fds does, which forgets its flags (Python 3.11): programs would inherit all that comes."""
+    size = struct.calcsize("i")
+    head, ancillary, _, _ = sock.recvmsg(_HEADER.size, socket.CMSG_LEN(MAX_FDS * size), socket.MSG_CMSG_CLOEXEC)
+    fds: list[int] = []
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds += [number for (number,) in struct.iter_unpack("i", data[: len(data) - len(data) % size])]
+    return head, fds
 
 
 def _exactly(sock: socket.socket, size: int) -> bytes:

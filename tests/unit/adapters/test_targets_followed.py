@@ -6,7 +6,9 @@ A file replaced by rename is what the tests write; each waits for the acknowledg
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -274,3 +276,28 @@ def test_descriptors_stay_flat_over_changes(node: Node, listed: List) -> None:
     one.delete()
     one.wait_released()
     running.stop()
+
+
+def test_ready_is_said_when_it_is_true(node: Node) -> None:
+    """What is sent right after the word is reported."""
+    server = node.pod("server")
+    fake_envoy.start(server)
+    env = MINIMAL_ENVIRON | {"PYTHONPATH": str(Path(harness.__file__).parents[1])}
+    argv = tapper_argv("tap", "--istio", "--filter-authorities", server.ip, "--ready-fd", "3", "-o", "ndjson")
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    process = node.spawn(Command(argv, env=env), name="tapper", stdout=subprocess.PIPE, fds=[writing])
+    os.close(writing)
+    with open(reading, "rb") as ready:  # noqa: PTH123 - a descriptor
+        assert ready.read() == b"\n", process.read_log()
+    played(server, "/first")
+    assert process.stop() == 0
+    assert process.stdout is not None
+    assert b'"/first"' in process.stdout.read()
+
+
+def test_ready_on_a_descriptor_that_is_none_is_two(node: Node) -> None:
+    env = MINIMAL_ENVIRON | {"PYTHONPATH": str(Path(harness.__file__).parents[1])}
+    argv = tapper_argv("tap", "--filter-authorities", "10.0.0.1", "--ready-fd", "77")
+    process = node.spawn(Command(argv, env=env), name="tapper")
+    assert process.wait() == 2
+    assert "cannot write to descriptor 77: bad file descriptor (--ready-fd)" in process.read_log()

@@ -104,3 +104,16 @@ def test_every_variant_is_covered_here() -> None:
     tested = {mark.args[1][i][0] for mark in test_exe_link_and_environment.pytestmark for i in range(12)}  # type: ignore[attr-defined]
     tested |= {Variant.SYMLINK, Variant.ARGV0, Variant.SCRIPT, Variant.LEADER_GONE, Variant.ZOMBIE}
     assert tested == set(Variant)
+
+
+def test_linkerds_proxy_has_its_pods_name(node: Node) -> None:
+    pod = node.pod("server")
+    process = fake_envoy.start_linkerd(pod)
+    assert exe(node, process.pid).endswith("/linkerd2-proxy")
+    assert environ(node, process.pid) == [b"_pod_name=server", b"_pod_ns=default", b""]
+
+
+def test_a_prefix_prepares_and_executes(node: Node) -> None:
+    fake = fake_envoy.start(node.pod("server"), prefix=["sh", "-c", 'exec "$@"', "sh"])
+    assert exe(node, fake.pid).endswith("/envoy")
+    assert b"INSTANCE_IP=" + node.pods["server"].ip.encode() in environ(node, fake.pid)

@@ -159,3 +159,19 @@ def test_death_of_the_nodes_init_is_told(node: Node) -> None:
     os.kill(node.host_pid, signal.SIGKILL)
     with pytest.raises(InternalError, match="PID 1 is gone"):
         node.run(["true"])
+
+
+def test_a_process_id_can_be_had_again(node: Node) -> None:
+    first = node.spawn(["sleep", "1000"])
+    first.stop()
+    node.choose_next_pid(first.pid)
+    assert node.spawn(["sleep", "1000"]).pid == first.pid
+
+
+def test_a_program_inherits_its_own_descriptors_only(node: Node) -> None:
+    """Whoever waits for the end of a pipe waits for the program, not for what it started with besides."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    process = node.spawn(["sleep", "1000"], fds=[writing])
+    os.close(writing)
+    os.close(reading)
+    assert {fd.name for fd in (node.procfs / str(process.pid) / "fd").iterdir()} == {"0", "1", "2", "3"}

@@ -1,0 +1,137 @@
+"""What a tap proves while the tapper runs: an output that is played here takes the tapper's place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from harness.adapters.contract import Adapter, load
+from harness.adapters.running import UnderTest
+from harness.conformance import groups
+from harness.conformance.groups.disc import linkerd_proxy
+from harness.conformance.model import Outcome
+from harness.conformance.tap import Tap
+from harness.conformance.truth import Sent, new_nonce
+from harness.conformance.verdict import Late, NotClaimed, set_aside
+
+ADAPTERS = Path(groups.__file__).parents[2] / "adapters" / "shipped"
+
+
+@dataclass
+class Played:
+    """An output and its process; `said` is what has been written so far."""
+
+    adapter: Adapter
+    said: str = ""
+    acks: list[int] = field(default_factory=list)
+    generation: int = 1
+    running: bool = True
+
+    @property
+    def output(self) -> Played:
+        return self
+
+    def refresh(self) -> None:
+        pass
+
+    def mentions(self, marker: str) -> bool:
+        return marker in self.said
+
+    def records(self, kind: str) -> list[Mapping[str, Any]]:
+        return [{"type": kind, "generation": number} for number in self.acks]
+
+
+@pytest.fixture
+def played() -> Played:
+    return Played(load(ADAPTERS / "reference.toml"))
+
+
+def tap(played: Played, patience: float = 0.1) -> Tap:
+    return Tap(cast(UnderTest, played), Path(), patience)
+
+
+def request() -> Sent:
+    nonce = new_nonce()
+    return Sent(nonce, "GET", f"/{nonce}", 200, ())
+
+
+def seeing(played: Played, answers: Iterator[bool]) -> Callable[[], list[Sent]]:
+    """Send two requests a time; whether both are reported is the next of the answers. The first one always is."""
+
+    def send() -> list[Sent]:
+        sent = [request(), request()]
+        played.said += sent[0].nonce
+        if next(answers):
+            played.said += sent[1].nonce
+        return sent
+
+    return send
+
+
+def test_all_of_what_was_sent_at_once_has_to_be_seen(played: Played) -> None:
+    answers = iter([False, False, True, False])
+    sent = tap(played).prove_all(seeing(played, answers), "requests")
+    assert all(each.nonce in played.said for each in sent)
+    assert next(answers) is False
+    with pytest.raises(StopIteration):
+        next(answers)
+
+
+def test_half_of_it_is_late(played: Played) -> None:
+    with pytest.raises(Late, match="expected requests within"):
+        tap(played).prove_all(seeing(played, iter(lambda: False, True)), "requests", within=1.0)
+
+
+def test_silence_is_nothing_seen_of_a_request(played: Played) -> None:
+    rounds = []
+
+    def send() -> list[Sent]:
+        rounds.append(request())
+        if len(rounds) < 4:
+            played.said += rounds[-1].nonce
+        return rounds[-1:]
+
+    tap(played).prove_silence(send, "silence", latency=0.0)
+    assert len(rounds) == 4
+
+
+def test_who_goes_on_talking_is_late(played: Played) -> None:
+    def send() -> list[Sent]:
+        sent = request()
+        played.said += sent.nonce
+        return [sent]
+
+    with pytest.raises(Late, match=r"expected silence within.*seen: what was sent last, as before"):
+        tap(played).prove_silence(send, "silence", latency=0.0, within=1.0)
+
+
+def test_who_never_acknowledges_is_not_waited_for(played: Played) -> None:
+    assert not tap(played).wait_acknowledged()
+
+
+def test_an_acknowledgement_is_of_the_newest_list(played: Played) -> None:
+    played.acks, played.generation = [1, 2], 2
+    assert tap(played).wait_acknowledged()
+    played.generation = 3
+    with pytest.raises(Late, match="acknowledgement of generation 3"):
+        tap(played).wait_acknowledged()
+
+
+def test_nothing_is_claimed_about_readiness_without_a_way_to_say_it(played: Played) -> None:
+    played.adapter = replace(played.adapter, ready_by_fd=False)
+    with pytest.raises(NotClaimed, match=r"run\.ready is none"):
+        tap(played).wait_declared_ready()
+
+
+def test_what_the_kit_finds_for_a_tapper_is_delegated_claimed_or_not() -> None:
+    adapter = load(ADAPTERS / "tcpdump.toml")
+    result = set_aside(linkerd_proxy, adapter)
+    assert result is not None
+    assert result.outcome is Outcome.DELEGATED
+    result = set_aside(linkerd_proxy, replace(adapter, delegates_discovery=False))
+    assert result is not None
+    assert result.outcome is Outcome.NOT_CLAIMED
