@@ -89,10 +89,14 @@ def bodies(sent: Sequence[Sent], seen: Sequence[Seen]) -> None:
 
 
 def nothing_invented(seen: Sequence[Seen], strange_ports: Iterable[int]) -> None:
-    """No exchange is reported of connections that carry none that could be told: those of these ports."""
+    """No exchange is reported of connections that carry none that could be told: those of these ports.
+
+    Nor one of which nothing is said: neither what was asked, nor the answer, nor by whom.
+    """
     ports = tuple(f":{port}" for port in strange_ports)
     for each in seen:
-        if any(end is not None and end.endswith(ports) for end in (each.src, each.dst)):
+        nameless = each.target is None and each.status is None and each.src is None
+        if nameless or any(end is not None and end.endswith(ports) for end in (each.src, each.dst)):
             raise Violation("no HTTP of a connection that carries none", str(each))
 
 

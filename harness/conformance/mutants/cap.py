@@ -200,8 +200,8 @@ def _pairs_through_loss() -> None:
 
 PAIRS_THROUGH_LOSS = Mutant(
     "pairs-through-loss",
-    "After lost bytes it goes on pairing in order, so that every answer is one question off.",
-    {"CAP-07": "answered with|its own answer"},
+    "After lost bytes, and from midway on, it pairs in order of appearance, so that every answer is one question off.",
+    {"CAP-07": "answered with|its own answer", "EDGE-01": "its own answer"},
     _pairs_through_loss,
 )
 

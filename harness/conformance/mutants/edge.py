@@ -11,27 +11,10 @@ from harness.conformance.mutants.model import Mutant
 from tapper.following import Follower
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
-from tapper.protocols.exchange import Conversation
-from tapper.protocols.messages import ResponseHead
 from tapper.protocols.session import Sighting
 from tapper.streams.connections import Connections
 from tapper.streams.packet import SYN
 from tapper.tap import Tap
-
-
-def _in_order_of_appearance() -> None:
-    def match(self: Conversation, _response: ResponseHead) -> Any:
-        return (self._pop() if self._unanswered else None), []
-
-    Conversation._match = match  # type: ignore[assignment,method-assign]
-
-
-IN_ORDER_OF_APPEARANCE = Mutant(
-    "in-order-of-appearance",
-    "It gives the first answer that it sees to the first question that it has seen.",
-    {"EDGE-01": "its own answer"},
-    _in_order_of_appearance,
-)
 
 
 def _say_nothing() -> None:

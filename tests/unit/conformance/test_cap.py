@@ -47,7 +47,13 @@ def test_an_answer_is_the_request_s_own_or_absent() -> None:
 
 def test_an_exchange_of_a_strange_port_is_invented() -> None:
     expect.nothing_invented([replace(seen(), src="127.0.0.6:40000", dst="10.244.0.2:18502")], [8502])
-    for src, dst in ((None, "10.244.0.2:8502"), ("10.244.0.2:8502", None), ("[fd00::1]:1", "[fd00::2]:8502")):
+    expect.nothing_invented([Seen(None, status=200)], [8502])
+    for src, dst in (
+        (None, None),
+        (None, "10.244.0.2:8502"),
+        ("10.244.0.2:8502", None),
+        ("[fd00::1]:1", "[fd00::2]:8502"),
+    ):
         with pytest.raises(Violation, match="carries none"):
             expect.nothing_invented([Seen(None, src=src, dst=dst)], [8502])
 
