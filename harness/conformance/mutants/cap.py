@@ -71,7 +71,7 @@ def _never_flag() -> None:
 SHORT_SNAPSHOTS = Mutant(
     "short-snapshots",
     "It captures with a snapshot length of 65,535 and takes what is left of a frame for all of it.",
-    {"CAP-04": "too seldom|nothing said about a cut"},
+    {"CAP-04": "too seldom|not at all|nothing said about a cut"},
     _short_snapshots,
 )
 
@@ -133,7 +133,7 @@ NOT_443 = Mutant(
 MIRRORED_ONLY = Mutant(
     "mirrored-only",
     "It wants both directions between two loopback addresses, so that the answers of a redirected leg are nobody's.",
-    {"CAP-02": "answered with 200|too seldom"},
+    {"CAP-02": "answered with 200|too seldom|not at all"},
     lambda: _refuse(_is_unmirrored),
 )
 PASSTHROUGH_ONLY = Mutant(
@@ -163,7 +163,7 @@ def _no_order() -> None:
 ARRIVAL_ORDER = Mutant(
     "arrival-order",
     "It reads segments as they come, whatever their sequence numbers.",
-    {"CAP-07": "too seldom|too often|nothing said about a cut|answered with"},
+    {"CAP-07": "too seldom|not at all|too often|nothing said about a cut|answered with"},
     _no_order,
 )
 

@@ -36,7 +36,7 @@ def _reframe(change: Callable[[Framing], Framing | None]) -> None:
 NO_LENGTH = Mutant(
     "no-length",
     "It takes a message for what its head is, and looks for the next one right behind it.",
-    {"HTTP-01": "too seldom|too often|answered with|nothing said about a cut"},
+    {"HTTP-01": "too seldom|not at all|too often|answered with|nothing said about a cut"},
     lambda: _reframe(lambda found: found if found.coded else Framing(0, chunked=False, coded=False)),
 )
 RAW_CHUNKS = Mutant(
@@ -76,7 +76,7 @@ def _always_a_body() -> None:
 BODY_OF_HEAD = Mutant(
     "body-of-head",
     "It waits for the body of an answer to HEAD.",
-    {"HTTP-04": "too seldom|answered with|nothing said about a cut"},
+    {"HTTP-04": "too seldom|not at all|answered with|nothing said about a cut"},
     _always_a_body,
 )
 

@@ -35,15 +35,15 @@ def test_a_good_tapper(tmp_path: Path) -> None:
 
 def test_a_bad_tapper(tmp_path: Path) -> None:
     file = mutant_file(tmp_path, "outgoing-copy")
-    done = command(tmp_path, "check", "--adapter", file.name, "--case", "CAP-01", "--report", "out")
+    done = command(tmp_path, "check", "--adapter", file.name, "--case", "CAP-03", "--report", "out")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert f"CAP-01 fail: {cases()['CAP-01'].requirement}" in done.stdout
+    assert f"CAP-03 fail: {cases()['CAP-03'].requirement}" in done.stdout
     assert "expected:     each of 20 requests once" in done.stdout
     assert "too often" in done.stdout
-    assert "evidence:     out/CAP-01\n" in done.stdout
-    assert "tapper-harness check --adapter adapter.toml --case CAP-01\n" in done.stdout
-    result = report_file.load(tmp_path / "out").results["CAP-01"]
-    assert (result.outcome, result.evidence) == (Outcome.FAIL, "CAP-01")
+    assert "evidence:     out/CAP-03\n" in done.stdout
+    assert "tapper-harness check --adapter adapter.toml --case CAP-03\n" in done.stdout
+    result = report_file.load(tmp_path / "out").results["CAP-03"]
+    assert (result.outcome, result.evidence) == (Outcome.FAIL, "CAP-03")
 
 
 def test_a_tapper_that_is_not_there_blocks_its_cases(tmp_path: Path) -> None:

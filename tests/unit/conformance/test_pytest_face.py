@@ -29,26 +29,26 @@ def run_pytest(directory: Path, *options: str) -> subprocess.CompletedProcess[st
 def test_cases_are_tests_that_fail_and_are_skipped(tmp_path: Path) -> None:
     file = mutant_file(tmp_path, "outgoing-copy")
     with file.open("a") as adapter:
-        adapter.write('[exempt.CAP-03]\nreason = "known to be hard"\nurl = "https://example.org/3"\n')
+        adapter.write('[exempt.CAP-01]\nreason = "known to be hard"\nurl = "https://example.org/3"\n')
     options = ("-k", "CAP-01 or CAP-03", "-rs", "--junitxml", "junit.xml", "--harness-evidence", "evidence")
     done = run_pytest(tmp_path, *CASES, "--adapter", "adapter.toml", *options)
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert lines[-1].startswith("1 failed, 1 skipped"), done.stdout
-    assert f"CAP-01 fail: {CASE.requirement}" in lines
+    assert f"CAP-03 fail: {cases()['CAP-03'].requirement}" in lines
     assert "  expected:     each of 20 requests once" in lines
-    assert "  evidence:     evidence/CAP-01" in lines
-    assert "  run it alone: tapper-harness check --adapter adapter.toml --case CAP-01" in lines
+    assert "  evidence:     evidence/CAP-03" in lines
+    assert "  run it alone: tapper-harness check --adapter adapter.toml --case CAP-03" in lines
     assert "exempt: known to be hard (https://example.org/3)" in done.stdout
     assert "Traceback" not in done.stdout
     assert ".py:" not in done.stdout.partition("short test summary")[0]
-    assert (tmp_path / "evidence" / "CAP-01" / "tap-1" / "run.json").exists()
+    assert (tmp_path / "evidence" / "CAP-03" / "tap-1" / "run.json").exists()
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("2", "1", "1")
     told = {case.get("name"): case.find(".//property") for case in suite}
     assert {name: found.get("value") for name, found in told.items() if found is not None} == {
-        "test_case[CAP-01]": "fail",
-        "test_case[CAP-03]": "exempt",
+        "test_case[CAP-03]": "fail",
+        "test_case[CAP-01]": "exempt",
     }
 
 

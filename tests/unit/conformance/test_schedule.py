@@ -114,7 +114,7 @@ def test_workers_are_kept_from_run_to_run(tmp_path: Path, argv: tuple[str, ...])
 
 def test_the_worker_runs_a_case_and_says_what_became_of_it(tmp_path: Path) -> None:
     with Workers(1) as workers:
-        jobs = [Job("CAP-01", str(REFERENCE), tmp_path / "a"), Job("CAP-01", "mutant:outgoing-copy", tmp_path / "b")]
+        jobs = [Job("CAP-03", str(REFERENCE), tmp_path / "a"), Job("CAP-03", "mutant:outgoing-copy", tmp_path / "b")]
         whole, broken = (event.result for event in workers.run(jobs) if isinstance(event, Finished))
     assert whole.outcome is Outcome.PASS, whole
     assert broken.outcome is Outcome.FAIL
