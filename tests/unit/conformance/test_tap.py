@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from harness.adapters.contract import Adapter, load
+from harness.adapters.observed import MARKER
 from harness.adapters.running import UnderTest
 from harness.conformance import groups
 from harness.conformance.groups.disc import linkerd_proxy
@@ -38,8 +39,8 @@ class Played:
     def refresh(self) -> None:
         pass
 
-    def mentions(self, marker: str) -> bool:
-        return marker in self.said
+    def mentioned(self) -> set[str]:
+        return {marker.decode() for marker in MARKER.findall(self.said.encode())}
 
     def records(self, kind: str) -> list[Mapping[str, Any]]:
         return [{"type": kind, "generation": number} for number in self.acks]
