@@ -11,7 +11,7 @@ import functools
 import os
 import select
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -24,10 +24,12 @@ from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.errors import UsageError
 from tapper.following import Follower
+from tapper.held import POLL_S, Held
 from tapper.output.pcapng import Recorder
 from tapper.output.records import Format, Place, Stat, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Closed, Console, Sink
+from tapper.protocols.beneath import Beneath, Peek
 from tapper.protocols.detect import Kind
 from tapper.protocols.facts import Note
 from tapper.protocols.messages import BODY_LIMIT
@@ -42,6 +44,7 @@ from tapper.targets.pods import Targets
 _NODE = "node"
 _LOOPBACK_INDEX = 1  # LOOPBACK_IFINDEX, include/net/net_namespace.h: the same in every namespace
 _FOREVER_S = 3600.0
+_SECOND_NS = 1_000_000_000
 _GLANCE_INTERVAL_S = 0.25
 _HELD_BYTES = 256 << 20  # by all sources together
 
@@ -97,7 +100,10 @@ class Tap:
         self._next_glance = 0.0
         self._targets = Targets(options.targets)
         self._unacknowledged: int | None = None
+        self._ending = False
         self._totals = Totals()
+        self._held: Held | None = None  # what was seen in pods and waits for the wire
+        self._last_words: list[tuple[Place, Stat]] = []  # of pods' sources, once the run ends
 
     def run(self) -> None:
         """Capture until told to stop. Raises TapperError for what makes it impossible from the start."""
@@ -132,14 +138,22 @@ class Tap:
             if time.monotonic() >= follower.next_look and follower.look():
                 self._acknowledge()
             wake = min(wake, follower.next_look)
-        self._sources.turn(wake - time.monotonic(), self._deliver, self._trouble, self._closed)
+        patience = POLL_S if self._held else wake - time.monotonic()
+        self._sources.turn(min(patience, wake - time.monotonic()), self._deliver, self._trouble, self._closed)
+        self._release_held()
         self._stay_within_bounds()
 
     def _end(self) -> None:
+        self._ending = True
         for source in self._sources:
             self._sources.shut(source.key)
         while len(self._sources):
             self._sources.turn(_FOREVER_S, self._deliver, self._trouble, self._closed)
+        if self._held is not None:
+            self._held.wire_read((), time.time_ns() + _SECOND_NS)  # no more will come of the wire
+            self._say(self._held.ready(everything=True))
+        for place, stat in self._last_words:
+            self._say_closed(place, stat)
 
     def _report(self) -> None:
         totals = self._totals
@@ -158,13 +172,33 @@ class Tap:
     # What the loop calls.
 
     def _deliver(self, source: Source[Sighting], sightings: Iterator[Sighting]) -> None:
-        place, sighting_line = self._captures[source.key].place, self._form.sighting
-        shown = self._shape.apply(sightings, self._totals)
-        lines = [sighting_line(place, sighting) for sighting in shown]
-        if lines:
-            self._emit("".join(lines))
+        capture, held = self._captures[source.key], self._held
+        if source.key == _NODE:
+            seen = list(sightings)
+            self._say((capture.place, sighting) for sighting in seen)
+            if held is not None:
+                held.wire_read(seen, capture.connections.newest)
+        elif held is not None:
+            for sighting in sightings:
+                held.put(source.key, capture.place, capture.connections, sighting)
         if self._recorder is not None:
             self._output.write_bytes(self._recorder.take())
+
+    def _say(self, seen: Iterable[tuple[Place, Sighting | Note]]) -> None:
+        """Report what passes the filters, in order."""
+        lines: list[str] = []
+        for place, it in seen:
+            if isinstance(it, Note):
+                note = self._shape.note(it)
+                lines += [] if note is None else [self._form.note(place, note)]
+            else:
+                lines += [self._form.sighting(place, shown) for shown in self._shape.apply((it,), self._totals)]
+        if lines:
+            self._emit("".join(lines))
+
+    def _release_held(self) -> None:
+        if self._held:
+            self._say(self._held.ready())
 
     def _trouble(self, source: Source[Sighting], message: str) -> None:
         place = self._captures[source.key].place
@@ -180,8 +214,16 @@ class Tap:
         self._leave_lo_to_pods()
         if self._follower is not None:
             self._follower.next_look = time.monotonic()  # another Envoy may have begun there meanwhile
-        self._emit(self._form.source("closed", capture.place) + self._form.stat(capture.place, stat))
-        self._console.progress(f"closed {capture.place}")
+        if source.key != _NODE and self._held is not None:
+            if self._ending:
+                self._last_words.append((capture.place, stat))
+                return
+            self._say(self._held.of(source.key))
+        self._say_closed(capture.place, stat)
+
+    def _say_closed(self, place: Place, stat: Stat) -> None:
+        self._emit(self._form.source("closed", place) + self._form.stat(place, stat))
+        self._console.progress(f"closed {place}")
 
     def _output_closed(self) -> None:
         raise Closed
@@ -196,6 +238,7 @@ class Tap:
         ring = open_ring(self._options.interface, bpf.program(targets))
         place = Place("node", self._own.inode, self._options.interface or "any")
         self._add(_NODE, ring, place, Scope(None, targets))
+        self._held = Held(Beneath(self._captures[_NODE].connections))
 
     def _begin_following(self) -> None:
         options = self._options
@@ -214,7 +257,8 @@ class Tap:
 
     def _add(self, key: object, ring: Ring, place: Place, scope: Scope) -> None:
         place = replace(place, pods=self._targets.names)
-        connections: Connections[Sighting] = Connections(scope, functools.partial(self._open_session, key))
+        opening = functools.partial(self._open_session, key)
+        connections: Connections[Sighting] = Connections(scope, opening, peek=Peek)
         self._captures[key] = _Capture(place, connections)
         reader: Reader[Sighting] = connections
         if self._recorder is not None:
@@ -227,6 +271,8 @@ class Tap:
         self._console.progress(f"capturing {place}")
 
     def _drop(self, key: Hashable) -> None:
+        if self._held is not None:
+            self._held.drop(key)
         self._sources.discard(key, self._closed)
 
     def _open_session(self, key: object, connection: Connection[Sighting]) -> Session:
@@ -234,9 +280,11 @@ class Tap:
         return Session(connection, self._count_undecoded, notice, self._options.body_limit)
 
     def _notice(self, key: object, note: Note) -> None:
-        shown = self._shape.note(note)
-        if shown is not None:
-            self._emit(self._form.note(self._captures[key].place, shown))
+        capture = self._captures[key]
+        if key == _NODE or self._held is None:
+            self._say([(capture.place, note)])
+        else:
+            self._held.put(key, capture.place, capture.connections, note)
 
     def _count_undecoded(self, kind: Kind) -> None:
         self._totals.undecoded[kind] = self._totals.undecoded.get(kind, 0) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from tapper.streams.legs import Direction, Endpoint, Numbers, classify, endpoints
@@ -53,6 +54,13 @@ class Scope:
         return self.targets is None or source.address in self.targets or destination.address in self.targets
 
 
+class Wire(StrEnum):
+    """What a connection on a wire carries."""
+
+    TLS = "tls"
+    PLAIN = "plain"
+
+
 @dataclass(frozen=True, slots=True)
 class Leg:
     """Where an exchange was seen. `src` is the client, `dst` the server, as the packets had them."""
@@ -61,6 +69,8 @@ class Leg:
     direction: Direction
     src: str
     dst: str
+    wire: Wire | None = None
+    """What crossed the wire beneath; None where that is not known, or where there is no wire."""
 
 
 class Half(Generic[T]):
@@ -80,7 +90,19 @@ class Half(Generic[T]):
 class Connection(Generic[T]):
     """Two halves and their reader. For a redirected connection half 0 is the request's, half 1 the reply's."""
 
-    __slots__ = ("_redirected", "both_ways", "client", "consumer", "early", "halves", "held", "last", "scope")
+    __slots__ = (
+        "_redirected",
+        "both_ways",
+        "client",
+        "consumer",
+        "early",
+        "gapped",
+        "halves",
+        "held",
+        "last",
+        "scope",
+        "wire",
+    )
 
     def __init__(self, scope: Scope, key: bytes, other: bytes, client: int | None, ts: int, hole_bytes: int) -> None:
         self.scope = scope
@@ -96,6 +118,10 @@ class Connection(Generic[T]):
         """(ts, seq, bytes) that came with a first SYN (RFC 7413), which acknowledges nothing: read with the SYN-ACK."""
         self.last = ts
         self.held = 0
+        self.gapped = False
+        """Whether bytes of it are missing."""
+        self.wire: Wire | None = None
+        """What it turned out to carry, as its reader says; None while nothing tells."""
 
     @property
     def closed(self) -> bool:
@@ -121,7 +147,8 @@ class Connection(Generic[T]):
         if pod_ip is None and self.scope.targets is not None:
             ours = server_end if server_end.address in self.scope.targets else client_end
             pod_ip = spell(ours.address)
-        return Leg(pod_ip, direction, str(client_end), str(server_end))
+        wire = None if self.scope.on_lo else self.wire
+        return Leg(pod_ip, direction, str(client_end), str(server_end), wire)
 
 
 @dataclass(slots=True)

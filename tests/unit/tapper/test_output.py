@@ -55,6 +55,7 @@ def test_ndjson_of_an_exchange() -> None:
         "direction": "inbound",
         "src": "127.0.0.6:40000",
         "dst": "10.0.0.2:8080",
+        "wire": None,
         "method": "POST",
         "target": "/a?b=c",
         "version": "HTTP/1.1",
