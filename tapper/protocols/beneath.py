@@ -36,7 +36,7 @@ from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 from tapper.streams.connection import Connection, Leg, Wire
 from tapper.streams.connections import Connections
-from tapper.streams.legs import DELIVERY_ADDRESSES, Direction, is_loopback
+from tapper.streams.legs import DELIVERY_ADDRESSES, Direction
 from tapper.streams.reassembly import Data
 
 _MOST = 1000
@@ -111,7 +111,7 @@ class Beneath:
     def _connections(self, leg: Leg, own: Connections[Sighting]) -> list[Connection[Sighting]]:
         server = place_of(leg.dst)
         if leg.direction is Direction.INBOUND:
-            if place_of(leg.src)[:-2] not in DELIVERY_ADDRESSES or is_loopback(server[:-2]):
+            if place_of(leg.src)[:-2] not in DELIVERY_ADDRESSES:
                 return []
             return [*self._node.between(server), *own.between(server)]
         if leg.direction is not Direction.OUTBOUND:

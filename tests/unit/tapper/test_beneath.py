@@ -110,6 +110,32 @@ def test_a_like_request_with_other_fields_is_no_twin() -> None:
     assert world.all_said == [Kind.TLS]
 
 
+def test_half_a_twin_is_not_known() -> None:
+    """The same request at the same time, but it began after its delivery: it may be another one, or not."""
+    outer, inner = on_wire(OTHER, 41000), delivered()
+    world = World().wire(*mutual(), *outer.handshake()).lo(*inner.handshake(), inner.ask(get("/a")))
+    world.wire(outer.ask(get("/a"))).lo(inner.answer(ok("x"))).wire(outer.answer(ok("x")))
+    assert world.all_said == [None]
+
+
+def test_a_pods_own_plaintext_is_only_peeked_at() -> None:
+    """A pod that calls itself without mTLS, beside callers with it: what is in there nobody has read."""
+    world = World()
+    pod = world.pod.connections = Connections(Scope(POD, None), world.pod._open, peek=Peek)
+    own = Wire(((POD, 42000), ("127.0.0.1", 15006)), ((POD, 8080), (POD, 42000)))
+    world.wire(*mutual()).lo(*own.handshake(), own.ask(get("/a"))).lo(*whole(delivered())).lo(own.answer(ok("x")))
+    assert {connection.wire for connection in pod.between(place_of(f"{POD}:8080"))} == {Kind.PLAIN}
+    assert world.all_said == [None]
+
+
+def test_http2_is_plaintext_and_the_middle_of_anything_is_not() -> None:
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+    wire = on_wire()
+    assert World().wire(*wire.handshake(), wire.ask(preface)).lo(*whole(delivered())).all_said == [Kind.PLAIN]
+    wire = on_wire()
+    assert World().wire(wire.ask(b"\xaa\xbb" * 20)).lo(*whole(delivered())).all_said == [None]
+
+
 def test_plaintext_that_was_not_read_whole_proves_no_absence() -> None:
     """Still unanswered; joined midway; with a hole in it."""
     waiting = on_wire(OTHER, 41000)
@@ -128,8 +154,9 @@ def test_plaintext_that_was_not_read_whole_proves_no_absence() -> None:
 
 
 def test_a_connection_that_was_over_before_is_not_it() -> None:
+    """Although it was joined midway, so that nobody knows all that was in it."""
     old = on_wire(OTHER, 41000)
-    world = World().wire(*whole(old), *old.close(), *mutual()).lo(*whole(delivered(), get("/b")))
+    world = World().wire(*whole(old)[3:], *old.close(), *mutual()).lo(*whole(delivered(), get("/b")))
     assert world.all_said == [Kind.TLS]
 
 
@@ -181,6 +208,15 @@ def test_outbound_twins_lie_within() -> None:
     world.lo(*leg.handshake(), leg.ask(get("/a"))).wire(outer.ask(get("/a")), outer.answer(ok("x")))
     world.lo(leg.answer(ok("x")), *leg.exchange("/b", "y"))
     assert world.all_said == [Kind.PLAIN, Kind.TLS]
+
+
+def test_another_clients_request_is_no_outbound_twin() -> None:
+    leg, stranger = redirected(("10.96.0.9", 80)), on_wire(OTHER, 41000)
+    mine, mutual_one = on_wire(POD, 43000, (OTHER, 8080)), on_wire(POD, 43001, (OTHER, 1))
+    world = World().wire(*mutual_one.handshake(), mutual_one.ask(TLS), *whole(mine, get("/z")), *stranger.handshake())
+    world.lo(*leg.handshake(), leg.ask(get("/a"))).wire(stranger.ask(get("/a")), stranger.answer(ok("x")))
+    world.lo(leg.answer(ok("x")))
+    assert world.all_said == [Kind.TLS]
 
 
 @pytest.mark.parametrize(
