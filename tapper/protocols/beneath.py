@@ -28,6 +28,7 @@ import functools
 from collections import deque
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
+from typing import TypeAlias
 
 from tapper.protocols.detect import Kind, foreign
 from tapper.protocols.exchange import Exchange, Request
@@ -48,6 +49,9 @@ _MOST_TWINS = 4096
 _CHANGED = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"})
 _CHANGED_PREFIXES = ("x-envoy-", "x-forwarded-", "proxy-", ":")
 _HOSTS = frozenset({"host", ":authority"})
+
+_Asked: TypeAlias = tuple[str, str] | None
+"""Method and target; None where the request was not seen."""
 
 
 class Peek:
@@ -86,11 +90,20 @@ class Beneath:
 
     def __init__(self, node: Connections[Sighting]) -> None:
         self._node = node
-        self._twins: deque[tuple[bytes, Exchange]] = deque(maxlen=_MOST_TWINS)
+        self._twins: dict[_Asked, deque[tuple[bytes, Exchange]]] = {}
+        self._order: deque[_Asked] = deque()
 
     def saw(self, sightings: Iterable[Sighting]) -> None:
         """These were read, in plaintext, on the node's interfaces."""
-        self._twins.extend((place_of(sighting.leg.src)[:-2], sighting.exchange) for sighting in sightings)
+        for sighting in sightings:
+            asked = _asked(sighting.exchange)
+            self._twins.setdefault(asked, deque()).append((place_of(sighting.leg.src)[:-2], sighting.exchange))
+            self._order.append(asked)
+            if len(self._order) > _MOST_TWINS:
+                oldest = self._order.popleft()
+                self._twins[oldest].popleft()
+                if not self._twins[oldest]:
+                    del self._twins[oldest]
 
     def wire(self, leg: Leg, exchange: Exchange | None, own: Connections[Sighting]) -> Wire | None:
         """What was under this leg of a pod whose lo is `own`; `exchange` is None for what is not one."""
@@ -98,7 +111,8 @@ class Beneath:
         if not found or len(found) > _MOST:
             return None
         if exchange is not None:
-            found = [connection for connection in found if not (connection.closed and connection.last < exchange.ts)]
+            first, last = exchange.ts, _end(exchange)
+            found = [it for it in found if it.first <= last and not (it.closed and it.last < first)]
             if is_probe(leg, exchange):
                 return None
         kinds = {connection.wire for connection in found}
@@ -126,8 +140,11 @@ class Beneath:
     def _by_content(self, leg: Leg, exchange: Exchange, found: list[Connection[Sighting]]) -> Wire | None:
         alike = [
             twin
-            for client, twin in self._twins
-            if _alike(exchange, twin) and (leg.direction is Direction.INBOUND or client == place_of(leg.src)[:-2])
+            for asked in (_asked(exchange), None)
+            for client, twin in self._twins.get(asked, ())
+            if _overlap(exchange, twin)
+            and _alike(exchange, twin)
+            and (leg.direction is Direction.INBOUND or client == place_of(leg.src)[:-2])
         ]
         if leg.direction is Direction.INBOUND:
             nested = any(_within(exchange, twin) for twin in alike)
@@ -136,17 +153,21 @@ class Beneath:
         if nested:
             return Wire.PLAIN
         plain = [connection for connection in found if connection.wire is Wire.PLAIN]
-        if any(_overlap(exchange, twin) for twin in alike) or not all(map(_read_whole, plain)):
+        if alike or not all(map(_read_whole, plain)):
             return None
         return Wire.TLS
 
 
+def _asked(exchange: Exchange) -> _Asked:
+    request = exchange.request
+    return None if request is None else (request.head.method, request.head.target)
+
+
 def _alike(one: Exchange, other: Exchange) -> bool:
+    """Whether two that asked for the same may be one."""
     first, second = one.request, other.request
     if first is None or second is None:
-        return other.request is None  # nobody knows what it was
-    if (first.head.method, first.head.target) != (second.head.method, second.head.target):
-        return False
+        return True  # nobody knows what it was
     return not (_said(first) - _said(second)) or not (_said(second) - _said(first))
 
 

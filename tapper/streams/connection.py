@@ -96,6 +96,7 @@ class Connection(Generic[T]):
         "client",
         "consumer",
         "early",
+        "first",
         "gapped",
         "halves",
         "held",
@@ -116,7 +117,8 @@ class Connection(Generic[T]):
         self.consumer: Consumer[T] | None = None
         self.early: tuple[int, int, bytes] | None = None
         """(ts, seq, bytes) that came with a first SYN (RFC 7413), which acknowledges nothing: read with the SYN-ACK."""
-        self.last = ts
+        self.first = self.last = ts
+        """When its first and its last packet were seen, in nanoseconds since 1970."""
         self.held = 0
         self.gapped = False
         """Whether bytes of it are missing."""

@@ -110,11 +110,39 @@ def test_a_like_request_with_other_fields_is_no_twin() -> None:
     assert world.all_said == [Kind.TLS]
 
 
+def test_an_answer_to_nobody_knows_what_may_be_its_twins() -> None:
+    outer, inner = on_wire(OTHER, 41000), delivered()
+    world = World().wire(*mutual(), *outer.handshake()).lo(*inner.handshake(), inner.ask(get("/a")))
+    outer.ask(get("/lost"))
+    world.wire(outer.answer(ok("x"))).lo(inner.answer(ok("x")))
+    world.wire(*outer.exchange("/c", "x"))
+    assert len(world.node.seen) == 2
+    assert world.all_said == [None]
+
+
+def test_twins_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tapper.protocols.beneath._MOST_TWINS", 2)
+    world = nested(World().wire(*mutual()), get("/a"))
+    beneath = Beneath(world.node.connections)
+    (seen,), (twin,) = world.pod.seen, world.node.seen
+    beneath.saw([twin] * 3)
+    assert beneath.wire(seen.leg, seen.exchange, world.pod.connections) is Kind.PLAIN
+    other = nested(World(), get("/b")).node.seen
+    beneath.saw(other * 2)
+    assert beneath.wire(seen.leg, seen.exchange, world.pod.connections) is Kind.TLS, "forgotten"
+    assert (len(beneath._order), len(beneath._twins)) == (2, 1)
+
+
 def test_half_a_twin_is_not_known() -> None:
-    """The same request at the same time, but it began after its delivery: it may be another one, or not."""
+    """The same request at the same time, but it began after its delivery, or was answered before it: it may be another
+    one, or not."""
     outer, inner = on_wire(OTHER, 41000), delivered()
     world = World().wire(*mutual(), *outer.handshake()).lo(*inner.handshake(), inner.ask(get("/a")))
     world.wire(outer.ask(get("/a"))).lo(inner.answer(ok("x"))).wire(outer.answer(ok("x")))
+    assert world.all_said == [None]
+    outer, inner = on_wire(OTHER, 41000), delivered()
+    world = World().wire(*mutual(), *outer.handshake(), outer.ask(get("/a")))
+    world.lo(*inner.handshake(), inner.ask(get("/a"))).wire(outer.answer(ok("x"))).lo(inner.answer(ok("x")))
     assert world.all_said == [None]
 
 
@@ -157,6 +185,13 @@ def test_a_connection_that_was_over_before_is_not_it() -> None:
     """Although it was joined midway, so that nobody knows all that was in it."""
     old = on_wire(OTHER, 41000)
     world = World().wire(*whole(old)[3:], *old.close(), *mutual()).lo(*whole(delivered(), get("/b")))
+    assert world.all_said == [Kind.TLS]
+
+
+def test_a_connection_that_came_after_is_not_it() -> None:
+    """The wire may have been read further: here to a request that is not answered yet."""
+    later = on_wire(OTHER, 41000)
+    world = World().wire(*mutual()).lo(*whole(delivered())).wire(*later.handshake(), later.ask(get("/b")))
     assert world.all_said == [Kind.TLS]
 
 
