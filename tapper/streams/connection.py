@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from tapper.streams.bounds import Limits
@@ -59,6 +60,13 @@ class Scope:
         return source.address in self.targets or destination.address in self.targets
 
 
+class Wire(StrEnum):
+    """What a connection on a wire carries."""
+
+    TLS = "tls"
+    PLAIN = "plain"
+
+
 @dataclass(frozen=True, slots=True)
 class Leg:
     """Where an exchange was seen. `src` is the client, `dst` the server, as the packets had them."""
@@ -67,6 +75,8 @@ class Leg:
     direction: Direction
     src: str
     dst: str
+    wire: Wire | None = None
+    """What crossed the wire beneath; None where that is not known, or where there is no wire."""
 
 
 class Half(Generic[T]):
@@ -86,7 +96,20 @@ class Half(Generic[T]):
 class Connection(Generic[T]):
     """Two halves and their reader. For a redirected connection half 0 is the request's, half 1 the reply's."""
 
-    __slots__ = ("_redirected", "both_ways", "client", "consumer", "early", "halves", "held", "last", "scope")
+    __slots__ = (
+        "_redirected",
+        "both_ways",
+        "client",
+        "consumer",
+        "early",
+        "first",
+        "gapped",
+        "halves",
+        "held",
+        "last",
+        "scope",
+        "wire",
+    )
 
     def __init__(self, scope: Scope, key: bytes, other: bytes, client: int | None, ts: int, hole_bytes: int) -> None:
         self.scope = scope
@@ -100,8 +123,13 @@ class Connection(Generic[T]):
         self.consumer: Consumer[T] | None = None
         self.early: tuple[int, int, bytes] | None = None
         """(ts, seq, bytes) that came with a first SYN (RFC 7413), which acknowledges nothing: read with the SYN-ACK."""
-        self.last = ts
+        self.first = self.last = ts
+        """When its first and its last packet were seen, in nanoseconds since 1970."""
         self.held = 0
+        self.gapped = False
+        """Whether bytes of it are missing."""
+        self.wire: Wire | None = None
+        """What it turned out to carry, as its reader says; None while nothing tells."""
 
     @property
     def closed(self) -> bool:
@@ -136,4 +164,5 @@ class Connection(Generic[T]):
         if pod_ip is None and self.scope.targets is not None:
             ours = server_end if server_end.address in self.scope.targets else client_end
             pod_ip = spell(ours.address)
-        return Leg(pod_ip, direction, str(client_end), str(server_end))
+        wire = None if self.scope.on_lo else self.wire
+        return Leg(pod_ip, direction, str(client_end), str(server_end), wire)

@@ -34,7 +34,8 @@ _INBOUND_PORT_BYTES = INBOUND_PORT.to_bytes(2, "big")
 
 class Connections(Generic[T]):
     """The connections of one source. `open_consumer` makes the reader of a new connection; what the readers return is
-    what every method here returns, in order."""
+    what every method here returns, in order. `peek` makes the reader of a pod's connection to its own inbound listener,
+    of which the plaintext is read elsewhere."""
 
     def __init__(
         self,
@@ -42,9 +43,11 @@ class Connections(Generic[T]):
         open_consumer: Callable[[Connection[T]], Consumer[T]],
         limits: Limits | None = None,
         tally: Tally | None = None,
+        peek: Callable[[Connection[T]], Consumer[T]] | None = None,
     ) -> None:
         self._scope = scope
         self._open_consumer = open_consumer
+        self._peek = peek
         self._limits = limits or Limits()
         self.tally = tally or Tally()
         self._halves: dict[bytes, Half[T]] = {}
@@ -52,6 +55,8 @@ class Connections(Generic[T]):
         self._waiting = WaitingRoom()
         self._copies: Copies[T] = Copies()
         self._swept: int | None = None
+        self.newest = 0
+        """The time of the last packet of a known connection."""
         self._held = 0
 
     @property
@@ -63,6 +68,16 @@ class Connections(Generic[T]):
     def scope(self) -> Scope:
         """What may be reported, as of the last `rescope`."""
         return self._scope
+
+    def between(self, server: bytes, client: bytes | None = None) -> list[Connection[T]]:
+        """The known connections on a wire at this address and port (or address), and at the other address; those of
+        the node's interfaces, or a pod's to its own inbound listener. In network byte order."""
+        at = self._copies.at
+        found = at(server)
+        if client is not None:
+            others = at(client)
+            found = [connection for connection in found if connection in others]
+        return list(found)
 
     def packet(self, ts: int, packet: memoryview) -> list[T]:
         """One IP packet, valid only during the call. `ts` in nanoseconds since 1970."""
@@ -77,7 +92,7 @@ class Connections(Generic[T]):
         if half is None:
             return self._strange(ts, packet, segment)
         connection = half.connection
-        connection.last = ts
+        connection.last = self.newest = ts
         # The two cases that make up nearly all packets: an acknowledgement that changes nothing, and data.
         if not flags & (SYN | FIN | RST) and not half.peer.stream.waiting:
             if start == stop or connection.consumer is None:
@@ -163,8 +178,8 @@ class Connections(Generic[T]):
         client = None
         if flags & SYN:
             client = 1 if flags & ACK else 0
-        known = not on_lo and self._copies.has(key, seq, ack if flags & ACK else 0, syn=bool(flags & SYN))
-        connection, evicted = self._open(key, mirror(key), client, ts, copy=known)
+        known = None if on_lo else self._copies.original(key, seq, ack if flags & ACK else 0, syn=bool(flags & SYN))
+        connection, evicted = self._open(key, mirror(key), client, ts, original=known)
         return [*done, *evicted, *self._apply(connection.halves[0], ts, seq, ack, flags, payload)]
 
     def _wait(self, waiting: Waiting, ts: int, seq: int, ack: int, flags: int, payload: bytes) -> list[T]:
@@ -202,7 +217,7 @@ class Connections(Generic[T]):
     # Connections.
 
     def _open(
-        self, key: bytes, other: bytes, client: int | None, ts: int, *, copy: bool = False
+        self, key: bytes, other: bytes, client: int | None, ts: int, *, original: Connection[T] | None = None
     ) -> tuple[Connection[T], list[T]]:
         done: list[T] = []
         if len(self._connections) >= self._limits.connections:
@@ -216,12 +231,15 @@ class Connections(Generic[T]):
         for half in connection.halves:
             self._halves[half.key] = half
         if self._scope.on_lo and key[-2:] == _INBOUND_PORT_BYTES:
-            self.tally.mesh += 1  # ciphertext on its way to Envoy; its plaintext comes on the delivery leg
-        elif copy:
+            self.tally.mesh += 1  # mostly ciphertext, on its way to Envoy; its plaintext comes on the delivery leg
+            self._copies.add(connection, other)
+            connection.consumer = None if self._peek is None else self._peek(connection)
+        elif original is not None:
             self.tally.copies += 1
+            self._copies.add(original, key)
         else:
             if not self._scope.on_lo:
-                self._copies.add(connection)
+                self._copies.add(connection, key)
             connection.consumer = self._open_consumer(connection)
             self.tally.connections += 1
         return connection, done
@@ -267,6 +285,7 @@ class Connections(Generic[T]):
                 done += consumer.data(half.side, chunk)
             elif type(chunk) is Gap:
                 self.tally.gaps += 1
+                connection.gapped = True
                 self.tally.gap_bytes += chunk.size or 0
                 done += consumer.gap(half.side, chunk.size)
             else:

@@ -7,6 +7,7 @@ address and port, and TCP's numbers, in common; only the server's end differs. W
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Generic, TypeVar
 
 from tapper.streams.connection import Connection, Half
@@ -27,20 +28,29 @@ class Copies(Generic[T]):
 
     def __init__(self) -> None:
         self._at: dict[bytes, dict[Connection[T], None]] = {}
+        self._ends: dict[Connection[T], dict[bytes, None]] = {}
 
-    def add(self, connection: Connection[T]) -> None:
-        for end in _ends(connection.halves[0].key):
-            self._at.setdefault(end, {})[connection] = None
+    def add(self, connection: Connection[T], key: bytes) -> None:
+        """Have it found by both ends of this key, and by their addresses. A copy's key may be added to its own."""
+        places = self._ends.setdefault(connection, {})
+        for end in _ends(key):
+            for place in (end, end[:-2]):
+                places[place] = None
+                self._at.setdefault(place, {})[connection] = None
 
     def remove(self, connection: Connection[T]) -> None:
-        for end in _ends(connection.halves[0].key):
-            there = self._at.get(end, {})
-            there.pop(connection, None)
+        for place in self._ends.pop(connection, ()):
+            there = self._at[place]
+            del there[connection]
             if not there:
-                self._at.pop(end, None)
+                del self._at[place]
 
-    def has(self, key: bytes, seq: int, ack: int, *, syn: bool) -> bool:
-        """Whether the first packet of an unknown connection is a copy of one of a known connection's.
+    def at(self, place: bytes) -> Collection[Connection[T]]:
+        """Those with this address, or address and port, at either end: translated or not."""
+        return self._at.get(place, ())
+
+    def original(self, key: bytes, seq: int, ack: int, *, syn: bool) -> Connection[T] | None:
+        """The known connection of which the first packet of an unknown one is a copy.
 
         `ack` is 0 where the packet acknowledges nothing.
         """
@@ -52,8 +62,8 @@ class Copies(Generic[T]):
             for connection in connections:
                 for half in connection.halves:
                     if _ends(half.key)[position] == end and _agree(half, seq, ack, syn=syn):
-                        return True
-        return False
+                        return connection
+        return None
 
 
 def _ends(key: bytes) -> tuple[bytes, bytes]:
