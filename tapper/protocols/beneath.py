@@ -25,10 +25,11 @@ end.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from tapper.protocols.detect import Kind, foreign
 from tapper.protocols.exchange import Exchange, Request
@@ -39,12 +40,17 @@ from tapper.protocols.session import Sighting
 from tapper.streams.connection import Connection, Leg, Wire
 from tapper.streams.connections import Connections
 from tapper.streams.legs import DELIVERY_ADDRESSES, Direction
+from tapper.streams.places import Kinds
 from tapper.streams.reassembly import Data
 
 _MOST = 1000
-"""Connections that are looked at for one exchange."""
+"""Plaintext connections that are looked at for one exchange."""
 _MOST_TWINS = 4096
 """Exchanges on the wire that are remembered: seconds of them, and a leg is asked about a fraction of one later."""
+
+_LATE_NS = 1_000_000_000
+"""How much later than another a response may be told that came before it: behind a hole, on another interface."""
+_NEVER = 1 << 64
 
 # What Envoy takes away, changes or writes anew on the way (RFC 9110 section 7.6.1, and its own).
 _CHANGED = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"})
@@ -69,9 +75,9 @@ class Peek:
         connection, data = self._connection, chunk.data
         if connection.wire is None:
             if foreign(data, beginning=False) is Kind.TLS:
-                connection.wire = Wire.TLS
+                connection.carries(Wire.TLS)
             elif begins_request(data) or begins_response(data) or (connection.from_start(side) and len(data) > 2):
-                connection.wire = Wire.PLAIN
+                connection.carries(Wire.PLAIN)
         if connection.wire is not None:
             connection.consumer = None
         return ()
@@ -86,19 +92,29 @@ class Peek:
         return ()
 
 
+class _Twin(NamedTuple):
+    """An exchange on the wire."""
+
+    client: bytes
+    ts: int
+    end: int
+    exchange: Exchange
+
+
 class Beneath:
     """`node` is the source of the node's interfaces."""
 
     def __init__(self, node: Connections[Sighting]) -> None:
-        self._node = node
-        self._twins: dict[_Asked, deque[tuple[bytes, Exchange]]] = {}
+        self._node = node.places
+        self._twins: dict[_Asked, deque[_Twin]] = {}
         self._order: deque[_Asked] = deque()
 
     def saw(self, sightings: Iterable[Sighting]) -> None:
         """These were read, in plaintext, on the node's interfaces."""
-        for sighting in sightings:
-            asked = _asked(sighting.exchange)
-            self._twins.setdefault(asked, deque()).append((place_of(sighting.leg.src)[:-2], sighting.exchange))
+        for leg, exchange in ((sighting.leg, sighting.exchange) for sighting in sightings):
+            asked = _asked(exchange)
+            twin = _Twin(place_of(leg.src)[:-2], exchange.ts, exchange.end, exchange)
+            self._twins.setdefault(asked, deque()).append(twin)
             self._order.append(asked)
             if len(self._order) > _MOST_TWINS:
                 oldest = self._order.popleft()
@@ -116,61 +132,79 @@ class Beneath:
         return Note(leg, seen.fact) if isinstance(seen, Note) else Sighting(leg, seen.exchange)
 
     def settled(self, seen: Sighting | Note, own: Connections[Sighting]) -> bool:
-        """Whether content need not tell: nothing that is yet to come can change the answer, once its own connection
-        is known."""
-        return len({connection.wire for connection in self._connections(seen.leg, own)}) <= 1
+        """Whether the connections tell without content. Then nothing that is yet to come changes the answer, once what
+        brought this is read."""
+        return len({kind for kinds in self._connections(seen.leg, own) for kind in kinds}) <= 1
 
     def wire(self, leg: Leg, exchange: Exchange | None, own: Connections[Sighting]) -> Wire | None:
         """What was under this leg of a pod whose lo is `own`; `exchange` is None for what is not one."""
         found = self._connections(leg, own)
-        if not found or len(found) > _MOST:
+        if not found or (exchange is not None and is_probe(leg, exchange)):
             return None
-        if exchange is not None:
-            first, last = exchange.ts, exchange.end
-            found = [it for it in found if it.first <= last and not (it.closed and it.last < first)]
-            if is_probe(leg, exchange):
-                return None
-        kinds = {connection.wire for connection in found}
+        first, last = (0, _NEVER) if exchange is None else (exchange.ts, exchange.end)
+        kinds: set[Wire | None] = set()
+        for there in found:
+            for kind, those in there.items():
+                if kind not in kinds and _some_during(those, first, last):
+                    kinds.add(kind)
         if len(kinds) == 1:
             return kinds.pop()
         if kinds != {Wire.TLS, Wire.PLAIN} or exchange is None or exchange.request is None or exchange.response is None:
             return None
-        return self._by_content(leg, exchange, found)
+        plain = (it for there in found for it in there.get(Wire.PLAIN, ()) if it.first <= last and _until(it, first))
+        return self._by_content(leg, exchange, plain)
 
-    def _connections(self, leg: Leg, own: Connections[Sighting]) -> list[Connection[Sighting]]:
-        server = place_of(leg.dst)
+    def _connections(self, leg: Leg, own: Connections[Sighting]) -> list[Kinds[Sighting]]:
         if leg.direction is Direction.INBOUND:
             if place_of(leg.src)[:-2] not in DELIVERY_ADDRESSES:
                 return []
-            return [*self._node.between(server), *own.between(server)]
+            return self._at(place_of(leg.dst), own)
         if leg.direction is not Direction.OUTBOUND:
             return []
-        client = place_of(leg.src)[:-2]
-        return (
-            self._node.between(server, client)
-            or own.between(server, client)
-            or [*self._node.between(client), *own.between(client)]
-        )
+        client, server = place_of(leg.src)[:-2], place_of(leg.dst)
+        return self._at(client + server, own)[:1] or self._at(client, own)
 
-    def _by_content(self, leg: Leg, exchange: Exchange, found: list[Connection[Sighting]]) -> Wire | None:
+    def _at(self, place: bytes, own: Connections[Sighting]) -> list[Kinds[Sighting]]:
+        seen, called = self._node.at(place), own.places.at(place)
+        return [seen, called] if seen and called else [seen or called] if seen or called else []
+
+    def _by_content(self, leg: Leg, exchange: Exchange, plain: Iterable[Connection[Sighting]]) -> Wire | None:
+        client = None if leg.direction is Direction.INBOUND else place_of(leg.src)[:-2]
         alike = [
             twin
-            for asked in (_asked(exchange), None)
-            for client, twin in self._twins.get(asked, ())
-            if _overlap(exchange, twin)
-            and _alike(exchange, twin)
-            and (leg.direction is Direction.INBOUND or client == place_of(leg.src)[:-2])
+            for twin in self._at_the_time(exchange)
+            if (client is None or client == twin.client) and _alike(exchange, twin.exchange)
         ]
-        if leg.direction is Direction.INBOUND:
-            nested = any(_within(exchange, twin) for twin in alike)
-        else:
-            nested = any(_within(twin, exchange) for twin in alike)
-        if nested:
-            return Wire.PLAIN
-        plain = [connection for connection in found if connection.wire is Wire.PLAIN]
-        if alike or not all(map(_read_whole, plain)):
+        for twin in alike:
+            inner, outer = (exchange, twin.exchange) if client is None else (twin.exchange, exchange)
+            if outer.request is not None and outer.ts <= inner.ts and inner.end <= outer.end:
+                return Wire.PLAIN
+        some = list(itertools.islice(plain, _MOST + 1))
+        if alike or len(some) > _MOST or not all(map(_read_whole, some)):
             return None
         return Wire.TLS
+
+    def _at_the_time(self, exchange: Exchange) -> Iterator[_Twin]:
+        first, last = exchange.ts, exchange.end
+        for asked in (_asked(exchange), None):
+            for twin in reversed(self._twins.get(asked, ())):
+                if twin.ts <= last and first <= twin.end:
+                    yield twin
+                elif twin.exchange.response is not None and twin.end + _LATE_NS < first:
+                    break  # whoever is answered is told at once, so those before are older
+
+
+def _some_during(those: dict[Connection[Sighting], None], first: int, last: int) -> bool:
+    """Whether there was one at the time. Mostly the latest was."""
+    for it in reversed(those):  # noqa: SIM110 - asked of every exchange, and a generator would cost as much again
+        if it.first <= last and _until(it, first):
+            return True
+    return False
+
+
+def _until(connection: Connection[Sighting], first: int) -> bool:
+    """Whether it was not over by then; one that was peeked at is closed before it ends."""
+    return connection.last >= first or not connection.closed or connection.scope.on_lo
 
 
 def _asked(exchange: Exchange) -> _Asked:
@@ -193,14 +227,6 @@ def _said(request: Request) -> frozenset[tuple[str, str]]:
         for name, value in request.head.headers
         if name.lower() in _HOSTS or not (name.lower() in _CHANGED or name.lower().startswith(_CHANGED_PREFIXES))
     )
-
-
-def _within(inner: Exchange, outer: Exchange) -> bool:
-    return outer.request is not None and outer.ts <= inner.ts and inner.end <= outer.end
-
-
-def _overlap(one: Exchange, other: Exchange) -> bool:
-    return one.ts <= other.end and other.ts <= one.end
 
 
 def _read_whole(connection: Connection[Sighting]) -> bool:

@@ -13,7 +13,7 @@ from tapper.streams.connection import Leg
 from tapper.streams.legs import Direction
 
 _AGENT = "kube-probe/"
-_AGENTS_PORTS = (("15020", "/app-health/"), ("15021", "/healthz/ready"))
+_AGENTS = (("/app-health/", ":15020"), ("/healthz/ready", ":15021"))
 
 
 def is_probe(leg: Leg, exchange: Exchange) -> bool:
@@ -21,7 +21,11 @@ def is_probe(leg: Leg, exchange: Exchange) -> bool:
     if exchange.request is None or leg.direction is Direction.OUTBOUND:
         return False
     head = exchange.request.head
-    port = leg.dst.rpartition(":")[2]
-    if any(port == known and head.target.startswith(path) for known, path in _AGENTS_PORTS):
-        return True
-    return any(name.lower() == "user-agent" and value.startswith(_AGENT) for name, value in head.headers)
+    # Asked of every exchange, so in loops: generators would cost as much again. Hardly a value begins as an agent's.
+    for path, port in _AGENTS:
+        if head.target.startswith(path) and leg.dst.endswith(port):
+            return True
+    for name, value in head.headers:  # noqa: SIM110
+        if value.startswith(_AGENT) and name.lower() == "user-agent":
+            return True
+    return False

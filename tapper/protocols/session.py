@@ -200,7 +200,7 @@ class Session:
                 self._client = 1 - side
         done = self._release(side)
         if beginning or self._proven:
-            self._connection.wire = Wire.PLAIN  # TLS would have begun with a record
+            self._connection.carries(Wire.PLAIN)  # TLS would have begun with a record
         return done
 
     def _untouched(self, side: int) -> bool:
@@ -210,7 +210,7 @@ class Session:
     def _begin_http2(self, in_step: tuple[bool, bool]) -> list[Sighting]:
         """From here on the connection is HTTP/2; what was kept of its beginning comes first."""
         http2 = self._http2 = Http2(self._client, in_step, self._body_limit)
-        self._connection.wire = Wire.PLAIN
+        self._connection.carries(Wire.PLAIN)
         self._conversation = None
         done: list[Sighting] = []
         for side, early in enumerate(self._early):
@@ -221,7 +221,7 @@ class Session:
 
     def _begin_tls(self, side: int, chunks: list[Data]) -> list[Sighting]:
         hello = self._hello = HelloReader(self._client)
-        self._connection.wire = Wire.TLS
+        self._connection.carries(Wire.TLS)
         self._conversation = self._tally = None
         other = self._early[1 - side] or ()
         self._early = [None, None]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from tapper.streams.bounds import Limits
 from tapper.streams.legs import Direction, Endpoint, classify, endpoints, is_loopback, own_end
-from tapper.streams.packet import mirror
-from tapper.streams.reassembly import Data, HalfStream
+from tapper.streams.packet import ACK, FIN, SYN, mirror
+from tapper.streams.reassembly import Chunk, Data, HalfStream
+from tapper.streams.sequence import MASK
 from tapper.targets.addresses import spell
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-MOST_EARLY_BYTES = 4096
+_MOST_EARLY_BYTES = 4096
 """Data in a SYN is one segment's; more than an ordinary link's is not waited for."""
 
 
@@ -103,6 +104,7 @@ class Connection(Generic[T]):
         "consumer",
         "early",
         "first",
+        "found_out",
         "gapped",
         "halves",
         "held",
@@ -129,11 +131,19 @@ class Connection(Generic[T]):
         self.gapped = False
         """Whether bytes of it are missing."""
         self.wire: Wire | None = None
-        """What it turned out to carry, as its reader says; None while nothing tells."""
+        """What it turned out to carry, as its reader says (`carries`); None while nothing tells."""
+        self.found_out: Callable[[Connection[T], Wire | None], None] | None = None
+        """Is told when that changes, and what it was before."""
 
     @property
     def closed(self) -> bool:
         return self.consumer is None
+
+    def carries(self, wire: Wire) -> None:
+        """Its reader has found out what it is."""
+        before, self.wire = self.wire, wire
+        if before is not wire and self.found_out is not None:
+            self.found_out(self, before)
 
     def expired(self, ts: int, limits: Limits) -> bool:
         """Whether nothing more is expected of it at this time, in nanoseconds."""
@@ -166,3 +176,27 @@ class Connection(Generic[T]):
             pod_ip = spell(ours.address)
         wire = None if self.scope.on_lo else self.wire
         return Leg(pod_ip, direction, str(client_end), str(server_end), wire)
+
+
+def taken(
+    half: Half[T], ts: int, seq: int, ack: int, flags: int, payload: bytes
+) -> Iterator[tuple[Half[T], list[Chunk]]]:
+    """One packet to its half, flags and all: what it makes of both streams, in order."""
+    connection = half.connection
+    if flags & ACK and half.peer.stream.waiting:
+        yield half.peer, half.peer.stream.acknowledged(ack)
+    if flags & SYN:
+        half.stream.syn(seq)
+        seq += 1
+        if flags & ACK and connection.early is not None:
+            first, (early_ts, early_seq, early) = connection.halves[1 - half.side], connection.early
+            connection.early = None
+            yield first, first.stream.push(early_seq, early, early_ts, seq & MASK)
+        elif payload and not flags & ACK:
+            if len(payload) <= _MOST_EARLY_BYTES:
+                connection.early = (ts, seq & MASK, payload)
+            return
+    if payload:
+        yield half, half.stream.push(seq & MASK, payload, ts, ack)
+    if flags & FIN:
+        yield half, half.stream.fin((seq + len(payload)) & MASK)

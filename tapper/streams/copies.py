@@ -7,10 +7,12 @@ address and port, and TCP's numbers, in common; only the server's end differs. W
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Generic, TypeVar
+import itertools
+from typing import TypeVar
 
 from tapper.streams.connection import Connection, Half
+from tapper.streams.packet import ACK, SYN
+from tapper.streams.places import Places, ends
 from tapper.streams.sequence import difference
 
 T = TypeVar("T")
@@ -23,53 +25,18 @@ _MOST_AT_AN_END = 8
 """More connections than this at one address and port: it is a server's, and a copy is found by its client's end."""
 
 
-class Copies(Generic[T]):
-    """The connections of the node's source by their ends."""
-
-    def __init__(self) -> None:
-        self._at: dict[bytes, dict[Connection[T], None]] = {}
-        self._ends: dict[Connection[T], dict[bytes, None]] = {}
-
-    def add(self, connection: Connection[T], key: bytes) -> None:
-        """Have it found by both ends of this key, and by their addresses. A copy's key may be added to its own."""
-        places = self._ends.setdefault(connection, {})
-        for end in _ends(key):
-            for place in (end, end[:-2]):
-                places[place] = None
-                self._at.setdefault(place, {})[connection] = None
-
-    def remove(self, connection: Connection[T]) -> None:
-        for place in self._ends.pop(connection, ()):
-            there = self._at[place]
-            del there[connection]
-            if not there:
-                del self._at[place]
-
-    def at(self, place: bytes) -> Collection[Connection[T]]:
-        """Those with this address, or address and port, at either end: translated or not."""
-        return self._at.get(place, ())
-
-    def original(self, key: bytes, seq: int, ack: int, *, syn: bool) -> Connection[T] | None:
-        """The known connection of which the first packet of an unknown one is a copy.
-
-        `ack` is 0 where the packet acknowledges nothing.
-        """
-        ends = _ends(key)
-        for position, end in enumerate(ends):
-            connections = self._at.get(end, ())
-            if len(connections) > _MOST_AT_AN_END:
-                continue
-            for connection in connections:
-                for half in connection.halves:
-                    if _ends(half.key)[position] == end and _agree(half, seq, ack, syn=syn):
-                        return connection
-        return None
-
-
-def _ends(key: bytes) -> tuple[bytes, bytes]:
-    """Source and destination of a packet's key, each as address and port."""
-    width = (len(key) - 4) // 2
-    return key[:width] + key[-4:-2], key[width:-4] + key[-2:]
+def original(places: Places[T], key: bytes, seq: int, ack: int, flags: int) -> Connection[T] | None:
+    """The known connection of which the first packet of an unknown one is a copy."""
+    syn, ack = bool(flags & SYN), ack if flags & ACK else 0
+    for position, end in enumerate(ends(key)):
+        kinds = places.at(end).values()
+        if sum(map(len, kinds)) > _MOST_AT_AN_END:
+            continue
+        for connection in itertools.chain.from_iterable(kinds):
+            for half in connection.halves:
+                if ends(half.key)[position] == end and _agree(half, seq, ack, syn=syn):
+                    return connection
+    return None
 
 
 def _agree(half: Half[T], seq: int, ack: int, *, syn: bool) -> bool:

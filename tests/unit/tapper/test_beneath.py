@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
 from tapper_wire import Capture, Wire, get, interleave, ok
 
-from tapper.protocols.beneath import Beneath, Peek, place_of
+from tapper.protocols.beneath import Beneath, Peek, _Twin, _until, place_of
 from tapper.protocols.session import Session, Sighting
-from tapper.streams.connection import Scope
+from tapper.streams.connection import Connection, Scope
 from tapper.streams.connection import Wire as Kind
 from tapper.streams.connections import Connections
 
@@ -152,7 +154,7 @@ def test_a_pods_own_plaintext_is_only_peeked_at() -> None:
     pod = world.pod.connections = Connections(Scope(POD, None), world.pod._open, peek=Peek)
     own = Wire(((POD, 42000), ("127.0.0.1", 15006)), ((POD, 8080), (POD, 42000)))
     world.wire(*mutual()).lo(*own.handshake(), own.ask(get("/a"))).lo(*whole(delivered())).lo(own.answer(ok("x")))
-    assert {connection.wire for connection in pod.between(place_of(f"{POD}:8080"))} == {Kind.PLAIN}
+    assert set(pod.places.at(place_of(f"{POD}:8080"))) == {Kind.PLAIN}
     assert world.all_said == [None]
 
 
@@ -204,11 +206,11 @@ def test_a_translated_connection_counts_at_both_addresses() -> None:
     world.wire(*interleave(whole(dialled), whole(received)))
     assert world.node.connections.tally.copies == 1
     world.lo(*whole(delivered()))
-    assert len(world.node.connections.between(place_of(f"{POD}:8080"))) == 1
+    assert [len(it) for it in world.node.connections.places.at(place_of(f"{POD}:8080")).values()] == [1]
     world.wire(*dialled.close(), *received.close())
     world.node.finish()
-    assert world.node.connections.between(place_of(f"{POD}:8080")) == []
-    assert world.node.connections.between(ip_address(OTHER).packed) == []
+    assert not world.node.connections.places.at(place_of(f"{POD}:8080"))
+    assert not world.node.connections.places.at(ip_address(OTHER).packed)
 
 
 @pytest.mark.parametrize("agent", ["kube-probe/1.30", "curl/8"])
@@ -265,8 +267,56 @@ def test_a_peek_ends_when_it_has_seen_enough(first: bytes, expected: Kind | None
     packets = [*wire.handshake(), wire.ask(first), wire.server_ack(), wire.answer(b"")]
     for number, raw in enumerate(packets[3 if joined else 0 :]):
         assert seen.packet(number, memoryview(raw)) == []
-    (connection,) = seen.between(place_of(f"{POD}:8080"))
+    ((connection,),) = seen.places.at(place_of(f"{POD}:8080")).values()
     if joined and first[0] == 0:
         expected = None  # the middle of anything
     assert connection.wire is expected
     assert (connection.consumer is None) is (expected is not None)
+
+
+def test_many_that_carry_the_same_are_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    for port in range(40000, 40100):
+        world.wire(*mutual(port=port))
+    world.lo(*whole(delivered()))
+    looked_at = 0
+
+    def counted(connection: Connection[Sighting], first: int) -> bool:
+        nonlocal looked_at
+        looked_at += 1
+        return _until(connection, first)
+
+    monkeypatch.setattr("tapper.protocols.beneath._until", counted)
+    assert world.all_said == [Kind.TLS]
+    assert looked_at == 1
+
+
+def test_what_turned_out_late_counts_as_what_it_is() -> None:
+    """A connection that is not known yet, beside those that are; then it is."""
+    later = on_wire(OTHER, 41000)
+    world = World().wire(*mutual(), *later.handshake()).lo(*whole(delivered()))
+    assert world.all_said == [None]
+    world.wire(later.ask(TLS))
+    assert world.all_said == [Kind.TLS]
+
+
+def test_old_twins_are_not_looked_through() -> None:
+    """Many asked for the same before; what may be the twin is found among them all the same."""
+    looked_at = 0
+
+    class Counted(deque[_Twin]):
+        def __reversed__(self) -> Iterator[_Twin]:
+            nonlocal looked_at
+            for twin in super().__reversed__():
+                looked_at += 1
+                yield twin
+
+    early = nested(World(), get("/a")).node.seen * 50
+    world = World()
+    world.pod.ts = world.node.ts = early[0].exchange.end + 5_000_000_000
+    nested(world.wire(*mutual()), get("/a"))
+    beneath, (seen,) = Beneath(world.node.connections), world.pod.seen
+    beneath.saw([*early, *world.node.seen])
+    beneath._twins = {asked: Counted(twins) for asked, twins in beneath._twins.items()}
+    assert beneath.wire(seen.leg, seen.exchange, world.pod.connections) is Kind.PLAIN
+    assert looked_at == 2

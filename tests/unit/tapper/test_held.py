@@ -106,7 +106,7 @@ def test_where_nothing_of_the_pod_is_captured_nothing_waits() -> None:
 def test_what_only_content_can_tell_waits_for_the_end_of_its_twin() -> None:
     """The response passes lo before it passes the wire; and nothing overtakes what waits."""
     world = World()
-    plain = Wire((("10.0.0.4", 41000), ("10.0.0.2", 8080)))
+    plain = Wire((("10.0.0.4", 41000), ("10.0.0.2", 8080)), None, 5_000_000, 7_000_000)
     world.node.ts = world.seen.exchange.ts - 5_000_000
     world.node.feed([*plain.handshake(), plain.ask(get("/a"))])
     stranger = replace(world.seen, leg=replace(world.seen.leg, dst="10.0.0.9:8080"))
