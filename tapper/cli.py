@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import os
 import sys
@@ -91,6 +92,12 @@ def _parser() -> _Parser:
         "--read",
         metavar="FILE",
         help="read a pcap or pcapng file (- is standard input) instead of capturing; then targets may be left out",
+    )
+    tap.add_argument(
+        "--colour",
+        choices=("always", "auto", "never"),
+        default="auto",
+        help="columns in colour (-o text): on a terminal, unless NO_COLOR is set (default), or in any case, or never",
     )
     tap.add_argument("-v", "--verbose", action="store_true", help="show headers and the beginning of bodies (-o text)")
     tap.add_argument(
@@ -209,10 +216,24 @@ def _finders(arguments: argparse.Namespace) -> frozenset[Finder]:
 def _form(arguments: argparse.Namespace) -> Format:
     verbose = arguments.command == "tap" and arguments.verbose
     if arguments.output == "text":
-        return Text(colour=wants_colour(os.environ, terminal=_to_terminal(arguments)), verbose=verbose)
+        return _text(arguments, verbose=verbose)
+    if getattr(arguments, "colour", "auto") != "auto":
+        raise UsageError(f"--colour is for -o text: -o {arguments.output} has none")
     if verbose:
         raise UsageError(f"--verbose is for -o text: -o {arguments.output} has everything in it anyway")
     return _FORMATS[arguments.output]()
+
+
+def _text(arguments: argparse.Namespace, *, verbose: bool) -> Format:
+    """Columns for a terminal; plain lines for pipes, files, and terminals that can do nothing."""
+    terminal, chosen = _to_terminal(arguments), getattr(arguments, "colour", "auto")
+    able = terminal and os.environ.get("TERM", "dumb") != "dumb"
+    if arguments.command != "tap" or not (able or chosen == "always"):
+        return Text(verbose=verbose)
+    from tapper.output.terminal import Terminal, window_width  # noqa: PLC0415 - rich, only for whoever looks on
+
+    colour = chosen == "always" or (chosen == "auto" and wants_colour(os.environ, terminal=able))
+    return Terminal(functools.partial(window_width, sys.stdout.fileno()), colour=colour, verbose=verbose)
 
 
 def _to_terminal(arguments: argparse.Namespace) -> bool:

@@ -9,7 +9,8 @@ makes; here it is counted, written, and kept within bounds.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import groupby
 
 from tapper import __version__
 from tapper.accounts import Account, Books, Row
@@ -18,6 +19,7 @@ from tapper.output.pcapng import Recorder
 from tapper.output.records import Format, Place, Stat, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
+from tapper.protocols.beneath import Peek
 from tapper.protocols.facts import Note
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.session import Session, Sighting
@@ -46,8 +48,8 @@ class Outlet:
         self._recorder = recorder
         self._body_limit = body_limit
         self._books = Books()
-        self.witness: Callable[[Account, Note], None] | None = None
-        """Is told of every note, whether it is shown or not."""
+        self.notice: Callable[[Account, Note], None] = lambda account, note: self.report([(account, note)])
+        """Gets every note, as soon as it is known, to have it reported."""
 
     def fileno(self) -> int:
         """Of the output, to see whether it is still read."""
@@ -92,7 +94,9 @@ class Outlet:
 
     def open(self, place: Place, scope: Scope) -> Account:
         """The account of a new source."""
-        connections: Connections[Sighting] = Connections(scope, lambda connection: self._session(account, connection))
+        connections: Connections[Sighting] = Connections(
+            scope, lambda connection: self._session(account, connection), peek=Peek
+        )
         recorder = self._recorder
         reader = connections if recorder is None else recorder.record(place, connections)
         account = Account(place, connections, reader)  # which a session asks for only when packets come
@@ -100,17 +104,31 @@ class Outlet:
 
     def opened(self, account: Account) -> None:
         """Its packets come from now on."""
-        self._record()
+        self.record()
         self._output.write(self._form.source("open", account.place))
 
     def deliver(self, account: Account, sightings: Iterable[Sighting]) -> None:
         """What a source's packets made; run to its end before anything is written."""
-        shown = self._shape.apply(sightings, account.counts)
-        if shown:
-            account.count(shown)
-            place, line = account.place, self._form.sighting
-            self._output.write("".join([line(place, sighting) for sighting in shown]))
-        self._record()
+        lines = self._sightings(account, sightings)
+        if lines:
+            self._output.write("".join(lines))
+        self.record()
+
+    def report(self, seen: Iterable[tuple[Account, Sighting | Note]]) -> None:
+        """What the sources made before, in order, in one piece."""
+        lines: list[str] = []
+        for (account, noted), run in groupby(seen, _of_one_kind):
+            if noted:
+                lines += self._notes(account, [it for _, it in run if isinstance(it, Note)])
+            else:
+                lines += self._sightings(account, [it for _, it in run if isinstance(it, Sighting)])
+        if lines:
+            self._output.write("".join(lines))
+
+    def record(self) -> None:
+        """Write the packets that were read, where they are what is written."""
+        if self._recorder is not None:
+            self._output.write_bytes(self._recorder.take())
 
     def close(self, account: Account, ts: int, stat: Stat) -> None:
         """No more packets will come; `ts` in nanoseconds since 1970."""
@@ -118,27 +136,33 @@ class Outlet:
         self._books.close(row)
         if self._recorder is not None:
             self._recorder.close(account.place, ts, stat)
-            self._record()
+            self.record()
         self._output.write(self._form.source("closed", account.place) + self._form.stat(account.place, row.counts))
 
-    def stay_within_bounds(self, accounts: Collection[Account]) -> None:
-        """Give up what the greediest source holds where all together hold too much."""
+    def stay_within_bounds(
+        self, accounts: Collection[Account], deliver: Callable[[Account, Sequence[Sighting]], None]
+    ) -> None:
+        """Give up what the greediest source holds where all together hold too much: to `deliver`."""
         if sum(account.connections.held for account in accounts) > _HELD_BYTES:
             largest = max(accounts, key=lambda account: account.connections.held)
-            self.deliver(largest, largest.connections.relieve(largest.connections.held // 2))
+            deliver(largest, largest.connections.relieve(largest.connections.held // 2))
 
     # What its sources' connections say.
 
     def _session(self, account: Account, connection: Connection[Sighting]) -> Session:
-        return Session(connection, account.undecoded, lambda note: self._notice(account, note), self._body_limit)
+        return Session(connection, account.undecoded, lambda note: self.notice(account, note), self._body_limit)
 
-    def _notice(self, account: Account, note: Note) -> None:
-        if self.witness is not None:
-            self.witness(account, note)
-        shown = self._shape.note(note)
-        if shown is not None:
-            self._output.write(self._form.note(account.place, shown))
+    def _sightings(self, account: Account, sightings: Iterable[Sighting]) -> list[str]:
+        shown = self._shape.apply(sightings, account.counts)
+        if shown:
+            account.count(shown)
+        place, line = account.place, self._form.sighting
+        return [line(place, sighting) for sighting in shown]
 
-    def _record(self) -> None:
-        if self._recorder is not None:
-            self._output.write_bytes(self._recorder.take())
+    def _notes(self, account: Account, notes: Iterable[Note]) -> list[str]:
+        shown = [self._shape.note(note) for note in notes]
+        return [self._form.note(account.place, note) for note in shown if note is not None]
+
+
+def _of_one_kind(item: tuple[Account, Sighting | Note]) -> tuple[Account, bool]:
+    return item[0], isinstance(item[1], Note)

@@ -75,7 +75,7 @@ class Replay:
             for count, packet in enumerate(file.packets()):
                 self._take(packet)
                 if count % _CHECKED_EVERY == 0:
-                    self._outlet.stay_within_bounds([interface.account for interface in self._read])
+                    self._outlet.stay_within_bounds([it.account for it in self._read], self._outlet.deliver)
         except OSError as error:
             self._end(file)
             raise CaptureFileError(f"cannot read {name} to its end: {explain(error)} (-r)") from error

@@ -12,7 +12,7 @@ import math
 import os
 import select
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -26,9 +26,11 @@ from tapper.discovery.procfs import Procfs
 from tapper.enquiry import Enquiry
 from tapper.errors import UsageError, explain
 from tapper.following import Follower
+from tapper.held import POLL_S, Held
 from tapper.outlet import Outlet
 from tapper.output.records import Place, Stat
 from tapper.output.sink import Closed, Console
+from tapper.protocols.beneath import Beneath
 from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting
 from tapper.signals import StopSignals
@@ -64,6 +66,8 @@ class Options:
 class Tap:
     """One run. `run` returns when a signal asks for it, and raises Closed when nobody reads the output any longer."""
 
+    _held: Held  # made with the node's source, which is the first
+
     def __init__(
         self, options: Options, outlet: Outlet, console: Console, enquiry: Enquiry[Snapshot] | None = None
     ) -> None:
@@ -79,7 +83,9 @@ class Tap:
         self._targets = Targets(options.targets)
         self._unacknowledged: int | None = None
         self._opaque = Opaque(console)
-        outlet.witness = self._witness
+        self._last_words: list[Callable[[], None]] = []  # of the sources, once the run ends
+        self._ending = False
+        outlet.notice = self._notice
 
     def run(self) -> None:
         """Capture until told to stop. Raises TapperError for what makes it impossible from the start."""
@@ -125,14 +131,21 @@ class Tap:
         if self._opaque.waiting:
             self._opaque.judge(self._is_quiet)
             wake = min(wake, time.monotonic() + _GLANCE_INTERVAL_S)
+        if self._held:
+            wake = min(wake, time.monotonic() + POLL_S)
         self._sources.turn(wake - time.monotonic(), self._deliver, self._trouble, self._closed)
-        self._outlet.stay_within_bounds(self._captures.values())
+        self._outlet.report(self._held.ready())
+        self._outlet.stay_within_bounds(self._captures.values(), self._take)
 
     def _end(self) -> None:
+        self._ending = True
         for source in self._sources:
             self._sources.shut(source.key)
         while len(self._sources):
             self._sources.turn(_FOREVER_S, self._deliver, self._trouble, self._closed)
+        self._outlet.report(self._held.rest())
+        for close in self._last_words:
+            close()
 
     def _report_so_far(self) -> None:
         """On SIGUSR1."""
@@ -148,7 +161,24 @@ class Tap:
     # What the loop calls.
 
     def _deliver(self, source: Source[Sighting], sightings: Iterator[Sighting]) -> None:
-        self._outlet.deliver(self._captures[source.key], sightings)
+        self._take(self._captures[source.key], sightings)
+
+    def _take(self, account: Account, sightings: Iterable[Sighting]) -> None:
+        """What was seen in pods waits for the wire beneath; what was seen on the wire does not."""
+        if account is not self._captures.get(_NODE):
+            self._held.put(account, sightings)
+            self._outlet.record()
+            return
+        seen = list(sightings)
+        self._outlet.deliver(account, seen)
+        self._held.wire_read(seen, account.connections.newest)
+
+    def _notice(self, account: Account, note: Note) -> None:
+        self._opaque.note(account.place, note, self._targets.addresses)
+        if account is self._captures.get(_NODE):
+            self._outlet.report([(account, note)])
+        else:
+            self._held.put(account, (note,))
 
     def _trouble(self, source: Source[Sighting], message: str) -> None:
         place = self._captures[source.key].place
@@ -159,7 +189,15 @@ class Tap:
         self._leave_lo_to_pods()
         if self._follower is not None:
             self._follower.next_look = time.monotonic()  # another Envoy may have begun there meanwhile
-        self._outlet.close(account, time.time_ns(), _stat(source, statistics))
+        close = functools.partial(self._say_closed, account, time.time_ns(), _stat(source, statistics))
+        if self._ending:
+            self._last_words.append(close)
+            return
+        self._outlet.report(self._held.of(account))
+        close()
+
+    def _say_closed(self, account: Account, ts: int, stat: Stat) -> None:
+        self._outlet.close(account, ts, stat)
         self._console.progress(f"closed {account.place}")
 
     def _output_closed(self) -> None:
@@ -172,6 +210,7 @@ class Tap:
         ring = open_ring(self._options.interface, bpf.program(targets))
         place = Place("node", self._own.inode, self._options.interface or "any")
         self._add(_NODE, ring, place, Scope(None, targets))
+        self._held = Held(Beneath(self._captures[_NODE].connections), ring.drained)
 
     def _begin_following(self) -> None:
         options = self._options
@@ -197,10 +236,8 @@ class Tap:
         self._console.progress(f"capturing {account.place}")
 
     def _drop(self, key: Hashable) -> None:
+        self._held.drop(self._captures[key])
         self._sources.discard(key, self._closed)
-
-    def _witness(self, account: Account, note: Note) -> None:
-        self._opaque.note(account.place, note, self._targets.addresses)
 
     def _is_quiet(self, address: str) -> bool | None:
         """Whether nothing was seen on the lo of the pod that has this address; None where nobody looks."""

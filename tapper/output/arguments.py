@@ -37,6 +37,9 @@ def add_shape(parser: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="requests to this host; * and ? are wildcards, a port is compared where one is given",
     )
+    group.add_argument(
+        "--no-probes", action="store_true", help="not what looks like a health probe, which may be forged"
+    )
     group = parser.add_argument_group("how much of it")
     group.add_argument(
         "--body-limit",
@@ -56,9 +59,10 @@ def add_shape(parser: argparse.ArgumentParser) -> None:
 
 def check_recording(arguments: argparse.Namespace, *, to_terminal: bool) -> None:
     """Raises UsageError for options that -o pcapng could only break its word about."""
-    chosen = [name for name in ("method", "path", "status", "host", "redact") if getattr(arguments, name)]
+    chosen = [name for name in ("method", "path", "status", "host", "no_probes", "redact") if getattr(arguments, name)]
     if chosen:
-        raise UsageError(f"--{chosen[0]} is about exchanges, and -o pcapng holds packets as they were: leave one out")
+        option = chosen[0].replace("_", "-")
+        raise UsageError(f"--{option} is about exchanges, and -o pcapng holds packets as they were: leave one out")
     if to_terminal:
         raise UsageError("-o pcapng is not for terminals: name a file with -w, or pipe it to whoever reads it")
 
@@ -71,6 +75,7 @@ def shape(arguments: argparse.Namespace) -> Shape:
     return Shape(
         None if arguments.no_redact else redaction,
         Filter(arguments.method, arguments.path, arguments.status, arguments.host),
+        probes=not arguments.no_probes,
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from enum import Enum, auto
+
 from tapper.output.escape import escape, shortened
 from tapper.protocols.exchange import Exchange, Request, Response
 from tapper.protocols.messages import End
@@ -11,34 +14,47 @@ PREVIEW = 1024
 _LONGEST_LINE = 1000
 
 
-def details(exchange: Exchange) -> str:
-    """Lines that begin with > for what the client sent and with < for what it got, as curl -v has it."""
-    lines: list[str] = []
+class Part(Enum):
+    """What a line is of a message."""
+
+    START = auto()
+    FIELD = auto()
+    BODY = auto()
+    REMARK = auto()
+
+
+def parts(exchange: Exchange) -> Iterator[tuple[str, Part, str]]:
+    """Lines for a terminal, each with its mark: > for what the client sent and < for what it got, as curl -v has it."""
     request, response = exchange.request, exchange.response
     if request is not None:
         head = request.head
-        lines += _message(">", f"{head.method} {head.target} {head.version}", request)
+        yield from _message(">", f"{head.method} {head.target} {head.version}", request)
     if response is not None:
         start = response.head
-        lines += _message("<", f"{start.version} {start.status} {start.reason}".rstrip(), response)
-    return "".join(f"    {line}".rstrip() + "\n" for line in lines)
+        yield from _message("<", f"{start.version} {start.status} {start.reason}".rstrip(), response)
 
 
-def _message(mark: str, first: str, message: Request | Response) -> list[str]:
-    lines = [first, *(f"{name}: {value}" for name, value in message.head.headers), ""]
-    lines += _body(message.end)
-    lines += [f"{name}: {value}" for name, value in message.end.trailers]
-    return [f"{mark} {escape(shortened(line, _LONGEST_LINE))}" for line in lines]
+def details(exchange: Exchange) -> str:
+    """The same as text."""
+    return "".join(f"    {mark} {line}".rstrip() + "\n" for mark, _, line in parts(exchange))
 
 
-def _body(end: End) -> list[str]:
+def _message(mark: str, first: str, message: Request | Response) -> Iterator[tuple[str, Part, str]]:
+    lines = [(Part.START, first), *((Part.FIELD, f"{name}: {value}") for name, value in message.head.headers)]
+    lines += [(Part.REMARK, ""), *_body(message.end)]
+    lines += [(Part.FIELD, f"{name}: {value}") for name, value in message.end.trailers]
+    for part, line in lines:
+        yield mark, part, escape(shortened(line, _LONGEST_LINE))
+
+
+def _body(end: End) -> list[tuple[Part, str]]:
     """A line each, and what is not shown."""
     if not end.size:
         return []
-    lines = end.body[:PREVIEW].decode("latin-1").splitlines() if end.body else []
+    lines = [(Part.BODY, line) for line in end.body[:PREVIEW].decode("latin-1").splitlines()] if end.body else []
     missing = end.size - min(len(end.body), PREVIEW)
     if missing:
-        lines.append(f"[{missing} more bytes]")
+        lines.append((Part.REMARK, f"[{missing} more bytes]"))
     elif end.truncated:
-        lines.append("[the rest was not seen]")
+        lines.append((Part.REMARK, "[the rest was not seen]"))
     return lines

@@ -14,6 +14,7 @@ from tapper.output.escape import escape_bytes
 from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason, verified
 from tapper.protocols.exchange import Exchange, Request, Response
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
+from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 from tapper.protocols.websocket import TEXT
 
@@ -135,6 +136,7 @@ class Ndjson:
                 "direction": leg.direction,
                 "src": leg.src,
                 "dst": leg.dst,
+                "wire": leg.wire,
                 "method": (request.head.method or None) if request else None,
                 "target": (request.head.target or None) if request else None,
                 "version": first.head.version if first else None,
@@ -144,13 +146,14 @@ class Ndjson:
                 "duration_s": None if duration is None else duration / 1e9,
                 "netns": place.netns,
                 **_pod(place, leg.pod_ip),
+                **({"probe": True} if is_probe(leg, exchange) else {}),
                 **_further(exchange),
             }
         )
 
     def note(self, place: Place, note: Note) -> str:
         leg = note.leg
-        where = {"pod_ip": leg.pod_ip, "direction": leg.direction, "src": leg.src, "dst": leg.dst}
+        where = {"pod_ip": leg.pod_ip, "direction": leg.direction, "src": leg.src, "dst": leg.dst, "wire": leg.wire}
         kind, what = _fact(note.fact)
         return _line({"type": kind, "ts": note.fact.ts / 1e9, **where, **what, "netns": place.netns})
 

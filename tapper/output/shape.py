@@ -9,6 +9,7 @@ from tapper.output.filters import Filter
 from tapper.output.records import Totals
 from tapper.output.redaction import Redaction
 from tapper.protocols.facts import ByteStream, Note
+from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 
 
@@ -19,10 +20,16 @@ class Shape:
     redaction: Redaction | None = field(default_factory=Redaction)
     """None: values come out as they were."""
     filter: Filter = field(default_factory=Filter)
+    probes: bool = True
+    """Whether what looks like a health probe is reported."""
 
     def apply(self, sightings: Iterable[Sighting], totals: Totals) -> list[Sighting]:
         """What is to be reported. Runs `sightings` to its end and adds to `totals`."""
         seen = list(sightings)
+        if not self.probes:
+            passing = [sighting for sighting in seen if not is_probe(sighting.leg, sighting.exchange)]
+            totals.filtered += len(seen) - len(passing)
+            seen = passing
         if not self.filter.empty:
             passing = [sighting for sighting in seen if self.filter.passes(sighting.exchange)]
             totals.filtered += len(seen) - len(passing)

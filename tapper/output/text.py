@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from tapper.discovery.envoy import Envoy, Verdict
 from tapper.output.details import details
-from tapper.output.escape import BOLD, DIM, escape, escape_bytes, of_status, painted, shortened
+from tapper.output.escape import escape, escape_bytes, shortened
 from tapper.output.records import Listed, Owned, Place, Silent, Totals, found_by, reason
 from tapper.protocols.exchange import Exchange, Response
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
+from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 from tapper.protocols.websocket import OPCODES
 from tapper.streams.connection import Leg
@@ -42,10 +43,9 @@ def _plural(count: int, noun: str) -> str:
 
 class Text(Silent):
     """A `tapper.output.records.Format`: a line an exchange. `verbose` shows its headers and the beginning of its bodies
-    under it; `colour` is for terminals."""
+    under it. This is for pipes and files; `tapper.output.terminal` is for a person who looks on."""
 
-    def __init__(self, *, colour: bool = False, verbose: bool = False) -> None:
-        self._colour = colour
+    def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
 
     def sighting(self, _place: Place, sighting: Sighting) -> str:
@@ -53,20 +53,17 @@ class Text(Silent):
         request = exchange.request
         asked = "(request not seen)"
         if request is not None:
-            method = escape(request.head.method or "?")
-            asked = f"{self._paint(method, BOLD)} {escape(shortened(request.head.target or '?', _LONGEST_TARGET))}"
-        answer = _answer(exchange.response, exchange.duration) + _further(exchange)
-        if exchange.response is not None:
-            status = str(exchange.response.head.status)
-            answer = self._paint(status, of_status(exchange.response.head.status)) + answer.removeprefix(status)
-        line = f"{self._paint(clock(exchange.ts), DIM)}  {_where(leg)}  {asked}  {answer}\n"
-        return line + details(exchange) if self._verbose else line
+            asked = (
+                f"{escape(request.head.method or '?')} {escape(shortened(request.head.target or '?', _LONGEST_TARGET))}"
+            )
+        answer = _answer(exchange.response, exchange.duration) + further(exchange)
+        line = f"{clock(exchange.ts)}  {_where(leg)}  {asked}  {answer}\n"
+        if not self._verbose:
+            return line
+        return line + "".join(f"    * {remark}\n" for remark in remarks(leg, exchange)) + details(exchange)
 
     def note(self, _place: Place, note: Note) -> str:
-        return f"{self._paint(clock(note.fact.ts), DIM)}  {_where(note.leg)}  {_fact(note.fact)}\n"
-
-    def _paint(self, text: str, colour: str) -> str:
-        return painted(text, colour) if self._colour else text
+        return f"{clock(note.fact.ts)}  {_where(note.leg)}  {fact_line(note.fact)}\n"
 
     def processes(self, found: Sequence[Listed], owned: Owned) -> str:
         rows = [_PROCESS_COLUMNS, *(_row(process, owned) for process in found)]
@@ -81,7 +78,14 @@ def _where(leg: Leg) -> str:
     return f"{leg.pod_ip or '-':<15}  {leg.direction:<8}  {leg.src:>21} -> {leg.dst:<21}"
 
 
-def _fact(fact: Fact) -> str:
+def remarks(leg: Leg, exchange: Exchange) -> list[str]:
+    """What --verbose says about an exchange as a whole."""
+    said = [] if leg.wire is None else [f"the wire beneath: {leg.wire}"]
+    return [*said, "looks like a health probe"] if is_probe(leg, exchange) else said
+
+
+def fact_line(fact: Fact) -> str:
+    """What a fact says, on one line and escaped."""
     if isinstance(fact, Tls):
         name = "(no server name seen)" if fact.sni is None else escape(fact.sni[:_LONGEST_TARGET])
         return " ".join(["TLS", name, *(escape(protocol) for protocol in fact.alpn[:_MOST_PROTOCOLS])])
@@ -103,7 +107,8 @@ def _answer(response: Response | None, duration: int | None) -> str:
     return text if duration is None else f"{text}  {duration / 1e6:.1f} ms"
 
 
-def _further(exchange: Exchange) -> str:
+def further(exchange: Exchange) -> str:
+    """What only some exchanges have, after two spaces."""
     text = ""
     call = exchange.grpc
     if call is not None:

@@ -68,6 +68,13 @@ class Exchange:
         return first.head.ts
 
     @property
+    def end(self) -> int:
+        """Nanoseconds since 1970: the last byte of the response, or else of the request."""
+        last = self.response or self.request
+        assert last is not None, "an exchange of nothing"
+        return last.end.ts
+
+    @property
     def duration(self) -> int | None:
         """Nanoseconds from the request's first byte to the response's last."""
         if self.request is None or self.response is None:

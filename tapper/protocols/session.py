@@ -20,7 +20,7 @@ from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.tls import HelloReader
 from tapper.protocols.websocket import WebSocket
-from tapper.streams.connection import Connection, Leg
+from tapper.streams.connection import Connection, Leg, Wire
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 
@@ -198,7 +198,10 @@ class Session:
                 self._client = side
             elif heads.begins_response(data):
                 self._client = 1 - side
-        return self._release(side)
+        done = self._release(side)
+        if beginning or self._proven:
+            self._connection.carries(Wire.PLAIN)  # TLS would have begun with a record
+        return done
 
     def _untouched(self, side: int) -> bool:
         """Whether all that this side sent is known and still unread."""
@@ -207,6 +210,7 @@ class Session:
     def _begin_http2(self, in_step: tuple[bool, bool]) -> list[Sighting]:
         """From here on the connection is HTTP/2; what was kept of its beginning comes first."""
         http2 = self._http2 = Http2(self._client, in_step, self._body_limit)
+        self._connection.carries(Wire.PLAIN)
         self._conversation = None
         done: list[Sighting] = []
         for side, early in enumerate(self._early):
@@ -217,6 +221,7 @@ class Session:
 
     def _begin_tls(self, side: int, chunks: list[Data]) -> list[Sighting]:
         hello = self._hello = HelloReader(self._client)
+        self._connection.carries(Wire.TLS)
         self._conversation = self._tally = None
         other = self._early[1 - side] or ()
         self._early = [None, None]

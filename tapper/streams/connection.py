@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from tapper.streams.bounds import Limits
 from tapper.streams.legs import Direction, Endpoint, classify, endpoints, is_loopback, own_end
-from tapper.streams.packet import mirror
-from tapper.streams.reassembly import Data, HalfStream
+from tapper.streams.packet import ACK, FIN, SYN, mirror
+from tapper.streams.reassembly import Chunk, Data, HalfStream
+from tapper.streams.sequence import MASK
 from tapper.targets.addresses import spell
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-MOST_EARLY_BYTES = 4096
+_MOST_EARLY_BYTES = 4096
 """Data in a SYN is one segment's; more than an ordinary link's is not waited for."""
 
 
@@ -59,6 +61,13 @@ class Scope:
         return source.address in self.targets or destination.address in self.targets
 
 
+class Wire(StrEnum):
+    """What a connection on a wire carries."""
+
+    TLS = "tls"
+    PLAIN = "plain"
+
+
 @dataclass(frozen=True, slots=True)
 class Leg:
     """Where an exchange was seen. `src` is the client, `dst` the server, as the packets had them."""
@@ -67,6 +76,8 @@ class Leg:
     direction: Direction
     src: str
     dst: str
+    wire: Wire | None = None
+    """What crossed the wire beneath; None where that is not known, or where there is no wire."""
 
 
 class Half(Generic[T]):
@@ -86,7 +97,21 @@ class Half(Generic[T]):
 class Connection(Generic[T]):
     """Two halves and their reader. For a redirected connection half 0 is the request's, half 1 the reply's."""
 
-    __slots__ = ("_redirected", "both_ways", "client", "consumer", "early", "halves", "held", "last", "scope")
+    __slots__ = (
+        "_redirected",
+        "both_ways",
+        "client",
+        "consumer",
+        "early",
+        "first",
+        "found_out",
+        "gapped",
+        "halves",
+        "held",
+        "last",
+        "scope",
+        "wire",
+    )
 
     def __init__(self, scope: Scope, key: bytes, other: bytes, client: int | None, ts: int, hole_bytes: int) -> None:
         self.scope = scope
@@ -100,12 +125,25 @@ class Connection(Generic[T]):
         self.consumer: Consumer[T] | None = None
         self.early: tuple[int, int, bytes] | None = None
         """(ts, seq, bytes) that came with a first SYN (RFC 7413), which acknowledges nothing: read with the SYN-ACK."""
-        self.last = ts
+        self.first = self.last = ts
+        """When its first and its last packet were seen, in nanoseconds since 1970."""
         self.held = 0
+        self.gapped = False
+        """Whether bytes of it are missing."""
+        self.wire: Wire | None = None
+        """What it turned out to carry, as its reader says (`carries`); None while nothing tells."""
+        self.found_out: Callable[[Connection[T], Wire | None], None] | None = None
+        """Is told when that changes, and what it was before."""
 
     @property
     def closed(self) -> bool:
         return self.consumer is None
+
+    def carries(self, wire: Wire) -> None:
+        """Its reader has found out what it is."""
+        before, self.wire = self.wire, wire
+        if before is not wire and self.found_out is not None:
+            self.found_out(self, before)
 
     def expired(self, ts: int, limits: Limits) -> bool:
         """Whether nothing more is expected of it at this time, in nanoseconds."""
@@ -136,4 +174,29 @@ class Connection(Generic[T]):
         if pod_ip is None and self.scope.targets is not None:
             ours = server_end if server_end.address in self.scope.targets else client_end
             pod_ip = spell(ours.address)
-        return Leg(pod_ip, direction, str(client_end), str(server_end))
+        wire = None if self.scope.on_lo else self.wire
+        return Leg(pod_ip, direction, str(client_end), str(server_end), wire)
+
+
+def taken(
+    half: Half[T], ts: int, seq: int, ack: int, flags: int, payload: bytes
+) -> Iterator[tuple[Half[T], list[Chunk]]]:
+    """One packet to its half, flags and all: what it makes of both streams, in order."""
+    connection = half.connection
+    if flags & ACK and half.peer.stream.waiting:
+        yield half.peer, half.peer.stream.acknowledged(ack)
+    if flags & SYN:
+        half.stream.syn(seq)
+        seq += 1
+        if flags & ACK and connection.early is not None:
+            first, (early_ts, early_seq, early) = connection.halves[1 - half.side], connection.early
+            connection.early = None
+            yield first, first.stream.push(early_seq, early, early_ts, seq & MASK)
+        elif payload and not flags & ACK:
+            if len(payload) <= _MOST_EARLY_BYTES:
+                connection.early = (ts, seq & MASK, payload)
+            return
+    if payload:
+        yield half, half.stream.push(seq & MASK, payload, ts, ack)
+    if flags & FIN:
+        yield half, half.stream.fin((seq + len(payload)) & MASK)

@@ -6,8 +6,7 @@ retransmissions to the reassembler, which delivers bytes once.
 
 Most connections have mirrored halves and exist from their first packet. On a pod's lo a half may instead belong to a
 redirected connection: it waits (`tapper.streams.waiting`) until a half with mirrored addresses or its other half by
-sequence numbers appears. A connection that ended stays in the table a little longer, so that a late copy
-of its last packets does not look like a new one.
+sequence numbers appears. A connection that ended stays in the table a little longer: a late copy is none that is new.
 
 Time is the packets' time, in nanoseconds; nothing in here reads a clock.
 """
@@ -18,23 +17,21 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from tapper.streams.bounds import SECOND, Limits, Tally
-from tapper.streams.connection import MOST_EARLY_BYTES, Connection, Consumer, Half, Scope
-from tapper.streams.copies import Copies
-from tapper.streams.legs import INBOUND_PORT, MESH_PORTS, endpoints, is_redirected, may_be_reply
-from tapper.streams.packet import ACK, FIN, RST, SYN, mirror, parse
+from tapper.streams.connection import Connection, Consumer, Half, Scope, taken
+from tapper.streams.copies import original
+from tapper.streams.legs import endpoints, is_mesh_internal, is_redirected, is_to_envoy, may_be_reply
+from tapper.streams.packet import ACK, FIN, RST, SYN, mirror, opener, parse
+from tapper.streams.places import Places
 from tapper.streams.reassembly import Chunk, Data, Gap
-from tapper.streams.sequence import MASK
 from tapper.streams.waiting import Waiting, WaitingRoom, as_arrived
 
 T = TypeVar("T")
 
-_MESH_PORT_BYTES = frozenset(port.to_bytes(2, "big") for port in MESH_PORTS)
-_INBOUND_PORT_BYTES = INBOUND_PORT.to_bytes(2, "big")
-
 
 class Connections(Generic[T]):
     """The connections of one source. `open_consumer` makes the reader of a new connection; what the readers return is
-    what every method here returns, in order."""
+    what every method here returns, in order. `peek` makes the reader of a pod's connection to its own inbound listener,
+    of which the plaintext is read elsewhere."""
 
     def __init__(
         self,
@@ -42,16 +39,21 @@ class Connections(Generic[T]):
         open_consumer: Callable[[Connection[T]], Consumer[T]],
         limits: Limits | None = None,
         tally: Tally | None = None,
+        peek: Callable[[Connection[T]], Consumer[T]] | None = None,
     ) -> None:
         self._scope = scope
         self._open_consumer = open_consumer
+        self._peek = peek
         self._limits = limits or Limits()
         self.tally = tally or Tally()
+        self.places: Places[T] = Places()
+        """Where those on a wire lead."""
         self._halves: dict[bytes, Half[T]] = {}
         self._connections: dict[Connection[T], None] = {}  # in order of appearance
         self._waiting = WaitingRoom()
-        self._copies: Copies[T] = Copies()
         self._swept: int | None = None
+        self.newest = 0
+        """The time of the last packet of a known connection."""
         self._held = 0
 
     @property
@@ -77,7 +79,7 @@ class Connections(Generic[T]):
         if half is None:
             return self._strange(ts, packet, segment)
         connection = half.connection
-        connection.last = ts
+        connection.last = self.newest = ts
         # The two cases that make up nearly all packets: an acknowledgement that changes nothing, and data.
         if not flags & (SYN | FIN | RST) and not half.peer.stream.waiting:
             if start == stop or connection.consumer is None:
@@ -134,7 +136,7 @@ class Connections(Generic[T]):
     def _strange(self, ts: int, packet: memoryview, segment: tuple[bytes, int, int, int, int, int]) -> list[T]:
         key, seq, ack, flags, start, stop = segment
         on_lo = self._scope.on_lo
-        if on_lo and (key[-2:] in _MESH_PORT_BYTES or key[-4:-2] in _MESH_PORT_BYTES):
+        if on_lo and is_mesh_internal(key):
             self.tally.mesh += 1
             return []
         source, destination = endpoints(key)
@@ -160,11 +162,8 @@ class Connections(Generic[T]):
                 done += self._alone(self._waiting.oldest)
             waiting = self._waiting.enter(key, source if redirected else destination, redirected=redirected)
             return [*done, *self._wait(waiting, ts, seq, ack, flags, payload)]
-        client = None
-        if flags & SYN:
-            client = 1 if flags & ACK else 0
-        known = not on_lo and self._copies.has(key, seq, ack if flags & ACK else 0, syn=bool(flags & SYN))
-        connection, evicted = self._open(key, mirror(key), client, ts, copy=known)
+        known = None if on_lo else original(self.places, key, seq, ack, flags)
+        connection, evicted = self._open(key, mirror(key), opener(flags), ts, known)
         return [*done, *evicted, *self._apply(connection.halves[0], ts, seq, ack, flags, payload)]
 
     def _wait(self, waiting: Waiting, ts: int, seq: int, ack: int, flags: int, payload: bytes) -> list[T]:
@@ -172,9 +171,7 @@ class Connections(Generic[T]):
         pair = self._waiting.take(waiting, ts, seq, ack, flags, payload)
         if pair is not None:
             return self._paired(*pair)
-        if waiting.held > self._limits.waiting_bytes:
-            return self._alone(waiting)
-        return []
+        return self._alone(waiting) if waiting.held > self._limits.waiting_bytes else []
 
     def _paired(self, request: Waiting, reply: Waiting) -> list[T]:
         """The two halves of a redirected connection become one, and what was held is delivered as it arrived."""
@@ -202,26 +199,29 @@ class Connections(Generic[T]):
     # Connections.
 
     def _open(
-        self, key: bytes, other: bytes, client: int | None, ts: int, *, copy: bool = False
+        self, key: bytes, other: bytes, client: int | None, ts: int, copied: Connection[T] | None = None
     ) -> tuple[Connection[T], list[T]]:
         done: list[T] = []
         if len(self._connections) >= self._limits.connections:
             oldest = next(iter(self._connections))
-            if oldest.consumer is not None:
-                self.tally.given_up += 1
+            self.tally.given_up += not oldest.closed
             done = self._close(oldest)
             self._remove(oldest)
         connection: Connection[T] = Connection(self._scope, key, other, client, ts, self._limits.hole_bytes)
         self._connections[connection] = None
         for half in connection.halves:
             self._halves[half.key] = half
-        if self._scope.on_lo and key[-2:] == _INBOUND_PORT_BYTES:
-            self.tally.mesh += 1  # ciphertext on its way to Envoy; its plaintext comes on the delivery leg
-        elif copy:
+        if self._scope.on_lo and is_to_envoy(key):
+            self.tally.mesh += 1  # mostly ciphertext, on its way to Envoy; its plaintext comes on the delivery leg
+            self.places.add(connection, other, 1)
+            connection.consumer = None if self._peek is None else self._peek(connection)
+        elif copied is not None:
             self.tally.copies += 1
+            if copied in self._connections:  # it may have been the oldest
+                self.places.add(copied, key, client)
         else:
             if not self._scope.on_lo:
-                self._copies.add(connection)
+                self.places.add(connection, key, client)
             connection.consumer = self._open_consumer(connection)
             self.tally.connections += 1
         return connection, done
@@ -235,23 +235,8 @@ class Connections(Generic[T]):
         if connection.consumer is None:
             return []
         done: list[T] = []
-        if flags & ACK and half.peer.stream.waiting:
-            done += self._deliver(half.peer, half.peer.stream.acknowledged(ack))
-        if flags & SYN:
-            half.stream.syn(seq)
-            seq += 1
-            if flags & ACK and connection.early is not None:
-                first, (early_ts, early_seq, early) = connection.halves[1 - half.side], connection.early
-                connection.early = None
-                done += self._deliver(first, first.stream.push(early_seq, early, early_ts, seq & MASK))
-            elif payload and not flags & ACK:
-                if len(payload) <= MOST_EARLY_BYTES:
-                    connection.early = (ts, seq & MASK, payload)
-                return done
-        if payload:
-            done += self._deliver(half, half.stream.push(seq & MASK, payload, ts, ack))
-        if flags & FIN:
-            done += self._deliver(half, half.stream.fin((seq + len(payload)) & MASK))
+        for side, chunks in taken(half, ts, seq, ack, flags, payload):
+            done += self._deliver(side, chunks)
         if half.stream.ended and half.peer.stream.ended:
             done += self._close(connection)
         return done
@@ -267,6 +252,7 @@ class Connections(Generic[T]):
                 done += consumer.data(half.side, chunk)
             elif type(chunk) is Gap:
                 self.tally.gaps += 1
+                connection.gapped = True
                 self.tally.gap_bytes += chunk.size or 0
                 done += consumer.gap(half.side, chunk.size)
             else:
@@ -293,7 +279,7 @@ class Connections(Generic[T]):
 
     def _remove(self, connection: Connection[T]) -> None:
         self._connections.pop(connection, None)
-        self._copies.remove(connection)
+        self.places.remove(connection)
         for half in connection.halves:
             if self._halves.get(half.key) is half:
                 del self._halves[half.key]
@@ -306,7 +292,7 @@ class Connections(Generic[T]):
             return []
         self._swept = ts
         done: list[T] = []
-        for waiting in [w for w in self._waiting if ts - w.last > self._limits.idle]:
+        for waiting in [each for each in self._waiting if ts - each.last > self._limits.idle]:
             done += self._alone(waiting)
         for connection in [each for each in self._connections if each.expired(ts, self._limits)]:
             done += self._close(connection)

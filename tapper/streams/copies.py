@@ -7,9 +7,12 @@ address and port, and TCP's numbers, in common; only the server's end differs. W
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+import itertools
+from typing import TypeVar
 
 from tapper.streams.connection import Connection, Half
+from tapper.streams.packet import ACK, SYN
+from tapper.streams.places import Places, ends
 from tapper.streams.sequence import difference
 
 T = TypeVar("T")
@@ -22,44 +25,18 @@ _MOST_AT_AN_END = 8
 """More connections than this at one address and port: it is a server's, and a copy is found by its client's end."""
 
 
-class Copies(Generic[T]):
-    """The connections of the node's source by their ends."""
-
-    def __init__(self) -> None:
-        self._at: dict[bytes, dict[Connection[T], None]] = {}
-
-    def add(self, connection: Connection[T]) -> None:
-        for end in _ends(connection.halves[0].key):
-            self._at.setdefault(end, {})[connection] = None
-
-    def remove(self, connection: Connection[T]) -> None:
-        for end in _ends(connection.halves[0].key):
-            there = self._at.get(end, {})
-            there.pop(connection, None)
-            if not there:
-                self._at.pop(end, None)
-
-    def has(self, key: bytes, seq: int, ack: int, *, syn: bool) -> bool:
-        """Whether the first packet of an unknown connection is a copy of one of a known connection's.
-
-        `ack` is 0 where the packet acknowledges nothing.
-        """
-        ends = _ends(key)
-        for position, end in enumerate(ends):
-            connections = self._at.get(end, ())
-            if len(connections) > _MOST_AT_AN_END:
-                continue
-            for connection in connections:
-                for half in connection.halves:
-                    if _ends(half.key)[position] == end and _agree(half, seq, ack, syn=syn):
-                        return True
-        return False
-
-
-def _ends(key: bytes) -> tuple[bytes, bytes]:
-    """Source and destination of a packet's key, each as address and port."""
-    width = (len(key) - 4) // 2
-    return key[:width] + key[-4:-2], key[width:-4] + key[-2:]
+def original(places: Places[T], key: bytes, seq: int, ack: int, flags: int) -> Connection[T] | None:
+    """The known connection of which the first packet of an unknown one is a copy."""
+    syn, ack = bool(flags & SYN), ack if flags & ACK else 0
+    for position, end in enumerate(ends(key)):
+        kinds = places.at(end).values()
+        if sum(map(len, kinds)) > _MOST_AT_AN_END:
+            continue
+        for connection in itertools.chain.from_iterable(kinds):
+            for half in connection.halves:
+                if ends(half.key)[position] == end and _agree(half, seq, ack, syn=syn):
+                    return connection
+    return None
 
 
 def _agree(half: Half[T], seq: int, ack: int, *, syn: bool) -> bool:

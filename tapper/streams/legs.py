@@ -26,6 +26,8 @@ MESH_PORTS = frozenset({15000, 15004, 15008, 15012, 15014, 15020, 15021, 15053, 
 
 # Envoy delivers to the application from these (InboundPassthroughBindIpv4/6 in Istio's pilot).
 DELIVERY_ADDRESSES = frozenset({bytes((127, 0, 0, 6)), bytes(15) + b"\x06"})
+_MESH_PORT_BYTES = frozenset(port.to_bytes(2, "big") for port in MESH_PORTS)
+_INBOUND_PORT_BYTES = INBOUND_PORT.to_bytes(2, "big")
 _LOOPBACK_6 = bytes(15) + b"\x01"
 
 
@@ -67,6 +69,16 @@ def own_end(source: Endpoint, destination: Endpoint) -> Endpoint:
     """Which end of a packet on a lo is the pod's own: the destination, except where that is Envoy's."""
     envoys = is_loopback(destination.address) or destination.address in DELIVERY_ADDRESSES
     return source if envoys else destination
+
+
+def is_mesh_internal(key: bytes) -> bool:
+    """Whether a packet on a pod's lo is between parts of the mesh (MESH_PORTS), by its key."""
+    return key[-2:] in _MESH_PORT_BYTES or key[-4:-2] in _MESH_PORT_BYTES
+
+
+def is_to_envoy(key: bytes) -> bool:
+    """Whether a packet on a pod's lo is on its way to the inbound listener, by its key."""
+    return key[-2:] == _INBOUND_PORT_BYTES
 
 
 def is_redirected(destination: Endpoint) -> bool:

@@ -95,3 +95,8 @@ def mirror(key: bytes) -> bytes:
     """The key of the opposite direction of the same connection."""
     width = (len(key) - 4) // 2
     return key[width : 2 * width] + key[:width] + key[-2:] + key[-4:-2]
+
+
+def opener(flags: int) -> int | None:
+    """Which side opens the connection, as a SYN tells: 0 whoever sent this packet, 1 the other; None without SYN."""
+    return None if not flags & SYN else 1 if flags & ACK else 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tapper.streams.legs import Candidate, Endpoint, Numbers, Pairing
-from tapper.streams.packet import ACK, FIN, SYN
+from tapper.streams.packet import ACK, FIN, SYN, opener
 from tapper.streams.reassembly import SEGMENT_COST
 from tapper.streams.sequence import MASK, after
 
@@ -39,7 +39,7 @@ class Waiting:
     def take(self, arrival: int, ts: int, seq: int, ack: int, flags: int, payload: bytes) -> None:
         self.last = ts
         if flags & SYN:
-            self.client = 1 if flags & ACK else 0
+            self.client = opener(flags)
             self._isn = seq
         if payload or flags & (SYN | FIN):
             self.packets.append((arrival, ts, seq, ack, flags, payload))

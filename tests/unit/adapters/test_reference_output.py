@@ -7,9 +7,12 @@ import io
 import itertools
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
+import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,7 +135,7 @@ def test_a_file_of_exchanges_is_whole_and_without_secrets(node: Node, pod: Pod, 
 
 
 def test_colour_on_a_terminal_only(tmp_path: Path) -> None:
-    """A real pseudo-terminal, a pipe, and a terminal with NO_COLOR."""
+    """A real pseudo-terminal of some width, a pipe, and terminals with NO_COLOR and that can do nothing."""
     wire = pcapng.section_header("t") + pcapng.interface("eth0", "")
     frames = replay.conversation(
         replay.Leg(("10.0.0.3", 1), ("10.0.0.2", 80), ("10.0.0.2", 80)), [(ask("/"), answer())]
@@ -144,6 +147,7 @@ def test_colour_on_a_terminal_only(tmp_path: Path) -> None:
 
     def on_terminal(**more: str) -> bytes:
         ours, theirs = os.openpty()
+        termios.tcsetwinsize(theirs, (24, 70))
         subprocess.run(argv, stdout=theirs, stderr=subprocess.PIPE, env=ENVIRON | {"TERM": "xterm"} | more, check=True)
         os.close(theirs)
         said = b""
@@ -155,11 +159,21 @@ def test_colour_on_a_terminal_only(tmp_path: Path) -> None:
         os.close(ours)
         return said.replace(b"\r\n", b"\n")
 
-    coloured, plain = on_terminal(), on_terminal(NO_COLOR="1")
+    coloured, plain, dumb = on_terminal(), on_terminal(NO_COLOR="1"), on_terminal(TERM="dumb")
     piped = subprocess.run(argv, capture_output=True, env=ENVIRON | {"TERM": "xterm"}, check=True).stdout
     assert b"\x1b[32m200\x1b[0m" in coloured
-    assert piped == plain
-    assert b"\x1b" not in piped
+    assert re.sub(rb"\x1b\[[0-9;]*m", b"", coloured) == plain
+    (line,) = [line.decode() for line in plain.splitlines() if b"~" in line]
+    assert len(line) <= 70
+    assert line.split()[:4] == ["~", "-", "GET", "/"], "no target, so nobody's pod; no room for the time"
+    assert piped == dumb
+    assert b"\x1b" not in piped + plain
+    forced = subprocess.run([*argv, "--colour", "always"], capture_output=True, env=ENVIRON, check=True).stdout
+    assert b"\x1b[32m200\x1b[0m" in forced
+    loaded = [sys.executable, "-X", "importtime", *argv[1:]]
+    imported = subprocess.run(loaded, capture_output=True, env=ENVIRON, check=True).stderr
+    assert b"tapper.output.text" in imported
+    assert b"rich" not in imported, "who reads from a pipe does not wait for it"
     assert b"    > X-Canary: canary-1\n" in piped
     assert b"    > Authorization: [redacted]\n" in piped
     assert f"Bearer {SECRET}".encode() not in coloured + piped
@@ -246,8 +260,9 @@ def test_what_was_recorded_reads_back_without_any_privilege(
     records = [record for record in map(json.loads, read.splitlines()) if record["type"] == "http"]
 
     def told(exchanges: list[dict[str, Any]]) -> list[str]:
-        """All but the namespace, which a file does not know, and times, which each packet socket takes itself."""
-        other = {"netns": None, "ts": None, "duration_s": None}
+        """All but the namespace and the wire beneath, which a file does not tell, and times, which each packet socket
+        takes itself."""
+        other = {"netns": None, "wire": None, "ts": None, "duration_s": None}
         return sorted(json.dumps(exchange | other) for exchange in exchanges)
 
     assert len(records) == 40

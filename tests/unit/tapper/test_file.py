@@ -314,8 +314,8 @@ def test_from_file_to_file(tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["-r", "/nowhere/x"], "cannot read /nowhere/x: no such file"),
-        (["-r", "/dev/null", "--istio"], "leave out --istio, -i and --targets-file"),
-        (["-r", "/dev/null", "-i", "eth0"], "leave out --istio, -i and --targets-file"),
+        (["-r", "/dev/null", "--istio"], "leave out --istio, -i, --targets-file and pods of Kubernetes"),
+        (["-r", "/dev/null", "-i", "eth0"], "leave out --istio, -i, --targets-file and pods of Kubernetes"),
     ],
 )
 def test_usage(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ from tapper.protocols.facts import ByteStream, Note, Tls, WebSocketMessage
 from tapper.protocols.grpc import NO_MESSAGES, Call, Messages
 from tapper.replay import Replay
 from tapper.streams.connection import Leg
+from tapper.streams.connection import Wire as Kind
 from tapper.streams.legs import Direction
 from tapper.targets.addresses import parse_address
 from tapper.targets.pods import PodName
@@ -84,6 +85,13 @@ def every_record() -> Iterator[Record]:
     for opcode in (1, 2):
         message = WebSocketMessage(5, "client", opcode, 3, b"abc", truncated=False, deflated=False)
         yield from records(form.note(POD, Note(leg, message)))
+    probing = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
+    probe = get("/ready").replace(b"Host", b"User-Agent: kube-probe/1.30\r\nHost")
+    for sighting in Capture().feed([*probing.handshake(), probing.ask(probe), probing.answer(ok("x"))]).seen:
+        for kind in (None, Kind.TLS, Kind.PLAIN):
+            (it,) = records(form.sighting(POD, replace(sighting, leg=replace(sighting.leg, wire=kind))))
+            assert (it["probe"], it["wire"]) == (True, kind)
+            yield it
     call = Call("demo.Echo", "Say", 0, None, Messages(1, (5,), exact=True), NO_MESSAGES)
     told = replace(POD, verified=True, found_by="envoy", pods={"10.0.0.2": PodName("default", "shop")})
     yield from records(form.source("open", told) + form.stat(told, Totals()))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import json
-import re
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -18,6 +18,7 @@ from tapper.output.sink import Closed, Console, Sink
 from tapper.output.text import Text, size, summary
 from tapper.protocols.session import Sighting
 from tapper.streams.bounds import Tally
+from tapper.streams.connection import Wire as LegWire
 
 POD = Place("pod", 4026531999, "lo", 77, "10.0.0.2")
 NODE = Place("node", 4026531840, "any")
@@ -55,6 +56,7 @@ def test_ndjson_of_an_exchange() -> None:
         "direction": "inbound",
         "src": "127.0.0.6:40000",
         "dst": "10.0.0.2:8080",
+        "wire": None,
         "method": "POST",
         "target": "/a?b=c",
         "version": "HTTP/1.1",
@@ -222,15 +224,6 @@ def test_verbose_says_what_it_does_not_show() -> None:
     assert Text(verbose=True).sighting(POD, cut).splitlines()[-2:] == ["    < ab", "    < [the rest was not seen]"]
 
 
-@pytest.mark.parametrize(("status", "colour"), [(204, "32"), (304, "36"), (404, "33"), (503, "1;31")])
-def test_colour_changes_nothing_but_colour(status: int, colour: str) -> None:
-    (sighting,) = sightings((get("/\x1b[2J"), f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode()))
-    plain, coloured = Text().sighting(POD, sighting), Text(colour=True).sighting(POD, sighting)
-    assert f"\x1b[{colour}m{status}\x1b[0m" in coloured
-    assert "\x1b" not in plain
-    assert re.sub(r"\x1b\[[0-9;]+m", "", coloured) == plain
-
-
 @pytest.mark.parametrize(
     ("environ", "terminal", "expected"),
     [
@@ -244,6 +237,14 @@ def test_colour_changes_nothing_but_colour(status: int, colour: str) -> None:
 )
 def test_when_there_is_colour(environ: dict[str, str], terminal: bool, expected: bool) -> None:
     assert wants_colour(environ, terminal=terminal) is expected
+
+
+def test_verbose_says_what_is_known_of_the_leg() -> None:
+    request = b"GET /ready HTTP/1.1\r\nUser-Agent: kube-probe/1.30\r\n\r\n"
+    (sighting,) = sightings((request, ok("")))
+    told = replace(sighting, leg=replace(sighting.leg, wire=LegWire.TLS))
+    lines = Text(verbose=True).sighting(POD, told).splitlines()
+    assert lines[1:3] == ["    * the wire beneath: tls", "    * looks like a health probe"]
 
 
 def test_escape() -> None:
