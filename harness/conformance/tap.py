@@ -168,6 +168,7 @@ class Tap:
 
     def records(self, kind: str) -> list[Mapping[str, Any]]:
         """Its records of one type so far; a capture of packets has none."""
+        self.under_test.output.refresh()
         return self.under_test.output.records(kind)
 
     def packets(self) -> list[Packet]:

@@ -7,4 +7,4 @@ from pathlib import Path
 
 def names() -> dict[str, Path]:
     """The adapters that ship: name -> file."""
-    return {file.stem: file for file in sorted(Path(__file__).parent.glob("*.toml"))}
+    return {file.stem: file for file in sorted(Path(__file__).parent.glob("*.toml"), key=lambda file: file.stem)}

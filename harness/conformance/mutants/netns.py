@@ -137,8 +137,8 @@ def _one_assembler() -> None:
     whole = connections.Connections
     shared: list[Any] = []
 
-    def of_all(scope: Scope, make: Any) -> Any:
-        made = whole(scope, make)
+    def of_all(scope: Scope, make: Any, **options: Any) -> Any:
+        made = whole(scope, make, **options)
         if scope.pod_ip is None:
             return made
         shared.append(made)
