@@ -144,9 +144,12 @@ class Ring:
 
     def close(self) -> None:
         """Release the memory and the socket, and with it the namespace. Views given out must be gone."""
-        self._view.release()
-        self._memory.close()
         self._socket.close()
+        try:
+            self._view.release()
+            self._memory.close()
+        except BufferError:
+            pass  # an exception on its way out has a packet in its traceback: it goes with that, and must not be hidden
 
 
 def open_ring(interface: str | None, program: tuple[Instruction, ...]) -> Ring:

@@ -90,7 +90,7 @@ LOGS = Mutant(
 NONSENSE = Mutant(
     "dies-of-nonsense",
     "A message that it cannot parse ends it.",
-    {"SEC-05": "runs until it is stopped|answered|within"},
+    {"SEC-05": "runs until it is stopped.*cannot parse"},
     _die_of_nonsense,
 )
 HOARDS = Mutant("hoards", "It keeps all the bytes that it has ever seen.", {"SEC-05": "MiB"}, _keep_everything)
