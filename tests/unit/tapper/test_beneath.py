@@ -11,6 +11,7 @@ from tapper_wire import Capture, Wire, get, interleave, ok
 
 from tapper.protocols.beneath import Beneath, Peek, _Twin, _until, place_of
 from tapper.protocols.session import Session, Sighting
+from tapper.streams.bounds import Limits
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connection import Wire as Kind
 from tapper.streams.connections import Connections
@@ -320,3 +321,49 @@ def test_old_twins_are_not_looked_through() -> None:
     beneath._twins = {asked: Counted(twins) for asked, twins in beneath._twins.items()}
     assert beneath.wire(seen.leg, seen.exchange, world.pod.connections) is Kind.PLAIN
     assert looked_at == 2
+
+
+def test_a_pods_call_to_itself_may_still_be_answered() -> None:
+    """What was peeked at is read no further, but it is not over."""
+    world = World()
+    pod = world.pod.connections = Connections(Scope(POD, None), world.pod._open, peek=Peek)
+    own = Wire(((POD, 42000), ("127.0.0.1", 15006)), ((POD, 8080), (POD, 42000)))
+    world.lo(*own.handshake(), own.ask(TLS), own.answer(TLS), *whole(delivered()))
+    assert world.all_said == [Kind.TLS]
+    assert pod.places.at(ip_address(POD).packed + place_of(f"{POD}:8080")), "found by its client, too"
+
+
+def test_a_twin_may_be_told_before_one_that_ended_earlier() -> None:
+    world = nested(World().wire(*mutual()), get("/a"))
+    earlier = nested(World(), get("/a")).node.seen
+    assert earlier[0].exchange.end < world.pod.seen[0].exchange.ts
+    beneath, (seen,) = Beneath(world.node.connections), world.pod.seen
+    beneath.saw([*world.node.seen, *earlier])
+    assert beneath.wire(seen.leg, seen.exchange, world.pod.connections) is Kind.PLAIN
+
+
+def test_an_address_that_was_dialled_itself_tells_without_the_others() -> None:
+    wire, other = on_wire(POD, 43000, (OTHER, 8080)), on_wire(POD, 43001, (OTHER, 1))
+    world = World().wire(*wire.handshake(), wire.ask(TLS), *whole(other)[3:])
+    assert world.lo(*whole(redirected((OTHER, 8080)))).all_said == [Kind.TLS]
+
+
+def test_only_what_was_there_at_the_time_tells() -> None:
+    assert World().lo(*whole(delivered())).wire(*mutual()).all_said == [None]
+    later, before = on_wire(OTHER, 41000), on_wire(OTHER, 41005)
+    world = World().wire(*mutual(), *whole(before, get("/z"))).lo(*whole(delivered()))
+    assert world.wire(*later.handshake(), later.ask(get("/b"))).all_said == [Kind.TLS]
+
+
+def test_a_copy_of_what_has_just_been_given_up_leaves_nothing_behind() -> None:
+    targets = frozenset(ip_address(it).packed for it in (POD, OTHER))
+    node: Connections[Sighting] = Connections(
+        Scope(None, targets), lambda it: Session(it, lambda _: None), Limits(connections=1)
+    )
+    dialled = Wire(((OTHER, 41000), ("10.96.0.9", 80)))
+    received = Wire(((OTHER, 41000), (POD, 8080)))
+    for raw in (dialled.handshake()[0], received.handshake()[0]):
+        node.packet(1, memoryview(raw))
+    assert node.tally.copies == 1
+    node.finish()
+    assert node.places._places == {}
