@@ -292,8 +292,9 @@ class Connections(Generic[T]):
             return []
         self._swept = ts
         done: list[T] = []
-        for waiting in [each for each in self._waiting if ts - each.last > self._limits.idle]:
-            done += self._alone(waiting)
+        for waiting in self._waiting:
+            if ts - waiting.last > self._limits.idle:
+                done += self._alone(waiting)
         for connection in [each for each in self._connections if each.expired(ts, self._limits)]:
             done += self._close(connection)
             self._remove(connection)

@@ -74,8 +74,10 @@ class WaitingRoom:
         return len(self._halves)
 
     def __iter__(self) -> Iterator[Waiting]:
-        """Of those that wait now; one may leave meanwhile."""
-        return iter(list(self._halves.values()))
+        """Of those that wait now. What is done about one may make others leave: those are passed over."""
+        for waiting in list(self._halves.values()):
+            if self._halves.get(waiting.key) is waiting:
+                yield waiting
 
     @property
     def oldest(self) -> Waiting:

@@ -323,6 +323,17 @@ def test_idle_connections_are_concluded_by_the_packets_time() -> None:
     assert sorted(capture.pairs) == [("/lonely", None), ("/silent", None)]
 
 
+def test_concluding_an_idle_half_may_conclude_others_for_want_of_memory() -> None:
+    capture = Capture(limits=Limits(held_bytes=2000, idle=10 * SECOND))
+    for port in range(41000, 41006):
+        capture.feed([outbound(port).ask(b"POST /late HTTP/1.1\r\nContent-Length: 9000\r\n\r\n" + b"x" * 600)])
+    capture.ts += 11 * SECOND
+    capture.feed(inbound(40000).handshake())
+    capture.finish()
+    assert capture.pairs == [("/late", None)] * 6
+    assert capture.connections.held == 0
+
+
 def test_connections_are_bounded() -> None:
     capture = Capture(limits=Limits(connections=10))
     for port in range(40000, 40050):
