@@ -1,0 +1,57 @@
+"""From folders with report.yaml to the reports that people read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from harness.adapters import shipped
+from harness.conformance import report_file
+from harness.conformance.catalogue import cases
+from harness.conformance.record import RunRecord
+from harness.conformance.suite import suite_hash
+from harness.report import junit, render
+from harness.report.merge import Merged, Source, merge
+from harness.report.page import Page, build
+
+FORMATS: Mapping[str, Callable[[Page], str]] = {
+    "report.html": render.html,
+    "report.md": render.markdown,
+    "junit.xml": junit.render,
+}
+
+
+def read(folders: Sequence[Path]) -> tuple[Merged, ...]:
+    """The tappers in these reports. Raises `ReportError` for a file that is none."""
+    return merge(
+        Source(report_file.load(folder), folder if folder.is_dir() else folder.parent) for folder in folders
+    )
+
+
+def write(tappers: Sequence[Merged], output: Path, docs: str | None = None) -> tuple[Path, ...]:
+    """All formats into a folder, which is made where it is missing. Returns their paths.
+
+    What the cases try and why is told where the reports are of the suite that is installed here.
+    """
+    known = all(tapper.record.suite_sha256 == suite_hash() for tapper in tappers)
+    explanations = {case.id: case.explanation for case in cases().values()} if known else {}
+    page = build(tappers, output, docs=docs, explanations=explanations, names=_names())
+    output.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, rendered in FORMATS.items():
+        path = output / name
+        fresh = output / f".{name}.new"
+        fresh.write_text(rendered(page), encoding="utf-8")
+        paths.append(fresh.replace(path))
+    return tuple(paths)
+
+
+def after_run(record: RunRecord, directory: Path) -> tuple[Path, ...]:
+    """All formats beside the report.yaml of a run that has ended."""
+    return write(merge([Source(record, directory)]), directory)
+
+
+def _names() -> dict[str, str]:
+    """Hash of the file -> name, of the adapters that ship: no report says in which folder an adapter lay."""
+    return {hashlib.sha256(file.read_bytes()).hexdigest(): name for name, file in shipped.names().items()}
