@@ -22,7 +22,7 @@ from harness.adapters.contract import Adapter, Update, environment, targets_docu
 from harness.adapters.observed import Output
 from harness.adapters.packets import Capture
 from harness.adapters.records import Records
-from harness.errors import InternalError, WaitTimeout
+from harness.errors import InternalError, Unsupported, WaitTimeout
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import MINIMAL_ENVIRON, Command
@@ -106,8 +106,10 @@ class UnderTest:
                 stdout=subprocess.PIPE,
                 fds=[ready_write],
             )
-        except OSError:
+        except OSError as error:
             os.close(ready_read)
+            if isinstance(error, FileNotFoundError | PermissionError):
+                raise Unsupported(f"the tapper cannot be started: {error.strerror}") from None
             raise
         finally:
             os.close(ready_write)

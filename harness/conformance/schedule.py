@@ -31,7 +31,7 @@ CASE_LIMIT_S = 60.0
 MOST_JOBS = 4
 WORKER = (sys.executable, "-m", "harness.conformance.worker")
 _SLOW_GROUPS = ("LOAD", "LIFE", "SEC")
-_FAREWELL_S = 5.0
+_FAREWELL_S = 2.0
 _LOG_TAIL = 20_000
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -181,7 +181,7 @@ class _Worker:
             "adapter": job.adapter,
             "directory": str(job.directory),
             "patience": patience,
-            "limit_s": limit_s,
+            "deadline": self.deadline,
         }
         try:
             self._orders.write(json.dumps(order).encode() + b"\n")

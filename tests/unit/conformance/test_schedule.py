@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from adapter_files import adapter_file
 
 from harness.conformance.catalogue import cases
 from harness.conformance.model import Case, Level, Outcome, Result
@@ -80,6 +81,20 @@ def test_a_case_that_hangs_is_ended_at_the_limit_with_all_it_started(tmp_path: P
     assert {results["A-01"].outcome, results["A-02"].outcome} == {Outcome.PASS}
     child = int((tmp_path / "HANGS" / "kit-error.txt").read_text().split()[1])
     assert gone(child)
+
+
+def test_a_real_case_that_is_too_late_is_gone_with_its_node_and_tells_where_it_was(tmp_path: Path) -> None:
+    before = set(psutil.Process().children(recursive=True))
+    hanging = adapter_file(tmp_path, ["sleep", "1000"])
+    with Workers(1, patience=0.5, limit_s=8) as workers:
+        (event,) = (
+            event
+            for event in workers.run([Job("CAP-01", str(hanging), tmp_path / "CAP-01")])
+            if isinstance(event, Finished)
+        )
+        assert set(filter(psutil.Process.is_running, psutil.Process().children(recursive=True))) <= before
+    assert event.result.outcome is Outcome.TIMEOUT, event
+    assert "harness/conformance/groups/cap.py" in (tmp_path / "CAP-01" / "kit-error.txt").read_text()
 
 
 def test_leaving_a_run_early_leaves_nothing(tmp_path: Path, argv: tuple[str, ...]) -> None:
