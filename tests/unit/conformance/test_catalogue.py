@@ -14,7 +14,7 @@ from harness.conformance.model import Outcome, Result
 from harness.conformance.mutants.model import Mutant, all_mutants
 from harness.conformance.run import run
 
-AGREED = {"DISC": 11, "NETNS": 6, "CAP": 10, "HTTP": 11, "LIFE": 9, "EDGE": 6, "SEC": 5, "LOAD": 3}
+AGREED = {"DISC": 13, "NETNS": 7, "CAP": 11, "HTTP": 14, "LIFE": 12, "EDGE": 7, "SEC": 6, "LOAD": 3}
 IDS = {f"{group}-{number:02}" for group, count in AGREED.items() for number in range(1, count + 1)}
 """Ids are permanent: a group may grow here, and never shrink."""
 
@@ -24,17 +24,18 @@ MADE_FOR = [(mutant, case) for mutant in all_mutants().values() for case in muta
 
 
 @pytest.fixture(scope="module")
-def reference() -> Adapter:
-    return contract.load(shipped.names()["reference"])
+def references() -> list[Adapter]:
+    """The reference tapper, in every way in which it ships."""
+    return [contract.load(file) for name, file in shipped.names().items() if name.startswith("reference")]
 
 
 @pytest.mark.parametrize("case", list(cases()))
-def test_the_reference_passes(case: str, reference: Adapter, tmp_path: Path) -> None:
-    chosen = cases()[case]
-    result = run(chosen, reference, tmp_path / "evidence")
-    if not chosen.features <= reference.claims:
-        assert result.outcome is Outcome.NOT_CLAIMED
-        return
+def test_the_reference_passes(case: str, references: list[Adapter], tmp_path: Path) -> None:
+    """As the first of its adapters that claims what the case needs; one has to."""
+    for reference in references:
+        result = run(cases()[case], reference, tmp_path / reference.file.stem)
+        if result.outcome is not Outcome.NOT_CLAIMED:
+            break
     assert result.outcome is Outcome.PASS, result
     assert not result.notes, result
 
