@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.conformance.record import USAGE
     from harness.conformance.schedule import default_jobs
     from harness.conformance.suite import Run, SelectionError
+    from harness.report import write
 
     try:
         adapter = load(arguments.adapter)
@@ -56,11 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
         )
         who = adapter.implementation
         print(f"{who.name} ({who.version}): {len(run.chosen)} cases", flush=True)
+        write.clear(directory)
         interrupted = progress.follow(run)
     except (AdapterError, SelectionError) as error:
         sys.stderr.write(f"tapper-harness check: {error}\n")
         return USAGE
     record = run.record()
+    write.after_run(record, directory)
     print(summary.text(record, directory, arguments.adapter))
     return 130 if interrupted else record.exit_code()
 

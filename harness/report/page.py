@@ -14,13 +14,13 @@ from urllib.parse import quote, urlsplit
 from harness.conformance.model import Outcome
 from harness.conformance.record import NEEDS_A_LOOK, Row, RunRecord
 from harness.conformance.suite import reproduce
-from harness.report.merge import WORST_FIRST, Merged
+from harness.report.merge import Merged
 
 SYMBOLS: Mapping[str, str] = {
     "pass": "✓",
     "fail": "✗",
     "non-strict": "!",
-    "not-claimed": "–",
+    "not-claimed": "\u2013",
     "delegated": "→",
     "exempt": "§",
     "blocked": "∅",
@@ -55,7 +55,7 @@ GROUPS: Mapping[str, str] = {
     "DISC": "Discovery",
     "NETNS": "Network namespaces",
     "CAP": "Capture",
-    "HTTP": "HTTP",
+    "HTTP": "Decoding",
     "LIFE": "Life cycle",
     "EDGE": "Edges",
     "SEC": "Security",
@@ -82,6 +82,11 @@ class Column:
     conflicts: tuple[str, ...]
     url: str | None
     """Of the implementation, where it is an address to follow."""
+
+    @property
+    def to_look_at(self) -> tuple[Row, ...]:
+        """The worst first."""
+        return tuple(self.record.to_look_at())
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -221,11 +226,6 @@ def followable(url: str) -> str | None:
     except ValueError:
         return None
     return url if parts.scheme in {"http", "https"} and parts.netloc else None
-
-
-def worst(case: CaseView) -> int:
-    """For sorting: the worst outcome first."""
-    return min(WORST_FIRST.index(Outcome(outcome)) for outcome in case.outcomes)
 
 
 def _labels(records: Sequence[RunRecord]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from harness.report import text
 from harness.report.page import MEANINGS, SYMBOLS, VERDICTS, Page
@@ -26,6 +26,7 @@ def html(page: Page) -> str:
     style, script = _source("style.css"), _source("filters.js")
     policy = f"default-src 'none'; style-src {_hashed(style)}; script-src {_hashed(script)}; base-uri 'none'"
     environment = _environment(autoescape=True, escape=text.visible)
+    environment.filters["prose"] = _prose
     return environment.get_template("report.html.j2").render(
         page=page, style=Markup(style), script=Markup(script), policy=policy, **_words()
     )
@@ -47,6 +48,12 @@ def _environment(*, autoescape: bool, escape: Any) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _prose(value: str) -> Markup:
+    """What stands between backticks as code."""
+    parts = [(escape(part), is_code) for part, is_code in text.spans(text.visible(value))]
+    return Markup("").join(Markup("<code>{}</code>").format(part) if is_code else part for part, is_code in parts)
 
 
 def _words() -> dict[str, Any]:

@@ -8,7 +8,11 @@ import unicodedata
 # controls, format characters (bidirectional overrides, zero-width ones), surrogates, unassigned, line separators
 _UNSEEN = {"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"}
 _KEPT = "\n\t"
-_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&$@#]|^\s*[-+=]|(?<=\d)[.)](?=\s)|(?<=:)//|(?<=www)\.", re.IGNORECASE)
+_CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+# emphasis, code, brackets; an underscore within a word means nothing
+_ESCAPED = re.compile(r"[\\`*\[\]~]|(?<!\w)_|_(?!\w)")
+# where a backslash does not do: HTML, cells, mentions, references, formulas, and addresses that become links
+_ENTITIES = re.compile(r"[<>&|$@#]|(?<=:)//|(?<=www)\.", re.IGNORECASE)
 
 
 def visible(text: str) -> str:
@@ -19,8 +23,16 @@ def visible(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """The text in one line of Markdown that means nothing but itself: no HTML, links, mentions or table cells."""
-    return _MARKDOWN.sub(lambda match: _entities(match[0]), " ".join(visible(text).split()))
+    """The text in one line of Markdown that means nothing but itself: no HTML, links, mentions or table cells.
+
+    What stands between backticks becomes a code span.
+    """
+    return "".join(code(part) if is_code else _plain(part) for part, is_code in spans(" ".join(visible(text).split())))
+
+
+def spans(text: str) -> list[tuple[str, bool]]:
+    """The parts of a text, and whether each stood between backticks."""
+    return [(part, bool(number % 2)) for number, part in enumerate(_CODE.split(text)) if part]
 
 
 def code(text: str) -> str:
@@ -35,5 +47,6 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
-def _entities(text: str) -> str:
-    return "".join(each if each.isspace() else f"&#{ord(each)};" for each in text)
+def _plain(text: str) -> str:
+    escaped = _ESCAPED.sub(lambda match: "\\" + match[0], text)
+    return _ENTITIES.sub(lambda match: "".join(f"&#{ord(each)};" for each in match[0]), escaped)

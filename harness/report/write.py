@@ -24,9 +24,7 @@ FORMATS: Mapping[str, Callable[[Page], str]] = {
 
 def read(folders: Sequence[Path]) -> tuple[Merged, ...]:
     """The tappers in these reports. Raises `ReportError` for a file that is none."""
-    return merge(
-        Source(report_file.load(folder), folder if folder.is_dir() else folder.parent) for folder in folders
-    )
+    return merge(Source(report_file.load(folder), folder if folder.is_dir() else folder.parent) for folder in folders)
 
 
 def write(tappers: Sequence[Merged], output: Path, docs: str | None = None) -> tuple[Path, ...]:
@@ -50,6 +48,13 @@ def write(tappers: Sequence[Merged], output: Path, docs: str | None = None) -> t
 def after_run(record: RunRecord, directory: Path) -> tuple[Path, ...]:
     """All formats beside the report.yaml of a run that has ended."""
     return write(merge([Source(record, directory)]), directory)
+
+
+def clear(directory: Path) -> None:
+    """Remove what an older run left, lest it be taken for this one's."""
+    if (directory / report_file.NAME).exists():
+        for name in FORMATS:
+            (directory / name).unlink(missing_ok=True)
 
 
 def _names() -> dict[str, str]:
