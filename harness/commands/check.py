@@ -63,8 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"tapper-harness check: {error}\n")
         return USAGE
     record = run.record()
-    write.after_run(record, directory)
+    paths = write.after_run(record, directory)
     print(summary.text(record, directory, arguments.adapter))
+    print(f"To read: {directory / paths[0].name}, " + ", ".join(path.name for path in paths[1:]))
     return 130 if interrupted else record.exit_code()
 
 

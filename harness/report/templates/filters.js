@@ -40,7 +40,10 @@
     const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     const hidden = target && target.closest("details.case");
     if (!hidden) return;
-    if (hidden.hidden) form.reset();
+    if (hidden.hidden) {
+      form.reset();
+      apply();
+    }
     hidden.open = true;
     target.scrollIntoView();
   };

@@ -26,7 +26,9 @@ def test_a_good_tapper(tmp_path: Path) -> None:
     assert sorted(line.split()[:2] for line in lines[1:3]) == [["CAP-01", "pass"], ["CAP-02", "pass"]]
     assert "\x1b" not in done.stdout
     (folder,) = (tmp_path / "tapper-harness-report").iterdir()
-    assert lines[-1] == f"Report: {folder.relative_to(tmp_path)}/report.yaml"
+    assert lines[-2] == f"Report: {folder.relative_to(tmp_path)}/report.yaml"
+    assert lines[-1] == f"To read: {folder.relative_to(tmp_path)}/report.html, report.md, junit.xml"
+    assert {"report.html", "report.md", "junit.xml"} <= {path.name for path in folder.iterdir()}
     record = report_file.load(folder)
     assert record.finished
     assert set(record.results) == set(cases())
@@ -35,15 +37,15 @@ def test_a_good_tapper(tmp_path: Path) -> None:
 
 def test_a_bad_tapper(tmp_path: Path) -> None:
     file = mutant_file(tmp_path, "outgoing-copy")
-    done = command(tmp_path, "check", "--adapter", file.name, "--case", "CAP-01", "--report", "out")
+    done = command(tmp_path, "check", "--adapter", file.name, "--case", "CAP-03", "--report", "out")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert f"CAP-01 fail: {cases()['CAP-01'].requirement}" in done.stdout
+    assert f"CAP-03 fail: {cases()['CAP-03'].requirement}" in done.stdout
     assert "expected:     each of 20 requests once" in done.stdout
     assert "too often" in done.stdout
-    assert "evidence:     out/CAP-01\n" in done.stdout
-    assert "tapper-harness check --adapter adapter.toml --case CAP-01\n" in done.stdout
-    result = report_file.load(tmp_path / "out").results["CAP-01"]
-    assert (result.outcome, result.evidence) == (Outcome.FAIL, "CAP-01")
+    assert "evidence:     out/CAP-03\n" in done.stdout
+    assert "tapper-harness check --adapter adapter.toml --case CAP-03\n" in done.stdout
+    result = report_file.load(tmp_path / "out").results["CAP-03"]
+    assert (result.outcome, result.evidence) == (Outcome.FAIL, "CAP-03")
 
 
 def test_a_tapper_that_is_not_there_blocks_its_cases(tmp_path: Path) -> None:
@@ -70,6 +72,7 @@ def test_an_early_end_keeps_what_is_known_and_leaves_nothing(tmp_path: Path, how
     if how is signal.SIGINT:
         assert running.returncode == 130, (out, err)
         assert b"The run ended early" in out
+        assert "the run ended early" in (tmp_path / "out" / "report.html").read_text()
     record = report_file.load(tmp_path / "out")
     assert not record.finished
     assert "came to this case" in record.results["CAP-01"].sentence

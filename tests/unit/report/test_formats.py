@@ -11,16 +11,14 @@ from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
 import pytest
-from report_records import WORLD, record, result
+from report_records import HOSTILE, WORLD, hostile, record, result
 
-from harness.adapters.contract import Implementation
 from harness.conformance.model import Outcome
 from harness.conformance.record import RunRecord
 from harness.report import junit, render
 from harness.report.merge import Source, merge
 from harness.report.page import MEANINGS, SYMBOLS, VERDICTS, Page, build
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}|`x`\x00\x1b[31m\u202e]]>&amp;\ud800 @all"
 VOID = {"meta", "input", "link", "img", "br"}
 MOST_COLUMNS = 3
 
@@ -62,20 +60,6 @@ class Document(HTMLParser):
 
 def page(*records: RunRecord, output: Path = Path("out"), **more: Any) -> Page:
     return build(merge(Source(each, output / each.implementation.name) for each in records), output, **more)
-
-
-def hostile() -> RunRecord:
-    ends = {
-        case: result(
-            case, outcome, sentence=HOSTILE, expected=HOSTILE, seen=HOSTILE, notes=(HOSTILE,), evidence=f"{HOSTILE}/.."
-        )
-        for (case, _, _), outcome in zip(
-            WORLD, (Outcome.FAIL, Outcome.ERROR, Outcome.NON_STRICT, Outcome.EXEMPT), strict=True
-        )
-    }
-    who = Implementation(HOSTILE, HOSTILE, "javascript:alert(1)", HOSTILE, HOSTILE)
-    known = record(ends, implementation=who, adapter_file=HOSTILE, claims=(HOSTILE,))
-    return replace(known, rows=tuple(replace(row, source=HOSTILE, requirement=HOSTILE) for row in known.rows))
 
 
 ONE = page(record({"CAP-01": result("CAP-01", Outcome.FAIL, expected="a thing", seen="no thing")}))

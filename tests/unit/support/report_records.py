@@ -17,6 +17,7 @@ WORLD = (
     ("CAP-02", "SHOULD", "A tapper SHOULD see port 443."),
     ("LOAD-01", "MUST", "A tapper MUST count what it loses."),
 )
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}|`x`\x00\x1b[31m\u202e]]>&amp;\ud800 @all"
 CLAIMS = ("http1", "packets")
 
 
@@ -53,3 +54,18 @@ def record(results: Mapping[str, Result] | None = None, *, name: str = "a tapper
         rows=rows,
     )
     return replace(known, **more)
+
+
+def hostile() -> RunRecord:
+    """Of a tapper that says in every place what a page must not do."""
+    ends = {
+        case: result(
+            case, outcome, sentence=HOSTILE, expected=HOSTILE, seen=HOSTILE, notes=(HOSTILE,), evidence=f"{HOSTILE}/.."
+        )
+        for (case, _, _), outcome in zip(
+            WORLD, (Outcome.FAIL, Outcome.ERROR, Outcome.NON_STRICT, Outcome.EXEMPT), strict=True
+        )
+    }
+    who = Implementation(HOSTILE, HOSTILE, "javascript:alert(1)", HOSTILE, HOSTILE)
+    known = record(ends, implementation=who, adapter_file=HOSTILE, claims=(HOSTILE,))
+    return replace(known, rows=tuple(replace(row, source=HOSTILE, requirement=HOSTILE) for row in known.rows))
