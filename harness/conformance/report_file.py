@@ -47,9 +47,6 @@ def load(path: Path) -> RunRecord:
         raise ReportError(f"{path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ReportError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    version = document.get("schema_version", SCHEMA_VERSION) if isinstance(document, dict) else SCHEMA_VERSION
-    if version != SCHEMA_VERSION:
-        raise ReportError(f"{path}: schema_version: it is {version!r}, and this kit reads {SCHEMA_VERSION}")
     worst = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(document))
     if worst is not None:
         where = ".".join(str(part) for part in worst.absolute_path) or "the file"
