@@ -25,6 +25,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--docs", metavar="ADDRESS", help="the folder that holds the cases' pages (docs/conformance), to link to them"
     )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the Markdown alone, into this file")
+    parser.add_argument(
+        "--reasons", type=Path, metavar="FILE", help="with --markdown: a TOML file of [ADAPTER] CASE = why it ended so"
+    )
     parser.set_defaults(run=run)
 
 
@@ -40,8 +44,14 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or (alone if len(folders) == 1 else Path("tapper-harness-report", "together"))
     try:
         tappers = write.read(folders)
-        paths = write.write(tappers, output, arguments.docs)
-    except ReportError as error:
+        paths: tuple[Path, ...]
+        if arguments.markdown is None:
+            paths = write.write(tappers, output, arguments.docs)
+        else:
+            paths = (arguments.markdown,)
+            known = write.reasons(arguments.reasons, tappers) if arguments.reasons else {}
+            write.write_markdown(tappers, arguments.markdown, arguments.docs, known)
+    except (ReportError, write.ReasonsError) as error:
         sys.stderr.write(f"tapper-harness report: {escape(str(error))}\n")
         return USAGE
     except OSError as error:

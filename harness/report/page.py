@@ -63,6 +63,9 @@ GROUPS: Mapping[str, str] = {
 }
 _MOST_FILES = 60
 
+Reasons = Mapping[str, Mapping[str, str]]
+"""Adapter's file without its suffix -> case -> why it ended so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -103,6 +106,8 @@ class Cell:
     more_evidence: int
     """How many files are not listed."""
     reproduce: str
+    why: str = ""
+    """What is known of the cause, by somebody who looked."""
 
     @property
     def outcome(self) -> str:
@@ -181,11 +186,13 @@ def build(
     docs: str | None = None,
     explanations: Mapping[str, str] | None = None,
     names: Mapping[str, str] | None = None,
+    reasons: Reasons | None = None,
 ) -> Page:
     """The page of these tappers, to be written into the folder `output`.
 
     `docs` is the address of the folder with the cases' pages, `explanations` case -> why and how, and `names` the
-    hash of an adapter's file -> the name that the command knows it by.
+    hash of an adapter's file -> the name that the command knows it by. `reasons` is what somebody found out about the
+    causes; they are told of what did not pass.
     """
     labels = _labels([each.record for each in merged])
     columns = [
@@ -196,7 +203,9 @@ def build(
     for each in merged:
         for row in each.record.rows:
             known.setdefault(row.result.case, row)
-    cells = [_cells(column, each, output, names or {}) for column, each in zip(columns, merged, strict=True)]
+    cells = [
+        _cells(column, each, output, names or {}, reasons or {}) for column, each in zip(columns, merged, strict=True)
+    ]
     views = [
         CaseView(
             row,
@@ -255,7 +264,7 @@ def _warnings(columns: Sequence[Column]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _cells(column: Column, merged: Merged, output: Path, names: Mapping[str, str]) -> dict[str, Cell]:
+def _cells(column: Column, merged: Merged, output: Path, names: Mapping[str, str], reasons: Reasons) -> dict[str, Cell]:
     record = merged.record
     adapter = names.get(record.adapter_sha256, record.adapter_file)
     cells = {}
@@ -263,7 +272,12 @@ def _cells(column: Column, merged: Merged, output: Path, names: Mapping[str, str
         case = row.result.case
         files = _evidence(merged.origin[case], row.result.evidence, output)
         cells[case] = Cell(
-            column, row, files[:_MOST_FILES], len(files[_MOST_FILES:]), reproduce(adapter, case, record.patience)
+            column,
+            row,
+            files[:_MOST_FILES],
+            len(files[_MOST_FILES:]),
+            reproduce(adapter, case, record.patience),
+            reasons.get(Path(record.adapter_file).stem, {}).get(case, ""),
         )
     return cells
 

@@ -7,6 +7,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup, escape
@@ -36,6 +37,7 @@ def markdown(page: Page) -> str:
     """For a repository or a ticket."""
     environment = _environment(autoescape=False, escape=text.markdown)
     environment.filters["code"] = lambda value: Markup(text.code(value))
+    environment.filters["url"] = lambda value: Markup(quote(text.visible(value), safe="/:?#[]@!$&'()*+,;=%"))
     return environment.get_template("report.md.j2").render(page=page, **_words()).rstrip() + "\n"
 
 

@@ -12,7 +12,7 @@ _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 # emphasis, code, brackets; an underscore within a word means nothing
 _ESCAPED = re.compile(r"[\\`*\[\]~]|(?<!\w)_|_(?!\w)")
 # where a backslash does not do: HTML, cells, mentions, references, formulas, and addresses that become links
-_ENTITIES = re.compile(r"[<>&|$@#]|(?<=:)//|(?<=www)\.", re.IGNORECASE)
+_ENTITIES = re.compile(r"[<&|$@#]|(?<=:)//|(?<=www)\.", re.IGNORECASE)
 
 
 def visible(text: str) -> str:

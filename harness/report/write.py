@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from harness.conformance import report_file
 from harness.conformance.catalogue import cases
 from harness.conformance.record import RunRecord
 from harness.conformance.suite import suite_hash
+from harness.errors import HarnessError
 from harness.report import junit, render
 from harness.report.merge import Merged, Source, merge
-from harness.report.page import Page, build
+from harness.report.page import Page, Reasons, build
 
 FORMATS: Mapping[str, Callable[[Page], str]] = {
     "report.html": render.html,
@@ -25,6 +27,37 @@ FORMATS: Mapping[str, Callable[[Page], str]] = {
 def read(folders: Sequence[Path]) -> tuple[Merged, ...]:
     """The tappers in these reports. Raises `ReportError` for a file that is none."""
     return merge(Source(report_file.load(folder), folder if folder.is_dir() else folder.parent) for folder in folders)
+
+
+class ReasonsError(HarnessError):
+    """A file of reasons that is none, or that explains what did not happen."""
+
+
+def reasons(path: Path, tappers: Sequence[Merged]) -> Reasons:
+    """Read what somebody found out: a table for each adapter, in it case = "why". Raises `ReasonsError`.
+
+    A reason for a case that passes now, or that is not there, is an error: it would be a tale.
+    """
+    try:
+        known = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReasonsError(f"{path} cannot be read: {error}") from None
+    looked_at = {
+        (Path(tapper.record.adapter_file).stem, row.result.case)
+        for tapper in tappers
+        for row in tapper.record.to_look_at()
+    }
+    for adapter, table in known.items():
+        for case in table:
+            if (adapter, case) not in looked_at:
+                raise ReasonsError(f"{path}: {adapter}.{case}: no report here has anything to explain about this case")
+    return known
+
+
+def write_markdown(tappers: Sequence[Merged], path: Path, docs: str | None, known: Reasons) -> None:
+    """The Markdown alone, into a file, without links to evidence."""
+    text = render.markdown(build(tappers, path.parent, docs=docs, names=_names(), reasons=known))
+    path.write_text(text, encoding="utf-8")
 
 
 def write(tappers: Sequence[Merged], output: Path, docs: str | None = None) -> tuple[Path, ...]:

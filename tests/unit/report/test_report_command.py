@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from adapter_files import REPOSITORY
 from kit_command import command
 from report_records import record, result
 
@@ -100,3 +101,29 @@ def test_a_new_run_does_not_wear_the_pages_of_the_last(tmp_path: Path) -> None:
     write.clear(tmp_path)
     assert not [path for path in paths if path.exists()]
     assert (tmp_path / "mine.txt").exists()
+
+
+def test_markdown_alone_with_the_reasons_that_somebody_found(tmp_path: Path) -> None:
+    report_file.write(record({"CAP-01": result("CAP-01", Outcome.FAIL)}), tmp_path)
+    (tmp_path / "why.toml").write_text('[mine]\nCAP-01 = "it <never> looks"\n')
+    options = ["--markdown", "page.md", "--docs", "pages", "--reasons"]
+    done = command(tmp_path, "report", "report.yaml", *options, "why.toml")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.md", "report.yaml", "why.toml"]
+    assert "- why: it &#60;never> looks\n" in (tmp_path / "page.md").read_text()
+    (tmp_path / "why.toml").write_text('[mine]\nCAP-02 = "a tale"\n')
+    done = command(tmp_path, "report", "report.yaml", *options, "why.toml")
+    assert done.returncode == 2
+    assert "why.toml: mine.CAP-02: no report here has anything to explain about this case" in done.stderr
+
+
+def test_the_page_of_real_tappers_is_what_their_reports_say(tmp_path: Path) -> None:
+    """Made by script/tappers, never by hand."""
+    docs = REPOSITORY / "docs"
+    reports = [docs / "tappers" / f"{name}.yaml" for name in ("reference", "tcpdump", "dumpcap", "tshark", "scapy")]
+    assert set((docs / "tappers").glob("*.yaml")) == set(reports)
+    page = tmp_path / "tappers.md"
+    options = ["--docs", "conformance", "--reasons", str(docs / "tappers" / "reasons.toml"), "--markdown", str(page)]
+    done = command(tmp_path, "report", *map(str, reports), *options)
+    assert done.returncode == 0, done.stderr
+    assert page.read_text() == (docs / "tappers.md").read_text(), "run script/tappers --page"
