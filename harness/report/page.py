@@ -210,7 +210,7 @@ def build(
         CaseView(
             row,
             tuple(column.get(case) for column in cells),
-            (explanations or {}).get(case, ""),
+            _unwrapped((explanations or {}).get(case, "")),
             None if docs is None else f"{docs.rstrip('/')}/{case.partition('-')[0]}.md#{case.lower()}",
         )
         for case, row in known.items()
@@ -221,6 +221,11 @@ def build(
     )
     title = f"Conformance of {columns[0].label}" if len(columns) == 1 else f"Conformance of {len(columns)} tappers"
     return Page(title, tuple(columns), groups, _warnings(columns))
+
+
+def _unwrapped(text: str) -> str:
+    """Paragraphs as one line each: how long a line of the source is means nothing on a page."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _ordered(groups: set[str]) -> list[str]:

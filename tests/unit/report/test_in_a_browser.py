@@ -131,6 +131,13 @@ def test_filters_show_what_was_asked_for(three: Browser) -> None:
     assert choose(three, "outcome", "exempt") == ["DISC-01", "CAP-01"]
 
 
+def test_a_case_shows_whether_it_is_folded(one: Browser) -> None:
+    mark = "getComputedStyle(document.querySelector('[data-case=LOAD-01] .id'), '::before').content"
+    folded = one.run(mark)
+    one.run("document.querySelector('[data-case=LOAD-01] summary').click()")
+    assert {folded, one.run(mark)} == {'"▸"', '"▾"'}
+
+
 def test_only_where_tappers_differ(window: Browser, tmp_path: Path) -> None:
     for page in show(window, tmp_path, [{}, {"CAP-01": Outcome.FAIL}]):
         assert choose(page, "differs", "on") == ["CAP-01"]
