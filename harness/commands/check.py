@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.conformance.record import USAGE
     from harness.conformance.schedule import default_jobs
     from harness.conformance.suite import Run, SelectionError
+    from harness.report import write
 
     try:
         adapter = load(arguments.adapter)
@@ -56,12 +57,15 @@ def run(arguments: argparse.Namespace) -> int:
         )
         who = adapter.implementation
         print(f"{who.name} ({who.version}): {len(run.chosen)} cases", flush=True)
+        write.clear(directory)
         interrupted = progress.follow(run)
     except (AdapterError, SelectionError) as error:
         sys.stderr.write(f"tapper-harness check: {error}\n")
         return USAGE
     record = run.record()
+    paths = write.after_run(record, directory)
     print(summary.text(record, directory, arguments.adapter))
+    print(f"To read: {directory / paths[0].name}, " + ", ".join(path.name for path in paths[1:]))
     return 130 if interrupted else record.exit_code()
 
 

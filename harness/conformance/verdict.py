@@ -62,8 +62,13 @@ def on_profile(profile: Profile, cases: Iterable[Case], results: dict[str, Resul
     """`failure` on any failed MUST, timeout or crash; `partial` where something was not tried; else `success`."""
     if profile.feature not in adapter.claims:
         return Verdict.NOT_CLAIMED
-    outcomes = [(case, results[case.id].outcome) for case in cases if profile.includes(case)]
-    if any(outcome in FAILED for _, outcome in outcomes):
+    return of((case.level, results[case.id].outcome) for case in cases if profile.includes(case))
+
+
+def of(outcomes: Iterable[tuple[Level, Outcome]]) -> Verdict:
+    """The verdict on a claimed profile, from the levels and outcomes of its cases."""
+    known = list(outcomes)
+    if any(outcome in FAILED for _, outcome in known):
         return Verdict.FAILURE
-    core = [outcome for case, outcome in outcomes if case.level is Level.MUST]
+    core = [outcome for level, outcome in known if level is Level.MUST]
     return Verdict.PARTIAL if any(outcome in INCOMPLETE for outcome in core) else Verdict.SUCCESS

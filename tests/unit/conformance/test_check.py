@@ -26,7 +26,9 @@ def test_a_good_tapper(tmp_path: Path) -> None:
     assert sorted(line.split()[:2] for line in lines[1:3]) == [["CAP-01", "pass"], ["CAP-02", "pass"]]
     assert "\x1b" not in done.stdout
     (folder,) = (tmp_path / "tapper-harness-report").iterdir()
-    assert lines[-1] == f"Report: {folder.relative_to(tmp_path)}/report.yaml"
+    assert lines[-2] == f"Report: {folder.relative_to(tmp_path)}/report.yaml"
+    assert lines[-1] == f"To read: {folder.relative_to(tmp_path)}/report.html, report.md, junit.xml"
+    assert {"report.html", "report.md", "junit.xml"} <= {path.name for path in folder.iterdir()}
     record = report_file.load(folder)
     assert record.finished
     assert set(record.results) == set(cases())
@@ -70,6 +72,7 @@ def test_an_early_end_keeps_what_is_known_and_leaves_nothing(tmp_path: Path, how
     if how is signal.SIGINT:
         assert running.returncode == 130, (out, err)
         assert b"The run ended early" in out
+        assert "the run ended early" in (tmp_path / "out" / "report.html").read_text()
     record = report_file.load(tmp_path / "out")
     assert not record.finished
     assert "came to this case" in record.results["CAP-01"].sentence

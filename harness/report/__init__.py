@@ -1,0 +1,1 @@
+"""Reports for people and for other programs, all of them made from report.yaml: HTML, Markdown, JUnit XML."""

@@ -1,0 +1,121 @@
+"""Several runs of one tapper made into one: what one run was not asked for, another may know. Pure.
+
+Runs belong together when nothing but the choice of cases can tell them apart: the adapter, the version of the tapper,
+the suite, the machine's kernel and Envoy, and the patience are the same. Of two different outcomes of one case the
+worse one stands, and the difference is said: a tapper that passes now and then does not pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.adapters.contract import Feature
+from harness.conformance.model import Level, Outcome, Profile
+from harness.conformance.record import Row, RunRecord
+from harness.conformance.verdict import Verdict, of
+
+WORST_FIRST = (
+    Outcome.FAIL,
+    Outcome.TIMEOUT,
+    Outcome.ERROR,
+    Outcome.NON_STRICT,
+    Outcome.BLOCKED,
+    Outcome.EXEMPT,
+    Outcome.DELEGATED,
+    Outcome.NOT_CLAIMED,
+    Outcome.PASS,
+    Outcome.DESELECTED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A report, and the folder that it lies in with its evidence."""
+
+    record: RunRecord
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What is known of one tapper."""
+
+    record: RunRecord
+    origin: Mapping[str, Path]
+    """Case -> the folder of the report that its result is from."""
+    conflicts: tuple[str, ...]
+    """A sentence for each case that ended differently in two runs."""
+
+
+def merge(sources: Iterable[Source]) -> tuple[Merged, ...]:
+    """One for every tapper and suite, in the order in which they were given first."""
+    together: dict[object, list[Source]] = {}
+    for source in sources:
+        together.setdefault(_identity(source.record), []).append(source)
+    return tuple(_merge(sorted(runs, key=lambda run: run.record.started)) for runs in together.values())
+
+
+def _identity(record: RunRecord) -> object:
+    return (
+        record.adapter_sha256,
+        record.implementation,
+        record.suite_sha256,
+        record.environment,
+        record.patience,
+        tuple(row.result.case for row in record.rows),
+    )
+
+
+def _merge(runs: Sequence[Source]) -> Merged:
+    last = runs[-1].record
+    if len(runs) == 1:
+        return Merged(last, dict.fromkeys(last.results, runs[0].directory), ())
+    rows: list[Row] = []
+    origin: dict[str, Path] = {}
+    conflicts: list[str] = []
+    for case in last.results:
+        known = [(_row(run.record, case), run) for run in runs]
+        # the later of two that are equally bad
+        row, run = min(reversed(known), key=lambda each: WORST_FIRST.index(each[0].result.outcome))
+        rows.append(row)
+        origin[case] = run.directory
+        ends = [(each, source) for each, source in known if each.result.outcome is not Outcome.DESELECTED]
+        if len({each.result.outcome for each, _ in ends}) > 1:
+            told = ", then ".join(f"{each.result.outcome} ({source.record.started})" for each, source in ends)
+            conflicts.append(f"{case} ended differently in runs of the same tapper: {told}; the worse one counts.")
+    whole = any(not run.record.asked_cases for run in runs)
+    record = replace(
+        last,
+        started=runs[0].record.started,
+        seconds=sum(run.record.seconds for run in runs),
+        asked_profiles=_union(run.record.asked_profiles for run in runs),
+        asked_cases=() if whole else _union(run.record.asked_cases for run in runs),
+        finished=all(run.record.finished for run in runs),
+        profiles=verdicts(rows, last.claims),
+        rows=tuple(rows),
+    )
+    return Merged(record, origin, tuple(conflicts))
+
+
+def verdicts(rows: Sequence[Row], claims: Sequence[str]) -> dict[str, str]:
+    """On every profile there is, from the rows of a report."""
+    return {
+        profile.value: (
+            of((Level(row.level), row.result.outcome) for row in rows if profile.value in row.profiles)
+            if Feature(profile.feature).value in claims
+            else Verdict.NOT_CLAIMED
+        ).value
+        for profile in Profile
+    }
+
+
+def _row(record: RunRecord, case: str) -> Row:
+    return next(row for row in record.rows if row.result.case == case)
+
+
+def _union(lists: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """In the order of their first mention. Empty, which stands for all, if one of them is."""
+    known = list(lists)
+    return tuple(dict.fromkeys(each for some in known for each in some)) if all(known) else ()

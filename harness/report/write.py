@@ -1,0 +1,95 @@
+"""From folders with report.yaml to the reports that people read."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from harness.adapters import shipped
+from harness.conformance import report_file
+from harness.conformance.catalogue import cases
+from harness.conformance.record import RunRecord
+from harness.conformance.suite import suite_hash
+from harness.errors import HarnessError
+from harness.report import junit, render
+from harness.report.merge import Merged, Source, merge
+from harness.report.page import Page, Reasons, build
+
+FORMATS: Mapping[str, Callable[[Page], str]] = {
+    "report.html": render.html,
+    "report.md": render.markdown,
+    "junit.xml": junit.render,
+}
+
+
+def read(folders: Sequence[Path]) -> tuple[Merged, ...]:
+    """The tappers in these reports. Raises `ReportError` for a file that is none."""
+    return merge(Source(report_file.load(folder), folder if folder.is_dir() else folder.parent) for folder in folders)
+
+
+class ReasonsError(HarnessError):
+    """A file of reasons that is none, or that explains what did not happen."""
+
+
+def reasons(path: Path, tappers: Sequence[Merged]) -> Reasons:
+    """Read what somebody found out: a table for each adapter, in it case = "why". Raises `ReasonsError`.
+
+    A reason for a case that passes now, or that is not there, is an error: it would be a tale.
+    """
+    try:
+        known = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReasonsError(f"{path} cannot be read: {error}") from None
+    looked_at = {
+        (Path(tapper.record.adapter_file).stem, row.result.case)
+        for tapper in tappers
+        for row in tapper.record.to_look_at()
+    }
+    for adapter, table in known.items():
+        for case in table:
+            if (adapter, case) not in looked_at:
+                raise ReasonsError(f"{path}: {adapter}.{case}: no report here has anything to explain about this case")
+    return known
+
+
+def write_markdown(tappers: Sequence[Merged], path: Path, docs: str | None, known: Reasons) -> None:
+    """The Markdown alone, into a file, without links to evidence."""
+    text = render.markdown(build(tappers, path.parent, docs=docs, names=_names(), reasons=known))
+    path.write_text(text, encoding="utf-8")
+
+
+def write(tappers: Sequence[Merged], output: Path, docs: str | None = None) -> tuple[Path, ...]:
+    """All formats into a folder, which is made where it is missing. Returns their paths.
+
+    What the cases try and why is told where the reports are of the suite that is installed here.
+    """
+    known = all(tapper.record.suite_sha256 == suite_hash() for tapper in tappers)
+    explanations = {case.id: case.explanation for case in cases().values()} if known else {}
+    page = build(tappers, output, docs=docs, explanations=explanations, names=_names())
+    output.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, rendered in FORMATS.items():
+        path = output / name
+        fresh = output / f".{name}.new"
+        fresh.write_text(rendered(page), encoding="utf-8")
+        paths.append(fresh.replace(path))
+    return tuple(paths)
+
+
+def after_run(record: RunRecord, directory: Path) -> tuple[Path, ...]:
+    """All formats beside the report.yaml of a run that has ended."""
+    return write(merge([Source(record, directory)]), directory)
+
+
+def clear(directory: Path) -> None:
+    """Remove what an older run left, lest it be taken for this one's."""
+    if (directory / report_file.NAME).exists():
+        for name in FORMATS:
+            (directory / name).unlink(missing_ok=True)
+
+
+def _names() -> dict[str, str]:
+    """Hash of the file -> name, of the adapters that ship: no report says in which folder an adapter lay."""
+    return {hashlib.sha256(file.read_bytes()).hexdigest(): name for name, file in shipped.names().items()}
