@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import psutil
 
+from harness.adapters import programs
 from harness.adapters.contract import Adapter, Update, environment, targets_document
 from harness.adapters.observed import Output
 from harness.adapters.packets import Capture
@@ -101,7 +102,7 @@ class UnderTest:
         self._ready_read: int | None = ready_read
         try:
             self._process = node.spawn(
-                command or Command(adapter.argv, env=self.environ, cwd=str(adapter.folder)),
+                command or self._command(),
                 name="tapper",
                 stdout=subprocess.PIPE,
                 fds=[ready_write],
@@ -241,6 +242,10 @@ class UnderTest:
             ready_fd=_READY_FD,
             state=str(self._state),
         )
+
+    def _command(self) -> Command:
+        program = programs.executable(self.adapter)
+        return Command(self.adapter.argv, env=self.environ, executable=program, cwd=str(self.adapter.folder))
 
     def _open_output(self) -> Output:
         path = None if self.adapter.to == "stdout" else self._out
