@@ -1,4 +1,4 @@
-"""What a JSON Schema finds wrong in an adapter file, as a sentence with the key, what stands there and what should. Pure."""
+"""What a JSON Schema finds wrong in an adapter file, as a sentence: the key, what stands there, what should. Pure."""
 
 from __future__ import annotations
 

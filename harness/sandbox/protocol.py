@@ -39,7 +39,9 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None
 def receive(sock: socket.socket) -> Frame:
     """Receive one message and its descriptors (close-on-exec). Raises `Closed` at end of stream."""
     try:
-        head, fds, _, _ = socket.recv_fds(sock, _HEADER.size, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+        head, fds, _, _ = socket.recv_fds(sock, _HEADER.size, MAX_FDS)
+        for fd in fds:
+            os.set_inheritable(fd, False)  # recv_fds of Python 3.11 takes MSG_CMSG_CLOEXEC and drops it
         if not head:
             raise Closed
         head += _exactly(sock, _HEADER.size - len(head))

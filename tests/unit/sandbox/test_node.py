@@ -159,3 +159,16 @@ def test_death_of_the_nodes_init_is_told(node: Node) -> None:
     os.kill(node.host_pid, signal.SIGKILL)
     with pytest.raises(InternalError, match="PID 1 is gone"):
         node.run(["true"])
+
+
+def test_a_program_has_no_descriptors_but_those_it_was_given() -> None:
+    with Node() as node:
+        process = node.spawn(["ls", "/proc/self/fd"], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.read().split() == [b"0", b"1", b"2", b"3"]  # 3 is what ls lists
+
+
+def test_pid_1_survives_every_signal_from_inside() -> None:
+    with Node() as node:
+        node.run(["sh", "-c", "for n in $(seq 1 64); do kill -$n 1; done; true"])
+        assert node.run(["echo", "still there"]) == "still there\n"
