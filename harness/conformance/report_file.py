@@ -1,0 +1,143 @@
+"""report.yaml: the canonical report, from which all others are made. report.schema.json, beside this, describes it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from harness.adapters.contract import Implementation
+from harness.conformance.model import Result
+from harness.conformance.record import Environment, Row, RunRecord
+from harness.errors import HarnessError
+
+NAME = "report.yaml"
+SCHEMA_VERSION = 1
+_SCHEMA = Path(__file__).with_name("report.schema.json")
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class ReportError(HarnessError):
+    """A file that is no report: the message names the file, the key and the reason."""
+
+
+def write(record: RunRecord, directory: Path) -> Path:
+    """Replace the report in a folder, so that at any moment there is a whole one. Returns its path."""
+    path = directory / NAME
+    fresh = directory / f".{NAME}.{os.getpid()}"
+    fresh.write_text(yaml.dump(plain(record), Dumper=_Dumper, sort_keys=False, width=120))
+    fresh.replace(path)
+    return path
+
+
+def load(path: Path) -> RunRecord:
+    """Read a report, or the one in a folder. Raises `ReportError`."""
+    path = path / NAME if path.is_dir() else path
+    try:
+        document = yaml.load(path.read_text(), Loader=_Loader)
+    except OSError as error:
+        raise ReportError(f"{path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ReportError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    worst = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(document))
+    if worst is not None:
+        where = ".".join(str(part) for part in worst.absolute_path) or "the file"
+        raise ReportError(f"{path}: {where}: {worst.message}")
+    return _record(document)
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON Schema of reports."""
+    document: dict[str, Any] = json.loads(_SCHEMA.read_text())
+    return document
+
+
+def plain(record: RunRecord) -> dict[str, Any]:
+    """As it stands in the file."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "suite": {"version": record.suite_version, "sha256": record.suite_sha256},
+        "adapter": {
+            "file": record.adapter_file,
+            "sha256": record.adapter_sha256,
+            "implementation": asdict(record.implementation),
+            "claims": list(record.claims),
+        },
+        "environment": asdict(record.environment),
+        "run": {
+            "started": record.started,
+            "seconds": round(record.seconds, 3),
+            "patience": record.patience,
+            "jobs": record.jobs,
+            "asked_profiles": list(record.asked_profiles),
+            "asked_cases": list(record.asked_cases),
+            "finished": record.finished,
+        },
+        "profiles": dict(record.profiles),
+        "results": [_plain_row(row) for row in record.rows],
+    }
+
+
+def _plain_row(row: Row) -> dict[str, Any]:
+    result = {name: _writable(value) for name, value in row.result.plain().items()}
+    return {
+        "case": result.pop("case"),
+        "outcome": result.pop("outcome"),
+        "level": row.level,
+        "requirement": row.requirement,
+        "source": row.source,
+        "features": list(row.features),
+        "profiles": list(row.profiles),
+        **result,
+        "seconds": round(row.result.seconds, 3),
+    }
+
+
+def _writable(value: Any) -> Any:
+    """Text that came from a tapper may hold surrogates, which no file can."""
+    if isinstance(value, list):
+        return [_writable(each) for each in value]
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _record(document: Mapping[str, Any]) -> RunRecord:
+    adapter, run = document["adapter"], document["run"]
+    return RunRecord(
+        suite_version=document["suite"]["version"],
+        suite_sha256=document["suite"]["sha256"],
+        adapter_file=adapter["file"],
+        adapter_sha256=adapter["sha256"],
+        implementation=Implementation(**adapter["implementation"]),
+        claims=tuple(adapter["claims"]),
+        environment=Environment(**document["environment"]),
+        started=run["started"],
+        seconds=run["seconds"],
+        patience=run["patience"],
+        jobs=run["jobs"],
+        asked_profiles=tuple(run["asked_profiles"]),
+        asked_cases=tuple(run["asked_cases"]),
+        finished=run["finished"],
+        profiles=document["profiles"],
+        rows=tuple(map(_row, document["results"])),
+    )
+
+
+def _row(entry: Mapping[str, Any]) -> Row:
+    result = dict(entry)
+    return Row(
+        level=result.pop("level"),
+        requirement=result.pop("requirement"),
+        source=result.pop("source"),
+        features=tuple(result.pop("features")),
+        profiles=tuple(result.pop("profiles")),
+        result=Result.of(result),
+    )

@@ -1,0 +1,279 @@
+"""Handing cases to worker processes, so that a kit process that hangs or dies costs one case and never the run.
+
+A worker (`harness.conformance.worker`) gets one job at a time as a line of JSON and answers with a line of JSON. All of
+it is driven by the thread that iterates over `Workers.run`: no threads, and nothing that outlives `Workers.close`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from harness.conformance.model import Case, Outcome, Result
+from harness.errors import WaitTimeout
+from harness.waiting import wait_until
+
+CASE_LIMIT_S = 60.0
+"""The longest that a case may take, in seconds; scales with --patience. No case is near it unless something hangs."""
+MOST_JOBS = 4
+WORKER = (sys.executable, "-m", "harness.conformance.worker")
+_SLOW_GROUPS = ("LOAD", "LIFE", "SEC")
+_FAREWELL_S = 2.0
+_LOG_TAIL = 20_000
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One case with one adapter. `directory` gets the evidence."""
+
+    case: str
+    adapter: str
+    """The adapter's file, or `mutant:` and a mutant's name."""
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker has begun with it."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """It came to an end, this or that way."""
+
+    job: Job
+    result: Result
+
+
+def default_jobs() -> int:
+    """As many workers as there are processors, at most four: a node's processes want some of the machine, too."""
+    return min(os.cpu_count() or 1, MOST_JOBS)
+
+
+def longest_first(cases: Iterable[Case]) -> list[Case]:
+    """In the order that packs well: what takes long begins first, and short cases fill the end."""
+    return sorted(cases, key=lambda case: (not case.real_envoy, case.group not in _SLOW_GROUPS))
+
+
+class Workers:
+    """`count` worker processes, started when there is work for them. Leave it (`with`) or `close` it."""
+
+    def __init__(
+        self, count: int, patience: float = 1.0, *, limit_s: float = CASE_LIMIT_S, argv: Sequence[str] = WORKER
+    ) -> None:
+        self._patience = patience
+        self._limit_s = limit_s * patience
+        self._argv = argv
+        self._slots: list[_Worker | None] = [None] * count
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Started | Finished]:
+        """Run them in this order; results come as they are known. Never raises for what a worker does."""
+        waiting = deque(jobs)
+        while waiting or any(worker is not None and worker.job for worker in self._slots):
+            for number, worker in enumerate(self._slots):
+                if waiting and (worker is None or not worker.job):
+                    job = waiting.popleft()
+                    self._give(number, job)
+                    yield Started(job)
+            busy = [worker for worker in self._slots if worker is not None and worker.job]
+            next_deadline = min(worker.deadline for worker in busy)
+            readable = wait([worker.answers_fd for worker in busy], max(0.0, next_deadline - time.monotonic()))
+            for number, worker in enumerate(self._slots):
+                if worker is None or worker.job is None:
+                    continue
+                job = worker.job
+                result = worker.answer() if worker.answers_fd in readable else None
+                if result is None and not worker.dead and time.monotonic() >= worker.deadline:
+                    result = self._too_late(worker, job)
+                elif worker.dead:
+                    result = _died(worker, job)
+                if result is not None:
+                    worker.job = None
+                    if worker.dead:
+                        worker.end()
+                        self._slots[number] = None
+                    yield Finished(job, result)
+
+    def close(self) -> None:
+        """End every worker, and with it whatever it runs."""
+        for worker in self._slots:
+            if worker is not None:
+                worker.end()
+        self._slots = [None] * len(self._slots)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _give(self, number: int, job: Job) -> None:
+        worker = self._slots[number]
+        if worker is None:
+            worker = self._slots[number] = _Worker(self._argv)
+        worker.give(job, self._patience, self._limit_s)
+
+    def _too_late(self, worker: _Worker, job: Job) -> Result:
+        worker.kill()
+        worker.keep_log(job.directory)
+        return Result(
+            job.case,
+            Outcome.TIMEOUT,
+            f"the case took longer than the {self._limit_s:g} s that a case may take, and was ended",
+            expected=f"an end within {self._limit_s:g} s",
+            seen="none",
+            seconds=self._limit_s,
+            evidence=job.directory.name,
+        )
+
+
+class _Worker:
+    """One process, and the job it has."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self.job: Job | None = None
+        self.deadline = 0.0
+        self.dead = False
+        self._began = 0.0
+        self._said = b""
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+        self._log_from = 0
+        paths = [_PACKAGE_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            bufsize=0,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,  # a Ctrl-C at the terminal is for the run to handle
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._orders = self._process.stdin
+        self._answers = self._process.stdout
+        self.answers_fd = self._answers.fileno()
+
+    def give(self, job: Job, patience: float, limit_s: float) -> None:
+        """Begin with a job. A worker that has died is noticed when its answer is read."""
+        self.job = job
+        self._began = time.monotonic()
+        self.deadline = self._began + limit_s
+        self._log_from = os.fstat(self._log.fileno()).st_size
+        order = {
+            "case": job.case,
+            "adapter": job.adapter,
+            "directory": str(job.directory),
+            "patience": patience,
+            "deadline": self.deadline,
+        }
+        try:
+            self._orders.write(json.dumps(order).encode() + b"\n")
+        except BrokenPipeError:
+            pass  # it is dead: its answer is the end of the stream
+
+    def answer(self) -> Result | None:
+        """What it says, once that is complete. Sets `dead` at the end of its stream, and for what is no answer."""
+        chunk = os.read(self.answers_fd, 1 << 16)
+        self._said += chunk
+        if not chunk:
+            try:
+                self._process.wait(_FAREWELL_S)  # so that its own exit code is known, and not that of being killed
+            except subprocess.TimeoutExpired:
+                pass
+            self.kill()
+            return None
+        if not self._said.endswith(b"\n"):
+            return None
+        line, self._said = self._said, b""
+        try:
+            return Result.of(json.loads(line))
+        except (ValueError, TypeError, KeyError):
+            self.kill()
+            return None
+
+    @property
+    def seconds(self) -> float:
+        """Since it was given its job."""
+        return time.monotonic() - self._began
+
+    def obituary(self) -> str:
+        """How it ended."""
+        code = self._process.returncode
+        said = self.log().strip().splitlines()
+        how = f"killed by signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return how + (f": {said[-1]}" if said else "")
+
+    def log(self) -> str:
+        """The end of what it has written to standard error since it got its job."""
+        size = os.fstat(self._log.fileno()).st_size
+        start = max(self._log_from, size - _LOG_TAIL)
+        return os.pread(self._log.fileno(), size - start, start).decode(errors="replace")
+
+    def keep_log(self, directory: Path) -> None:
+        """Write that beside the evidence; at a hang it says where each thread was."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "kit-error.txt").write_text(self.log() or "(it wrote nothing)\n")
+
+    def kill(self) -> None:
+        """End it now. Its nodes end with it, by the kernel; this waits until they are gone."""
+        self.dead = True
+        try:
+            family = psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            family = []
+        self._process.kill()
+        self._process.wait()
+        self._orders.close()
+        self._answers.close()
+        try:
+            wait_until(lambda: not any(map(_lives, family)), "a killed worker's processes to end", _FAREWELL_S)
+        except WaitTimeout:
+            for process in filter(_lives, family):
+                process.kill()
+
+    def end(self) -> None:
+        """Let it go if it is idle, kill it if not."""
+        if self.job is None and not self.dead:
+            self._orders.close()
+            try:
+                self._process.wait(_FAREWELL_S)
+            except subprocess.TimeoutExpired:
+                pass
+        if not self.dead:
+            self.kill()
+        self._log.close()
+
+
+def _died(worker: _Worker, job: Job) -> Result:
+    worker.keep_log(job.directory)
+    return Result(
+        job.case,
+        Outcome.ERROR,
+        f"the kit's own process ended in this case ({worker.obituary()})",
+        seconds=worker.seconds,
+        evidence=job.directory.name,
+    )
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

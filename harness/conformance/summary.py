@@ -1,0 +1,56 @@
+"""What a person is told at the end of a run. Pure: a record in, text out."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+from harness.conformance.model import Outcome
+from harness.conformance.record import Row, RunRecord
+from harness.conformance.suite import reproduce
+from harness.conformance.verdict import Verdict
+from tapper.output.escape import escape
+
+_WIDTH = 110
+_MEANING = {
+    Verdict.SUCCESS: "every core case was tried and passed",
+    Verdict.PARTIAL: "nothing failed, but core cases were not tried",
+    Verdict.FAILURE: "a core case failed, or the tapper hung or crashed",
+    Verdict.NOT_CLAIMED: "the adapter does not claim it",
+}
+
+
+def text(record: RunRecord, directory: Path, adapter: str) -> str:
+    """`directory` is the report's; `adapter` is how it was named, for the commands that run a case alone."""
+    blocks = [_about(row, record, directory, adapter) for row in record.to_look_at()]
+    notes = [f"{row.result.case}: {escape(note)}" for row in record.rows for note in row.result.notes]
+    if notes:
+        blocks.append("Noticed besides:\n" + "\n".join(f"  {note}" for note in notes))
+    if not record.finished:
+        blocks.append("The run ended early: the cases that it did not come to are `deselected`.")
+    counts = ", ".join(f"{number} {outcome}" for outcome, number in record.count().items())
+    lines = [f"{name:<12} {verdict:<12} {_MEANING[Verdict(verdict)]}" for name, verdict in record.judged.items()]
+    if record.asked_cases:
+        lines.append("Only the named cases were run; a verdict on a profile takes them all.")
+    blocks.append("\n".join([*lines, f"{counts}, in {record.seconds:.1f} s", f"Report: {directory / 'report.yaml'}"]))
+    return "\n" + "\n\n".join(blocks)
+
+
+def _about(row: Row, record: RunRecord, directory: Path, adapter: str) -> str:
+    result = row.result
+    lines = [f"{result.case} {result.outcome}: {row.requirement}"]
+    if result.outcome in {Outcome.FAIL, Outcome.NON_STRICT, Outcome.TIMEOUT} and result.expected:
+        lines += [_field("expected", result.expected), _field("seen", result.seen)]
+    else:
+        lines.append(_field("because", result.sentence))
+    if result.evidence is not None:
+        lines.append(_field("evidence", str(directory / result.evidence)))
+    lines.append(_field("run it alone", reproduce(adapter, result.case, record.patience), wrap=False))
+    return "\n".join(lines)
+
+
+def _field(name: str, value: str, *, wrap: bool = True) -> str:
+    start, value = f"  {name + ':':<14}", escape(value)
+    if not wrap:
+        return start + value
+    return textwrap.fill(value, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start)) or start.rstrip()

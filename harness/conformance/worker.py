@@ -1,0 +1,51 @@
+"""A process that runs cases, one at a time: orders come as lines of JSON, results go as lines of JSON.
+
+Started by `harness.conformance.schedule`; python -m harness.conformance.worker
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+from harness.adapters import contract
+from harness.adapters.contract import Adapter
+from harness.conformance.catalogue import cases
+from harness.conformance.mutants.model import all_mutants
+from harness.conformance.run import run
+from harness.sandbox import syscalls
+
+MUTANT = "mutant:"
+_BEFORE_THE_LIMIT = 0.95
+_AT_ONCE_S = 0.001
+
+
+def main() -> None:
+    """Work until there are no more orders, or the run that gave them is dead."""
+    syscalls.set_death_signal(signal.SIGKILL)
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)  # what a case or a package prints is no answer
+        for line in sys.stdin:
+            order = json.loads(line)
+            left = order["deadline"] - time.monotonic()  # one clock for all processes: CLOCK_MONOTONIC
+            faulthandler.dump_traceback_later(max(left * _BEFORE_THE_LIMIT, _AT_ONCE_S))
+            result = run(cases()[order["case"]], adapter(order["adapter"]), Path(order["directory"]), order["patience"])
+            faulthandler.cancel_dump_traceback_later()
+            answers.write(json.dumps(result.plain()) + "\n")
+            answers.flush()
+
+
+@cache
+def adapter(name: str) -> Adapter:
+    """By its file, or `mutant:` and a mutant's name."""
+    return all_mutants()[name.removeprefix(MUTANT)].adapter() if name.startswith(MUTANT) else contract.load(Path(name))
+
+
+if __name__ == "__main__":
+    main()
