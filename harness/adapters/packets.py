@@ -7,6 +7,7 @@ it. Who decodes more has to do it in the tapper, and claim it.
 from __future__ import annotations
 
 import io
+import logging
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -124,6 +125,7 @@ class Capture:
 
         if not content:
             return
+        logging.getLogger("scapy.runtime").setLevel(logging.ERROR)  # a file that is still written is no news
         try:
             stream = io.BytesIO(content)
             reader = RawPcapReader(stream)

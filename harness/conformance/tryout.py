@@ -90,7 +90,7 @@ def _why_silent(tap: Tap) -> str:
     where = {"stdout": "its standard output", "file": "the file", "directory": "*.pcap or *.pcapng in the directory"}
     return (
         f"It wrote nothing at all to {where[tap.under_test.adapter.to]} TAPPER_HARNESS_OUTPUT within "
-        f"{READY_S * tap.patience:g} s: does it capture on lo in the pod's namespace, and write without a buffer?"
+        f"{READY_S * tap.patience:g} s: does it capture every port on the pod's lo, and write without a buffer?"
     )
 
 
