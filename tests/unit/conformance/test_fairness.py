@@ -15,9 +15,11 @@ import psutil
 import pytest
 
 from harness.adapters import contract, files, running
+from harness.adapters.records import exchange
 from harness.conformance.catalogue import cases
 from harness.conformance.model import Outcome, Result
 from harness.conformance.run import run
+from harness.conformance.trial import Trial
 
 BAD_TAPPERS = Path(__file__).resolve().parents[1] / "support" / "bad_tappers"
 PATIENCE = 0.3
@@ -173,3 +175,21 @@ def test_equal_tappers_get_equal_verdicts(tmp_path: Path) -> None:
             result = judged(folder, argv, case=case)
             verdicts.add((result.outcome, result.sentence, result.notes))
         assert len(verdicts) == 1, verdicts
+
+
+def test_what_a_tapper_leaves_is_gone_when_it_is_stopped(tmp_path: Path) -> None:
+    """The daemon and the daemon's child, which hold its standard output open."""
+    with Trial(adapter(tmp_path, "leaves_children"), tmp_path / "evidence") as trial:
+        tap = trial.tap(trial.pod("server"))
+        tap.stop()
+        assert tap.ending is not None
+        assert len(tap.ending.strays) == 1
+        assert trial.node.strays() == {}
+        assert tap.under_test.closed_output
+
+
+def test_half_of_a_surrogate_pair_becomes_what_a_report_can_hold() -> None:
+    seen = exchange({"type": "http", "target": "/\ud800", "request": {"headers": [["x", "\udfff"]]}})
+    assert seen.target == "/?"
+    assert seen.request is not None
+    assert seen.request.header("x") == ["?"]
