@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from harness.commands import adapters, cases, check, demo, mutants, report
+from harness.commands import adapter, adapters, cases, check, demo, mutants, report
 from harness.errors import HarnessError, Unsupported, lacks_package
 
 
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="tapper-harness", description="A test harness for Kubernetes traffic tappers under service-mesh mTLS."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (demo, check, report, cases, adapters, mutants):
+    for command in (demo, check, report, cases, adapters, adapter, mutants):
         command.add(commands)
     return parser
 

@@ -11,15 +11,15 @@ import hashlib
 import json
 import re
 import signal
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.adapters import problems, programs
 from harness.errors import HarnessError
 
 VERSION = 1
@@ -90,6 +90,8 @@ class Adapter:
     implementation: Implementation
     argv: tuple[str, ...]
     env: Mapping[str, str]
+    programs: tuple[str, ...]
+    """What has to be installed besides argv[0], by names or paths."""
     ready_by_fd: bool
     ready_line: re.Pattern[str] | None
     """What a line of its standard error has to match, where it says that way that it is ready."""
@@ -111,8 +113,12 @@ class Adapter:
         return self.file.parent
 
 
-def load(path: Path) -> Adapter:
-    """Read an adapter file. Raises `AdapterError` that says which key is wrong, and why."""
+def load(path: Path, *, installed: bool = True) -> Adapter:
+    """Read an adapter file. Raises `AdapterError` that says which key is wrong, and why.
+
+    A tapper that cannot be started is told here, before any case runs, and it is asked for its version; with
+    `installed=False` neither is done, and a version that a command would print is "?".
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -127,12 +133,13 @@ def load(path: Path) -> Adapter:
     update = targets.get("update", "none")
     executed = update["exec"] if isinstance(update, dict) else ()
     ready = run.get("ready", "none")
-    return Adapter(
+    adapter = Adapter(
         file=file,
         sha256=hashlib.sha256(content).hexdigest(),
-        implementation=_implementation(file, document["implementation"]),
+        implementation=_implementation(document["implementation"]),
         argv=_argv(file, run["argv"]),
         env=run.get("env", {}),
+        programs=_argv(file, run.get("programs", ())),
         ready_by_fd=ready == "fd",
         ready_line=_regex(path, ready["stderr"]) if isinstance(ready, dict) else None,
         stop_signal=_signal(path, run.get("stop_signal", "SIGTERM")),
@@ -146,6 +153,19 @@ def load(path: Path) -> Adapter:
         claims=frozenset(Feature(claim) for claim in document["features"]["claims"]),
         exempt={name: Exemption(**exemption) for name, exemption in document.get("exempt", {}).items()},
     )
+    if not installed:
+        return adapter
+    missing = programs.missing(adapter)
+    if missing:
+        raise AdapterError(f"{path}: {missing}")
+    version = document["implementation"]["version"]
+    if isinstance(version, str):
+        return adapter
+    try:
+        printed = programs.version(adapter, _argv(file, version["exec"]))
+    except programs.Unanswered as error:
+        raise AdapterError(f"{path}: implementation.version.exec: {error}") from None
+    return replace(adapter, implementation=replace(adapter.implementation, version=printed))
 
 
 @cache
@@ -180,30 +200,23 @@ def environment(
 def _validate(path: Path, document: dict[str, Any]) -> None:
     import jsonschema  # noqa: PLC0415 - a tenth of a second, and only here
 
-    errors = jsonschema.Draft202012Validator(schema()).iter_errors(document)
-    worst = jsonschema.exceptions.best_match(errors)
-    if worst is None:
-        claims, update = document["features"]["claims"], document.get("targets", {}).get("update", "none")
-        if (Feature.TARGETS_DYNAMIC in claims) != (update != "none"):
-            raise AdapterError(
-                f"{path}: features.claims and targets.update disagree: targets.dynamic is claimed by those, and only "
-                "those, that have another update than none"
-            )
-        return
-    where = ".".join(str(part) for part in worst.absolute_path) or "the file"
-    raise AdapterError(f"{path}: {where}: {worst.message}")
+    errors = list(jsonschema.Draft202012Validator(schema()).iter_errors(document))
+    if errors:
+        reasons = dict.fromkeys(sentence for error in errors for sentence in problems.sentences(error))
+        raise AdapterError(f"{path}: {'; '.join(reasons)}")
+    claims, update = document["features"]["claims"], document.get("targets", {}).get("update", "none")
+    if (Feature.TARGETS_DYNAMIC in claims) != (update != "none"):
+        raise AdapterError(
+            f"{path}: features.claims and targets.update disagree: targets.dynamic is claimed by those, and only "
+            "those, that have another update than none"
+        )
+    output = document["output"]
+    if output["format"] == "ndjson" and output.get("to") == "directory":
+        raise AdapterError(f"{path}: output.to: records go to stdout or to one file; a directory is for packets")
 
 
-def _implementation(file: Path, table: dict[str, Any]) -> Implementation:
-    version = table["version"]
-    if isinstance(version, dict):
-        argv = _argv(file, version["exec"])
-        try:
-            asked = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=True, cwd=file.parent)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise AdapterError(f"{file}: implementation.version: {' '.join(argv)} failed: {error}") from None
-        version = ((asked.stdout or asked.stderr).strip().splitlines() or ["unknown"])[0]
-    return Implementation(**(table | {"version": version}))
+def _implementation(table: dict[str, Any]) -> Implementation:
+    return Implementation(**(table | {"version": table["version"] if isinstance(table["version"], str) else "?"}))
 
 
 def _argv(file: Path, argv: Iterable[str]) -> tuple[str, ...]:

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+_MOST_SHOWN = 300
 MARKER = re.compile(rb"nonce-[0-9a-f]{32}")
+
+
+def in_words(text: str, most: int = _MOST_SHOWN) -> str:
+    """What a tapper wrote, fit for a sentence: printable, of one line, not endless."""
+    shown = text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class Seen:
     def __str__(self) -> str:
         pod = self.pod_ip or self.record.get("interface") or "an unnamed pod"
         where = f" {self.direction or ''} at {pod}".replace("  ", " ")
-        return f"{self.method} {self.target} -> {self.status}, {self.src} > {self.dst},{where}"
+        return in_words(f"{self.method} {self.target} -> {self.status}, {self.src} > {self.dst},{where}")
 
 
 class Markers:

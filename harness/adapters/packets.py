@@ -7,6 +7,7 @@ it. Who decodes more has to do it in the tapper, and claim it.
 from __future__ import annotations
 
 import io
+import logging
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.adapters import files
 from harness.adapters.observed import MARKER, Markers, Message, Seen
 from harness.sandbox.frames import Flow, Segment, parse_ip_tcp, tcp_streams_of
 
@@ -61,10 +63,12 @@ class Capture:
 
     def refresh(self) -> None:
         for path in self._paths():
-            with path.open("rb") as file:
-                file.seek(self._looked_at.get(path, 0))
-                data = file.read()
-                self._looked_at[path] = file.tell()
+            at = self._looked_at.get(path, 0)
+            try:
+                data = files.read(path, at)
+            except files.Unreadable:
+                continue  # `finish` complains
+            self._looked_at[path] = at + len(data)
             with self._lock:
                 self._markers.feed(data)
 
@@ -100,31 +104,39 @@ class Capture:
         if self._path is None:
             with self._lock:
                 return {"the output": bytes(self._raw)} if self._raw else {}
-        return {path.stem: path.read_bytes() for path in self._paths()}
+        found = {}
+        for path in self._paths():
+            try:
+                found[path.stem] = files.read(path)
+            except files.Unreadable as error:
+                if str(error) not in self.problems:
+                    self.problems.append(str(error))
+        return found
 
     def _paths(self) -> list[Path]:
         if self._path is None or not self._path.exists():
             return []
-        if self._path.is_file():
+        if not self._path.is_dir():
             return [self._path]
         return sorted(path for path in self._path.rglob("*") if path.suffix in (".pcap", ".pcapng"))
 
     def _read(self, name: str, content: bytes, *, complain: bool = False) -> Iterator[Packet]:
         """Packets up to where a file that is still written ends."""
-        from scapy.error import Scapy_Exception  # noqa: PLC0415 - a fifth of a second, and only here
-        from scapy.utils import RawPcapReader  # noqa: PLC0415
+        from scapy.utils import RawPcapReader  # noqa: PLC0415 - a fifth of a second, and only here
 
         if not content:
             return
+        logging.getLogger("scapy.runtime").setLevel(logging.ERROR)  # a file that is still written is no news
         try:
-            reader = RawPcapReader(io.BytesIO(content))
+            stream = io.BytesIO(content)
+            reader = RawPcapReader(stream)
             linktype = getattr(reader, "linktype", None)
             nano = getattr(reader, "nano", False)
             while True:
                 try:
                     data, about = reader._read_packet(_LARGEST_PACKET)  # iterating, scapy cuts at 65,535
                 except EOFError:
-                    return
+                    break
                 if hasattr(about, "tshigh"):  # pcapng
                     ticks = ((about.tshigh or 0) << 32) + (about.tslow or 0)
                     time_ns = ticks * 10**9 // about.tsresol
@@ -135,7 +147,10 @@ class Capture:
                     link, interface = linktype, None
                 where = name if interface in (None, "lo", "any", "-") else interface
                 yield Packet(time_ns, str(where), int(link), about.wirelen, data)
-        except (Scapy_Exception, EOFError, ValueError, KeyError) as error:
+            if complain and stream.tell() < len(content):  # scapy takes what it does not understand for the end
+                at = stream.tell()
+                self.problems.append(f"{name} is not a whole pcap or pcapng file: it cannot be read beyond byte {at}")
+        except Exception as error:  # scapy was not made for bytes that somebody invents: struct.error, TypeError, …
             if complain:
                 self.problems.append(f"{name} is not a whole pcap or pcapng file: {error}")
 

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.adapters import files
 from harness.adapters.observed import Markers, Message, Seen
 
 _LONGEST_LINE = 64 << 20
+_MOST_RECORDS = 500_000
+_MOST_BAD_LINES = 10_000
 _KEPT_PROBLEMS = 20
 
 
@@ -30,34 +33,46 @@ class Records:
         self._raw = bytearray()
         self._markers = Markers()
         self._parsed: list[Mapping[str, Any]] = []
-        self._rest = b""
+        self._rest = bytearray()
+        self._bad_lines = 0
+        self._overwhelmed = False
 
     def feed(self, data: bytes) -> None:
         """Take further bytes, cut anywhere."""
         with self._lock:
             self._raw += data
             self._markers.feed(data)
-            *lines, self._rest = (self._rest + data).split(b"\n")
+            if self._overwhelmed:
+                return
+            *lines, rest = data.split(b"\n")
             for line in lines:
-                self._take(line)
+                self._rest += line
+                self._take(bytes(self._rest))
+                self._rest.clear()
+            self._rest += rest
             if len(self._rest) > _LONGEST_LINE:
                 self._complain(f"a line of more than {_LONGEST_LINE} bytes")
-                self._rest = b""
+                self._rest.clear()
 
     def refresh(self) -> None:
-        if self._file is not None and self._file.exists():
-            with self._file.open("rb") as file:
-                file.seek(self._read_so_far)
-                data = file.read()
-            self._read_so_far += len(data)
-            self.feed(data)
+        if self._file is None or self._read_so_far >= files.MOST:
+            return
+        try:
+            data = files.read(self._file, self._read_so_far)
+        except files.Unreadable as error:
+            self._complain(f"its output, {error}")
+            return
+        self._read_so_far += len(data)
+        if self._read_so_far == files.MOST:
+            self._complain(f"more than {files.MOST >> 20} MiB of output: the rest is not read")
+        self.feed(data)
 
     def finish(self) -> None:
         """There is no more. A last line without its line feed was not written whole."""
         with self._lock:
             if self._rest:
-                self._complain(f"the last line has no end: {self._rest[:80]!r}")
-                self._rest = b""
+                self._complain(f"the last line has no end: {bytes(self._rest[:80])!r}")
+                self._rest.clear()
 
     def mentioned(self) -> set[str]:
         with self._lock:
@@ -77,6 +92,12 @@ class Records:
                 yield from _encoded(record)
 
     def _take(self, line: bytes) -> None:
+        if len(self._parsed) >= _MOST_RECORDS or self._bad_lines >= _MOST_BAD_LINES:
+            if not self._overwhelmed:
+                what = "records" if len(self._parsed) >= _MOST_RECORDS else "lines that are no records"
+                self._complain(f"more than {max(len(self._parsed), self._bad_lines)} {what}: the rest is not read")
+                self._overwhelmed = True
+            return
         try:
             record = json.loads(line)
             if not isinstance(record, dict) or not isinstance(record.get("type"), str):
@@ -84,24 +105,27 @@ class Records:
             if record["type"] == "http":
                 exchange(record)  # a wrong one is complained about, once, here
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            self._bad_lines += 1
             self._complain(f"a line that is no record ({error}): {line[:120]!r}")
         else:
             self._parsed.append(record)
 
     def _complain(self, problem: str) -> None:
-        if len(self.problems) < _KEPT_PROBLEMS:
+        if len(self.problems) < _KEPT_PROBLEMS and problem not in self.problems:
             self.problems.append(problem)
 
 
 def exchange(record: Mapping[str, Any]) -> Seen:
     """An `http` record. Raises ValueError, TypeError or AttributeError for one that breaks the contract."""
     status = record.get("status")
-    if not isinstance(status, int | None):
+    if not isinstance(status, int | None) or isinstance(status, bool):
         raise ValueError("its status is no number")
     texts = {name: record.get(name) for name in ("target", "method", "pod_ip", "direction", "src", "dst")}
     for name, value in texts.items():
         if not isinstance(value, str | None):
             raise ValueError(f"its {name} is no text")
+        if value is not None:
+            texts[name] = _text(value)
     return Seen(
         **texts,
         status=status,
@@ -114,6 +138,8 @@ def exchange(record: Mapping[str, Any]) -> Seen:
 def _message(table: Mapping[str, Any] | None) -> Message | None:
     if table is None:
         return None
+    if not isinstance(table, dict):
+        raise ValueError("its request and response have to be objects")
     return Message(
         _pairs(table.get("headers")),
         base64.b64decode(table.get("body_b64") or "", validate=True),
@@ -123,7 +149,17 @@ def _message(table: Mapping[str, Any] | None) -> Message | None:
 
 
 def _pairs(pairs: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((str(name), str(value)) for name, value in pairs or ())
+    if not isinstance(pairs, list | None):
+        raise ValueError("headers and trailers have to be lists of [name, value]")
+    found = [(name, value) for name, value in pairs or ()]
+    if not all(isinstance(text, str) for pair in found for text in pair):
+        raise ValueError("a header's name and value have to be texts")
+    return tuple((_text(name), _text(value)) for name, value in found)
+
+
+def _text(value: str) -> str:
+    r"""JSON can name half of a surrogate pair (\ud800), which no file and no report can hold."""
+    return value.encode(errors="replace").decode()
 
 
 def _encoded(value: Any, key: str = "") -> Iterable[bytes]:

@@ -11,18 +11,19 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import psutil
 
+from harness.adapters import files, programs
 from harness.adapters.contract import Adapter, Update, environment, targets_document
-from harness.adapters.observed import Output
+from harness.adapters.observed import Output, in_words
 from harness.adapters.packets import Capture
 from harness.adapters.records import Records
-from harness.errors import InternalError, Unsupported, WaitTimeout
+from harness.errors import HarnessError, InternalError, WaitTimeout
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import MINIMAL_ENVIRON, Command
@@ -30,10 +31,23 @@ from harness.waiting import wait_until
 
 MOST_OUTPUT = 256 << 20
 MOST_MEMORY = 1 << 30
+MOST_FILES = 512 << 20
 _SAMPLE_INTERVAL_S = 0.2
 _CHUNK = 1 << 16
+_ROUNDS_OF_KILLING = 10
+_FAREWELL_S = 5.0
+_LAST_WORDS = 4096
 _READY_FD = 3
 _STRAYS_GRACE_S = 1.0
+
+
+class TapperFault(HarnessError):
+    """The tapper, or what its adapter names, does not work: `expected` and `seen` say how."""
+
+    def __init__(self, expected: str, seen: str) -> None:
+        super().__init__(f"expected {expected}; seen: {seen}")
+        self.expected = expected
+        self.seen = seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +123,21 @@ class UnderTest:
             )
         except OSError as error:
             os.close(ready_read)
-            if isinstance(error, FileNotFoundError | PermissionError):
-                raise Unsupported(f"the tapper cannot be started: {error.strerror}") from None
+            raise TapperFault("a tapper that can be started", f"{adapter.argv[0]}: {error.strerror or error}") from None
+        except BaseException:
+            os.close(ready_read)
             raise
         finally:
             os.close(ready_write)
         os.set_blocking(ready_read, False)
+        assert self._process.log_path is not None
+        # kept open: a tapper may delete every file that it finds, and its last words are still to be read
+        self._log: BinaryIO | None = self._process.log_path.open("rb")
+        self._whole_log = b""
+        self._declared = False
+        self._log_looked_at = 0
+        self.closed_output = False
+        """Whether its standard output has ended: no more can come that way."""
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._drain, name="tapper-output", daemon=True),
@@ -144,13 +167,30 @@ class UnderTest:
 
     def read_log(self) -> str:
         """Its standard error so far."""
-        return self._process.read_log()
+        return self.log_from(0).decode(errors="replace")
+
+    def log_from(self, start: int) -> bytes:
+        """Its standard error from a byte on, as far as there is any yet."""
+        if self._log is None:
+            return self._whole_log[start:]
+        return os.pread(self._log.fileno(), MOST_OUTPUT, start)
+
+    def last_words(self) -> str:
+        """The last line of its standard error, as far as it is not endless; empty if it said nothing."""
+        size = len(self._whole_log) if self._log is None else os.fstat(self._log.fileno()).st_size
+        tail = self.log_from(max(0, size - _LAST_WORDS)).decode(errors="replace").strip().splitlines()
+        return in_words(tail[-1]) if tail else ""
 
     def declared_ready(self) -> bool:
         """Whether it has said by now, in the way of its adapter, that it captures."""
         pattern = self.adapter.ready_line
         if pattern is not None:
-            return any(pattern.search(line) for line in self.read_log().splitlines())
+            if not self._declared:
+                fresh = self.log_from(self._log_looked_at)
+                whole = fresh[: fresh.rfind(b"\n") + 1] if self.running else fresh  # a line may come in pieces
+                self._log_looked_at += len(whole)
+                self._declared = any(pattern.search(line) for line in whole.decode(errors="replace").splitlines())
+            return self._declared
         if not self.adapter.ready_by_fd or self._ready_read is None:
             return False
         try:
@@ -162,6 +202,10 @@ class UnderTest:
             self._ready_read = None
         return bool(said)
 
+    def strays(self) -> dict[int, str]:
+        """What it has left to the node's PID 1 by now: pid (in the node) -> command."""
+        return self._node.strays()
+
     def handles(self) -> tuple[int, int]:
         """Descriptors and threads of it and its children now."""
         fds = threads = 0
@@ -169,7 +213,7 @@ class UnderTest:
             try:
                 fds += process.num_fds()
                 threads += process.num_threads()
-            except psutil.NoSuchProcess:
+            except psutil.Error:
                 continue
         return fds, threads
 
@@ -193,7 +237,11 @@ class UnderTest:
             case Update.SIGHUP:
                 self._process.send_signal(signal.SIGHUP)
             case Update.EXEC:
-                self._node.run(Command(self.adapter.update_argv, env=self.environ, cwd=str(self.adapter.folder)))
+                hook = self.adapter.update_argv
+                try:
+                    self._node.run(Command(hook, env=self.environ, cwd=str(self.adapter.folder)))
+                except (OSError, subprocess.CalledProcessError, WaitTimeout) as error:
+                    raise TapperFault(f"the hook {' '.join(hook)} to end with 0", in_words(str(error))) from None
             case Update.WATCH:
                 pass
             case Update.NONE:
@@ -207,7 +255,7 @@ class UnderTest:
         for process in self._family():
             try:
                 process.send_signal(signum)
-            except psutil.NoSuchProcess:
+            except psutil.Error:
                 continue
 
     def stop(self, patience: float = 1.0) -> Ending:
@@ -223,14 +271,17 @@ class UnderTest:
             code = self._process.wait()
         seconds = time.monotonic() - started
         strays = self._strays(patience)
-        for pid in strays:
-            self._node.run(["kill", "-KILL", str(pid)])
+        self._kill_strays(strays)
         self._stopping.set()
         for thread in self._threads:
-            thread.join()
+            thread.join(_FAREWELL_S)  # one that hides holds its standard output open; it falls with the node
         if self._ready_read is not None:
             os.close(self._ready_read)
             self._ready_read = None
+        if self._log is not None:
+            self._whole_log = self.log_from(0)
+            self._log.close()
+            self._log = None
         self.output.refresh()
         self.output.finish()
         return Ending(code, seconds, killed, strays)
@@ -244,16 +295,21 @@ class UnderTest:
 
     # -- inner -----------------------------------------------------------------------------------------------------
 
-    def _command(self, capabilities: frozenset[str] | None) -> Command:
-        adapter = self.adapter
-        return Command(adapter.argv, env=self.environ, cwd=str(adapter.folder), capabilities=capabilities)
-
     def _write_targets(self, targets: Sequence[Target]) -> None:
         """Replace the file by rename, so that nobody reads half of one."""
         self._generation += 1
+        self._directory.mkdir(parents=True, exist_ok=True)  # a tapper may have deleted it
         fresh = self._targets_file.with_suffix(".new")
         fresh.write_text(targets_document(self._generation, [target.document() for target in targets]))
         fresh.rename(self._targets_file)
+
+    def _kill_strays(self, strays: Mapping[int, str]) -> None:
+        """The children of one that is killed are the next strays, and some start another before they die."""
+        for _ in range(_ROUNDS_OF_KILLING):
+            if not strays:
+                return
+            self._node.kill(strays)
+            strays = self._node.strays()
 
     def _told(self, procfs: str, targets: Sequence[Target]) -> dict[str, str]:
         return environment(
@@ -263,6 +319,16 @@ class UnderTest:
             output="-" if self.adapter.to == "stdout" else str(self._out),
             ready_fd=_READY_FD,
             state=str(self._state),
+        )
+
+    def _command(self, capabilities: Set[str] | None) -> Command:
+        adapter, program = self.adapter, programs.executable(self.adapter)
+        return Command(
+            adapter.argv,
+            env=self.environ,
+            executable=program,
+            cwd=str(adapter.folder),
+            capabilities=capabilities,
         )
 
     def _open_output(self) -> Output:
@@ -284,6 +350,7 @@ class UnderTest:
                 kept.flush()
                 if self.adapter.to == "stdout":
                     self.output.feed(data)
+        self.closed_output = True
 
     def _watch(self) -> None:
         while not self._stopping.wait(_SAMPLE_INTERVAL_S):
@@ -291,14 +358,17 @@ class UnderTest:
             for process in self._family():
                 try:
                     memory += process.memory_info().rss
-                except psutil.NoSuchProcess:
-                    continue
+                except psutil.Error:
+                    continue  # gone meanwhile, or another user's
             self.most_memory = max(self.most_memory, memory)
             if memory > MOST_MEMORY:
                 self._kill_for(f"it took more than {MOST_MEMORY >> 20} MiB of memory")
-            log = self._process.log_path
-            if log is not None and log.exists() and log.stat().st_size > MOST_OUTPUT:
+            if self._log is not None and os.fstat(self._log.fileno()).st_size > MOST_OUTPUT:
                 self._kill_for(f"it wrote more than {MOST_OUTPUT >> 20} MiB to its standard error")
+            if files.size(self._out) + files.size(self._state) > MOST_FILES:
+                self._kill_for(f"its files took more than {MOST_FILES >> 20} MiB")
+            if self._node.memory_files() > MOST_FILES:
+                self._kill_for(f"the files in /run took more than {MOST_FILES >> 20} MiB")
 
     def _family(self) -> list[psutil.Process]:
         pid = self._process.host_pid
@@ -307,7 +377,7 @@ class UnderTest:
         try:
             head = psutil.Process(pid)
             return [head, *head.children(recursive=True)]
-        except psutil.NoSuchProcess:
+        except psutil.Error:
             return []
 
     def _kill_for(self, reason: str) -> None:
@@ -322,7 +392,7 @@ class UnderTest:
         for process in family:
             try:
                 process.kill()
-            except psutil.NoSuchProcess:
+            except psutil.Error:
                 continue
 
     def _strays(self, patience: float) -> dict[int, str]:

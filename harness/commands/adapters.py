@@ -15,12 +15,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Always 0."""
-    import tomllib
-
-    from harness.adapters import shipped
+    from harness.adapters import contract, programs, shipped
 
     for name, file in shipped.names().items():
-        # not contract.load: that asks the tapper for its version, and the tapper may not be installed
-        document = tomllib.loads(file.read_text())
-        print(f"{name:<16} {document['implementation']['name']}; claims {', '.join(document['features']['claims'])}")
+        adapter = contract.load(file, installed=False)
+        lack = programs.missing(adapter)
+        state = "ready" if lack is None else f"not here: {lack}"
+        print(f"{name:<16} {adapter.implementation.name}; claims {', '.join(sorted(adapter.claims))}; {state}")
     return 0

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.adapters.contract import Adapter
+from harness.adapters.running import TapperFault
 from harness.conformance.model import Case, Outcome, Result
 from harness.conformance.trial import Trial
 from harness.conformance.verdict import NotClaimed, TapperDied, Violation, missed, set_aside
@@ -45,14 +46,19 @@ def _try(case: Case, trial: Trial) -> Result:
         result = Result(case.id, outcome, str(violation), expected=violation.expected, seen=violation.seen)
     except NotClaimed as nothing:
         result = Result(case.id, Outcome.NOT_CLAIMED, str(nothing))
+    except TapperFault as fault:
+        result = Result(case.id, Outcome.FAIL, str(fault), expected=fault.expected, seen=fault.seen)
     except Unsupported as error:
         result = Result(case.id, Outcome.BLOCKED, str(error))
     except Exception as error:
         result = _broken(case, trial.directory, error)
+        killed = [pod.name for pod in trial.node.pods.values() if not (pod.alive or pod.deleted)]
+        if killed and trial.taps:  # nobody else is in the node
+            expected, seen = "processes of others left alone", f"those of pod {', '.join(killed)} were killed"
+            result = Result(case.id, Outcome.FAIL, f"expected {expected}; seen: {seen}", expected=expected, seen=seen)
     try:
         for tap in trial.taps:
-            if tap.ending is None:
-                tap.ending = tap.under_test.stop(trial.patience)
+            tap.stop()
         result = replace(result, notes=trial.notes())
         trial.save()
     except Exception as error:
@@ -62,5 +68,6 @@ def _try(case: Case, trial: Trial) -> Result:
 
 def _broken(case: Case, directory: Path, error: Exception) -> Result:
     """The kit's own fault, which is told as such and never counted for or against a tapper."""
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / "kit-error.txt").write_text("".join(traceback.format_exception(error)))
     return Result(case.id, Outcome.ERROR, f"{type(error).__name__}: {error}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.adapters.observed import Seen
+from harness.adapters.observed import Seen, in_words
 from harness.adapters.packets import Capture, Packet
 from harness.adapters.running import Ending, Target, UnderTest
 from harness.conformance import expect, truth
@@ -90,7 +90,7 @@ class Tap:
         what: str,
         within: float = SEEN_S,
         *,
-        instead: Callable[[], str] = lambda: _NOTHING,
+        instead: Callable[[], str] | None = None,
     ) -> None:
         """Wait for something else that it has to do. Raises `Late`, which says what was there `instead`."""
         self.checks += 1
@@ -158,6 +158,11 @@ class Tap:
             if died is not None:
                 raise died
         return self.ending
+
+    def stop(self) -> None:
+        """Stop it if it was not ended, without a verdict on that."""
+        if self.ending is None:
+            self.ending = self.under_test.stop(self.patience)
 
     @property
     def seen(self) -> list[Seen]:
@@ -281,7 +286,7 @@ class Tap:
         return True
 
     def _wait(
-        self, probe: Callable[[], object], what: str, within: float, instead: Callable[[], str] = lambda: _NOTHING
+        self, probe: Callable[[], object], what: str, within: float, instead: Callable[[], str] | None = None
     ) -> None:
         def check() -> bool:
             if probe():
@@ -293,21 +298,34 @@ class Tap:
         try:
             wait_until(check, what, within * self.patience)
         except WaitTimeout:
-            raise Late(f"{what} within {within * self.patience:g} s", instead()) from None
+            seen = (instead or self._silence)()
+            raise Late(f"{what} within {within * self.patience:g} s", seen) from None
+
+    def _silence(self) -> str:
+        """What there was instead, so that somebody who writes an adapter knows where to look."""
+        said = [_NOTHING]
+        if self.under_test.closed_output:
+            said.append("its standard output is closed")
+        said += [f"its output has {problem}" for problem in self.under_test.output.problems[:1]]
+        if last := self.under_test.last_words():
+            said.append(f"it last said: {last}")
+        return "; ".join(said)
 
     def _obituary(self) -> TapperDied:
         code = self.under_test.returncode
         how = self.under_test.excess or (
             f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         )
-        said = self.under_test.read_log().strip().splitlines()
-        return TapperDied(
-            "a tapper that runs until it is stopped", f"its end ({how})" + (f": {said[-1]}" if said else "")
-        )
+        said = self.under_test.last_words()
+        last = f": {said}" if said else ""
+        left = list(self.under_test.strays().values())
+        behind = f"; it goes on in the background ({in_words(left[0])}): run it in the foreground" if left else ""
+        return TapperDied("a tapper that runs until it is stopped", f"its end ({how}){last}{behind}")
 
     def save(self) -> None:
         """Write what is known about the run into its evidence folder."""
         adapter = self.under_test.adapter
+        self.directory.mkdir(parents=True, exist_ok=True)  # the tapper may have deleted it
         (self.directory / "run.json").write_text(
             json.dumps(
                 {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -115,12 +116,12 @@ class Trial:
 
     def close(self) -> None:
         """End whatever still runs, and the node with it."""
-        for tap in self.taps:
-            if tap.ending is None:
-                tap.ending = tap.under_test.stop(self.patience)
-        for recording in self._recordings:
-            recording.close()
-        self.node.close()
+        with ExitStack() as rest:  # the node goes, whatever happens to the others
+            rest.callback(self.node.close)
+            for recording in self._recordings:
+                rest.callback(recording.close)
+            for tap in self.taps:
+                rest.callback(tap.stop)
 
     def __enter__(self) -> Self:
         return self

@@ -28,13 +28,15 @@ from harness.sandbox import child, protocol, syscalls
 from harness.sandbox.protocol import Frame, Message
 
 RUN_DIR = "/run/node"
+RUN_SIZE = 1 << 30  # bytes of memory at most for logs, and for whoever fills the file system
 _ABOVE = 64  # descriptors that a program is given are fewer
 
 
 def main(control_fd: int, owner_pidfd: int) -> NoReturn:
     """The keeper: make the namespaces, fork init, watch both sides. Reports a failure over the control socket."""
     control = socket.socket(fileno=control_fd)
-    control.set_inheritable(False)  # it came by inheritance, and is no program's affair
+    control.set_inheritable(False)  # no program in the node shall hold it, or speak to PID 1
+    os.set_inheritable(owner_pidfd, False)
     try:
         _make_namespaces(control)
     except OSError as error:
@@ -91,7 +93,7 @@ def _mount_world() -> None:
     safe = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     syscalls.mount("proc", "/proc", "proc", safe)
     syscalls.mount("sysfs", "/sys", "sysfs", safe)
-    syscalls.mount("tmpfs", "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755")
+    syscalls.mount("tmpfs", "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, f"mode=0755,size={RUN_SIZE}")
     Path(RUN_DIR).mkdir(mode=0o755)
     socket.sethostname("node")
 
@@ -105,6 +107,9 @@ class Init:
         self._exit_pipes: dict[int, int] = {}
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        # of what a process inside sends, PID 1 gets only what it has a handler for (pid_namespaces(7)); Python's own
+        # handler of SIGINT would let any tapper end the node
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self._operations: dict[str, Callable[[Message, list[int]], Frame]] = {
             "pause": self._pause,

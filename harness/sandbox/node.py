@@ -12,7 +12,7 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,6 +38,9 @@ _NODE_SYSCTLS = _COMMON_SYSCTLS | {
     "net/ipv4/conf/all/send_redirects": "0",
     "net/ipv4/conf/default/send_redirects": "0",
 }
+
+
+_MOST_LOG = 16 << 20
 
 
 class Node:
@@ -234,14 +237,30 @@ class Node:
                 found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip() or stat
         return found
 
+    def kill(self, pids: Iterable[int]) -> None:
+        """SIGKILL processes, by their pids in the node; those that are gone meanwhile are no error."""
+        self.run(["sh", "-c", 'for pid; do kill -KILL "$pid" 2>/dev/null; done; true', "kill", *map(str, pids)])
+
+    def memory_files(self) -> int:
+        """What the files in the node's own /run take, in bytes of memory."""
+        there = os.statvfs(self.run_dir)
+        return (there.f_blocks - there.f_bfree) * there.f_frsize
+
     def forget(self, process: Process) -> None:
         """Give back what the owner holds of a process that has ended."""
         process.close()
         self._processes.remove(process)
 
     def logs(self) -> dict[str, str]:
-        """What every process has written to its log so far, by the log's name."""
-        return {log.stem: log.read_text(errors="replace") for log in sorted(self.run_dir.glob("*.log"))}
+        """What every process has written to its log so far (16 MiB at most), by the log's name."""
+        found = {}
+        for log in sorted(self.run_dir.glob("*.log")):
+            try:
+                with log.open("rb") as file:
+                    found[log.stem] = file.read(_MOST_LOG).decode(errors="replace")
+            except OSError:
+                continue  # a program in the node has deleted it, or laid something else in its place
+        return found
 
     def held_sockets(self) -> dict[int, str]:
         """This process's sockets that are still open inside the node's pods."""

@@ -26,6 +26,8 @@ class Pod:
         self.link = links.host_link_name(name, addresses.index)
         """The node's end of the pod's veth."""
         self._pause = pause
+        self.deleted = False
+        """Whether `delete` has ended its processes."""
         link = os.readlink(node.procfs / str(pause.pid) / "ns" / "net")
         self.netns_inode = int(link.removeprefix("net:[").removesuffix("]"))
 
@@ -97,6 +99,7 @@ class Pod:
 
         The network namespace goes when nobody holds it any more; `released` tells.
         """
+        self.deleted = True
         while self.node.kill_all_in(self.netns_inode):
             self._pause.wait(timeout)
 

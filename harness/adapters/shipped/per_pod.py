@@ -28,7 +28,8 @@ def main() -> int:
     asked = signal.sigwait({signal.SIGTERM, signal.SIGINT})
     for process in running:
         process.send_signal(asked)
-    return max((process.wait() for process in running), default=0)
+    codes = {process.wait() for process in running}
+    return max(codes - {-asked}, default=0)  # to be ended by the signal is to end well
 
 
 def _listen_to_signals() -> None:

@@ -48,11 +48,12 @@ def test_a_bad_tapper(tmp_path: Path) -> None:
     assert (result.outcome, result.evidence) == (Outcome.FAIL, "CAP-03")
 
 
-def test_a_tapper_that_is_not_there_blocks_its_cases(tmp_path: Path) -> None:
+def test_a_tapper_that_is_not_there_is_told_before_any_case(tmp_path: Path) -> None:
     file = adapter_file(tmp_path, ["/nowhere/tapper"])
     done = command(tmp_path, "check", "--adapter", str(file), "--case", "CAP-01", "--report", "out")
-    assert done.returncode == 3, done.stdout + done.stderr
-    assert "because:      the tapper cannot be started: [Errno 2] /nowhere/tapper: No such" in done.stdout
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "run.argv: there is no file /nowhere/tapper" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

@@ -175,3 +175,8 @@ def test_a_program_inherits_its_own_descriptors_only(node: Node) -> None:
     os.close(writing)
     os.close(reading)
     assert {fd.name for fd in (node.procfs / str(process.pid) / "fd").iterdir()} == {"0", "1", "2", "3"}
+
+
+def test_pid_1_survives_every_signal_from_inside(node: Node) -> None:
+    node.run(["sh", "-c", "for n in $(seq 1 64); do kill -$n 1; done; true"])
+    assert node.run(["echo", "still there"]) == "still there\n"

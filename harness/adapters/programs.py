@@ -1,0 +1,102 @@
+"""Whether what an adapter runs is there and can be run, asked before any case runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+from harness.sandbox.process import MINIMAL_ENVIRON
+
+if TYPE_CHECKING:
+    from harness.adapters.contract import Adapter
+
+VERSION_S = 10.0
+"""How long a tapper may take to print its version, in seconds."""
+_ELF = b"\x7fELF"
+
+
+class Unanswered(HarnessError):
+    """A tapper that does not print its version: the sentence says why."""
+
+
+def search_path(adapter: Adapter) -> str:
+    """Where the tapper's programs are looked for: its own PATH, or the one that every tapper gets."""
+    return adapter.env.get("PATH", MINIMAL_ENVIRON["PATH"])
+
+
+def executable(adapter: Adapter) -> str | None:
+    """The file that argv[0] means, or None."""
+    return shutil.which(adapter.argv[0], path=search_path(adapter))
+
+
+def missing(adapter: Adapter) -> str | None:
+    """What keeps the tapper from being started, in one sentence that begins with the key; None if nothing does."""
+    path = search_path(adapter)
+    reason = _why_not(adapter.argv[0], path)
+    if reason is not None:
+        return f"run.argv: {reason}"
+    for part in adapter.argv[1:]:
+        if Path(part).is_relative_to(adapter.folder) and part.endswith((".py", ".sh")) and not Path(part).exists():
+            return f"run.argv: there is no file {part}"
+    reason = next((reason for name in adapter.programs if (reason := _why_not(name, path))), None)
+    if reason is not None:
+        return f"run.programs: {reason}"
+    if adapter.update_argv and (reason := _why_not(adapter.update_argv[0], path)):
+        return f"targets.update.exec: {reason}"
+    return None
+
+
+def version(adapter: Adapter, argv: tuple[str, ...]) -> str:
+    """The first line that a command prints. Raises `Unanswered`."""
+    command = " ".join(argv)
+    environ = MINIMAL_ENVIRON | dict(adapter.env)
+    program = shutil.which(argv[0], path=search_path(adapter))
+    if program is None:
+        raise Unanswered(str(_why_not(argv[0], search_path(adapter))))
+    try:
+        asked = subprocess.run(
+            [program, *argv[1:]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=VERSION_S,
+            check=False,
+            cwd=adapter.folder,
+            env=environ,
+        )
+    except OSError as error:
+        raise Unanswered(f"{command} cannot be run: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise Unanswered(f"{command} did not end within {VERSION_S:g} s") from None
+    printed = (asked.stdout.strip() or asked.stderr.strip()).decode(errors="replace").splitlines()
+    if asked.returncode != 0:
+        said = f": {printed[-1]}" if printed else ""
+        raise Unanswered(f"{command} ended with exit code {asked.returncode}{said}")
+    if not printed:
+        raise Unanswered(f"{command} printed nothing")
+    return printed[0]
+
+
+def _why_not(name: str, path: str) -> str | None:
+    """Why a program cannot be run, or None."""
+    found = shutil.which(name, path=path)
+    if found is None:
+        if "/" not in name:
+            return f"there is no program {name} in {path}: install it, give its whole path, or set PATH in run.env"
+        if not Path(name).exists():
+            return f"there is no file {name}"
+        return f"{name} may not be executed: chmod +x it"
+    with Path(found).open("rb") as file:
+        start = file.read(256)
+    if start.startswith(_ELF):
+        return None
+    if not start.startswith(b"#!"):
+        return f"{found} is neither a program nor a script: its first line has to be #! and its interpreter"
+    words = start[2:].split(b"\n")[0].split()
+    interpreter = os.fsdecode(words[0]) if words else ""
+    if not os.access(interpreter, os.X_OK):
+        return f"the interpreter of {found}, {interpreter or 'nothing'}, is not there"
+    return None

@@ -1,0 +1,3 @@
+"""Has a bug in its first line."""
+
+raise ValueError("no such interface: eth7")

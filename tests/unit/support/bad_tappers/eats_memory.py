@@ -1,0 +1,5 @@
+"""Takes all that it gets."""
+
+held = []
+while True:
+    held.append(b"x" * (8 << 20))
