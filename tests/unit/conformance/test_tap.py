@@ -31,6 +31,11 @@ class Played:
     acks: list[int] = field(default_factory=list)
     generation: int = 1
     running: bool = True
+    closed_output: bool = False
+    problems: list[str] = field(default_factory=list)
+
+    def last_words(self) -> str:
+        return ""
 
     @property
     def output(self) -> Played:
