@@ -87,6 +87,26 @@ def no_targets(trial: Trial) -> None:
     tap.expect_never(forbidden, while_seeing=allowed)
 
 
+@case("LIFE-13", Level.MUST, "a list of targets is a permission, also where nobody is on it")
+def no_targets_to_begin_with(trial: Trial) -> None:
+    """A tapper MUST capture nothing when it is started with an empty list of targets.
+
+    It may refuse to run, or run and wait. A second one beside it, started later and with a target, proves by canaries
+    when a tapper looks on this node; what is sent from then on must not be in the output of the first.
+    """
+    pod, asked_for = trial.pod("pod"), trial.pod("asked-for")
+    without = trial.tap(targets=[], look=[])
+    beside = trial.tap(asked_for)
+    forbidden = truth.deliver(pod, 5) + truth.ask(pod, ("10.96.77.10", 80), 5)
+    canaries = truth.deliver(asked_for, 5)
+    beside.settle(canaries, asked_for)
+    without.stop()
+    beside.end()
+    beside.expect_seen(canaries)
+    told = [each for each in [*forbidden, *canaries] if without.wrote(each.nonce.encode())]
+    without.require(not told, "nothing of anybody", ", ".join(f"{each.method} {each.target}" for each in told[:3]))
+
+
 def _fall_silent(tap: Tap, pod: Pod, latency: float) -> None:
     tap.prove_silence(lambda: canary(pod), f"silence about pod {pod.name}, which is no target any longer", latency)
 

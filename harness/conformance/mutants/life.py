@@ -108,7 +108,7 @@ def _empty_is_all() -> None:
 EMPTY_IS_ALL = Mutant(
     "empty-is-all",
     "It takes an empty list of targets for everybody.",
-    {"LIFE-04": "expected silence about pod former"},
+    {"LIFE-04": "expected silence about pod former", "LIFE-13": "expected nothing of anybody"},
     _empty_is_all,
 )
 
