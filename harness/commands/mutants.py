@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.conformance.model import Result
     from harness.conformance.mutants.model import Mutant
 
+_SIEVE = ("HTTP-03", "HTTP-07", "CAP-02", "CAP-07", "CAP-10", "LIFE-12", "NETNS-02", "EDGE-04")
 _SIGNS = {"pass": ".", "fail": "F", "non-strict": "N", "timeout": "T", "error": "E", "blocked": "B"}
 
 
@@ -29,6 +30,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants")
     parser.add_argument("--all", action="store_true", help="run every case with every mutant, not only its own")
     parser.add_argument("--list", action="store_true", help="only list them")
+    parser.add_argument(
+        "--wild",
+        type=int,
+        metavar="N",
+        help="instead, run N mutants with a random change of the source each, and tell which no case finds",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="the first wild mutant's number (default: 1)")
     add_jobs(parser)
     parser.set_defaults(run=run)
 
@@ -39,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.conformance.catalogue import cases
     from harness.conformance.mutants.model import all_mutants
 
+    if arguments.wild is not None:
+        return _hunt(range(arguments.seed, arguments.seed + arguments.wild), arguments.jobs, arguments.patience)
     there_are = all_mutants()
     unknown = sorted(set(arguments.names) - set(there_are))
     if unknown:
@@ -65,6 +75,28 @@ def run(arguments: argparse.Namespace) -> int:
     _print_matrix(chosen, [case for case in cases() if any(case == tried for _, tried in pairs)], results)
     print("\n".join(complaints) or f"each of the {len(chosen)} mutants is found by every case that was made for it")
     return 1 if complaints else 0
+
+
+def _hunt(seeds: Iterable[int], jobs: int | None, patience: float) -> int:
+    """First a few cases that see much, then all others with those that are left. Always 0: a person has to look."""
+    from harness.conformance.catalogue import cases
+    from harness.conformance.mutants import wild
+
+    left = [wild.mutant(seed) for seed in seeds]
+    found: dict[str, str] = {}
+    for some in (_SIEVE, [case for case in cases() if case not in _SIEVE]):
+        results = _results([(mutant, case) for mutant in left for case in some], jobs, patience)
+        for (name, case), result in results.items():
+            if result.outcome in ("fail", "non-strict", "timeout"):
+                found.setdefault(name, case)
+        for mutant in left:
+            if mutant.name in found:
+                print(f"{mutant.name:<10} found by {found[mutant.name]:<9} {mutant.defect}")
+        left = [mutant for mutant in left if mutant.name not in found]
+    for mutant in left:
+        print(f"{mutant.name:<10} not found           {mutant.defect}")
+    print(f"{len(found)} found, {len(left)} not: either no different to an outsider, or a case is missing")
+    return 0
 
 
 def _results(pairs: Sequence[tuple[Mutant, str]], jobs: int | None, patience: float) -> dict[tuple[str, str], Result]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from harness.adapters import contract
 from harness.adapters.contract import Adapter
 from harness.conformance.catalogue import cases
-from harness.conformance.mutants.model import all_mutants
+from harness.conformance.mutants.model import named
 from harness.conformance.run import run
 from harness.sandbox import syscalls
 
@@ -44,7 +44,7 @@ def main() -> None:
 @cache
 def adapter(name: str) -> Adapter:
     """By its file, or `mutant:` and a mutant's name."""
-    return all_mutants()[name.removeprefix(MUTANT)].adapter() if name.startswith(MUTANT) else contract.load(Path(name))
+    return named(name.removeprefix(MUTANT)).adapter() if name.startswith(MUTANT) else contract.load(Path(name))
 
 
 if __name__ == "__main__":

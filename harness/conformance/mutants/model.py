@@ -16,7 +16,8 @@ from harness.conformance import mutants
 from harness.errors import InternalError
 
 _SHIPPED = Path(__file__).resolve().parents[2] / "adapters" / "shipped"
-_NO_GROUPS = ("model", "__main__")
+_NO_GROUPS = ("model", "wild", "__main__")
+PREFIX_OF_WILD = "wild-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +61,27 @@ def all_mutants() -> dict[str, Mutant]:
                     raise InternalError(f"there are two mutants {each.name}")
                 found[each.name] = each
     return found
+
+
+def named(name: str) -> Mutant:
+    """A mutant by its name, `wild-7` by its seed, or several at once: `outgoing-copy+not-443`. Raises KeyError."""
+    if name.startswith(PREFIX_OF_WILD):
+        from harness.conformance.mutants import wild  # noqa: PLC0415 - which needs this module
+
+        return wild.mutant(int(name.removeprefix(PREFIX_OF_WILD)))
+    several = [all_mutants()[each] for each in name.split("+")]
+    if len(several) == 1:
+        return several[0]
+
+    def apply() -> None:
+        for each in several:
+            each.apply()
+
+    return replace(
+        several[0], name=name, defect=" ".join(each.defect for each in several), breaks=_together(several), apply=apply
+    )
+
+
+def _together(several: list[Mutant]) -> dict[str, str]:
+    """What finds any of them; for which reason is open where defects meet."""
+    return {case: "" for each in several for case in each.breaks}
