@@ -66,11 +66,13 @@ class Tap(ABC):
         ]
 
     def exchanges(self, pod: WorldPod | None = None, direction: str | None = None) -> list[Record]:
-        """The HTTP records, optionally of one pod and direction."""
+        """The HTTP records, optionally of one pod and direction; without the kubelet's probes, which nobody sent."""
         return [
             record
             for record in self.of_type("http")
-            if (pod is None or record["pod_ip"] in pod.ips) and (direction is None or record["direction"] == direction)
+            if (pod is None or record["pod_ip"] in pod.ips)
+            and (direction is None or record["direction"] == direction)
+            and not _is_probe(record)
         ]
 
     def seen(self, pod: WorldPod | None = None, direction: str | None = None) -> Counter[str]:
@@ -136,3 +138,9 @@ class Tap(ABC):
             return wanted <= self.seen(pod, direction).keys()
 
         self.wait_for(missing, f"{len(wanted)} requests{where}, {direction or 'any direction'}", timeout)
+
+
+def _is_probe(record: Record) -> bool:
+    """Whether the kubelet asked: it says so (`kube-probe/1.34`), also where pilot-agent passes it on."""
+    fields = (record["request"] or {}).get("headers", [])
+    return any(name.lower() == "user-agent" and value.startswith("kube-probe/") for name, value in fields)
