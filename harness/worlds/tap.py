@@ -65,11 +65,14 @@ class Tap(ABC):
             if record["type"] == kind
         ]
 
-    def exchanges(self, pod: WorldPod | None = None, direction: str | None = None) -> list[Record]:
-        """The HTTP records, optionally of one pod and direction; without the kubelet's probes, which nobody sent."""
+    def exchanges(
+        self, pod: WorldPod | None = None, direction: str | None = None, node: str | None = None
+    ) -> list[Record]:
+        """The HTTP records, optionally of one pod, direction and node; without the kubelet's probes, which nobody
+        sent."""
         return [
             record
-            for record in self.of_type("http")
+            for record in self.of_type("http", node)
             if (pod is None or record["pod_ip"] in pod.ips)
             and (direction is None or record["direction"] == direction)
             and not _is_probe(record)

@@ -68,8 +68,7 @@ def test_two_nodes_each_see_their_leg(world: World) -> None:
     tap.wait_capturing(*meshed.pods)
     sent = meshed.send(10)
     both_legs_once(tap, meshed, sent)
-    records = tap.records_by_node()
     for pod, direction in ((meshed.client, "outbound"), (meshed.server, "inbound")):
-        here = [each for each in records[pod.node] if each["type"] == "http"]
+        here = tap.exchanges(node=pod.node)
         assert {each["direction"] for each in here} == {direction}
         assert len(here) == len(sent)

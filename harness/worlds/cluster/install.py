@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import tarfile
@@ -14,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -23,11 +22,10 @@ from harness.worlds.cluster import objects
 from harness.worlds.cluster.cleanup import Ledger
 
 KIND_NETWORK = "kind"
-ISTIO_VERSION = "1.28.0"
-"""What is fetched where no istioctl is given."""
 _ISTIO_S = 600.0
 _LOAD_S = 600.0
 _KEPT = 4000
+_FILE = "fixtures/istio/Containerfile"
 
 Say = Callable[[str], None]
 
@@ -195,16 +193,28 @@ def docker_client() -> Any:
 
 
 def build_image(repository: Path, tag: str, folder: Path, say: Say) -> Path:
-    """fixtures/istio/Containerfile, as an archive that `load` takes. Its build uses a mount, which wants BuildKit, and
-    so the docker program: the daemon's older interface, which the Python package speaks, has none."""
-    say(f"building the image {tag} ({platform.machine()})")
+    """Build fixtures/istio/Containerfile; the image, as an archive that `load` takes."""
+    from docker.errors import APIError, BuildError  # noqa: PLC0415
+
+    say(f"building the image {tag}")
     client = docker_client()
-    docker = shutil.which("docker")
-    if docker is None:
-        raise Unsupported("the image is built by the program docker, with buildx: install it, or give --image-archive")
-    run([docker, "build", "-t", tag, "-f", str(repository / "fixtures/istio/Containerfile"), str(repository)], _LOAD_S)
+    try:
+        with build_context(repository) as context:
+            image, _ = client.images.build(fileobj=context, custom_context=True, dockerfile=_FILE, tag=tag, rm=True)
+    except (BuildError, APIError) as error:
+        raise Unsupported(f"the image {tag} cannot be built: {error}; --image-archive takes a built one") from None
     archive = folder / "image.tar"
     with archive.open("wb") as file:
-        for chunk in client.images.get(tag).save(named=True):
+        for chunk in image.save(named=True):
             file.write(chunk)
     return archive
+
+
+def build_context(repository: Path) -> IO[bytes]:
+    """What the build copies, and nothing else: no virtual environment, no history."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's
+    with tarfile.open(fileobj=file, mode="w") as content:
+        for name in ("pyproject.toml", "README.md", "LICENSE", "tapper", "harness", _FILE):
+            content.add(repository / name, name, filter=lambda entry: None if "__pycache__" in entry.name else entry)
+    file.seek(0)
+    return file

@@ -124,6 +124,7 @@ class ClusterTap(Tap):
 
     def kill(self) -> None:
         before = {pod["metadata"]["name"]: _status(pod)["restartCount"] for pod in self._pods()}
+        greeted = self._greetings()
         for name in before:
             self._in_container(name, "kill")
 
@@ -134,7 +135,9 @@ class ClusterTap(Tap):
             )
 
         self._api.wait(again, f"the containers of {self._name} to start again", _START_S)
-        self._attach()
+        # until its first words have come, its predecessor's would be taken for what is so now
+        self.wait_for(lambda: all(now > greeted[node] for node, now in self._greetings().items()), "its greeting again")
+        self.wait_for(self._on_every_node, "its capture on every node")
 
     def resident_bytes(self) -> int:
         return 1024 * max(int(self._in_container(pod["metadata"]["name"], "size")) for pod in self._pods())
@@ -174,12 +177,18 @@ class ClusterTap(Tap):
         wanted = status.get("desiredNumberScheduled", 0)
         return bool(0 < wanted == status.get("numberReady", 0) == status.get("updatedNumberScheduled", 0))
 
-    def _on_every_node(self) -> bool:
+    def _greetings(self) -> dict[str, int]:
         nodes = self.records_by_node()
-        return bool(nodes) and all(
-            any(record["type"] == "source" and record["kind"] == "node" for record in records)
-            for records in nodes.values()
-        )
+        return {node: sum(each["type"] == "hello" for each in records) for node, records in nodes.items()}
+
+    def _on_every_node(self) -> bool:
+        """Each process opens the node's own interfaces once."""
+        greeted = self._greetings()
+        opened = {
+            node: sum(each["type"] == "source" and each["kind"] == "node" for each in records)
+            for node, records in self.records_by_node().items()
+        }
+        return bool(greeted) and all(opened[node] >= count > 0 for node, count in greeted.items())
 
     def _attach(self) -> None:
         """Follow the log of every container that there is by now."""

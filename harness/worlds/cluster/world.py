@@ -144,6 +144,12 @@ class ClusterWorld:
 
         self._api.wait(again, f"another Envoy in {pod.name}", _READY_S)
 
+    def sidecar_is_native(self, pod: WorldPod) -> bool:
+        """Whether the pod's sidecar is an init container."""
+        manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
+        spec = (self._api.get(manifest) or {})["spec"]
+        return any(each["name"] == "istio-proxy" for each in spec.get("initContainers", []))
+
     def gateways(self) -> list[WorldPod]:
         return self._session.gateways()
 
