@@ -7,12 +7,15 @@ import subprocess
 import sys
 
 import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
 
 from harness.adapters.reference import TAPPER_ENVIRON
 from harness.errors import HarnessError
 from harness.mesh import traffic
 from harness.mesh.mesh import Mesh
 from harness.mesh.traffic import nonces
+from harness.sandbox.frames import Frame
 from harness.sandbox.process import Command
 from harness.waiting import wait_until
 from harness.worlds import recording
@@ -41,6 +44,21 @@ def test_a_recording_that_is_not_whole_is_no_evidence() -> None:
     with pytest.raises(HarnessError, match="the kernel dropped 3 frames"):
         frames.parse('ready\n{"dropped": 3}\n')
     assert frames.parse('ready\n{"dropped": 0}\n') == []
+
+
+def segment(seq: int, data: bytes = b"") -> Frame:
+    """A TCP segment of one connection, with its acknowledgement."""
+    packet = Ether() / IP(src="10.0.0.1", dst="10.0.0.2") / TCP(sport=1, dport=8080, seq=seq, flags="A") / data
+    return Frame(0, bytes(packet))
+
+
+def test_a_connection_that_is_older_than_the_recording() -> None:
+    """It begins with a keep-alive; what follows is whole, and what is missing later is not."""
+    older = [segment(99), segment(100, b"GET /non"), segment(108, b"ce-1 HTTP/1.1")]
+    assert recording.found(older, {"nonce-1"}) == {"nonce-1"}
+    assert recording.carried(older, 8080) == (0, len(b"GET /nonce-1 HTTP/1.1"))
+    with pytest.raises(HarnessError, match="2 bytes of a stream are not in the recording"):
+        recording.found([*older, segment(123, b"x")], {"nonce-1"})
 
 
 @pytest.mark.parametrize("how", ["a line", "the end"])
