@@ -79,8 +79,9 @@ class Tap(ABC):
         ]
 
     def seen(self, pod: WorldPod | None = None, direction: str | None = None) -> Counter[str]:
-        """How often each request target was reported."""
-        return Counter(record["target"] for record in self.exchanges(pod, direction))
+        """How often each request target was reported. Of an answer whose request crossed before the capture, as a
+        probe's may, there is none."""
+        return Counter(record["target"] for record in self.exchanges(pod, direction) if record["target"] is not None)
 
     def sources(self) -> list[Record]:
         """The records of the pods' namespaces in which it captures now."""
