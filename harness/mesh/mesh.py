@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -105,13 +105,23 @@ class Mesh:
         address = str(SERVICE_NET[10 + len(self._plan.services)])
         service = Service(name, address, port, target_port, members)
         self._plan.services.append(service)
-        rules = [
-            redirect.service_rule(4, address, port, member.ip, target_port, len(members) - taken)
-            for taken, member in enumerate(members)
-        ]
-        self.node.run(["iptables-restore", "--noflush"], text="*nat\n" + "".join(rules) + "COMMIT\n")
+        self._translate(_rules(service))
         self._push()
         return service
+
+    def set_endpoints(self, service: Service, *members: MeshPod) -> Service:
+        """Other pods behind a service from now on. Connections that there are already stay where they are."""
+        changed = replace(service, pods=members)
+        self._plan.services[self._plan.services.index(service)] = changed
+        self._translate([rule.replace("-A ", "-D ", 1) for rule in _rules(service)] + _rules(changed))
+        self._push()
+        return changed
+
+    def delete(self, member: MeshPod) -> None:
+        """End a pod. It may be behind no service any more (`set_endpoints`)."""
+        self._plan.pods.pop(member.name)
+        member.pod.delete()
+        self._push()
 
     def send(
         self, client: MeshPod, server: MeshPod | Service, count: int = 1, *, connections: int = 1, ipv6: bool = False
@@ -122,6 +132,9 @@ class Mesh:
         else:
             host, port = str(server.pod.ipv6) if ipv6 else server.ip, server.ports[0]
         return traffic.send(client.pod, host, port, count, connections=connections)
+
+    def _translate(self, rules: Sequence[str]) -> None:
+        self.node.run(["iptables-restore", "--noflush"], text="*nat\n" + "".join(rules) + "COMMIT\n")
 
     def _push(self, fresh: Iterable[MeshPod] = ()) -> None:
         destinations = tuple(self._destinations())
@@ -156,6 +169,13 @@ class Mesh:
         for service in self._plan.services:
             endpoints = tuple(Endpoint(member.ip, service.target_port, _identity(member)) for member in service.pods)
             yield Destination(f"{service.name}.default.svc.cluster.local", service.ip, service.port, endpoints)
+
+
+def _rules(service: Service) -> list[str]:
+    return [
+        redirect.service_rule(4, service.ip, service.port, member.ip, service.target_port, len(service.pods) - taken)
+        for taken, member in enumerate(service.pods)
+    ]
 
 
 def _identity(member: MeshPod) -> str | None:

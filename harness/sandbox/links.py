@@ -21,6 +21,9 @@ POD_NET6 = IPv6Network("fd00:10:244::/64")
 GATEWAY4 = POD_NET4[1]
 GATEWAY6 = POD_NET6[1]
 
+_BRIDGE_MAC = "02:00:0a:f4:00:01"
+"""Given, because a bridge without one takes the lowest of its ports' and so changes it as pods come and go, while pods
+go on sending to the one that they know."""
 _FIRST_POD = 2
 _NODAD = 0x02  # IFA_F_NODAD, linux/if_addr.h: usable at once, without duplicate address detection
 _SCOPE_LINK = 253  # RT_SCOPE_LINK, linux/rtnetlink.h
@@ -68,7 +71,7 @@ def set_up_node(node: SocketSource) -> None:
     """Loopback and the bridge with the pods' gateway addresses."""
     with netlink(node) as talk:
         talk.link("set", index=1, state="up")
-        talk.link("add", ifname=BRIDGE, kind="bridge")
+        talk.link("add", ifname=BRIDGE, kind="bridge", address=_BRIDGE_MAC)
         bridge = _index(talk, BRIDGE)
         talk.addr("add", index=bridge, address=str(GATEWAY4), prefixlen=POD_NET4.prefixlen)
         talk.addr("add", index=bridge, address=str(GATEWAY6), prefixlen=POD_NET6.prefixlen, flags=_NODAD)

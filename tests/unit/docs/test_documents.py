@@ -15,6 +15,7 @@ DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("**/*.
 RUN_BY = {
     "script/demo": "tests/unit/demo/test_demo.py::test_script_demo_shows_that_all_four_hold",
     "script/test": "this very run, and test_script_test_runs_pytest",
+    "pytest tests/e2e": "itself; .ci/run runs it",
     # There is no cluster here: what these would apply is rendered and validated, and its parts run in a sandbox.
     "kubectl apply -k fixtures/istio/tapper": "tests/unit/fixtures/test_manifests.py, test_least_privilege.py",
     "kubectl apply -k fixtures/istio/sample": "tests/unit/fixtures/test_manifests.py, test_sample.py",
@@ -94,7 +95,8 @@ def test_documents_that_are_mentioned_exist() -> None:
 
 def test_options_in_the_documents_exist() -> None:
     """`--something` in a document is an option of one of our commands, or of a program that we name."""
-    sources = [*(REPOSITORY / "tapper").rglob("*.py"), *(REPOSITORY / "harness").rglob("*.py")]
+    folders = ("tapper", "harness", "tests/e2e")
+    sources = [source for folder in folders for source in (REPOSITORY / folder).rglob("*.py")]
     ours = "".join(map(text_of, sources))
     for document in DOCUMENTS:
         if document.name == "CHANGELOG.md":

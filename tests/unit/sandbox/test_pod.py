@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from harness.errors import WaitTimeout
@@ -58,3 +60,15 @@ def test_a_socket_pins_the_namespace_of_a_deleted_pod(node: Node) -> None:
         pod.wait_released(timeout=0.3)
     pin.close()
     pod.wait_released()
+
+
+def test_pods_that_go_leave_the_others_connected(node: Node) -> None:
+    """The gateway keeps its hardware address: the neighbours that remain have it in their caches."""
+    server, client = node.pod("server"), node.pod("client")
+    mac = re.compile(r"link/ether (\S+)")
+    before = mac.findall(node.run(["ip", "link", "show", "cni0"]))
+    for number in range(6):
+        node.pod(f"guest-{number}").delete()
+    assert mac.findall(node.run(["ip", "link", "show", "cni0"])) == before
+    with server.listen(server.ip, 8080), client.connect(server.ip, 8080, timeout=2.0):
+        pass

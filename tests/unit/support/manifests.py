@@ -1,79 +1,16 @@
-"""Reading fixtures/istio: as much of kustomize as the manifests there use, so that no test needs kubectl.
-
-`render` follows `resources` and applies `patches`: JSON patches (RFC 6902: add, replace, remove) on a target of a kind
-and name, and `$patch: delete`. tests/unit/fixtures/test_manifests.py compares it with kubectl's where there is one.
-"""
+"""fixtures/istio, as Kubernetes would get it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import yaml
+from harness.worlds.cluster.kustomize import Manifest, documents, kustomization, of_kind, render
+
+__all__ = ["FOLDER", "KUSTOMIZATIONS", "Manifest", "container", "documents", "kustomization", "of_kind", "pod_spec"]
+__all__ += ["render"]
 
 FOLDER = Path(__file__).resolve().parents[3] / "fixtures" / "istio"
 KUSTOMIZATIONS = sorted(path.parent for path in FOLDER.rglob("kustomization.yaml"))
-
-Manifest = dict[str, Any]
-
-
-def documents(path: Path) -> list[Any]:
-    with path.open(encoding="utf-8") as file:
-        return list(yaml.safe_load_all(file))
-
-
-def kustomization(folder: Path) -> Manifest:
-    (document,) = documents(folder / "kustomization.yaml")
-    assert isinstance(document, dict)
-    unknown = document.keys() - {"apiVersion", "kind", "resources", "patches"}
-    assert not unknown, f"{folder} uses {unknown}, which this reader does not know"
-    return document
-
-
-def render(folder: Path) -> list[Manifest]:
-    """The manifests that a kustomization stands for."""
-    found: list[Manifest] = []
-    instructions = kustomization(folder)
-    for name in instructions["resources"]:
-        path = folder / name
-        found += render(path) if path.is_dir() else documents(path)
-    for patch in instructions.get("patches", []):
-        (content,) = documents(folder / patch["path"])
-        found = _patched(found, patch.get("target"), content)
-    return found
-
-
-def _patched(manifests: list[Manifest], target: Manifest | None, content: Any) -> list[Manifest]:
-    wanted = (content["kind"], content["metadata"]["name"]) if target is None else (target["kind"], target["name"])
-    (hit,) = [each for each in manifests if (each["kind"], each["metadata"]["name"]) == wanted]
-    if target is None:
-        assert content["$patch"] == "delete"
-        return [each for each in manifests if each is not hit]
-    for operation in content:
-        _apply(hit, operation)
-    return manifests
-
-
-def _apply(manifest: Manifest, operation: Manifest) -> None:
-    *way, last = operation["path"].lstrip("/").split("/")
-    place: Any = manifest
-    for step in way:
-        place = place[int(step)] if isinstance(place, list) else place[step]
-    if operation["op"] == "add" and last == "-":
-        place.append(operation["value"])
-    elif operation["op"] == "add":
-        place[last] = operation["value"]
-    else:
-        assert last in place, f"{operation['path']} is not there to {operation['op']}"
-        place.pop(last)
-        if operation["op"] == "replace":
-            place[last] = operation["value"]
-
-
-def of_kind(manifests: list[Manifest], kind: str) -> Manifest:
-    """The only one of its kind."""
-    (found,) = [each for each in manifests if each["kind"] == kind]
-    return found
 
 
 def pod_spec(workload: Manifest) -> Manifest:

@@ -1,0 +1,192 @@
+"""The API server, through the official client: apply, read, wait, remove; errors as one sentence."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from kubernetes import client, config
+from kubernetes.client import ApiException
+from kubernetes.config import ConfigException
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError, ResourceNotFoundError
+from urllib3.exceptions import HTTPError
+
+from harness.errors import HarnessError, Unsupported, WaitTimeout
+from harness.worlds.cluster.kustomize import Manifest
+
+MANAGER = "tapper-harness"
+"""The field manager of server-side apply."""
+_PAUSE_S = 0.2
+
+
+class Refused(HarnessError):
+    """The API server said no, or nothing; `status` is HTTP's, 0 where there was no answer."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class ClusterApi:
+    """One cluster. Raises Unsupported where the kubeconfig does not lead to one."""
+
+    def __init__(self, kubeconfig: str | None, context: str | None) -> None:
+        try:
+            self._config = client.Configuration()
+            config.load_kube_config(kubeconfig, context, client_configuration=self._config)
+        except (ConfigException, OSError) as error:
+            raise Unsupported(f"no cluster can be asked: {error} (--kubeconfig, --context)") from None
+        self.kubeconfig, self.context = kubeconfig, context
+        self.host = str(self._config.host)
+        self.client = client.ApiClient(self._config)
+        self._clients = [self.client]
+        self.core = client.CoreV1Api(self.client)
+        self._dynamic: Any = None
+
+    def fresh_core(self) -> Any:
+        """Another client: kubernetes.stream changes the one that it is given while it connects."""
+        fresh = client.ApiClient(self._config)
+        self._clients.append(fresh)
+        return client.CoreV1Api(fresh)
+
+    def close(self) -> None:
+        """Give back all connections."""
+        for each in self._clients:
+            each.rest_client.pool_manager.clear()
+            each.close()
+
+    @property
+    def is_local(self) -> bool:
+        return is_local(self.host)
+
+    def version(self) -> str:
+        """As `v1.34.2`."""
+        return str(self.call(lambda: client.VersionApi(self.client).get_code()).git_version)
+
+    def call(self, ask: Callable[[], Any]) -> Any:
+        """What the API server answers. Raises Refused with its words."""
+        try:
+            return ask()
+        except ApiException as error:
+            raise Refused(error.status or 0, f"the API server at {self.host}: {_reason(error)}") from None
+        except HTTPError as error:
+            raise Refused(0, f"the API server at {self.host} cannot be reached: {error}") from None
+
+    def apply(self, manifest: Manifest) -> Manifest:
+        """Server-side apply; what was made of it. Raises Refused."""
+        name = manifest["metadata"]["name"]
+        what = f"{manifest['kind']} {name}"
+        try:
+            made = self._kind(manifest).server_side_apply(
+                body=manifest,
+                name=name,
+                namespace=manifest["metadata"].get("namespace"),
+                field_manager=MANAGER,
+                force_conflicts=True,
+            )
+        except (ApiException, DynamicApiError) as error:
+            raise Refused(error.status or 0, f"{what} is not taken: {_reason(error)}") from None
+        except HTTPError as error:
+            raise Refused(0, f"{what}: the API server at {self.host} cannot be reached: {error}") from None
+        return dict(made.to_dict())
+
+    def remove(self, manifest: Manifest, grace_s: int | None = None) -> bool:
+        """Ask for its removal; False where it is not there. Raises Refused."""
+        options = {} if grace_s is None else {"grace_period_seconds": grace_s}
+        try:
+            self._kind(manifest).delete(
+                name=manifest["metadata"]["name"], namespace=manifest["metadata"].get("namespace"), **options
+            )
+        except NotFoundError:
+            return False
+        except (ApiException, DynamicApiError) as error:
+            what = f"{manifest['kind']} {manifest['metadata']['name']}"
+            raise Refused(error.status or 0, f"{what} cannot be removed: {_reason(error)}") from None
+        return True
+
+    def get(self, manifest: Manifest) -> Manifest | None:
+        """What is there under its kind and name now, None if nothing is."""
+        try:
+            found = self._kind(manifest).get(
+                name=manifest["metadata"]["name"], namespace=manifest["metadata"].get("namespace")
+            )
+        except NotFoundError:
+            return None
+        except (ApiException, DynamicApiError) as error:
+            raise Refused(error.status or 0, f"{manifest['kind']}: {_reason(error)}") from None
+        except HTTPError as error:
+            raise Refused(0, f"the API server at {self.host} cannot be reached: {error}") from None
+        return dict(found.to_dict())
+
+    def list(self, kind: str, namespace: str | None = None, labels: str | None = None) -> list[Manifest]:
+        """The objects of a kind of the core API (v1), as the API server words them: no client's names for fields."""
+        try:
+            found = self._resources().get(api_version="v1", kind=kind).get(namespace=namespace, label_selector=labels)
+        except (ApiException, DynamicApiError) as error:
+            raise Refused(error.status or 0, f"the list of {kind}s: {_reason(error)}") from None
+        except HTTPError as error:
+            raise Refused(0, f"the API server at {self.host} cannot be reached: {error}") from None
+        return [dict(item) for item in found.to_dict()["items"]]
+
+    def has_kind(self, api_version: str, kind: str) -> bool:
+        try:
+            self._resources().get(api_version=api_version, kind=kind)
+        except ResourceNotFoundError:
+            return False
+        return True
+
+    def wait(self, probe: Callable[[], Any], what: str, timeout: float, why: Callable[[], str] | None = None) -> Any:
+        """Ask until the answer is true. A server that is away meanwhile is asked again; raises WaitTimeout."""
+        deadline = time.monotonic() + timeout
+        away = ""
+        while True:
+            try:
+                found = probe()
+            except Refused as error:
+                if error.status and error.status < 500:
+                    raise
+                found, away = None, f" ({error})"
+            if found:
+                return found
+            if time.monotonic() >= deadline:
+                reasons = "" if why is None else f"\n--- what there is ---\n{why()}"
+                raise WaitTimeout(f"waited {timeout:g} s for {what}, in vain{away}{reasons}")
+            time.sleep(_PAUSE_S)
+
+    def _kind(self, manifest: Manifest) -> Any:
+        try:
+            return self._resources().get(api_version=manifest["apiVersion"], kind=manifest["kind"])
+        except ResourceNotFoundError:
+            raise Refused(
+                404, f"this cluster has no kind {manifest['kind']} of {manifest['apiVersion']}: is Istio installed?"
+            ) from None
+
+    def _resources(self) -> Any:
+        if self._dynamic is None:
+            self._dynamic = self.call(lambda: DynamicClient(self.client))
+        return self._dynamic.resources
+
+
+def is_local(host: str) -> bool:
+    """Whether an API server's address is this machine's loopback, as kind's, minikube's and k3d's are."""
+    name = urlsplit(host).hostname or ""
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _reason(error: ApiException) -> str:
+    """The server's own sentence, where its answer is a Status object (meta/v1)."""
+    body = error.body
+    try:
+        return str(json.loads(body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"

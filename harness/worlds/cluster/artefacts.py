@@ -1,0 +1,69 @@
+"""What is left of a scenario that failed in a cluster: a folder that says on its first page what happened."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from harness.errors import HarnessError
+from harness.worlds.cluster import install
+from harness.worlds.cluster.api import ClusterApi
+from harness.worlds.cluster.kustomize import Manifest
+from harness.worlds.cluster.session import told
+
+if TYPE_CHECKING:
+    from harness.worlds.cluster.world import ClusterWorld
+
+_ISTIOCTL_S = 60.0
+
+
+def collect(api: ClusterApi, world: ClusterWorld, directory: Path, name: str, failure: str) -> Path:
+    """Everything that can be had; what cannot is said in place of it. Returns the folder."""
+    folder = directory / re.sub(r"[^\w.-]+", "_", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [line for line in failure.splitlines() if line.startswith("E ")]
+    first = (lines[0] if lines else failure.strip().splitlines()[-1]).removeprefix("E").strip()
+    (folder / "README.txt").write_text(f"{name} failed: {first}\n\n{failure}\n")
+
+    def write(file: str, ask: Callable[[], str]) -> None:
+        try:
+            text = ask()
+        except HarnessError as error:
+            text = f"not to be had: {error}\n"
+        (folder / file).write_text(text)
+
+    space = world.space
+    pods = api.list("Pod", space)
+    write("pods.yaml", lambda: yaml.safe_dump(pods))
+    write("events.txt", lambda: "".join(f"{told(each)}\n" for each in api.list("Event", space)))
+    for pod in pods:
+        for container in _containers(pod):
+            name = pod["metadata"]["name"]
+            write(f"{name}.{container}.log", lambda name=name, container=container: _log(api, space, name, container))  # type: ignore[misc]
+    istioctl = shutil.which("istioctl")
+    if istioctl is not None:
+        target = ["--kubeconfig", api.kubeconfig] if api.kubeconfig else []
+        target += ["--context", api.context] if api.context else []
+        write("proxy-status.txt", lambda: install.run([istioctl, "proxy-status", *target], _ISTIOCTL_S))
+        for pod in pods:
+            if "istio-proxy" in _containers(pod):
+                which = f"{pod['metadata']['name']}.{space}"
+                argv = [istioctl, "proxy-config", "all", which, "-o", "json", *target]
+                write(f"{which}.proxy-config.json", lambda argv=argv: install.run(argv, _ISTIOCTL_S))  # type: ignore[misc]
+    for number, frames in enumerate(world.recordings):
+        frames.save(folder / f"wire-{number}.pcap")
+    return folder
+
+
+def _containers(pod: Manifest) -> list[str]:
+    spec = pod["spec"]
+    return [each["name"] for each in [*spec.get("initContainers", []), *spec["containers"]]]
+
+
+def _log(api: ClusterApi, space: str, pod: str, container: str) -> str:
+    return str(api.call(lambda: api.core.read_namespaced_pod_log(pod, space, container=container)))

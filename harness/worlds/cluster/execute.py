@@ -1,0 +1,139 @@
+"""Programs in containers, by the API server's exec; and what a container writes, followed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from kubernetes.client import ApiException
+from kubernetes.stream import stream
+from urllib3.exceptions import HTTPError
+
+from harness.errors import HarnessError, WaitTimeout
+from harness.waiting import wait_until
+from harness.worlds.cluster.api import ClusterApi
+
+_STOP_S = 30.0
+LEASH = ["python", "-m", "harness.worlds.programs.leash"]
+
+
+def _connect(api: ClusterApi, space: str, pod: str, container: str, argv: Sequence[str], *, stdin: bool) -> Any:
+    core = api.fresh_core()
+    return api.call(
+        lambda: stream(
+            core.connect_get_namespaced_pod_exec,
+            pod,
+            space,
+            command=list(argv),
+            container=container,
+            stdin=stdin,
+            stdout=True,
+            stderr=True,
+            tty=False,
+            _preload_content=False,
+        )
+    )
+
+
+def run(api: ClusterApi, space: str, pod: str, container: str, argv: Sequence[str], timeout: float = 60.0) -> str:
+    """Run to the end: its standard output. Raises HarnessError with all it wrote unless it ended with 0."""
+    session = _connect(api, space, pod, container, argv, stdin=False)
+    out, err = [], []
+    deadline = time.monotonic() + timeout
+    try:
+        while session.is_open():
+            session.update(timeout=1)
+            out.append(session.read_stdout(timeout=0) if session.peek_stdout() else "")
+            err.append(session.read_stderr(timeout=0) if session.peek_stderr() else "")
+            if time.monotonic() > deadline:
+                raise WaitTimeout(f"waited {timeout:g} s for {' '.join(argv)} in {pod} to end, in vain: {''.join(out)}")
+        out.append(session.read_stdout(timeout=0) or "")
+        err.append(session.read_stderr(timeout=0) or "")
+        code = session.returncode
+    finally:
+        session.close()
+    if code != 0:
+        raise HarnessError(f"{' '.join(argv)} in {pod} ended with {code}:\n{''.join(out)}{''.join(err)}")
+    return "".join(out)
+
+
+class ClusterProgram:
+    """A `Program` that runs until it is stopped, on a leash (`harness.worlds.programs.leash`)."""
+
+    def __init__(self, api: ClusterApi, space: str, pod: str, container: str, argv: Sequence[str]) -> None:
+        self._session = _connect(api, space, pod, container, [*LEASH, *argv], stdin=True)
+        self._what = f"{' '.join(argv)} in {pod}"
+        self._out: list[str] = []
+        self._err: list[str] = []
+        self._stopping = threading.Event()
+        self._told = False
+        self._thread = threading.Thread(target=self._pump, name=f"exec in {pod}", daemon=True)
+        self._thread.start()
+
+    def output(self) -> str:
+        return "".join(self._out)
+
+    def wait_output(self, text: str, timeout: float = 30.0) -> None:
+        wait_until(
+            lambda: text in self.output(),
+            f"{text!r} from {self._what}",
+            timeout,
+            lambda: "".join(self._out + self._err),
+        )
+
+    def stop(self) -> str:
+        self._stopping.set()
+        self._thread.join(_STOP_S)
+        if self._thread.is_alive():
+            raise WaitTimeout(f"{self._what} does not end: {''.join(self._err)}")
+        return self.output()
+
+    def _pump(self) -> None:
+        """The only one who uses the session: it is not for several threads."""
+        try:
+            while self._session.is_open():
+                if self._stopping.is_set() and not self._told:
+                    self._told = True
+                    self._session.write_stdin("end\n")
+                self._session.update(timeout=0.1)
+                self._take()
+            self._take()
+        finally:
+            self._session.close()
+
+    def _take(self) -> None:
+        if self._session.peek_stdout():
+            self._out.append(self._session.read_stdout(timeout=0))
+        if self._session.peek_stderr():
+            self._err.append(self._session.read_stderr(timeout=0))
+
+
+class FollowedLog:
+    """What a container has written, line by line, as it writes it. Ends with the container."""
+
+    def __init__(self, api: ClusterApi, space: str, pod: str, container: str) -> None:
+        self.lines: list[str] = []
+        self.failure: str | None = None
+        self._api, self._space, self._pod, self._container = api, space, pod, container
+        self._thread = threading.Thread(target=self._follow, name=f"log of {pod}", daemon=True)
+        self._thread.start()
+
+    def join(self, timeout: float) -> bool:
+        """Whether it has ended by then."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _follow(self) -> None:
+        rest = b""
+        try:
+            response = self._api.fresh_core().read_namespaced_pod_log(
+                self._pod, self._space, container=self._container, follow=True, _preload_content=False
+            )
+            for chunk in response.stream(1 << 16, decode_content=False):
+                *whole, rest = (rest + chunk).split(b"\n")
+                self.lines += [line.decode(errors="replace") for line in whole]
+            response.release_conn()
+        except (ApiException, HTTPError) as error:
+            self.failure = f"the log of {self._pod} cannot be read: {error}"

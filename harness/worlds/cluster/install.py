@@ -1,0 +1,220 @@
+"""From nothing to a cluster with Istio and this project's image: kind, docker, istioctl. Nothing is fetched that was
+given."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from harness.errors import HarnessError, Unsupported
+from harness.worlds.cluster import objects
+from harness.worlds.cluster.cleanup import Ledger
+
+KIND_NETWORK = "kind"
+_ISTIO_S = 600.0
+_LOAD_S = 600.0
+_KEPT = 4000
+_FILE = "fixtures/istio/Containerfile"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class IstioOptions:
+    """How to install Istio; None is istioctl's own choice."""
+
+    istioctl: Path | None = None
+    hub: str | None = None
+    tag: str | None = None
+    values: Path | None = None
+    url: str | None = None
+    """Where an istioctl is fetched from (.tar.gz), if there is none."""
+    sha256: str | None = None
+
+    def arguments(self) -> list[str]:
+        """For `istioctl install`."""
+        found = ["install", "--skip-confirmation"]
+        if self.values is not None:
+            found += ["--filename", str(self.values)]
+        else:
+            found += ["--set", "profile=minimal"]
+        for name, value in (("hub", self.hub), ("tag", self.tag)):
+            if value is not None:
+                found += ["--set", f"{name}={value}"]
+        return found
+
+
+def find_istioctl(options: IstioOptions, folder: Path, say: Say) -> Path:
+    """The one that was given, the one on PATH, or a fetched one that has the given checksum. Raises Unsupported."""
+    if options.istioctl is not None:
+        if not os.access(options.istioctl, os.X_OK):
+            raise Unsupported(f"--istioctl {options.istioctl} is not a program that can be run")
+        return options.istioctl
+    found = shutil.which("istioctl")
+    if found is not None:
+        return Path(found)
+    if options.url is None or options.sha256 is None:
+        raise Unsupported(
+            "there is no istioctl: put one on PATH, name it with --istioctl, or say where it is to be fetched from and "
+            "what it has to be, with --istioctl-url and --istioctl-sha256"
+        )
+    return fetch_istioctl(options.url, options.sha256, folder, say)
+
+
+def fetch_istioctl(url: str, sha256: str, folder: Path, say: Say) -> Path:
+    """Fetch a .tar.gz, compare its checksum before anything of it is used, and unpack the program."""
+    say(f"fetching istioctl from {url}")
+    archive = folder / "istioctl.tar.gz"
+    with urllib.request.urlopen(url, timeout=60) as answer, archive.open("wb") as file:
+        shutil.copyfileobj(answer, file)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if digest != sha256.lower():
+        archive.unlink()
+        raise Unsupported(f"what {url} sent is not what was asked for: its SHA-256 is {digest}, not {sha256}")
+    with tarfile.open(archive) as content:
+        members = [
+            member for member in content.getmembers() if Path(member.name).name == "istioctl" and member.isfile()
+        ]
+        if len(members) != 1:
+            raise Unsupported(f"{url} has no program named istioctl in it")
+        source = content.extractfile(members[0])
+        assert source is not None
+        program = folder / "istioctl"
+        program.write_bytes(source.read())
+    program.chmod(0o755)
+    return program
+
+
+def install_istio(istioctl: Path, options: IstioOptions, kubeconfig: str | None, context: str | None, say: Say) -> None:
+    """Raises HarnessError with istioctl's words."""
+    say("installing Istio")
+    target = _cluster_options(kubeconfig, context)
+    run([str(istioctl), *options.arguments(), *target], _ISTIO_S)
+
+
+def _cluster_options(kubeconfig: str | None, context: str | None) -> list[str]:
+    found = ["--kubeconfig", kubeconfig] if kubeconfig else []
+    return found + (["--context", context] if context else [])
+
+
+def run(argv: Sequence[str], timeout: float) -> str:
+    """A program of this machine: its output. Raises HarnessError with the end of it unless it ended with 0."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        raise HarnessError(f"{' '.join(argv)} did not end within {timeout:g} s") from None
+    except OSError as error:
+        raise Unsupported(f"{argv[0]} cannot be run: {error}") from None
+    if done.returncode != 0:
+        raise HarnessError(f"{' '.join(argv)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-_KEPT:]}")
+    return done.stdout
+
+
+class Kind:
+    """A kind cluster, by way of pytest-kind: created, or taken over where one of that name is there already."""
+
+    def __init__(self, cluster: Any, ledger: Ledger, say: Say, *, keep: bool) -> None:
+        self._cluster = cluster
+        self._ledger = ledger
+        self._say = say
+        self._keep = keep
+        self.was_there = False
+
+    @property
+    def kubeconfig(self) -> str:
+        return str(self._cluster.kubeconfig_path)
+
+    def create(self) -> None:
+        """One that this run makes is entered before, and so removed whatever happens, unless it is to be kept."""
+        self._cluster.ensure_kind()
+        name = self._cluster.name
+        kind = str(self._cluster.kind_path)
+        self.was_there = name in run([kind, "get", "clusters"], 60).split()
+        if self.was_there:
+            self._say(f"taking the kind cluster {name}, which is there already; it will be left")
+            arguments = ["export", "kubeconfig", f"--name={name}", f"--kubeconfig={self.kubeconfig}"]
+            run([kind, *arguments], 60)
+            return
+        if not self._keep:
+            self._enter_network()
+            self._ledger.enter(f"kind cluster {name}", lambda: self._delete(name))
+        self._say(f"creating the kind cluster {name}")
+        with tempfile.TemporaryDirectory() as folder:
+            config = Path(folder) / "kind.yaml"
+            config.write_text(yaml.safe_dump(objects.kind_config()))
+            self._cluster.create(config)
+
+    def load(self, archive: Path) -> None:
+        self._say(f"loading {archive.name} into the nodes")
+        kind = str(self._cluster.kind_path)
+        run([kind, "load", "image-archive", str(archive), f"--name={self._cluster.name}"], _LOAD_S)
+
+    def _delete(self, name: str) -> bool:
+        there = name in run([str(self._cluster.kind_path), "get", "clusters"], 60).split()
+        self._cluster.delete()
+        Path(self.kubeconfig).unlink(missing_ok=True)
+        return there
+
+    def _enter_network(self) -> None:
+        """kind leaves the network that it makes."""
+        client = docker_client()
+        if not client.networks.list(names=[f"^{KIND_NETWORK}$"]):
+            self._ledger.enter(f"docker network {KIND_NETWORK}", remove_network)
+
+
+def remove_network() -> bool:
+    found = docker_client().networks.list(names=[f"^{KIND_NETWORK}$"], greedy=True)
+    for network in found:
+        if network.containers:
+            return False  # another cluster has moved in meanwhile
+        network.remove()
+    return bool(found)
+
+
+def docker_client() -> Any:
+    import docker  # noqa: PLC0415 - only a kind cluster needs it
+    from docker.errors import DockerException  # noqa: PLC0415
+
+    try:
+        return docker.from_env()
+    except DockerException as error:
+        raise Unsupported(f"kind needs Docker, and its daemon cannot be reached: {error} (DOCKER_HOST)") from None
+
+
+def build_image(repository: Path, tag: str, folder: Path, say: Say) -> Path:
+    """Build fixtures/istio/Containerfile; the image, as an archive that `load` takes."""
+    from docker.errors import APIError, BuildError  # noqa: PLC0415
+
+    say(f"building the image {tag}")
+    client = docker_client()
+    try:
+        with build_context(repository) as context:
+            image, _ = client.images.build(fileobj=context, custom_context=True, dockerfile=_FILE, tag=tag, rm=True)
+    except (BuildError, APIError) as error:
+        raise Unsupported(f"the image {tag} cannot be built: {error}; --image-archive takes a built one") from None
+    archive = folder / "image.tar"
+    with archive.open("wb") as file:
+        for chunk in image.save(named=True):
+            file.write(chunk)
+    return archive
+
+
+def build_context(repository: Path) -> IO[bytes]:
+    """What the build copies, and nothing else: no virtual environment, no history."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's
+    with tarfile.open(fileobj=file, mode="w") as content:
+        for name in ("pyproject.toml", "README.md", "LICENSE", "tapper", "harness", _FILE):
+            content.add(repository / name, name, filter=lambda entry: None if "__pycache__" in entry.name else entry)
+    file.seek(0)
+    return file

@@ -1,0 +1,220 @@
+"""The objects that a scenario's world is made of. Pure: words in, manifests out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.mesh.workload import Mode
+from harness.worlds.cluster.kustomize import Manifest, of_kind, render
+
+OWNER = "tapper-harness/run"
+"""The label of everything that a run makes; its value is the run's id."""
+TARGET = "tapper-harness/target"
+APP = "app"
+
+_CONFINED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "runAsUser": 65534,  # nobody
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def namespace(name: str, run: str) -> Manifest:
+    """One scenario's: with injection, and without Pod Security Admission's checks, because the tapper runs in it, too
+    (fixtures/istio/tapper/namespace.yaml says why it cannot pass them)."""
+    labels = {OWNER: run, "istio-injection": "enabled", "pod-security.kubernetes.io/enforce": "privileged"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def pod(
+    name: str,
+    space: str,
+    image: str,
+    command: Sequence[str],
+    *,
+    port: int,
+    meshed: bool,
+    node: str,
+    env: Mapping[str, str],
+    native: bool | None,
+) -> Manifest:
+    """An application, with a place to write (/tmp) and no other rights. `native` None is Istio's own choice."""
+    annotations = {} if native is None else {"sidecar.istio.io/nativeSidecar": str(native).lower()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": space,
+            "labels": {APP: name, "sidecar.istio.io/inject": str(meshed).lower()},
+            "annotations": annotations,
+        },
+        "spec": {
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 1,
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "volumes": [{"name": "tmp", "emptyDir": {}}],
+            "containers": [
+                {
+                    "name": "app",
+                    "image": image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": list(command),
+                    "env": [{"name": key, "value": value} for key, value in env.items()],
+                    "ports": [{"containerPort": port}],
+                    "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
+                    "securityContext": _CONFINED,
+                    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+                    "resources": {"requests": {"cpu": "10m", "memory": "24Mi"}},
+                }
+            ],
+        },
+    }
+
+
+def member_label(service: str) -> str:
+    """The label that puts a pod behind a service."""
+    return f"tapper-harness/behind-{service}"
+
+
+def service(
+    name: str, space: str, *, port: int, target_port: int, protocol: str, headless: bool, ipv6: bool
+) -> Manifest:
+    """Istio learns the protocol from `appProtocol`; a WebSocket begins as HTTP/1.1."""
+    spec: Manifest = {
+        "selector": {member_label(name): "yes"},
+        "ports": [
+            {
+                "name": "http",
+                "port": target_port if headless else port,
+                "targetPort": target_port,
+                "appProtocol": {"websocket": "http"}.get(protocol, protocol),
+            }
+        ],
+    }
+    if headless:
+        spec["clusterIP"] = "None"
+    if ipv6:
+        spec |= {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": space}, "spec": spec}
+
+
+def peer_authentication(app: str, space: str, mode: Mode) -> Manifest:
+    """What the sidecar of one pod accepts (security.istio.io/v1)."""
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": app, "namespace": space},
+        "spec": {"selector": {"matchLabels": {APP: app}}, "mtls": {"mode": mode.value}},
+    }
+
+
+def tapper(
+    fixtures: Path,
+    name: str,
+    space: str,
+    image: str,
+    run: str,
+    *,
+    options: Sequence[str],
+    istio: bool,
+    without: str | None,
+) -> list[Manifest]:
+    """fixtures/istio/tapper in a namespace of ours, under a name of ours: account, role, binding, DaemonSet.
+
+    Its metrics port is left out, which is one of the node's, and may be somebody else's already.
+    """
+    made = []
+    for manifest in copy.deepcopy(render(fixtures / "tapper")):
+        kind = manifest["kind"]
+        if kind in ("Namespace", "PriorityClass"):
+            continue
+        whole = f"{space}-{name}"
+        cluster_wide = kind in ("ClusterRole", "ClusterRoleBinding")
+        manifest["metadata"] = {"name": whole if cluster_wide else name, "labels": {OWNER: run}}
+        if not cluster_wide:
+            manifest["metadata"]["namespace"] = space
+        if kind == "ClusterRoleBinding":
+            manifest["roleRef"]["name"] = whole
+            manifest["subjects"] = [{"kind": "ServiceAccount", "name": name, "namespace": space}]
+        made.append(manifest)
+    spec = of_kind(made, "DaemonSet")["spec"]
+    spec["selector"] = {"matchLabels": {APP: name}}
+    template = spec["template"]
+    template["metadata"]["labels"] |= {APP: name}
+    template["spec"]["serviceAccountName"] = name
+    template["spec"].pop("priorityClassName")
+    (container,) = template["spec"]["containers"]
+    container["image"] = image
+    container.pop("ports")
+    arguments: list[str] = container["args"]
+    at = arguments.index("--metrics")
+    del arguments[at : at + 2]
+    arguments[arguments.index("--selector") + 1] = target_selector(space, name)
+    if not istio:
+        arguments.remove("--istio")
+    arguments += options
+    if without is not None:
+        container["securityContext"]["capabilities"]["add"].remove(without)
+    return made
+
+
+def target_selector(space: str, name: str) -> str:
+    return f"{TARGET}={space}.{name}"
+
+
+def observer(space: str, image: str) -> Manifest:
+    """A pod on every node, on its network and among its processes, from which wires are recorded."""
+    labels = {APP: "observer", "sidecar.istio.io/inject": "false"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "observer", "namespace": space},
+        "spec": {
+            "selector": {"matchLabels": {APP: "observer"}},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "hostNetwork": True,
+                    "hostPID": True,
+                    "automountServiceAccountToken": False,
+                    "terminationGracePeriodSeconds": 0,
+                    "tolerations": [{"operator": "Exists"}],
+                    "volumes": [{"name": "tmp", "emptyDir": {}}],
+                    "containers": [
+                        {
+                            "name": "app",
+                            "image": image,
+                            "imagePullPolicy": "IfNotPresent",
+                            "command": ["python", "-c", "import signal; signal.pause()"],
+                            "securityContext": {
+                                "allowPrivilegeEscalation": False,
+                                "runAsUser": 0,
+                                # to record packets, in a buffer larger than the kernel gives to everybody
+                                "capabilities": {"drop": ["ALL"], "add": ["NET_RAW", "NET_ADMIN"]},
+                            },
+                            "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+                        }
+                    ],
+                },
+            },
+        },
+    }
+
+
+def kind_config(workers: int = 2, *, ipv6: bool = False) -> Manifest:
+    """kind.x-k8s.io/v1alpha4: one node of the control plane, and workers."""
+    roles = ["control-plane"] + ["worker"] * workers
+    config: Manifest = {
+        "kind": "Cluster",
+        "apiVersion": "kind.x-k8s.io/v1alpha4",
+        "nodes": [{"role": role} for role in roles],
+    }
+    if ipv6:
+        config["networking"] = {"ipFamily": "dual"}
+    return config

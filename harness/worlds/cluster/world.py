@@ -1,0 +1,289 @@
+"""`ClusterWorld`: one scenario's namespace in a cluster. See `World` for what it does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.mesh.workload import Mode
+from harness.worlds import talk
+from harness.worlds.cluster import execute, objects
+from harness.worlds.cluster.execute import ClusterProgram
+from harness.worlds.cluster.frames import ClusterRecording
+from harness.worlds.cluster.session import ClusterSession
+from harness.worlds.cluster.tap import ClusterTap
+from harness.worlds.world import APP_PORT, SERVICE_PORT, Capabilities, WorldPod, WorldService
+
+_READY_S = 180.0
+_PUSH_S = 60.0
+_LINK = "import sys; print(open('/sys/class/net/eth0/iflink').read())"
+_LINKS = """
+import glob
+for name in glob.glob("/sys/class/net/*/ifindex"):
+    try:
+        print(open(name).read().strip())
+    except OSError:
+        pass
+"""
+_BY_HAND = """
+import os, shutil, sys, tempfile
+folder = tempfile.mkdtemp()
+binary = os.path.realpath(sys.executable)
+shutil.copy(binary, folder + "/envoy")
+open(folder + "/pyvenv.cfg", "w").write("home = " + os.path.dirname(binary) + "\\n")
+program = "import signal; print('ready', flush=True); signal.pause()"
+os.execve(folder + "/envoy", ["envoy", "-I", "-S", "-c", program], os.environ | {"INSTANCE_IP": sys.argv[1]})
+"""
+
+
+class ClusterWorld:
+    """A `World` in a namespace of its own, which `close` removes."""
+
+    def __init__(self, session: ClusterSession, space: str) -> None:
+        self._session = session
+        self._api = session.api
+        self._space = space
+        self._services: dict[str, tuple[WorldService, tuple[WorldPod, ...]]] = {}
+        self._pods: list[WorldPod] = []
+        self._links: dict[WorldPod, str] = {}
+        self._taps: list[ClusterTap] = []
+        self._programs: list[ClusterProgram] = []
+        self.recordings: list[ClusterRecording] = []
+        """The wires of this scenario."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._session.capabilities
+
+    @property
+    def space(self) -> str:
+        return self._space
+
+    def close(self) -> None:
+        """End what runs; the namespace and all in it goes while others begin."""
+        for tap in self._taps:
+            tap.stop_if_running()
+        self._session.give_back(self._space)
+
+    # -- pods ------------------------------------------------------------------------------------------------------
+
+    def pod(
+        self,
+        name: str,
+        *,
+        mode: Mode | None = None,
+        command: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        node: int = 0,
+        native: bool | None = None,
+    ) -> WorldPod:
+        if mode is not None:
+            self._api.apply(objects.peer_authentication(name, self._space, mode))
+        manifest = objects.pod(
+            name,
+            self._space,
+            self._session.image,
+            command or talk.server_command(name, "http", APP_PORT),
+            port=APP_PORT,
+            meshed=mode is not None,
+            node=self._session.nodes[node],
+            env=env or {},
+            native=native,
+        )
+        self._api.apply(manifest)
+        found = self._api.wait(lambda: self._ready(name), f"the pod {name} to be ready", _READY_S, self._session.events)
+        ips = tuple(each["ip"] for each in found["status"]["podIPs"])
+        made = WorldPod(name, ips, found["spec"]["nodeName"], mode is not None)
+        containers = found["spec"]["containers"] + found["spec"].get("initContainers", [])
+        proxied = any(each["name"] == "istio-proxy" for each in containers)
+        if proxied is not made.meshed:
+            raise HarnessError(f"the pod {name} has {'a' if proxied else 'no'} sidecar: is Istio's injector at work?")
+        self._pods.append(made)
+        for service, members in self._services.values():
+            self._wait_known(service, members, [made])
+        return made
+
+    def set_mode(self, mode: Mode, *pods: WorldPod) -> None:
+        for pod in pods:
+            self._api.apply(objects.peer_authentication(pod.name, self._space, mode))
+        for pod in pods:
+            self._api.wait(
+                lambda pod=pod: self._accepts(pod) is mode,  # type: ignore[misc]
+                f"the sidecar of {pod.name} to be {mode.value}",
+                _PUSH_S,
+            )
+
+    def delete(self, pod: WorldPod) -> None:
+        self._links[pod] = self.run(pod, ["python", "-c", _LINK]).strip()
+        manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
+        self._api.remove(manifest)
+        self._api.wait(lambda: self._api.get(manifest) is None, f"the end of {pod.name}", _READY_S)
+        self._pods.remove(pod)
+
+    def wait_released(self, pod: WorldPod, timeout: float = 20.0) -> None:
+        """The node's end of the pod's veth goes with its namespace."""
+        link = self._links[pod]
+        self._api.wait(
+            lambda: link not in self._on_node(pod.node, ["python", "-c", _LINKS]).split(),
+            f"the network namespace of {pod.name} to be released",
+            timeout,
+        )
+
+    def restart_proxy(self, pod: WorldPod) -> None:
+        before = self._proxy_status(pod)["restartCount"]
+        try:
+            self._agent(pod, "POST", "quitquitquit")
+        except HarnessError:
+            pass  # it may end before it has answered: that it has ended is what is waited for
+
+        def again() -> bool:
+            status = self._proxy_status(pod)
+            return bool(status["restartCount"] > before and status["ready"] and self._ready(pod.name))
+
+        self._api.wait(again, f"another Envoy in {pod.name}", _READY_S)
+
+    def sidecar_is_native(self, pod: WorldPod) -> bool:
+        """Whether the pod's sidecar is an init container."""
+        manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
+        spec = (self._api.get(manifest) or {})["spec"]
+        return any(each["name"] == "istio-proxy" for each in spec.get("initContainers", []))
+
+    def gateways(self) -> list[WorldPod]:
+        return self._session.gateways()
+
+    # -- services --------------------------------------------------------------------------------------------------
+
+    def service(
+        self, name: str, *pods: WorldPod, headless: bool = False, protocol: str = "http", ipv6: bool = False
+    ) -> WorldService:
+        manifest = objects.service(
+            name,
+            self._space,
+            port=SERVICE_PORT,
+            target_port=APP_PORT,
+            protocol=protocol,
+            headless=headless,
+            ipv6=ipv6,
+        )
+        self._api.apply(manifest)
+        made = WorldService(name, name, APP_PORT if headless else SERVICE_PORT)
+        self._services[name] = (made, ())
+        self.set_endpoints(made, *pods)
+        return made
+
+    def set_endpoints(self, service: WorldService, *pods: WorldPod) -> None:
+        _, before = self._services[service.name]
+        for pod in set(before) - set(pods):
+            self._patch_label(pod, objects.member_label(service.name), None)
+        for pod in pods:
+            self._patch_label(pod, objects.member_label(service.name), "yes")
+        self._services[service.name] = (service, pods)
+        self._wait_known(service, pods, self._pods)
+
+    # -- programs --------------------------------------------------------------------------------------------------
+
+    def run(self, pod: WorldPod, argv: Sequence[str], timeout: float = 60.0) -> str:
+        return execute.run(self._api, self._space, pod.name, "app", argv, timeout)
+
+    def spawn(self, pod: WorldPod, argv: Sequence[str]) -> ClusterProgram:
+        return ClusterProgram(self._api, self._space, pod.name, "app", argv)
+
+    def manual_envoy(self, where: WorldPod | None, claims: WorldPod) -> ClusterProgram:
+        argv = ["python", "-c", _BY_HAND, claims.ip]
+        if where is None:
+            space, observer = self._session.observer(claims.node)
+            program = ClusterProgram(self._api, space, observer, "app", argv)
+        else:
+            program = self.spawn(where, argv)
+        program.wait_output("ready")
+        self._programs.append(program)
+        return program
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def tapper(
+        self, targets: Iterable[WorldPod], *options: str, istio: bool = True, without: str | None = None
+    ) -> ClusterTap:
+        def label(pod: WorldPod, value: str | None) -> None:
+            self._patch_label(pod, objects.TARGET, value)
+
+        name = f"tapper-{len(self._taps)}"
+        session = self._session
+        tap = ClusterTap(self._api, session.fixtures, name, self._space, session.image, session.run, label)
+        self._taps.append(tap)
+        for kind in ("ClusterRole", "ClusterRoleBinding"):
+            session.own_cluster_wide(kind, f"{self._space}-{name}")
+        tap.begin(targets, options, istio=istio, without=without)
+        return tap
+
+    def wire(self, pod: WorldPod) -> ClusterRecording:
+        space, observer = self._session.observer(pod.node)
+        addresses = [word for ip in pod.ips for word in ("--address", ip)]
+        argv = ["python", "-m", "harness.worlds.programs.sniff", *addresses]
+        program = ClusterProgram(self._api, space, observer, "app", argv)
+        program.wait_output("ready")
+        self.recordings.append(ClusterRecording(program))
+        return self.recordings[-1]
+
+    # -- helpers ---------------------------------------------------------------------------------------------------
+
+    def _ready(self, name: str) -> Mapping[str, Any] | None:
+        found = self._api.get({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": self._space}})
+        if found is None:
+            return None
+        conditions = {each["type"]: each["status"] for each in found["status"].get("conditions", [])}
+        return found if conditions.get("Ready") == "True" and found["status"].get("podIPs") else None
+
+    def _patch_label(self, pod: WorldPod, label: str, value: str | None) -> None:
+        body = {"metadata": {"labels": {label: value}}}
+        try:
+            self._api.call(lambda: self._api.core.patch_namespaced_pod(pod.name, self._space, body))
+        except HarnessError as error:
+            if value is not None or getattr(error, "status", 0) != 404:  # from one that is gone it need not be taken
+                raise
+
+    def _agent(self, pod: WorldPod, method: str, path: str) -> str:
+        """Ask the pod's Envoy, by its agent."""
+        argv = ["pilot-agent", "request", method, path]
+        return execute.run(self._api, self._space, pod.name, "istio-proxy", argv)
+
+    def _proxy_status(self, pod: WorldPod) -> Mapping[str, Any]:
+        manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
+        status = (self._api.get(manifest) or {}).get("status", {})
+        everything = status.get("containerStatuses", []) + status.get("initContainerStatuses", [])
+        return next(each for each in everything if each["name"] == "istio-proxy")
+
+    def _accepts(self, pod: WorldPod) -> Mode:
+        """What the inbound listener's filter chains match: TLS, plaintext, or both."""
+        dump = json.loads(self._agent(pod, "GET", "config_dump?resource=dynamic_listeners"))
+        text = json.dumps([each for each in dump.get("configs", []) if each.get("name") == "virtualInbound"])
+        tls, plain = '"transport_protocol": "tls"' in text, '"transport_protocol": "raw_buffer"' in text
+        return {(True, False): Mode.STRICT, (True, True): Mode.PERMISSIVE}.get((tls, plain), Mode.DISABLE)
+
+    def _wait_known(self, service: WorldService, members: Sequence[WorldPod], pods: Iterable[WorldPod]) -> None:
+        """Until the sidecars have exactly these endpoints for it. A headless service has a cluster without any."""
+        name = f"outbound|{service.port}||{service.name}.{self._space}."
+        headless = service.port == APP_PORT
+        wanted = set() if headless else {pod.ip for pod in members}
+
+        def known(pod: WorldPod) -> bool:
+            clusters = self._agent(pod, "GET", "clusters")
+            lines = [line for line in clusters.splitlines() if line.startswith(name)]
+            found = {
+                line.split("::")[1].rpartition(":")[0] for line in lines if line.endswith("::health_flags::healthy")
+            }
+            return bool(lines) and (headless or found == wanted)
+
+        for pod in pods:
+            if pod.meshed:
+                self._api.wait(
+                    lambda pod=pod: known(pod),  # type: ignore[misc]
+                    f"the sidecar of {pod.name} to know {len(members)} pods behind {service.name}",
+                    _PUSH_S,
+                )
+
+    def _on_node(self, node: str, argv: Sequence[str]) -> str:
+        space, observer = self._session.observer(node)
+        return execute.run(self._api, space, observer, "app", argv)

@@ -1,0 +1,258 @@
+"""`SandboxWorld`: namespaces and processes on this machine, with real Envoys. See `World` for what it does."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+
+from harness.adapters.reference import TAPPER_ENVIRON, RunningTapper
+from harness.errors import HarnessError, WaitTimeout
+from harness.mesh import fake_envoy
+from harness.mesh.mesh import Mesh, MeshPod, Service
+from harness.mesh.workload import Mode
+from harness.sandbox.node import Node
+from harness.sandbox.pod import Pod
+from harness.sandbox.process import Command, Process
+from harness.sandbox.wire import Wire
+from harness.waiting import wait_until
+from harness.worlds import recording, talk
+from harness.worlds.tap import Record, Tap
+from harness.worlds.world import APP_PORT, SERVICE_PORT, Capabilities, WorldPod, WorldService
+
+NODE = "sandbox"
+_KUBERNETES_NAMESPACE = "shop"
+
+
+class SandboxProgram:
+    """A `Program`."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    def output(self) -> str:
+        return self.process.read_log()
+
+    def stop(self) -> str:
+        self.process.stop()
+        return self.output()
+
+
+class SandboxTap(Tap):
+    """The tapper, as a process of the node; its targets are a file that it follows."""
+
+    def __init__(self, start: Callable[[str], RunningTapper], node: Node, number: int) -> None:
+        self._start = start
+        self._node = node
+        self._file = node.run_dir / f"targets-{number}.json"
+        self._generation = 0
+        self._before: list[Record] = []
+        """What processes that were killed have said."""
+        self._logs = ""
+        self._running: RunningTapper
+
+    def begin(self, targets: Iterable[WorldPod]) -> None:
+        self._write(targets)
+        self._running = self._start(self._node.inside(self._file))
+
+    def records_by_node(self) -> dict[str, list[Record]]:
+        return {NODE: self._before + list(self._running.records)}
+
+    def retarget(self, targets: Iterable[WorldPod]) -> None:
+        self._write(targets)
+        wanted = self._generation
+        self.wait_for(
+            lambda: any(record["generation"] == wanted for record in self.of_type("ack")), f"its list {wanted}"
+        )
+
+    def read_log(self) -> str:
+        return self._logs + self._running.read_log()
+
+    def ended(self) -> int | None:
+        return self._running.process.returncode
+
+    def kill(self) -> None:
+        self._running.process.stop(signum=signal.SIGKILL)
+        self._before += self._running.records
+        self._logs += self._running.read_log()
+        self._running = self._start(self._node.inside(self._file))
+        self._running.wait_capturing()
+
+    def resident_bytes(self) -> int:
+        status = (self._node.procfs / str(self._running.process.pid) / "status").read_text()
+        found = re.search(r"^VmRSS:\s*(\d+) kB$", status, re.MULTILINE)
+        if found is None:
+            raise HarnessError("the tapper's process has no VmRSS: it has ended")
+        return int(found[1]) * 1024
+
+    def stop(self) -> None:
+        code = self._running.stop()
+        if code != 0:
+            raise HarnessError(f"the tapper ended with {code}:\n{self._running.read_log()}")
+
+    def stop_if_running(self) -> None:
+        if self._running.process.running:
+            self.stop()
+
+    def _write(self, targets: Iterable[WorldPod]) -> None:
+        self._generation += 1
+        pods = [
+            {"uid": pod.name, "namespace": _KUBERNETES_NAMESPACE, "name": pod.name, "ips": list(pod.ips)}
+            for pod in targets
+        ]
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(json.dumps({"generation": self._generation, "pods": pods}))
+        fresh.rename(self._file)
+
+
+class SandboxWorld:
+    """A `World` on one node. `rights` are the capabilities of a tapper; `record` starts a wire."""
+
+    CAPABILITIES = Capabilities(ipv6=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.CAPABILITIES
+
+    def __init__(self, node: Node, rights: Set[str], record: Callable[[Pod], Wire] = Wire) -> None:
+        self._node = node
+        self._mesh = Mesh(node)
+        self._rights = frozenset(rights)
+        self._record = record
+        self._members: dict[WorldPod, MeshPod] = {}
+        self._services: dict[str, Service] = {}
+        self._taps: list[SandboxTap] = []
+        self._names: dict[str, int] = {}
+
+    def close(self) -> None:
+        """End the tappers that still run, which have to end well. The node's owner ends the rest."""
+        for tap in self._taps:
+            tap.stop_if_running()
+
+    # -- pods ------------------------------------------------------------------------------------------------------
+
+    def pod(
+        self,
+        name: str,
+        *,
+        mode: Mode | None = None,
+        command: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        node: int = 0,
+    ) -> WorldPod:
+        if node != 0:
+            raise ValueError(f"the sandbox has one node, number 0, and no number {node}")
+        again = self._names[name] = self._names.get(name, 0) + 1
+        unique = name if again == 1 else f"{name}-{again}"
+        member = self._mesh.pod(unique, ports=(APP_PORT,), serve=False)
+        argv = command or talk.server_command(name, "http", APP_PORT)
+        member.app = member.pod.spawn(self._command(argv, env), name=f"app-{unique}")
+        self._wait_listening(member.pod, member.app)
+        if mode is not None:
+            self._mesh.inject(member, mode=mode)
+        made = WorldPod(unique, (member.ip, str(member.pod.ipv6)), NODE, mode is not None)
+        self._members[made] = member
+        return made
+
+    def set_mode(self, mode: Mode, *pods: WorldPod) -> None:
+        self._mesh.set_mode(mode, *(self._members[pod] for pod in pods))
+
+    def service(
+        self,
+        name: str,
+        *pods: WorldPod,
+        headless: bool = False,
+        protocol: str = "http",  # noqa: ARG002 - the sidecars here tell by the bytes
+        ipv6: bool = False,
+    ) -> WorldService:
+        if headless or ipv6:  # no DNS here, and no virtual IPv6 addresses: a client would have asked for this
+            (pod,) = pods
+            address = pod.ipv6 if ipv6 else pod.ip
+            assert address is not None
+            return WorldService(name, address, APP_PORT)
+        members = (self._members[pod] for pod in pods)
+        service = self._mesh.service(name, *members, port=SERVICE_PORT, target_port=APP_PORT)
+        self._services[name] = service
+        return WorldService(name, service.ip, service.port)
+
+    def set_endpoints(self, service: WorldService, *pods: WorldPod) -> None:
+        members = (self._members[pod] for pod in pods)
+        self._services[service.name] = self._mesh.set_endpoints(self._services[service.name], *members)
+
+    def delete(self, pod: WorldPod) -> None:
+        self._mesh.delete(self._members[pod])
+
+    def wait_released(self, pod: WorldPod, timeout: float = 20.0) -> None:
+        self._members[pod].pod.wait_released(timeout)
+
+    def restart_proxy(self, pod: WorldPod) -> None:
+        sidecar = self._members[pod].sidecar
+        assert sidecar is not None
+        sidecar.restart()
+
+    # -- programs --------------------------------------------------------------------------------------------------
+
+    def run(self, pod: WorldPod, argv: Sequence[str], timeout: float = 60.0) -> str:
+        process = self._members[pod].pod.spawn(self._command(argv), name=f"{argv[-1]}-in-{pod.name}"[:40])
+        try:
+            code = process.wait(timeout)
+        except WaitTimeout as error:
+            process.stop(0.0)
+            raise WaitTimeout(f"{error}\n--- log ---\n{process.read_log()}") from None
+        output = process.read_log()
+        if code != 0:
+            raise HarnessError(f"{' '.join(argv)} in {pod.name} ended with {code}:\n{output}")
+        return output
+
+    def spawn(self, pod: WorldPod, argv: Sequence[str]) -> SandboxProgram:
+        return SandboxProgram(self._members[pod].pod.spawn(self._command(argv), name=f"program-in-{pod.name}"))
+
+    def gateways(self) -> list[WorldPod]:
+        raise HarnessError("the sandbox has no gateway (its capabilities say so)")
+
+    def manual_envoy(self, where: WorldPod | None, claims: WorldPod) -> SandboxProgram:
+        place = self._node if where is None else self._members[where].pod
+        return SandboxProgram(fake_envoy.start(place, instance_ip=claims.ip).process)
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def tapper(
+        self, targets: Iterable[WorldPod], *options: str, istio: bool = True, without: str | None = None
+    ) -> SandboxTap:
+        rights = self._rights - {without}
+
+        def start(file: str) -> RunningTapper:
+            arguments = ["--targets-file", file, *options]
+            return RunningTapper(self._node, [], *arguments, istio=istio, capabilities=rights, read_only=True)
+
+        tap = SandboxTap(start, self._node, len(self._taps))
+        tap.begin(targets)
+        if without is None:
+            self._taps.append(tap)
+            tap.wait_for(lambda: any(source["kind"] == "node" for source in tap.of_type("source")), "the node")
+        return tap
+
+    def wire(self, pod: WorldPod) -> recording.WireRecording:
+        return recording.WireRecording(self._record(self._members[pod].pod))
+
+    # -- helpers ---------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _command(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Command:
+        words = [sys.executable if word == "python" else word for word in argv]
+        return Command(words, env={**TAPPER_ENVIRON, **(env or {})})
+
+    @staticmethod
+    def _wait_listening(pod: Pod, process: Process) -> None:
+        def listening() -> bool:
+            if not process.running:
+                raise HarnessError(f"{process.name} ended with {process.returncode}: {process.read_log()}")
+            try:
+                pod.connect("127.0.0.1", APP_PORT).close()
+            except ConnectionRefusedError:
+                return False
+            return True
+
+        wait_until(listening, f"{process.name} to listen on port {APP_PORT}", logs=process.read_log)

@@ -1,0 +1,110 @@
+"""Sending in a world: the sample clients, run inside pods, and what they say they have sent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.mesh.traffic import Sent
+from harness.waiting import wait_until
+
+if TYPE_CHECKING:
+    from harness.worlds.world import Program, World, WorldPod, WorldService
+
+_RATE = 500.0
+"""Requests a second where a scenario has no wish."""
+
+MODULES = {
+    "http": "harness.mesh.client",
+    "http2": "harness.worlds.programs.http2",
+    "grpc": "harness.worlds.programs.http2",
+    "websocket": "harness.worlds.programs.websocket",
+}
+"""The client for each protocol."""
+
+
+def server_command(name: str, protocol: str, port: int) -> list[str]:
+    """The application that speaks a protocol of MODULES."""
+    if protocol == "http":
+        return ["python", "-m", "harness.mesh.app", "--name", name, "--port", str(port)]
+    return ["python", "-m", MODULES[protocol], "serve", "--port", str(port)]
+
+
+def client_command(service: WorldService, protocol: str, count: int, rate: float, prefix: str) -> list[str]:
+    host = f"[{service.host}]" if ":" in service.host else service.host
+    url = f"http://{host}:{service.port}{prefix}"
+    client = ["python", "-m", MODULES[protocol]]
+    if protocol != "http":
+        client += ["ask", "--kind", protocol]
+    limit = ["--count", str(count)] if count else []
+    return [*client, "--url", url, "--rate", f"{rate:g}", *limit]
+
+
+def send(
+    world: World,
+    client: WorldPod,
+    service: WorldService,
+    count: int = 1,
+    *,
+    protocol: str = "http",
+    prefix: str = "/orders",
+) -> list[Sent]:
+    """Send `count` requests with nonces over one connection. Raises HarnessError unless every one was answered."""
+    output = world.run(client, client_command(service, protocol, count, _RATE, prefix))
+    sent, failures = read(output, client.name)
+    if failures or len(sent) != count:
+        raise HarnessError(f"{client.name} sent {count} requests to {service.name}: {len(sent)} answered; {failures}")
+    return sent
+
+
+def attempt(world: World, client: WorldPod, service: WorldService) -> tuple[list[Sent], list[dict[str, Any]]]:
+    """One request that may fail: what was answered, and what was not (nonce, target, error)."""
+    argv = client_command(service, "http", 1, _RATE, "/orders")
+    # exit code 1 is the client's word for "not answered"; a shell turns it into a success
+    return read(world.run(client, ["sh", "-c", '"$@" || test $? = 1', "sh", *argv]), client.name)
+
+
+def read(output: str, client: str) -> tuple[list[Sent], list[dict[str, Any]]]:
+    """What a client's lines say. A line that is still being written is left out."""
+    sent, failures = [], []
+    for line in output.splitlines(keepends=True):
+        if not line.endswith("\n"):
+            continue
+        said = json.loads(line)
+        if said.get("status") == 200:
+            sent.append(Sent(said["nonce"], said["method"], said["target"], 200, client))
+        else:
+            failures.append(said)
+    return sent, failures
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A client that goes on until it is stopped."""
+
+    program: Program
+    client: WorldPod
+
+    def so_far(self) -> list[Sent]:
+        return read(self.program.output(), self.client.name)[0]
+
+    def wait_more(self, count: int, timeout: float = 30.0) -> None:
+        """Wait until `count` more requests were answered than now."""
+        goal = len(self.so_far()) + count
+        wait_until(
+            lambda: len(self.so_far()) >= goal,
+            f"{count} more answers for {self.client.name}",
+            timeout,
+            self.program.output,
+        )
+
+    def stop(self) -> tuple[list[Sent], list[dict[str, Any]]]:
+        """End it: what was answered, and what was not."""
+        return read(self.program.stop(), self.client.name)
+
+
+def load(world: World, client: WorldPod, service: WorldService, rate: float = 50.0, prefix: str = "/load") -> Load:
+    """Send `rate` requests a second until stopped."""
+    return Load(world.spawn(client, client_command(service, "http", 0, rate, prefix)), client)

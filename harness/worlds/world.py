@@ -1,0 +1,178 @@
+"""`World`: what a scenario asks for, in words that a sandbox and a cluster both understand.
+
+A scenario says which pods there are, what their sidecars accept, which of them a tapper is told about, and what is
+sent. It never says how: `harness.worlds.sandbox` makes namespaces and processes of it, `harness.worlds.cluster` makes
+objects of Kubernetes. What both have in common, such as how requests are sent, is written once, in `talk` and `tap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.mesh.workload import Mode
+from harness.worlds.tap import Tap
+
+APP_PORT = 8080
+SERVICE_PORT = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a world has, for scenarios that cannot do without."""
+
+    kubernetes: bool = False
+    """An API server, label selectors, DaemonSets."""
+    nodes: int = 1
+    ipv6: bool = False
+    gateway: bool = False
+    """An ingress gateway of Istio that runs."""
+    ambient: bool = False
+    native_sidecars: bool = False
+    """Istio's sidecar as an init container that stays."""
+    container_sidecars: bool = False
+    control_plane: bool = False
+    """The API server can be restarted."""
+
+
+NEEDS: Mapping[str, str] = {
+    "kubernetes": "a Kubernetes cluster: give --kind, or --kubeconfig with --context",
+    "two_nodes": "two nodes that run pods: give --kind, which makes two workers",
+    "ipv6": "pods with IPv6 addresses: a dual-stack or IPv6 cluster",
+    "gateway": "an ingress gateway of Istio: install one (--istio-values with the profile default)",
+    "ambient": "Istio's ambient mode: install it with the profile ambient (--istio-values)",
+    "native_sidecars": "Istio's sidecar as an init container: Kubernetes 1.29 and Istio 1.27 or later, by default",
+    "container_sidecars": "Istio's sidecar as an ordinary container: set ENABLE_NATIVE_SIDECARS to false in istiod",
+    "control_plane": "an API server that may be restarted: give --kind",
+}
+"""The words of `@pytest.mark.needs`, and what to do about each."""
+
+
+def lacking(capabilities: Capabilities, needs: Iterable[str]) -> list[str]:
+    """What of it the world does not have, each as a sentence. Raises KeyError for a word that is not in NEEDS."""
+    found = []
+    for need in needs:
+        sentence = NEEDS[need]
+        there = capabilities.nodes >= 2 if need == "two_nodes" else bool(getattr(capabilities, need))
+        if not there:
+            found.append(sentence)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class WorldPod:
+    """A pod that runs. One that was deleted and made again is another pod."""
+
+    name: str
+    ips: tuple[str, ...]
+    """All its addresses, the primary one (`status.podIP`) first."""
+    node: str
+    meshed: bool
+
+    @property
+    def ip(self) -> str:
+        return self.ips[0]
+
+    @property
+    def ipv6(self) -> str | None:
+        return next((ip for ip in self.ips if ":" in ip), None)
+
+
+@dataclass(frozen=True, slots=True)
+class WorldService:
+    """A name for pods. `host` is what a client inside the world dials: a name where there is DNS, else an address."""
+
+    name: str
+    host: str
+    port: int
+
+
+class Program(Protocol):
+    """A program that runs in a pod."""
+
+    def output(self) -> str:
+        """What it has written so far."""
+
+    def stop(self) -> str:
+        """End it, and return all that it has written."""
+
+
+class Recording(Protocol):
+    """What crossed a pod's link to its node, as the node saw it. Asking ends it."""
+
+    def found(self, markers: Iterable[str]) -> set[str]:
+        """Which markers crossed in plain sight. Raises HarnessError when frames were lost."""
+
+    def carried(self, port: int) -> tuple[int, int]:
+        """How many bytes crossed to and from that TCP port: in streams that are TLS throughout, and in others."""
+
+
+class World(Protocol):
+    """One scenario's world. Everything in it goes when it is closed."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def pod(
+        self,
+        name: str,
+        *,
+        mode: Mode | None = None,
+        command: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        node: int = 0,
+    ) -> WorldPod:
+        """Start a pod and wait until it is ready.
+
+        `mode` gives it a sidecar that accepts this; None gives it none. `command` is its application, by default the
+        sample application on APP_PORT; "python" is the world's interpreter with this project's modules. `node` is which
+        of the world's nodes, counted from 0.
+        """
+
+    def set_mode(self, mode: Mode, *pods: WorldPod) -> None:
+        """Change what running sidecars accept, and wait until they do."""
+
+    def service(
+        self, name: str, *pods: WorldPod, headless: bool = False, protocol: str = "http", ipv6: bool = False
+    ) -> WorldService:
+        """A name and, unless `headless`, a virtual address for pods; SERVICE_PORT leads to their APP_PORT (a headless
+        one has APP_PORT itself)."""
+
+    def set_endpoints(self, service: WorldService, *pods: WorldPod) -> None:
+        """These pods are behind the service from now on, and sidecars know."""
+
+    def run(self, pod: WorldPod, argv: Sequence[str], timeout: float = 60.0) -> str:
+        """Run a program in the pod's application container to its end; its standard output.
+
+        Raises HarnessError, with the output, when it does not end with 0 or not in time (seconds).
+        """
+
+    def spawn(self, pod: WorldPod, argv: Sequence[str]) -> Program:
+        """Start a program in the pod's application container."""
+
+    def tapper(self, targets: Iterable[WorldPod], *options: str, istio: bool = True, without: str | None = None) -> Tap:
+        """Start the reference tapper, on every node, with exactly the rights of fixtures/istio/tapper/daemonset.yaml.
+
+        `without` names a capability to take from it. Returns when it says that it captures on the node, or, with
+        `without`, at once.
+        """
+
+    def wire(self, pod: WorldPod) -> Recording:
+        """Record what crosses between the pod and its node from now on."""
+
+    def delete(self, pod: WorldPod) -> None:
+        """End the pod, and wait until it has."""
+
+    def wait_released(self, pod: WorldPod, timeout: float = 20.0) -> None:
+        """Wait until the kernel has destroyed a deleted pod's network namespace. Raises WaitTimeout if it is pinned."""
+
+    def restart_proxy(self, pod: WorldPod) -> None:
+        """End the pod's Envoy; wait until another serves."""
+
+    def gateways(self) -> list[WorldPod]:
+        """The ingress gateways that run; only of a world with the capability."""
+
+    def manual_envoy(self, where: WorldPod | None, claims: WorldPod) -> Program:
+        """In a pod, or (None) on the node of `claims`, a process whose executable is named envoy, started by hand with
+        the INSTANCE_IP of `claims`."""

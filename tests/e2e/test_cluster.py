@@ -1,0 +1,55 @@
+"""What only a cluster has: the injector's two ways, and the API server that targets come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from scenes import Pair, both_legs_once, once, pair
+
+from harness.mesh.workload import Mode
+
+if TYPE_CHECKING:
+    from harness.worlds.cluster.world import ClusterWorld
+
+
+@pytest.mark.needs("native_sidecars")
+def test_a_sidecar_as_an_init_container_that_stays(world: ClusterWorld) -> None:
+    """E2E-33: Istio's native sidecar, which starts before the application: both legs of each request."""
+    _captured(world, native=True)
+
+
+@pytest.mark.needs("container_sidecars")
+def test_a_sidecar_as_an_ordinary_container(world: ClusterWorld) -> None:
+    """E2E-34: the sidecar beside the application, as before Istio 1.27: both legs of each request."""
+    _captured(world, native=False)
+
+
+def _captured(world: ClusterWorld, *, native: bool) -> None:
+    server = world.pod("server", mode=Mode.STRICT, native=native)
+    client = world.pod("client", mode=Mode.STRICT, native=native)
+    assert {world.sidecar_is_native(pod) for pod in (server, client)} == {native}
+    meshed = Pair(world, client, server, world.service("shop", server))
+    tap = world.tapper(meshed.pods)
+    tap.wait_capturing(*meshed.pods)
+    both_legs_once(tap, meshed, meshed.send(10))
+
+
+@pytest.mark.needs("kubernetes")
+def test_targets_by_label_are_followed_by_the_name_of_the_pod(world: ClusterWorld) -> None:
+    """E2E-35: a pod becomes a target by its label and ceases to be one by losing it; records name namespace and pod."""
+    meshed = pair(world)
+    tap = world.tapper([meshed.client])
+    tap.wait_capturing(meshed.client)
+    early = meshed.send(3)
+    tap.wait_seen(early, meshed.client, "outbound")
+    tap.retarget([meshed.server])
+    tap.wait_capturing(meshed.server)
+    tap.wait_for(lambda: not tap.captures(meshed.client), "the end of its capture in the client")
+    late = meshed.send(3)
+    tap.wait_seen(late, meshed.server, "inbound")
+    tap.stop()
+    assert tap.seen(meshed.client, "outbound") == once(early)
+    assert tap.seen(meshed.server, "inbound") == once(late)
+    named = {(record["pod"]["namespace"], record["pod"]["name"]) for record in tap.exchanges()}
+    assert named == {(world.space, "client"), (world.space, "server")}
