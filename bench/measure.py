@@ -132,7 +132,7 @@ class Metered:
 
     def memory(self) -> int:
         """KiB."""
-        return sum(map(_pss, self.tree()))
+        return sum(map(pss, self.tree()))
 
     def stop(self) -> tuple[int, float]:
         """End it; its exit code and all that it has spent."""
@@ -228,7 +228,8 @@ def _dead_cpu(pid: int) -> float:
     return (int(fields[13]) + int(fields[14])) / _TICKS
 
 
-def _pss(pid: int) -> int:
+def pss(pid: int) -> int:
+    """KiB of one process, without what the kernel shares with its sockets."""
     try:
         text = Path(f"/proc/{pid}/smaps").read_text()
     except OSError:

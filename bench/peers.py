@@ -114,9 +114,9 @@ def records(output: bytes) -> Counter[str]:
     found: Counter[str] = Counter()
     for line in output.splitlines():
         record = json.loads(line)
-        if record["type"] != "http" or record["status"] != 200:
-            continue
-        nonce = (record["target"] or "").rpartition("/")[2]
+        if record["type"] != "http" or record["target"] is None or record["status"] != 200:
+            continue  # half an exchange, whose other half was lost, is none
+        nonce = record["target"].rpartition("/")[2]
         if nonce == dict(record["response"]["headers"]).get("x-nonce"):
             found[nonce] += 1
         else:
