@@ -53,7 +53,7 @@ def _peers(names: str) -> tuple[Peer, ...]:
 
 
 def run(arguments: argparse.Namespace) -> result.Result:
-    """Measure. What fails of a peer is in the result; what fails of the tapper's curves ends the run."""
+    """Measure. What fails of a peer is in the result; so is what fails of the tapper's curves."""
 
     def say(line: str) -> None:
         sys.stderr.write(line + "\n")
@@ -61,14 +61,18 @@ def run(arguments: argparse.Namespace) -> result.Result:
     found = result.Result(arguments.quick, machine=result.machine())
     found.versions, found.absent = result.versions(arguments.only)
     for name, lacks in found.absent.items():
-        say(f"{name} is absent: this machine has not {lacks}")
+        say(f"{name} is absent: {lacks}")
     present = [peer for peer in arguments.only if peer.name in found.versions]
     plan = rounds.QUICK if arguments.quick else rounds.FULL
     found.measurements += rounds.run(plan, present, say)
     if not arguments.no_scaling:
-        for point in scaling.run(quick=arguments.quick):
-            say(f"{point.series}: {point.x:g}: {point.y:.4g} {point.unit}")
-            found.points.append(point)
+        for name, curve in scaling.curves(quick=arguments.quick).items():
+            try:
+                for point in curve:
+                    say(f"{point.series}: {point.x:g}: {point.y:.4g} {point.unit}")
+                    found.points.append(point)
+            except HarnessError as error:
+                found.problems.append(f"{name}: {' '.join(str(error).split())[:300]}")
     found.machine["load after"] = result.load_average()
     return found
 

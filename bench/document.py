@@ -47,6 +47,6 @@ def page(result: Result) -> str:
     told = [("date", result.date), *result.machine.items(), *result.versions.items()]
     machine = table.markdown([(name, value.replace("|", "/")) for name, value in told], ("", ""))
     for name, lacks in result.absent.items():
-        machine += f"\nAbsent: {name}, for this machine had not {lacks}.\n"
+        machine += f"\nAbsent: {name} ({lacks}).\n"
     text = _HEAD.format(kind=kind, machine=machine)
     return text + "\n" + table.everything(result).replace("### ", "## ") + _TAIL

@@ -20,7 +20,7 @@ from pathlib import Path
 from bench import meter
 from bench.peers import Peer
 from bench.workloads import Site, Workload
-from harness.errors import WaitTimeout
+from harness.errors import HarnessError, WaitTimeout
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import MINIMAL_ENVIRON, Command
@@ -73,7 +73,7 @@ class Measurement:
         return self.died is None and self.seen == self.requests and not self.invented
 
 
-class Died(Exception):
+class Died(HarnessError):
     """The measured program has ended by itself: its last words."""
 
 

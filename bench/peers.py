@@ -46,6 +46,8 @@ class Peer:
     """Further arguments for HTTP/2."""
     protocols: frozenset[Protocol] = _HTTP1
     """Those that its output tells exchanges of."""
+    how: str = ""
+    """How one comes by it, where no package has it."""
     package: str = ""
     """The Python package that it needs."""
     on_node: bool = False
@@ -73,7 +75,7 @@ class Peer:
         if self.package:
             return None if importlib.util.find_spec(self.package) else f"the Python package {self.package}"
         found = shutil.which(self.arguments[0], path=MINIMAL_ENVIRON["PATH"])
-        return None if found or Path(self.arguments[0]).exists() else f"the program {self.arguments[0]}"
+        return None if found else f"the program {Path(self.arguments[0]).name}" + (f" ({self.how})" if self.how else "")
 
     def reported(self, output: bytes, protocol: Protocol) -> Counter[str] | None:
         """The exchanges that its output tells; None where it cannot tell any of this protocol."""
@@ -124,6 +126,7 @@ def records(output: bytes) -> Counter[str]:
     return found
 
 
+GOPACKET = str(_HERE / "gopacket" / "build" / "gopacket")
 _TSHARK = ("tshark", "-l", "-n", "-i", "lo", "-p", "-B", "32", "-f", "tcp port {port}")
 _AS_HTTP2 = ("-d", "tcp.port=={port},http2")
 _FIELDS = (
@@ -182,6 +185,13 @@ PEERS = (
         http2=_AS_HTTP2,
     ),
     Peer(
+        "gopacket",
+        (GOPACKET, "lo", "{port}"),
+        "requests and answers, all headers, unpaired",
+        both(rb'"target":"[^"]*' + _REQUEST, rb'"X-Nonce":\["' + _NONCE),
+        how="go build makes it of bench/programs/gopacket, which script/bench does where there is Go",
+    ),
+    Peer(
         "tcpflow",
         ("tcpflow", "-i", "lo", "-o", "{directory}/flows", "tcp port {port}"),
         "streams to files",
@@ -219,6 +229,10 @@ PEERS = (
         share=0.1,
     ),
 )
+
+
+NOT_COMPARED = {"suricata": "no package for the machines that this was written on"}
+"""Whom a reader will miss, and why nothing starts them."""
 
 
 def by_name(names: str) -> tuple[Peer, ...]:

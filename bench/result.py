@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.measure import Measurement
-from bench.peers import Peer
+from bench.peers import NOT_COMPARED, Peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class Result:
     absent: dict[str, str] = field(default_factory=dict)
     measurements: list[Measurement] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """Curves that could not be measured, and why."""
 
     def of(self, workload: str, peer: str) -> list[Measurement]:
         """The good measurements of one peer with one workload."""
@@ -97,5 +99,6 @@ def load_average() -> str:
 
 def versions(peers: Sequence[Peer]) -> tuple[dict[str, str], dict[str, str]]:
     """What those that are there say of their version, and what those lack that are not."""
-    absent = {peer.name: peer.missing for peer in peers if peer.missing is not None}
-    return {peer.name: peer.version() for peer in peers if peer.name not in absent}, absent
+    lacking = {peer.name: peer.missing for peer in peers if peer.missing is not None}
+    there = {peer.name: peer.version() for peer in peers if peer.name not in lacking}
+    return there, {name: f"this machine has not {lacks}" for name, lacks in lacking.items()} | NOT_COMPARED

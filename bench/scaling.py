@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 import subprocess
@@ -46,13 +47,15 @@ _LONGEST_INTERVAL_S = 0.8  # between two looks at the processes: docs/istio.md p
 _UP = 60.0
 
 
-def run(*, quick: bool) -> Iterator[Point]:
-    """All curves."""
-    yield from targets((1, 1000) if quick else (1, 10, 100, 1000))
-    yield gap()
-    yield from namespaces((1, 250) if quick else (1, 50, 250))
-    yield from processes((10, 1000) if quick else (10, 100, 1000, 5000))
-    yield from memory(passes=10 if quick else 100)
+def curves(*, quick: bool) -> dict[str, Iterator[Point]]:
+    """All of them, each measured as it is asked for points."""
+    return {
+        "targets": targets((1, 1000) if quick else (1, 10, 100, 1000)),
+        "gap": gap(),
+        "namespaces": namespaces((1, 250) if quick else (1, 50, 250)),
+        "processes": processes((100, 5000) if quick else (100, 500, 1000, 5000)),
+        "memory": memory(passes=10 if quick else 100),
+    }
 
 
 def _point(series: str, x: float, y: float) -> Point:
@@ -99,9 +102,9 @@ def processes(counts: tuple[int, ...]) -> Iterator[Point]:
         pod.spawn(replace(envoy, binds={ENVOY_PATH: "/usr/bin/sleep"}), name="envoy")
         running = 0
         for count in counts:
-            many = f"i={running}; while [ $i -lt {count} ]; do sleep 1d & i=$((i+1)); done; echo up; wait"
-            started = node.spawn(["sh", "-c", many], name="many")
-            wait_until(lambda log=started: "up" in log.read_log(), f"{count} processes", _UP)  # type: ignore[misc]
+            many = f"i={running}; while [ $i -lt {count} ]; do sleep 1d & i=$((i+1)); done; wait"
+            node.spawn(["sh", "-c", many], name="many")
+            wait_until(functools.partial(_are_running, node, count), f"{count} processes", _UP)
             running = count
             tapper = _start(node, [pod.ip])
             _opened(tapper, 1)
@@ -110,6 +113,12 @@ def processes(counts: tuple[int, ...]) -> Iterator[Point]:
             yield _point(SCAN, count, idle / 100 * _LONGEST_INTERVAL_S * 1000)
             tapper.stop()
             tapper.forget()
+
+
+def _are_running(node: Node, count: int) -> bool:
+    """Whether that many have become what they are to be: a fork is its parent until execve."""
+    names = [entry.name for entry in node.procfs.iterdir() if entry.name.isdigit()]
+    return sum((node.procfs / name / "comm").read_bytes() == b"sleep\n" for name in names) >= count
 
 
 def _start(node: Node, addresses: list[str]) -> Metered:
@@ -166,7 +175,7 @@ def _packets(recorded: bytes) -> Iterator[tuple[float, bytes]]:
         at += _RECORD.size + kept
 
 
-def gap() -> Point:
+def gap() -> Iterator[Point]:
     """A fifth of a second is cut out of the middle of a recording; then of the exchanges whose request came afterwards
     as many as possible are to be reported."""
     with site(Way.PLAIN) as where:
@@ -178,7 +187,7 @@ def gap() -> Point:
         argv = tapper_argv("tap", "-r", file.name, "-o", "ndjson")
         done = subprocess.run(argv, capture_output=True, env=TAPPER_ENVIRON, check=True)
     seen = records(done.stdout)
-    return _point(GAP, len(after), (seen & Counter(after)).total() / len(after) * 100)
+    yield _point(GAP, len(after), (seen & Counter(after)).total() / len(after) * 100)
 
 
 def cut(recorded: bytes, seconds: float) -> tuple[bytes, list[str]]:

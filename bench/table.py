@@ -110,5 +110,6 @@ def everything(result: Result) -> str:
         parts.append(f"### Highest rate without loss\n\n{highest_rates(result)}")
     if result.points:
         parts.append(f"### As something grows\n\n{curves(result)}")
+    parts += [f"Not measured: {problem}\n" for problem in result.problems]
     parts.append(f"### Goals\n\n{goals_table(result)}")
     return "\n".join(parts)

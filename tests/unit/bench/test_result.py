@@ -26,7 +26,7 @@ def measured(peer: str, seconds: float, workload: str = rounds.BASE, seen: int =
 def a_run() -> Result:
     found = Result(quick=True, date="2026-01-01", machine={"load before": "0 0 0", "load after": "1 1 1"})
     found.versions = {"tapper": "tapper 1", "httpry": "httpry 0.1.8"}
-    found.absent = {"suricata": "the program suricata"}
+    found.absent = {"suricata": "no package"}
     found.measurements = [
         *(measured("tapper", seconds) for seconds in (0.2, 9.0, 0.3)),
         *(measured("tcpdump -w", seconds) for seconds in (0.1, 0.0, 7.0)),
@@ -35,6 +35,7 @@ def a_run() -> Result:
         measured("tapper", 0.3, rounds.UNHURRIED, seen=9_999),
         measured("tapper", 0.3, rounds.HIGHEST, seen=9_995),
     ]
+    found.problems = ["namespaces: no room"]
     found.points = [Point(scaling.OPENING, 250, 0.5, "s"), Point(scaling.SCAN, 1000, 0.5, "ms CPU")]
     return found
 
