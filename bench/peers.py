@@ -87,7 +87,7 @@ class Peer:
         return int(told[-1]) if told else None
 
     def version(self) -> str:
-        """The first line of what it says of its version."""
+        """The line of what it says of itself that has its version."""
         if self.package and not self.on_node:
             return importlib.metadata.version(self.package)
         program = [*self.arguments[: self.arguments.index("tap")]] if self.on_node else [self.arguments[0]]
@@ -96,7 +96,8 @@ class Peer:
             asked, capture_output=True, text=True, check=False, timeout=30, env={**MINIMAL_ENVIRON, **(self.env or {})}
         )
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        return lines[0] if lines else "unknown"
+        numbered = [line for line in lines if re.search(r"\d\.\d", line)]  # some say how they are used first
+        return (numbered or lines or ["unknown"])[0]
 
 
 def both(request: bytes = _REQUEST, answer: bytes | None = _ANSWER) -> Count:
