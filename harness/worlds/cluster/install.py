@@ -153,7 +153,12 @@ class Kind:
         with tempfile.TemporaryDirectory() as folder:
             config = Path(folder) / "kind.yaml"
             config.write_text(yaml.safe_dump(objects.kind_config()))
-            self._cluster.create(config)
+            try:
+                self._cluster.create(config)
+            except subprocess.CalledProcessError as error:
+                raise HarnessError(
+                    f"kind could not create the cluster {name} (exit code {error.returncode}); its own words are above"
+                ) from None
 
     def load(self, archive: Path) -> None:
         self._say(f"loading {archive.name} into the nodes")

@@ -1,0 +1,81 @@
+"""`python -m bench`, which script/bench runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench import document, plot, result, rounds, scaling, table
+from bench.peers import PEERS, Peer, by_name
+from harness.errors import HarnessError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer requests and one round: under two minutes")
+    parser.add_argument("--only", type=_peers, default=PEERS, metavar="PEER[,PEER…]", help="these peers, no others")
+    parser.add_argument("--no-scaling", action="store_true", help="leave out how the tapper's cost grows")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="save table, figures and plot there")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="save into docs/ and make docs/performance.md of the last saved run"
+    )
+    parser.add_argument("--no-run", action="store_true", help="measure nothing: only --write-docs, of the last run")
+    arguments = parser.parse_args(argv)
+    docs = REPOSITORY / "docs" / "performance"
+    if arguments.no_run:
+        found = result.load(docs / "bench.json")
+    else:
+        try:
+            found = run(arguments)
+        except HarnessError as error:
+            sys.stderr.write(f"bench: {error}\n")
+            return 3
+        sys.stdout.write(table.everything(found))
+    for directory in [arguments.output] if arguments.output else []:
+        found.save(directory)
+        (directory / "bench.md").write_text(table.everything(found), encoding="utf-8")
+        plot.draw(found, directory / "bench.png")
+    if arguments.write_docs:
+        found.save(docs)
+        plot.draw(found, docs / "bench.png")
+        (REPOSITORY / "docs" / "performance.md").write_text(document.page(found), encoding="utf-8")
+    return 0
+
+
+def _peers(names: str) -> tuple[Peer, ...]:
+    try:
+        return by_name(names)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def run(arguments: argparse.Namespace) -> result.Result:
+    """Measure. What fails of a peer is in the result; so is what fails of the tapper's curves."""
+
+    def say(line: str) -> None:
+        sys.stderr.write(line + "\n")
+
+    found = result.Result(arguments.quick, machine=result.machine())
+    found.versions, found.absent = result.versions(arguments.only)
+    for name, lacks in found.absent.items():
+        say(f"{name} is absent: {lacks}")
+    present = [peer for peer in arguments.only if peer.name in found.versions]
+    plan = rounds.QUICK if arguments.quick else rounds.FULL
+    found.measurements += rounds.run(plan, present, say)
+    if not arguments.no_scaling:
+        for name, curve in scaling.curves(quick=arguments.quick).items():
+            try:
+                for point in curve:
+                    say(f"{point.series}: {point.x:g}: {point.y:.4g} {point.unit}")
+                    found.points.append(point)
+            except HarnessError as error:
+                found.problems.append(f"{name}: {' '.join(str(error).split())[:300]}")
+    found.machine["load after"] = result.load_average()
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

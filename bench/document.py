@@ -1,0 +1,52 @@
+"""docs/performance.md, made from a saved run."""
+
+from __future__ import annotations
+
+from bench import table
+from bench.result import Result
+
+_HEAD = """# What tapping costs
+
+Made by `script/bench` from the run saved in [performance/bench.json](performance/bench.json): do not edit it.
+
+{kind}
+
+{machine}
+
+How it is measured: nginx and h2load in a sandboxed node, 16 connections that are kept, 13 header fields a request. Each
+peer captures on the lo where the plaintext is, all of them alternating in one run. CPU is user and system time of the
+peer's whole process tree between two moments of rest, so without start and end, for 10,000 requests. Every request
+carries a nonce that the server repeats: "seen" are the exchanges that were sent and reported, with the right answer
+where the peer tells answers; "too many" are reports of what was not sent or had been reported. Slow peers are given a
+tenth of the traffic at a tenth of the rate. Memory is the proportional set size without capture rings.
+
+![The figures as a picture](performance/bench.png)
+"""
+
+_TAIL = """
+## What this does not show
+
+- Other traffic: real headers vary, which costs HTTP/2's header compression more, and connections come and go.
+- Other machines: compare the ratios, not the seconds. A loaded machine makes all of them dearer, and not all alike.
+- What is lost on a network card: everything here is on lo and veths.
+- What peers could do with options that nobody would guess; each runs as its manual shows, with a large buffer.
+- The same work: the column on the right of each table says what a reader of that output has. tcpdump decodes nothing;
+  "seen" is then what a search of its packets finds, and "-" where headers are compressed.
+- A scan's cost is an upper bound, from what an idle second costs.
+"""
+
+
+def page(result: Result) -> str:
+    """The whole document."""
+    loads = " and ".join(f"{when} {result.machine[f'load {when}']}" for when in ("before", "after"))
+    kind = (
+        f"**Preliminary: a quick run, one round, few requests, on a machine that others were using** (load {loads})."
+        if result.quick
+        else f"Load average {loads}."
+    )
+    told = [("date", result.date), *result.machine.items(), *result.versions.items()]
+    machine = table.markdown([(name, value.replace("|", "/")) for name, value in told], ("", ""))
+    for name, lacks in result.absent.items():
+        machine += f"\nAbsent: {name} ({lacks}).\n"
+    text = _HEAD.format(kind=kind, machine=machine)
+    return text + "\n" + table.everything(result).replace("### ", "## ") + _TAIL

@@ -1,0 +1,1 @@
+"""Programs that are measured: those that are libraries, in the few lines that their own documents show."""

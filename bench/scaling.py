@@ -1,0 +1,228 @@
+"""What the tapper costs as something grows: namespaces, processes, targets, time; and what it sees after a gap."""
+
+from __future__ import annotations
+
+import functools
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+from bench.measure import Metered, measure, pss
+from bench.peers import by_name, records
+from bench.result import Point
+from bench.workloads import PATH, Site, Way, Workload, site
+from harness.adapters.reference import TAPPER_ENVIRON, tapper_argv
+from harness.errors import HarnessError
+from harness.mesh.sidecar import ENVOY_PATH, istio_environ
+from harness.sandbox.node import Node
+from harness.sandbox.process import Command
+from harness.waiting import wait_until
+
+OPENING = "opening all namespaces"
+IDLE = "idle, by namespaces"
+IDLE_PROCESSES = "idle, by processes on the node"
+SCAN = "a scan, by processes on the node"
+TARGETS = "500 B at 1500/s, by targets"
+GAP = "seen of what begins after a gap"
+MEMORY = "memory, by exchanges so far"
+GROWTH = "memory's growth after the first fifth"
+UNITS = {
+    OPENING: "s",
+    IDLE: "% of a core",
+    IDLE_PROCESSES: "% of a core",
+    SCAN: "ms CPU",
+    TARGETS: "CPU s/10k",
+    GAP: "%",
+    MEMORY: "MiB",
+    GROWTH: "%",
+}
+_WATCHED_S = 3.0
+_LONGEST_INTERVAL_S = 0.8  # between two looks at the processes: docs/istio.md promises a new pod within a second
+_UP = 60.0
+
+
+def curves(*, quick: bool) -> dict[str, Iterator[Point]]:
+    """All of them, each measured as it is asked for points."""
+    return {
+        "targets": targets((1, 1000) if quick else (1, 10, 100, 1000)),
+        "gap": gap(),
+        "namespaces": namespaces((1, 250) if quick else (1, 50, 250)),
+        "processes": processes((100, 5000) if quick else (100, 500, 1000, 5000)),
+        "memory": memory(passes=10 if quick else 100),
+    }
+
+
+def _point(series: str, x: float, y: float) -> Point:
+    return Point(series, x, y, UNITS[series])
+
+
+def targets(counts: tuple[int, ...]) -> Iterator[Point]:
+    """The price of a long list: one of the addresses is the pod's, the others are nobody's."""
+    (tapper,) = by_name("tapper")
+    with site(Way.PLAIN) as where:
+        for count in counts:
+            others = ",".join(f"10.200.{number >> 8}.{number & 255}" for number in range(1, count))
+            arguments = [f"{part},{others}".rstrip(",") if part == "{address}" else part for part in tapper.arguments]
+            found = measure(where, replace(tapper, arguments=tuple(arguments)), Workload("targets", requests=1600))
+            if not found.exact:
+                raise HarnessError(f"with {count} targets the tapper did not see what was sent: {found}")
+            yield _point(TARGETS, count, found.per_10k)
+
+
+def namespaces(counts: tuple[int, ...]) -> Iterator[Point]:
+    """The time until all are captured, from when the first is; and what they cost while nothing happens."""
+    with Node() as node:
+        addresses: list[str] = []
+        for count in counts:
+            while len(addresses) < count:
+                pod = node.pod(f"pod-{len(addresses)}")
+                envoy = Command([ENVOY_PATH, "1d"], executable=ENVOY_PATH, env=istio_environ(pod))
+                pod.spawn(replace(envoy, binds={ENVOY_PATH: "/usr/bin/sleep"}), name="envoy")
+                addresses.append(pod.ip)
+            tapper = _start(node, addresses)
+            first = _opened(tapper, 1)
+            yield _point(OPENING, count, _opened(tapper, count) - first)
+            yield _point(IDLE, count, _idle(tapper))
+            tapper.stop()
+            tapper.forget()
+
+
+def processes(counts: tuple[int, ...]) -> Iterator[Point]:
+    """What processes cost that concern nobody. A scan's cost is an upper bound: what an idle second costs, over the
+    least number of looks that there are in one."""
+    with Node() as node:
+        pod = node.pod("server")
+        envoy = Command([ENVOY_PATH, "1d"], executable=ENVOY_PATH, env=istio_environ(pod))
+        pod.spawn(replace(envoy, binds={ENVOY_PATH: "/usr/bin/sleep"}), name="envoy")
+        running = 0
+        for count in counts:
+            many = f"i={running}; while [ $i -lt {count} ]; do sleep 1d & i=$((i+1)); done; wait"
+            node.spawn(["sh", "-c", many], name="many")
+            wait_until(functools.partial(_are_running, node, count), f"{count} processes", _UP)
+            running = count
+            tapper = _start(node, [pod.ip])
+            _opened(tapper, 1)
+            idle = _idle(tapper)
+            yield _point(IDLE_PROCESSES, count, idle)
+            yield _point(SCAN, count, idle / 100 * _LONGEST_INTERVAL_S * 1000)
+            tapper.stop()
+            tapper.forget()
+
+
+def _are_running(node: Node, count: int) -> bool:
+    """Whether that many have become what they are to be: a fork is its parent until execve."""
+    names = [entry.name for entry in node.procfs.iterdir() if entry.name.isdigit()]
+    return sum((node.procfs / name / "comm").read_bytes() == b"sleep\n" for name in names) >= count
+
+
+def _start(node: Node, addresses: list[str]) -> Metered:
+    argv = tapper_argv("tap", "--istio", "--filter-authorities", ",".join(addresses), "-o", "ndjson")
+    return Metered(node, argv, env=TAPPER_ENVIRON)
+
+
+def _opened(tapper: Metered, count: int) -> float:
+    """When so many pods' sources were open, by the monotonic clock: looked at every few milliseconds."""
+
+    def open_now() -> bool:
+        tapper.cpu()
+        return len(re.findall(rb'"state": ?"open","kind": ?"(?!node)', tapper.output())) >= count
+
+    wait_until(open_now, f"{count} namespaces to be captured", _UP, lambda: tapper.log)
+    return time.monotonic()
+
+
+def _idle(tapper: Metered) -> float:
+    """Per cent of a core, over a while in which nothing happens."""
+    before, since = tapper.rest(), time.monotonic()
+    wait_until(lambda: time.monotonic() - since >= _WATCHED_S, "the end of the while", _WATCHED_S * 2)
+    return (tapper.cpu() - before) / (time.monotonic() - since) * 100
+
+
+# A recording, played from a file: what a gap costs and how memory grows does not depend on how packets come in.
+
+_FILE_HEADER, _RECORD = 24, struct.Struct("=IIII")  # pcap: seconds, microseconds, bytes kept, bytes (pcap-savefile(5))
+_ONCE = Workload("recorded", requests=3200)
+
+
+def _record(where: Site, workload: Workload) -> bytes:
+    """What tcpdump records of a workload."""
+    file = where.node.run_dir / "recorded"
+    argv = ["tcpdump", "--immediate-mode", "-U", "-i", "lo", "-s", "0", "-B", "65536", "-w", Node.inside(file)]
+    tcpdump = where.pod.spawn([*argv, f"tcp port {workload.protocol.port}"])
+    wait_until(lambda: "listening on" in tcpdump.read_log(), "tcpdump to listen", logs=tcpdump.read_log)
+    sent = where.send(workload)
+
+    def whole() -> bool:
+        return file.read_bytes().count(b"x-nonce: ") == sent.requests
+
+    wait_until(whole, "tcpdump to have recorded all", logs=tcpdump.read_log)
+    tcpdump.stop()
+    return file.read_bytes()
+
+
+def _packets(recorded: bytes) -> Iterator[tuple[float, bytes]]:
+    """Time and bytes, record header included, of each packet."""
+    at = _FILE_HEADER
+    while at + _RECORD.size <= len(recorded):
+        seconds, micros, kept, _ = _RECORD.unpack_from(recorded, at)
+        yield seconds + micros / 1e6, recorded[at : at + _RECORD.size + kept]
+        at += _RECORD.size + kept
+
+
+def gap() -> Iterator[Point]:
+    """A fifth of a second is cut out of the middle of a recording; then of the exchanges whose request came afterwards
+    as many as possible are to be reported."""
+    with site(Way.PLAIN) as where:
+        recorded = _record(where, _ONCE)
+    kept, after = cut(recorded, 0.2)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(kept)
+        file.flush()
+        argv = tapper_argv("tap", "-r", file.name, "-o", "ndjson")
+        done = subprocess.run(argv, capture_output=True, env=TAPPER_ENVIRON, check=True)
+    seen = records(done.stdout)
+    yield _point(GAP, len(after), (seen & Counter(after)).total() / len(after) * 100)
+
+
+def cut(recorded: bytes, seconds: float) -> tuple[bytes, list[str]]:
+    """The recording without that much of its middle, and the nonces of the requests that came afterwards."""
+    packets = list(_packets(recorded))
+    begin = (packets[0][0] + packets[-1][0]) / 2
+    request = re.compile(re.escape(PATH).encode() + rb"([0-9a-f]+)")
+    kept = [data for ts, data in packets if not begin <= ts < begin + seconds]
+    late = [request.search(data) for ts, data in packets if ts >= begin + seconds]
+    return recorded[:_FILE_HEADER] + b"".join(kept), [found[1].decode() for found in late if found]
+
+
+def memory(passes: int) -> Iterator[Point]:
+    """The same recording again and again, each time later, as new connections: memory after each tenth of it."""
+    with site(Way.PLAIN) as where:
+        recorded = _record(where, _ONCE)
+    packets = list(_packets(recorded))
+    argv = tapper_argv("tap", "-r", "-", "-o", "ndjson", "-w", "/dev/null")
+    found: list[Point] = []
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=TAPPER_ENVIRON) as tapper:
+        assert tapper.stdin is not None
+        tapper.stdin.write(recorded[:_FILE_HEADER])
+        for number in range(passes):
+            tapper.stdin.write(b"".join(_later(data, 60 * number) for _, data in packets))
+            tapper.stdin.flush()
+            if (number + 1) % max(1, passes // 10) == 0:
+                found.append(_point(MEMORY, (number + 1) * _ONCE.requests, pss(tapper.pid) / 1024))
+        tapper.stdin.close()
+        if tapper.wait(_UP) != 0:
+            raise HarnessError(f"the tapper ended with {tapper.returncode} over a long recording")
+    yield from found
+    early = found[len(found) // 5].y
+    yield _point(GROWTH, found[-1].x, (max(point.y for point in found[len(found) // 5 :]) / early - 1) * 100)
+
+
+def _later(record: bytes, seconds: int) -> bytes:
+    moved = int.from_bytes(record[:4], sys.byteorder) + seconds
+    return moved.to_bytes(4, sys.byteorder) + record[4:]

@@ -1,0 +1,115 @@
+"""A run as tables, in Markdown: they read well on a terminal, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from bench.goals import compiled, goals
+from bench.measure import Measurement
+from bench.peers import PEERS
+from bench.result import Result
+
+_DECODES = {peer.name: peer.decodes for peer in PEERS}
+
+
+def markdown(rows: Iterable[Sequence[str]], heads: Sequence[str], numbers: Sequence[int] = ()) -> str:
+    """A table whose columns are padded; those in `numbers` are set to the right."""
+    lines = [list(heads), *map(list, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+
+    def shown(line: Sequence[str]) -> str:
+        cells = [
+            cell.rjust(width) if column in numbers else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        return "| " + " | ".join(cells) + " |"
+
+    rule = [("-" * (width - 1) + ":") if column in numbers else "-" * width for column, width in enumerate(widths)]
+    return "\n".join([shown(lines[0]), shown(rule), *map(shown, lines[1:])]) + "\n"
+
+
+def summary(result: Result, workload: str) -> str:
+    """One workload: a line for each peer, cheapest first, medians of its rounds; those that failed with the reason."""
+    peers = list(dict.fromkeys(each.peer for each in result.measurements if each.workload == workload))
+    good = {peer: result.of(workload, peer) for peer in peers}
+    rows = [
+        _row(peer, found)
+        for peer, found in sorted(good.items(), key=lambda item: median(each.per_10k for each in item[1] or [_NEVER]))
+        if found
+    ]
+    heads = ("peer", "CPU s/10k", "x tapper", "seen", "too many", "dropped", "memory MiB", "requests", "at /s")
+    text = markdown(_against_the_tapper(rows), (*heads, "its reader has"), numbers=range(1, 9))
+    for measurement in result.measurements:
+        if measurement.workload == workload and measurement.died is not None:
+            text += f"\n{measurement.peer} gave no number: {' '.join(measurement.died.split())}\n"
+    return text
+
+
+_NEVER = Measurement("", "")
+
+
+def _row(peer: str, found: list[Measurement]) -> list[str]:
+    shares = [each.share for each in found if each.share is not None]
+    drops = [each.dropped for each in found if each.dropped is not None]
+    return [
+        peer,
+        f"{median(each.per_10k for each in found):.3f}",
+        "",
+        f"{min(shares) * 100:.1f} %" if shares else "-",
+        str(max(each.invented for each in found)) if shares else "-",
+        str(max(drops)) if drops else "-",
+        f"{median(each.pss_kib for each in found) / 1024:.1f}",
+        str(found[0].requests) + (f" x {len(found)}" if len(found) > 1 else ""),
+        f"{median(each.rate for each in found):.0f}",
+        _DECODES.get(peer, ""),
+    ]
+
+
+def _against_the_tapper(rows: list[list[str]]) -> list[list[str]]:
+    own = next((float(row[1]) for row in rows if row[0] == "tapper"), 0.0)
+    for row in rows:
+        row[2] = f"{float(row[1]) / own:.2f}" if own else "-"
+    return rows
+
+
+def highest_rates(result: Result) -> str:
+    """For each peer the highest rate of plain HTTP/1.1, 500 B, at which it reported everything."""
+    best: dict[str, float] = {}
+    for each in result.measurements:
+        if each.workload.startswith("500 B") and each.seen is not None and each.died is None:
+            reached = each.rate if each.seen == each.requests else 0.0
+            best[each.peer] = max(best.get(each.peer, 0.0), reached)
+    rows = [(peer, f"{rate:.0f}" if rate else "none") for peer, rate in sorted(best.items(), key=lambda x: -x[1])]
+    return markdown(rows, ("peer", "highest rate without loss, /s"), numbers=[1])
+
+
+def goals_table(result: Result) -> str:
+    """Each goal with what was measured and the verdict."""
+    rows = []
+    for goal in goals(result):
+        limit = f"{'at most' if goal.at_most else 'at least'} {goal.limit:g} {goal.unit}".rstrip()
+        value = "-" if goal.value is None else f"{goal.value:.4g} {goal.unit}".rstrip()
+        rows.append((goal.name, limit, value, goal.verdict))
+    form = "compiled" if compiled(result) else "pure Python"
+    return markdown(rows, ("goal", form, "measured", ""), numbers=[2])
+
+
+def curves(result: Result) -> str:
+    """The points of how the tapper's cost grows."""
+    rows = [(point.series, f"{point.x:g}", f"{point.y:.4g}", point.unit) for point in result.points]
+    return markdown(rows, ("series", "at", "measured", "unit"), numbers=[1, 2])
+
+
+def everything(result: Result) -> str:
+    """All tables, each under its heading."""
+    parts = []
+    for workload in dict.fromkeys(each.workload for each in result.measurements):
+        parts.append(f"### {workload}\n\n{summary(result, workload)}")
+    if any(each.workload.startswith("500 B") for each in result.measurements):
+        parts.append(f"### Highest rate without loss\n\n{highest_rates(result)}")
+    if result.points:
+        parts.append(f"### As something grows\n\n{curves(result)}")
+    parts += [f"Not measured: {problem}\n" for problem in result.problems]
+    parts.append(f"### Goals\n\n{goals_table(result)}")
+    return "\n".join(parts)

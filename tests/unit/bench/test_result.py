@@ -1,0 +1,175 @@
+"""What is made of measurements: rounds, medians, goals, tables, files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import struct
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import document, plot, result, rounds, scaling, table
+from bench.goals import Goal, goals
+from bench.measure import Measurement
+from bench.peers import PEERS, both, by_name, records
+from bench.result import Point, Result
+from bench.workloads import PATH, Protocol, Workload
+
+
+def measured(peer: str, seconds: float, workload: str = rounds.BASE, seen: int = 10_000) -> Measurement:
+    return Measurement(workload, peer, 10_000, 1500.0, seconds, seen=seen, dropped=0, pss_kib=20 << 10)
+
+
+def a_run() -> Result:
+    found = Result(quick=True, date="2026-01-01", machine={"load before": "0 0 0", "load after": "1 1 1"})
+    found.versions = {"tapper": "tapper 1", "httpry": "httpry 0.1.8"}
+    found.absent = {"suricata": "no package"}
+    found.measurements = [
+        *(measured("tapper", seconds) for seconds in (0.2, 9.0, 0.3)),
+        *(measured("tcpdump -w", seconds) for seconds in (0.1, 0.0, 7.0)),
+        measured("tshark ek", 4.5),
+        Measurement(rounds.BASE, "ngrep", died="it had a\nbad day"),
+        measured("tapper", 0.3, rounds.UNHURRIED, seen=9_999),
+        measured("tapper", 0.3, rounds.HIGHEST, seen=9_995),
+    ]
+    found.problems = ["namespaces: no room"]
+    found.points = [Point(scaling.OPENING, 250, 0.5, "s"), Point(scaling.SCAN, 1000, 0.5, "ms CPU")]
+    return found
+
+
+def verdicts(found: Result) -> dict[str, Goal]:
+    return {goal.name: goal for goal in goals(found)}
+
+
+def test_goals_are_ratios_of_medians() -> None:
+    found = verdicts(a_run())
+    assert found["the tapper against tcpdump -w"].value == pytest.approx(0.3 / 0.1)
+    assert found["tshark ek against the tapper"].value == pytest.approx(4.5 / 0.3)
+    assert found["the tapper against tcpdump -w"].verdict == "pass"
+    assert found["tshark ek against the tapper"].verdict == "miss"
+
+
+def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
+    found = verdicts(a_run())
+    for name in ("suricata against the tapper", "the tapper against httpry", "a scan of 5,000 processes, nothing new"):
+        assert found[name].verdict == "not measured", name
+
+
+def test_a_single_exchange_missing_is_a_loss_where_none_may_be() -> None:
+    found = verdicts(a_run())
+    assert found[f"seen at {rounds.UNHURRIED}"].verdict == "miss"
+    assert found[f"seen at {rounds.HIGHEST}"].verdict == "pass"
+
+
+def test_the_compiled_form_has_goals_of_its_own() -> None:
+    compiled = a_run()
+    compiled.versions["tapper"] = "tapper 1 (compiled)"
+    assert verdicts(compiled)["tshark ek against the tapper"].limit == 45.0
+    assert verdicts(a_run())["tshark ek against the tapper"].limit == 19.0
+
+
+def test_a_table_is_sorted_by_cost_and_names_the_dead() -> None:
+    text = table.summary(a_run(), rounds.BASE)
+    order = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
+    assert order == ["tcpdump -w", "tapper", "tshark ek"]
+    assert "ngrep gave no number: it had a bad day" in text
+    assert "15.00" in text  # tshark ek against the tapper
+
+
+def test_the_highest_rate_without_loss_counts_only_what_lost_nothing() -> None:
+    found = a_run()
+    found.measurements.append(replace(measured("tapper", 0.3, rounds.HIGHEST, seen=9_999), rate=20_000.0))
+    found.measurements.append(replace(measured("tcpdump -w", 0.3, rounds.HIGHEST), rate=20_000.0))
+    lines = table.highest_rates(found).splitlines()[2:]
+    assert [[cell.strip() for cell in line.split("|")[1:3]] for line in lines] == [
+        ["tcpdump -w", "20000"],
+        ["tapper", "1500"],
+        ["tshark ek", "1500"],
+    ]
+
+
+def test_a_run_is_saved_and_read_again(tmp_path: Path) -> None:
+    found = a_run()
+    found.save(tmp_path)
+    assert result.load(tmp_path / "bench.json") == found
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "bench.csv").read_text())))
+    assert lines[0]["per_10k"] == "0.2"
+    assert len(lines) == len(found.measurements)
+    plot.draw(found, tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_document_tells_of_a_quick_run_and_of_who_is_absent() -> None:
+    page = document.page(a_run())
+    assert "Preliminary" in page
+    assert "Absent: suricata" in page
+    assert "Preliminary" not in document.page(replace(a_run(), quick=False))
+
+
+def test_every_peer_begins_a_round() -> None:
+    peers = PEERS[:3]
+    assert [rounds.turned(peers, number)[0].name for number in range(4)] == [
+        *(peer.name for peer in peers),
+        peers[0].name,
+    ]
+    assert all(sorted(p.name for p in rounds.turned(peers, n)) == sorted(p.name for p in peers) for n in range(4))
+
+
+def test_a_slow_peer_is_given_less_at_a_lower_rate() -> None:
+    (scapy,) = by_name("scapy")
+    given = rounds.scaled(Workload("x", requests=3200, rate=1500), scapy)
+    assert (given.requests, given.rate) == (320, 150)
+
+
+def test_an_unknown_peer_is_an_error_that_names_the_known() -> None:
+    with pytest.raises(ValueError, match=r"no such peer: netcat\. There are tapper, tcpdump"):
+        by_name("tapper,netcat")
+
+
+NONCE, OTHER = "0123456789abcdef", "fedcba9876543210"
+
+
+def test_an_exchange_is_a_request_and_its_answer() -> None:
+    output = f"GET /500{PATH}{NONCE} HTTP/1.1\nGET /500{PATH}{OTHER} HTTP/1.1\nx-nonce: {NONCE}\n".encode()
+    assert both()(output) == Counter([NONCE])
+    assert both(answer=None)(output) == Counter([NONCE, OTHER])
+
+
+def test_the_tapper_is_not_believed_a_wrong_pair() -> None:
+    def record(target: str | None, answered: str, status: int = 200) -> bytes:
+        path = "null" if target is None else f'"/500{PATH}{target}"'
+        headers = f'{{"headers": [["x-nonce", "{answered}"]]}}'
+        return f'{{"type": "http", "target": {path}, "status": {status}, "response": {headers}}}\n'.encode()
+
+    assert records(record(NONCE, NONCE)) == Counter([NONCE])
+    assert records(record(NONCE, OTHER)) == Counter([f"not the answer to {NONCE}"])
+    assert not records(record(None, OTHER))
+    assert not records(record(NONCE, NONCE, status=404))
+
+
+def test_what_cannot_be_told_of_compressed_headers_is_no_loss() -> None:
+    (tcpdump,) = by_name("tcpdump -w")
+    assert tcpdump.reported(b"anything", Protocol.HTTP2) is None
+    assert tcpdump.reported(b"anything", Protocol.HTTP1) == Counter()
+
+
+def test_drops_are_read_from_what_was_said() -> None:
+    tcpdump, dumpcap, tapper = by_name("tcpdump -w,dumpcap,tapper")
+    assert tcpdump.dropped("5 packets captured\n12 packets dropped by kernel\n", b"") == 12
+    assert dumpcap.dropped("Packets received/dropped on interface 'lo': 18/7 (pcap:7/dumpcap:0)", b"") == 7
+    assert tapper.dropped("", b'{"type":"stat","dropped":3}\n') == 3
+    assert tcpdump.dropped("", b"") is None
+
+
+def test_a_gap_is_cut_from_the_middle() -> None:
+    def packet(ts: float, data: bytes) -> bytes:
+        return struct.pack("=IIII", int(ts), round(ts % 1 * 1e6), len(data), len(data)) + data
+
+    nonces = [f"{number:016x}" for number in range(11)]
+    packets = [packet(100 + number / 10, f"GET {PATH}{nonce} ".encode()) for number, nonce in enumerate(nonces)]
+    kept, after = scaling.cut(bytes(24) + b"".join(packets), 0.2)
+    assert kept == bytes(24) + b"".join(packets[:5] + packets[7:])
+    assert after == nonces[7:]
