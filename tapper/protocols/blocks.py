@@ -15,6 +15,7 @@ where a table has no unknown entries, and it costs five times as much.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 from hpack.table import HeaderTable
@@ -48,9 +49,15 @@ class Fields(NamedTuple):
     """Pseudo-header fields included; bytes as latin-1 characters."""
     complete: bool
     """False where fields are missing from `headers`, because they refer to entries nobody here has seen."""
+    pseudo: Mapping[str, str]
+    """The pseudo-header fields; of equal ones the first."""
+    shown: Headers
+    """`headers` without the pseudo-header fields that have a place of their own in a message."""
+    size: int
+    """Octets of names and values."""
 
 
-_NO_FIELDS = Fields((), complete=False)
+UNKNOWN_FIELDS = Fields((), complete=False, pseudo={}, shown=(), size=0)
 
 
 class BlockReader:
@@ -83,7 +90,7 @@ class BlockReader:
             fields, touched = self._read(block)
         except (Malformed, IndexError):  # an index beyond the block: it ends within a field
             self.forget()
-            return _NO_FIELDS
+            return UNKNOWN_FIELDS
         if touched:
             self._cache.clear()
         elif len(self._cache) < _CACHED and len(block) < 256:
@@ -93,7 +100,10 @@ class BlockReader:
     def _read(self, block: bytes) -> tuple[Fields, bool]:
         """What the block says (section 6), and whether it changed the table."""
         headers: list[_Field] = []
-        complete, touched, size = True, False, 0
+        shown: list[_Field] = []
+        pseudo: dict[str, str] = {}
+        size = missing = 0
+        touched = False
         at, end = 0, len(block)
         while at < end:
             first = block[at]
@@ -101,7 +111,7 @@ class BlockReader:
                 index, at = _number(block, at, 0x7F)
                 if not index:
                     raise Malformed("index 0")
-                field = self._entry(index)
+                name, value = field = self._entry(index)
             elif first & 0xE0 == 0x20:  # 6.3: a new size of the table, before any field
                 limit, at = _number(block, at, 0x1F)
                 if size or limit > TABLE_LIMIT:
@@ -122,14 +132,20 @@ class BlockReader:
                     self._entries.appendleft(field)
                     self._size += len(name) + len(value) + _OVERHEAD
                     self._evict()
-            size += len(field[0]) + len(field[1]) + _OVERHEAD
+            size += len(name) + len(value) + _OVERHEAD
             if size > HEAD_LIMIT:
                 raise Malformed("more fields than any head has")
-            if field[0] == _UNKNOWN:
-                complete = False
-            else:
-                headers.append(field)
-        return Fields(tuple(headers), complete), touched
+            if name == _UNKNOWN:
+                missing += 1
+                continue
+            headers.append(field)
+            if name[:1] == ":":
+                pseudo.setdefault(name, value)
+                if name != ":authority":
+                    continue
+            shown.append(field)
+        octets = size - _OVERHEAD * (len(headers) + missing)
+        return Fields(tuple(headers), missing == 0, pseudo, tuple(shown), octets), touched
 
     def _entry(self, index: int) -> _Field:
         """By its number (section 2.3.3), which is at least 1."""
