@@ -108,10 +108,11 @@ class BlockReader:
         while at < end:
             first = block[at]
             if first >= 0x80:  # 6.1: an entry as it is
-                index, at = _number(block, at, 0x7F)
+                # Most numbers are within their prefix, and a call for each is a fifth of the time.
+                index, at = (first & 0x7F, at + 1) if first < 0xFF else _number(block, at, 0x7F)
                 if not index:
                     raise Malformed("index 0")
-                name, value = field = self._entry(index)
+                name, value = field = _STATIC[index] if index < _DYNAMIC else self._entry(index)
             elif first & 0xE0 == 0x20:  # 6.3: a new size of the table, before any field
                 limit, at = _number(block, at, 0x1F)
                 if size or limit > TABLE_LIMIT:
@@ -178,10 +179,10 @@ def _number(block: bytes, at: int, mask: int) -> tuple[int, int]:
 
 def _string(block: bytes, at: int) -> tuple[str, int]:
     """A string literal (section 5.2), and where it ends."""
-    coded = block[at] & 0x80
-    length, at = _number(block, at, 0x7F)
+    first = block[at]
+    length, at = (first & 0x7F, at + 1) if first & 0x7F < 0x7F else _number(block, at, 0x7F)
     stop = at + length
     if stop > len(block):
         raise Malformed("a string that goes on behind the block")
     data = block[at:stop]
-    return (huffman.decode(data) if coded else data.decode("latin-1")), stop
+    return (huffman.decode(data) if first & 0x80 else data.decode("latin-1")), stop
