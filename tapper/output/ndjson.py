@@ -14,6 +14,7 @@ from tapper.output.escape import escape_bytes
 from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason, verified
 from tapper.protocols.exchange import Exchange, Request, Response
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
+from tapper.protocols.grpc import Call, Messages
 from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 from tapper.protocols.websocket import TEXT
@@ -68,8 +69,23 @@ def _further(exchange: Exchange) -> dict[str, Any]:
     """What only some exchanges have."""
     further: dict[str, Any] = {} if exchange.incomplete is None else {"incomplete": exchange.incomplete}
     if exchange.grpc is not None:
-        further["grpc"] = asdict(exchange.grpc)
+        further["grpc"] = _grpc(exchange.grpc)
     return further
+
+
+def _grpc(call: Call) -> dict[str, Any]:
+    return {
+        "service": call.service,
+        "method": call.method,
+        "status": call.status,
+        "message": call.message,
+        "requests": _grpc_messages(call.requests),
+        "responses": _grpc_messages(call.responses),
+    }
+
+
+def _grpc_messages(messages: Messages) -> dict[str, Any]:
+    return {"count": messages.count, "sizes": messages.sizes, "exact": messages.exact}
 
 
 def _websocket(message: WebSocketMessage) -> dict[str, Any]:

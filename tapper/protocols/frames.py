@@ -8,8 +8,8 @@ segments often begin with one. Lost bytes inside a DATA frame cost only the body
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from tapper.protocols.messages import HEAD_LIMIT, Lost
@@ -22,6 +22,7 @@ HEADER = 9
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, END_HEADERS, PADDED, HAS_PRIORITY = 0x01, 0x04, 0x08, 0x20
 
+_HEADER = struct.Struct(">BHBBI")  # length, type, flags, stream; section 4.1
 _LENGTHS = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 _ON_STREAM_0 = frozenset({SETTINGS, PING, GOAWAY})
 _ON_OTHERS = frozenset({DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION})
@@ -31,8 +32,7 @@ _USUAL_FRAME = 16_384  # the initial SETTINGS_MAX_FRAME_SIZE, which hardly anybo
 _USUAL_STREAM = 1 << 24
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """A header block, put together."""
 
     stream: int
@@ -44,8 +44,7 @@ class Block:
     """Of a PUSH_PROMISE."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A part of a stream's body, without padding."""
 
     stream: int
@@ -56,13 +55,11 @@ class Piece:
     """END_STREAM: this was the last piece."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reset:
+class Reset(NamedTuple):
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class Goaway:
+class Goaway(NamedTuple):
     last: int
     """The highest stream the sender will still answer."""
 
@@ -96,9 +93,8 @@ class _Frame(NamedTuple):
 
 def _frame(data: bytes | bytearray, at: int = 0) -> _Frame:
     """The header at an offset. All numbers are big-endian."""
-    stream = int.from_bytes(data[at + 5 : at + 9], "big")
-    length = int.from_bytes(data[at : at + 3], "big")
-    return _Frame(length, data[at + 3], data[at + 4], stream & 0x7FFF_FFFF, bool(stream >> 31))
+    high, low, kind, flags, stream = _HEADER.unpack_from(data, at)
+    return _Frame(high << 16 | low, kind, flags, stream & 0x7FFF_FFFF, stream > 0x7FFF_FFFF)
 
 
 def opens_with_frames(data: bytes) -> bool:
@@ -151,19 +147,21 @@ class FrameReader:
                 return
             self._at_start = False
             at = len(PREFACE) if data.startswith(PREFACE) else 0
-        while at < len(data):
+        size = len(data)
+        while at < size:
+            event: Event | None
             if self._frame is None:
-                if len(data) - at < HEADER:
+                if size - at < HEADER:
                     self._partial += data[at:]
                     return
-                events = self._begin(_frame(data, at))
+                event = self._begin(_frame(data, at))
                 at += HEADER
             else:
-                stop = min(at + self._remaining, len(data))
+                stop = min(at + self._remaining, size)
                 self._remaining -= stop - at
-                events = self._take(self._frame, data[at:stop])
+                event = self._take(self._frame, data[at:stop])
                 at = stop
-            for event in events:
+            if event is not None:
                 yield event
                 if type(event) is Lost:
                     return
@@ -178,9 +176,9 @@ class FrameReader:
             self._content -= missing
             yield self._piece(frame, b"", missing)
         elif self._in_step:
-            yield from self._lose("bytes were lost")
+            yield self._lose("bytes were lost")
 
-    def _begin(self, frame: _Frame) -> list[Event]:
+    def _begin(self, frame: _Frame) -> Event | None:
         block = self._opening
         continues = frame.kind == CONTINUATION
         if not frame.lawful or continues != (block is not None) or (block and block.stream != frame.stream):
@@ -188,10 +186,10 @@ class FrameReader:
         self._frame, self._remaining, self._content = frame, frame.length, frame.length
         self._pad_unread = bool(frame.kind == DATA and frame.flags & PADDED)
         if frame.length:
-            return []
+            return None
         return self._lose("padding without its length") if self._pad_unread else self._take(frame, b"")
 
-    def _take(self, frame: _Frame, payload: bytes) -> list[Event]:
+    def _take(self, frame: _Frame, payload: bytes) -> Event | None:
         """A part of a frame's payload."""
         if frame.kind == DATA:
             if self._pad_unread:
@@ -202,15 +200,17 @@ class FrameReader:
                     return self._lose("more padding than frame")
             body = payload[: self._content]
             self._content -= len(body)
-            return [self._piece(frame, body, 0)]
-        if frame.kind in _COLLECTED:
-            self._payload += payload[: self._limit + 256 + HEADER - len(self._payload)]  # 256: padding and its length
-        if self._remaining:
-            return []
+            return self._piece(frame, body, 0)
+        if self._remaining or self._payload or frame.length > self._limit:  # else all of it is here
+            if frame.kind in _COLLECTED:
+                # 256: padding and its length
+                self._payload += payload[: self._limit + 256 + HEADER - len(self._payload)]
+            if self._remaining:
+                return None
+            payload = bytes(self._payload)
+            self._payload.clear()
         self._frame = None
-        collected = bytes(self._payload)
-        self._payload.clear()
-        return self._whole(frame, collected)
+        return self._whole(frame, payload)
 
     def _piece(self, frame: _Frame, body: bytes, lost: int) -> Piece:
         ended = self._remaining == 0
@@ -218,14 +218,14 @@ class FrameReader:
             self._frame = None
         return Piece(frame.stream, body, lost, end=ended and bool(frame.flags & END_STREAM))
 
-    def _whole(self, frame: _Frame, payload: bytes) -> list[Event]:
+    def _whole(self, frame: _Frame, payload: bytes) -> Event | None:
         """A frame of a kind that is looked at as a whole, or passed over."""
         if frame.kind == RST_STREAM:
-            return [Reset(frame.stream)]
+            return Reset(frame.stream)
         if frame.kind == GOAWAY and len(payload) >= 8:
-            return [Goaway(int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF)]
+            return Goaway(int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF)
         if frame.kind not in (HEADERS, PUSH_PROMISE, CONTINUATION):
-            return []
+            return None
         if frame.kind != CONTINUATION:
             self._opening, self._block = frame, bytearray()
         over = frame.length > len(payload)
@@ -237,15 +237,15 @@ class FrameReader:
         else:
             self._block += fragment
         if not frame.flags & END_HEADERS:
-            return []
+            return None
         first, block = self._opening, self._block
         assert first is not None, "a continuation without a beginning was refused"
         self._opening, self._block = None, bytearray()
         promise = first.kind == PUSH_PROMISE
         end = bool(first.flags & END_STREAM) and not promise
-        return [Block(first.stream, None if block is None else bytes(block), end, promise)]
+        return Block(first.stream, None if block is None else bytes(block), end, promise)
 
-    def _lose(self, reason: str) -> list[Event]:
+    def _lose(self, reason: str) -> Lost:
         """Out of step; the rest of the segment is passed over."""
         self._in_step = self._pad_unread = False
         self._partial.clear()
@@ -253,7 +253,7 @@ class FrameReader:
         self._frame = self._opening = None
         self._block = bytearray()
         self._remaining = 0
-        return [Lost(reason)]
+        return Lost(reason)
 
 
 def _fragment(frame: _Frame, payload: bytes) -> bytes | None:

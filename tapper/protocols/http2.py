@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tapper.protocols import frames
-from tapper.protocols.blocks import BlockReader, Fields
+from tapper.protocols.blocks import UNKNOWN_FIELDS, BlockReader, Fields
 from tapper.protocols.exchange import Exchange, Request, Response
 from tapper.protocols.frames import Block, FrameReader, Goaway, Piece, Reset
 from tapper.protocols.grpc import NO_MESSAGES, Call, Counter, call, is_grpc
@@ -41,9 +41,11 @@ class _Half:
     ts: int
     seq: int
     ack: int
-    fields: Headers | None = None
+    fields: Fields | None = None
     """None until its header block came."""
     complete: bool = True
+    grpc: bool = False
+    """Whether the fields say so."""
     head_size: int = 0
     body: bytearray = field(default_factory=bytearray)
     size: int = 0
@@ -57,8 +59,8 @@ class _Half:
     ended: bool = False
     cost: int = _RECORD_COST
 
-    def field(self, name: str) -> str:
-        return next((value for key, value in self.fields or () if key == name), "")
+    def pseudo(self, name: str) -> str:
+        return "" if self.fields is None else self.fields.pseudo.get(name, "")
 
     @property
     def missing(self) -> str | None:
@@ -68,8 +70,7 @@ class _Half:
 
     @property
     def shown(self) -> Headers:
-        """The fields without the pseudo-header fields that have a place of their own."""
-        return tuple(pair for pair in self.fields or () if pair[0] == ":authority" or not pair[0].startswith(":"))
+        return () if self.fields is None else self.fields.shown
 
     def end(self) -> End:
         truncated = self.holed or not self.ended or self.size > len(self.body)
@@ -87,8 +88,8 @@ class Http2:
     def __init__(self, client: int | None, in_step: tuple[bool, bool], body_limit: int = BODY_LIMIT) -> None:
         self.client = client
         """0 or 1; None until a header block told who asks and who answers."""
-        self._readers = tuple(FrameReader(in_step=known) for known in in_step)
-        self._blocks = tuple(BlockReader(known=known) for known in in_step)
+        self._readers = (FrameReader(in_step=in_step[0]), FrameReader(in_step=in_step[1]))
+        self._blocks = (BlockReader(known=in_step[0]), BlockReader(known=in_step[1]))
         self._body_limit = body_limit
         self._streams: dict[int, _Stream] = {}
         self._over: dict[int, None] = {}  # streams cut short, of which late frames may still come
@@ -100,15 +101,18 @@ class Http2:
     @property
     def held(self) -> int:
         """Bytes kept, roughly."""
-        return self._cost + sum(reader.held for reader in self._readers) + sum(block.held for block in self._blocks)
+        (reader, other), (block, another) = self._readers, self._blocks  # asked for each packet: no loops
+        return self._cost + reader.held + other.held + block.held + another.held
 
     def upgraded(self, request: Request) -> None:
         """The connection began with this HTTP/1 request (RFC 7540 section 3.2): it is stream 1's, and it is over."""
         head, end = request.head, request.end
-        fields = ((":method", head.method), (":path", head.target), *head.headers)
+        pseudo = {":method": head.method, ":path": head.target}
+        headers = (*pseudo.items(), *head.headers)
+        fields = Fields(headers, complete=True, pseudo=pseudo, shown=head.headers, size=head.size)
         half = _Half(head.ts, head.seq, head.ack, fields, head_size=head.size, body=bytearray(end.body), size=end.size)
         half.trailers, half.last_ts, half.last_seq, half.ended = end.trailers, end.ts, end.seq, True
-        half.holed = end.truncated
+        half.holed, half.grpc = end.truncated, is_grpc(head.headers)
         assert self.client is not None, "whoever asks for an upgrade is the client"
         self._keep(1, self.client, half)
 
@@ -148,20 +152,17 @@ class Http2:
         blocks = self._blocks[side]
         if block.data is None:
             blocks.forget()
-            fields = Fields((), complete=False)
+            fields = UNKNOWN_FIELDS
         else:
             fields = blocks.decode(block.data)  # also where nobody asks: it may change the table
         if block.promise or not block.stream & 1 or block.stream in self._over:
             return []  # pushed, which hardly any client allows; or late
-        names = {name for name, _ in fields.headers}
-        asks, answers = bool(names & _REQUEST_FIELDS), ":status" in names
+        status = fields.pseudo.get(":status")
+        asks, answers = not _REQUEST_FIELDS.isdisjoint(fields.pseudo), status is not None
         if self.client is None and asks != answers:
             self.client = side if asks else 1 - side
         done, half = self._half(side, block.stream, chunk)
-        before = half.cost
-        size = len(block.data or b"")
-        status = next((value for name, value in fields.headers if name == ":status"), "")
-        if half.fields is None and len(status) == 3 and status[0] == "1" and not block.end:
+        if half.fields is None and status and len(status) == 3 and status[0] == "1" and not block.end:
             return done  # interim: the final response follows, and began here
         # Whatever comes second is trailers; so is a first block that is known to have no pseudo-header field, and one
         # behind a body, where the beginning was not seen.
@@ -170,9 +171,10 @@ class Http2:
             half.complete &= fields.complete
         else:
             self.heads += 1
-            half.fields, half.complete, half.head_size = fields.headers, fields.complete, size
-        half.cost += sum(len(name) + len(value) for name, value in fields.headers)
-        self._cost += half.cost - before
+            half.fields, half.complete, half.head_size = fields, fields.complete, len(block.data or b"")
+            half.grpc = is_grpc(fields.shown)
+        half.cost += fields.size
+        self._cost += fields.size
         return done + self._ended(block.stream, half, end=block.end)
 
     def _body(self, side: int, piece: Piece, chunk: Data | None) -> list[Exchange]:
@@ -191,7 +193,7 @@ class Http2:
         return done + self._ended(piece.stream, half, end=piece.end)
 
     def _count(self, stream: _Stream, half: _Half, piece: Piece) -> None:
-        if half.counter is None and any(is_grpc(each.fields or ()) for each in stream if each):
+        if half.counter is None and any(each.grpc for each in stream if each):
             half.counter = Counter()
             if half.torn or half.size > len(piece.data) + piece.lost:
                 half.counter.lose()  # its beginning has gone by
@@ -265,15 +267,15 @@ class Http2:
 
 
 def _request(half: _Half) -> Request:
-    method, target = half.field(":method"), half.field(":path")
+    method, target = half.pseudo(":method"), half.pseudo(":path")
     if method == "CONNECT" and not target:
-        target = half.field(":authority")  # RFC 9113 section 8.5: it has no path
+        target = half.pseudo(":authority")  # RFC 9113 section 8.5: it has no path
     start = (half.ts, half.seq, half.ack)
     return Request(RequestHead(*start, method, target, _VERSION, half.shown, half.head_size), half.end())
 
 
 def _response(half: _Half) -> Response:
-    status = half.field(":status")
+    status = half.pseudo(":status")
     number = int(status) if len(status) == 3 and status.isascii() and status.isdigit() else 0
     start = (half.ts, half.seq, half.ack)
     return Response(ResponseHead(*start, number, "", _VERSION, half.shown, half.head_size), half.end())
@@ -281,10 +283,8 @@ def _response(half: _Half) -> Response:
 
 def _call(request: _Half | None, response: _Half | None) -> Call | None:
     halves = [half for half in (request, response) if half]
-    if not any(
-        is_grpc(half.fields or ()) or any(name == "grpc-status" for name, _ in half.trailers) for half in halves
-    ):
+    if not any(half.grpc or any(name == "grpc-status" for name, _ in half.trailers) for half in halves):
         return None
     counts = [half.counter.messages() if half and half.counter else NO_MESSAGES for half in (request, response)]
-    answer = () if response is None else (*(response.fields or ()), *response.trailers)
-    return call("" if request is None else request.field(":path"), answer, counts[0], counts[1])
+    answer = () if response is None else (*response.shown, *response.trailers)
+    return call("" if request is None else request.pseudo(":path"), answer, counts[0], counts[1])
