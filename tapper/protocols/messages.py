@@ -1,7 +1,7 @@
 """What a reader of one direction says: heads, ends, and that something was lost. And how much of a message is kept.
 
-Nothing changes these records once they are made. They are not frozen all the same, nor are those of an exchange: a frozen
-one takes twice as long to make, and six are made for each exchange."""
+Nothing changes these records once they are made. They are not frozen all the same, nor are those of an exchange: a
+frozen one takes twice as long to make, and six are made for each exchange."""
 
 from __future__ import annotations
 
