@@ -64,12 +64,18 @@ class Redaction:
         return Response(redacted, end)
 
     def _end(self, end: End) -> End:
+        if not end.trailers:
+            return end
         trailers = self._fields(end.trailers)
         return end if trailers is end.trailers else End(end.ts, end.seq, end.body, end.size, end.truncated, trailers)
 
     def _fields(self, fields: Headers) -> Headers:
         names, lengths = self._names, self._lengths
         # Their lengths tell most names apart from those that are secret.
-        if not [name for name, _ in fields if len(name) in lengths and name.lower() in names]:
+        secret = [at for at, (name, _) in enumerate(fields) if len(name) in lengths and name.lower() in names]
+        if not secret:
             return fields
-        return tuple([(name, REDACTED if name.lower() in names else value) for name, value in fields])
+        shown = list(fields)
+        for at in secret:
+            shown[at] = (fields[at][0], REDACTED)
+        return tuple(shown)

@@ -47,8 +47,15 @@ def request_line(line: str) -> tuple[str, str, str] | None:
 
 def status_line(line: str) -> tuple[str, int, str] | None:
     """(version, status, reason) of a status line without its line feed; None where it is none."""
+    return _KNOWN_STATUS_LINES[line]
+
+
+def _status_line(line: str) -> tuple[str, int, str] | None:
     match = _STATUS_LINE.fullmatch(line)
     return None if match is None else (match[1], int(match[2]), match[3] or "")
+
+
+_KNOWN_STATUS_LINES: Memo[str, tuple[str, int, str] | None] = Memo(_status_line, len)  # a service has few
 
 
 def fields(block: str) -> Headers | None:
