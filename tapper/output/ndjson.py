@@ -177,7 +177,7 @@ class Ndjson:
 
     def _fields(self, fields: Headers) -> str:
         known = self._known
-        return ",".join([known[field] for field in fields])
+        return ",".join([known[field] for field in fields]) if fields else ""  # trailers are rare
 
     def note(self, place: Place, note: Note) -> str:
         leg = note.leg

@@ -39,6 +39,9 @@ class Framing(NamedTuple):
     """Whether there is a Transfer-Encoding at all."""
 
 
+_UNFRAMED = Framing(None, chunked=False, coded=False)
+
+
 def request_line(line: str) -> tuple[str, str, str] | None:
     """(method, target, version) of a request line without its line feed; None where it is none."""
     match = _REQUEST_LINE.fullmatch(line)
@@ -106,10 +109,13 @@ def framing(headers: Headers) -> Framing | None:
 
     Several Content-Lengths are one if they are equal (section 6.3). Transfer-Encoding overrides Content-Length.
     """
+    # Only two names matter, and their lengths tell nearly all others apart. Most requests have neither.
+    candidates = [field for field in headers if len(field[0]) in _FRAMING_NAME_LENGTHS]
+    if not candidates:
+        return _UNFRAMED
     length: int | None = None
     codings: list[str] = []
-    # Only two names matter, and their lengths tell nearly all others apart.
-    for name, value in [field for field in headers if len(field[0]) in _FRAMING_NAME_LENGTHS]:
+    for name, value in candidates:
         if name.lower() == "content-length":
             for item in value.split(","):
                 text = item.strip(" \t")
