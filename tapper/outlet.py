@@ -55,6 +55,15 @@ class Outlet:
         """Of the output, to see whether it is still read."""
         return self._output.fileno()
 
+    def gather(self) -> None:
+        """From now on write only at each `flush`: for whoever knows when there is nothing else to do."""
+        self._output.gather()
+
+    def flush(self) -> None:
+        """Have everything written that there is to write."""
+        self.record()
+        self._output.flush()
+
     # The run.
 
     def begin(self) -> None:

@@ -15,8 +15,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from tapper.accounts import Account
 from tapper.capture.file import CaptureFile, FilePacket
@@ -31,16 +31,16 @@ _CHECKED_EVERY = 1024  # packets
 
 
 @contextmanager
-def open_capture(path: str, output: str | None) -> Iterator[BinaryIO]:
+def open_capture(path: str, output: str | None) -> Iterator[BufferedIOBase]:
     """The file, or standard input for "-". Raises UsageError, also where it is the file that is to be written."""
-    if path == "-":
-        yield sys.stdin.buffer
-        return
     try:
-        with Path(path).open("rb") as stream:
-            if output not in (None, "-") and Path(output).exists() and Path(output).samefile(path):
-                raise UsageError(f"{path} is to be read and to be written: name two files (-r, -w)")
-            opened = os.dup(stream.fileno())
+        if path == "-":
+            opened = os.dup(sys.stdin.fileno())
+        else:
+            with Path(path).open("rb") as named:
+                if output not in (None, "-") and Path(output).exists() and Path(output).samefile(path):
+                    raise UsageError(f"{path} is to be read and to be written: name two files (-r, -w)")
+                opened = os.dup(named.fileno())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {explain(error)} (-r)") from error
     with os.fdopen(opened, "rb") as stream:
@@ -66,10 +66,11 @@ class Replay:
         self._interfaces: dict[str, _Interface | None] = {}
         self._ts = 0
 
-    def run(self, stream: BinaryIO, name: str) -> None:
+    def run(self, stream: BufferedIOBase, name: str) -> None:
         """Read to the end. Raises CaptureFileError where the file is damaged, when all that came before is out; so is
         it after KeyboardInterrupt."""
-        file = CaptureFile(stream, name)
+        file = CaptureFile(stream, name, self._outlet.flush)
+        self._outlet.gather()
         self._outlet.begin()
         try:
             for count, packet in enumerate(file.packets()):
@@ -96,7 +97,9 @@ class Replay:
         interface.received += 1
         interface.cut += packet.cut
         account = interface.account
-        self._outlet.deliver(account, account.reader.packet(packet.ts, memoryview(packet.data)))
+        made = account.reader.packet(packet.ts, memoryview(packet.data))
+        if made:
+            self._outlet.deliver(account, made)
 
     def _find(self, name: str) -> _Interface | None:
         if name not in self._interfaces:
@@ -128,6 +131,7 @@ class Replay:
             stat = Stat(interface.received, file.dropped[name], interface.cut)
             self._outlet.close(account, self._ts, stat)
         self._outlet.end()
+        self._outlet.flush()
         for link_type, passed in sorted(file.passed_over.items()):
             self._console.warn(f"link type {link_type} is not known: {passed} packets were passed over (-r)")
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, NamedTuple
+from io import BufferedIOBase
+from typing import NamedTuple
 
 from tapper.capture.link import LINK_TYPES, tcp_over_ip
 from tapper.errors import CaptureFileError
@@ -19,6 +20,7 @@ LONGEST_BLOCK = 16 << 20
 """Of a block or record, in bytes; the longest packet that Linux makes on lo is 65,549."""
 MOST_INTERFACES = 4096
 
+_AT_ONCE = 256 << 10  # bytes read from the file
 _PCAP = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # magic number: nanoseconds in a unit of time
 _SECTION_HEADER, _INTERFACE, _PACKET, _SIMPLE_PACKET, _STATISTICS, _ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 5, 6
 _BYTE_ORDER = 0x1A2B3C4D
@@ -58,11 +60,15 @@ class _Interface:
 
 
 class CaptureFile:
-    """A file being read, once, from its beginning; it need not be seekable. `name` is for messages."""
+    """A file being read, once, from its beginning; it need not be seekable. `name` is for messages. `before_read` is
+    called whenever what was read is used up: to read on may take until somebody writes into a pipe."""
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    def __init__(self, stream: BufferedIOBase, name: str, before_read: Callable[[], None] = lambda: None) -> None:
         self._stream = stream
         self._name = name
+        self._before_read = before_read
+        self._buffer = b""
+        self._at = 0
         self._order = "<"
         self._ts = 0
         self.passed_over: Counter[int] = Counter()
@@ -90,13 +96,15 @@ class CaptureFile:
     def _pcap(self, unit: int) -> Iterator[FilePacket]:
         *_, link = self._unpack("HHiIII", self._whole(20))
         interface = _Interface(link & 0x0FFF_FFFF, unit=(unit, 1))  # above: whether frames end in a check sequence
+        unpack = struct.Struct(self._order + "IIII").unpack
         while (head := self._read(16, None, "the file ends within a packet")) is not None:
-            seconds, fraction, captured, original = self._unpack("IIII", head)
+            seconds, fraction, captured, original = unpack(head)
             if captured > LONGEST_BLOCK:
                 raise self._damage(f"a packet of {captured} bytes is damage")
-            yield from self._packet(
-                interface, seconds * 1_000_000_000 + fraction * unit, self._whole(captured), original
-            )
+            ts = seconds * 1_000_000_000 + fraction * unit
+            packet = self._packet(interface, ts, self._whole(captured), original)
+            if packet is not None:
+                yield packet
 
     # pcapng.
 
@@ -120,13 +128,17 @@ class CaptureFile:
                 if number >= len(interfaces) or captured > len(body) - 20:
                     raise self._damage("a packet block contradicts itself")
                 ts = interfaces[number].ts(high << 32 | low)
-                yield from self._packet(interfaces[number], ts, body[20 : 20 + captured], original)
+                packet = self._packet(interfaces[number], ts, body[20 : 20 + captured], original)
+                if packet is not None:
+                    yield packet
             elif kind == _SIMPLE_PACKET:
                 (original,) = self._fixed("I", body)
                 if not interfaces:
                     raise self._damage("a packet block contradicts itself")
                 most = min(original, len(body) - 4, interfaces[0].snap_length or original)
-                yield from self._packet(interfaces[0], self._ts, body[4 : 4 + most], original)
+                packet = self._packet(interfaces[0], self._ts, body[4 : 4 + most], original)
+                if packet is not None:
+                    yield packet
             elif kind == _STATISTICS:
                 self._count_lost(interfaces, body)
 
@@ -191,16 +203,16 @@ class CaptureFile:
 
     # Both.
 
-    def _packet(self, interface: _Interface, ts: int, data: bytes, original: int) -> Iterator[FilePacket]:
+    def _packet(self, interface: _Interface, ts: int, data: bytes, original: int) -> FilePacket | None:
+        """None for what nothing here can read, and for what is no TCP."""
         if not 0 <= ts < _LATEST:
             raise self._damage("a packet's time is out of range")
         self._ts = ts
         if interface.link_type not in LINK_TYPES:
             self.passed_over[interface.link_type] += 1
-            return
+            return None
         found = tcp_over_ip(interface.link_type, data)
-        if found is not None:
-            yield FilePacket(ts, interface.name, found, len(data) < original)
+        return None if found is None else FilePacket(ts, interface.name, found, len(data) < original)
 
     def _unpack(self, form: str, data: bytes) -> tuple[int, ...]:
         return struct.unpack(self._order + form, data)
@@ -219,14 +231,28 @@ class CaptureFile:
 
     def _read(self, size: int, at_end: str | None, within: str) -> bytes | None:
         """Exactly so many bytes. At the end of the file None, where `at_end` has no complaint."""
-        data = self._stream.read(size)
-        while 0 < len(data) < size and (more := self._stream.read(size - len(data))):
-            data += more  # a pipe may give less than asked for
+        if self._at + size > len(self._buffer):
+            self._fill(size)
+        data = self._buffer[self._at : self._at + size]
+        self._at += len(data)
         if len(data) == size:
             return data
         if not data and at_end is None:
             return None
         raise self._damage(at_end if not data and at_end else within)
+
+    def _fill(self, size: int) -> None:
+        """Have so many bytes in the buffer, or all that are left."""
+        pieces = [self._buffer[self._at :]]
+        missing = size - len(pieces[0])
+        while missing > 0:
+            self._before_read()
+            piece = self._stream.read1(max(missing, _AT_ONCE))  # what there is: a pipe may give less
+            if not piece:
+                break
+            pieces.append(piece)
+            missing -= len(piece)
+        self._buffer, self._at = b"".join(pieces), 0
 
     def _damage(self, what: str) -> CaptureFileError:
         return CaptureFileError(f"{self._name}: {what}; what came before it was read (-r)")

@@ -12,6 +12,8 @@ from tapper.errors import TapperError, explain
 from tapper.output.records import Totals
 from tapper.output.text import summary
 
+_MOST_GATHERED = 1 << 20
+
 
 class Closed(Exception):
     """Nobody reads the output any longer. Not an error: whoever read has read enough."""
@@ -24,6 +26,8 @@ class Sink:
     def __init__(self, stream: BinaryIO, *, own: bool = False) -> None:
         self._stream = stream
         self._own = own
+        self._gathered: list[bytes] | None = None
+        self._size = 0
 
     def __enter__(self) -> Sink:
         return self
@@ -35,16 +39,37 @@ class Sink:
     def fileno(self) -> int:
         return self._stream.fileno()
 
+    def gather(self) -> None:
+        """From now on keep what is written until `flush`, or until it is much."""
+        self._gathered = []
+
+    def flush(self) -> None:
+        """Write what was gathered. Raises as `write_bytes` does."""
+        if self._gathered:
+            data, self._gathered, self._size = b"".join(self._gathered), [], 0
+            self._write(data)
+
     def write(self, text: str) -> None:
-        """Write and flush: whoever reads a pipe is to see a batch when it is complete."""
+        """Write and flush, unless gathering: whoever reads a pipe is to see a batch when it is complete."""
         self.write_bytes(text.encode("utf-8"))
 
     def write_bytes(self, data: bytes) -> None:
         """Likewise. Raises TapperError where the output takes no more, as a full disk does."""
         if not data:
             return
+        if self._gathered is None:
+            self._write(data)
+            return
+        self._gathered.append(data)
+        self._size += len(data)
+        if self._size > _MOST_GATHERED:
+            self.flush()
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
         try:
-            self._stream.write(data)
+            while rest:  # a disk that gets full takes a part, and says so only when asked to take the rest
+                rest = rest[self._stream.write(rest) :]
             self._stream.flush()
         except BrokenPipeError:
             raise Closed from None

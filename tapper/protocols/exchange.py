@@ -33,19 +33,19 @@ MOST_UNANSWERED = 256
 _RECORD_COST = 512  # what an unanswered request is counted for beyond its bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     head: RequestHead
     end: End
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Response:
     head: ResponseHead
     end: End
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exchange:
     """A request and its response; one of them may be None, for one that was not seen."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, TypeAlias
 
+from tapper.memo import Memo
+
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 """Names and values as they came, in their order, duplicates kept; bytes as latin-1 characters."""
 
@@ -18,11 +20,9 @@ _STATUS = r"(HTTP/1\.[0-9]) ([1-9][0-9][0-9])(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?\
 _REQUEST_LINE = re.compile(_REQUEST)
 _STATUS_LINE = re.compile(_STATUS)
 
-# One well-formed field a line. Anchored, and a match takes exactly one line feed, so that comparing the number of
-# matches with the number of lines tells whether every line was one.
-# The quantifiers are possessive: two that can match the same blanks would otherwise cost the square of a line's length.
-_FIELD = re.compile(rf"^({_TOKEN}+)[ \t]*+:[ \t]*+([^\r\n]*+)\r?\n", re.MULTILINE)
-_BLANKS_BEFORE_END = (" \r\n", "\t\r\n", " \n", "\t\n")
+# A well-formed field, without its line feed. The quantifiers are possessive: two that can match the same blanks would
+# otherwise cost the square of a line's length.
+_FIELD = re.compile(rf"({_TOKEN}+)[ \t]*+:[ \t]*+([^\r\n]*+)\r?")
 
 _FRAMING_NAME_LENGTHS = frozenset({len("content-length"), len("transfer-encoding")})
 _LONGEST_LENGTH = 18  # digits of a Content-Length: more than any body, less than a number that costs time to read
@@ -39,6 +39,9 @@ class Framing(NamedTuple):
     """Whether there is a Transfer-Encoding at all."""
 
 
+_UNFRAMED = Framing(None, chunked=False, coded=False)
+
+
 def request_line(line: str) -> tuple[str, str, str] | None:
     """(method, target, version) of a request line without its line feed; None where it is none."""
     match = _REQUEST_LINE.fullmatch(line)
@@ -47,19 +50,37 @@ def request_line(line: str) -> tuple[str, str, str] | None:
 
 def status_line(line: str) -> tuple[str, int, str] | None:
     """(version, status, reason) of a status line without its line feed; None where it is none."""
+    return _KNOWN_STATUS_LINES[line]
+
+
+def _status_line(line: str) -> tuple[str, int, str] | None:
     match = _STATUS_LINE.fullmatch(line)
     return None if match is None else (match[1], int(match[2]), match[3] or "")
 
 
+_KNOWN_STATUS_LINES: Memo[str, tuple[str, int, str] | None] = Memo(_status_line, len)  # a service has few
+
+
 def fields(block: str) -> Headers | None:
     """The fields of a header or trailer section, each line ending in LF; None where a line is not a field."""
-    found = _FIELD.findall(block)
-    if len(found) != block.count("\n"):
-        return _fields_slowly(block)
-    for blank in _BLANKS_BEFORE_END:
-        if blank in block:
+    lines = block.split("\n")
+    lines.pop()  # what follows the last line feed: nothing
+    known, found = _KNOWN_FIELDS, []
+    for line in lines:
+        field = known[line]
+        if field is None:
             return _fields_slowly(block)
+        found.append(field)
     return tuple(found)
+
+
+def _field(line: str) -> tuple[str, str] | None:
+    """The field in a line that is one by itself; None for anything out of the ordinary."""
+    match = _FIELD.fullmatch(line)
+    return None if match is None or match[2].endswith((" ", "\t")) else (match[1], match[2])
+
+
+_KNOWN_FIELDS: Memo[str, tuple[str, str] | None] = Memo(_field, len)  # most lines came before, in another message
 
 
 def _fields_slowly(block: str) -> Headers | None:
@@ -88,10 +109,13 @@ def framing(headers: Headers) -> Framing | None:
 
     Several Content-Lengths are one if they are equal (section 6.3). Transfer-Encoding overrides Content-Length.
     """
+    # Only two names matter, and their lengths tell nearly all others apart. Most requests have neither.
+    candidates = [field for field in headers if len(field[0]) in _FRAMING_NAME_LENGTHS]
+    if not candidates:
+        return _UNFRAMED
     length: int | None = None
     codings: list[str] = []
-    # Only two names matter, and their lengths tell nearly all others apart.
-    for name, value in [field for field in headers if len(field[0]) in _FRAMING_NAME_LENGTHS]:
+    for name, value in candidates:
         if name.lower() == "content-length":
             for item in value.split(","):
                 text = item.strip(" \t")

@@ -127,15 +127,16 @@ class Reader:
             if not self._plausible(data[pos:]):
                 return self._malformed("not a start line")
             return self._keep(_END_OF_SECTION)
-        if match.end() - pos > self._head_limit:
+        start, stop = match.span()
+        if stop - pos > self._head_limit:
             return self._malformed("a head over the limit")
-        self._pos = match.end()
-        line, _, block = data[pos : match.start() + 1].decode("latin-1").partition("\n")
+        self._pos = stop
+        line, _, block = data[pos : start + 1].decode("latin-1").partition("\n")
         headers = heads.fields(block)
         framing = None if headers is None else heads.framing(headers)
         if headers is None or framing is None:
             return self._malformed("a malformed head")
-        return self._head(line, headers, framing, match.end() - pos)
+        return self._head(line, headers, framing, stop - pos)
 
     def _head(self, line: str, headers: Headers, framing: Framing, size: int) -> Event | bool:
         """A whole head: its event, with the next state set."""
@@ -150,6 +151,12 @@ class Reader:
         raise NotImplementedError
 
     def _length_body(self) -> Event | bool:
+        remaining, pos = self._remaining, self._pos
+        if not self._size and remaining <= len(self._data) - pos and remaining <= self._body_limit:
+            # Most bodies, and those of no bytes, are in one piece: it is the body, without a way round by a buffer.
+            self._pos = stop = pos + remaining
+            self._size, self._remaining = remaining, 0
+            return self._end(body=self._data[pos:stop])
         self._remaining -= self._take(self._remaining)
         return self._end() if self._remaining == 0 else False
 
@@ -247,10 +254,13 @@ class Reader:
         self._pos = stop
         return count
 
-    def _end(self, trailers: Headers = (), *, cut: bool = False) -> End:
-        truncated = cut or self._holed or self._size > len(self._body)
-        end = End(self._ts, (self._seq + self._pos) & MASK, bytes(self._body), self._size, truncated, trailers)
-        self._body.clear()
+    def _end(self, trailers: Headers = (), *, cut: bool = False, body: bytes | None = None) -> End:
+        """`body` is it, where it is not in the buffer."""
+        if body is None:
+            body = bytes(self._body)
+            self._body.clear()
+        truncated = cut or self._holed or self._size > len(body)
+        end = End(self._ts, (self._seq + self._pos) & MASK, body, self._size, truncated, trailers)
         self._open = False
         self._start = None
         self._state = Reader._message

@@ -25,7 +25,7 @@ from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sighting:
     """An exchange and where it was seen."""
 

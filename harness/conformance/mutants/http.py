@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from harness.conformance.mutants.model import Mutant
-from tapper.output import ndjson
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
 from tapper.protocols import exchange, heads, session, websocket
@@ -149,10 +147,10 @@ def _one_queue() -> None:
         return given[(id(self), stream)]
 
     def block(self: Http2, side: int, block: Block, chunk: Any) -> Any:
-        return read_block(self, side, replace(block, stream=place(self, side, block.stream)), chunk)
+        return read_block(self, side, block._replace(stream=place(self, side, block.stream)), chunk)
 
     def body(self: Http2, side: int, piece: Piece, chunk: Any) -> Any:
-        return read_body(self, side, replace(piece, stream=place(self, side, piece.stream)), chunk)
+        return read_body(self, side, piece._replace(stream=place(self, side, piece.stream)), chunk)
 
     Http2._block = block  # type: ignore[method-assign]
     Http2._body = body  # type: ignore[method-assign]
@@ -200,13 +198,13 @@ DIES_OF_GARBAGE = Mutant(
 
 
 def _shape_messages(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    whole = ndjson._message
+    whole = Ndjson._message
 
-    def message(message: Request | Response | None) -> dict[str, Any] | None:
-        table = whole(message)
-        return None if table is None else change(table)
+    def message(self: Ndjson, message: Request | Response | None) -> str:
+        table = json.loads(whole(self, message))
+        return "null" if table is None else json.dumps(change(table))
 
-    ndjson._message = message
+    Ndjson._message = message  # type: ignore[method-assign]
 
 
 NO_TRAILERS = Mutant(
