@@ -40,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if clusters.is_asked_for(config):
         # the client of Kubernetes leaves the sockets of its exec sessions to the garbage collector
         config.addinivalue_line("filterwarnings", "ignore::ResourceWarning")
+        config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.hookimpl(wrapper=True)

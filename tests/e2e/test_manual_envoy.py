@@ -57,4 +57,5 @@ def test_on_the_node_it_is_captured_as_documented(world: World) -> None:
     sent = meshed.send(5)
     tap.wait_seen(sent, meshed.server, "inbound")
     tap.stop()
-    assert tap.seen(meshed.server, "inbound") == once(sent)
+    seen = tap.seen(meshed.server, "inbound")  # and what else crosses the node's own lo: a kubelet's streams, say
+    assert {target: seen[target] for target in once(sent)} == once(sent)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +77,10 @@ def opened(config: pytest.Config) -> Iterator[ClusterSession]:
             finally:
                 if api is not None:
                     api.close()
+                # the client's forgotten sockets are closed here, where nobody takes their warnings for the run's failure
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    gc.collect()
 
 
 def _kind(config: pytest.Config, ledger: Ledger, say: Callable[[str], None], folder: Path) -> ClusterApi:
