@@ -77,7 +77,7 @@ def opened(config: pytest.Config) -> Iterator[ClusterSession]:
             finally:
                 if api is not None:
                     api.close()
-                # the client's forgotten sockets are closed here, where nobody takes their warnings for the run's failure
+                # the sockets that the client forgot are closed here, where no warning of it is taken for a failure
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     gc.collect()
