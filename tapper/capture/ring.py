@@ -167,7 +167,7 @@ def open_ring(interface: str | None, program: tuple[Instruction, ...]) -> Ring:
         index = 0 if interface is None else _index_of(sock, interface)
         _attach(sock, program)
         sock.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
-        sock.setsockopt(SOL_PACKET, PACKET_RX_RING, _ring_request())
+        _allocate(sock)
         ring = Ring(sock)
         _bind(sock, index)
     except OSError as error:
@@ -211,10 +211,17 @@ def _attach_exactly(sock: socket.socket, program: tuple[Instruction, ...]) -> No
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
 
 
-def _ring_request() -> bytes:
-    """struct tpacket_req3."""
+def _allocate(sock: socket.socket) -> None:
+    """PACKET_RX_RING with a struct tpacket_req3.
+
+    The kernel waits here until nobody reads the socket's old state, for milliseconds. Python's own setsockopt keeps the
+    interpreter lock meanwhile; called this way, other threads can open their rings in the same time.
+    """
     frames = BLOCK_SIZE // _FRAME_SIZE * BLOCKS
-    return struct.pack("=7I", BLOCK_SIZE, BLOCKS, _FRAME_SIZE, frames, RETIRE_MS, 0, 0)
+    request = struct.pack("=7I", BLOCK_SIZE, BLOCKS, _FRAME_SIZE, frames, RETIRE_MS, 0, 0)
+    if _libc.setsockopt(sock.fileno(), SOL_PACKET, PACKET_RX_RING, request, len(request)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _bind(sock: socket.socket, index: int) -> None:
