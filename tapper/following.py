@@ -12,10 +12,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from tapper.capture import bpf
-from tapper.capture.namespace import run_inside_together
+from tapper.capture.namespace import run_inside
 from tapper.capture.owners import Owners
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
@@ -53,18 +53,6 @@ class _Followed:
     found_by: Finder
     pids: set[int] = field(default_factory=set)
     """The processes by which its namespace was found, as of the last look that saw them."""
-
-
-class _Wanted(NamedTuple):
-    """A process whose namespace is to be captured in."""
-
-    candidate: Candidate
-    address: Address
-    doubt: str | None
-    """Why the address may not be its namespace's."""
-    addresses: frozenset[Address]
-    owned: frozenset[Address]
-    """This and `addresses` as in _Followed."""
 
 
 class Follower:
@@ -158,9 +146,8 @@ class Follower:
             groups.setdefault(candidate.netns, []).append(candidate)
         self._owners.keep(groups.keys())
         self._owners.refresh(group[-1] for netns, group in groups.items() if self._is_to_be_asked(netns, group))
-        self._open([list(group) for netns, group in groups.items() if netns not in self._sources])
         for netns, group in groups.items():
-            if netns in self._sources:
+            if netns in self._sources or any(self._open(candidate) for candidate in group):
                 self._followed[netns].pids = {candidate.pid for candidate in group}
                 for candidate in group:
                     self._processes.watch_death(candidate.pid)
@@ -190,56 +177,46 @@ class Follower:
 
     # Opening.
 
-    def _open(self, groups: list[list[Candidate]]) -> None:
-        """Open a source in each namespace of a target, given the processes of each; one does, and the next one is tried
-        where it fails. The kernel takes milliseconds for each, so they are opened together."""
-        while groups:
-            wanted = [each for group in groups if (each := self._judge(group.pop(0))) is not None]
-            places = [(self._procfs.namespace_path(each.candidate.pid), each.candidate.netns) for each in wanted]
-            rings = run_inside_together(places, lambda: open_ring("lo", bpf.program()))
-            for each, ring in zip(wanted, rings, strict=True):
-                self._take(each, ring)
-            groups = [group for group in groups if group and group[0].netns not in self._sources]
-
-    def _judge(self, candidate: Candidate) -> _Wanted | None:
-        """Whether to capture in a process's namespace."""
+    def _open(self, candidate: Candidate) -> bool:
+        """Open a source in a target's namespace. A failure is told once and costs nobody else anything."""
         if candidate.claimed is None and not self._may_be_target(candidate.netns):
-            return None
+            return False
         owned, reason = self._owners.of(candidate)
         if owned is None and not reason:
-            return None
+            return False
         matched = (owned or frozenset()) & self._targets
         address = candidate.claimed or min(matched, key=lambda each: (each.version, int(each)), default=None)
         if address is None:
             if reason:
                 self._warn(candidate, None, "is not captured in", reason)
-            return None
+            return False
         doubt = reason if owned is None else _doubt(address, owned)
         if doubt and self._verify:
             self._warn(candidate, address, "is not captured (--verify)", doubt)
-            return None
-        addresses = frozenset({address}) if candidate.claimed else matched
-        return _Wanted(candidate, address, doubt, addresses, owned or frozenset({address}))
-
-    def _take(self, wanted: _Wanted, ring: Ring | TapperError) -> None:
-        """Add the source. A failure is told once and costs nobody else anything."""
-        candidate, address, doubt, addresses, owned = wanted
-        if isinstance(ring, TapperError):
-            if not isinstance(ring, NamespaceGoneError):
-                self._warn(candidate, address, "is not captured", str(ring))
-            return
+            return False
+        try:
+            path = self._procfs.namespace_path(candidate.pid)
+            ring = run_inside(path, candidate.netns, lambda: open_ring("lo", bpf.program()))
+        except NamespaceGoneError:
+            return False
+        except TapperError as error:
+            self._warn(candidate, address, "is not captured", str(error))
+            return False
         if not self._still_is(candidate):
             ring.close()
-            return
+            return False
         if doubt:
             self._warn(candidate, address, "is captured unverified (--verify refuses it)", doubt)
         netns = candidate.netns
-        self._followed[netns] = _Followed(addresses, owned, candidate.found_by)
+        self._followed[netns] = _Followed(
+            frozenset({address}) if candidate.claimed else matched, owned or frozenset({address}), candidate.found_by
+        )
         name = linkerd_pod(self._procfs.environ(candidate.pid)) if candidate.found_by is Finder.LINKERD else None
         way = str(candidate.found_by)
         place = Place("pod", netns.inode, "lo", candidate.pid, str(address), not doubt, way, name=name)
         self._add(netns, ring, place, Scope(str(address), None))
         self._unseen.captured(candidate, address)
+        return True
 
     def _is_to_be_asked(self, netns: NamespaceId, group: list[Candidate]) -> bool:
         """Whether only its addresses can tell whether a namespace is a target's."""

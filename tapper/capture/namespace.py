@@ -11,7 +11,6 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from tapper.discovery.netns import NamespaceId, namespace_of
@@ -21,8 +20,6 @@ from tapper.privileges import Capability, advice
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x4000_0000  # linux/sched.h
-
-_TOGETHER = 128  # threads: they wait, and cost a stack each
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -80,22 +77,6 @@ def run_inside_each(
     if failures:
         raise failures[0]
     return results
-
-
-def run_inside_together(places: Sequence[tuple[str, NamespaceId]], function: Callable[[], T]) -> list[T | TapperError]:
-    """`run_inside` for many namespaces at once, for a function during which the kernel waits rather than works: what
-    each call returned or raised. Raises only what is no TapperError."""
-
-    def visit(place: tuple[str, NamespaceId]) -> T | TapperError:
-        try:
-            return run_inside(*place, function)
-        except TapperError as error:
-            return error
-
-    if len(places) < 2:
-        return [visit(place) for place in places]
-    with ThreadPoolExecutor(min(len(places), _TOGETHER), "opening") as pool:
-        return list(pool.map(visit, places))
 
 
 def _enter_and_call(path: str, expected: NamespaceId, function: Callable[[], T]) -> T:
