@@ -213,24 +213,25 @@ class Tap:
 
     def expect_bodies(self, sent: Sequence[Sent]) -> None:
         """Each is reported with its bodies, whole or said to be cut."""
-        self.expect_once(sent)
+        self._check(sent)
+        expect.seen(sent, self.seen, self.under_test.adapter, paired=True)
         expect.bodies(sent, self.seen)
 
     def expect_nothing_invented(self, *ports: int, while_seeing: Sequence[Sent]) -> None:
         """No exchange is reported of connections with these ports; the others prove that it looked."""
-        self.expect_once(while_seeing)
+        self.expect_seen(while_seeing)
         expect.nothing_invented(self.seen, ports)
 
     def expect_not_presented(self, hidden: Sequence[Sent], *, while_seeing: Sequence[Sent]) -> None:
         """Nothing of these is reported as an exchange, though it may be in what else it says."""
         self._check(hidden)
-        self.expect_once(while_seeing)
+        self.expect_seen(while_seeing)
         expect.not_presented(hidden, self.seen)
 
     def expect_paired_right(self, sent: Sequence[Sent], *, while_seeing: Sequence[Sent]) -> None:
         """Whichever of these is reported is reported with its own answer or with none."""
         self._check(sent)
-        self.expect_once(while_seeing)
+        self.expect_seen(while_seeing)
         expect.paired_right(sent, self.seen)
 
     def expect_never(self, forbidden: Sequence[Sent], *, while_seeing: Sequence[Sent]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -44,13 +45,14 @@ def capture(namespace: Path, file: Path) -> None:
 def main() -> int:
     procfs = Path(os.environ["TAPPER_HARNESS_PROCFS"])
     output = Path(os.environ["TAPPER_HARNESS_OUTPUT"])
-    targets = {str(ip_address(ip)) for ip in os.environ["TAPPER_HARNESS_TARGET_IPS"].split(",") if ip}
+    pods = json.loads(Path(os.environ["TAPPER_HARNESS_TARGETS_FILE"]).read_text())["pods"]
+    names = {str(ip_address(ip)): pod["name"] for pod in pods for ip in pod["ips"]}
     children = []
-    for pid, address in envoys(procfs, targets):
+    for pid, address in envoys(procfs, set(names)):
         child = os.fork()
         if child == 0:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-            capture(procfs / str(pid) / "ns" / "net", output / f"{address.replace(':', '_')}.pcap")
+            capture(procfs / str(pid) / "ns" / "net", output / f"{names[address]}.pcap")
             os._exit(0)
         children.append(child)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})

@@ -28,9 +28,10 @@ def endpoint(fields: dict[str, str], side: str) -> str:
     return f"{address}:{port}" if address else f"[{fields[f'ipv6.{side}']}]:{port}"
 
 
-def message(fields: dict[str, str], line: str) -> dict[str, object]:
-    lines = [each.replace("\\r\\n", "").strip() for each in fields[line].split(_BETWEEN) if each]
-    headers = [list(each.split(": ", 1)) for each in lines if ": " in each]
+def message(fields: dict[str, str], line: str, alone: bool) -> dict[str, object]:
+    """Where several messages end in one frame, tshark does not say whose a header line is: then it has none."""
+    lines = [each.replace("\\r\\n", "").strip() for each in fields[line].split(_BETWEEN) if each and alone]
+    headers = [[part.strip() for part in each.split(":", 1)] for each in lines if ":" in each]
     return {"headers": headers, "truncated": True}  # tshark gives bodies in a form that differs by version
 
 
@@ -41,26 +42,36 @@ def write(record: dict[str, object]) -> None:
 
 def follow(pod: dict[str, object], lines: object) -> None:
     """Turn one tshark's lines into records."""
-    waiting: dict[str, dict[str, object]] = {}
+    waiting: dict[str, list[dict[str, object]]] = {}
     for line in lines:  # type: ignore[attr-defined]
         fields = dict(zip(FIELDS, line.rstrip("\n").split(_SEPARATOR), strict=True))
-        if fields["http.request.method"]:
-            waiting[fields["frame.number"]] = {
+        methods, targets = several(fields["http.request.method"]), several(fields["http.request.uri"])
+        for method, target in zip(methods, targets, strict=False):
+            record = {
                 "type": "http",
                 "ts": float(fields["frame.time_epoch"]),
                 "pod_ip": pod["ips"][0],  # type: ignore[index]
                 "src": endpoint(fields, "src"),
                 "dst": endpoint(fields, "dst"),
-                "method": fields["http.request.method"],
-                "target": fields["http.request.uri"],
-                "request": message(fields, "http.request.line"),
+                "method": method,
+                "target": target,
+                "request": message(fields, "http.request.line", len(methods) == 1),
             }
-        elif fields["http.response.code"] and fields["http.request_in"] in waiting:
-            record = waiting.pop(fields["http.request_in"])
-            answer = {"status": int(fields["http.response.code"]), "response": message(fields, "http.response.line")}
-            write(record | answer)
-    for record in waiting.values():
+            waiting.setdefault(fields["frame.number"], []).append(record)
+        answers = several(fields["http.request_in"])
+        final = [code for code in several(fields["http.response.code"]) if not code.startswith("1")]
+        for frame, code in zip(answers[-len(final) :] if final else [], final, strict=False):
+            asked = waiting.get(frame, [])
+            if asked:
+                said = message(fields, "http.response.line", len(final) == 1)
+                write(asked.pop(0) | {"status": int(code), "response": said})
+    for record in [each for asked in waiting.values() for each in asked]:
         write(record)
+
+
+def several(value: str) -> list[str]:
+    """A field's values in one frame."""
+    return value.split(_BETWEEN) if value else []
 
 
 def main() -> int:
