@@ -15,7 +15,7 @@ def positive(text: str) -> int:
     """A whole number from 1 on."""
     number = int(text) if text.isascii() and text.isdigit() else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number: give 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return number
 
 

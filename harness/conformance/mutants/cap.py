@@ -131,7 +131,7 @@ NOT_443 = Mutant(
 MIRRORED_ONLY = Mutant(
     "mirrored-only",
     "It wants both directions between two loopback addresses, so that the answers of a redirected leg are nobody's.",
-    {"CAP-02": "answered with 200|too seldom|not at all"},
+    {"CAP-02": "with its answer|too seldom|not at all"},
     lambda: _refuse(_is_unmirrored),
 )
 PASSTHROUGH_ONLY = Mutant(

@@ -100,7 +100,7 @@ def alive(process: psutil.Process) -> bool:
         (["check", "--adapter", "refrence"], "there is no adapter refrence: give a file, or one of those that ship: "),
         (["check", "--adapter", "reference", "--case", "CAP-1"], "there is no case CAP-1: `tapper-harness cases`"),
         (["check", "--adapter", "reference", "--profile", "TAP"], "there is no profile TAP: there are TAP-PACKET, "),
-        (["check", "--adapter", "reference", "--jobs", "0"], "'0' is not a number: give 1 or more"),
+        (["check", "--adapter", "reference", "--jobs", "0"], "'0' is not a whole number from 1 on"),
         (["check", "--adapter", "reference", "--patience", "nan"], "'nan' is not a factor"),
         (["check", "--adapter", "reference", "--report", "."], "is not empty and holds no report"),
         (["check", "--adapter", "wrong.toml"], "wrong.toml is not TOML"),

@@ -99,7 +99,7 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
         ("hangs stopped", r"nothing of it in that time$"),
         ("closes_stdout", r"nothing of it in that time; its standard output is closed"),
         ("chatty 1", r"it wrote more than 16 MiB"),
-        ("chatty 2", r"it wrote more than 16 MiB to its standard error\): yes"),
+        ("chatty 2", r"it wrote more than 16 MiB to its standard error\): ye"),
         ("eats_memory", r"it took more than 256 MiB of memory"),
         ("fills_disk", r"its files took more than 32 MiB"),
         ("fills_disk /run", r"the files in /run took more than 32 MiB"),

@@ -131,7 +131,7 @@ def test_a_bad_number_is_a_sentence(count: str, capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit) as caught:
         cli.main(["demo", "--requests", count])
     assert caught.value.code == 2
-    assert f"{count!r} is not a number of requests: give 1 or more" in capsys.readouterr().err
+    assert f"{count!r} is not a whole number from 1 on" in capsys.readouterr().err
 
 
 def test_the_readmes_picture_is_of_this_demo() -> None:

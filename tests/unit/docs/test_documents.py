@@ -99,7 +99,7 @@ def test_options_in_the_documents_exist() -> None:
     sources = [source for folder in folders for source in (REPOSITORY / folder).rglob("*.py")]
     ours = "".join(map(text_of, sources))
     for document in DOCUMENTS:
-        if document.name == "CHANGELOG.md":
+        if document.name in ("CHANGELOG.md", "tappers.md"):  # what was, and what others' programs said
             continue
         for option in set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text_of(document))) - OF_PYTEST:
             assert f'"{option}"' in ours, f"{document.name} mentions {option}, which nothing takes"
