@@ -14,6 +14,7 @@ from harness.errors import InternalError, WaitTimeout
 from harness.sandbox import links
 from harness.sandbox.node import Node
 from harness.sandbox.process import Command
+from harness.waiting import wait_until
 
 
 def pids(node: Node) -> set[int]:
@@ -174,7 +175,9 @@ def test_a_program_inherits_its_own_descriptors_only(node: Node) -> None:
     process = node.spawn(["sleep", "1000"], fds=[writing])
     os.close(writing)
     os.close(reading)
-    assert {fd.name for fd in (node.procfs / str(process.pid) / "fd").iterdir()} == {"0", "1", "2", "3"}
+    folder = node.procfs / str(process.pid) / "fd"
+    own = {"0", "1", "2", "3"}  # and, while it is being loaded, the files of its libraries
+    wait_until(lambda: {fd.name for fd in folder.iterdir()} == own, f"{own} to be all that it has")
 
 
 def test_pid_1_survives_every_signal_from_inside(node: Node) -> None:
