@@ -7,45 +7,23 @@ CAP_NET_BROADCAST); of namespaces without an id nothing is heard, so looking fro
 
 from __future__ import annotations
 
-import errno
 import socket
 
 from tapper.discovery.interfaces import parse
+from tapper.discovery.subscription import Subscription
 from tapper.targets.addresses import Address
 
 _SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID = 270, 8  # linux/socket.h, linux/netlink.h
 _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x10, 0x100  # linux/rtnetlink.h
-_LARGEST = 1 << 16
 
 
-class AddressEvents:
+class AddressEvents(Subscription):
     """An open subscription; made by `subscribe`."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-
-    def fileno(self) -> int:
-        """For polling: readable when there are events."""
-        return self._socket.fileno()
 
     def addresses(self) -> set[Address] | None:
         """The addresses that were given to interfaces since the last call; None where not all are known. Raises
         OSError."""
-        found: set[Address] = set()
-        while True:
-            try:
-                found |= parse(self._socket.recv(_LARGEST, socket.MSG_DONTWAIT)).addresses
-            except BlockingIOError:
-                return found
-            except ValueError:
-                return None
-            except OSError as error:
-                if error.errno == errno.ENOBUFS:
-                    return None
-                raise
-
-    def close(self) -> None:
-        self._socket.close()
+        return self.drain(lambda datagram: set(parse(datagram).addresses))
 
 
 def subscribe() -> AddressEvents:

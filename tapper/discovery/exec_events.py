@@ -7,10 +7,11 @@ CAP_NET_ADMIN. Without it new processes are found by looking at all of them from
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import socket
 import struct
+
+from tapper.discovery.subscription import Subscription
 
 NETLINK_CONNECTOR = 11
 CN_IDX_PROC = CN_VAL_PROC = 1
@@ -24,35 +25,15 @@ _LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
 _HEADER = struct.Struct("=IHHIIIIIIHH")
 # struct proc_event: what, cpu, timestamp; of an exec then process_pid, process_tgid.
 _EVENT = struct.Struct("=IIQII")
-_LARGEST = 1 << 16
 
 
-class ExecEvents:
+class ExecEvents(Subscription):
     """An open subscription; made by `subscribe`."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-
-    def fileno(self) -> int:
-        """For polling: readable when there are events."""
-        return self._socket.fileno()
 
     def pids(self) -> set[int] | None:
         """The processes (thread groups, as the initial PID namespace numbers them) that began a program since the last
         call; None where the kernel had no room to tell of all. Raises OSError."""
-        found: set[int] = set()
-        while True:
-            try:
-                found |= parse(self._socket.recv(_LARGEST, socket.MSG_DONTWAIT))
-            except BlockingIOError:
-                return found
-            except OSError as error:
-                if error.errno == errno.ENOBUFS:
-                    return None
-                raise
-
-    def close(self) -> None:
-        self._socket.close()
+        return self.drain(parse)
 
 
 def subscribe() -> ExecEvents:
