@@ -28,14 +28,6 @@ def read(path: Path, start: int = 0) -> bytes:
         raise Unreadable(f"{path.name} cannot be read: {error.strerror}") from None
 
 
-def regular(path: Path) -> bool:
-    """Whether it is an ordinary file, or a link to one."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
-
-
 def size(folder: Path) -> int:
     """What the files in and below a folder take, in bytes of the disk."""
     total = 0

@@ -21,10 +21,6 @@ class Ledger:
         """`remove` returns False where there was nothing to remove."""
         self._entries.append((name, remove))
 
-    def strike(self, name: str) -> None:
-        """It is gone already."""
-        self._entries = [entry for entry in self._entries if entry[0] != name]
-
     def clear(self) -> None:
         """Remove everything, going on after a failure. Raises Leak that names what could not be removed."""
         failures = []
