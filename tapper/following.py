@@ -95,12 +95,13 @@ class Follower:
         check_following(reads_environ=Finder.ENVOY in self._finders)
         if self._procfs.numbers_are_ours():
             self._processes.enable()
-        found = scan(self._procfs, self._targets, finders=self._finders)
-        self._shared = frozenset(filter(None, (own_namespace(), self._procfs.netns(1))))
-        self._follow(found)
+        # before the first look: what happens during it is looked at again, and nothing falls between the two
         self._processes.watch_births(self._is_news)
         if self._finders != {Finder.ENVOY}:
             self._processes.watch_addresses(self._given)
+        found = scan(self._procfs, self._targets, finders=self._finders)
+        self._shared = frozenset(filter(None, (own_namespace(), self._procfs.netns(1))))
+        self._follow(found)
         if found.unreadable:
             self._console.warn(unexamined(found))
         self.next_look = time.monotonic() + _SHORTEST_INTERVAL_S

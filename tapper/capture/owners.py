@@ -6,6 +6,7 @@ at every look, since a container runtime may give a pod its addresses after its 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
@@ -115,7 +116,9 @@ class Owners:
 
     def doubt(self) -> None:
         """Addresses have changed somewhere: no answer holds any longer."""
-        self._answers = {netns: _Answer(answer.first, 0.0, answer.addresses) for netns, answer in self._answers.items()}
+        self._answers = {
+            netns: _Answer(answer.first, -math.inf, answer.addresses) for netns, answer in self._answers.items()
+        }
 
     def keep(self, namespaces: Set[NamespaceId]) -> None:
         """The others are gone."""

@@ -53,6 +53,7 @@ from tapper import processes
 if not {events}:
     def refused(): raise PermissionError(1, "refused")
     processes.address_events.subscribe = refused
+{more}
 from tapper.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -63,7 +64,7 @@ def start_with(node: Node, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run
     """The reference tapper with other constants than it ships with, so that only one of its ways can be the one."""
 
     def start(targets: list[str], **constants: object) -> RunningTapper:
-        program = LATER_LOOKS.format(**constants)
+        program = LATER_LOOKS.format(**{"more": "", **constants})
         monkeypatch.setattr(reference, "tapper_argv", lambda *arguments: [sys.executable, "-c", program, *arguments])
         return RunningTapper(node, targets, "--discover", "netns")
 
@@ -76,6 +77,31 @@ def test_the_kernels_word_of_an_address_causes_a_look(node: Node, start_with: Ca
     with start_with(["10.77.0.1"], interval=3600.0, young=0.0, events=True) as running:
         running.wait_capturing()
         give(pod, "10.77.0.1/32")
+        running.wait_capturing(pod)
+
+
+IN_BETWEEN = """
+import pathlib, time
+follow = following.Follower._follow
+def slow(self, found):
+    follow(self, found)
+    pathlib.Path("{folder}/looked").touch()
+    while not pathlib.Path("{folder}/given").exists():
+        time.sleep(0.001)
+following.Follower._follow = slow
+"""
+
+
+def test_an_address_that_comes_during_the_first_look(node: Node, start_with: Callable[..., RunningTapper]) -> None:
+    """Too late for that look, and the next is an hour away: the event has been waited for since before it."""
+    pod = node.pod("server")
+    folder = node.run_dir / "between"
+    folder.mkdir()
+    more = IN_BETWEEN.format(folder=node.inside(folder))
+    with start_with(["10.77.0.1"], interval=3600.0, young=0.0, events=True, more=more) as running:
+        running.wait_for((folder / "looked").exists, "its first look")
+        give(pod, "10.77.0.1/32")
+        (folder / "given").touch()
         running.wait_capturing(pod)
 
 
