@@ -67,8 +67,16 @@ class KubeServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self) -> None:
+                super().setup()
+                owner._enter(self)
+
             def do_GET(self) -> None:
                 owner._get(self)
+
+            def finish(self) -> None:
+                owner._leave(self)
+                super().finish()
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -80,9 +88,10 @@ class KubeServer:
 
     def end(self) -> None:
         """Go away, and take all connections along."""
-        assert self._server is not None
-        self._server.shutdown()
-        self._server.server_close()
+        server, self._server = self._server, None
+        assert server is not None
+        server.shutdown()
+        server.server_close()
         self.drop()
 
     def put(self, items: list[dict[str, Any]], version: int) -> None:
@@ -115,7 +124,7 @@ class KubeServer:
             self.events.clear()
 
     def drop(self) -> None:
-        """Break all connections."""
+        """Break all connections, those on which nothing is asked at the moment, too."""
         with self._changed:
             self._epoch += 1
             for connection in self._connections:
@@ -139,13 +148,23 @@ class KubeServer:
 
     # What it does.
 
+    def _enter(self, request: BaseHTTPRequestHandler) -> None:
+        """From now on the connection can be broken. One that was accepted by a server that has gone away since is."""
+        with self._changed:
+            self._connections.add(request.connection)
+            if request.server is not self._server:
+                request.connection.shutdown(socket.SHUT_RDWR)
+
+    def _leave(self, request: BaseHTTPRequestHandler) -> None:
+        with self._changed:
+            self._connections.discard(request.connection)
+
     def _get(self, request: BaseHTTPRequestHandler) -> None:
         parts = urlsplit(request.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         with self._changed:
             self.requests.append((parts.path, query))
             self.tokens.append(request.headers.get("Authorization", ""))
-            self._connections.add(request.connection)
         try:
             kind = "watch" if "watch" in query else "list"
             if kind in self._answers:
@@ -156,9 +175,6 @@ class KubeServer:
                 self._list(request, parts.path, query)
         except OSError:
             request.close_connection = True  # it was dropped, here or there
-        finally:
-            with self._changed:
-                self._connections.discard(request.connection)
 
     def _list(self, request: BaseHTTPRequestHandler, path: str, query: dict[str, str]) -> None:
         with self._changed:
