@@ -1,4 +1,4 @@
-"""Finding what this process still holds of a network namespace: an open socket pins it long after its pod is gone."""
+"""Finding what still holds a network namespace: an open socket pins it long after its pod is gone."""
 
 from __future__ import annotations
 
@@ -28,4 +28,18 @@ def sockets_inside(namespaces: set[int]) -> dict[int, str]:
                 found[fd] = os.readlink(f"/proc/self/fd/{fd}")
         finally:
             os.close(namespace)
+    return found
+
+
+def processes_inside(namespaces: set[int]) -> list[str]:
+    """The pids of this machine's processes that are in one of the network namespaces (inodes)."""
+    found = []
+    wanted = {f"net:[{inode}]" for inode in namespaces}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                if os.readlink(f"/proc/{entry.name}/ns/net") in wanted:
+                    found.append(entry.name)
+            except OSError:
+                continue  # gone, or another user's: not ours
     return found

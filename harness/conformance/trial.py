@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Self
 
 from harness.adapters.contract import Adapter
-from harness.adapters.running import Target, UnderTest, target
+from harness.adapters.running import UnderTest
+from harness.adapters.targets import Target, target
 from harness.conformance.recording import Recording
 from harness.conformance.tap import Tap
 from harness.mesh import delivery, fake_envoy

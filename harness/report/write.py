@@ -14,8 +14,9 @@ from harness.conformance.record import RunRecord
 from harness.conformance.suite import suite_hash
 from harness.errors import HarnessError
 from harness.report import junit, render
+from harness.report.building import Reasons, build
 from harness.report.merge import Merged, Source, merge
-from harness.report.page import Page, Reasons, build
+from harness.report.page import Page
 
 FORMATS: Mapping[str, Callable[[Page], str]] = {
     "report.html": render.html,

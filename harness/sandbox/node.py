@@ -7,21 +7,21 @@ changes namespace; it asks PID 1 for processes and for sockets that live inside.
 
 from __future__ import annotations
 
-import itertools
 import os
 import socket
 import subprocess
-import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from harness import leaks
-from harness.errors import InternalError, Leak, WaitTimeout
+from harness.errors import Leak, WaitTimeout
 from harness.sandbox import launch, links, protocol
+from harness.sandbox.control import Control
 from harness.sandbox.init import RUN_DIR
+from harness.sandbox.logs import Logs
 from harness.sandbox.pod import Pod
-from harness.sandbox.process import Command, Process
+from harness.sandbox.process import Command, Process, orphans
 from harness.waiting import DEFAULT_TIMEOUT, wait_until
 
 # Every namespace: addresses are usable at once, and no filter inherited from the machine drops a redirected packet.
@@ -40,9 +40,6 @@ _NODE_SYSCTLS = _COMMON_SYSCTLS | {
 }
 
 
-_MOST_LOG = 16 << 20
-
-
 class Node:
     """Use it as a context manager, or call `close`.
 
@@ -55,12 +52,11 @@ class Node:
 
     def __init__(self) -> None:
         self._world = launch.start()
-        self._lock = threading.Lock()
+        self._control = Control(self._world)
         self._processes: list[Process] = []
         self._pods: dict[str, Pod] = {}
         self._made_pods = 0
-        self._log_numbers = itertools.count(1)
-        self._closed = False
+        self._logs = Logs(self.run_dir)
         try:
             for path, value in _NODE_SYSCTLS.items():
                 self.write_sysctl(path, value)
@@ -139,7 +135,10 @@ class Node:
         if not isinstance(command, Command):
             command = Command(command)
         name = name or os.fsdecode(command.argv[0])
-        log_path, log = self._new_log(name)
+        try:
+            log_path, log = self._logs.create(name)
+        except FileNotFoundError:  # the node's mounts go with its PID 1
+            raise self._control.gone() from None
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         read_end = write_end = None
         if stdout == subprocess.PIPE:
@@ -199,7 +198,7 @@ class Node:
             "type": kind,
             "proto": proto,
         }
-        _, fds = self._ask(request)
+        _, fds = self._control.ask(request)
         return socket.socket(fileno=fds[0])
 
     def write_sysctl(self, name: str, value: str, *, pod: Pod | None = None) -> None:
@@ -207,35 +206,23 @@ class Node:
         if not name.startswith("net/"):
             raise ValueError(f"{name} is the machine's, not the sandbox's: only net/ is private")
         request = {"op": "write", "pod": pod.pause_pid if pod else None, "path": f"/proc/sys/{name}", "text": value}
-        self._ask(request)
+        self._control.ask(request)
 
     def choose_next_pid(self, pid: int) -> None:
         """Have the next process of the node get this number, if it is free (proc_sys_kernel(5), ns_last_pid).
 
         The setting is the node's own: it belongs to its PID namespace. A thread that starts meanwhile takes it.
         """
-        self._ask({"op": "write", "pod": None, "path": "/proc/sys/kernel/ns_last_pid", "text": str(pid - 1)})
+        self._control.ask({"op": "write", "pod": None, "path": "/proc/sys/kernel/ns_last_pid", "text": str(pid - 1)})
 
     def kill_all_in(self, netns_inode: int) -> int:
         """SIGKILL every process in a network namespace; returns how many there were."""
-        reply, _ = self._ask({"op": "empty_namespace", "inode": netns_inode})
+        reply, _ = self._control.ask({"op": "empty_namespace", "inode": netns_inode})
         return int(reply["killed"])
 
     def strays(self) -> dict[int, str]:
         """Processes whose parent has left them to PID 1, and that nobody asked for: pid (in the node) -> command."""
-        known = {process.pid for process in self._processes}
-        found = {}
-        for entry in os.scandir(self.procfs):
-            if not entry.name.isdigit() or int(entry.name) in known:
-                continue
-            try:
-                stat = (self.procfs / entry.name / "stat").read_text()
-                command = (self.procfs / entry.name / "cmdline").read_bytes()
-            except OSError:
-                continue  # gone meanwhile
-            if stat.rpartition(")")[2].split()[1] == "1":  # proc_pid_stat(5): the fourth field, ppid
-                found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip() or stat
-        return found
+        return orphans(self.procfs, known={process.pid for process in self._processes})
 
     def kill(self, pids: Iterable[int]) -> None:
         """SIGKILL processes, by their pids in the node; those that are gone meanwhile are no error."""
@@ -253,14 +240,7 @@ class Node:
 
     def logs(self) -> dict[str, str]:
         """What every process has written to its log so far (16 MiB at most), by the log's name."""
-        found = {}
-        for log in sorted(self.run_dir.glob("*.log")):
-            try:
-                with log.open("rb") as file:
-                    found[log.stem] = file.read(_MOST_LOG).decode(errors="replace")
-            except OSError:
-                continue  # a program in the node has deleted it, or laid something else in its place
-        return found
+        return self._logs.read()
 
     def held_sockets(self) -> dict[int, str]:
         """This process's sockets that are still open inside the node's pods."""
@@ -270,11 +250,10 @@ class Node:
 
     def close(self, timeout: float = DEFAULT_TIMEOUT) -> None:
         """End everything in the node and wait until the kernel has done so. Raises `Leak` if anything is left."""
-        if self._closed:
+        if self._control.closed:
             return
-        self._closed = True
         namespaces = {pod.netns_inode for pod in self._pods.values() if pod.alive}
-        self._world.control.close()
+        self._control.close()
         for process in self._processes:
             process.close()
         try:
@@ -287,7 +266,9 @@ class Node:
             os.close(self._world.root_fd)
             self._world.log.close()
         wait_until(
-            lambda: not _holders(namespaces), f"the node's network namespaces {namespaces} to be released", timeout
+            lambda: not leaks.processes_inside(namespaces),
+            f"the node's network namespaces {namespaces} to be released",
+            timeout,
         )
 
     def __enter__(self) -> Self:
@@ -299,51 +280,12 @@ class Node:
     # -- inner -----------------------------------------------------------------------------------------------------
 
     def _process(self, request: protocol.Message, fds: Sequence[int], name: str, stdout: int | None) -> Process:
-        reply, (pidfd, exit_pipe) = self._ask(request, fds)
+        reply, (pidfd, exit_pipe) = self._control.ask(request, fds)
         stream = None if stdout is None else open(stdout, "rb")  # noqa: PTH123,SIM115 - owned by the Process
         process = Process(int(reply["pid"]), pidfd, exit_pipe, name, stream)
         self._processes.append(process)
         return process
 
-    def _ask(self, request: dict[str, Any], fds: Sequence[int] = ()) -> protocol.Frame:
-        with self._lock:
-            if self._closed:
-                raise InternalError(f"the node is closed: it cannot {request['op']}")
-            try:
-                protocol.send(self._world.control, request, fds)
-                reply, received = protocol.receive(self._world.control)
-            except protocol.Closed:
-                raise self._gone() from None
-        if "error" in reply:
-            raise OSError(reply["errno"], reply["error"])
-        return reply, received
-
-    def _new_log(self, name: str) -> tuple[Path, int]:
-        """A fresh file for a process's output, and a descriptor to write to it."""
-        safe = "".join(c if c.isalnum() else "-" for c in Path(name).name)
-        path = self.run_dir / f"{next(self._log_numbers):03}-{safe}.log"
-        try:
-            return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:  # the node's mounts go with its PID 1
-            raise self._gone() from None
-
-    def _gone(self) -> InternalError:
-        return InternalError(f"the node's PID 1 is gone:\n{self._world.read_log()}")
-
     def _keeper_children(self) -> list[str]:
         keeper = self._world.keeper.pid
         return Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
-
-
-def _holders(inodes: set[int]) -> list[str]:
-    """Processes of this machine that are still in one of these network namespaces."""
-    found = []
-    wanted = {f"net:[{inode}]" for inode in inodes}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            try:
-                if os.readlink(f"/proc/{entry.name}/ns/net") in wanted:
-                    found.append(entry.name)
-            except OSError:
-                continue  # gone, or another user's: not ours
-    return found

@@ -169,3 +169,19 @@ class Process:
     def _read_status(self) -> None:
         text = os.read(self._exit_pipe, 16)
         self._status = int(text) if text else -signal.SIGKILL  # no status: it fell with its node
+
+
+def orphans(procfs: Path, known: Set[int]) -> dict[int, str]:
+    """Processes whose parent is PID 1, other than those `known`: pid -> command."""
+    found = {}
+    for entry in os.scandir(procfs):
+        if not entry.name.isdigit() or int(entry.name) in known:
+            continue
+        try:
+            stat = (procfs / entry.name / "stat").read_text()
+            command = (procfs / entry.name / "cmdline").read_bytes()
+        except OSError:
+            continue  # gone meanwhile
+        if stat.rpartition(")")[2].split()[1] == "1":  # proc_pid_stat(5): the fourth field, ppid
+            found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip() or stat
+    return found

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from harness.adapters.contract import Feature
 from harness.conformance import truth
 from harness.conformance.model import Level, case
-from harness.conformance.tap import Tap, canary
+from harness.conformance.tap import Tap
 from harness.conformance.trial import Trial
+from harness.conformance.watched import canary
 from harness.mesh import fake_envoy
 from harness.mesh.fake_envoy import Variant
 from harness.sandbox.pod import Pod
@@ -227,7 +228,7 @@ def ambient_pod(trial: Trial) -> None:
     sent = canary(ambient)
 
     def told() -> bool:
-        lines = tap.under_test.read_log().splitlines()
+        lines = tap.under_test.stderr.text().splitlines()
         return any(_names(line, ambient) and not _names(line, server) for line in lines) or tap.mentions(sent)
 
     tap.wait_for(told, f"traffic of {ambient.ip}, which has no sidecar, or a word about it on standard error")

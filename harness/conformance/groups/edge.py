@@ -6,7 +6,7 @@ import re
 import socket
 
 from harness.adapters.contract import Feature
-from harness.adapters.running import Target
+from harness.adapters.targets import Target
 from harness.conformance import expect, tls, truth
 from harness.conformance.model import Level, case
 from harness.conformance.tap import Tap
@@ -237,7 +237,7 @@ def _lines(tap: Tap) -> list[str]:
     output.refresh()
     said = b"" if tap.under_test.adapter.format != "ndjson" else next(iter(output.everything()), b"")
     records = [line for line in said.decode(errors="replace").splitlines() if '"nonce-' not in line]
-    return [*tap.under_test.read_log().splitlines(), *records]
+    return [*tap.under_test.stderr.text().splitlines(), *records]
 
 
 def _said_only_of(tap: Tap, bare: Pod, other: Pod) -> bool:

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from harness.conformance import truth
 from harness.conformance.groups.life import DYNAMIC
 from harness.conformance.model import Level, case
-from harness.conformance.tap import Tap, canary
+from harness.conformance.tap import Tap
 from harness.conformance.trial import Trial
 from harness.conformance.truth import Sent
 from harness.conformance.verdict import Late
+from harness.conformance.watched import canary
 from harness.mesh.fake_envoy import FakeEnvoy
 from harness.sandbox.pod import Pod
 
@@ -101,14 +102,14 @@ def flat_handles(trial: Trial) -> None:
 
     for number in range(_WARM_UP):
         update(number)
-    before = sum(tap.under_test.handles())
+    before = sum(tap.under_test.family.handles())
     for number in range(_UPDATES):
         update(number)
     most = before + _UPDATES // 4
     tap.wait_for(
-        lambda: sum(tap.under_test.handles()) <= most,
+        lambda: sum(tap.under_test.family.handles()) <= most,
         f"about as many descriptors and threads after {_UPDATES} updates as before, {before}",
-        instead=lambda: str(sum(tap.under_test.handles())),
+        instead=lambda: str(sum(tap.under_test.family.handles())),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from harness.adapters.contract import Feature
-from harness.adapters.running import Target
+from harness.adapters.targets import Target
 from harness.conformance import truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
@@ -32,11 +32,11 @@ def drops_are_told(trial: Trial) -> None:
     """
     server = trial.pod("server", record=False)
     tap = trial.tap(server)
-    tap.under_test.send_signal_to_all(signal.SIGSTOP)
+    tap.under_test.family.send_signal(signal.SIGSTOP)
     with delivery.inbound(server) as conversation:
         leg = Leg(server, INBOUND)
         sent = [truth.speak(conversation, leg, body=b"x" * (1 << 20)) for _ in range(_FLOOD)]
-    tap.under_test.send_signal_to_all(signal.SIGCONT)
+    tap.under_test.family.send_signal(signal.SIGCONT)
     tap.look(server)
     tap.end()
     reported = {nonce for seen in tap.seen for nonce in truth.nonces_in(seen.target or "")}

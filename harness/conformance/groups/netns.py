@@ -75,9 +75,9 @@ def no_thread_left_behind(trial: Trial) -> None:
     server = trial.pod("server")
     tap = trial.tap(broken, server, look=[server])
     tap.wait_for(
-        lambda: not tap.under_test.threads_in(broken.netns_inode),
+        lambda: not tap.under_test.family.threads_in(broken.netns_inode),
         "no thread of the tapper in the namespace of a pod in which it could not capture",
-        instead=lambda: f"{tap.under_test.threads_in(broken.netns_inode)} of its threads",
+        instead=lambda: f"{tap.under_test.family.threads_in(broken.netns_inode)} of its threads",
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.adapters import contract, files, running
+from harness.adapters import contract, files, limits
 from harness.adapters.records import exchange
 from harness.conformance.catalogue import cases
 from harness.conformance.model import Outcome, Result
@@ -75,9 +75,9 @@ def _held() -> tuple[int, int, int]:
 
 @pytest.fixture(autouse=True)
 def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "MOST_OUTPUT", 16 << 20)
-    monkeypatch.setattr(running, "MOST_MEMORY", 256 << 20)
-    monkeypatch.setattr(running, "MOST_FILES", 32 << 20)
+    monkeypatch.setattr(limits, "MOST_OUTPUT", 16 << 20)
+    monkeypatch.setattr(limits, "MOST_MEMORY", 256 << 20)
+    monkeypatch.setattr(limits, "MOST_FILES", 32 << 20)
 
 
 @pytest.fixture(autouse=True, scope="module")

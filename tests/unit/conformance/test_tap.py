@@ -34,7 +34,11 @@ class Played:
     closed_output: bool = False
     problems: list[str] = field(default_factory=list)
 
-    def last_words(self) -> str:
+    @property
+    def stderr(self) -> Played:
+        return self
+
+    def last_line(self) -> str:
         return ""
 
     @property

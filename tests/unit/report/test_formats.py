@@ -16,8 +16,9 @@ from report_records import HOSTILE, WORLD, hostile, record, result
 from harness.conformance.model import Outcome
 from harness.conformance.record import RunRecord
 from harness.report import junit, render
+from harness.report.building import build
 from harness.report.merge import Source, merge
-from harness.report.page import MEANINGS, SYMBOLS, VERDICTS, Page, build
+from harness.report.page import MEANINGS, SYMBOLS, VERDICTS, Page
 
 VOID = {"meta", "input", "link", "img", "br"}
 MOST_COLUMNS = 3

@@ -12,8 +12,8 @@ from report_records import hostile, record, result
 
 from harness.conformance.model import Outcome
 from harness.report import render
+from harness.report.building import build
 from harness.report.merge import Source, merge
-from harness.report.page import build
 
 SHOWN = "[...document.querySelectorAll('details.case')].filter(e => e.checkVisibility()).map(e => e.dataset.case)"
 # the smallest contrast of a text with what is behind it, by WCAG 2.2, 1.4.3

@@ -1,0 +1,77 @@
+"""HTTP, continued: what is told of a message besides its body."""
+
+from __future__ import annotations
+
+from harness.adapters.contract import Feature
+from harness.conformance import expect, truth
+from harness.conformance.model import Level, case
+from harness.conformance.trial import Trial
+from harness.conformance.truth import INBOUND, Leg
+from harness.mesh import delivery
+
+_FORGED = "203.0.113.77"  # RFC 5737: nobody's
+
+
+@case(
+    "HTTP-11",
+    Level.MUST,
+    "mizu: X-Forwarded-For replaced the real source",
+    features={Feature.HTTP1},
+)
+def source_is_the_packets(trial: Trial) -> None:
+    """A tapper MUST report the addresses of the packets, never one that a header claims.
+
+    Requests in and out carry X-Forwarded-For, Forwarded, X-Real-IP and X-Envoy-External-Address with an address that is
+    nobody's. `src` and `dst` have to be those of the connection; for a redirected one `dst` may also be the sidecar.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    forged = [(name, _FORGED) for name in ("X-Forwarded-For", "X-Real-IP", "X-Envoy-External-Address")]
+    forged.append(("Forwarded", f"for={_FORGED}"))
+    inbound = truth.deliver(server, 3, headers=forged)
+    with delivery.outbound(server, ("10.96.77.10", 80)) as conversation:
+        outbound = [truth.speak(conversation, Leg(server, truth.OUTBOUND), headers=forged) for _ in range(3)]
+    tap.settle(inbound + outbound, server)
+    tap.end()
+    tap.expect_seen(inbound + outbound)
+    for each in inbound + outbound:
+        for sighting in expect.of(each, tap.seen):
+            tap.require(sighting.src == each.src, f"{each.target} from {each.src}", f"from {sighting.src}")
+            right = sighting.dst in ((each.dst,) if each in inbound else (each.dst, "127.0.0.1:15001"))
+            tap.require(right, f"{each.target} to {each.dst}", f"to {sighting.dst}")
+
+
+@case("HTTP-14", Level.SHOULD, "RFC 9110, sections 5.2, 5.3 and 5.5", features={Feature.HTTP1})
+def fields_as_they_came(trial: Trial) -> None:
+    """A tapper SHOULD give header fields as they came: every line of a name that occurs twice, in order, values whole.
+
+    A request and an answer with a name in three lines among others, an empty value, values with colons, commas, quotes
+    and blanks inside, blanks around them, and a name without a blank behind its colon. Names may be written in any
+    case. RFC 9110 lets a recipient join lines of one name; a witness who does so can no longer tell what was sent.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    lines = [
+        ("X-Several", "first"),
+        ("X-Empty", ""),
+        ("X-Several", "second, with: a comma"),
+        ("X-Colons", "a:b::c"),
+        ("X-Quoted", '"one, two" ; q="0.5"'),
+        ("x-several", "third"),
+    ]
+    raw = "".join(f"{name}:{'' if name == 'X-Colons' else '  '}{value} \r\n" for name, value in lines)
+    nonce, leg = truth.new_nonce(), Leg(server, INBOUND)
+    asked = truth.request(nonce).replace(b"\r\n\r\n", b"\r\n" + raw.encode() + b"\r\n")
+    answer = truth.response(nonce, 203).replace(b"\r\n\r\n", b"\r\n" + raw.encode() + b"\r\n")
+    with delivery.inbound(server) as conversation:
+        conversation.exchange(asked, answer)
+        sent = [truth.sent(conversation, leg, nonce, status=203)]
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_seen(sent)
+    (sighting,) = expect.of(sent[0], tap.seen)
+    for whose, message in (("request", sighting.request), ("answer", sighting.response)):
+        for name in dict.fromkeys(name.lower() for name, _ in lines):
+            right = [value for each, value in lines if each.lower() == name]
+            told = [] if message is None else message.header(name)
+            tap.require(told == right, f"{name}: {right} of the {whose}", f"{told or 'none'}")
