@@ -228,6 +228,7 @@ class Tap:
             self._targets.addresses,
             finders=options.finders,
             verify=options.verify,
+            memory=self._memory,
         )
         self._follower = follower  # which is released whatever happens in its first look
         follower.begin()
