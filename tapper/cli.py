@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from tapper import __version__
 from tapper.accounts import Snapshot
+from tapper.capture.memory import MIB, TOTAL
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
 from tapper.enquiry import Enquiry
@@ -107,6 +108,13 @@ def _parser() -> _Parser:
     )
     add_kubernetes(tap)
     tap.add_argument(
+        "--ring-memory",
+        type=_mebibytes,
+        default=TOTAL,
+        metavar="MIB",
+        help=f"memory for the packets of all sources that wait to be read (default: {TOTAL // MIB})",
+    )
+    tap.add_argument(
         "--ready-fd",
         type=int,
         metavar="N",
@@ -173,6 +181,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
         arguments.interface,
         verify=arguments.verify,
         finders=_finders(arguments),
+        ring_memory=arguments.ring_memory,
         feeds=tuple(feeds),
         ready_fd=arguments.ready_fd,
     )
@@ -207,6 +216,13 @@ def _discover(arguments: argparse.Namespace, form: Format, console: Console) -> 
     shown, owned = listing(procfs, targets, _finders(arguments), console.warn, everything=arguments.all)
     with open_output(arguments.write) as output:
         output.write(form.processes(shown, owned))
+
+
+def _mebibytes(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of MiB, at least 1")
+    return number * MIB
 
 
 def _finders(arguments: argparse.Namespace) -> frozenset[Finder]:

@@ -12,10 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 from tapper.capture import bpf
-from tapper.capture.namespace import run_inside
+from tapper.capture.mapped import Mapped
+from tapper.capture.memory import RingMemory
+from tapper.capture.namespace import Visit, run_inside, run_inside_each
 from tapper.capture.owners import Owners
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
@@ -39,6 +42,8 @@ _SHORTEST_INTERVAL_S = 0.5
 _SCAN_SHARE = 20  # a scan may take a twentieth of the time
 _LONGEST_INTERVAL_S = 0.8
 """However much that is: a new pod is to be seen within a second."""
+_TOGETHER = 64
+"""Threads that open sources. They wait in the kernel rather than work."""
 _PREFERENCE = {finder: rank for rank, finder in enumerate(Finder)}
 
 
@@ -55,6 +60,18 @@ class _Followed:
     """The processes by which its namespace was found, as of the last look that saw them."""
 
 
+class _Wanted(NamedTuple):
+    """A process whose namespace is to be captured in."""
+
+    candidate: Candidate
+    address: Address
+    doubt: str | None
+    """Why the address may not be its namespace's."""
+    addresses: frozenset[Address]
+    owned: frozenset[Address]
+    """This and `addresses` as in _Followed."""
+
+
 class Follower:
     """Opens sources in the namespaces of targets, by `add`, and shuts them when their Envoys are gone."""
 
@@ -69,6 +86,7 @@ class Follower:
         *,
         finders: frozenset[Finder],
         verify: bool = False,
+        memory: RingMemory | None = None,
     ) -> None:
         self._procfs = procfs
         self._sources = sources
@@ -77,6 +95,7 @@ class Follower:
         self._drop = drop
         self._finders = finders
         self._verify = verify
+        self._memory = memory or RingMemory()
         self._targets = targets
         self._followed: dict[NamespaceId, _Followed] = {}
         """What there is to know about the open sources."""
@@ -147,8 +166,9 @@ class Follower:
             groups.setdefault(candidate.netns, []).append(candidate)
         self._owners.keep(groups.keys())
         self._owners.refresh(group[-1] for netns, group in groups.items() if self._is_to_be_asked(netns, group))
+        self._open([list(group) for netns, group in groups.items() if netns not in self._sources])
         for netns, group in groups.items():
-            if netns in self._sources or any(self._open(candidate) for candidate in group):
+            if netns in self._sources:
                 self._followed[netns].pids = {candidate.pid for candidate in group}
                 for candidate in group:
                     self._processes.watch_death(candidate.pid)
@@ -178,50 +198,75 @@ class Follower:
 
     # Opening.
 
-    def _open(self, candidate: Candidate) -> bool:
-        """Open a source in a target's namespace. A failure is told once and costs nobody else anything."""
+    def _open(self, groups: list[list[Candidate]]) -> None:
+        """Open a source in each namespace of a target, given the processes of each; one does, and the next one is tried
+        where it fails. The kernel takes milliseconds for each, so they are opened together."""
+        while groups:
+            wanted = [each for group in groups if (each := self._judge(group.pop(0))) is not None]
+            opened = run_inside_each([self._visit(each.candidate) for each in wanted], _TOGETHER)
+            for each, ring in zip(wanted, opened, strict=True):
+                self._take(each, ring)
+            groups = [group for group in groups if group and group[0].netns not in self._sources]
+
+    def _visit(self, candidate: Candidate) -> Visit[Ring]:
+        netns = candidate.netns
+        path = self._procfs.namespace_path(candidate.pid)
+        again = partial(self._enter, netns)
+        return Visit(path, netns, lambda: open_ring("lo", bpf.program(), self._memory, again))
+
+    def _enter(self, netns: NamespaceId, function: Callable[[], Mapped]) -> Mapped:
+        """Call a function inside a namespace that is captured in, by way of whoever is still there. On any thread."""
+        followed = self._followed.get(netns)
+        for pid in sorted(followed.pids) if followed is not None else ():
+            try:
+                return run_inside(self._procfs.namespace_path(pid), netns, function)
+            except NamespaceGoneError:
+                continue
+        raise NamespaceGoneError(f"nobody known is in network namespace {netns.inode} any longer")
+
+    def _judge(self, candidate: Candidate) -> _Wanted | None:
+        """Whether to capture in a process's namespace."""
         if candidate.claimed is None and not self._may_be_target(candidate.netns):
-            return False
+            return None
         owned, reason = self._owners.of(candidate)
         if owned is None and not reason:
-            return False
+            return None
         matched = (owned or frozenset()) & self._targets
         address = candidate.claimed or min(matched, key=lambda each: (each.version, int(each)), default=None)
         if address is None:
             if reason:
                 self._warn(candidate, None, "is not captured in", reason)
-            return False
+            return None
         doubt = reason if owned is None else _doubt(address, owned)
         if doubt and self._verify:
             self._warn(candidate, address, "is not captured (--verify)", doubt)
-            return False
-        try:
-            path = self._procfs.namespace_path(candidate.pid)
-            ring = run_inside(path, candidate.netns, lambda: open_ring("lo", bpf.program()))
-        except NamespaceGoneError:
-            return False
-        except TapperError as error:
-            self._warn(candidate, address, "is not captured", str(error))
-            return False
+            return None
+        addresses = frozenset({address}) if candidate.claimed else matched
+        return _Wanted(candidate, address, doubt, addresses, owned or frozenset({address}))
+
+    def _take(self, wanted: _Wanted, ring: Ring | TapperError) -> None:
+        """Add the source. A failure is told once and costs nobody else anything."""
+        candidate, address, doubt, addresses, owned = wanted
+        if isinstance(ring, TapperError):
+            if not isinstance(ring, NamespaceGoneError):
+                self._warn(candidate, address, "is not captured", str(ring))
+            return
         if not self._still_is(candidate):
             ring.close()
-            return False
+            return
         if doubt:
             self._warn(candidate, address, "is captured unverified (--verify refuses it)", doubt)
         netns = candidate.netns
-        self._followed[netns] = _Followed(
-            frozenset({address}) if candidate.claimed else matched, owned or frozenset({address}), candidate.found_by
-        )
+        self._followed[netns] = _Followed(addresses, owned, candidate.found_by, {candidate.pid})
         name = linkerd_pod(self._procfs.environ(candidate.pid)) if candidate.found_by is Finder.LINKERD else None
         way = str(candidate.found_by)
         place = Place("pod", netns.inode, "lo", candidate.pid, str(address), not doubt, way, name=name)
         self._add(netns, ring, place, Scope(str(address), None))
         self._unseen.captured(candidate, address)
-        return True
 
     def _is_to_be_asked(self, netns: NamespaceId, group: list[Candidate]) -> bool:
-        """Whether only its addresses can tell whether a namespace is a target's."""
-        return netns not in self._sources and netns not in self._shared and group[0].claimed is None
+        """Whether its addresses tell whether a namespace is a target's, or the one that it is said to be."""
+        return netns not in self._sources and (netns not in self._shared or group[0].claimed is not None)
 
     def _may_be_target(self, netns: NamespaceId) -> bool:
         """Whether there is reason to go on with a namespace: it has a target's address, or could not be asked."""

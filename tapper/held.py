@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from tapper.accounts import Account
-from tapper.capture.ring import RETIRE_MS
+from tapper.capture.mapped import RETIRE_MS
 from tapper.protocols.beneath import Beneath
 from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting

@@ -18,7 +18,9 @@ from dataclasses import dataclass, replace
 
 from tapper.accounts import Account, Row, Snapshot
 from tapper.capture import bpf
-from tapper.capture.ring import Ring, Statistics, open_ring
+from tapper.capture.mapped import Statistics
+from tapper.capture.memory import TOTAL, RingMemory
+from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Source, Sources
 from tapper.discovery.finders import Finder
 from tapper.discovery.netns import own_namespace
@@ -57,6 +59,8 @@ class Options:
     verify: bool = False
     """Whether only namespaces are captured in that have the address their Envoy claims."""
     finders: frozenset[Finder] = frozenset({Finder.ENVOY})
+    ring_memory: int = TOTAL
+    """Bytes that all packet rings may take together."""
     feeds: tuple[TargetFeed, ...] = ()
     """Whose targets come on top."""
     ready_fd: int | None = None
@@ -76,6 +80,7 @@ class Tap:
         self._outlet = outlet
         self._console = console
         self._own = own_namespace()
+        self._memory = RingMemory(options.ring_memory)
         self._sources: Sources[Sighting] = Sources()
         self._captures: dict[object, Account] = {}
         self._follower: Follower | None = None
@@ -207,7 +212,7 @@ class Tap:
 
     def _open_node(self) -> None:
         targets = packed(self._targets.addresses)
-        ring = open_ring(self._options.interface, bpf.program(targets))
+        ring = open_ring(self._options.interface, bpf.program(targets), self._memory)
         place = Place("node", self._own.inode, self._options.interface or "any")
         self._add(_NODE, ring, place, Scope(None, targets))
         self._held = Held(Beneath(self._captures[_NODE].connections), ring.drained)
@@ -223,6 +228,7 @@ class Tap:
             self._targets.addresses,
             finders=options.finders,
             verify=options.verify,
+            memory=self._memory,
         )
         self._follower = follower  # which is released whatever happens in its first look
         follower.begin()
@@ -299,8 +305,7 @@ class Tap:
 
     def _release(self) -> None:
         """Whatever way the run ends: let go of namespaces and processes. In good order nothing is left to do."""
-        for source in self._sources:
-            source.ring.close()
+        self._sources.close()
         if self._follower is not None:
             self._follower.release()
 

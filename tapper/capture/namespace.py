@@ -11,7 +11,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from tapper.discovery.netns import NamespaceId, namespace_of
 from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError, explain
@@ -53,30 +53,42 @@ def _open_expected(path: str, expected: NamespaceId) -> int:
     return descriptor
 
 
-def run_inside_each(
-    places: Sequence[tuple[str, NamespaceId]], function: Callable[[], T]
-) -> list[T | NamespaceGoneError | TapperError]:
-    """`run_inside` for many namespaces, on one thread that goes from one to the next: what each call returned or
-    raised. It costs a fraction of a thread for each. Raises only what is no TapperError."""
-    results: list[T | NamespaceGoneError | TapperError] = []
+class Visit(NamedTuple, Generic[T]):
+    """What to do in a namespace."""
+
+    path: str
+    expected: NamespaceId
+    function: Callable[[], T]
+
+
+def run_inside_each(visits: Sequence[Visit[T]], threads: int = 1) -> list[T | TapperError]:
+    """`run_inside` for many namespaces: what each call returned or raised.
+
+    Threads go from one namespace to the next, which costs a fraction of a thread for each. One is enough for functions
+    that work; for those in which the kernel waits, several wait at the same time. Raises only what is no TapperError.
+    """
+    results: dict[int, T | TapperError] = {}
     failures: list[BaseException] = []
+    waiting = iter(range(len(visits)))  # whose next is taken by one thread only: a built-in iterator's is one step
 
     def visit() -> None:
         try:
-            for path, expected in places:
+            for index in waiting:
                 try:
-                    results.append(_enter_and_call(path, expected, function))
+                    results[index] = _enter_and_call(*visits[index])
                 except TapperError as error:
-                    results.append(error)
+                    results[index] = error
         except BaseException as error:  # raised again where it belongs, on the caller's thread
             failures.append(error)
 
-    thread = threading.Thread(target=visit, name="in-namespaces")
-    thread.start()
-    thread.join()
+    started = [threading.Thread(target=visit, name="in-namespaces") for _ in range(min(threads, len(visits)))]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
     if failures:
         raise failures[0]
-    return results
+    return [results[index] for index in range(len(visits))]
 
 
 def _enter_and_call(path: str, expected: NamespaceId, function: Callable[[], T]) -> T:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 
-from tapper.capture.namespace import run_inside, run_inside_each
+from tapper.capture.namespace import Visit, run_inside, run_inside_each
 from tapper.discovery.finders import Candidate
 from tapper.discovery.interfaces import own_addresses
 from tapper.discovery.netns import NamespaceId
@@ -95,8 +95,9 @@ class Owners:
         self._fresh = set()
         if not chosen:
             return
-        places = [(self._procfs.namespace_path(each.pid), each.netns) for each in chosen]
-        for candidate, result in zip(chosen, run_inside_each(places, own_addresses), strict=True):
+        visits = [Visit(self._procfs.namespace_path(each.pid), each.netns, own_addresses) for each in chosen]
+        asked: list[frozenset[Address] | TapperError] = run_inside_each(visits)
+        for candidate, result in zip(chosen, asked, strict=True):
             if isinstance(result, frozenset):
                 self._learn(candidate.netns, result)
 
@@ -116,8 +117,9 @@ class Owners:
 
     def doubt(self) -> None:
         """Addresses have changed somewhere: no answer holds any longer."""
+        before = -math.inf  # monotonic clocks may begin with the machine
         self._answers = {
-            netns: _Answer(answer.first, -math.inf, answer.addresses) for netns, answer in self._answers.items()
+            netns: _Answer(answer.first, before, answer.addresses) for netns, answer in self._answers.items()
         }
 
     def keep(self, namespaces: Set[NamespaceId]) -> None:

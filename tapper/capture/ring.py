@@ -1,232 +1,235 @@
-"""A packet socket with a ring that the kernel fills: AF_PACKET, TPACKET_V3 (packet(7), linux/if_packet.h,
-Documentation/networking/packet_mmap.rst).
+"""A capture whose memory grows with the traffic.
 
-The kernel packs packets into blocks of shared memory and hands a block over when it is full or when the retire
-time-out has passed. Reading a block costs no system call. SOCK_DGRAM makes every packet begin at its IP header,
-whatever the link.
+The memory of a packet socket (`tapper.capture.mapped`) cannot be resized while it captures. So a ring that fills up is
+replaced by a larger one in the same network namespace, and not one packet is lost or comes twice:
 
-Order matters: the socket is made with protocol 0, so it receives nothing; then come filter and ring; binding starts the
-capture. So nothing unwanted is ever queued, and once `open_ring` returns, capture is running.
+1. The first socket is the only member of a fanout group of its own. The kernel gives each packet of a group to exactly
+   one member, which a program chooses; at first it says: member 0.
+2. The larger one is opened with a filter that lets nothing in, joins the group as member 1, and gets the real filter.
+3. The group's program is replaced by one that says: member 1. Each packet meets either the one or the other program,
+   and when the kernel returns, none is on its way to the smaller one any longer.
+4. The smaller one is read to its end, then the larger one is gone on with, and the smaller one is closed. With that the
+   larger one has become member 0.
+
+The kernel holds the caller for milliseconds in most of this. It happens on a thread of its own, which does not hold the
+interpreter lock meanwhile, so that reading goes on.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import fcntl
-import mmap
-import os
-import socket
-import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from tapper.capture import bpf
 from tapper.capture.bpf import Instruction
-from tapper.errors import MissingCapabilityError, TapperError, UsageError, explain
-from tapper.privileges import Capability, advice
+from tapper.capture.mapped import Mapped, Packet, Statistics, open_mapped
+from tapper.capture.memory import RingMemory
+from tapper.errors import NamespaceGoneError, TapperError, explain
 
-SOL_PACKET = 263
-PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION = 5, 6, 10
-TPACKET_V3 = 2
-ETH_P_ALL = 0x0003
-SO_ATTACH_FILTER = 26
-SIOCGIFINDEX = 0x8933
-_IFNAMSIZ = 16
+Enter: TypeAlias = Callable[[Callable[[], Mapped]], Mapped]
+"""Calls a function inside the network namespace of a ring, on whatever thread it is itself called on."""
 
-BLOCK_SIZE = 128 * 1024
-"""A frame on lo reaches 65,549 bytes and must fit into a block together with its headers."""
-BLOCKS = 32
-RETIRE_MS = 100
-_FRAME_SIZE = 2048  # means nothing to version 3, but must be aligned and divide a block
-
-_BLOCK_STATUS = 8  # struct tpacket_block_desc: version, offset_to_priv, then struct tpacket_hdr_v1
-_BLOCK_HEADER = struct.Struct("=II")  # num_pkts, offset_to_first_pkt, behind block_status
-_TP_STATUS_USER = 1
-_KERNEL = bytes(4)  # TP_STATUS_KERNEL: the block is the kernel's again
-_STATISTICS = struct.Struct("=III")  # struct tpacket_stats_v3: packets, drops, freeze_q_cnt
-
-# struct tpacket3_hdr: next_offset, sec, nsec, snaplen, len, status, mac, net; at 48 a struct sockaddr_ll, of which
-# ifindex is at 4, hatype at 8 and pkttype at 10.
-_PACKET = struct.Struct("=IIIII4x2xH24xi2xB")
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Packet(NamedTuple):
-    """One packet in the ring. The view is valid until the next packet is asked for."""
-
-    ts: int
-    """Nanoseconds since 1970, taken by the kernel."""
-    ifindex: int
-    pkttype: int
-    """PACKET_HOST 0 … PACKET_OUTGOING 4."""
-    data: memoryview
-    """From the IP header on, as many bytes as were captured."""
-
-
-@dataclass(slots=True)
-class Statistics:
-    """Packets that passed the filter, since the ring was opened."""
-
-    received: int = 0
-    """Those that got into the ring."""
-    dropped: int = 0
-    """Those for which the ring had no room, as the kernel counted them."""
+AT_ONCE = 8
+"""Blocks that are read at a time: no source is to keep the others waiting for long."""
+_JOIN_S = 10.0
 
 
 class Ring:
-    """An open ring; made by `open_ring`. Not for several threads."""
+    """An open capture; made by `open_ring`. Not for several threads."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        # Python's mmap keeps a duplicate of the descriptor, and a socket lives as long as any of its descriptors.
-        self._memory = mmap.mmap(sock.fileno(), BLOCK_SIZE * BLOCKS)
-        self._view = memoryview(self._memory)
-        self._block = 0
-        self._read = 0
-        self._statistics = Statistics()
-        self.cut = 0
-        """Packets of which the kernel kept only a part."""
+    def __init__(
+        self,
+        mapped: Mapped,
+        interface: str | None,
+        program: tuple[Instruction, ...],
+        memory: RingMemory,
+        enter: Enter,
+    ) -> None:
+        self._mapped = mapped
+        self._group = mapped.found_group()
+        self._interface = interface
+        self._program = program
+        self._memory = memory
+        self._enter = enter
+        self._next: Mapped | None = None
+        """What packets go to, while `_mapped` is read to its end."""
+        self._before = Statistics()
+        """Of those that were replaced."""
+        self._cut_before = 0
+        self._lock = threading.Lock()
+        """Held while the program that packets meet is changed, wherever that is."""
+        self._ended = False
+        self._growing: threading.Thread | None = None
+        self._closing: threading.Thread | None = None
+        self._failure = ""
+        self._outgrown = False
+        """Whether there is no use in trying to become larger."""
 
     def fileno(self) -> int:
-        """For polling: readable when a block is ready."""
-        return self._socket.fileno()
+        """For polling: readable when a block is ready. Another one after `turn_over`."""
+        return self._mapped.socket.fileno()
+
+    @property
+    def size(self) -> int:
+        """Blocks."""
+        return self._mapped.blocks
+
+    @property
+    def cut(self) -> int:
+        """Packets of which the kernel kept only a part."""
+        return self._cut_before + self._mapped.cut
 
     def packets(self) -> Iterator[Packet]:
-        """The packets of all blocks that are ready, at most one round of the ring. Must be run to its end."""
-        view = self._view
-        unpack = _PACKET.unpack_from
-        for _ in range(BLOCKS):
-            base = self._block * BLOCK_SIZE
-            if not view[base + _BLOCK_STATUS] & _TP_STATUS_USER:
-                return
-            count, offset = _BLOCK_HEADER.unpack_from(view, base + _BLOCK_STATUS + 4)
-            offset += base
-            for _ in range(count):
-                step, seconds, nanoseconds, kept, length, start, ifindex, pkttype = unpack(view, offset)
-                start += offset
-                if kept < length:
-                    self.cut += 1
-                yield Packet(seconds * 1_000_000_000 + nanoseconds, ifindex, pkttype, view[start : start + kept])
-                offset += step
-            self._read += count
-            view[base + _BLOCK_STATUS : base + _BLOCK_STATUS + 4] = _KERNEL
-            self._block = (self._block + 1) % BLOCKS
+        """The packets of the blocks that are ready, at most AT_ONCE blocks. Must be run to its end."""
+        return self._mapped.packets(AT_ONCE)
+
+    def rest(self) -> Iterator[Packet]:
+        """The packets of all blocks that are ready, when nothing more is let in. Must be run to its end."""
+        yield from self._mapped.packets(self._mapped.blocks)
+        if self._next is not None:
+            yield from self._next.packets(self._next.blocks)
 
     def statistics(self) -> Statistics:
-        """The kernel's counts. Reading resets them in the kernel (packet(7)), so they are added up here."""
-        raw = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, _STATISTICS.size)
-        packets, drops, _ = _STATISTICS.unpack(raw)
-        self._statistics.received += packets - drops  # the kernel's first number includes its second
-        self._statistics.dropped += drops
-        return self._statistics
+        """The kernel's counts, added up."""
+        counted = [self._before, self._mapped.statistics()]
+        if self._next is not None:
+            counted.append(self._next.statistics())
+        return Statistics(sum(each.received for each in counted), sum(each.dropped for each in counted))
 
     def restrict(self, program: tuple[Instruction, ...]) -> None:
         """Let in what another filter lets in. What is in the ring stays. Raises TapperError."""
         try:
-            _attach(self._socket, program)
+            with self._lock:
+                self._program = program
+                for each in (self._mapped, self._next):
+                    if each is not None:
+                        each.attach(program)
         except OSError as error:
             raise TapperError(f"cannot replace the packet filter: {explain(error)}") from error
 
     def stop(self) -> None:
         """Let nothing new in. What is in the ring is still to be read, see `drained`."""
-        _attach(self._socket, bpf.REJECT_ALL)
+        self.restrict(bpf.REJECT_ALL)
 
     def drained(self) -> bool:
         """Whether everything the kernel counted has been read. The last block comes with the retire time-out."""
-        return self._read >= self.statistics().received
+        return self._mapped.drained() and (self._next is None or self._next.drained())
 
     def error(self) -> int:
         """The socket's pending error number, 0 for none: ENETDOWN when the interface went down. Reading clears it."""
-        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return self._mapped.error()
 
     def close(self) -> None:
-        """Release the memory and the socket, and with it the namespace. Views given out must be gone."""
-        self._socket.close()
+        """Release the memory and the sockets, and with them the namespace. Views given out must be gone."""
+        with self._lock:
+            self._ended = True
+        for thread in (self._growing, self._closing):
+            if thread is not None:
+                thread.join(_JOIN_S)
+        for each in (self._mapped, self._next):
+            if each is not None:
+                each.close()
+                self._memory.give_back(each.blocks)
+
+    # Growing.
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it is to be replaced by a larger one: a quarter of it waits to be read. Ask before reading."""
+        return self._growing is None and not self._outgrown and self._mapped.waiting(max(1, self._mapped.blocks // 4))
+
+    def grow(self, told: Callable[[], None]) -> bool:
+        """Begin to become larger; `told` is called when `turn_over` has something to do, or `failure` something to say,
+        on another thread. Returns whether that can be: whether there is memory."""
+        blocks = self._memory.more(self._mapped.blocks)
+        if not blocks:
+            return False
+        thread = threading.Thread(target=self._become_larger, args=(blocks, told), name="growing")
+        self._growing = thread
+        thread.start()
+        return True
+
+    def turn_over(self) -> bool:
+        """Go on with the larger one, if there is one and the smaller one has been read to its end. Returns whether
+        `fileno` is another one now."""
+        if self._next is None or not self._mapped.drained():
+            return False
+        old, self._mapped, self._next = self._mapped, self._next, None
+        counted = old.statistics()
+        self._before.received += counted.received
+        self._before.dropped += counted.dropped
+        self._cut_before += old.cut
+        thread = threading.Thread(target=self._let_go, args=(old, self._mapped), name="closing")
+        self._closing = thread
+        thread.start()
+        self._growing = None
+        return True
+
+    def failure(self) -> str:
+        """Why it could not become larger, once; empty for nothing to say."""
+        told, self._failure = self._failure, ""
+        return told
+
+    def _become_larger(self, blocks: int, told: Callable[[], None]) -> None:
         try:
-            self._view.release()
-            self._memory.close()
-        except BufferError:
-            pass  # an exception on its way out has a packet in its traceback: it goes with that, and must not be hidden
-
-
-def open_ring(interface: str | None, program: tuple[Instruction, ...]) -> Ring:
-    """Start capturing in the calling thread's network namespace, on one interface or (None) on all.
-
-    Raises MissingCapabilityError, UsageError for an unknown interface, TapperError for anything else.
-    """
-    try:
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
-    except PermissionError:
-        raise MissingCapabilityError(advice(Capability.NET_RAW)) from None
-    except OSError as error:
-        raise TapperError(f"cannot open a packet socket: {explain(error)}") from error
-    try:
-        index = 0 if interface is None else _index_of(sock, interface)
-        _attach(sock, program)
-        sock.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
-        _allocate(sock)
-        ring = Ring(sock)
-        _bind(sock, index)
-    except OSError as error:
-        sock.close()
-        raise TapperError(f"cannot set up a packet ring: {explain(error)}") from error
-    except TapperError:
-        sock.close()
-        raise
-    return ring
-
-
-def _index_of(sock: socket.socket, interface: str) -> int:
-    """The interface's index in the socket's namespace, which need not be that of the caller (netdevice(7))."""
-    name = os.fsencode(interface)
-    if len(name) < _IFNAMSIZ and name:
-        request = struct.pack("16sI20x", name, 0)
+            if self._closing is not None:
+                self._closing.join()
+            larger = self._enter(lambda: open_mapped(self._interface, bpf.REJECT_ALL, blocks))
+        except TapperError as error:
+            self._memory.give_back(blocks)
+            self._outgrown = True
+            self._failure = "" if isinstance(error, NamespaceGoneError) else str(error)
+            told()
+            return
         try:
-            return int(struct.unpack_from("=I", fcntl.ioctl(sock.fileno(), SIOCGIFINDEX, request), _IFNAMSIZ)[0])
+            with self._lock:
+                if not self._ended:
+                    larger.join(self._group)
+                    larger.attach(self._program)
+                    larger.choose(1)
+                    self._next = larger
         except OSError as error:
-            if error.errno != errno.ENODEV:
-                raise
-    raise UsageError(f"there is no interface named {interface!r} here (-i)")
+            self._failure = f"cannot replace a packet ring by a larger one: {explain(error)}"
+        if self._next is None:
+            larger.close()
+            self._memory.give_back(blocks)
+            self._outgrown = True
+        told()
+
+    def _let_go(self, old: Mapped, current: Mapped) -> None:
+        """Afterwards the current one is the group's only member, and the next that joins gets nothing at first."""
+        gone = old.close()
+        self._memory.give_back(old.blocks)
+        with self._lock:
+            if gone and not self._ended:
+                current.choose(0)
+            else:
+                self._outgrown = True
 
 
-def _attach(sock: socket.socket, program: tuple[Instruction, ...]) -> None:
-    """SO_ATTACH_FILTER (socket(7)), replacing the filter before.
+def open_ring(
+    interface: str | None,
+    program: tuple[Instruction, ...],
+    memory: RingMemory | None = None,
+    enter: Enter = lambda function: function(),
+) -> Ring:
+    """Start capturing in the calling thread's network namespace, on one interface or (None) on all. Once it returns,
+    capture is running.
 
-    A long program may be over net.core.optmem_max. The kernel then says ENOMEM, and the filter for all of TCP does
-    instead: the addresses are checked again in user space in any case.
+    `enter` leads into the same namespace again. Raises MissingCapabilityError, UsageError for an unknown interface,
+    TapperError for anything else.
     """
+    memory = memory or RingMemory()
+    blocks = memory.first()
     try:
-        _attach_exactly(sock, program)
+        mapped = open_mapped(interface, program, blocks)
+    except TapperError:
+        memory.give_back(blocks)
+        raise
+    try:
+        return Ring(mapped, interface, program, memory, enter)
     except OSError as error:
-        if error.errno != errno.ENOMEM:
-            raise
-        _attach_exactly(sock, bpf.program(None))
-
-
-def _attach_exactly(sock: socket.socket, program: tuple[Instruction, ...]) -> None:
-    code = ctypes.create_string_buffer(bpf.pack(program))
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
-
-
-def _allocate(sock: socket.socket) -> None:
-    """PACKET_RX_RING with a struct tpacket_req3.
-
-    The kernel waits here until nobody reads the socket's old state, for milliseconds. Python's own setsockopt keeps the
-    interpreter lock meanwhile; called this way, other threads can open their rings in the same time.
-    """
-    frames = BLOCK_SIZE // _FRAME_SIZE * BLOCKS
-    request = struct.pack("=7I", BLOCK_SIZE, BLOCKS, _FRAME_SIZE, frames, RETIRE_MS, 0, 0)
-    if _libc.setsockopt(sock.fileno(), SOL_PACKET, PACKET_RX_RING, request, len(request)) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
-def _bind(sock: socket.socket, index: int) -> None:
-    """bind(2) to a struct sockaddr_ll. Python's own takes an interface's name, and "any" has none."""
-    address = struct.pack("=HHiHBB8x", socket.AF_PACKET, socket.htons(ETH_P_ALL), index, 0, 0, 0)
-    if _libc.bind(sock.fileno(), address, len(address)) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        mapped.close()
+        memory.give_back(blocks)
+        raise TapperError(f"cannot set up a packet ring: {explain(error)}") from error

@@ -16,7 +16,8 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from tapper.capture.ring import RETIRE_MS, Ring, Statistics
+from tapper.capture.mapped import RETIRE_MS, Packet, Statistics
+from tapper.capture.ring import Ring
 
 T = TypeVar("T")
 
@@ -49,9 +50,16 @@ class Source(Generic[T]):
     """Error numbers of the socket that have been told already."""
 
     def read(self) -> Iterator[T]:
-        """What the packets that are ready make. Must be run to its end."""
+        """What the packets that are ready make, or some of them. Must be run to its end."""
+        return self._read(self.ring.packets())
+
+    def rest(self) -> Iterator[T]:
+        """What all that are left make, of a source that is shut. Must be run to its end."""
+        return self._read(self.ring.rest())
+
+    def _read(self, packets: Iterator[Packet]) -> Iterator[T]:
         take, ignored = self.reader.packet, self.ignored_interface
-        for ts, ifindex, _, data in self.ring.packets():
+        for ts, ifindex, data in packets:
             if ifindex != ignored:
                 yield from take(ts, data)
 
@@ -64,6 +72,11 @@ class Sources(Generic[T]):
         self._sources: dict[Hashable, Source[T]] = {}
         self._rings: dict[int, Source[T]] = {}
         self._watched: dict[int, Callable[[], None]] = {}
+        self._grown = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        """Written to when a ring has become larger, or could not."""
+        self._poll.register(self._grown, select.POLLIN)
+        self._growing: set[Hashable] = set()
+        self._shut: set[Hashable] = set()
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._sources
@@ -81,8 +94,7 @@ class Sources(Generic[T]):
         """Take an open source in; its key must be new."""
         assert source.key not in self._sources, "a source is opened once"
         self._sources[source.key] = source
-        self._rings[source.ring.fileno()] = source
-        self._poll.register(source.ring.fileno(), select.POLLIN)
+        self._poll_ring(source)
 
     def shut(self, key: Hashable) -> None:
         """Begin to close a source. It stays until `turn` has drained it."""
@@ -90,6 +102,7 @@ class Sources(Generic[T]):
         if source.deadline is None:
             source.ring.stop()
             source.deadline = time.monotonic() + _PATIENCE_S
+            self._shut.add(key)
 
     def discard(self, key: Hashable, closed: Callable[[Source[T], Statistics], None]) -> None:
         """Close a source at once; what it has seen and not yet delivered is thrown away. Not from within `turn`."""
@@ -117,13 +130,14 @@ class Sources(Generic[T]):
         `deliver` gets what a source's packets made, and must run it to its end; `trouble` a source's socket error,
         once for each; `closed` a source that was shut and is drained, before it is gone.
         """
-        for closing in self:
-            if closing.deadline is not None:
-                left = 0.0 if closing.ring.drained() else closing.deadline - time.monotonic()
-                timeout_s = min(timeout_s, left)
+        for closing in self._closing():
+            left = 0.0 if closing.ring.drained() else (closing.deadline or 0.0) - time.monotonic()
+            timeout_s = min(timeout_s, left)
         for descriptor, events in self._poll.poll(max(0, int(timeout_s * 1000 + 0.999))):
             source = self._rings.get(descriptor)
             if source is None:
+                if descriptor == self._grown:
+                    self._take_grown(trouble)
                 callback = self._watched.get(descriptor)
                 if callback is not None:  # an earlier callback may have removed it
                     callback()
@@ -133,10 +147,53 @@ class Sources(Generic[T]):
                 if number not in {0, *source.troubles}:
                     source.troubles.add(number)
                     trouble(source, os.strerror(number).lower() if number != errno.ENETDOWN else "it is down")
+            if source.ring.crowded and source.deadline is None and source.ring.grow(self._tell_grown):
+                self._growing.add(source.key)
             deliver(source, source.read())
-        for closing in self:
-            if closing.deadline is not None and (closing.ring.drained() or time.monotonic() >= closing.deadline):
+            if source.key in self._growing:
+                self._turn_over(source)
+        for closing in self._closing():
+            if closing.ring.drained() or time.monotonic() >= (closing.deadline or 0.0):
                 self._close(closing, deliver, closed)
+
+    def close(self) -> None:
+        """Let go of everything; the loop is not run any more. What was not delivered is thrown away."""
+        for source in self:
+            source.ring.close()
+        os.close(self._grown)
+
+    def _closing(self) -> list[Source[T]]:
+        return [self._sources[key] for key in self._shut]
+
+    # Rings that grow.
+
+    def _tell_grown(self) -> None:
+        """On another thread, which is over before its ring is closed."""
+        os.eventfd_write(self._grown, 1)
+
+    def _take_grown(self, trouble: Callable[[Source[T], str], None]) -> None:
+        os.eventfd_read(self._grown)
+        for key in list(self._growing):
+            source = self._sources[key]
+            failure = source.ring.failure()
+            if failure:
+                trouble(source, f"what is captured there may be dropped: {failure}")
+            self._turn_over(source)
+
+    def _turn_over(self, source: Source[T]) -> None:
+        before = source.ring.fileno()
+        if source.ring.turn_over():
+            self._growing.discard(source.key)
+            self._forget(before)
+            self._poll_ring(source)
+
+    def _poll_ring(self, source: Source[T]) -> None:
+        self._rings[source.ring.fileno()] = source
+        self._poll.register(source.ring.fileno(), select.POLLIN)
+
+    def _forget(self, descriptor: int) -> None:
+        del self._rings[descriptor]
+        self._poll.unregister(descriptor)
 
     def _close(
         self,
@@ -144,14 +201,15 @@ class Sources(Generic[T]):
         deliver: Callable[[Source[T], Iterator[T]], None],
         closed: Callable[[Source[T], Statistics], None],
     ) -> None:
-        deliver(source, source.read())
+        deliver(source, source.rest())
         deliver(source, iter(source.reader.finish()))
         self._let_go(source, closed)
 
     def _let_go(self, source: Source[T], closed: Callable[[Source[T], Statistics], None]) -> None:
         statistics = source.ring.statistics()
-        self._poll.unregister(source.ring.fileno())
-        del self._rings[source.ring.fileno()]
+        self._forget(source.ring.fileno())
+        self._shut.discard(source.key)
+        self._growing.discard(source.key)
         del self._sources[source.key]
         source.ring.close()
         closed(source, statistics)

@@ -34,7 +34,7 @@ def _report_both_copies() -> None:
 
 def _look_at_the_wire() -> None:
     whole = following.open_ring  # type: ignore[attr-defined]
-    following.open_ring = lambda _interface, program: whole("eth0", program)  # type: ignore[assignment,attr-defined]
+    following.open_ring = lambda _interface, *rest: whole("eth0", *rest)  # type: ignore[attr-defined]
 
 
 CIPHERTEXT = Mutant(

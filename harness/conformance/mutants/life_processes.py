@@ -27,16 +27,19 @@ _NEVER_S = 3600.0
 
 
 def _open_once() -> None:
-    whole = Follower._open
+    judge, take = Follower._judge, Follower._take
     opened: set[object] = set()
 
-    def once(self: Follower, candidate: Any) -> bool:
-        if candidate.netns in opened or not whole(self, candidate):
-            return False
-        opened.add(candidate.netns)
-        return True
+    def once(self: Follower, candidate: Candidate) -> Any:
+        return None if candidate.netns in opened else judge(self, candidate)
 
-    Follower._open = once  # type: ignore[method-assign]
+    def remember(self: Follower, wanted: Any, ring: Any) -> None:
+        take(self, wanted, ring)
+        if wanted.candidate.netns in self._sources:
+            opened.add(wanted.candidate.netns)
+
+    Follower._judge = once  # type: ignore[method-assign]
+    Follower._take = remember  # type: ignore[method-assign]
 
 
 OPENS_ONCE = Mutant(
@@ -88,7 +91,7 @@ FAILED_LOOK = Mutant(
 
 
 def _die_with_the_first() -> None:
-    whole, whole_open = Follower._follow, Follower._open
+    whole, judge = Follower._follow, Follower._judge
     openers: dict[object, int] = {}
 
     def follow(self: Follower, found: Scan) -> None:
@@ -99,11 +102,11 @@ def _die_with_the_first() -> None:
         for netns, followed in self._followed.items():
             openers.setdefault(netns, min(followed.pids))
 
-    def reopen_nothing(self: Follower, candidate: Candidate) -> bool:
-        return candidate.netns not in openers and whole_open(self, candidate)
+    def reopen_nothing(self: Follower, candidate: Candidate) -> Any:
+        return None if candidate.netns in openers else judge(self, candidate)
 
     Follower._follow = follow  # type: ignore[method-assign]
-    Follower._open = reopen_nothing  # type: ignore[method-assign]
+    Follower._judge = reopen_nothing  # type: ignore[method-assign]
 
 
 DIES_WITH_THE_FIRST = Mutant(

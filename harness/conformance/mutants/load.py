@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.conformance.mutants.model import Mutant
-from tapper.capture import bpf, ring
+from tapper.capture import bpf
 from tapper.capture.bpf import Instruction
-from tapper.capture.ring import Ring, Statistics
+from tapper.capture.mapped import Statistics
+from tapper.capture.memory import RingMemory
+from tapper.capture.ring import Ring
 from tapper.streams.connection import Scope
 from tapper.streams.legs import Endpoint
 
@@ -20,7 +22,8 @@ def _hide_drops() -> None:
 
 
 def _shrink_the_ring() -> None:
-    ring.BLOCKS = 2
+    RingMemory.first = lambda _: 2  # type: ignore[method-assign,assignment]
+    RingMemory.more = lambda *_: 0  # type: ignore[method-assign]
 
 
 def _give_up_filtering() -> None:

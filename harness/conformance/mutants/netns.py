@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from harness.conformance.mutants.model import Mutant
 from tapper import following, outlet
 from tapper.capture import bpf, namespace
+from tapper.capture.namespace import Visit
 from tapper.capture.ring import open_ring
-from tapper.discovery.netns import NamespaceId
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan
+from tapper.errors import TapperError
 from tapper.following import Follower
 from tapper.output.records import Place
 from tapper.streams import connections
@@ -63,28 +64,27 @@ BY_PID = Mutant(
 
 
 def _leave_the_thread() -> None:
-    def on_a_thread(descriptor: int, function: Callable[[], Any]) -> Any:
+    def leaving(visit: Visit[Any]) -> Any:
         results: list[Any] = []
-        failures: list[BaseException] = []
         done = threading.Event()
 
         def enter() -> None:
             try:
-                namespace._setns(descriptor)
-                results.append(function())
-            except BaseException as error:  # the defect: nobody brings this thread back
-                failures.append(error)
+                results.append(namespace._enter_and_call(*visit))
+            except TapperError as error:  # the defect: nobody brings this thread back
+                results.append(error)
                 done.set()
                 threading.Event().wait()
             done.set()
 
         threading.Thread(target=enter, daemon=True).start()
         done.wait()
-        if failures:
-            raise failures[0]
         return results[0]
 
-    namespace._on_lost_thread = on_a_thread
+    def each(visits: Sequence[Visit[Any]], _threads: int) -> list[Any]:
+        return [leaving(visit) for visit in visits]
+
+    following.run_inside_each = each  # type: ignore[assignment,attr-defined]
 
 
 THREAD_LEFT = Mutant(
@@ -96,13 +96,14 @@ THREAD_LEFT = Mutant(
 
 
 def _keep_descriptors() -> None:
-    whole = namespace.run_inside
+    whole = namespace.run_inside_each
 
-    def pinning(path: str, expected: NamespaceId, function: Callable[[], Any]) -> Any:
-        os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return whole(path, expected, function)
+    def pinning(visits: Sequence[Visit[Any]], threads: int) -> list[Any]:
+        for visit in visits:
+            os.open(visit.path, os.O_RDONLY | os.O_CLOEXEC)
+        return whole(visits, threads)
 
-    following.run_inside = pinning  # type: ignore[attr-defined]
+    following.run_inside_each = pinning  # type: ignore[assignment,attr-defined]
 
 
 PINNED = Mutant(

@@ -1,0 +1,251 @@
+"""A packet socket with memory that the kernel fills: AF_PACKET, TPACKET_V3 (packet(7), linux/if_packet.h,
+Documentation/networking/packet_mmap.rst).
+
+The kernel packs packets into blocks of shared memory and hands a block over when it is full or when the retire
+time-out has passed. Reading a block costs no system call. SOCK_DGRAM makes every packet begin at its IP header,
+whatever the link.
+
+Order matters: the socket is made with protocol 0, so it receives nothing; then come filter and memory; binding starts
+the capture. So nothing unwanted is ever queued.
+
+The size of the memory is fixed for as long as the socket is bound. What `tapper.capture.ring` needs to go over to
+another one is here, too: the sockets' fanout group, in which the kernel gives every packet to exactly one of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tapper.capture import bpf
+from tapper.capture.bpf import Instruction
+from tapper.errors import MissingCapabilityError, TapperError, UsageError, explain
+from tapper.privileges import Capability, advice
+
+SOL_PACKET = 263
+PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, PACKET_FANOUT, PACKET_FANOUT_DATA = 5, 6, 10, 18, 22
+PACKET_FANOUT_CBPF, PACKET_FANOUT_FLAG_UNIQUEID = 6, 0x2000
+TPACKET_V3 = 2
+ETH_P_ALL = 0x0003
+SO_ATTACH_FILTER = 26
+SIOCGIFINDEX = 0x8933
+_IFNAMSIZ = 16
+
+BLOCK_SIZE = 128 * 1024
+"""A frame on lo reaches 65,549 bytes and must fit into a block together with its headers."""
+RETIRE_MS = 100
+_FRAME_SIZE = 2048  # means nothing to version 3, but must be aligned and divide a block
+
+_BLOCK_STATUS = 8  # struct tpacket_block_desc: version, offset_to_priv, then struct tpacket_hdr_v1
+_BLOCK_HEADER = struct.Struct("=II")  # num_pkts, offset_to_first_pkt, behind block_status
+_TP_STATUS_USER = 1
+_KERNEL = bytes(4)  # TP_STATUS_KERNEL: the block is the kernel's again
+_STATISTICS = struct.Struct("=III")  # struct tpacket_stats_v3: packets, drops, freeze_q_cnt
+
+# struct tpacket3_hdr: next_offset, sec, nsec, snaplen, len, status, mac, net; at 48 a struct sockaddr_ll, of which
+# ifindex is at 4.
+_PACKET = struct.Struct("=IIIII4x2xH24xi")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Packet: TypeAlias = tuple[int, int, memoryview]
+"""(ts, ifindex, data): ts in nanoseconds since 1970, taken by the kernel; data from the IP header on, as many bytes as
+were captured, valid until the next packet is asked for. A plain tuple, since one is made for each packet."""
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Packets that passed the filter, since the capture began."""
+
+    received: int = 0
+    """Those for which there was room."""
+    dropped: int = 0
+    """Those for which there was none, as the kernel counted them."""
+
+
+class Mapped:
+    """An open socket and its memory; made by `open_mapped`. Not for several threads, but for `close`."""
+
+    def __init__(self, sock: socket.socket, blocks: int) -> None:
+        self.socket = sock
+        self.blocks = blocks
+        # Python's mmap keeps a duplicate of the descriptor, and a socket lives as long as any of its descriptors.
+        self._memory = mmap.mmap(sock.fileno(), BLOCK_SIZE * blocks)
+        self._view = memoryview(self._memory)
+        self._block = 0
+        self._read = 0
+        self._statistics = Statistics()
+        self.cut = 0
+        """Packets of which the kernel kept only a part."""
+
+    def packets(self, at_once: int) -> Iterator[Packet]:
+        """The packets of the blocks that are ready, at most so many blocks. Must be run to its end."""
+        view = self._view
+        unpack = _PACKET.unpack_from
+        for _ in range(min(at_once, self.blocks)):
+            base = self._block * BLOCK_SIZE
+            if not view[base + _BLOCK_STATUS] & _TP_STATUS_USER:
+                return
+            count, offset = _BLOCK_HEADER.unpack_from(view, base + _BLOCK_STATUS + 4)
+            offset += base
+            for _ in range(count):
+                step, seconds, nanoseconds, kept, length, start, ifindex = unpack(view, offset)
+                start += offset
+                if kept < length:
+                    self.cut += 1
+                yield seconds * 1_000_000_000 + nanoseconds, ifindex, view[start : start + kept]
+                offset += step
+            self._read += count
+            view[base + _BLOCK_STATUS : base + _BLOCK_STATUS + 4] = _KERNEL
+            self._block = (self._block + 1) % self.blocks
+
+    def waiting(self, blocks: int) -> bool:
+        """Whether so many more blocks are ready behind the one that is read next."""
+        block = (self._block + blocks) % self.blocks
+        return bool(self._view[block * BLOCK_SIZE + _BLOCK_STATUS] & _TP_STATUS_USER)
+
+    def statistics(self) -> Statistics:
+        """The kernel's counts. Reading resets them in the kernel (packet(7)), so they are added up here."""
+        raw = self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, _STATISTICS.size)
+        packets, drops, _ = _STATISTICS.unpack(raw)
+        self._statistics.received += packets - drops  # the kernel's first number includes its second
+        self._statistics.dropped += drops
+        return self._statistics
+
+    def drained(self) -> bool:
+        """Whether everything the kernel counted has been read. The last block comes with the retire time-out."""
+        return self._read >= self.statistics().received
+
+    def attach(self, program: tuple[Instruction, ...]) -> None:
+        """SO_ATTACH_FILTER (socket(7)), replacing the filter before. What was let in stays. Raises OSError.
+
+        A long program may be over net.core.optmem_max. The kernel then says ENOMEM, and the filter for all of TCP does
+        instead: the addresses are checked again in user space in any case.
+        """
+        attach(self.socket, program)
+
+    def error(self) -> int:
+        """The socket's pending error number, 0 for none: ENETDOWN when the interface went down. Reading clears it."""
+        return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    # The fanout group (packet(7)): every packet goes to one of the sockets in it, as its program chooses.
+
+    def found_group(self) -> int:
+        """Begin a group that nobody else has, with this as its member 0, and return its number in the namespace."""
+        self.socket.setsockopt(SOL_PACKET, PACKET_FANOUT, (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID) << 16)
+        number: int = self.socket.getsockopt(SOL_PACKET, PACKET_FANOUT) & 0xFFFF
+        self.choose(0)
+        return number
+
+    def join(self, group: int) -> None:
+        """Become the group's next member."""
+        self.socket.setsockopt(SOL_PACKET, PACKET_FANOUT, group | PACKET_FANOUT_CBPF << 16)
+
+    def choose(self, member: int) -> None:
+        """From now on the group's packets go to this member, or where there is one member only to that.
+
+        But for the first time, the kernel returns when the last packet on its way to another member is there
+        (synchronize_net, net/packet/af_packet.c). That takes milliseconds, in which other threads can run.
+        """
+        program = (Instruction(bpf.RET_K, 0, 0, member),)
+        code = ctypes.create_string_buffer(bpf.pack(program))
+        _set_option(self.socket, PACKET_FANOUT_DATA, struct.pack("@HP", len(program), ctypes.addressof(code)))
+
+    def close(self) -> bool:
+        """Release the memory and the socket, and with it the namespace. Returns whether they are: not as long as views
+        given out are not gone."""
+        self.socket.close()
+        try:
+            self._view.release()
+            self._memory.close()
+        except BufferError:
+            return False  # an exception on its way out has a packet in its traceback: it must not be hidden
+        return True
+
+
+def open_mapped(interface: str | None, program: tuple[Instruction, ...], blocks: int) -> Mapped:
+    """Start capturing in the calling thread's network namespace, on one interface or (None) on all.
+
+    Raises MissingCapabilityError, UsageError for an unknown interface, TapperError for anything else.
+    """
+    try:
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
+    except PermissionError:
+        raise MissingCapabilityError(advice(Capability.NET_RAW)) from None
+    except OSError as error:
+        raise TapperError(f"cannot open a packet socket: {explain(error)}") from error
+    try:
+        index = 0 if interface is None else _index_of(sock, interface)
+        attach(sock, program)
+        sock.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
+        _allocate(sock, blocks)
+        mapped = Mapped(sock, blocks)
+        _bind(sock, index)
+    except OSError as error:
+        sock.close()
+        raise TapperError(f"cannot set up a packet ring: {explain(error)}") from error
+    except TapperError:
+        sock.close()
+        raise
+    return mapped
+
+
+def _index_of(sock: socket.socket, interface: str) -> int:
+    """The interface's index in the socket's namespace, which need not be that of the caller (netdevice(7))."""
+    name = os.fsencode(interface)
+    if len(name) < _IFNAMSIZ and name:
+        request = struct.pack("16sI20x", name, 0)
+        try:
+            return int(struct.unpack_from("=I", fcntl.ioctl(sock.fileno(), SIOCGIFINDEX, request), _IFNAMSIZ)[0])
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+    raise UsageError(f"there is no interface named {interface!r} here (-i)")
+
+
+def attach(sock: socket.socket, program: tuple[Instruction, ...]) -> None:
+    """As Mapped.attach."""
+    try:
+        _attach_exactly(sock, program)
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        _attach_exactly(sock, bpf.program(None))
+
+
+def _attach_exactly(sock: socket.socket, program: tuple[Instruction, ...]) -> None:
+    code = ctypes.create_string_buffer(bpf.pack(program))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
+
+
+def _allocate(sock: socket.socket, blocks: int) -> None:
+    """PACKET_RX_RING with a struct tpacket_req3.
+
+    The kernel waits here until nobody reads the socket's old state, for milliseconds, in which other threads can open
+    theirs.
+    """
+    frames = BLOCK_SIZE // _FRAME_SIZE * blocks
+    _set_option(sock, PACKET_RX_RING, struct.pack("=7I", BLOCK_SIZE, blocks, _FRAME_SIZE, frames, RETIRE_MS, 0, 0))
+
+
+def _set_option(sock: socket.socket, option: int, value: bytes) -> None:
+    """setsockopt(2) of packet(7). Python's own keeps the interpreter lock meanwhile; called this way it does not."""
+    if _libc.setsockopt(sock.fileno(), SOL_PACKET, option, value, len(value)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _bind(sock: socket.socket, index: int) -> None:
+    """bind(2) to a struct sockaddr_ll. Python's own takes an interface's name, and "any" has none."""
+    address = struct.pack("=HHiHBB8x", socket.AF_PACKET, socket.htons(ETH_P_ALL), index, 0, 0, 0)
+    if _libc.bind(sock.fileno(), address, len(address)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

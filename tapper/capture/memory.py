@@ -1,0 +1,65 @@
+"""How much memory the rings of one run may take together, and how large each begins and may become.
+
+The kernel takes a ring's memory at once and for as long as the ring lives, so a node with hundreds of pods cannot have
+a large one for each. Every ring begins small, the later ones smaller: each gets a 32nd of what is left of the half that
+is for beginnings. The other half is for those that have much to carry.
+
+    total 256 MiB: 33 rings begin with 2 MiB, 31 more with 1 MiB, 31 with 512 KiB, all others with 256 KiB
+"""
+
+from __future__ import annotations
+
+import threading
+
+from tapper.capture.mapped import BLOCK_SIZE
+from tapper.errors import TapperError
+
+MIB = 1 << 20
+TOTAL = 256 * MIB
+"""In bytes, unless --ring-memory says otherwise."""
+
+_SMALLEST, _FIRST, _LARGEST = 2, 16, 256  # blocks: 256 KiB, 2 MiB, 32 MiB
+_STEP = 8  # a burst has filled what a ring was doubled to before it is doubled again
+
+
+class RingMemory:
+    """What is taken of it, in blocks of BLOCK_SIZE bytes. For several threads."""
+
+    def __init__(self, total: int = TOTAL) -> None:
+        self._total = total // BLOCK_SIZE
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    @property
+    def taken(self) -> int:
+        """Bytes."""
+        return self._taken * BLOCK_SIZE
+
+    def first(self) -> int:
+        """Take what a new ring begins with, in blocks. Raises TapperError where there is nothing left."""
+        with self._lock:
+            share = max(0, self._total // 2 - self._taken) // 32
+            blocks = max(_SMALLEST, min(_FIRST, _power_of_two(share)))
+            if self._taken + blocks > self._total:
+                limit = self._total * BLOCK_SIZE // MIB
+                raise TapperError(f"the {limit} MiB for packet rings are taken: allow more with --ring-memory")
+            self._taken += blocks
+            return blocks
+
+    def more(self, blocks: int) -> int:
+        """Take what a ring of so many blocks can be replaced by, in blocks; 0 where it cannot become larger."""
+        with self._lock:
+            larger = min(blocks * _STEP, _LARGEST, _power_of_two(self._total - self._taken))
+            if larger <= blocks:
+                return 0
+            self._taken += larger
+            return larger
+
+    def give_back(self, blocks: int) -> None:
+        with self._lock:
+            self._taken -= blocks
+
+
+def _power_of_two(number: int) -> int:
+    """The largest that is no larger; 0 for none."""
+    return 1 << number.bit_length() - 1 if number > 0 else 0

@@ -1,0 +1,382 @@
+"""Rings with real packets, in pods: what a ring that grows sees is every packet, once and in order."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from harness.sandbox.node import Node
+from harness.sandbox.pod import Pod
+from harness.waiting import wait_until
+from tapper.capture import mapped as module
+from tapper.capture.bpf import program
+from tapper.capture.mapped import Mapped, Statistics
+from tapper.capture.memory import RingMemory
+from tapper.capture.namespace import run_inside
+from tapper.capture.ring import AT_ONCE, Ring, open_ring
+from tapper.capture.sources import Source, Sources
+from tapper.discovery.netns import NamespaceId, namespace_of
+from tapper.errors import NamespaceGoneError, TapperError
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="setns needs CAP_SYS_ADMIN")
+PAYLOAD = 1000
+SMALL = 4
+"""Blocks that a ring begins with here."""
+
+
+class Numbered:
+    """Packets that are numbered, from a pod to itself. TCP of no connection: the kernel's answers have no payload."""
+
+    def __init__(self, pod: Pod) -> None:
+        self._socket = pod.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        self.sent = 0
+
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            tcp = struct.pack("!HHIIBBHHH", 7, 9, self.sent, 0, 5 << 4, 0x10, 0, 0, 0)
+            total = 40 + PAYLOAD
+            loopback = socket.inet_aton("127.0.0.1")
+            head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, total, 0, 0, 64, 6, 0, loopback, loopback)
+            self._socket.sendto(head + tcp + bytes(PAYLOAD), ("127.0.0.1", 0))
+            self.sent += 1
+
+    @contextmanager
+    def stream(self, seen: list[int]) -> Iterator[None]:
+        """Packet upon packet meanwhile, never more than what fits into a small ring before they are seen."""
+
+        def run() -> None:
+            while not ended.is_set():
+                if self.sent - len(seen) <= 100:
+                    self.send(50)
+
+        ended = threading.Event()
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Numbers:
+    """Reads them again."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.finished = False
+
+    def packet(self, ts: int, packet: memoryview) -> list[int]:
+        assert ts
+        if len(packet) == 40 + PAYLOAD:
+            self.seen.append(struct.unpack_from("!I", packet, 24)[0])
+        return []
+
+    def finish(self) -> list[int]:
+        self.finished = True
+        return []
+
+
+@pytest.fixture
+def pod(node: Node) -> Pod:
+    return node.pod("server")
+
+
+@pytest.fixture
+def packets(pod: Pod) -> Iterator[Numbered]:
+    numbered = Numbered(pod)
+    yield numbered
+    numbered.close()
+
+
+class Small(RingMemory):
+    """Lets rings begin small, so that little fills them."""
+
+    def first(self) -> int:
+        blocks = super().first()
+        self.give_back(blocks - SMALL)
+        return SMALL
+
+
+def place(pod: Pod) -> tuple[str, NamespaceId]:
+    path = f"/proc/{pod.host_pid}/ns/net"
+    return path, namespace_of(path)
+
+
+class Loop:
+    """The loop over one ring on the pod's lo."""
+
+    def __init__(self, pod: Pod, memory: RingMemory, enter: Callable[..., Mapped] | None = None) -> None:
+        where = place(pod)
+        again = enter or (lambda function: run_inside(*where, function))
+        self.ring = run_inside(*where, lambda: open_ring("lo", program(), memory, again))
+        self.numbers = Numbers()
+        self.sources: Sources[int] = Sources()
+        self.source = Source("lo", self.ring, self.numbers)
+        self.sources.add(self.source)
+        self.troubles: list[str] = []
+        self.dropped: int | None = None
+
+    def turn(self, timeout_s: float = 0.2) -> None:
+        def deliver(_: Source[int], made: Iterator[int]) -> None:
+            assert not list(made)
+
+        def closed(_: Source[int], statistics: Statistics) -> None:
+            self.dropped = statistics.dropped
+
+        self.sources.turn(timeout_s, deliver, lambda _, message: self.troubles.append(message), closed)
+
+    def until(self, reached: Callable[[], bool], what: str) -> None:
+        def after_a_turn() -> bool:
+            self.turn(0.05)
+            return reached()
+
+        wait_until(after_a_turn, what, logs=lambda: f"{self.ring.statistics()}, {len(self.numbers.seen)} seen")
+
+    def has_become(self, size: int) -> bool:
+        return self.ring.size == size
+
+    def has_seen(self, count: int) -> bool:
+        return len(self.numbers.seen) >= count
+
+    def end(self) -> None:
+        self.sources.shut("lo")
+        self.until(lambda: not len(self.sources), "the source to be drained")
+
+
+@contextmanager
+def looping(pod: Pod, memory: RingMemory | None = None, enter: Callable[..., Mapped] | None = None) -> Iterator[Loop]:
+    loop = Loop(pod, memory or Small(), enter)
+    try:
+        yield loop
+    finally:
+        loop.sources.close()
+
+
+def test_a_ring_that_grows_loses_nothing_and_doubles_nothing(pod: Pod, packets: Numbered) -> None:
+    """Twice, since the second time the fanout group's members have other numbers; under traffic all the time."""
+    memory = Small()
+    with looping(pod, memory) as loop:
+        with packets.stream(loop.numbers.seen):
+            for size in (SMALL * 8, 256):
+                loop.until(lambda: bool(loop.numbers.seen), "packets to be seen")
+                assert loop.ring.grow(loop.sources._tell_grown)
+                loop.sources._growing.add("lo")
+                loop.until(partial(loop.has_become, size), "the larger ring")
+                loop.until(partial(loop.has_seen, len(loop.numbers.seen) + 1000), "packets in the larger ring")
+        loop.end()
+        assert loop.numbers.seen == list(range(packets.sent))
+        assert loop.dropped == 0
+        assert loop.numbers.finished
+    assert memory.taken == 0
+
+
+def test_what_fills_up_grows_by_itself(pod: Pod, packets: Numbered) -> None:
+    """More than a quarter of the ring waits: then it is replaced, before anything of that is read."""
+    with looping(pod) as loop:
+        packets.send(SMALL * 128 // 2 + 50)
+        loop.until(lambda: loop.ring.size > SMALL, "the larger ring")
+        packets.send(SMALL * 128 * 2)  # would not fit into the small one
+        loop.end()
+        assert loop.numbers.seen == list(range(packets.sent))
+        assert loop.dropped == 0
+
+
+def test_what_does_not_fill_up_stays_as_it_is(pod: Pod, packets: Numbered) -> None:
+    with looping(pod) as loop:
+        for _ in range(5):
+            packets.send(50)
+            loop.until(lambda: len(loop.numbers.seen) == packets.sent, "the packets")
+        assert loop.ring.size == SMALL
+
+
+def test_no_source_keeps_the_others_waiting(pod: Pod, packets: Numbered) -> None:
+    """What is read at a time is bounded; the end reads the rest however much it is."""
+    memory = RingMemory()
+    with looping(pod, memory) as loop:
+        packets.send(AT_ONCE * 128 * 3 // 2)
+        loop.turn()
+        assert 0 < len(loop.numbers.seen) <= AT_ONCE * 128 < packets.sent
+        loop.source.deadline = 0.0  # as if patience had ended
+        loop.sources._shut.add("lo")
+        loop.ring.stop()
+        wait_until(lambda: _all_ready(loop.ring), "the kernel to hand over the last block")
+        loop.turn()
+        assert loop.numbers.seen == list(range(packets.sent))
+
+
+def _all_ready(ring: Ring) -> bool:
+    """Whether what is left is ready to be read: counted by walking the blocks without giving them back."""
+    mapped = ring._mapped
+    unread = mapped.statistics().received - mapped._read
+    ready = block = 0
+    while block < mapped.blocks and mapped.waiting(block):
+        at = (mapped._block + block) % mapped.blocks * module.BLOCK_SIZE + 12
+        ready += struct.unpack_from("=I", mapped._view, at)[0]
+        block += 1
+    return ready == unread
+
+
+def test_the_larger_ring_takes_nothing_before_its_time_and_then_misses_nothing(
+    pod: Pod, packets: Numbered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packets come at each step of the change-over, twice: the second time the members have other numbers."""
+    where = place(pod)
+    join = Mapped.join
+
+    def enter(function: Callable[[], Mapped]) -> Mapped:
+        mapped = run_inside(*where, function)
+        packets.send(10)
+        return mapped
+
+    def join_and_wait(self: Mapped, group: int) -> None:
+        join(self, group)
+        packets.send(10)
+
+    monkeypatch.setattr(Mapped, "join", join_and_wait)
+    with looping(pod, enter=enter) as loop:
+        for size in (SMALL * 8, 256):
+            assert loop.ring.grow(loop.sources._tell_grown)
+            loop.sources._growing.add("lo")
+            loop.until(partial(loop.has_become, size), "the larger ring")
+            packets.send(10)
+        loop.end()
+        assert loop.numbers.seen == list(range(60))
+
+
+def test_what_is_in_both_when_patience_ends_is_read(pod: Pod, packets: Numbered) -> None:
+    grown = threading.Event()
+    with looping(pod) as loop:
+        packets.send(10)
+        assert loop.ring.grow(grown.set)
+        assert grown.wait(10)
+        packets.send(10)
+        larger = loop.ring._next
+        assert larger is not None
+        wait_until(lambda: loop.ring._mapped.waiting(0) and larger.waiting(0), "the kernel to hand over both blocks")
+        assert not list(loop.source.rest())
+        assert loop.numbers.seen == list(range(20))
+        assert loop.ring.drained()
+
+
+def test_a_filter_that_is_replaced_meanwhile_holds_in_the_larger_ring(pod: Pod, packets: Numbered) -> None:
+    where = place(pod)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(function: Callable[[], Mapped]) -> Mapped:
+        begun.set()
+        assert go_on.wait(10)
+        return run_inside(*where, function)
+
+    with looping(pod, enter=slowly) as loop:
+        assert loop.ring.grow(loop.sources._tell_grown)
+        loop.sources._growing.add("lo")
+        assert begun.wait(10)
+        loop.ring.restrict(program([socket.inet_aton("10.0.0.1")]))
+        go_on.set()
+        loop.until(lambda: loop.ring.size > SMALL, "the larger ring")
+        packets.send(10)
+        loop.ring.restrict(program())
+        packets.send(10)
+        loop.end()
+        assert loop.numbers.seen == list(range(10, 20))
+
+
+def test_a_source_that_is_shut_while_it_grows_ends_drained(pod: Pod, packets: Numbered) -> None:
+    with looping(pod) as loop:
+        packets.send(300)
+        assert loop.ring.grow(loop.sources._tell_grown)
+        loop.sources._growing.add("lo")
+        loop.sources.shut("lo")
+        packets.send(10)
+        loop.until(lambda: not len(loop.sources), "the source to be drained")
+        assert loop.numbers.seen == list(range(300))
+
+
+def test_what_cannot_become_larger_says_so_once_and_goes_on(pod: Pod, packets: Numbered) -> None:
+    def refused(_: object) -> Mapped:
+        raise TapperError("the defect")
+
+    memory = Small()
+    with looping(pod, memory, refused) as loop:
+        packets.send(300)
+        loop.until(lambda: bool(loop.troubles), "the failure to be told")
+        packets.send(300)
+        loop.end()
+        assert loop.troubles == ["what is captured there may be dropped: the defect"]
+        assert loop.numbers.seen == list(range(600))
+    assert memory.taken == 0
+
+
+def test_a_namespace_that_nobody_is_in_any_longer_is_no_trouble(pod: Pod, packets: Numbered) -> None:
+    tried = threading.Event()
+
+    def gone(_: object) -> Mapped:
+        tried.set()
+        raise NamespaceGoneError("gone")
+
+    with looping(pod, enter=gone) as loop:
+        packets.send(300)
+        loop.until(tried.is_set, "the attempt to grow")
+        loop.end()
+        assert not loop.troubles
+        assert loop.numbers.seen == list(range(300))
+
+
+def test_without_memory_left_a_ring_stays_as_it_is_and_a_new_one_is_refused(pod: Pod, packets: Numbered) -> None:
+    memory = RingMemory(2 * 128 * 1024)
+    with looping(pod, memory) as loop:
+        assert loop.ring.size == 2
+        packets.send(300)
+        loop.end()
+        assert loop.dropped is not None
+        assert len(loop.numbers.seen) + loop.dropped >= packets.sent  # the kernel's answers are counted, too
+        with looping(pod, memory), pytest.raises(TapperError, match="--ring-memory"):
+            open_ring("lo", program(), memory)
+
+
+def test_memory_is_shared_out() -> None:
+    """As the module's text has it."""
+    memory = RingMemory()
+    begins = [memory.first() for _ in range(250)]
+    assert begins[:33] == [16] * 33
+    assert begins[33:64] == [8] * 31
+    assert begins[64:95] == [4] * 31
+    assert set(begins[95:]) == {2}
+    assert memory.taken == sum(begins) * 128 * 1024 <= 256 << 20
+    assert memory.more(2) == 16
+    assert memory.more(16) == 128
+    assert memory.more(128) == 256
+    assert memory.more(256) == 0
+    while memory.more(128):
+        pass
+    assert memory.taken <= 256 << 20
+    before = memory.taken
+    memory.give_back(100)
+    assert memory.taken == before - 100 * 128 * 1024
+
+
+def test_an_idle_ring_does_not_wake_the_loop(pod: Pod) -> None:
+    """A block that is empty is not handed over when its time is out."""
+    with looping(pod) as loop:
+        assert not select.select([loop.ring], [], [], 0.5)[0]
+
+
+def test_the_group_is_nobody_elses(pod: Pod, packets: Numbered) -> None:
+    """Two captures of one lo each see everything."""
+    with looping(pod) as one, looping(pod) as other:
+        packets.send(100)
+        one.end()
+        other.end()
+        assert one.numbers.seen == other.numbers.seen == list(range(100))
