@@ -81,6 +81,22 @@ class Exemption:
 
 
 @dataclass(frozen=True, slots=True)
+class InCluster:
+    """How the tapper runs in a cluster: its table `cluster`."""
+
+    manifest: Path
+    """A file of YAML documents, or a folder with a kustomization.yaml; one of the documents is a DaemonSet."""
+    image: str | None
+    """In place of the one that the manifest names."""
+    container: str | None
+    """The tapper's, where the DaemonSet has several."""
+    argv: tuple[str, ...]
+    """In place of the container's command and arguments; empty for the manifest's own."""
+    update: Update
+    """`watch` or `none`: nobody sends a signal into a container, or runs a hook there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Adapter:
     """What the file says, with every default filled in and every path absolute."""
 
@@ -107,6 +123,8 @@ class Adapter:
     delegates_discovery: bool
     claims: frozenset[Feature]
     exempt: Mapping[str, Exemption] = field(default_factory=dict)
+    cluster: InCluster | None = None
+    """None: it cannot be run in a cluster."""
 
     @property
     def folder(self) -> Path:
@@ -132,6 +150,7 @@ def load(path: Path, *, installed: bool = True) -> Adapter:
     run, output, targets = document["run"], document["output"], document.get("targets", {})
     update = targets.get("update", "none")
     executed = update["exec"] if isinstance(update, dict) else ()
+    update = Update.EXEC if executed else Update(update)
     ready = run.get("ready", "none")
     adapter = Adapter(
         file=file,
@@ -147,11 +166,12 @@ def load(path: Path, *, installed: bool = True) -> Adapter:
         capabilities=frozenset(run["capabilities"]) if "capabilities" in run else None,
         format=output["format"],
         to=output.get("to", "stdout"),
-        update=Update.EXEC if executed else Update(update),
+        update=update,
         update_argv=_argv(file, executed),
         delegates_discovery=targets.get("discovery", "own") == "kit",
         claims=frozenset(Feature(claim) for claim in document["features"]["claims"]),
         exempt={name: Exemption(**exemption) for name, exemption in document.get("exempt", {}).items()},
+        cluster=_in_cluster(file, document["cluster"], update) if "cluster" in document else None,
     )
     if not installed:
         return adapter
@@ -213,10 +233,42 @@ def _validate(path: Path, document: dict[str, Any]) -> None:
     output = document["output"]
     if output["format"] == "ndjson" and output.get("to") == "directory":
         raise AdapterError(f"{path}: output.to: records go to stdout or to one file; a directory is for packets")
+    if "cluster" in document:
+        _validate_cluster(path, document, update)
+
+
+def _validate_cluster(path: Path, document: dict[str, Any], update: Any) -> None:
+    """What the schema cannot say about a tapper that runs as a DaemonSet."""
+    output = document["output"]
+    if output["format"] != "ndjson" and output.get("to", "stdout") == "stdout":
+        raise AdapterError(
+            f"{path}: output.to: in a cluster the standard output of a container is a log of lines, which cannot carry "
+            "packets: write them to a file or a directory, or leave the table cluster out"
+        )
+    if document.get("targets", {}).get("discovery", "own") == "kit":
+        raise AdapterError(
+            f"{path}: targets.discovery: in a cluster nobody knows a pod's process id but the tapper on its node: "
+            "leave the table cluster out"
+        )
+    if update not in ("none", "watch") and "update" not in document["cluster"]:
+        raise AdapterError(
+            f"{path}: cluster.update: is missing: in a cluster nobody can send a signal or run a hook beside the "
+            "tapper; say whether it watches the targets file (watch) or not (none)"
+        )
 
 
 def _implementation(table: dict[str, Any]) -> Implementation:
     return Implementation(**(table | {"version": table["version"] if isinstance(table["version"], str) else "?"}))
+
+
+def _in_cluster(file: Path, table: dict[str, Any], update: Update) -> InCluster:
+    return InCluster(
+        manifest=(file.parent / table["manifest"]).resolve(),
+        image=table.get("image"),
+        container=table.get("container"),
+        argv=tuple(table.get("argv", ())),
+        update=Update(table.get("update", update)),
+    )
 
 
 def _argv(file: Path, argv: Iterable[str]) -> tuple[str, ...]:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from harness.commands import clusters
 from harness.commands.arguments import adapter as load
 from harness.commands.arguments import add_jobs
+
+if TYPE_CHECKING:
+    from harness.conformance.suite import Run
+    from harness.worlds.cluster.opening import ClusterOptions
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,6 +39,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="where the report and the evidence go (default: tapper-harness-report/NAME-TIME here)",
     )
     add_jobs(parser)
+    clusters.add(parser)
     parser.set_defaults(run=run)
 
 
@@ -56,9 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
             patience=arguments.patience,
         )
         who = adapter.implementation
-        print(f"{who.name} ({who.version}): {len(run.chosen)} cases", flush=True)
-        write.clear(directory)
-        interrupted = progress.follow(run)
+        with contextlib.ExitStack() as rest:
+            if clusters.asked_for(arguments):
+                _in_cluster(run, rest, clusters.options(arguments))
+            print(f"{who.name} ({who.version}): {len(run.chosen)} cases", flush=True)
+            write.clear(directory)
+            interrupted = progress.follow(run)
     except (AdapterError, SelectionError) as error:
         sys.stderr.write(f"tapper-harness check: {error}\n")
         return USAGE
@@ -67,6 +78,24 @@ def run(arguments: argparse.Namespace) -> int:
     print(summary.text(record, directory, arguments.adapter))
     print(f"To read: {directory / paths[0].name}, " + ", ".join(path.name for path in paths[1:]))
     return 130 if interrupted else record.exit_code()
+
+
+def _in_cluster(run: Run, rest: contextlib.ExitStack, options: ClusterOptions) -> None:
+    """Open the cluster, which goes with `rest`, and have the cases run there that can be. Raises SelectionError."""
+    from harness.conformance.mesh import clustered
+    from harness.conformance.suite import SelectionError
+    from harness.worlds.cluster import adapted, progress
+    from harness.worlds.cluster.opening import opened
+
+    adapter = run.adapter
+    if not any(case.scenario for case in run.chosen):
+        raise SelectionError("a cluster is for the cases of the group MESH: ask for them with --profile TAP-MESH")
+    if adapter.cluster is None:
+        raise SelectionError(f"{adapter.file.name} has no table cluster, which says how the tapper runs in one")
+    adapted.load(adapter.file, adapter.cluster)  # what is wrong with it is told before a cluster is made
+    session = rest.enter_context(opened(options, progress.teller()))
+    run.in_cluster = lambda case, directory: clustered.run(case, adapter, session, directory, run.patience)
+    run.envoy = f"of the cluster's Istio (Kubernetes {session.api.version()})"
 
 
 def _default_directory(name: str) -> Path:

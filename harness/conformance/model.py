@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from harness.adapters.contract import Feature
 
 if TYPE_CHECKING:
+    from harness.conformance.mesh.stage import Stage
     from harness.conformance.trial import Trial
 
 CASE_ID = re.compile(r"[A-Z]+-\d\d")
@@ -31,17 +32,28 @@ class Profile(enum.StrEnum):
     PACKET = "TAP-PACKET"
     HTTP1 = "TAP-HTTP1"
     HTTP2 = "TAP-HTTP2"
+    MESH = "TAP-MESH"
 
     @property
     def feature(self) -> Feature:
-        return {Profile.PACKET: Feature.PACKETS, Profile.HTTP1: Feature.HTTP1, Profile.HTTP2: Feature.HTTP2}[self]
+        return _CLAIMED_BY[self]
 
     def includes(self, case: Case) -> bool:
         """Whether the case belongs to this profile: it asks for nothing that the profile is not about."""
+        if self is Profile.MESH or case.group == MESH_GROUP:
+            return self is Profile.MESH and case.group == MESH_GROUP
         decoding = case.features & _DECODING
         return decoding <= _DECODED_BY[self]
 
 
+MESH_GROUP = "MESH"
+"""The group of the cases that play in a mesh of real sidecars. They are run where they are asked for."""
+_CLAIMED_BY = {
+    Profile.PACKET: Feature.PACKETS,
+    Profile.HTTP1: Feature.HTTP1,
+    Profile.HTTP2: Feature.HTTP2,
+    Profile.MESH: Feature.DISCOVERY_ENVOY,
+}
 _DECODING = {Feature.HTTP1, Feature.HTTP2, Feature.GRPC, Feature.WEBSOCKET, Feature.REDACTION}
 _DECODED_BY = {
     Profile.PACKET: set[Feature](),
@@ -90,6 +102,10 @@ class Case:
     """Whether it is about finding pods, which an adapter may leave to the kit."""
     real_envoy: bool = False
     """Whether real sidecars run in it."""
+    scenario: Callable[[Stage], None] | None = None
+    """What it plays where a world is given: the sandbox's mesh, or a cluster."""
+    needs: tuple[str, ...] = ()
+    """What that world has to have, in the words of `harness.worlds.world.NEEDS`."""
 
     @property
     def group(self) -> str:

@@ -121,6 +121,7 @@ def rows(cases: Iterable[Case], results: Mapping[str, Result]) -> tuple[Row, ...
     )
 
 
-def verdicts(cases: Sequence[Case], results: dict[str, Result], adapter: Adapter) -> dict[str, str]:
-    """On every profile there is."""
-    return {profile.value: on_profile(profile, cases, results, adapter).value for profile in Profile}
+def verdicts(cases: Sequence[Case], results: dict[str, Result], adapter: Adapter, *, mesh: bool) -> dict[str, str]:
+    """On every profile there is; on the one about meshes only in a run that was asked for it (`mesh`)."""
+    profiles = [profile for profile in Profile if mesh or profile is not Profile.MESH]
+    return {profile.value: on_profile(profile, cases, results, adapter).value for profile in profiles}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,43 +32,57 @@ def run(case: Case, adapter: Adapter, directory: Path, patience: float = 1.0) ->
     except Unsupported as error:
         result = Result(case.id, Outcome.BLOCKED, str(error))
     except Exception as error:
-        result = _broken(case, directory, error)
+        result = broken(case, directory, error)
     return replace(result, seconds=time.monotonic() - started, evidence=directory.name)
 
 
-def _try(case: Case, trial: Trial) -> Result:
+def attempt(
+    case: Case, directory: Path, play: Callable[[], None], blame: Callable[[], Result | None] = lambda: None
+) -> Result:
+    """Play a case, and say what became of it. `blame` may know, of what looks like the kit's own fault, whose it is."""
     try:
+        play()
+    except Violation as violation:
+        outcome = Outcome.FAIL if isinstance(violation, TapperDied) else missed(case)
+        return Result(case.id, outcome, str(violation), expected=violation.expected, seen=violation.seen)
+    except NotClaimed as nothing:
+        return Result(case.id, Outcome.NOT_CLAIMED, str(nothing))
+    except TapperFault as fault:
+        return Result(case.id, Outcome.FAIL, str(fault), expected=fault.expected, seen=fault.seen)
+    except Unsupported as error:
+        return Result(case.id, Outcome.BLOCKED, str(error))
+    except Exception as error:
+        return blame() or broken(case, directory, error)
+    return Result(case.id, Outcome.PASS)
+
+
+def broken(case: Case, directory: Path, error: Exception) -> Result:
+    """The kit's own fault, which is told as such and never counted for or against a tapper."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "kit-error.txt").write_text("".join(traceback.format_exception(error)))
+    return Result(case.id, Outcome.ERROR, f"{type(error).__name__}: {error}")
+
+
+def _try(case: Case, trial: Trial) -> Result:
+    def play() -> None:
         case.function(trial)
         if not trial.checks:
             raise InternalError(f"{case.id} ended without having looked at anything")
-        result = Result(case.id, Outcome.PASS)
-    except Violation as violation:
-        outcome = Outcome.FAIL if isinstance(violation, TapperDied) else missed(case)
-        result = Result(case.id, outcome, str(violation), expected=violation.expected, seen=violation.seen)
-    except NotClaimed as nothing:
-        result = Result(case.id, Outcome.NOT_CLAIMED, str(nothing))
-    except TapperFault as fault:
-        result = Result(case.id, Outcome.FAIL, str(fault), expected=fault.expected, seen=fault.seen)
-    except Unsupported as error:
-        result = Result(case.id, Outcome.BLOCKED, str(error))
-    except Exception as error:
-        result = _broken(case, trial.directory, error)
+
+    def blame() -> Result | None:
         killed = [pod.name for pod in trial.node.pods.values() if not (pod.alive or pod.deleted)]
-        if killed and trial.taps:  # nobody else is in the node
-            expected, seen = "processes of others left alone", f"those of pod {', '.join(killed)} were killed"
-            result = Result(case.id, Outcome.FAIL, f"expected {expected}; seen: {seen}", expected=expected, seen=seen)
+        if not killed or not trial.taps:
+            return None
+        # nobody else is in the node
+        expected, seen = "processes of others left alone", f"those of pod {', '.join(killed)} were killed"
+        return Result(case.id, Outcome.FAIL, f"expected {expected}; seen: {seen}", expected=expected, seen=seen)
+
+    result = attempt(case, trial.directory, play, blame)
     try:
         for tap in trial.taps:
             tap.stop()
         result = replace(result, notes=trial.notes())
         trial.save()
     except Exception as error:
-        result = _broken(case, trial.directory, error)
+        result = broken(case, trial.directory, error)
     return result
-
-
-def _broken(case: Case, directory: Path, error: Exception) -> Result:
-    """The kit's own fault, which is told as such and never counted for or against a tapper."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "kit-error.txt").write_text("".join(traceback.format_exception(error)))
-    return Result(case.id, Outcome.ERROR, f"{type(error).__name__}: {error}")

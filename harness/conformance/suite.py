@@ -8,19 +8,22 @@ import platform
 import shlex
 import shutil
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 from harness.adapters.contract import Adapter
 from harness.conformance import groups, report_file
 from harness.conformance.catalogue import cases as catalogue
-from harness.conformance.model import Case, Outcome, Profile, Result
+from harness.conformance.model import MESH_GROUP, Case, Outcome, Profile, Result
 from harness.conformance.record import Environment, RunRecord, rows, verdicts
 from harness.conformance.schedule import Finished, Job, Started, Workers, longest_first
 from harness.conformance.verdict import set_aside
 from harness.errors import HarnessError
 from tapper import __version__
+
+InCluster = Callable[[Case, Path], Result]
 
 
 class SelectionError(HarnessError):
@@ -28,7 +31,10 @@ class SelectionError(HarnessError):
 
 
 def choose(adapter: Adapter, profiles: Sequence[str], cases: Sequence[str]) -> list[Case]:
-    """The cases that were named, or those of the profiles that were named, or all. Raises `SelectionError`."""
+    """The cases that were named, or those of the profiles that were named. Raises `SelectionError`.
+
+    Where none is named, all that judge a tapper by itself: those in a mesh of real sidecars are asked for by name.
+    """
     there_are = catalogue()
     for name in cases:
         if name not in there_are:
@@ -42,6 +48,8 @@ def choose(adapter: Adapter, profiles: Sequence[str], cases: Sequence[str]) -> l
         if feature not in adapter.claims:
             raise SelectionError(f"the adapter does not claim the profile {name}: features.claims has no {feature}")
     chosen = [case for case in there_are.values() if not cases or case.id in cases]
+    if not profiles and not cases:
+        chosen = [case for case in chosen if case.group != MESH_GROUP]
     if profiles:
         chosen = [case for case in chosen if any(Profile(name).includes(case) for name in profiles)]
     if not chosen:
@@ -81,6 +89,10 @@ class Run:
         self.chosen = choose(adapter, profiles, cases)
         self.jobs = jobs
         self.patience = patience
+        self.in_cluster: InCluster | None = None
+        """Who runs the cases of the group MESH in a cluster; None: they are run in the sandbox, as far as that goes."""
+        self.envoy = ""
+        """Which Envoys that cluster has; empty for this machine's."""
         self._asked = (tuple(profiles), tuple(cases))
         self._results: dict[str, Result] = {}
         self._started = time.gmtime()
@@ -89,11 +101,13 @@ class Run:
     def events(self) -> Iterator[Started | Finished]:
         """Run the cases. Ends at once, and with everything it started, when it is left early."""
         prepare(self.directory)
-        jobs = []
+        jobs, elsewhere = [], []
         for case in longest_first(self.chosen):
             job = Job(case.id, str(self.adapter.file), self.directory.resolve() / case.id)
             aside = set_aside(case, self.adapter)
-            if aside is None:
+            if aside is None and self.in_cluster is not None and case.scenario is not None:
+                elsewhere.append((case, job))
+            elif aside is None:
                 jobs.append(job)
             else:
                 self._results[case.id] = aside
@@ -105,6 +119,12 @@ class Run:
                     self._results[event.job.case] = event.result
                     self._write()
                 yield event
+        for case, job in elsewhere:  # a cluster is the run's own to clean, and so no worker's
+            yield Started(job)
+            assert self.in_cluster is not None
+            self._results[case.id] = self.in_cluster(case, job.directory)
+            self._write()
+            yield Finished(job, self._results[case.id])
 
     def record(self) -> RunRecord:
         """What is known by now, with a result for every case of the catalogue."""
@@ -118,7 +138,7 @@ class Run:
             adapter_sha256=self.adapter.sha256,
             implementation=self.adapter.implementation,
             claims=tuple(sorted(claim.value for claim in self.adapter.claims)),
-            environment=environment(),
+            environment=replace(environment(), envoy=self.envoy) if self.envoy else environment(),
             started=time.strftime("%Y-%m-%dT%H:%M:%SZ", self._started),
             seconds=time.monotonic() - self._clock,
             patience=self.patience,
@@ -126,12 +146,14 @@ class Run:
             asked_profiles=profiles,
             asked_cases=cases,
             finished=self._results.keys() >= {case.id for case in self.chosen},
-            profiles=verdicts(all_cases, results, self.adapter),
+            profiles=verdicts(all_cases, results, self.adapter, mesh=any(map(Profile.MESH.includes, self.chosen))),
             rows=rows(all_cases, results),
         )
 
     def _without(self, case: Case) -> Result:
         why = "the run ended before it came to this case" if case in self.chosen else "this run was not asked for it"
+        if case.group == MESH_GROUP and case not in self.chosen:
+            why += f" (--profile {Profile.MESH})"
         return Result(case.id, Outcome.DESELECTED, why)
 
     def _write(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from harness.mesh import delivery, traffic
 from harness.mesh.app import NONCE_HEADER
@@ -20,11 +21,25 @@ OUTBOUND = "outbound"
 Headers = Sequence[tuple[str, str]]
 
 
+class Place(Protocol):
+    """A pod, of the sandbox or of a cluster, as far as a sighting can name it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ipv4(self) -> object:
+        """As text it is the address."""
+
+    @property
+    def ipv6(self) -> object: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Leg:
     """Where an exchange can be seen: on one pod's `lo`, on its way in or out."""
 
-    pod: Pod
+    pod: Place
     direction: str
 
 

@@ -108,7 +108,14 @@ def verdicts(rows: Sequence[Row], claims: Sequence[str]) -> dict[str, str]:
             else Verdict.NOT_CLAIMED
         ).value
         for profile in Profile
+        if profile is not Profile.MESH or _was_asked(rows)
     }
+
+
+def _was_asked(rows: Sequence[Row]) -> bool:
+    """Whether any run was for the profile about meshes, which is asked for by name."""
+    mesh = (row.result.outcome for row in rows if Profile.MESH.value in row.profiles)
+    return any(outcome is not Outcome.DESELECTED for outcome in mesh)
 
 
 def _row(record: RunRecord, case: str) -> Row:

@@ -20,7 +20,7 @@ from harness.sandbox.wire import Wire
 from harness.waiting import wait_until
 from harness.worlds import recording, talk
 from harness.worlds.tap import Record, Tap
-from harness.worlds.world import APP_PORT, SERVICE_PORT, Capabilities, WorldPod, WorldService
+from harness.worlds.world import APP_PORT, SERVICE_PORT, Capabilities, Deployed, WorldPod, WorldService
 
 NODE = "sandbox"
 _KUBERNETES_NAMESPACE = "shop"
@@ -141,9 +141,12 @@ class SandboxWorld:
         command: Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
         node: int = 0,
+        native: bool | None = None,
     ) -> WorldPod:
         if node != 0:
             raise ValueError(f"the sandbox has one node, number 0, and no number {node}")
+        if native is not None:
+            raise ValueError("the sandbox has no injector (its capabilities say so)")
         again = self._names[name] = self._names.get(name, 0) + 1
         unique = name if again == 1 else f"{name}-{again}"
         member = self._mesh.pod(unique, ports=(APP_PORT,), serve=False)
@@ -155,6 +158,10 @@ class SandboxWorld:
         made = WorldPod(unique, (member.ip, str(member.pod.ipv6)), NODE, mode is not None)
         self._members[made] = member
         return made
+
+    def inside(self, pod: WorldPod) -> Pod:
+        """The pod of the sandbox that it is."""
+        return self._members[pod].pod
 
     def set_mode(self, mode: Mode, *pods: WorldPod) -> None:
         self._mesh.set_mode(mode, *(self._members[pod] for pod in pods))
@@ -208,6 +215,12 @@ class SandboxWorld:
 
     def spawn(self, pod: WorldPod, argv: Sequence[str]) -> SandboxProgram:
         return SandboxProgram(self._members[pod].pod.spawn(self._command(argv), name=f"program-in-{pod.name}"))
+
+    def restart_api_server(self) -> None:
+        raise HarnessError("the sandbox has no API server (its capabilities say so)")
+
+    def deployment(self, name: str, *, replicas: int, mode: Mode) -> Deployed:  # noqa: ARG002 - nobody makes one here
+        raise HarnessError("the sandbox has no Deployments (its capabilities say so)")
 
     def gateways(self) -> list[WorldPod]:
         raise HarnessError("the sandbox has no gateway (its capabilities say so)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 _RATE = 500.0
 """Requests a second where a scenario has no wish."""
+
+_OUTPUT = "/tmp/load"
+_FIRST = 5
 
 MODULES = {
     "http": "harness.mesh.client",
@@ -108,3 +112,24 @@ class Load:
 def load(world: World, client: WorldPod, service: WorldService, rate: float = 50.0, prefix: str = "/load") -> Load:
     """Send `rate` requests a second until stopped."""
     return Load(world.spawn(client, client_command(service, "http", 0, rate, prefix)), client)
+
+
+class DetachedLoad:
+    """Like `load`, by a client that nobody holds: it goes on while the API server, by which programs are run in pods
+    of a cluster, is away."""
+
+    def __init__(self, world: World, client: WorldPod, service: WorldService, rate: float) -> None:
+        self._world = world
+        self._client = client
+        argv = shlex.join(client_command(service, "http", 0, rate, "/load"))
+        script = f"nohup {argv} > {_OUTPUT} 2> {_OUTPUT}.err < /dev/null & echo $! > {_OUTPUT}.pid"
+        world.run(client, ["sh", "-c", script])
+        wait_until(lambda: len(self._so_far()) >= _FIRST, f"{_FIRST} answers for {client.name}", 30)
+
+    def stop(self) -> tuple[list[Sent], list[dict[str, Any]]]:
+        """End it: what was answered, and what was not."""
+        self._world.run(self._client, ["sh", "-c", f"kill $(cat {_OUTPUT}.pid)"])
+        return read(self._world.run(self._client, ["cat", _OUTPUT]), self._client.name)
+
+    def _so_far(self) -> list[Sent]:
+        return read(self._world.run(self._client, ["cat", _OUTPUT]), self._client.name)[0]

@@ -75,6 +75,10 @@ class WorldPod:
         return self.ips[0]
 
     @property
+    def ipv4(self) -> str | None:
+        return next((ip for ip in self.ips if ":" not in ip), None)
+
+    @property
     def ipv6(self) -> str | None:
         return next((ip for ip in self.ips if ":" in ip), None)
 
@@ -108,6 +112,19 @@ class Recording(Protocol):
         """How many bytes crossed to and from that TCP port: in streams that are TLS throughout, and in others."""
 
 
+class Deployed(Protocol):
+    """A Deployment, and the service in front of it."""
+
+    @property
+    def service(self) -> WorldService: ...
+
+    def pods(self) -> list[WorldPod]:
+        """The pods that are ready now."""
+
+    def roll(self) -> None:
+        """A rolling update: every pod is replaced by another. Returns when it is over and the old ones are gone."""
+
+
 class World(Protocol):
     """One scenario's world. Everything in it goes when it is closed."""
 
@@ -122,12 +139,14 @@ class World(Protocol):
         command: Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
         node: int = 0,
+        native: bool | None = None,
     ) -> WorldPod:
         """Start a pod and wait until it is ready.
 
         `mode` gives it a sidecar that accepts this; None gives it none. `command` is its application, by default the
         sample application on APP_PORT; "python" is the world's interpreter with this project's modules. `node` is which
-        of the world's nodes, counted from 0.
+        of the world's nodes, counted from 0. `native` asks for a sidecar that is an init container, or that is none;
+        None is the world's own choice.
         """
 
     def set_mode(self, mode: Mode, *pods: WorldPod) -> None:
@@ -169,6 +188,12 @@ class World(Protocol):
 
     def restart_proxy(self, pod: WorldPod) -> None:
         """End the pod's Envoy; wait until another serves."""
+
+    def restart_api_server(self) -> None:
+        """End the API server; wait until another answers. Only of a world with the capability `control_plane`."""
+
+    def deployment(self, name: str, *, replicas: int, mode: Mode) -> Deployed:
+        """A Deployment of the sample application behind a service, with sidecars; ready. Only of `kubernetes`."""
 
     def gateways(self) -> list[WorldPod]:
         """The ingress gateways that run; only of a world with the capability."""

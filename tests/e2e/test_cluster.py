@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from scenes import Pair, both_legs_once, once, pair
+from scenes import once, pair
+from stages import play
 
-from harness.mesh.workload import Mode
+from harness.conformance.groups import mesh, mesh_lifetimes
 
 if TYPE_CHECKING:
     from harness.worlds.cluster.world import ClusterWorld
@@ -16,23 +17,28 @@ if TYPE_CHECKING:
 @pytest.mark.needs("native_sidecars")
 def test_a_sidecar_as_an_init_container_that_stays(world: ClusterWorld) -> None:
     """E2E-33: Istio's native sidecar, which starts before the application: both legs of each request."""
-    _captured(world, native=True)
+    play(world, mesh.native_sidecar)
+    assert {world.sidecar_is_native(pod) for pod in world.pods if pod.meshed} == {True}
 
 
 @pytest.mark.needs("container_sidecars")
 def test_a_sidecar_as_an_ordinary_container(world: ClusterWorld) -> None:
     """E2E-34: the sidecar beside the application, as before Istio 1.27: both legs of each request."""
-    _captured(world, native=False)
+    play(world, mesh.container_sidecar)
+    assert {world.sidecar_is_native(pod) for pod in world.pods if pod.meshed} == {False}
 
 
-def _captured(world: ClusterWorld, *, native: bool) -> None:
-    server = world.pod("server", mode=Mode.STRICT, native=native)
-    client = world.pod("client", mode=Mode.STRICT, native=native)
-    assert {world.sidecar_is_native(pod) for pod in (server, client)} == {native}
-    meshed = Pair(world, client, server, world.service("shop", server))
-    tap = world.tapper(meshed.pods)
-    tap.wait_capturing(*meshed.pods)
-    both_legs_once(tap, meshed, meshed.send(10))
+@pytest.mark.needs("control_plane")
+def test_an_api_server_that_starts_again(world: ClusterWorld) -> None:
+    """E2E-37: targets by label through the API server, which ends and starts again: nothing is missed meanwhile, and a
+    pod that becomes a target afterwards is captured."""
+    play(world, mesh_lifetimes.api_server_restarts)
+
+
+@pytest.mark.needs("kubernetes")
+def test_a_deployment_that_is_rolled_out_under_load(world: ClusterWorld) -> None:
+    """E2E-38: Kubernetes replaces a Deployment's pods while requests go on."""
+    play(world, mesh_lifetimes.deployment_rolls)
 
 
 @pytest.mark.needs("kubernetes")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
-from scenes import Pair, both_legs_once, once, pair
+from scenes import Pair, both_legs_once, pair
+from stages import play
 
+from harness.conformance.groups import mesh_lifetimes
 from harness.mesh.workload import Mode
 from harness.worlds import talk
 from harness.worlds.tap import Tap
@@ -18,109 +20,29 @@ _GROWTH = 24 << 20
 
 def test_a_pod_that_goes_is_let_go(world: World) -> None:
     """E2E-14: a target is deleted: the tapper closes it, and the kernel destroys its namespace: nobody pins it."""
-    meshed = pair(world)
-    tap = world.tapper(meshed.pods)
-    tap.wait_capturing(*meshed.pods)
-    sent = meshed.send(3)
-    tap.wait_seen(sent, meshed.server, "inbound")
-    world.set_endpoints(meshed.service)
-    world.delete(meshed.server)
-    world.wait_released(meshed.server)
-    tap.wait_for(lambda: not tap.captures(meshed.server), "the end of its capture")
-    tap.stop()
+    play(world, mesh_lifetimes.let_go)
 
 
 def test_a_pod_that_comes_again_is_another_pod(world: World) -> None:
-    """E2E-15: deleted and made again under load: another address, captured as soon as it is a target."""
-    meshed = pair(world)
-    tap = world.tapper(meshed.pods)
-    tap.wait_capturing(*meshed.pods)
-    first = meshed.send(3)
-    tap.wait_seen(first, meshed.server, "inbound")
-    world.set_endpoints(meshed.service)
-    world.delete(meshed.server)
-    again = world.pod("server", mode=Mode.STRICT)
-    tap.retarget([meshed.client, again])
-    tap.wait_capturing(again)
-    world.set_endpoints(meshed.service, again)
-    second = meshed.send(3)
-    tap.wait_seen(second, again, "inbound")
-    tap.wait_seen(second, meshed.client, "outbound")
-    tap.stop()
-    assert tap.seen(meshed.client, "outbound") == once(first + second)
-    assert tap.seen(again, "inbound") == once(second)
+    """E2E-15: deleted and made again: another address, captured as soon as it is a target."""
+    play(world, mesh_lifetimes.made_again)
 
 
 def test_from_one_pod_to_five_and_back(world: World) -> None:
     """E2E-16: a service grows to five pods and shrinks to one: each exchange at exactly one of them, once."""
-    meshed = pair(world)
-    more = [world.pod(f"server-{number}", mode=Mode.STRICT) for number in range(2, 6)]
-    everyone = [meshed.server, *more]
-    tap = world.tapper(meshed.pods)
-    tap.wait_capturing(*meshed.pods)
-    sent = meshed.send(5)
-    tap.retarget([meshed.client, *everyone])
-    tap.wait_capturing(*more)
-    world.set_endpoints(meshed.service, *everyone)
-    for _ in range(4):
-        sent += meshed.send(10)
-    world.set_endpoints(meshed.service, meshed.server)
-    for pod in more:
-        world.delete(pod)
-        world.wait_released(pod)
-    sent += meshed.send(5)
-    tap.wait_seen(sent, meshed.client, "outbound")
-    tap.wait_seen(sent, None, "inbound")
-    tap.stop()
-    assert tap.seen(meshed.client, "outbound") == once(sent)
-    assert tap.seen(None, "inbound") == once(sent)
-    assert sum(1 for pod in everyone if tap.seen(pod, "inbound")) > 1
+    tap = play(world, mesh_lifetimes.scaled)
+    entered = {record["pod_ip"] for record in tap.exchanges(None, "inbound") if "/orders/" in record["target"]}
+    assert len(entered) > 1
 
 
 def test_a_rollout_under_load(world: World) -> None:
     """E2E-17: every pod behind a service is replaced while requests go on: each answered one is reported once a leg."""
-    meshed = pair(world)
-    tap = world.tapper(meshed.pods)
-    tap.wait_capturing(*meshed.pods)
-    load = talk.load(world, meshed.client, meshed.service)
-    load.wait_more(5)
-    current = meshed.server
-    for number in range(2):
-        fresh = world.pod(f"next-{number}", mode=Mode.STRICT)
-        tap.retarget([meshed.client, current, fresh])
-        tap.wait_capturing(fresh)
-        world.set_endpoints(meshed.service, fresh)
-        load.wait_more(5)
-        world.delete(current)
-        world.wait_released(current)
-        load.wait_more(5)
-        current = fresh
-    sent, _ = load.stop()
-    tap.wait_seen(sent, meshed.client, "outbound")
-    tap.stop()
-    outbound, inbound = tap.seen(meshed.client, "outbound"), tap.seen(None, "inbound")
-    assert {target: outbound[target] for target in once(sent)} == once(sent)
-    # a pod may be killed between its answer and its last packets: what it reported of that is at most once
-    assert set(inbound.values()) == {1}
-    assert len(set(once(sent)) - inbound.keys()) <= 2
+    play(world, mesh_lifetimes.rollout)
 
 
 def test_a_proxy_that_starts_again(world: World) -> None:
     """E2E-18: the server's Envoy ends and another starts in the same pod."""
-    meshed = pair(world)
-    tap = world.tapper(meshed.pods)
-    tap.wait_capturing(*meshed.pods)
-    sent = meshed.send(3)
-    tap.wait_seen(sent, meshed.server, "inbound")
-    (before,) = [source["pid"] for source in tap.sources() if source["instance_ip"] in meshed.server.ips]
-    world.restart_proxy(meshed.server)
-
-    def another() -> bool:
-        return any(s["instance_ip"] in meshed.server.ips and s["pid"] != before for s in tap.sources())
-
-    tap.wait_for(another, "its capture by the new Envoy")
-    sent += meshed.send(3)
-    both_legs_once(tap, meshed, sent)
+    play(world, mesh_lifetimes.proxy_again)
 
 
 def test_a_tapper_that_is_killed(world: World) -> None:

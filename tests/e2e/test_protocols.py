@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
-from scenes import both_legs_once, pair
+from scenes import pair
+from stages import play
 
+from harness.conformance.groups import mesh
 from harness.mesh.traffic import nonces
 from harness.worlds.world import World
 
@@ -17,19 +18,16 @@ with urllib.request.urlopen(sys.argv[1], timeout=20) as answer:
 """
 
 
-@pytest.mark.parametrize("protocol", ["http2", "grpc"])
-def test_http2_stream_by_stream(world: World, protocol: str) -> None:
-    """E2E-21: HTTP/2 and gRPC on one connection: each stream on both legs, with its status."""
-    meshed = pair(world, protocol=protocol)
-    wire = world.wire(meshed.server)
-    tap = world.tapper(meshed.pods)
-    tap.wait_capturing(*meshed.pods)
-    sent = meshed.send(10, protocol=protocol)
-    both_legs_once(tap, meshed, sent)
-    for record in tap.exchanges():
-        assert record["status"] == 200
-        assert ("grpc" in record) is (protocol == "grpc")
-    assert wire.found(nonces(sent)) == set()
+def test_http2_stream_by_stream(world: World) -> None:
+    """E2E-21: HTTP/2 on one connection: each stream on both legs, with its status."""
+    tap = play(world, mesh.http2)
+    assert {record["status"] for record in tap.exchanges()} == {200}
+
+
+def test_grpc_call_by_call(world: World) -> None:
+    """E2E-39: gRPC likewise: each call on both legs, told as one."""
+    tap = play(world, mesh.grpc)
+    assert {"grpc" in record for record in tap.exchanges() if "/canary/" not in record["target"]} == {True}
 
 
 def test_websocket_messages(world: World) -> None:

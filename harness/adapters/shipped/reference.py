@@ -20,7 +20,7 @@ def arguments() -> list[str]:
     return [
         *("tap", "--istio", "--discover", "envoy", "--discover", "linkerd", "-o", "ndjson"),
         *("--procfs", told["PROCFS"], "--targets-file", told["TARGETS_FILE"], "-w", told["OUTPUT"]),
-        *("--ready-fd", told["READY_FD"]),
+        *(("--ready-fd", told["READY_FD"]) if told["READY_FD"] else ()),
         *sys.argv[1:],
     ]
 

@@ -16,6 +16,9 @@ from harness.waiting import wait_until
 from harness.worlds.cluster.api import ClusterApi
 
 _STOP_S = 30.0
+_AWAY_S = 60.0
+"""How long an API server may be away while a log is followed."""
+_AGAIN_S = 0.5
 LEASH = ["python", "-m", "harness.worlds.programs.leash"]
 
 
@@ -111,12 +114,17 @@ class ClusterProgram:
 
 
 class FollowedLog:
-    """What a container has written, line by line, as it writes it. Ends with the container."""
+    """What a container has written, line by line, as it writes it. Ends with the container.
 
-    def __init__(self, api: ClusterApi, space: str, pod: str, container: str) -> None:
+    A connection that breaks, because the API server starts again, is made anew, and what was read before is skipped.
+    `container_id` tells the container from one that takes its place, whose log is another.
+    """
+
+    def __init__(self, api: ClusterApi, space: str, pod: str, container: str, container_id: str) -> None:
         self.lines: list[str] = []
         self.failure: str | None = None
         self._api, self._space, self._pod, self._container = api, space, pod, container
+        self._id = container_id
         self._thread = threading.Thread(target=self._follow, name=f"log of {pod}", daemon=True)
         self._thread.start()
 
@@ -126,14 +134,37 @@ class FollowedLog:
         return not self._thread.is_alive()
 
     def _follow(self) -> None:
-        rest = b""
-        try:
-            response = self._api.fresh_core().read_namespaced_pod_log(
-                self._pod, self._space, container=self._container, follow=True, _preload_content=False
-            )
-            for chunk in response.stream(1 << 16, decode_content=False):
-                *whole, rest = (rest + chunk).split(b"\n")
-                self.lines += [line.decode(errors="replace") for line in whole]
-            response.release_conn()
-        except (ApiException, HTTPError) as error:
-            self.failure = f"the log of {self._pod} cannot be read: {error}"
+        deadline = time.monotonic() + _AWAY_S
+        while time.monotonic() < deadline:
+            read = len(self.lines)
+            try:
+                self._read()
+                self.failure = None
+                if not self._goes_on():
+                    return
+            except (ApiException, HTTPError) as error:
+                self.failure = f"the log of {self._pod} cannot be read: {error}"
+                if isinstance(error, ApiException) and error.status in (400, 404):
+                    return  # it is gone
+            if len(self.lines) > read:
+                deadline = time.monotonic() + _AWAY_S
+            time.sleep(_AGAIN_S)
+
+    def _read(self) -> None:
+        """From the beginning to the end of one connection."""
+        rest, skip = b"", len(self.lines)
+        response = self._api.fresh_core().read_namespaced_pod_log(
+            self._pod, self._space, container=self._container, follow=True, _preload_content=False
+        )
+        for chunk in response.stream(1 << 16, decode_content=False):
+            *whole, rest = (rest + chunk).split(b"\n")
+            self.lines += [line.decode(errors="replace") for line in whole[skip:]]
+            skip = max(0, skip - len(whole))
+        response.release_conn()
+
+    def _goes_on(self) -> bool:
+        """Whether the container still runs, though its log's connection has ended."""
+        pod = self._api.fresh_core().read_namespaced_pod(self._pod, self._space)
+        known = (pod.status.container_statuses or []) + (pod.status.init_container_statuses or [])
+        (status,) = [each for each in known if each.name == self._container]
+        return status.container_id == self._id and status.state.running is not None

@@ -77,6 +77,26 @@ def pod(
     }
 
 
+def deployment(
+    name: str, space: str, image: str, command: Sequence[str], *, port: int, replicas: int, meshed: bool
+) -> Manifest:
+    """As many pods as `pod` describes one; at a rolling update every new one has to be ready before an old one goes."""
+    single = pod(name, space, image, command, port=port, meshed=meshed, node="", env={}, native=None)
+    single["spec"].pop("nodeSelector")
+    meta = {"labels": single["metadata"]["labels"], "annotations": single["metadata"]["annotations"]}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": space},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {APP: name}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {"metadata": meta, "spec": single["spec"]},
+        },
+    }
+
+
 def member_label(service: str) -> str:
     """The label that puts a pod behind a service."""
     return f"tapper-harness/behind-{service}"

@@ -32,8 +32,18 @@ def require_consent(api: ClusterApi, consent: bool) -> None:
 class ClusterSession:
     """`image` is this project's, which the nodes must be able to start; `fixtures` the folder fixtures/istio."""
 
-    def __init__(self, api: ClusterApi, image: str, fixtures: Path, ledger: Ledger, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        api: ClusterApi,
+        image: str,
+        fixtures: Path,
+        ledger: Ledger,
+        say: Callable[[str], None],
+        restart_api_server: Callable[[], None] | None = None,
+    ) -> None:
         self.api = api
+        self.restart_api_server = restart_api_server
+        """Ends the API server, which is started again by somebody; None where the run may not or cannot do so."""
         self.image = image
         self.fixtures = fixtures
         self.run = uuid.uuid4().hex[:8]
@@ -129,6 +139,7 @@ class ClusterSession:
             ambient=bool(self.api.list("Pod", labels="app=ztunnel")),
             native_sidecars=(major, minor) >= _NATIVE_SINCE,
             container_sidecars=True,
+            control_plane=self.restart_api_server is not None,
         )
 
 

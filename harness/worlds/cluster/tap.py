@@ -203,7 +203,7 @@ class ClusterTap(Tap):
                     self._exit = moment["terminated"]["exitCode"]
             key = (pod["spec"].get("nodeName", ""), status.get("containerID", ""))
             if key[1] and key not in self._logs:
-                self._logs[key] = FollowedLog(self._api, self._space, pod["metadata"]["name"], _CONTAINER)
+                self._logs[key] = FollowedLog(self._api, self._space, pod["metadata"]["name"], _CONTAINER, key[1])
 
     def _in_container(self, pod: str, what: str) -> str:
         selector = objects.target_selector(self._space, self._name)

@@ -10,6 +10,7 @@ from harness.errors import HarnessError
 from harness.mesh.workload import Mode
 from harness.worlds import talk
 from harness.worlds.cluster import execute, objects
+from harness.worlds.cluster.deployed import ClusterDeployment
 from harness.worlds.cluster.execute import ClusterProgram
 from harness.worlds.cluster.frames import ClusterRecording
 from harness.worlds.cluster.session import ClusterSession
@@ -60,6 +61,11 @@ class ClusterWorld:
     @property
     def space(self) -> str:
         return self._space
+
+    @property
+    def pods(self) -> list[WorldPod]:
+        """Those of this scenario that were not deleted."""
+        return list(self._pods)
 
     def close(self) -> None:
         """End what runs; the namespace and all in it goes while others begin."""
@@ -149,6 +155,29 @@ class ClusterWorld:
         manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
         spec = (self._api.get(manifest) or {})["spec"]
         return any(each["name"] == "istio-proxy" for each in spec.get("initContainers", []))
+
+    def restart_api_server(self) -> None:
+        restart = self._session.restart_api_server
+        assert restart is not None
+        before = self._api.started()
+        restart()
+        self._api.wait(lambda: self._api.started() > before, "the API server to start again", _READY_S)
+
+    def deployment(self, name: str, *, replicas: int, mode: Mode) -> ClusterDeployment:
+        self._api.apply(objects.peer_authentication(name, self._space, mode))
+        command = talk.server_command(name, "http", APP_PORT)
+        manifest = objects.deployment(
+            name, self._space, self._session.image, command, port=APP_PORT, replicas=replicas, meshed=True
+        )
+        self._api.apply(manifest)
+        service = objects.service(
+            name, self._space, port=SERVICE_PORT, target_port=APP_PORT, protocol="http", headless=False, ipv6=False
+        )
+        service["spec"]["selector"] = {objects.APP: name}
+        self._api.apply(service)
+        made = ClusterDeployment(self._api, manifest, WorldService(name, name, SERVICE_PORT))
+        made.wait_ready()
+        return made
 
     def gateways(self) -> list[WorldPod]:
         return self._session.gateways()

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from manifests import FOLDER
 
 from harness.errors import Unsupported
 
 if TYPE_CHECKING:
-    from harness.worlds.cluster.api import ClusterApi
-    from harness.worlds.cluster.cleanup import Ledger
     from harness.worlds.cluster.session import ClusterSession
 
-REPOSITORY = FOLDER.parents[1]
 IMAGE = "tapper-harness:dev"
 
 
@@ -52,79 +45,39 @@ def is_asked_for(config: pytest.Config) -> bool:
 def opened(config: pytest.Config) -> Iterator[ClusterSession]:
     """The cluster, for the time of the run. Raises Unsupported where it cannot be had or may not be used."""
     try:
-        from harness.worlds.cluster import progress
-        from harness.worlds.cluster.api import ClusterApi
-        from harness.worlds.cluster.cleanup import Ledger, ending_by_sigterm
-        from harness.worlds.cluster.session import ClusterSession, require_consent
+        from harness.worlds.cluster import opening, progress
+        from harness.worlds.cluster.install import IstioOptions
     except ModuleNotFoundError as error:
         raise Unsupported(f"the package {error.name} is not installed: pip install 'tapper-harness[e2e]'") from None
-    capture = config.pluginmanager.getplugin("capturemanager")
-    say = progress.teller(capture)
-    ledger = Ledger(say)
-    with tempfile.TemporaryDirectory() as folder, ending_by_sigterm():
-        api: ClusterApi | None = None
-        try:
-            if config.getoption("--kind"):
-                api = _kind(config, ledger, say, Path(folder))
-            else:
-                api = ClusterApi(config.getoption("--kubeconfig"), config.getoption("--context"))
-                require_consent(api, config.getoption("--yes-this-cluster"))
-            _require_istio(api)
-            yield ClusterSession(api, config.getoption("--image"), FOLDER, ledger, say)
-        finally:
-            try:
-                ledger.clear()
-            finally:
-                if api is not None:
-                    api.close()
-                # the sockets that the client forgot are closed here, where no warning of it is taken for a failure
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    gc.collect()
-
-
-def _kind(config: pytest.Config, ledger: Ledger, say: Callable[[str], None], folder: Path) -> ClusterApi:
-    try:
-        from pytest_kind import KindCluster
-    except ModuleNotFoundError:
-        raise Unsupported("--kind needs the package pytest-kind: pip install 'tapper-harness[e2e]'") from None
-    from harness.worlds.cluster import install
-    from harness.worlds.cluster.api import ClusterApi
 
     def path(option: str) -> Path | None:
         value = config.getoption(option)
         return Path(value) if value else None
 
-    cluster = KindCluster(
-        config.getoption("--cluster-name"),
-        path("--kubeconfig"),
-        config.getoption("--kind-image"),
-        path("--kind-bin"),
-        path("--kind-kubectl-bin"),
-    )
-    options = install.IstioOptions(
-        config.getoption("--istioctl"),
-        config.getoption("--istio-hub"),
-        config.getoption("--istio-tag"),
-        config.getoption("--istio-values"),
-        config.getoption("--istioctl-url"),
-        config.getoption("--istioctl-sha256"),
-    )
-    # what can be wrong with the options is found before a cluster is made
-    istioctl = install.find_istioctl(options, folder, say)
-    archive: Path | None = config.getoption("--image-archive")
-    if archive is not None and not archive.is_file():
-        raise Unsupported(f"--image-archive {archive} is not a file")
-    archive = archive or install.build_image(REPOSITORY, config.getoption("--image"), folder, say)
-    kind = install.Kind(cluster, ledger, say, keep=config.getoption("--keep-cluster"))
-    kind.create()
-    kind.load(archive)
-    install.install_istio(istioctl, options, kind.kubeconfig, None, say)
-    return ClusterApi(kind.kubeconfig, None)
+    def of_pytest_kind(option: str) -> Path | None:
+        return path(option) if config.pluginmanager.hasplugin("pytest-kind") else None
 
-
-def _require_istio(api: ClusterApi) -> None:
-    if not api.has_kind("security.istio.io/v1", "PeerAuthentication"):
-        raise Unsupported(
-            f"the cluster at {api.host} has no Istio (PeerAuthentication of security.istio.io/v1): install it first"
-        )
+    kind_image = of_pytest_kind("--kind-image")
+    options = opening.ClusterOptions(
+        kind=config.getoption("--kind"),
+        image=config.getoption("--image"),
+        kubeconfig=config.getoption("--kubeconfig"),
+        context=config.getoption("--context"),
+        consent=config.getoption("--yes-this-cluster"),
+        archive=config.getoption("--image-archive"),
+        name=str(of_pytest_kind("--cluster-name")),
+        keep=bool(config.getoption("--keep-cluster", False)),
+        kind_image=None if kind_image is None else str(kind_image),
+        kind_bin=of_pytest_kind("--kind-bin"),
+        kubectl_bin=of_pytest_kind("--kind-kubectl-bin"),
+        istio=IstioOptions(
+            config.getoption("--istioctl"),
+            config.getoption("--istio-hub"),
+            config.getoption("--istio-tag"),
+            config.getoption("--istio-values"),
+            config.getoption("--istioctl-url"),
+            config.getoption("--istioctl-sha256"),
+        ),
+    )
+    with opening.opened(options, progress.teller(config.pluginmanager.getplugin("capturemanager"))) as session:
+        yield session

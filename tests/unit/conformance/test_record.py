@@ -65,7 +65,7 @@ def made(
         asked_profiles=(),
         asked_cases=cases,
         finished=finished,
-        profiles=records.verdicts(CASES, given, adapter),
+        profiles=records.verdicts(CASES, given, adapter, mesh=False),
         rows=records.rows(CASES, given),
     )
 
@@ -192,8 +192,9 @@ def test_an_unfinished_run_says_so(adapter: Adapter) -> None:
 
 
 def test_choosing(adapter: Adapter) -> None:
-    everything = list(catalogue().values())
+    everything = [case for case in catalogue().values() if case.group != "MESH"]
     assert choose(adapter, [], []) == everything
+    assert {case.group for case in choose(adapter, ["TAP-MESH"], [])} == {"MESH"}
     assert [case.id for case in choose(adapter, [], ["CAP-03", "CAP-01"])] == ["CAP-01", "CAP-03"]
     assert choose(adapter, ["TAP-HTTP1"], []) == [case for case in everything if Profile.HTTP1.includes(case)]
     for profiles, cases, complaint in [

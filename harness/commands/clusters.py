@@ -1,0 +1,72 @@
+"""The options of `tapper-harness check` that ask for a cluster."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import Unsupported
+
+if TYPE_CHECKING:
+    from harness.worlds.cluster.opening import ClusterOptions
+
+IMAGE = "tapper-harness:dev"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """As tests/e2e names them; docs/e2e.md explains them."""
+    group = parser.add_argument_group(
+        "in a cluster", "for the cases of TAP-MESH, with an adapter that has a table cluster"
+    )
+    group.add_argument("--kind", action="store_true", help="make a kind cluster with Istio, and remove it again")
+    group.add_argument("--kubeconfig", metavar="FILE", help="use a cluster that has Istio")
+    group.add_argument("--context", metavar="NAME", help="one of the kubeconfig's contexts; asks for that cluster")
+    group.add_argument("--yes-this-cluster", action="store_true", help="though it is not on this machine")
+    group.add_argument("--cluster-name", default="tapper-harness", metavar="NAME", help="the kind cluster's")
+    group.add_argument("--keep-cluster", action="store_true", help="leave the kind cluster")
+    group.add_argument("--kind-image", metavar="NAME", help="the nodes' image")
+    group.add_argument("--kind-bin", type=Path, metavar="FILE", help="default: fetched by pytest-kind")
+    group.add_argument("--kind-kubectl-bin", type=Path, metavar="FILE", help="default: fetched by pytest-kind")
+    group.add_argument("--istioctl", type=Path, metavar="FILE", help="default: the one on PATH, else --istioctl-url")
+    group.add_argument("--istioctl-url", metavar="URL", help="a .tar.gz with istioctl; needs --istioctl-sha256")
+    group.add_argument("--istioctl-sha256", metavar="HEX", help="the checksum that the .tar.gz has to have")
+    group.add_argument("--istio-hub", metavar="HUB", help="where Istio's images come from")
+    group.add_argument("--istio-tag", metavar="TAG", help="their tag")
+    group.add_argument("--istio-values", type=Path, metavar="FILE", help="an IstioOperator for istioctl install")
+    group.add_argument("--image-archive", type=Path, metavar="TAR", help="this project's image, instead of building it")
+    group.add_argument("--image", default=IMAGE, metavar="NAME", help="its name (default: %(default)s)")
+
+
+def asked_for(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.kind or arguments.kubeconfig or arguments.context)
+
+
+def options(arguments: argparse.Namespace) -> ClusterOptions:
+    """Raises Unsupported where the packages for it are not installed."""
+    try:
+        from harness.worlds.cluster.install import IstioOptions
+        from harness.worlds.cluster.opening import ClusterOptions
+    except ModuleNotFoundError as error:
+        raise Unsupported(f"the package {error.name} is not installed: pip install 'tapper-harness[e2e]'") from None
+    return ClusterOptions(
+        kind=arguments.kind,
+        image=arguments.image,
+        kubeconfig=arguments.kubeconfig,
+        context=arguments.context,
+        consent=arguments.yes_this_cluster,
+        archive=arguments.image_archive,
+        name=arguments.cluster_name,
+        keep=arguments.keep_cluster,
+        kind_image=arguments.kind_image,
+        kind_bin=arguments.kind_bin,
+        kubectl_bin=arguments.kind_kubectl_bin,
+        istio=IstioOptions(
+            arguments.istioctl,
+            arguments.istio_hub,
+            arguments.istio_tag,
+            arguments.istio_values,
+            arguments.istioctl_url,
+            arguments.istioctl_sha256,
+        ),
+    )

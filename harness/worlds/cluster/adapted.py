@@ -1,0 +1,144 @@
+"""The manifest of somebody's tapper, made ready for one scenario: a namespace of ours, the contract's environment, and
+the kit's desk beside it. Pure: documents in, documents out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from harness.adapters.contract import AdapterError, InCluster
+from harness.worlds.cluster.kustomize import Manifest, documents, render
+from harness.worlds.cluster.objects import OWNER
+from harness.worlds.programs import desk
+
+TAPPER = "tapper-harness/tapper"
+"""The label of the tapper's pods; its value is the scenario's namespace."""
+DESK = "tapper-harness-desk"
+_LAYER = "tapper-harness-desk-lays"
+_VOLUME = "tapper-harness"
+_CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding")
+_NOT_OURS = ("Namespace", "PriorityClass", "CustomResourceDefinition")
+"""What a scenario does not make: it has a namespace, and changes nothing of the cluster's."""
+
+
+def load(adapter: Path, cluster: InCluster) -> list[Manifest]:
+    """The documents of the adapter's manifest. Raises AdapterError that names the key."""
+    where = f"{adapter}: cluster.manifest: {cluster.manifest}"
+    try:
+        found = render(cluster.manifest) if cluster.manifest.is_dir() else documents(cluster.manifest)
+    except OSError as error:
+        raise AdapterError(f"{where} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
+        raise AdapterError(f"{where} is no manifest: {error}") from None
+    found = [each for each in found if each is not None]
+    if not all(isinstance(each, dict) and {"kind", "metadata"} <= each.keys() for each in found):
+        raise AdapterError(f"{where} is no manifest: every document needs a kind and metadata")
+    sets = [each for each in found if each["kind"] == "DaemonSet"]
+    if len(sets) != 1:
+        raise AdapterError(f"{where} has {len(sets)} DaemonSets, and has to have one: the tapper, on every node")
+    names = [each["name"] for each in sets[0]["spec"]["template"]["spec"]["containers"]]
+    if cluster.container is None and len(names) != 1:
+        raise AdapterError(f"{adapter}: cluster.container: is missing: which of {', '.join(names)} is the tapper?")
+    if cluster.container is not None and cluster.container not in names:
+        raise AdapterError(f"{adapter}: cluster.container: there is no {cluster.container} among {', '.join(names)}")
+    return found
+
+
+def adapted(
+    found: Sequence[Manifest],
+    cluster: InCluster,
+    *,
+    space: str,
+    run: str,
+    kit_image: str,
+    environment: Mapping[str, str],
+    targets: str,
+    linger_s: float,
+) -> list[Manifest]:
+    """`environment` is the contract's, `targets` the first targets file; `linger_s` is how long the desk stays after
+    the tapper was asked to end. A variable that the manifest sets itself stays as it is."""
+    made = []
+    for original in found:
+        if original["kind"] in _NOT_OURS:
+            continue
+        manifest = copy.deepcopy(original)
+        meta = manifest["metadata"]
+        meta["labels"] = meta.get("labels", {}) | {OWNER: run}
+        meta.pop("namespace", None)
+        if manifest["kind"] in _CLUSTER_WIDE:
+            meta["name"] = f"{space}-{meta['name']}"
+        else:
+            meta["namespace"] = space
+        if manifest["kind"].endswith("RoleBinding"):
+            if manifest["roleRef"]["kind"] == "ClusterRole" and _has(found, "ClusterRole", manifest["roleRef"]["name"]):
+                manifest["roleRef"]["name"] = f"{space}-{manifest['roleRef']['name']}"
+            for subject in manifest.get("subjects", []):
+                if subject["kind"] == "ServiceAccount":
+                    subject["namespace"] = space
+        if manifest["kind"] == "DaemonSet":
+            _prepare(manifest, cluster, space, kit_image, environment, targets, linger_s)
+        made.append(manifest)
+    return made
+
+
+def cluster_wide(made: Sequence[Manifest]) -> list[Manifest]:
+    """What no namespace takes along."""
+    return [each for each in made if each["kind"] in _CLUSTER_WIDE]
+
+
+def _has(found: Sequence[Manifest], kind: str, name: str) -> bool:
+    return any(each["kind"] == kind and each["metadata"]["name"] == name for each in found)
+
+
+def tapper_container(manifest: Manifest, cluster: InCluster) -> Manifest:
+    """The tapper's, among a DaemonSet's."""
+    containers: list[Manifest] = manifest["spec"]["template"]["spec"]["containers"]
+    return next(each for each in containers if cluster.container in (None, each["name"]) and each["name"] != DESK)
+
+
+def _prepare(
+    manifest: Manifest,
+    cluster: InCluster,
+    space: str,
+    kit_image: str,
+    environment: Mapping[str, str],
+    targets: str,
+    linger_s: float,
+) -> None:
+    template = manifest["spec"]["template"]
+    # a tapper with a sidecar would be in the mesh that it watches
+    template["metadata"].setdefault("labels", {}).update({TAPPER: space, "sidecar.istio.io/inject": "false"})
+    spec = template["spec"]
+    spec.pop("priorityClassName", None)  # its object is the cluster's, and is not made
+    spec["terminationGracePeriodSeconds"] = max(int(linger_s) + 2, spec.get("terminationGracePeriodSeconds", 0))
+    container = tapper_container(manifest, cluster)
+    if cluster.image is not None:
+        container["image"] = cluster.image
+    if cluster.argv:
+        container["command"] = list(cluster.argv)
+        container.pop("args", None)
+    container.pop("ports", None)  # on the node's network they are the node's, and may be somebody else's already
+    own = {each["name"] for each in container.setdefault("env", [])}
+    container["env"] += [{"name": name, "value": value} for name, value in environment.items() if name not in own]
+    mount = {"name": _VOLUME, "mountPath": str(desk.FOLDER)}
+    container.setdefault("volumeMounts", []).append(mount)
+    spec.setdefault("volumes", []).append({"name": _VOLUME, "emptyDir": {}})
+    program = ["python", "-m", "harness.worlds.programs.desk"]
+    ours = {
+        "image": kit_image,
+        "imagePullPolicy": "IfNotPresent",
+        "volumeMounts": [mount],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "runAsUser": 0,
+            # what the tapper writes may be for its own user only
+            "capabilities": {"drop": ["ALL"], "add": ["DAC_READ_SEARCH"]},
+        },
+    }
+    layer = {"name": _LAYER, "command": [*program, "lay", targets], **ours}
+    spec["initContainers"] = [layer, *spec.get("initContainers", [])]
+    spec["containers"].append({"name": DESK, "command": [*program, "hold", f"{linger_s:g}"], **ours})

@@ -1,0 +1,63 @@
+"""`ClusterDeployment`: a Deployment of the sample application, and the service in front of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from harness.worlds.cluster import objects
+from harness.worlds.cluster.api import ClusterApi
+from harness.worlds.world import WorldPod, WorldService
+
+_READY_S = 180.0
+_ROLLED_AT = "tapper-harness/rolled-at"
+
+
+class ClusterDeployment:
+    """A `Deployed`. `manifest` is the Deployment's."""
+
+    def __init__(self, api: ClusterApi, manifest: Mapping[str, Any], service: WorldService) -> None:
+        self._api = api
+        self._manifest = dict(manifest)
+        self._name, self._space = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
+        self.service = service
+
+    def wait_ready(self) -> None:
+        """Until all its pods are of its newest template and ready, and no others are left."""
+        wanted = self._manifest["spec"]["replicas"]
+
+        def ready() -> bool:
+            found = self._api.get(self._manifest) or {}
+            status = found.get("status", {})
+            current = status.get("observedGeneration", 0) >= found.get("metadata", {}).get("generation", 1)
+            counts = {status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")}
+            return current and counts == {wanted} and len(self._all()) == len(self.pods()) == wanted
+
+        self._api.wait(ready, f"the Deployment {self._name} to be ready", _READY_S)
+
+    def pods(self) -> list[WorldPod]:
+        return [
+            WorldPod(
+                pod["metadata"]["name"],
+                tuple(each["ip"] for each in pod["status"]["podIPs"]),
+                pod["spec"]["nodeName"],
+                True,
+            )
+            for pod in self._all()
+            if "deletionTimestamp" not in pod["metadata"] and _is_ready(pod)
+        ]
+
+    def roll(self) -> None:
+        template = self._manifest["spec"]["template"]
+        template["metadata"]["annotations"] |= {_ROLLED_AT: f"{time.time():.3f}"}
+        self._api.apply(self._manifest)
+        self.wait_ready()
+
+    def _all(self) -> list[dict[str, Any]]:
+        return self._api.list("Pod", self._space, f"{objects.APP}={self._name}")
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True" and bool(pod["status"].get("podIPs"))

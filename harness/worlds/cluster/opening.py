@@ -1,0 +1,101 @@
+"""The cluster that a run was given, or makes: with Istio in it, for the time of the run."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import Unsupported
+from harness.worlds.cluster import install
+from harness.worlds.cluster.api import ClusterApi
+from harness.worlds.cluster.cleanup import Ledger, ending_by_sigterm
+from harness.worlds.cluster.install import IstioOptions
+from harness.worlds.cluster.session import ClusterSession, require_consent
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+"""Where this project lies, in a clone of it; an installed package has no fixtures beside it."""
+FIXTURES = REPOSITORY / "fixtures" / "istio"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """Which cluster, and what it is made of."""
+
+    kind: bool
+    """Make one with kind; else `kubeconfig` and `context` lead to one that has Istio."""
+    image: str
+    """This project's, which plays the applications."""
+    kubeconfig: str | None = None
+    context: str | None = None
+    consent: bool = False
+    """Whether a cluster that is not on this machine may be used."""
+    archive: Path | None = None
+    """The image's, instead of building it."""
+    name: str = "tapper-harness"
+    keep: bool = False
+    kind_image: str | None = None
+    kind_bin: Path | None = None
+    kubectl_bin: Path | None = None
+    istio: IstioOptions = field(default_factory=IstioOptions)
+
+
+@contextlib.contextmanager
+def opened(options: ClusterOptions, say: Say) -> Iterator[ClusterSession]:
+    """What it makes goes with it, and is said. Raises Unsupported where it cannot be had or may not be used."""
+    ledger = Ledger(say)
+    with tempfile.TemporaryDirectory() as folder, ending_by_sigterm():
+        api: ClusterApi | None = None
+        try:
+            restart = None
+            if options.kind:
+                kind = _kind(options, ledger, say, Path(folder))
+                api, restart = ClusterApi(kind.kubeconfig, None), kind.restart_api_server
+            else:
+                api = ClusterApi(options.kubeconfig, options.context)
+                require_consent(api, options.consent)
+            _require_istio(api)
+            yield ClusterSession(api, options.image, FIXTURES, ledger, say, restart)
+        finally:
+            try:
+                ledger.clear()
+            finally:
+                if api is not None:
+                    api.close()
+                # the sockets that the client forgot are closed here, where no warning of it is taken for a failure
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    gc.collect()
+
+
+def _kind(options: ClusterOptions, ledger: Ledger, say: Say, folder: Path) -> install.Kind:
+    try:
+        from pytest_kind import KindCluster  # noqa: PLC0415 - of another extra
+    except ModuleNotFoundError:
+        raise Unsupported("--kind needs the package pytest-kind: pip install 'tapper-harness[e2e]'") from None
+    kubeconfig = Path(options.kubeconfig) if options.kubeconfig else None
+    cluster = KindCluster(options.name, kubeconfig, options.kind_image, options.kind_bin, options.kubectl_bin)
+    # what can be wrong with the options is found before a cluster is made
+    istioctl = install.find_istioctl(options.istio, folder, say)
+    if options.archive is not None and not options.archive.is_file():
+        raise Unsupported(f"--image-archive {options.archive} is not a file")
+    if options.archive is None and not FIXTURES.is_dir():
+        raise Unsupported("the image can be built in a clone of the repository only: give a built one, --image-archive")
+    archive = options.archive or install.build_image(REPOSITORY, options.image, folder, say)
+    kind = install.Kind(cluster, ledger, say, keep=options.keep)
+    kind.create()
+    kind.load(archive)
+    install.install_istio(istioctl, options.istio, kind.kubeconfig, None, say)
+    return kind
+
+
+def _require_istio(api: ClusterApi) -> None:
+    if not api.has_kind("security.istio.io/v1", "PeerAuthentication"):
+        raise Unsupported(
+            f"the cluster at {api.host} has no Istio (PeerAuthentication of security.istio.io/v1): install it first"
+        )
