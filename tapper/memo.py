@@ -8,7 +8,7 @@ many everything is forgotten at once, which costs less than to know what was use
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -16,23 +16,55 @@ V = TypeVar("V")
 MOST = 4096
 LONGEST = 256
 """Characters of a key: a full memo is a few MB, whatever is sent."""
+MOST_OBJECTS = 512
 
 
 class Memo(dict[K, V]):
-    """`memo[key]` is `function(key)`; `size` is a key's length in characters. A dictionary, since one that has the
-    answer gives it without a call."""
+    """`memo[key]` is `function(key)`; `size` is a key's length in characters. Of keys up to `longest` at most `most`
+    are kept. A dictionary, since one that has the answer gives it without a call."""
 
-    __slots__ = ("_function", "_size")
+    __slots__ = ("_function", "_longest", "_most", "_size")
 
-    def __init__(self, function: Callable[[K], V], size: Callable[[K], int]) -> None:
+    def __init__(
+        self, function: Callable[[K], V], size: Callable[[K], int], *, most: int = MOST, longest: int = LONGEST
+    ) -> None:
         super().__init__()
         self._function = function
         self._size = size
+        self._most = most
+        self._longest = longest
 
     def __missing__(self, key: K) -> V:
         value = self._function(key)
-        if self._size(key) <= LONGEST:
-            if len(self) >= MOST:
+        if self._size(key) <= self._longest:
+            if len(self) >= self._most:
                 self.clear()
             self[key] = value
+        return value
+
+
+class ObjectMemo(Generic[K, V]):
+    """The same for objects that do not change and come again themselves, such as the fields of a head that a `Memo`
+    gave out: known by what they are, which costs nothing, not by what they equal. `memo.of(key)` is `function(key)`;
+    where `size` of it is over `longest`, it is not kept."""
+
+    __slots__ = ("_function", "_known", "_longest", "_size")
+
+    def __init__(self, function: Callable[[K], V], size: Callable[[V], int], *, longest: int) -> None:
+        self._function = function
+        self._size = size
+        self._longest = longest
+        # by its address, which belongs to a key for as long as the key is kept here
+        self._known: dict[int, tuple[Any, Any]] = {}
+
+    def of(self, key: K) -> V:
+        known = self._known.get(id(key))
+        if known is not None:
+            value: V = known[1]
+            return value
+        value = self._function(key)
+        if self._size(value) <= self._longest:
+            if len(self._known) >= MOST_OBJECTS:
+                self._known.clear()
+            self._known[id(key)] = (key, value)
         return value

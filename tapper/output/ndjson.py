@@ -11,7 +11,7 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
 from tapper.discovery.envoy import Envoy, Verdict
-from tapper.memo import Memo
+from tapper.memo import Memo, ObjectMemo
 from tapper.output.escape import escape_bytes
 from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason, verified
 from tapper.protocols.exchange import Request, Response
@@ -21,12 +21,14 @@ from tapper.protocols.heads import Headers
 from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 from tapper.protocols.websocket import TEXT
+from tapper.streams.connection import Leg
 
 CONTRACT = 1
 SCHEMA = 1
 """The version of ndjson.schema.json. It grows when a field goes or changes its meaning, not when one is added."""
 
 _BOOLEAN = ("false", "true")
+_LONGEST = 4096  # characters that are remembered of the fields of a message
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -70,6 +72,13 @@ def _base64(data: bytes) -> str:
 
 def _field(field: tuple[str, str]) -> str:
     return f"[{_quoted(field[0])},{_quoted(field[1])}]"
+
+
+def _leg(leg: Leg) -> str:
+    return (
+        f'"pod_ip":{_text(leg.pod_ip)},"direction":{_quoted(leg.direction)}'
+        f',"src":{_quoted(leg.src)},"dst":{_quoted(leg.dst)},"wire":{_text(leg.wire)}'
+    )
 
 
 def _grpc(call: Call) -> str:
@@ -120,6 +129,8 @@ class Ndjson:
 
     def __init__(self) -> None:
         self._known: Memo[tuple[str, str], str] = Memo(_field, lambda field: len(field[0]) + len(field[1]))
+        self._fields: ObjectMemo[Headers, str] = ObjectMemo(self._listed, len, longest=_LONGEST)
+        self._legs: ObjectMemo[Leg, str] = ObjectMemo(_leg, len, longest=_LONGEST)
 
     def hello(self, version: str, pid: int) -> str:
         return _line(
@@ -142,20 +153,25 @@ class Ndjson:
     def sighting(self, place: Place, sighting: Sighting) -> str:
         leg, exchange = sighting.leg, sighting.exchange
         request, response = exchange.request, exchange.response
-        duration = exchange.duration
-        first = request or response
-        further = _pod(place, leg.pod_ip)
+        method = target = status = duration = "null"
+        version: str | None = None
+        if response is not None:
+            version = response.head.version
+            status = str(response.head.status or "null")
+            if request is not None:
+                duration = repr((response.end.ts - request.head.ts) / 1e9)
+        if request is not None:
+            head = request.head
+            method, target, version = _text(head.method or None), _text(head.target or None), head.version
+        netns = "null" if place.netns is None else str(place.netns)
+        ts = repr(exchange.ts / 1e9)
         line = (
-            f'{{"type":"http","ts":{exchange.ts / 1e9!r},"pod_ip":{_text(leg.pod_ip)},"direction":"{leg.direction}"'
-            f',"src":{_quoted(leg.src)},"dst":{_quoted(leg.dst)},"wire":{_text(leg.wire)}'
-            f',"method":{_text((request.head.method or None) if request else None)}'
-            f',"target":{_text((request.head.target or None) if request else None)}'
-            f',"version":{_text(first.head.version if first else None)}'
-            f',"status":{(response.head.status or "null") if response else "null"}'
+            f'{{"type":"http","ts":{ts},{self._legs.of(leg)},"method":{method},"target":{target}'
+            f',"version":{_text(version)},"status":{status}'
             f',"request":{self._message(request)},"response":{self._message(response)}'
-            f',"duration_s":{"null" if duration is None else repr(duration / 1e9)}'
-            f',"netns":{"null" if place.netns is None else place.netns}'
+            f',"duration_s":{duration},"netns":{netns}'
         )
+        further = _pod(place, leg.pod_ip)
         if further:
             line += f",{_encode(further)[1:-1]}"
         if is_probe(leg, exchange):
@@ -170,14 +186,15 @@ class Ndjson:
         if message is None:
             return "null"
         end = message.end
+        trailers = self._fields.of(end.trailers) if end.trailers else ""
         return (
-            f'{{"headers":[{self._fields(message.head.headers)}],"body_b64":"{_base64(end.body)}"'
-            f',"body_size":{end.size},"truncated":{_BOOLEAN[end.truncated]},"trailers":[{self._fields(end.trailers)}]}}'
+            f'{{"headers":[{self._fields.of(message.head.headers)}],"body_b64":"{_base64(end.body)}"'
+            f',"body_size":{end.size},"truncated":{"true" if end.truncated else "false"},"trailers":[{trailers}]}}'
         )
 
-    def _fields(self, fields: Headers) -> str:
+    def _listed(self, fields: Headers) -> str:
         known = self._known
-        return ",".join([known[field] for field in fields]) if fields else ""  # trailers are rare
+        return ",".join([known[field] for field in fields])
 
     def note(self, place: Place, note: Note) -> str:
         leg = note.leg

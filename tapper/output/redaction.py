@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 
 from tapper.errors import UsageError
+from tapper.memo import ObjectMemo
 from tapper.protocols.exchange import Exchange, Request, Response
 from tapper.protocols.heads import Headers
 from tapper.protocols.messages import End, RequestHead, ResponseHead
@@ -19,6 +20,7 @@ REDACTED = "[redacted]"
 ALWAYS = ("Authorization", "Cookie", "Set-Cookie", "Proxy-Authorization")
 """RFC 9110 sections 11.6.2 and 11.7.2, RFC 6265 sections 4.1 and 4.2."""
 
+_MOST_FIELDS = 64  # of a head that is remembered
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a field name, RFC 9110 section 5.1
 
 
@@ -35,12 +37,16 @@ class Redaction:
                 raise UsageError(f"{name!r} is not the name of a header field (--redact)")
         self._names = frozenset(name.lower() for name in wanted)
         self._lengths = frozenset(map(len, wanted))
+        self._redacted: ObjectMemo[Headers, Headers] = ObjectMemo(self._without_secrets, len, longest=_MOST_FIELDS)
 
     def apply(self, sighting: Sighting) -> Sighting:
         """The sighting without secrets: itself, where it has none."""
         exchange = sighting.exchange
-        request = None if exchange.request is None else self._request(exchange.request)
-        response = None if exchange.response is None else self._response(exchange.response)
+        request, response = exchange.request, exchange.response
+        if request is not None:
+            request = self._request(request)
+        if response is not None:
+            response = self._response(response)
         if request is exchange.request and response is exchange.response:
             return sighting
         return Sighting(sighting.leg, Exchange(request, response, exchange.incomplete, exchange.grpc))
@@ -49,7 +55,7 @@ class Redaction:
 
     def _request(self, request: Request) -> Request:
         head = request.head
-        headers, end = self._fields(head.headers), self._end(request.end)
+        headers, end = self._redacted.of(head.headers), self._end(request.end)
         if headers is head.headers and end is request.end:
             return request
         redacted = RequestHead(head.ts, head.seq, head.ack, head.method, head.target, head.version, headers, head.size)
@@ -57,7 +63,7 @@ class Redaction:
 
     def _response(self, response: Response) -> Response:
         head = response.head
-        headers, end = self._fields(head.headers), self._end(response.end)
+        headers, end = self._redacted.of(head.headers), self._end(response.end)
         if headers is head.headers and end is response.end:
             return response
         redacted = ResponseHead(head.ts, head.seq, head.ack, head.status, head.reason, head.version, headers, head.size)
@@ -66,10 +72,10 @@ class Redaction:
     def _end(self, end: End) -> End:
         if not end.trailers:
             return end
-        trailers = self._fields(end.trailers)
+        trailers = self._redacted.of(end.trailers)
         return end if trailers is end.trailers else End(end.ts, end.seq, end.body, end.size, end.truncated, trailers)
 
-    def _fields(self, fields: Headers) -> Headers:
+    def _without_secrets(self, fields: Headers) -> Headers:
         names, lengths = self._names, self._lengths
         # Their lengths tell most names apart from those that are secret.
         secret = [at for at, (name, _) in enumerate(fields) if len(name) in lengths and name.lower() in names]

@@ -69,6 +69,7 @@ class BlockReader:
         self._size = 0
         self._limit = _INITIAL_SIZE if known else TABLE_LIMIT
         self._cache: dict[bytes, Fields] = {}
+        self._shown: Headers = ()  # of the last block
 
     @property
     def held(self) -> int:
@@ -146,7 +147,10 @@ class BlockReader:
                     continue
             shown.append(field)
         octets = size - _OVERHEAD * (len(headers) + missing)
-        return Fields(tuple(headers), missing == 0, pseudo, tuple(shown), octets), touched
+        fields = tuple(shown)
+        if fields != self._shown:  # entries of the table are the same objects, so this costs next to nothing
+            self._shown = fields
+        return Fields(tuple(headers), missing == 0, pseudo, self._shown, octets), touched
 
     def _entry(self, index: int) -> _Field:
         """By its number (section 2.3.3), which is at least 1."""

@@ -31,6 +31,7 @@ from tapper.streams.sequence import after
 MOST_UNANSWERED = 256
 """Requests of one connection that may wait for an answer; nginx and Envoy close long before."""
 _RECORD_COST = 512  # what an unanswered request is counted for beyond its bytes
+_UNLIKE_OTHERS = frozenset({"HEAD", "CONNECT"})  # methods whose answers end in their own way (RFC 9112 section 6.3)
 
 
 @dataclass(slots=True)
@@ -38,11 +39,19 @@ class Request:
     head: RequestHead
     end: End
 
+    def __init__(self, head: RequestHead, end: End) -> None:
+        self.head = head
+        self.end = end
+
 
 @dataclass(slots=True)
 class Response:
     head: ResponseHead
     end: End
+
+    def __init__(self, head: ResponseHead, end: End) -> None:
+        self.head = head
+        self.end = end
 
 
 @dataclass(slots=True)
@@ -54,6 +63,18 @@ class Exchange:
     incomplete: str | None = None
     """Why fields are missing from the heads, in a few words; None where none are (HTTP/1: always)."""
     grpc: Call | None = None
+
+    def __init__(
+        self,
+        request: Request | None,
+        response: Response | None,
+        incomplete: str | None = None,
+        grpc: Call | None = None,
+    ) -> None:
+        self.request = request
+        self.response = response
+        self.incomplete = incomplete
+        self.grpc = grpc
 
     @property
     def partial(self) -> bool:
@@ -82,21 +103,23 @@ class Exchange:
         return self.response.end.ts - self.request.head.ts
 
 
-@dataclass(slots=True)
 class _Entry:
     """A request on its way to its answer."""
 
-    head: RequestHead
-    end: End | None = None
-    response: Response | None = None
-    certain: bool = True
-    """Whether nothing was lost between the request before and this one."""
-    pending: bool = True
-    """Whether an answer may still come."""
+    __slots__ = ("certain", "cost", "end", "head", "pending", "queued", "response")
 
-    @property
-    def cost(self) -> int:
-        return _RECORD_COST + self.head.size + (len(self.end.body) if self.end else 0)
+    def __init__(self, head: RequestHead, *, certain: bool) -> None:
+        self.head = head
+        self.end: End | None = None
+        self.response: Response | None = None
+        self.certain = certain
+        """Whether nothing was lost between the request before and this one."""
+        self.pending = True
+        """Whether an answer may still come."""
+        self.queued = True
+        """Whether none has begun."""
+        self.cost = _RECORD_COST + head.size
+        """What it is counted for while it is queued."""
 
 
 class Conversation:
@@ -114,22 +137,40 @@ class Conversation:
         self._arriving: _Entry | None = None  # the request whose end has not come
         self._answering: tuple[_Entry | None, ResponseHead] | None = None  # the response whose end has not come
         self._cost = 0  # of the unanswered
+        self._kept = 0  # by the readers
         self.heads = 0
         """Message heads seen so far; 0 means that nothing proved this connection to be HTTP."""
 
     @property
     def held(self) -> int:
         """Bytes kept, roughly."""
-        return self._cost + self._requests.held + self._responses.held
+        return self._cost + self._kept
+
+    # The usual way: the segment is a message (`whole`). Everything else goes through the readers' `feed`.
 
     def from_client(self, chunk: Data) -> list[Exchange]:
-        return self._take_requests(self._requests.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+        message = self._requests.whole(chunk.data, chunk.ts, chunk.seq, chunk.ack)
+        if message is None:
+            return self._take_requests(self._requests.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+        head, end = message
+        done = self._asked(head)
+        self._arriving = None
+        return done + self._arrived(self._unanswered[-1], end)
 
     def from_server(self, chunk: Data) -> list[Exchange]:
         if self._server_from_start:
             self._server_from_start = False
             self._answered_to = chunk.seq
-        return self._take_responses(self._responses.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+        first = self._unanswered[0] if self._unanswered else None
+        message = None
+        if first is not None and first.certain and not self._responses_lost and first.head.method not in _UNLIKE_OTHERS:
+            message = self._responses.whole(chunk.data, chunk.ts, chunk.seq, chunk.ack)
+        if message is None:
+            return self._take_responses(self._responses.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+        head, end = message
+        self.heads += 1
+        entry, unanswered = self._match(head)
+        return unanswered + self._answered(entry, head, end)
 
     def client_gap(self, size: int | None) -> list[Exchange]:
         return self._take_requests(self._requests.gap(size))
@@ -156,29 +197,36 @@ class Conversation:
         done: list[Exchange] = []
         for event in events:
             if isinstance(event, RequestHead):
-                self.heads += 1
-                self._arriving = entry = _Entry(event, certain=not self._requests_lost)
-                self._requests_lost = False
-                self._unanswered.append(entry)
-                self._cost += entry.cost
-                if len(self._unanswered) > MOST_UNANSWERED:
-                    done += self._give_up(1)
-                    self._unanswered[0].certain = False
+                done += self._asked(event)
             elif isinstance(event, End):
-                entry_or_none, self._arriving = self._arriving, None
-                if entry_or_none is not None:
-                    done += self._arrived(entry_or_none, event)
+                entry, self._arriving = self._arriving, None
+                if entry is not None:
+                    done += self._arrived(entry, event)
             elif isinstance(event, Lost):
                 self._requests_lost = True
+        self._kept = self._requests.held + self._responses.held
+        return done
+
+    def _asked(self, head: RequestHead) -> list[Exchange]:
+        """A request has begun."""
+        self.heads += 1
+        self._arriving = entry = _Entry(head, certain=not self._requests_lost)
+        self._requests_lost = False
+        self._unanswered.append(entry)
+        self._cost += entry.cost
+        if len(self._unanswered) <= MOST_UNANSWERED:
+            return []
+        done = self._give_up(1)
+        self._unanswered[0].certain = False
         return done
 
     def _arrived(self, entry: _Entry, end: End) -> list[Exchange]:
+        """A request is over."""
         entry.end = end
-        if entry.pending:
-            if entry in self._unanswered:
-                self._cost += len(end.body)
-            return []
-        return [Exchange(Request(entry.head, end), entry.response)]
+        if entry.queued:
+            entry.cost += len(end.body)
+            self._cost += len(end.body)
+        return [] if entry.pending else [Exchange(Request(entry.head, end), entry.response)]
 
     def _take_responses(self, events: Iterable[Event]) -> list[Exchange]:
         done: list[Exchange] = []
@@ -195,6 +243,7 @@ class Conversation:
                     done += self._answered(*answering, event)
             elif isinstance(event, Lost):
                 self._responses_lost = True
+        self._kept = self._requests.held + self._responses.held
         return done
 
     def _answered(self, entry: _Entry | None, head: ResponseHead, end: End) -> list[Exchange]:
@@ -230,6 +279,7 @@ class Conversation:
 
     def _pop(self) -> _Entry:
         entry = self._unanswered.popleft()
+        entry.queued = False
         self._cost -= entry.cost
         return entry
 

@@ -41,6 +41,9 @@ class Framing(NamedTuple):
 
 _UNFRAMED = Framing(None, chunked=False, coded=False)
 
+Section: TypeAlias = tuple[Headers, Framing]
+"""The fields of a head, and its framing."""
+
 
 def request_line(line: str) -> tuple[str, str, str] | None:
     """(method, target, version) of a request line without its line feed; None where it is none."""
@@ -59,6 +62,21 @@ def _status_line(line: str) -> tuple[str, int, str] | None:
 
 
 _KNOWN_STATUS_LINES: Memo[str, tuple[str, int, str] | None] = Memo(_status_line, len)  # a service has few
+
+
+def section(block: bytes) -> Section | None:
+    """The fields of a head, each line ending in LF, and what they say about the body; None where they make no sense."""
+    return _KNOWN_SECTIONS[block]
+
+
+def _section(block: bytes) -> Section | None:
+    found = fields(block.decode("latin-1"))
+    framed = None if found is None else framing(found)
+    return None if found is None or framed is None else (found, framed)
+
+
+# Clients repeat themselves: between two requests of one connection often nothing changes but the target.
+_KNOWN_SECTIONS: Memo[bytes, Section | None] = Memo(_section, len, most=512, longest=2048)
 
 
 def fields(block: str) -> Headers | None:

@@ -11,6 +11,9 @@ What the reader knows is whether it is *in step*: whether the next byte is known
 in step from a connection's first byte on. It falls out of step by bytes that are lost or malformed, says Lost, and then
 waits for a segment that opens with a plausible start line: segments usually begin where somebody wrote a message.
 A hole inside a body of known length costs only the body; the reader stays in step.
+
+Most messages are whole in one segment that has nothing else in it. `whole` reads such a one at once, and says exactly
+what `feed` would have said; it declines everything else, and changes nothing.
 """
 
 from __future__ import annotations
@@ -19,12 +22,35 @@ from collections.abc import Iterator
 
 from tapper.protocols import heads
 from tapper.protocols.heads import Framing, Headers
-from tapper.protocols.messages import BODY_LIMIT, HEAD_LIMIT, Event, RequestHead, ResponseHead
+from tapper.protocols.messages import BODY_LIMIT, HEAD_LIMIT, End, Event, RequestHead, ResponseHead
 from tapper.protocols.reader import Reader, State
+from tapper.streams.sequence import MASK
+
+_WITHOUT_BODY = frozenset({204, 304})
 
 
 class RequestReader(Reader):
     """Reads what a client sends."""
+
+    def whole(self, data: bytes, ts: int, seq: int, ack: int) -> tuple[RequestHead, End] | None:
+        """A segment that is one request: its head and its end. None, and nothing done, where it is anything else."""
+        stop = data.find(b"\n\r\n") + 3
+        if stop < 3 or stop > self._head_limit or not self.between:
+            return None
+        first = data.find(b"\n") + 1
+        parts = heads.request_line(data[: first - 1].decode("latin-1"))
+        section = heads.section(data[first : stop - 2])
+        if parts is None or section is None:
+            return None
+        headers, framing = section
+        size = len(data)
+        if framing.coded or (framing.length or 0) != size - stop or size - stop > self._body_limit:
+            return None
+        method, target, version = parts
+        return (
+            RequestHead(ts, seq, ack, method, target, version, headers, stop),
+            End(ts, (seq + size) & MASK, data[stop:], size - stop, False, ()),
+        )
 
     def _head(self, line: str, headers: Headers, framing: Framing, size: int) -> Event | bool:
         parts = heads.request_line(line)
@@ -50,6 +76,29 @@ class ResponseReader(Reader):
         self._framing = Framing(None, chunked=False, coded=False)
         self._method: str | None = None
         self._body_state: State = Reader._until_close
+
+    def whole(self, data: bytes, ts: int, seq: int, ack: int) -> tuple[ResponseHead, End] | None:
+        """A segment that is one final response of known length: its head and its end. None, and nothing done, where it
+        is anything else. Not to be asked where it may answer HEAD or CONNECT."""
+        stop = data.find(b"\n\r\n") + 3
+        if stop < 3 or stop > self._head_limit or not self.between:
+            return None
+        first = data.find(b"\n") + 1
+        parts = heads.status_line(data[: first - 1].decode("latin-1"))
+        section = heads.section(data[first : stop - 2])
+        if parts is None or section is None:
+            return None
+        headers, framing = section
+        size = len(data)
+        if framing.coded or framing.length != size - stop or size - stop > self._body_limit:
+            return None
+        version, status, reason = parts
+        if status < 200 or status in _WITHOUT_BODY:
+            return None
+        return (
+            ResponseHead(ts, seq, ack, status, reason, version, headers, stop),
+            End(ts, (seq + size) & MASK, data[stop:], size - stop, False, ()),
+        )
 
     def answers(self, method: str | None) -> None:
         """The method of the request that the last ResponseHead answers; None where the request was not seen."""
@@ -78,7 +127,7 @@ class ResponseReader(Reader):
             end = self._end()
             self.stop()
             return end
-        if method == "HEAD" or status in {204, 304}:
+        if method == "HEAD" or status in _WITHOUT_BODY:
             return self._end()
         if framing.chunked:
             self._body_state = Reader._chunk_line

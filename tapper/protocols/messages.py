@@ -1,7 +1,8 @@
 """What a reader of one direction says: heads, ends, and that something was lost. And how much of a message is kept.
 
 Nothing changes these records once they are made. They are not frozen all the same, nor are those of an exchange: a
-frozen one takes twice as long to make, and six are made for each exchange."""
+frozen one takes twice as long to make, and six are made for each exchange. For the same reason their constructors are
+written out: one that `dataclass` makes at run time stays plain Python where the rest is compiled."""
 
 from __future__ import annotations
 
@@ -30,6 +31,18 @@ class RequestHead:
     size: int
     """Bytes of the head on the wire."""
 
+    def __init__(
+        self, ts: int, seq: int, ack: int, method: str, target: str, version: str, headers: Headers, size: int
+    ) -> None:
+        self.ts = ts
+        self.seq = seq
+        self.ack = ack
+        self.method = method
+        self.target = target
+        self.version = version
+        self.headers = headers
+        self.size = size
+
 
 @dataclass(slots=True)
 class ResponseHead:
@@ -43,6 +56,18 @@ class ResponseHead:
     version: str
     headers: Headers
     size: int
+
+    def __init__(
+        self, ts: int, seq: int, ack: int, status: int, reason: str, version: str, headers: Headers, size: int
+    ) -> None:
+        self.ts = ts
+        self.seq = seq
+        self.ack = ack
+        self.status = status
+        self.reason = reason
+        self.version = version
+        self.headers = headers
+        self.size = size
 
 
 @dataclass(slots=True)
@@ -58,6 +83,14 @@ class End:
     truncated: bool
     """Whether `body` is less than what was sent."""
     trailers: Headers
+
+    def __init__(self, ts: int, seq: int, body: bytes, size: int, truncated: bool, trailers: Headers) -> None:
+        self.ts = ts
+        self.seq = seq
+        self.body = body
+        self.size = size
+        self.truncated = truncated
+        self.trailers = trailers
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ for a label, and for nothing that a label may not decide.
 
 from __future__ import annotations
 
+from tapper.memo import ObjectMemo
 from tapper.protocols.exchange import Exchange
+from tapper.protocols.heads import Headers
 from tapper.streams.connection import Leg
 from tapper.streams.legs import Direction
 
@@ -21,11 +23,18 @@ def is_probe(leg: Leg, exchange: Exchange) -> bool:
     if exchange.request is None or leg.direction is Direction.OUTBOUND:
         return False
     head = exchange.request.head
-    # Asked of every exchange, so in loops: generators would cost as much again. Hardly a value begins as an agent's.
     for path, port in _AGENTS:
         if head.target.startswith(path) and leg.dst.endswith(port):
             return True
-    for name, value in head.headers:  # noqa: SIM110
+    return _FROM_KUBELET.of(head.headers)
+
+
+def _from_kubelet(headers: Headers) -> bool:
+    # In a loop: a generator would cost as much again. Hardly a value begins as an agent's.
+    for name, value in headers:  # noqa: SIM110
         if value.startswith(_AGENT) and name.lower() == "user-agent":
             return True
     return False
+
+
+_FROM_KUBELET: ObjectMemo[Headers, bool] = ObjectMemo(_from_kubelet, int, longest=1)  # asked of every exchange

@@ -47,6 +47,11 @@ class Reader:
         """Bytes kept of an unfinished message."""
         return len(self._partial) + len(self._body)
 
+    @property
+    def between(self) -> bool:
+        """Whether the next byte begins a message, and nothing before it belongs to that."""
+        return self._start is None and self._state is Reader._message
+
     def feed(self, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> Iterator[Event]:
         """The next bytes of the stream, one segment's. ts in nanoseconds; seq of the first byte; ack its segment's."""
         following = seq + len(data)
@@ -131,12 +136,11 @@ class Reader:
         if stop - pos > self._head_limit:
             return self._malformed("a head over the limit")
         self._pos = stop
-        line, _, block = data[pos : start + 1].decode("latin-1").partition("\n")
-        headers = heads.fields(block)
-        framing = None if headers is None else heads.framing(headers)
-        if headers is None or framing is None:
+        first = data.find(b"\n", pos) + 1
+        section = heads.section(data[first : start + 1])
+        if section is None:
             return self._malformed("a malformed head")
-        return self._head(line, headers, framing, stop - pos)
+        return self._head(data[pos : first - 1].decode("latin-1"), *section, stop - pos)
 
     def _head(self, line: str, headers: Headers, framing: Framing, size: int) -> Event | bool:
         """A whole head: its event, with the next state set."""

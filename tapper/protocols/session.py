@@ -32,6 +32,10 @@ class Sighting:
     leg: Leg
     exchange: Exchange
 
+    def __init__(self, leg: Leg, exchange: Exchange) -> None:
+        self.leg = leg
+        self.exchange = exchange
+
 
 class Session:
     """A `tapper.streams.connection.Consumer` that makes Sightings. `count` is told the kind of what is no HTTP,
@@ -283,10 +287,10 @@ class Session:
         return self._conversation
 
     def _read(self, conversation: Conversation, side: int, chunk: Data) -> list[Sighting]:
-        exchanges = conversation.from_client(chunk) if side == self._client else conversation.from_server(chunk)
-        if not exchanges:
-            return []
-        upgraded = None if side == self._client else self._upgraded(exchanges[-1], chunk)
+        if side == self._client:
+            return self._sight(conversation.from_client(chunk))
+        exchanges = conversation.from_server(chunk)
+        upgraded = self._upgraded(exchanges[-1], chunk) if exchanges else None
         return self._sight(exchanges) if upgraded is None else [*self._sight(exchanges[:-1]), *upgraded]
 
     def _sight(self, exchanges: list[Exchange]) -> list[Sighting]:

@@ -26,7 +26,8 @@ _STALE = 1 << 26  # no window reaches 64 MiB back: data from there belongs to an
 
 @dataclass(slots=True)
 class Data:
-    """Bytes of the stream, contiguous with the chunk before. Not frozen: one is made for every segment."""
+    """Bytes of the stream, contiguous with the chunk before. Not frozen, and made by a constructor that can be compiled:
+    one is made for every segment."""
 
     data: bytes
     ts: int
@@ -35,6 +36,12 @@ class Data:
     """Sequence number of the first byte."""
     ack: int
     """What the sender of these bytes had received from its peer when it sent them."""
+
+    def __init__(self, data: bytes, ts: int, seq: int, ack: int) -> None:
+        self.data = data
+        self.ts = ts
+        self.seq = seq
+        self.ack = ack
 
 
 @dataclass(frozen=True, slots=True)
