@@ -47,7 +47,7 @@ class _UnderTest:
         return self._tap.under_test.output.mentioned()
 
     def everything(self) -> Iterable[bytes]:
-        return [*self._tap.under_test.output.everything(), self._tap.under_test.read_log().encode()]
+        return [*self._tap.under_test.output.everything(), self._tap.under_test.stderr.since(0)]
 
     def obituary(self) -> str | None:
         if self._tap.under_test.running:
@@ -55,7 +55,7 @@ class _UnderTest:
         return self._tap.under_test.excess or f"exit code {self._tap.under_test.returncode}: {self.last_words()}"
 
     def last_words(self) -> str:
-        return self._tap.under_test.last_words()
+        return self._tap.under_test.stderr.last_line()
 
     def retarget(self, pods: Sequence[WorldPod]) -> None:
         self._tap.retarget(*(self._trial.target(self._world.inside(pod)) for pod in pods))
