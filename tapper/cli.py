@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import NoReturn
 
-from tapper import __version__
+from tapper import FORM, __version__
 from tapper.accounts import Snapshot
 from tapper.capture.memory import MIB, TOTAL
 from tapper.discovery.finders import Finder
@@ -51,7 +51,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> _Parser:
     parser = _Parser(prog="tapper", description="Decrypted HTTP out of service-mesh pods, by way of their namespaces.")
-    parser.add_argument("--version", action="version", version=f"tapper {__version__}")
+    parser.add_argument("--version", action="version", version=f"tapper {__version__}, {FORM}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     shared = _Parser(add_help=False)

@@ -94,10 +94,9 @@ def test_what_is_known_is_not_asked_again() -> None:
     assert asked.keys == ["a", "b"]
 
 
-def test_no_more_is_known_than_a_few_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memo, "MOST", 3)
+def test_no_more_is_known_than_a_few_short_ones() -> None:
     asked, long = Asked(), "x" * (memo.LONGEST + 1)
-    known = Memo(asked, len)
+    known = Memo(asked, len, most=3)
     for key in ["a", "b", long, "c", "d", "a"]:
         assert known[key] == key.upper()
         assert len(known) <= 3

@@ -1,0 +1,148 @@
+"""Builds the tapper's hot path as extension modules, of the same source, by mypyc.
+
+    TAPPER_COMPILE=1 pip install .     a wheel with them, where there is a C compiler; without, a plain one and a word why
+    script/compile                     beside the sources of this checkout, for tests and measurements
+
+Without TAPPER_COMPILE nothing is built and nothing is needed to build it. The plain modules are always in the wheel, too:
+`tapper/form.py` says when they are taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ModuleNotFoundError:  # run by script/compile, which needs no hatchling
+    BuildHookInterface = object  # type: ignore[assignment,misc]
+
+ROOT = Path(__file__).parent
+ASKED = "TAPPER_COMPILE"
+NEEDED = ("mypy>=1.11", "setuptools>=65")
+RECORD = ROOT / "tapper" / "compiled.sources"
+"""What an in-place build was made of, so that it is not taken for what was changed since."""
+
+_HOT = (
+    "tapper/memo.py",
+    "tapper/outlet.py",
+    "tapper/accounts.py",
+    "tapper/held.py",
+    "tapper/replay.py",
+    "tapper/streams/*.py",
+    "tapper/protocols/*.py",
+    "tapper/output/ndjson.py",
+    "tapper/output/redaction.py",
+    "tapper/output/shape.py",
+    "tapper/output/filters.py",
+    "tapper/capture/file.py",
+    "tapper/capture/link.py",
+)
+
+
+def sources(root: Path = ROOT) -> list[str]:
+    """The modules on a packet's way, as paths below the root."""
+    found = {path.relative_to(root).as_posix() for pattern in _HOT for path in root.glob(pattern)}
+    return sorted(path for path in found if not path.endswith("__init__.py"))
+
+
+def record(root: Path = ROOT) -> str:
+    """What is compiled, as sha256sum(1) writes it."""
+    return "".join(f"{hashlib.sha256((root / path).read_bytes()).hexdigest()}  {path}\n" for path in sources(root))
+
+
+class CannotCompile(Exception):
+    """In one sentence."""
+
+
+def build(into: Path) -> list[Path]:
+    """Compile below a folder, which then has the extension modules where they belong. Returns their relative paths."""
+    compiler = os.environ.get("CC", "cc").split()[0]
+    if shutil.which(compiler) is None:
+        raise CannotCompile(f"there is no C compiler ({compiler}): install one, gcc for instance, or set CC")
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch)
+        shutil.copytree(ROOT / "tapper", copy / "tapper", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+        (copy / "setup.py").write_text(_SETUP.format(sources=sources()))
+        told = subprocess.run(
+            [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if told.returncode:
+            raise CannotCompile(f"the compiler failed:\n{told.stdout[-2000:]}{told.stderr[-2000:]}")
+        made = sorted(path.relative_to(copy) for path in [*copy.glob("*.so"), *copy.glob("tapper/**/*.so")])
+        for path in made:
+            (into / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(copy / path, into / path)
+    return made
+
+
+_SETUP = """
+from mypyc.build import mypycify
+from setuptools import setup
+options = ["--strict", "--ignore-missing-imports", "--config-file="]
+setup(name="tapper", packages=[], ext_modules=mypycify([*options, *{sources}], opt_level="3", group_name="tapper"))
+"""
+
+
+class CompiledTapper(BuildHookInterface):
+    """hatchling's hook (`[tool.hatch.build.targets.wheel.hooks.custom]`)."""
+
+    def dependencies(self) -> list[str]:
+        return list(NEEDED) if _asked() else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version == "editable" or not _asked():
+            return
+        folder = Path(self.directory) / "compiled"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            made = build(folder)
+        except CannotCompile as problem:
+            self.app.display_warning(f"{ASKED} is set, but {problem}. The wheel has the plain modules only.")
+            return
+        build_data["force_include"] |= {str(folder / path): path.as_posix() for path in made}
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+
+
+def _asked() -> bool:
+    return os.environ.get(ASKED, "") not in {"", "0"}
+
+
+def _remove() -> None:
+    for path in [*ROOT.glob("*__mypyc*.so"), *ROOT.glob("tapper/**/*.so"), RECORD]:
+        path.unlink(missing_ok=True)
+
+
+def main() -> int:
+    """What script/compile runs."""
+    parser = argparse.ArgumentParser(
+        prog="script/compile", description="Compile the tapper's hot path in this checkout."
+    )
+    parser.add_argument("--remove", action="store_true", help="have only the plain modules again")
+    arguments = parser.parse_args()
+    _remove()
+    if not arguments.remove:
+        try:
+            made = build(ROOT)
+        except CannotCompile as problem:
+            sys.stderr.write(f"compile: {problem}\n")
+            return 3
+        RECORD.write_text(record())
+        sys.stderr.write(f"compile: {len(made)} extension modules beside the sources\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
