@@ -47,6 +47,8 @@ class Seen:
     """`inbound` (a sidecar hands a request to its application) or `outbound`."""
     src: str | None = None
     dst: str | None = None
+    time: float | None = None
+    """Seconds since 1970, of the request's first byte."""
     request: Message | None = None
     response: Message | None = None
     record: Mapping[str, Any] = field(default_factory=dict)

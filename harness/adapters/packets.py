@@ -181,7 +181,8 @@ def exchanges(packets: Iterable[Packet]) -> Iterator[Seen]:
                     dst=_endpoint(flow.dst, flow.dport),
                     request=Message(body=segment.payload[head.end() :]),
                     response=None if body is None else Message(body=body),
-                    record={"interface": packet.interface, "time_ns": packet.time_ns},
+                    time=packet.time_ns / 1e9,
+                    record={"interface": packet.interface},
                 )
 
 

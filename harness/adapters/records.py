@@ -126,9 +126,13 @@ def exchange(record: Mapping[str, Any]) -> Seen:
             raise ValueError(f"its {name} is no text")
         if value is not None:
             texts[name] = _text(value)
+    ts = record.get("ts")
+    if not isinstance(ts, int | float | None) or isinstance(ts, bool):
+        raise ValueError("its ts is no number")
     return Seen(
         **texts,
         status=status,
+        time=None if ts is None else float(ts),
         request=_message(record.get("request")),
         response=_message(record.get("response")),
         record=record,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from ipaddress import IPv6Address
 
 from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import Seen
-from harness.conformance.truth import Leg, Sent, nonces_in
+from harness.conformance.truth import OUTBOUND, Leg, Sent, nonces_in
 from harness.conformance.verdict import Violation
+from harness.mesh.app import NONCE_HEADER
+from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
 
 _EXAMPLES = 3
+_ENDPOINT = re.compile(r"\[([0-9a-fA-F:.]+)\]:(\d+)")
+_SIDECAR = (f"{LOOPBACK[4]}:{OUTBOUND_PORT}", f"[{LOOPBACK[6]}]:{OUTBOUND_PORT}")
 
 
 def of(sent: Sent, seen: Iterable[Seen]) -> list[Seen]:
@@ -18,33 +24,70 @@ def of(sent: Sent, seen: Iterable[Seen]) -> list[Seen]:
     return [each for each in seen if each.target is not None and sent.nonce in each.target]
 
 
-def once(sent: Sequence[Sent], sightings: Sequence[Seen], adapter: Adapter) -> None:
-    """Every request is there once for each of its legs, and told right."""
+def once(sent: Sequence[Sent], sightings: Sequence[Seen], adapter: Adapter, *, copies: int = 1) -> None:
+    """Every request is there once for each of its legs, and told right.
+
+    `copies`: how often a tapper reports everything, as it turned out in calm. What is no more than that is another
+    case's affair.
+    """
     index = _index(sent, sightings)
     missing = [each for each in sent if len(index.get(each.nonce, ())) < len(each.legs)]
-    extra = [each for each in sent if len(index.get(each.nonce, ())) > len(each.legs)]
+    extra = _too_often(sent, index, copies)
     if missing or extra:
-        legs = len(sent[0].legs)
-        times = "once" if legs == 1 else f"{legs} times, once for each leg"
         raise Violation(
-            f"each of {len(sent)} requests {times}",
+            f"each of {len(sent)} requests {_times(sent[0], copies)}",
             f"{_count(missing)} too seldom, {_count(extra)} too often" + _example(missing or extra, index),
         )
     for each in sent:
         _is_told_right(each, index[each.nonce], adapter)
 
 
-def seen(sent: Sequence[Sent], sightings: Sequence[Seen], adapter: Adapter, *, paired: bool = False) -> None:
-    """Every request is there for each of its legs, however often, and told right: for what is about something else.
+def seen(
+    sent: Sequence[Sent],
+    sightings: Sequence[Seen],
+    adapter: Adapter,
+    *,
+    paired: bool = False,
+    copies: int | None = None,
+) -> None:
+    """Every request is there for each of its legs, no more often than in calm, and told right: for what is about
+    something else.
 
-    `paired`: with its answer, too. Otherwise a tapper that could not find an answer has said nothing wrong.
+    `paired`: with its answer, too. Otherwise a tapper that could not find an answer has said nothing wrong. `copies` as
+    in `once`; None where it is not known, and then however often.
     """
     index = _index(sent, sightings)
     missing = [each for each in sent if len(index.get(each.nonce, ())) < len(each.legs)]
     if missing:
         raise Violation(f"each of {len(sent)} requests", f"{len(missing)} not at all{_example(missing, index)}")
+    extra = [] if copies is None else _too_often(sent, index, copies)
+    if extra:
+        raise Violation(
+            f"each of {len(sent)} requests {_times(extra[0], copies or 1)}",
+            f"{len(extra)} too often{_example(extra, index)}",
+        )
     for each in sent:
         _is_told_right(each, index[each.nonce], adapter, paired=paired)
+
+
+def usual_copies(canaries: Sequence[Sent], sightings: Sequence[Seen]) -> int | None:
+    """How often a tapper reports one exchange in calm, by what it says of canaries; None where it says nothing of them.
+
+    The most frequent number, and of equally frequent ones the least.
+    """
+    index = _index(canaries, sightings)
+    counts = Counter(len(index[each.nonce]) for each in canaries if each.nonce in index)
+    return min(counts, key=lambda count: (-counts[count], count)) if counts else None
+
+
+def _too_often(sent: Sequence[Sent], index: dict[str, list[Seen]], copies: int) -> list[Sent]:
+    return [each for each in sent if len(index.get(each.nonce, ())) > len(each.legs) * copies]
+
+
+def _times(each: Sent, copies: int) -> str:
+    legs = len(each.legs)
+    times = "once" if legs == 1 else f"{legs} times, once for each leg"
+    return times if copies == 1 else f"{times}, and each {copies} times as in calm"
 
 
 def _index(sent: Sequence[Sent], sightings: Sequence[Seen]) -> dict[str, list[Seen]]:
@@ -129,8 +172,13 @@ def _is_told_right(sent: Sent, found: Sequence[Seen], adapter: Adapter, *, paire
     if Feature.HTTP1 in adapter.claims or Feature.HTTP2 in adapter.claims:
         for sighting in found:
             statuses = {sent.status} if paired else {sent.status, None}
-            if sighting.method != sent.method or sighting.status not in statuses:
+            if (sighting.method, sighting.target) != (sent.method, sent.target) or sighting.status not in statuses:
                 raise Violation(f"{sent.method} {sent.target} answered with {sent.status}", str(sighting))
+            others = [] if sighting.response is None else sighting.response.header(NONCE_HEADER)
+            if others not in ([], [sent.nonce]):
+                raise Violation(f"{sent.method} {sent.target} with its own answer", f"that of {', '.join(others)}")
+    for sighting in found:
+        _is_from_and_to(sent, sighting)
     told: Counter[tuple[str | None, str | None]] = Counter()
     wanted: Counter[tuple[str | None, str | None]] = Counter()
     by_pod, by_direction = Feature.POD_IDENTITY in adapter.claims, Feature.DIRECTION in adapter.claims
@@ -142,6 +190,32 @@ def _is_told_right(sent: Sent, found: Sequence[Seen], adapter: Adapter, *, paire
         told[(whose if by_pod else None, sighting.direction if by_direction else None)] += 1
     if told.keys() != wanted.keys():
         raise Violation(f"{sent.method} {sent.target} {_legs(wanted)}", f"{_legs(told)}: " + "; ".join(map(str, found)))
+
+
+def _is_from_and_to(sent: Sent, sighting: Seen) -> None:
+    """What is said of the two ends is true; it may be nothing. `dst` of a redirected one may be the sidecar."""
+    if len(sent.legs) != 1:
+        return
+    if None not in (sent.src, sighting.src) and not _is_endpoint(sighting.src, sent.src):
+        raise Violation(f"{sent.method} {sent.target} from {sent.src}", str(sighting))
+    right = [sent.dst, *(_SIDECAR if sent.legs[0].direction == OUTBOUND else ())]
+    if None not in (sent.dst, sighting.dst) and not any(_is_endpoint(sighting.dst, each) for each in right):
+        raise Violation(f"{sent.method} {sent.target} to {sent.dst}", str(sighting))
+
+
+def _is_endpoint(told: str | None, right: str | None) -> bool:
+    """Whether `10.244.0.2:8080` or `[fd00::2]:8080` says the same as another; IPv6 has several spellings."""
+    if told is None or right is None or told == right:
+        return told == right
+    parts = _ENDPOINT.fullmatch(told), _ENDPOINT.fullmatch(right)
+    try:
+        return parts[0] is not None and parts[1] is not None and _parsed(parts[0]) == _parsed(parts[1])
+    except ValueError:
+        return False
+
+
+def _parsed(match: re.Match[str]) -> tuple[IPv6Address, int]:
+    return IPv6Address(match[1]), int(match[2])
 
 
 def names_pod(sighting: Seen, leg: Leg) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from hpack import Encoder
 
+from harness.mesh.delivery import Conversation
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS, _CONTINUATION = 0x0, 0x1, 0x4, 0x9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED = 0x1, 0x1, 0x4, 0x8
@@ -44,6 +46,12 @@ class Side:
 def settings(*, ack: bool = False) -> bytes:
     """An empty SETTINGS frame: all values as they are by default."""
     return _frame(_SETTINGS, _ACK if ack else 0, 0, b"")
+
+
+def begin(conversation: Conversation) -> None:
+    """The connection's preface on either side (RFC 9113, section 3.4)."""
+    conversation.exchange(PREFACE + settings(), settings())
+    conversation.exchange(settings(ack=True), settings(ack=True))
 
 
 def request_fields(method: str, path: str, extra: Fields = ()) -> list[tuple[str, str]]:

@@ -56,6 +56,21 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str
     )
 
 
+def sent_by(pod: Pod) -> dict[str, int]:
+    """What sockets in a pod's network namespace have sent so far, but for neighbour discovery (proc(5), net/snmp)."""
+    counters: dict[str, int] = {}
+    lines = pod.run(["cat", "/proc/net/snmp"]).splitlines()
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        layer, *keys = names.split()
+        counters |= {layer + key: int(value) for key, value in zip(keys, values.split()[1:], strict=True)}
+    counters |= {key: int(value) for key, value in map(str.split, pod.run(["cat", "/proc/net/snmp6"]).splitlines())}
+    return {
+        "connections opened": counters["Tcp:ActiveOpens"],
+        "UDP datagrams": counters["Udp:OutDatagrams"] + counters["Udp6OutDatagrams"],
+        "ICMP messages": counters["Icmp:OutMsgs"] + counters["Icmp6OutEchos"],
+    }
+
+
 def _stable(message: Any) -> str:
     """A netlink message without what counts or ages."""
     attributes = [

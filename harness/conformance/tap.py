@@ -67,17 +67,31 @@ class Tap(Watched):
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
-    def expect_once(self, sent: Sequence[Sent], *, wire_besides: bool = False) -> None:
-        """Each is reported once for each of its legs; `wire_besides`: what is said to be no leg does not count."""
+    def expect_once(
+        self, sent: Sequence[Sent], *, calm: Sequence[Sent] | None = None, wire_besides: bool = False
+    ) -> None:
+        """Each is reported once for each of its legs, or as often as canaries in calm: these, or all that there were.
+
+        `wire_besides`: what is said to be no leg does not count.
+        """
         self._check(sent)
         legs = (None, INBOUND, OUTBOUND)
         seen = [each for each in self.seen if each.direction in legs] if wire_besides else self.seen
-        expect.once(sent, seen, self.under_test.adapter)
+        expect.once(sent, seen, self.under_test.adapter, copies=self.copies(calm) or 1)
+
+    def expect_exactly_once(self, sent: Sequence[Sent]) -> None:
+        """Each is reported once for each of its legs, whatever the tapper does in calm."""
+        self._check(sent)
+        expect.once(sent, self.seen, self.under_test.adapter)
 
     def expect_seen(self, sent: Sequence[Sent]) -> None:
-        """Each is reported, however often: for cases that are about something else."""
+        """Each is reported, and no more often than in calm: for cases that are about something else."""
         self._check(sent)
-        expect.seen(sent, self.seen, self.under_test.adapter)
+        expect.seen(sent, self.seen, self.under_test.adapter, copies=self.copies())
+
+    def copies(self, calm: Sequence[Sent] | None = None) -> int | None:
+        """How often it reports one exchange in calm, by these canaries, or by all; None if it reports none of them."""
+        return expect.usual_copies(self.canaries if calm is None else calm, self.seen)
 
     def expect_answered(self, sent: Sequence[Sent]) -> None:
         """Each is reported with its answer."""
@@ -87,7 +101,7 @@ class Tap(Watched):
     def expect_bodies(self, sent: Sequence[Sent]) -> None:
         """Each is reported with its bodies, whole or said to be cut."""
         self._check(sent)
-        expect.seen(sent, self.seen, self.under_test.adapter, paired=True)
+        expect.seen(sent, self.seen, self.under_test.adapter, paired=True, copies=self.copies())
         expect.bodies(sent, self.seen)
 
     def expect_nothing_invented(self, *ports: int, while_seeing: Sequence[Sent]) -> None:

@@ -24,6 +24,7 @@ SEEN_S = 5.0
 _CANARY_INTERVAL_S = 0.1
 _LAST_CALL_S = 0.5
 _SHORTEST_SILENCE_S = 0.3
+_INTO_THE_BACKGROUND_S = 0.3
 _NOTHING = "nothing of it in that time"
 CANARY_PORT = 18080
 
@@ -38,11 +39,19 @@ class Watched:
         self.patience = patience
         self.checks = 0
         """How many expectations were looked at: a case that looks at none proves nothing."""
+        self.canaries: list[Sent] = []
+        """Those that were sent to see whether it looks: what it says of them is how it is in calm."""
 
-    def look(self, *pods: Pod) -> None:
-        """Prove by canaries that it looks into each of these pods. Raises `Late` if one is never seen."""
+    def look(self, *pods: Pod) -> list[Sent]:
+        """Prove by canaries that it looks into each of these pods; returns them. Raises `Late` if none is ever seen."""
+        sent = []
         for pod in pods:
-            self.prove(lambda pod=pod: canary(pod), f"a request inside pod {pod.name}, which is a target")  # type: ignore[misc]
+            sent += self.prove(
+                lambda pod=pod: canary(pod),  # type: ignore[misc]
+                f"a request inside pod {pod.name}, which is a target",
+            )
+        self.canaries += sent
+        return sent
 
     def prove(self, send: Canary, what: str, within: float = READY_S) -> list[Sent]:
         """Send, again and again, until something of it is seen; returns all that was sent."""
@@ -155,9 +164,23 @@ class Watched:
         )
         said = self.under_test.stderr.last_line()
         last = f": {said}" if said else ""
-        left = list(self.under_test.strays().values())
+        left = self._left_behind()
         behind = f"; it goes on in the background ({in_words(left[0])}): run it in the foreground" if left else ""
         return TapperDied("a tapper that runs until it is stopped", f"its end ({how}){last}{behind}")
+
+    def _left_behind(self) -> list[str]:
+        """Its children that go on, after the moment that it takes to go into the background."""
+        left: dict[int, str] = {}
+
+        def any_left() -> bool:
+            left.update(self.under_test.strays())
+            return bool(left)
+
+        try:
+            wait_until(any_left, "what it left behind", _INTO_THE_BACKGROUND_S)
+        except WaitTimeout:
+            return []
+        return list(left.values())
 
     # -- inner -----------------------------------------------------------------------------------------------------
 

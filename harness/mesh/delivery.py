@@ -46,6 +46,10 @@ class Conversation:
     def server_sends(self, data: bytes) -> None:
         _carry(self._server, self._client, data)
 
+    def client_ends(self) -> None:
+        """Half-close: the client has nothing more to send, and still listens."""
+        self._client.shutdown(socket.SHUT_WR)
+
     def server_ends(self) -> None:
         """Half-close: the server has nothing more to send."""
         self._server.shutdown(socket.SHUT_WR)

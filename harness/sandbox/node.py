@@ -253,6 +253,7 @@ class Node:
         if self._control.closed:
             return
         namespaces = {pod.netns_inode for pod in self._pods.values() if pod.alive}
+        inside = leaks.processes_inside(namespaces)
         self._control.close()
         for process in self._processes:
             process.close()
@@ -266,8 +267,8 @@ class Node:
             os.close(self._world.root_fd)
             self._world.log.close()
         wait_until(
-            lambda: not leaks.processes_inside(namespaces),
-            f"the node's network namespaces {namespaces} to be released",
+            lambda: not any(each.lives for each in inside),
+            f"the processes in the node's network namespaces to end: {inside}",
             timeout,
         )
 

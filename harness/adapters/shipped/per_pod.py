@@ -20,8 +20,8 @@ def main() -> int:
     pods = json.loads(Path(os.environ["TAPPER_HARNESS_TARGETS_FILE"]).read_text())["pods"]
     running = []
     for pod in pods:
-        # the contract has pod_identity by the file's name
-        file = str(output / f"{pod['name']}.pcap")
+        # the contract has pod_identity by the file's name; pods of two namespaces may have one name, and no one address
+        file = str(output / f"{pod['ips'][0]}.pcap")
         program = [part.format(file=file) for part in sys.argv[1:]]
         entering = ["nsenter", "--net", "--target", str(pod["pid"]), "--", *program]
         running.append(subprocess.Popen(entering, preexec_fn=_listen_to_signals))  # noqa: PLW1509 - no threads here

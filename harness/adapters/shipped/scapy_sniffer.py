@@ -46,13 +46,13 @@ def main() -> int:
     procfs = Path(os.environ["TAPPER_HARNESS_PROCFS"])
     output = Path(os.environ["TAPPER_HARNESS_OUTPUT"])
     pods = json.loads(Path(os.environ["TAPPER_HARNESS_TARGETS_FILE"]).read_text())["pods"]
-    names = {str(ip_address(ip)): pod["name"] for pod in pods for ip in pod["ips"]}
+    targets = {str(ip_address(ip)) for pod in pods for ip in pod["ips"]}
     children = []
-    for pid, address in envoys(procfs, set(names)):
+    for pid, address in envoys(procfs, targets):
         child = os.fork()
         if child == 0:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-            capture(procfs / str(pid) / "ns" / "net", output / f"{names[address]}.pcap")
+            capture(procfs / str(pid) / "ns" / "net", output / f"{address}@{pid}.pcap")
             os._exit(0)
         children.append(child)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})

@@ -128,16 +128,18 @@ def until_the_end(trial: Trial) -> None:
     """A tapper MUST report an answer whose body ends with the connection, with all of the body.
 
     Without a Content-Length and without chunks, as HTTP/1.0 servers and `Connection: close` have it. The answer comes
-    in three pieces, and then the server closes.
+    in three pieces, and then the server closes. One client closes its own side as soon as it has asked.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
     sent = []
-    for version in ("1.0", "1.1"):
+    for version, half_closed in (("1.0", False), ("1.1", False), ("1.0", True)):
         nonce = truth.new_nonce()
         head = f"HTTP/{version} 203 Whatever\r\n{NONCE_HEADER}: {nonce}\r\nConnection: close\r\n\r\n"
         with delivery.inbound(server) as conversation:
             conversation.client_sends(truth.request(nonce))
+            if half_closed:
+                conversation.client_ends()
             for piece in (head.encode(), b"first ", b"and last"):
                 conversation.server_sends(piece)
             conversation.server_ends()
@@ -145,6 +147,56 @@ def until_the_end(trial: Trial) -> None:
     tap.settle(sent, server)
     tap.end()
     tap.expect_bodies(sent)
+
+
+@case("HTTP-16", Level.SHOULD, "Envoy takes heads of up to 60 KiB by default", features={Feature.HTTP1})
+def long_heads(trial: Trial) -> None:
+    """A tapper SHOULD read heads of 48 KiB.
+
+    Tokens and cookies make them so long, and Envoy lets them pass. One request and one answer have such a head; plain
+    exchanges come before and behind them on the same connection.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    leg, nonce = Leg(server, INBOUND), truth.new_nonce()
+    long = [(f"X-Long-{number}", f"{number}" * 4000) for number in range(12)]
+    with delivery.inbound(server) as conversation:
+        sent = [truth.speak(conversation, leg)]
+        conversation.exchange(
+            truth.request(nonce, headers=long), truth.response(nonce, 203, headers=long, body=b"behind it")
+        )
+        sent.append(truth.sent(conversation, leg, nonce, status=203, body=b"behind it"))
+        sent.append(truth.speak(conversation, leg, status=204, body=b""))
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_bodies(sent)
+
+
+@case("HTTP-19", Level.SHOULD, "RFC 9110, section 6.5; RFC 9112, section 7.1.2", features={Feature.HTTP1})
+def trailers_of_chunks(trial: Trial) -> None:
+    """A tapper SHOULD give the trailers of chunked messages.
+
+    Checksums and results that are known only at the end stand there. A chunked request and its chunked answer have one
+    each; its name and value have to be among the message's `trailers`, or its `headers`.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    nonce = truth.new_nonce()
+    head = f"POST {truth.target_of(nonce)} HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    answer = f"HTTP/1.1 203 Fine\r\n{NONCE_HEADER}: {nonce}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    body = b"bottles"
+    with delivery.inbound(server) as conversation:
+        conversation.exchange(head + _chunks(body, 4), answer + _chunks(body, 4))
+        leg = Leg(server, INBOUND)
+        sent = [truth.sent(conversation, leg, nonce, method="POST", status=203, request_body=body, body=body)]
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_bodies(sent)
+    for sighting in expect.of(sent[0], tap.seen):
+        for whose, message in (("request", sighting.request), ("answer", sighting.response)):
+            fields = () if message is None else (*message.trailers, *message.headers)
+            told = [value for name, value in fields if name.lower() == "x-sum"]
+            tap.require(told == ["42"], f"the trailer X-Sum: 42 of the {whose}", f"{told or 'none'}")
 
 
 def _chunks(body: bytes, size: int) -> bytes:

@@ -9,7 +9,6 @@ from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, Leg, Sent
 from harness.mesh import delivery
 from harness.mesh.app import NONCE_HEADER
-from harness.mesh.delivery import Conversation
 
 
 @case("HTTP-07", Level.MUST, "RFC 9113, sections 5 and 6; RFC 7541, section 2.3", features={Feature.HTTP2})
@@ -24,7 +23,7 @@ def interleaved_streams(trial: Trial) -> None:
     tap = trial.tap(server)
     client, answering = h2c.Side(), h2c.Side()
     with delivery.inbound(server) as conversation:
-        _begin(conversation)
+        h2c.begin(conversation)
         exchanges = {
             1 + 2 * number: truth.sent(
                 conversation,
@@ -79,7 +78,7 @@ def grpc_status(trial: Trial) -> None:
     message = b"\x00\x00\x00\x00\x05hello"
     wanted: list[tuple[Sent, str]] = []
     with delivery.inbound(server) as conversation:
-        _begin(conversation)
+        h2c.begin(conversation)
         for stream, status in ((1, "0"), (3, "5"), (5, "12")):
             nonce = truth.new_nonce()
             path = f"/shop.Orders/{nonce}"
@@ -110,9 +109,3 @@ def grpc_status(trial: Trial) -> None:
         fields = () if response is None else (*response.trailers, *response.headers)
         told = [value for name, value in fields if name.lower() == "grpc-status"]
         tap.require(told == [status], f"{each.target} with grpc-status {status}", f"{told or 'none'}: {sighting}")
-
-
-def _begin(conversation: Conversation) -> None:
-    """The connection's preface on either side (RFC 9113, section 3.4)."""
-    conversation.exchange(h2c.PREFACE + h2c.settings(), h2c.settings())
-    conversation.exchange(h2c.settings(ack=True), h2c.settings(ack=True))

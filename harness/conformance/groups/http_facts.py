@@ -6,10 +6,18 @@ from harness.adapters.contract import Feature
 from harness.conformance import expect, truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg
+from harness.conformance.truth import INBOUND, Leg, Sent
 from harness.mesh import delivery
 
 _FORGED = "203.0.113.77"  # RFC 5737: nobody's
+_AS_THEY_CAME = (
+    ("PATCH", "/orders/{nonce}?q=a%20b&empty=&x=1;y=2", 299),
+    ("OPTIONS", "//twice//{nonce}/../Dots/./", 404),
+    ("PROPFIND", "/orders/{nonce}/%2F%C3%A9%7e?a=b?c", 418),
+    ("GET", "http://shop.default.svc/orders/{nonce}", 500),
+    ("PURGE", "/a:b@c,d!e$f'(g)*/{nonce}", 503),
+    ("TRACE", "/{nonce}" + "/long" * 1000, 599),
+)
 
 
 @case(
@@ -52,7 +60,7 @@ def fields_as_they_came(trial: Trial) -> None:
     server = trial.pod("server")
     tap = trial.tap(server)
     lines = [
-        ("X-Several", "first"),
+        ("X-Several", "First"),
         ("X-Empty", ""),
         ("X-Several", "second, with: a comma"),
         ("X-Colons", "a:b::c"),
@@ -75,3 +83,26 @@ def fields_as_they_came(trial: Trial) -> None:
             right = [value for each, value in lines if each.lower() == name]
             told = [] if message is None else message.header(name)
             tap.require(told == right, f"{name}: {right} of the {whose}", f"{told or 'none'}")
+
+
+@case("HTTP-15", Level.MUST, "RFC 9110, sections 9.1 and 15; RFC 9112, section 3.2", features={Feature.HTTP1})
+def as_they_came(trial: Trial) -> None:
+    """A tapper MUST report method, target and status as they came, those that it does not know included.
+
+    Methods beyond the usual five; targets with a query, escapes, empty segments and dots, in absolute form, of five
+    thousand bytes; statuses of failures and such that nobody has registered. Whoever tidies a target up, or takes a
+    list of methods for all there are, tells of something else than what was sent.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    sent = []
+    with delivery.inbound(server) as conversation:
+        for method, form, status in _AS_THEY_CAME:
+            nonce = truth.new_nonce()
+            target = form.format(nonce=nonce)
+            conversation.exchange(truth.request(nonce, method=method, target=target), truth.response(nonce, status))
+            src, dst = truth.endpoint(conversation.src), truth.endpoint(conversation.dst)
+            sent.append(Sent(nonce, method, target, status, (Leg(server, INBOUND),), src, dst))
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_bodies(sent)

@@ -93,6 +93,72 @@ def malformed(trial: Trial) -> None:
     tap.expect_bodies(sent)
 
 
+@case("HTTP-17", Level.MUST, "Envoy keeps connections open for hours")
+def while_it_is_open(trial: Trial) -> None:
+    """A tapper MUST report an exchange when it is over, not when its connection is.
+
+    A pooled connection stays open for as long as there is traffic. On one that stays open three requests are answered;
+    each has to be reported before it is closed.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    with delivery.inbound(server) as conversation:
+        sent = [truth.speak(conversation, Leg(server, INBOUND)) for _ in range(3)]
+        tap.wait_seen(sent)
+    tap.look(server)
+    tap.end()
+    tap.expect_seen(sent)
+
+
+@case("HTTP-18", Level.SHOULD, "what fails is what people look for", features={Feature.HTTP1})
+def never_answered(trial: Trial) -> None:
+    """A tapper SHOULD report a request that is never answered.
+
+    An application that crashes over a request closes the connection without a word. Who reports pairs only shows
+    everything but the one request that matters. Three such connections, one of them after a plain exchange.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    sent = []
+    for answered_before in (0, 0, 1):
+        with delivery.inbound(server) as conversation:
+            sent += [truth.speak(conversation, Leg(server, INBOUND)) for _ in range(answered_before)]
+            nonce = truth.new_nonce()
+            conversation.client_sends(truth.request(nonce))
+            conversation.server_ends()
+            sent.append(truth.sent(conversation, Leg(server, INBOUND), nonce, status=0))
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_seen(sent)
+
+
+@case(
+    "HTTP-20",
+    Level.MUST,
+    "RFC 9112, section 9.5: an answer may come while the request is sent",
+    features={Feature.HTTP1},
+)
+def answered_early(trial: Trial) -> None:
+    """A tapper MUST pair an answer that comes before its request has ended.
+
+    A server that refuses a body (413) says so at once, and the client sends what it has begun. Then a plain exchange on
+    the same connection.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    leg, nonce, body = Leg(server, INBOUND), truth.new_nonce(), b"too much of it" * 100
+    asked = truth.request(nonce, method="PUT", body=body)
+    with delivery.inbound(server) as conversation:
+        conversation.client_sends(asked[:-700])
+        conversation.server_sends(truth.response(nonce, 413, body=b"no more"))
+        conversation.client_sends(asked[-700:])
+        sent = [truth.sent(conversation, leg, nonce, method="PUT", status=413, request_body=body, body=b"no more")]
+        sent.append(truth.speak(conversation, leg, status=202))
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_bodies(sent)
+
+
 def _several(conversation: Conversation, leg: Leg, count: int) -> tuple[list[bytes], list[bytes], list[Sent]]:
     """Requests and answers told apart by status and body, and their records."""
     requests, answers, records = [], [], []

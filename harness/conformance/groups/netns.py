@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from harness.adapters.contract import Feature
 from harness.conformance import truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, Leg
+from harness.conformance.watched import canary
 from harness.errors import InternalError
 from harness.mesh import delivery
 from harness.mesh.fake_envoy import FakeEnvoy, Variant
@@ -38,18 +42,19 @@ def shared_namespace(trial: Trial) -> None:
     """A tapper MUST NOT report twice what happens in a namespace in which two Envoys run.
 
     During an upgrade two Envoys serve one pod for a while, and an Envoy that has forked is two processes. Here are
-    four in one pod; each request is reported once.
+    four in one pod; each request is reported once, or as often as those in a pod with one Envoy.
     """
-    server = trial.pod("server")
+    server, plain = trial.pod("server"), trial.pod("plain")
     trial.envoy(server)
     trial.envoy(server, Variant.FORKED)
-    tap = trial.tap(server)
+    tap = trial.tap(server, plain)
     sent = truth.deliver(server, 5)
     tap.settle(sent, server)
     later = truth.deliver(server, 5)
     tap.settle(later, server)
+    calm = tap.look(plain)
     tap.end()
-    tap.expect_once(sent + later)
+    tap.expect_once(sent + later, calm=calm)
 
 
 _NO_LO = "ip link set lo down && ip link set lo name other"
@@ -158,7 +163,7 @@ def equal_connections(trial: Trial) -> None:
                 sent.append(truth.sent(conversation, Leg(pod, INBOUND), nonce))
     tap.settle(sent, *pods)
     tap.end()
-    tap.expect_seen(sent)
+    tap.expect_once(sent)
 
 
 def _half(data: bytes, part: int) -> bytes:
@@ -180,3 +185,57 @@ def trouble_of_one(trial: Trial) -> None:
     tap.settle(sent, before, after)
     tap.end()
     tap.expect_seen(sent)
+
+
+@case(
+    "NETNS-08",
+    Level.MUST,
+    "network_namespaces(7): who keeps a namespace keeps its pod",
+    features={Feature.TARGETS_DYNAMIC},
+)
+def removed_target_let_go(trial: Trial) -> None:
+    """A tapper MUST let go of the namespace of a pod that is removed from the targets.
+
+    The pod lives on. When silence about it has shown that the removal is in effect, no thread of the tapper may be in
+    its namespace; then every process of the pod is killed, and the kernel has to take the namespace down while the
+    tapper goes on with another.
+    """
+    removed, stays = trial.pod("removed", record=False), trial.pod("stays")
+    tap = trial.tap(removed, stays)
+    latency = tap.latency(lambda: canary(removed))
+    tap.retarget(trial.target(stays))
+    tap.prove_silence(lambda: canary(removed), "silence about pod removed, which is no target any longer", latency)
+    tap.wait_for(
+        lambda: not tap.under_test.family.threads_in(removed.netns_inode),
+        "no thread of the tapper in the namespace of a pod that was removed from the targets",
+        instead=lambda: f"{tap.under_test.family.threads_in(removed.netns_inode)} of its threads",
+    )
+    removed.delete()
+    tap.wait_for(
+        lambda: removed.released,
+        "the network namespace of a pod that was removed from the targets, and then deleted, to be let go",
+        instead=lambda: "it is still there",
+    )
+    sent = truth.deliver(stays, 3)
+    tap.settle(sent, stays)
+    tap.end()
+    tap.expect_seen(sent)
+
+
+@case("NETNS-09", Level.MUST, "Kubernetes: a pod's name is unique within its namespace only")
+def equal_names(trial: Trial) -> None:
+    """A tapper MUST keep pods of equal names apart.
+
+    Every namespace may have a pod `web-0`. Two targets have the same name and different namespaces, and requests go on
+    in both by turns. Each is reported once, for its pod; a pod's address is what tells it apart.
+    """
+    pods = [trial.pod("first"), trial.pod("second")]
+    targets = [
+        replace(trial.target(pod), name="web-0", namespace=namespace)
+        for pod, namespace in zip(pods, ("blue", "green"), strict=True)
+    ]
+    tap = trial.tap(*pods, targets=targets)
+    sent = [each for _ in range(5) for pod in pods for each in truth.deliver(pod, 2)]
+    tap.settle(sent, *pods)
+    tap.end()
+    tap.expect_once(sent)

@@ -6,7 +6,7 @@ import secrets
 import stat
 
 from harness.adapters.contract import Feature
-from harness.conformance import hostile, state, truth
+from harness.conformance import h2c, hostile, state, truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, Leg
@@ -86,19 +86,29 @@ def secrets_stay_secret(trial: Trial) -> None:
     """A tapper that claims redaction MUST NOT write the values of Authorization, Proxy-Authorization, Cookie or
     Set-Cookie.
 
-    Each has a value that occurs nowhere else, in usual and unusual spelling, in requests and answers. The exchange
-    itself has to be reported: who drops it hides more than was asked.
+    Each has a value that occurs nowhere else, in usual and unusual spelling, in requests and answers, and in HTTP/2 as
+    well where that is claimed. The exchange itself has to be reported: who drops it hides more than was asked.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    tokens = [f"secret-{secrets.token_hex(16)}" for _ in range(6)]
+    tokens = [f"secret-{secrets.token_hex(16)}" for _ in range(8)]
     asked = [("Authorization", f"Bearer {tokens[0]}"), ("cookie", f"session={tokens[1]}; theme=dark")]
     asked += [("PROXY-AUTHORIZATION", f"Basic {tokens[2]}"), ("authorization", f"Digest response={tokens[3]}")]
     answered = [("Set-Cookie", f"session={tokens[4]}; HttpOnly"), ("set-cookie", f"other={tokens[5]}")]
     nonce = truth.new_nonce()
     with delivery.inbound(server) as conversation:
         conversation.exchange(truth.request(nonce, headers=asked), truth.response(nonce, headers=answered, body=b"ok"))
-        sent = [truth.sent(conversation, Leg(server, INBOUND), nonce)]
+        sent = [truth.sent(conversation, Leg(server, INBOUND), nonce, body=b"ok")]
+    if Feature.HTTP2 in trial.adapter.claims:
+        asked.append(("authorization", f"Bearer {tokens[6]}"))
+        answered.append(("set-cookie", f"session={tokens[7]}"))
+        nonce = truth.new_nonce()
+        question = h2c.request_fields("GET", truth.target_of(nonce), asked[-1:])
+        with delivery.inbound(server) as conversation:
+            h2c.begin(conversation)
+            conversation.client_sends(h2c.Side().headers(1, question, end=True))
+            conversation.server_sends(h2c.Side().headers(1, [(":status", "204"), *answered[-1:]], end=True))
+            sent.append(truth.sent(conversation, Leg(server, INBOUND), nonce, status=204))
     tap.wait_seen(sent)
     tap.end()
     tap.expect_seen(sent)
@@ -149,3 +159,26 @@ def private_files(trial: Trial) -> None:
     tap.expect_seen(sent)
     readable = [f"{name} ({mode:04o})" for name, mode in modes.items() if mode & 0o077]
     tap.require(modes and not readable, "files of mode 0600", ", ".join(readable) or "no files")
+
+
+@case("SEC-07", Level.MUST, "a tapper observes: it is nobody whom a pod talks with")
+def says_nothing(trial: Trial) -> None:
+    """A tapper MUST send nothing in a pod.
+
+    Whoever resolves a name, asks an API or knocks on a port while one of its threads is in a pod's namespace does so in
+    the pod's name. The kernel counts for each namespace what its sockets send: connections opened, UDP datagrams, ICMP
+    messages. Of the target these have to be the kit's own, of a neighbour none.
+    """
+    server, neighbour = trial.pod("server"), trial.pod("neighbour")
+    before = {pod.name: state.sent_by(pod) for pod in (server, neighbour)}
+    tap = trial.tap(server)
+    sent = truth.deliver(server, 5)
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_seen(sent)
+    own = len(tap.canaries) + 1  # each canary has a connection of its own, the five requests share one
+    for pod, connections in ((server, own), (neighbour, 0)):
+        more = {name: number - before[pod.name][name] for name, number in state.sent_by(pod).items()}
+        more["connections opened"] -= connections
+        told = ", ".join(f"{number} {name}" for name, number in more.items() if number)
+        tap.require(not told, f"nothing sent in pod {pod.name} but by the kit", told)

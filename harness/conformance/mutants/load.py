@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from typing import Any
 
 from harness.conformance.mutants.model import Mutant
 from tapper.capture import bpf
@@ -10,6 +12,8 @@ from tapper.capture.bpf import Instruction
 from tapper.capture.mapped import Statistics
 from tapper.capture.memory import RingMemory
 from tapper.capture.ring import Ring
+from tapper.output.ndjson import Ndjson
+from tapper.streams.bounds import Limits
 from tapper.streams.connection import Scope
 from tapper.streams.legs import Endpoint
 
@@ -49,4 +53,38 @@ WIDENS = Mutant(
     "Above 150 targets its filter lets everything through, as a real tapper's does.",
     {"LOAD-02": "plain-server"},
     _give_up_filtering,
+)
+
+
+def _count_too_much() -> None:
+    whole = Ndjson.bye
+
+    def bye(self: Ndjson, totals: Any) -> str:
+        return json.dumps(json.loads(whole(self, totals)) | {"dropped": 10**9}) + "\n"
+
+    Ndjson.bye = bye  # type: ignore[method-assign]
+
+
+COUNTS_TOO_MUCH = Mutant(
+    "counts-too-much",
+    "It tells of more drops than there can have been.",
+    {"LOAD-01": "no more drops told"},
+    _count_too_much,
+)
+
+
+def _few_connections() -> None:
+    whole = Limits.__init__
+
+    def made(self: Limits, **given: int) -> None:
+        whole(self, **({"connections": 500} | given))
+
+    Limits.__init__ = made  # type: ignore[method-assign,assignment]
+
+
+FEW_CONNECTIONS = Mutant(
+    "few-connections",
+    "It follows five hundred connections at a time, as mizu does.",
+    {"LOAD-04": "not at all|with its answer"},
+    _few_connections,
 )

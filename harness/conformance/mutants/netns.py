@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.conformance.mutants.model import Mutant
@@ -168,4 +168,46 @@ GIVES_UP = Mutant(
     "It ends when it cannot capture in one of its targets.",
     {"NETNS-07": "a tapper that runs until it is stopped"},
     _give_up,
+)
+
+
+def _with_removed(then: Callable[[str], None]) -> None:
+    """Do something with the namespace of each pod that is removed from the targets."""
+    whole = Follower.retarget
+
+    def retarget(self: Follower, targets: frozenset[Any]) -> None:
+        for netns, followed in self._followed.items():
+            if netns in self._sources and not followed.addresses & targets:
+                then(self._procfs.namespace_path(min(followed.pids)))
+        whole(self, targets)
+
+    Follower.retarget = retarget  # type: ignore[method-assign]
+
+
+def _keep(path: str) -> None:
+    os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _stay(path: str) -> None:
+    def enter() -> None:
+        namespace._setns(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        inside.set()
+        threading.Event().wait()
+
+    inside = threading.Event()
+    threading.Thread(target=enter, daemon=True).start()
+    inside.wait()
+
+
+PINS_REMOVED = Mutant(
+    "pins-removed",
+    "It keeps the file of the namespace of a target that is removed.",
+    {"NETNS-08": "to be let go"},
+    lambda: _with_removed(_keep),
+)
+STAYS_WITH_REMOVED = Mutant(
+    "stays-with-removed",
+    "A thread of it stays in the namespace of a target that is removed.",
+    {"NETNS-08": "no thread of the tapper"},
+    lambda: _with_removed(_stay),
 )

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from harness.conformance.mutants.model import Mutant
-from tapper.capture import bpf
+from tapper import following
+from tapper.capture import bpf, namespace
+from tapper.discovery.netns import NamespaceId
 from tapper.output import sink
+from tapper.output.redaction import Redaction
 from tapper.protocols.reader import Reader
+from tapper.protocols.session import Sighting
 from tapper.streams.connection import Scope
 from tapper.streams.legs import Endpoint
+
+_RESOLVER = ("10.96.0.10", 53)
 
 
 def _show_secrets() -> None:
@@ -68,6 +77,30 @@ def _leave_files_open_to_all() -> None:
     sink.os.fchmod = lambda _fd, _mode: None  # type: ignore[attr-defined]
 
 
+def _ask_for_names() -> None:
+    whole = namespace.run_inside
+
+    def asking(path: str, expected: NamespaceId, function: Callable[[], Any]) -> Any:
+        def ask_first() -> Any:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.sendto(b"what is this pod's name", _RESOLVER)
+            return function()
+
+        return whole(path, expected, ask_first)
+
+    following.run_inside = asking  # type: ignore[attr-defined]
+
+
+def _redact_http1_only() -> None:
+    whole = Redaction.apply
+
+    def apply(self: Redaction, sighting: Sighting) -> Sighting:
+        request = sighting.exchange.request
+        return sighting if request and request.head.version.startswith("HTTP/2") else whole(self, sighting)
+
+    Redaction.apply = apply  # type: ignore[method-assign]
+
+
 def _want_more_rights() -> None:
     os.nice(-5)
 
@@ -100,6 +133,18 @@ OPEN_FILES = Mutant(
     {"SEC-06": "0644"},
     _leave_files_open_to_all,
     base="reference-file",
+)
+ASKS_FOR_NAMES = Mutant(
+    "asks-for-names",
+    "While it is in a pod's namespace it asks a resolver, in the pod's name.",
+    {"SEC-07": "1 UDP datagrams"},
+    _ask_for_names,
+)
+HTTP1_SECRETS = Mutant(
+    "http1-secrets",
+    "It hides secrets in HTTP/1 only.",
+    {"SEC-04": "authorization, set-cookie"},
+    _redact_http1_only,
 )
 MORE_RIGHTS = Mutant(
     "more-rights", "It needs a capability that it does not declare.", {"SEC-01": "exit code"}, _want_more_rights

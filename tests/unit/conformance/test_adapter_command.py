@@ -20,7 +20,7 @@ def test_a_fresh_skeleton_works_as_it_is(tmp_path: Path) -> None:
     done = command(tmp_path, "adapter", "try", "mine/adapter.toml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mine (1) claims ipv6, packets, pod_identity" in done.stdout
-    sighting = r"Sighting: GET /orders/nonce-\w+ -> 200, 127\.0\.0\.6:\d+ > 10\.\S+, inbound at server"
+    sighting = r"Sighting: GET /orders/nonce-\w+ -> 200, 127\.0\.0\.6:\d+ > 10\.\S+, inbound at 10\.244\."
     assert re.search(sighting, done.stdout), done.stdout
     assert "ok  It left no process behind." in done.stdout
     done = command(tmp_path, "check", "--adapter", "mine/adapter.toml", "--case", "CAP-01", "--case", "CAP-03")

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from harness import leaks
 from harness.errors import WaitTimeout
 from harness.sandbox import links
 from harness.sandbox.node import Node
@@ -72,3 +73,15 @@ def test_pods_that_go_leave_the_others_connected(node: Node) -> None:
     assert mac.findall(node.run(["ip", "link", "show", "cni0"])) == before
     with server.listen(server.ip, 8080), client.connect(server.ip, 8080, timeout=2.0):
         pass
+
+
+def test_whoever_is_in_a_namespace_is_told_apart_from_a_later_process_of_that_number(node: Node) -> None:
+    pod = node.pod("server")
+    sleeper = pod.spawn(["sleep", "1000"])
+    inside = {each.pid: each for each in leaks.processes_inside({pod.netns_inode})}
+    assert inside.keys() == {pod.host_pid, sleeper.host_pid}
+    holder = inside[sleeper.host_pid]
+    assert holder.lives
+    assert not leaks.Holder(holder.pid, "1").lives
+    sleeper.stop()
+    assert not holder.lives

@@ -12,7 +12,7 @@ KINDS = {
     b'{"type": "http", "request": {"headers": [[1, 2]]}}\n{"type": "http", "status": true}\n',
     "base64": b'{"type": "http", "request": {"body_b64": "***"}}\n',
     "deep": b"[" * 200_000 + b"\n",
-    "long": b'{"type": "hello", "banner": "' + b"x" * 600_000 + b'"}\n',
+    "long": b'{"type": "hello", "banner": "' + b"x" * 400_000 + b'"}\n',
     "surrogate": b'{"type": "http", "target": "/\\ud800", "method": "\\u001b"}\n',
     "number": b'{"type": "http", "status": ' + b"9" * 5000 + b"}\n",
     "half": b"\n",

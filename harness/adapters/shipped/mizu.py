@@ -1,0 +1,82 @@
+"""Plays mizu's API server for a tapper (`mizuagent --tap`), and turns what that sends into the contract's records.
+
+Read from mizu's source, commit 692c500 (July 2022): the tapper connects to the server's WebSocket, gets its pods in
+`tapConfig` messages, and sends each pair of request and response as `tappedEntry`. mizu's own daemon set starts it with
+HOST_MODE=1, which has it keep only connections of its pods' addresses.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from harness.adapters.shipped import bridge
+from harness.adapters.shipped.websockets_by_hand import WebSocket
+
+Entry = dict[str, Any]
+
+
+def message(details: Entry) -> Entry:
+    """Of a HAR request or response. mizu sorts headers; a body's text is base64 where it says so."""
+    content = details.get("content") or details.get("postData") or {}
+    text = content.get("text") or ""
+    # Go writes the answers' []byte in base64; of requests only what is no text
+    encoded = "content" in details or content.get("encoding") == "base64"
+    body = text if encoded else base64.b64encode(text.encode()).decode()
+    return {"headers": [[each["name"], each["value"]] for each in details["headers"]], "body_b64": body}
+
+
+def record(entry: Entry) -> Entry | None:
+    """None of what is no HTTP."""
+    pair, ends = entry["Pair"], entry["ConnectionInfo"]
+    if entry["Protocol"]["name"] not in ("http", "grpc"):
+        return None
+    asked, answered = pair["request"]["payload"]["details"], pair["response"]["payload"]["details"]
+    return {
+        "type": "http",
+        "ts": entry["Timestamp"] / 1000,
+        "direction": "outbound" if ends["IsOutgoing"] else "inbound",
+        "src": bridge.endpoint(ends["ClientIP"], ends["ClientPort"]),
+        "dst": bridge.endpoint(ends["ServerIP"], ends["ServerPort"]),
+        "method": asked["method"],
+        "target": asked["url"],
+        "status": answered["status"],
+        "request": message(asked),
+        "response": message(answered),
+    }
+
+
+def follow(tapper: WebSocket) -> None:
+    for text in tapper.messages():
+        said = json.loads(text)
+        made = record(said["Data"]) if said.get("messageType") == "tappedEntry" else None
+        if made is not None:
+            bridge.write(made)
+
+
+def main() -> int:
+    bridge.hold_signals()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"ws://127.0.0.1:{listener.getsockname()[1]}/wsTapper"
+        procfs = os.environ["TAPPER_HARNESS_PROCFS"]
+        argv = ["mizuagent", "--tap", "--api-server-address", address, "-i", "any", "--servicemesh", "--procfs", procfs]
+        environ = os.environ | {"HOST_MODE": "1", "NODE_NAME": "node"}
+        process = bridge.start(argv, environ, os.environ["TAPPER_HARNESS_STATE_DIR"])
+        tapper = WebSocket.accept(listener)
+    following = threading.Thread(target=follow, args=(tapper,))
+    following.start()
+    code = bridge.serve(process, lambda: tapper.send(json.dumps({"messageType": "tapConfig", "pods": bridge.pods()})))
+    following.join()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
