@@ -4,7 +4,7 @@ The kernel takes a ring's memory at once and for as long as the ring lives, so a
 a large one for each. Every ring begins small, the later ones smaller: each gets a 16th of what is left of the half that
 is for beginnings. The other half is for those that have much to carry.
 
-    total 256 MiB: 17 rings begin with 4 MiB, 15 more with 2 MiB, 15 with 1 MiB, 15 with 512 KiB, all others with 256 KiB
+    total 256 MiB: 17 rings begin with 4 MiB, 15 more with 2 MiB, 15 with 1 MiB, 15 with 512 KiB, all others 256 KiB
 """
 
 from __future__ import annotations
