@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
-from bench import document, plot, result, rounds, scaling, table
-from bench.peers import PEERS, Peer, by_name
+from bench import document, plot, profile, result, rounds, scaling, table
+from bench.peers import PEERS, TAPPER, Peer, by_name
 from harness.errors import HarnessError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -17,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer requests and one round: under two minutes")
     parser.add_argument("--only", type=_peers, default=PEERS, metavar="PEER[,PEER…]", help="these peers, no others")
-    parser.add_argument("--no-scaling", action="store_true", help="leave out how the tapper's cost grows")
+    parser.add_argument("--no-scaling", action="store_true", help="leave out the curves and the profile")
     parser.add_argument("--output", type=Path, metavar="DIR", help="save table, figures and plot there")
     parser.add_argument(
         "--write-docs", action="store_true", help="save into docs/ and make docs/performance.md of the last saved run"
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace) -> result.Result:
     def say(line: str) -> None:
         sys.stderr.write(line + "\n")
 
+    began = time.monotonic()
     found = result.Result(arguments.quick, machine=result.machine())
     found.versions, found.absent = result.versions(arguments.only)
     for name, lacks in found.absent.items():
@@ -73,6 +75,13 @@ def run(arguments: argparse.Namespace) -> result.Result:
                     found.points.append(point)
             except HarnessError as error:
                 found.problems.append(f"{name}: {' '.join(str(error).split())[:300]}")
+    if TAPPER in found.versions and not arguments.no_scaling:
+        say("profile")
+        try:
+            found.profile = profile.take(profile.QUICK if arguments.quick else profile.WORKLOAD)
+        except HarnessError as error:
+            found.problems.append(f"profile: {' '.join(str(error).split())[:300]}")
+    found.machine["took"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
     found.machine["load after"] = result.load_average()
     return found
 

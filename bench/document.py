@@ -18,7 +18,9 @@ peer captures on the lo where the plaintext is, all of them alternating in one r
 peer's whole process tree between two moments of rest, so without start and end, for 10,000 requests. Every request
 carries a nonce that the server repeats: "seen" are the exchanges that were sent and reported, with the right answer
 where the peer tells answers; "too many" are reports of what was not sent or had been reported. Slow peers are given a
-tenth of the traffic at a tenth of the rate. Memory is the proportional set size without capture rings.
+tenth of the traffic at a tenth of the rate, and one round. Memory is the proportional set size without capture rings.
+The tapper runs in the form that it has on this machine; where that is the compiled one, its plain form is a peer of its
+own.
 
 ![The figures as a picture](performance/bench.png)
 """
@@ -32,7 +34,11 @@ _TAIL = """
 - What peers could do with options that nobody would guess; each runs as its manual shows, with a large buffer.
 - The same work: the column on the right of each table says what a reader of that output has. tcpdump decodes nothing;
   "seen" is then what a search of its packets finds, and "-" where headers are compressed.
-- A scan's cost is an upper bound, from what an idle second costs.
+- A scan's cost is an upper bound, from what a second costs in which nothing else happens. For ten seconds after its
+  start the tapper reads every process again at each look, which costs more and is not in it.
+- What is lost at the highest rate when that goes on: the rings carry what is not decoded yet as long as they have room
+  (docs/istio.md), here for all of these requests.
+- The profile is of the plain form: what is compiled cannot be seen that way.
 """
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench import rounds, scaling
+from bench.peers import PURE, TAPPER, is_compiled
 from bench.result import Result
-
-TAPPER = "tapper"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +29,17 @@ class Goal:
         return "pass" if met else "miss"
 
 
-def compiled(result: Result) -> bool:
-    """Whether the tapper ran in its compiled form, by what it said of its version."""
-    return "compiled" in result.versions.get(TAPPER, "")
+def forms(result: Result) -> dict[str, str]:
+    """The forms in which the tapper ran, each with the name of the peer that it was."""
+    if is_compiled(result.versions.get(TAPPER, "")):
+        return {"compiled": TAPPER} | ({"pure Python": PURE} if PURE in result.versions else {})
+    return {"pure Python": TAPPER}
 
 
-def goals(result: Result) -> Iterator[Goal]:
-    """All of them, for the form in which the tapper ran."""
-    fast = compiled(result)
+def goals(result: Result, form: str) -> Iterator[Goal]:
+    """Those of one form: what decoding costs, and what is seen of traffic."""
+    fast = form == "compiled"
+    tapper = forms(result)[form]
 
     def cost(peer: str, workload: str = rounds.BASE) -> float | None:
         found = [measurement.per_10k for measurement in result.of(workload, peer)]
@@ -45,27 +47,32 @@ def goals(result: Result) -> Iterator[Goal]:
 
     def dearer(peer: str, limit: float, workload: str = rounds.BASE) -> Goal:
         """How many times the tapper's cost the other's is."""
-        own, other = cost(TAPPER, workload), cost(peer, workload)
+        own, other = cost(tapper, workload), cost(peer, workload)
         where = "" if workload == rounds.BASE else f" ({workload})"
         return Goal(f"{peer} against the tapper{where}", _ratio(other, own), limit, at_most=False, unit="x")
 
     for peer, limit in (("tcpdump -w", 3.0 if fast else 8.0), ("httpry", 1.0 if fast else 2.2)):
-        yield Goal(f"the tapper against {peer}", _ratio(cost(TAPPER), cost(peer)), limit, at_most=True, unit="x")
+        yield Goal(f"the tapper against {peer}", _ratio(cost(tapper), cost(peer)), limit, at_most=True, unit="x")
     yield dearer("tshark ek", 45.0 if fast else 19.0)
     yield dearer("gopacket", 5.0 if fast else 1.0)
     yield dearer("suricata", 5.0 if fast else 1.0)
     yield dearer("tshark fields", 6.0 if fast else 3.0, rounds.HTTP2)
     for workload, limit in ((rounds.UNHURRIED, 100.0), (rounds.HIGHEST, 99.9)):
-        shares = [each.share for each in result.of(workload, TAPPER) if each.share is not None]
+        shares = [each.share for each in result.of(workload, tapper) if each.share is not None]
         lowest = min(shares) * 100 if shares else None
         yield Goal(f"seen at {workload}", lowest, limit, at_most=False, unit="%")
-    yield _figure(result, "seen after a forced gap", scaling.GAP, None, 99.0, at_most=False)
-    memory = [each.pss_kib / 1024 for each in result.of(rounds.BASE, TAPPER)]
+    memory = [each.pss_kib / 1024 for each in result.of(rounds.BASE, tapper)]
     yield Goal("memory without rings", median(memory) if memory else None, 40.0, at_most=True, unit="MiB")
+
+
+def goals_of_curves(result: Result) -> Iterator[Goal]:
+    """Those that the tapper's curves tell, which are measured in the form that it runs in by itself."""
+    yield _figure(result, "seen after a forced gap", scaling.GAP, None, 99.0, at_most=False)
     yield _figure(result, "growth of memory over the last four fifths of a long run", scaling.GROWTH, None, 5.0)
     yield _figure(result, "opening 250 namespaces", scaling.OPENING, 250, 1.0)
     yield _figure(result, "250 idle namespaces", scaling.IDLE, 250, 1.0)
     yield _figure(result, "a scan of 5,000 processes, nothing new", scaling.SCAN, 5000, 10.0)
+    yield _figure(result, "a scan of 5,000 processes, where others begin", scaling.SCAN_NEWS, 5000, 10.0)
 
 
 def _ratio(above: float | None, below: float | None) -> float | None:

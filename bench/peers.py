@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.workloads import NONCE_DIGITS, Protocol
@@ -55,6 +55,8 @@ class Peer:
     share: float = 1.0
     """How much of a workload it is given: the slowest would take minutes."""
     env: Mapping[str, str] | None = None
+    beside_compiled: bool = False
+    """Whether it is the plain form of a tapper that has a compiled one."""
     good_codes: frozenset[int] = frozenset({0})
     version_argument: str = "--version"
     drops: str = r"(\d+) packets? dropped"
@@ -72,6 +74,8 @@ class Peer:
     @property
     def missing(self) -> str | None:
         """What this machine lacks for it."""
+        if self.beside_compiled and not is_compiled(by_name(TAPPER)[0].version()):
+            return "a compiled form of the tapper (script/compile makes one), so the tapper itself is the plain one"
         if self.package:
             return None if importlib.util.find_spec(self.package) else f"the Python package {self.package}"
         found = shutil.which(self.arguments[0], path=MINIMAL_ENVIRON["PATH"])
@@ -127,6 +131,12 @@ def records(output: bytes) -> Counter[str]:
     return found
 
 
+def is_compiled(version: str) -> bool:
+    """Whether a tapper that said this of its version ran in its compiled form."""
+    return version.endswith(", compiled")
+
+
+TAPPER, PURE = "tapper", "tapper (pure Python)"
 GOPACKET = str(_HERE / "gopacket" / "build" / "gopacket")
 _TSHARK = ("tshark", "-l", "-n", "-i", "lo", "-p", "-B", "32", "-f", "tcp port {port}")
 _AS_HTTP2 = ("-d", "tcp.port=={port},http2")
@@ -139,17 +149,20 @@ _FIELDS = (
 _AFTER_A_BLANK = rb"(?:(?<=[ \t,\"])|x-nonce: )" + _NONCE + rb"(?![0-9a-f])"
 
 
+_TAPPER = Peer(
+    TAPPER,
+    (*tapper_argv("tap"), "--istio", "--filter-authorities", "{address}", "-o", "ndjson"),
+    "exchanges, all headers, bodies (NDJSON)",
+    records,
+    protocols=_ALL,
+    on_node=True,
+    env=TAPPER_ENVIRON,
+    drops=r'"dropped": ?(\d+)',
+)
+
 PEERS = (
-    Peer(
-        "tapper",
-        (*tapper_argv("tap"), "--istio", "--filter-authorities", "{address}", "-o", "ndjson"),
-        "exchanges, all headers, bodies (NDJSON)",
-        records,
-        protocols=_ALL,
-        on_node=True,
-        env=TAPPER_ENVIRON,
-        drops=r'"dropped": ?(\d+)',
-    ),
+    _TAPPER,
+    replace(_TAPPER, name=PURE, env={**TAPPER_ENVIRON, "TAPPER_PURE": "1"}, beside_compiled=True),
     Peer(
         "tcpdump -w",
         ("tcpdump", "-i", "lo", "-n", "-s", "0", "-B", "32768", "-w", "{directory}/packets", "tcp port {port}"),

@@ -6,9 +6,10 @@ from pathlib import Path
 from statistics import median
 
 from bench import rounds, scaling
+from bench.peers import PURE, TAPPER
 from bench.result import Result
 
-_CURVES = (scaling.IDLE, scaling.IDLE_PROCESSES, scaling.TARGETS, scaling.MEMORY)
+_CURVES = (scaling.IDLE, scaling.SCAN_NEWS, scaling.TARGETS, scaling.MEMORY)
 
 
 def draw(result: Result, path: Path) -> None:
@@ -22,7 +23,7 @@ def draw(result: Result, path: Path) -> None:
     peers = list(dict.fromkeys(each.peer for each in result.measurements))
     base = {peer: result.of(rounds.BASE, peer) for peer in peers}
     medians = sorted(((median(m.per_10k for m in found), peer) for peer, found in base.items() if found), reverse=True)
-    colours = ["tab:orange" if peer == "tapper" else "tab:blue" for _, peer in medians]
+    colours = ["tab:orange" if peer in (TAPPER, PURE) else "tab:blue" for _, peer in medians]
     bars = costs.barh([peer for _, peer in medians], [cost for cost, _ in medians], color=colours)
     costs.bar_label(bars, fmt="%.3g", padding=3)
     costs.set(xscale="log", xlabel="CPU seconds for 10,000 requests", title=rounds.BASE)

@@ -36,8 +36,10 @@ class Result:
     absent: dict[str, str] = field(default_factory=dict)
     measurements: list[Measurement] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
+    profile: dict[str, int] = field(default_factory=dict)
+    """Samples of the tapper's plain form, by `module:function`."""
     problems: list[str] = field(default_factory=list)
-    """Curves that could not be measured, and why."""
+    """What could not be measured, and why."""
 
     def of(self, workload: str, peer: str) -> list[Measurement]:
         """The good measurements of one peer with one workload."""

@@ -27,7 +27,8 @@ from harness.waiting import wait_until
 OPENING = "opening all namespaces"
 IDLE = "idle, by namespaces"
 IDLE_PROCESSES = "idle, by processes on the node"
-SCAN = "a scan, by processes on the node"
+SCAN = "a scan, nothing new, by processes on the node"
+SCAN_NEWS = "a scan, processes begin, by processes on the node"
 TARGETS = "500 B at 1500/s, by targets"
 GAP = "seen of what begins after a gap"
 MEMORY = "memory, by exchanges so far"
@@ -37,6 +38,7 @@ UNITS = {
     IDLE: "% of a core",
     IDLE_PROCESSES: "% of a core",
     SCAN: "ms CPU",
+    SCAN_NEWS: "ms CPU",
     TARGETS: "CPU s/10k",
     GAP: "%",
     MEMORY: "MiB",
@@ -76,7 +78,7 @@ def targets(counts: tuple[int, ...]) -> Iterator[Point]:
 
 
 def namespaces(counts: tuple[int, ...]) -> Iterator[Point]:
-    """The time until all are captured, from when the first is; and what they cost while nothing happens."""
+    """The time until all are captured, from when the node is; and what they cost while nothing happens."""
     with Node() as node:
         addresses: list[str] = []
         for count in counts:
@@ -86,16 +88,16 @@ def namespaces(counts: tuple[int, ...]) -> Iterator[Point]:
                 pod.spawn(replace(envoy, binds={ENVOY_PATH: "/usr/bin/sleep"}), name="envoy")
                 addresses.append(pod.ip)
             tapper = _start(node, addresses)
-            first = _opened(tapper, 1)
-            yield _point(OPENING, count, _opened(tapper, count) - first)
+            node_open = _opened(tapper, 0)
+            yield _point(OPENING, count, _opened(tapper, count) - node_open)
             yield _point(IDLE, count, _idle(tapper))
             tapper.stop()
             tapper.forget()
 
 
 def processes(counts: tuple[int, ...]) -> Iterator[Point]:
-    """What processes cost that concern nobody. A scan's cost is an upper bound: what an idle second costs, over the
-    least number of looks that there are in one."""
+    """What processes cost that concern nobody: where none begins, and where ten a second do. A scan's cost is an upper
+    bound: what a second costs in which nothing else happens, over the least number of looks that there are in one."""
     with Node() as node:
         pod = node.pod("server")
         envoy = Command([ENVOY_PATH, "1d"], executable=ENVOY_PATH, env=istio_environ(pod))
@@ -111,6 +113,10 @@ def processes(counts: tuple[int, ...]) -> Iterator[Point]:
             idle = _idle(tapper)
             yield _point(IDLE_PROCESSES, count, idle)
             yield _point(SCAN, count, idle / 100 * _LONGEST_INTERVAL_S * 1000)
+            births = node.spawn(["sh", "-c", "while :; do sleep 0.1; done"], name="births")
+            yield _point(SCAN_NEWS, count, _idle(tapper) / 100 * _LONGEST_INTERVAL_S * 1000)
+            births.stop()
+            node.forget(births)
             tapper.stop()
             tapper.forget()
 
@@ -127,11 +133,12 @@ def _start(node: Node, addresses: list[str]) -> Metered:
 
 
 def _opened(tapper: Metered, count: int) -> float:
-    """When so many pods' sources were open, by the monotonic clock: looked at every few milliseconds."""
+    """When the node's source and so many pods' were open, by the monotonic clock: looked at every few milliseconds."""
 
     def open_now() -> bool:
         tapper.cpu()
-        return len(re.findall(rb'"state": ?"open","kind": ?"(?!node)', tapper.output())) >= count
+        opened = re.findall(rb'"state": ?"open","kind": ?"(\w+)"', tapper.output())
+        return bool(opened) and len(opened) - opened.count(b"node") >= count
 
     wait_until(open_now, f"{count} namespaces to be captured", _UP, lambda: tapper.log)
     return time.monotonic()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from bench.goals import compiled, goals
+from bench.goals import Goal, forms, goals, goals_of_curves
 from bench.measure import Measurement
 from bench.peers import PEERS
+from bench.profile import by_concept, by_function
 from bench.result import Result
 
+_BUSIEST = 15
 _DECODES = {peer.name: peer.decodes for peer in PEERS}
 
 
@@ -74,24 +76,39 @@ def _against_the_tapper(rows: list[list[str]]) -> list[list[str]]:
 
 
 def highest_rates(result: Result) -> str:
-    """For each peer the highest rate of plain HTTP/1.1, 500 B, at which it reported everything."""
-    best: dict[str, float] = {}
+    """For each peer that was given several rates of plain HTTP/1.1, 500 B: the highest at which it reported everything
+    every time, and the lowest at which it did not."""
+    rates: dict[str, dict[str, list[Measurement]]] = {}
     for each in result.measurements:
         if each.workload.startswith("500 B") and each.seen is not None and each.died is None:
-            reached = each.rate if each.seen == each.requests else 0.0
-            best[each.peer] = max(best.get(each.peer, 0.0), reached)
-    rows = [(peer, f"{rate:.0f}" if rate else "none") for peer, rate in sorted(best.items(), key=lambda x: -x[1])]
-    return markdown(rows, ("peer", "highest rate without loss, /s"), numbers=[1])
-
-
-def goals_table(result: Result) -> str:
-    """Each goal with what was measured and the verdict."""
+            rates.setdefault(each.peer, {}).setdefault(each.workload, []).append(each)
     rows = []
-    for goal in goals(result):
+    for peer, workloads in rates.items():
+        if len(workloads) < 2:
+            continue
+        good = {name: min(m.rate for m in found) for name, found in workloads.items() if all(map(_whole, found))}
+        bad = [min(m.rate for m in found) for name, found in workloads.items() if name not in good]
+        rows.append((peer, f"{max(good.values()):.0f}" if good else "none", f"{min(bad):.0f}" if bad else "none"))
+    rows.sort(key=lambda row: -float(row[1].replace("none", "0")))
+    return markdown(rows, ("peer", "highest rate without loss, /s", "lowest with loss, /s"), numbers=[1, 2])
+
+
+def _whole(measurement: Measurement) -> bool:
+    return measurement.seen == measurement.requests
+
+
+def goals_tables(result: Result) -> str:
+    """Each goal with what was measured and the verdict: first those of each form of the tapper."""
+    parts = [_goals(form, goals(result, form)) for form in forms(result)]
+    return "\n".join([*parts, _goals("in either form", goals_of_curves(result))])
+
+
+def _goals(form: str, these: Iterable[Goal]) -> str:
+    rows = []
+    for goal in these:
         limit = f"{'at most' if goal.at_most else 'at least'} {goal.limit:g} {goal.unit}".rstrip()
         value = "-" if goal.value is None else f"{goal.value:.4g} {goal.unit}".rstrip()
         rows.append((goal.name, limit, value, goal.verdict))
-    form = "compiled" if compiled(result) else "pure Python"
     return markdown(rows, ("goal", form, "measured", ""), numbers=[2])
 
 
@@ -99,6 +116,19 @@ def curves(result: Result) -> str:
     """The points of how the tapper's cost grows."""
     rows = [(point.series, f"{point.x:g}", f"{point.y:.4g}", point.unit) for point in result.points]
     return markdown(rows, ("series", "at", "measured", "unit"), numbers=[1, 2])
+
+
+def profiled(result: Result) -> str:
+    """Shares of the samples: of the tapper's folders, and of its busiest functions."""
+    samples = sum(result.profile.values())
+    folders = [(name, f"{share * 100:.1f} %") for name, share in by_concept(result.profile).items()]
+    functions = [(name, f"{share * 100:.1f} %") for name, share in by_function(result.profile, _BUSIEST).items()]
+    return (
+        f"{samples} samples of the plain form under 500 B, 5000/s.\n\n"
+        + markdown(folders, ("concept", "share"), numbers=[1])
+        + "\n"
+        + markdown(functions, ("function", "share"), numbers=[1])
+    )
 
 
 def everything(result: Result) -> str:
@@ -110,6 +140,8 @@ def everything(result: Result) -> str:
         parts.append(f"### Highest rate without loss\n\n{highest_rates(result)}")
     if result.points:
         parts.append(f"### As something grows\n\n{curves(result)}")
+    if result.profile:
+        parts.append(f"### Where the time goes\n\n{profiled(result)}")
     parts += [f"Not measured: {problem}\n" for problem in result.problems]
-    parts.append(f"### Goals\n\n{goals_table(result)}")
+    parts.append(f"### Goals\n\n{goals_tables(result)}")
     return "\n".join(parts)

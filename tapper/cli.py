@@ -169,6 +169,8 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     # What exists now stays, and what comes later mostly dies young: a third of the time less in the collector.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    # A ring that becomes larger does so on another thread, a system call at a time, and is in a hurry.
+    sys.setswitchinterval(0.0005)
     if arguments.read is not None:
         with open_capture(arguments.read, arguments.write) as stream, open_output(arguments.write) as output:
             outlet = Outlet(output, form, console, shaped, recorder, kept)

@@ -22,6 +22,7 @@ from tapper.capture.namespace import Visit, run_inside, run_inside_each
 from tapper.capture.owners import Owners
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
+from tapper.discovery.census import Census
 from tapper.discovery.finders import Candidate, Finder
 from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
@@ -42,6 +43,8 @@ _SHORTEST_INTERVAL_S = 0.5
 _SCAN_SHARE = 20  # a scan may take a twentieth of the time
 _LONGEST_INTERVAL_S = 0.8
 """However much that is: a new pod is to be seen within a second."""
+_TOLD_INTERVAL_S = 4.0
+"""Where the kernel tells of every program that begins, and all that was found is captured in."""
 _TOGETHER = 64
 """Threads that open sources. They wait in the kernel rather than work."""
 _PREFERENCE = {finder: rank for rank, finder in enumerate(Finder)}
@@ -97,6 +100,7 @@ class Follower:
         self._verify = verify
         self._memory = memory or RingMemory()
         self._targets = targets
+        self._census = Census()
         self._followed: dict[NamespaceId, _Followed] = {}
         """What there is to know about the open sources."""
         self._owners = Owners(procfs)
@@ -104,6 +108,8 @@ class Follower:
         self._processes = Processes(sources, console, self._look_soon)
         self._shared: frozenset[NamespaceId] = frozenset()
         """The node's namespace, and this process's: their lo is many pods' or nobody's."""
+        self._settled = False
+        """Whether all that the last look found is captured in."""
         self._cost = 0.0
         """How long the last look took, in seconds."""
         self.next_look = 0.0
@@ -118,7 +124,7 @@ class Follower:
         self._processes.watch_births(self._is_news)
         if self._finders != {Finder.ENVOY}:
             self._processes.watch_addresses(self._given)
-        found = scan(self._procfs, self._targets, finders=self._finders)
+        found = scan(self._procfs, self._targets, finders=self._finders, census=self._census)
         self._shared = frozenset(filter(None, (own_namespace(), self._procfs.netns(1))))
         self._follow(found)
         if found.unreadable:
@@ -138,8 +144,12 @@ class Follower:
         """Look at all processes again, and follow what has changed. Returns whether there was anything to see."""
         started = time.monotonic()
         followed = True
+        for each in self._followed.values():
+            for pid in each.pids:
+                if pid not in self._processes:
+                    self._census.doubt(pid)  # nobody tells of its death
         try:
-            found = scan(self._procfs, self._targets, finders=self._finders)
+            found = scan(self._procfs, self._targets, finders=self._finders, census=self._census)
         except TapperError as error:
             self._console.warn_once(("scan", str(error)), f"{error}; what is open stays open")
             followed = False
@@ -147,7 +157,10 @@ class Follower:
             self._follow(found)
         now = time.monotonic()
         self._cost = now - started
-        self.next_look = now + min(max(_SHORTEST_INTERVAL_S, _SCAN_SHARE * self._cost), _LONGEST_INTERVAL_S)
+        longest = _LONGEST_INTERVAL_S
+        if self._settled and self._processes.hears_births and Finder.NETNS not in self._finders:
+            longest = _TOLD_INTERVAL_S
+        self.next_look = now + min(max(_SHORTEST_INTERVAL_S, _SCAN_SHARE * self._cost), longest)
         return followed
 
     def namespace_of(self, address: str) -> NamespaceId | None:
@@ -179,6 +192,7 @@ class Follower:
                 self._sources.shut(netns)
         matched = {candidate.pid for candidate in found.candidates if candidate.netns in self._sources}
         self._processes.forget(found.seen - matched)
+        self._settled = all(netns in self._sources for netns in groups)
         self._say_unseen(found)
 
     def _say_unseen(self, found: Scan) -> None:
@@ -285,11 +299,17 @@ class Follower:
 
     # Looking again.
 
-    def _look_soon(self) -> None:
+    def _look_soon(self, changed: int | None) -> None:
+        """A process has died or become another program; None: any may have."""
+        if changed is None:
+            self._census.doubt_all()
+        else:
+            self._census.doubt(changed)
         self.next_look = time.monotonic()
 
     def _is_news(self, pid: int) -> bool:
         """Whether a program that has begun is worth a look at all processes: most are not."""
+        self._census.doubt(pid)
         exe = self._procfs.exe(pid)
         if any(finder.finds(exe) for finder in self._finders if finder is not Finder.NETNS):
             return True

@@ -22,9 +22,10 @@ from tapper.targets.addresses import Address
 
 
 class Processes:
-    """The processes that are watched. `changed` is called, by the loop of `sources`, when a look is worth it."""
+    """The processes that are watched. `changed` is called, by the loop of `sources`, when a look is worth it: with the
+    process that has died or begun, or None for any of them."""
 
-    def __init__(self, sources: Sources[Any], console: Console, changed: Callable[[], None]) -> None:
+    def __init__(self, sources: Sources[Any], console: Console, changed: Callable[[int | None], None]) -> None:
         self._sources = sources
         self._console = console
         self._changed = changed
@@ -36,6 +37,11 @@ class Processes:
     def __contains__(self, pid: int) -> bool:
         """Whether its death is waited for."""
         return pid in self._pidfds
+
+    @property
+    def hears_births(self) -> bool:
+        """Whether the kernel tells of every program that begins."""
+        return self._execs is not None
 
     def enable(self) -> None:
         """Process ids mean here what they mean in the procfs. Before this nothing is watched."""
@@ -54,7 +60,7 @@ class Processes:
         self._sources.watch(descriptor, select.POLLIN, lambda: self._died(pid))
 
     def watch_births(self, is_news: Callable[[int], bool]) -> None:
-        """`is_news` tells whether a program that has begun, given its pid, is worth a look."""
+        """`is_news` is given the pid of every program that begins, and tells whether that is worth a look."""
         if not self._enabled:
             return
         try:
@@ -91,7 +97,7 @@ class Processes:
 
     def _died(self, pid: int) -> None:
         self._forget(pid)
-        self._changed()
+        self._changed(pid)
 
     def _forget(self, pid: int) -> None:
         descriptor = self._pidfds.pop(pid)
@@ -104,9 +110,15 @@ class Processes:
         except OSError as error:
             self._console.warn(f"new processes are noticed by scanning only: {explain(error)}")
             self._sources.unwatch(execs.fileno())
+            execs.close()
+            self._execs = None
+            self._changed(None)
             return
-        if pids is None or any(map(is_news, pids)):
-            self._changed()
+        if pids is None:
+            self._changed(None)
+        for pid in pids or ():
+            if is_news(pid):
+                self._changed(pid)
 
     def _given(self, events: AddressEvents, given: Callable[[Set[Address] | None], None]) -> None:
         try:

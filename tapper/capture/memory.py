@@ -1,10 +1,10 @@
 """How much memory the rings of one run may take together, and how large each begins and may become.
 
 The kernel takes a ring's memory at once and for as long as the ring lives, so a node with hundreds of pods cannot have
-a large one for each. Every ring begins small, the later ones smaller: each gets a 32nd of what is left of the half that
+a large one for each. Every ring begins small, the later ones smaller: each gets a 16th of what is left of the half that
 is for beginnings. The other half is for those that have much to carry.
 
-    total 256 MiB: 33 rings begin with 2 MiB, 31 more with 1 MiB, 31 with 512 KiB, all others with 256 KiB
+    total 256 MiB: 17 rings begin with 4 MiB, 15 more with 2 MiB, 15 with 1 MiB, 15 with 512 KiB, all others 256 KiB
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MIB = 1 << 20
 TOTAL = 256 * MIB
 """In bytes, unless --ring-memory says otherwise."""
 
-_SMALLEST, _FIRST, _LARGEST = 2, 16, 256  # blocks: 256 KiB, 2 MiB, 32 MiB
+_SMALLEST, _FIRST, _LARGEST = 2, 32, 256  # blocks: 256 KiB, 4 MiB, 32 MiB
 _STEP = 8  # a burst has filled what a ring was doubled to before it is doubled again
 
 
@@ -38,7 +38,7 @@ class RingMemory:
     def first(self) -> int:
         """Take what a new ring begins with, in blocks. Raises TapperError where there is nothing left."""
         with self._lock:
-            share = max(0, self._total // 2 - self._taken) // 32
+            share = max(0, self._total // 2 - self._taken) // 16
             blocks = max(_SMALLEST, min(_FIRST, _power_of_two(share)))
             if self._taken + blocks > self._total:
                 limit = self._total * BLOCK_SIZE // MIB

@@ -31,7 +31,8 @@ Enter: TypeAlias = Callable[[Callable[[], Mapped]], Mapped]
 """Calls a function inside the network namespace of a ring, on whatever thread it is itself called on."""
 
 AT_ONCE = 8
-"""Blocks that are read at a time: no source is to keep the others waiting for long."""
+"""Blocks that are read at a time, fewer of a small ring: no source is to keep the others waiting for long, and what
+fills up is to be noticed before it is full."""
 _JOIN_S = 10.0
 
 
@@ -82,7 +83,7 @@ class Ring:
 
     def packets(self) -> Iterator[Packet]:
         """The packets of the blocks that are ready, at most AT_ONCE blocks. Must be run to its end."""
-        return self._mapped.packets(AT_ONCE)
+        return self._mapped.packets(min(AT_ONCE, max(1, self._mapped.blocks // 8)))
 
     def rest(self) -> Iterator[Packet]:
         """The packets of all blocks that are ready, when nothing more is let in. Must be run to its end."""

@@ -27,6 +27,7 @@ class Procfs:
 
     def __init__(self, root: str | Path = "/proc") -> None:
         self._root = os.fspath(root)
+        self._ours: bool | None = None
 
     def __str__(self) -> str:
         return self._root
@@ -46,16 +47,30 @@ class Procfs:
         """Whether its process ids mean the same here: not so for a node's procfs seen from a PID namespace within."""
         return self._status("self", "NSpid") == [str(os.getpid())]
 
-    def pids(self) -> list[int]:
-        """The processes there are, in ascending order. Raises ProcfsError for a root that is missing or is no
-        procfs."""
+    def births(self) -> int | None:
+        """A number that is another one once any process has begun: the last process id that was given away. None where
+        that cannot be known, since the kernel answers for the reader's own PID namespace (fs/proc/loadavg.c)."""
+        if self._ours is None:
+            self._ours = self.numbers_are_ours()
+        if not self._ours:
+            return None
+        words = _text(_read(lambda: _read_all(f"{self._root}/loadavg"))).split()
+        return int(words[4]) if len(words) == 5 and words[4].isascii() and words[4].isdigit() else None
+
+    def listing(self) -> dict[str, int]:
+        """The processes there are, by the names of their folders, each with the folder's inode: another one when the
+        number has gone to another process. Raises ProcfsError for a root that is missing or is no procfs."""
         try:
-            names = os.listdir(self._root)  # one call of the hot path: Path.iterdir makes an object for each name
+            with os.scandir(self._root) as entries:  # the hot path: Path.iterdir makes an object for each name
+                found = {entry.name: entry.inode() for entry in entries}
         except OSError as error:
             raise ProcfsError(f"cannot read the procfs at {self._root}: {explain(error)} (--procfs)") from error
-        if "self" not in names or "stat" not in names:
+        others = [name for name in found if not name.isdigit() or not name.isascii()]
+        if "self" not in others or "stat" not in others:
             raise ProcfsError(f"{self._root} is not a procfs: it has no self and stat (--procfs)")
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+        for name in others:
+            del found[name]
+        return found
 
     def snapshot(
         self, pid: int, *, detail: bool, proxy: Callable[[str], bool] = is_envoy_path, namespaces: bool = False
@@ -142,7 +157,7 @@ def _read(read: Callable[[], T]) -> T | Unreadable | None:
 
 def _read_all(path: str) -> bytes:
     """A file to its end; read(2) on procfs may return less than there is."""
-    with Path(path).open("rb", buffering=0) as file:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as netns.namespace_of
         return file.readall()
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from tapper.discovery.envoy import Envoy, Refused, Unreadable, Verdict, classify
+from tapper.discovery.census import Census
+from tapper.discovery.envoy import Envoy, Process, Refused, Verdict, classify
 from tapper.discovery.finders import Candidate, Finder
 from tapper.discovery.netns import NamespaceId
 from tapper.discovery.procfs import Procfs
@@ -50,40 +51,46 @@ def scan(
     *,
     detail: bool = False,
     finders: Set[Finder] = frozenset({Finder.ENVOY}),
+    census: Census | None = None,
 ) -> Scan:
     """Look at every process, in the ways of `finders`.
 
+    With a `census`, which is for one procfs and one way of looking, at what has changed since it was last given here.
     Raises ProcfsError, and MissingCapabilityError where not one other can be examined.
     """
-    candidates: list[Candidate] = []
-    residents: dict[NamespaceId, list[tuple[int, str | None]]] = {}
-    envoys: list[Envoy] = []
-    refused: list[Refused] = []
-    seen: set[int] = set()
-    unreadable: set[int] = set()
-    denied = readable = 0
+    census = Census() if census is None else census
     own = procfs.own_pid()
     proxies = finders - {Finder.NETNS}
 
     def proxy(exe: str) -> bool:
         return any(finder.finds(exe) for finder in proxies)
 
-    for pid in procfs.pids():
-        process = procfs.snapshot(pid, detail=detail, proxy=proxy, namespaces=Finder.NETNS in finders)
-        if process is None:
-            continue
-        seen.add(pid)
-        if pid != own:
-            denied += isinstance(process.exe, Unreadable)
-            readable += isinstance(process.exe, str)
-        netns = process.netns
-        if isinstance(netns, NamespaceId):
-            if Finder.LINKERD in finders and isinstance(process.exe, str) and Finder.LINKERD.finds(process.exe):
-                candidates.append(Candidate(pid, netns, Finder.LINKERD))
-            residents.setdefault(netns, []).append((pid, process.exe if isinstance(process.exe, str) else None))
-        elif isinstance(netns, Unreadable):
-            unreadable.add(pid)
-        verdict = classify(process, targets)
+    def read(pid: int) -> Process | None:
+        return procfs.snapshot(pid, detail=detail, proxy=proxy, namespaces=Finder.NETNS in finders)
+
+    def notable(process: Process) -> bool:
+        """Whether it is more than one of many; which it is for no other targets either."""
+        if detail or (isinstance(process.exe, str) and proxy(process.exe)):
+            return True
+        verdict = classify(process, None)
+        return isinstance(verdict, Envoy) or verdict.verdict is not Verdict.OTHER
+
+    census.look(procfs, read, notable)
+    if census.denied - {own} and not census.readable - {own}:
+        raise MissingCapabilityError(f"no process but this one can be examined: {advice(Capability.SYS_PTRACE)}")
+    candidates: list[Candidate] = []
+    envoys: list[Envoy] = []
+    refused: list[Refused] = []
+    unreadable = set(census.unreadable)
+    for process, verdict in census.verdicts(targets, classify):
+        pid, netns = process.pid, process.netns
+        if (
+            Finder.LINKERD in finders
+            and isinstance(netns, NamespaceId)
+            and isinstance(process.exe, str)
+            and Finder.LINKERD.finds(process.exe)
+        ):
+            candidates.append(Candidate(pid, netns, Finder.LINKERD))
         if isinstance(verdict, Envoy):
             envoys.append(verdict)
             if Finder.ENVOY in finders:
@@ -93,9 +100,12 @@ def scan(
             unreadable.add(pid)
         if detail or verdict.verdict is not Verdict.OTHER:
             refused.append(verdict)
-    if denied and not readable:
-        raise MissingCapabilityError(f"no process but this one can be examined: {advice(Capability.SYS_PTRACE)}")
-    if Finder.NETNS not in finders:
-        residents = {}
+    residents: dict[NamespaceId, list[tuple[int, str | None]]] = {}
+    if Finder.NETNS in finders:
+        residents = {netns: sorted(exes.items(), key=_by_pid) for netns, exes in census.residents.items()}
     candidates += [Candidate(group[0][0], netns, Finder.NETNS) for netns, group in residents.items()]
-    return Scan(tuple(candidates), tuple(envoys), tuple(refused), frozenset(seen), frozenset(unreadable), residents)
+    return Scan(tuple(candidates), tuple(envoys), tuple(refused), census.seen(), frozenset(unreadable), residents)
+
+
+def _by_pid(resident: tuple[int, str | None]) -> int:
+    return resident[0]

@@ -158,14 +158,15 @@ DIES_OF_ZOMBIES = Mutant(
 
 
 def _break_off() -> None:
-    whole = Procfs.pids
+    whole = Procfs.listing
 
-    def until_trouble(self: Procfs) -> list[int]:
-        pids = whole(self)
+    def until_trouble(self: Procfs) -> dict[str, int]:
+        listed = whole(self)
+        pids = sorted(map(int, listed))
         troubled = [pid for pid in pids if _without_environ(self.snapshot(pid, detail=False))]
-        return [pid for pid in pids if not troubled or pid < troubled[0]]
+        return {name: inode for name, inode in listed.items() if not troubled or int(name) < troubled[0]}
 
-    Procfs.pids = until_trouble  # type: ignore[method-assign]
+    Procfs.listing = until_trouble  # type: ignore[method-assign]
 
 
 BREAKS_OFF = Mutant(
@@ -179,6 +180,7 @@ BREAKS_OFF = Mutant(
 def _read_proc() -> None:
     def of_proc(self: Procfs, _root: object = None) -> None:
         self._root = "/proc"
+        self._ours = None
 
     Procfs.__init__ = of_proc  # type: ignore[method-assign,assignment]
 

@@ -6,15 +6,17 @@ import csv
 import io
 import struct
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench import document, plot, result, rounds, scaling, table
-from bench.goals import Goal, goals
+from bench.goals import Goal, forms, goals, goals_of_curves
 from bench.measure import Measurement
-from bench.peers import PEERS, both, by_name, records
+from bench.peers import PEERS, PURE, Peer, both, by_name, records
+from bench.profile import by_concept, by_function
 from bench.result import Point, Result
 from bench.workloads import PATH, Protocol, Workload
 
@@ -25,7 +27,8 @@ def measured(peer: str, seconds: float, workload: str = rounds.BASE, seen: int =
 
 def a_run() -> Result:
     found = Result(quick=True, date="2026-01-01", machine={"load before": "0 0 0", "load after": "1 1 1"})
-    found.versions = {"tapper": "tapper 1", "httpry": "httpry 0.1.8"}
+    found.versions = {"tapper": "tapper 1, pure Python", "httpry": "httpry 0.1.8"}
+    found.profile = {"tapper.tap:Tap._turn": 1, "tapper.streams.packet:parse": 2, "tapper.streams.legs:legs": 1}
     found.absent = {"suricata": "no package"}
     found.measurements = [
         *(measured("tapper", seconds) for seconds in (0.2, 9.0, 0.3)),
@@ -40,8 +43,8 @@ def a_run() -> Result:
     return found
 
 
-def verdicts(found: Result) -> dict[str, Goal]:
-    return {goal.name: goal for goal in goals(found)}
+def verdicts(found: Result, form: str = "pure Python") -> dict[str, Goal]:
+    return {goal.name: goal for goal in [*goals(found, form), *goals_of_curves(found)]}
 
 
 def test_goals_are_ratios_of_medians() -> None:
@@ -66,9 +69,52 @@ def test_a_single_exchange_missing_is_a_loss_where_none_may_be() -> None:
 
 def test_the_compiled_form_has_goals_of_its_own() -> None:
     compiled = a_run()
-    compiled.versions["tapper"] = "tapper 1 (compiled)"
-    assert verdicts(compiled)["tshark ek against the tapper"].limit == 45.0
+    compiled.versions["tapper"] = "tapper 1, compiled"
+    assert list(forms(compiled)) == ["compiled"]
+    assert verdicts(compiled, "compiled")["tshark ek against the tapper"].limit == 45.0
+    assert list(forms(a_run())) == ["pure Python"]
     assert verdicts(a_run())["tshark ek against the tapper"].limit == 19.0
+
+
+def test_both_forms_are_judged_each_by_its_own_measurements() -> None:
+    both_forms = a_run()
+    both_forms.versions |= {"tapper": "tapper 1, compiled", PURE: "tapper 1, pure Python (TAPPER_PURE is set)"}
+    both_forms.measurements += [measured(PURE, 0.9)]
+    assert forms(both_forms) == {"compiled": "tapper", "pure Python": PURE}
+    assert verdicts(both_forms, "compiled")["the tapper against tcpdump -w"].value == pytest.approx(3.0)
+    assert verdicts(both_forms)["the tapper against tcpdump -w"].value == pytest.approx(9.0)
+    text = table.goals_tables(both_forms)
+    assert [line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| goal")] == [
+        "compiled",
+        "pure Python",
+        "in either form",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "compiled"),
+    [
+        ("tapper 1, compiled", True),
+        ("tapper 1, pure Python", False),
+        ("tapper 1, pure Python (tapper/memo.py has changed since it was compiled)", False),
+    ],
+)
+def test_a_plain_form_is_a_peer_only_beside_a_compiled_one(
+    version: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Peer, "version", lambda _: version)
+    tapper, plain = by_name(f"tapper,{PURE}")
+    assert tapper.missing is None
+    assert (plain.missing is None) == compiled
+    assert plain.env is not None
+    assert plain.env["TAPPER_PURE"] == "1"
+
+
+def test_a_profile_is_summed_up_by_concept_and_by_function() -> None:
+    samples = a_run().profile
+    assert by_concept(samples) == {"tapper.streams": 0.75, "tapper": 0.25}
+    assert by_function(samples, 1) == {"tapper.streams.packet:parse": 0.5}
+    assert "4 samples" in table.everything(a_run())
 
 
 def test_a_table_is_sorted_by_cost_and_names_the_dead() -> None:
@@ -87,8 +133,28 @@ def test_the_highest_rate_without_loss_counts_only_what_lost_nothing() -> None:
     assert [[cell.strip() for cell in line.split("|")[1:3]] for line in lines] == [
         ["tcpdump -w", "20000"],
         ["tapper", "1500"],
-        ["tshark ek", "1500"],
-    ]
+    ]  # tshark ek was given one rate only
+
+
+def test_a_rate_counts_if_nothing_is_lost_in_any_round() -> None:
+    found = a_run()
+    found.measurements.append(replace(measured("tapper", 0.3, rounds.BASE, seen=9_999), rate=1400.0))
+    (row,) = [line for line in table.highest_rates(found).splitlines() if line.startswith("| tapper")]
+    assert [cell.strip() for cell in row.split("|")[1:4]] == ["tapper", "none", "1400"]
+
+
+def test_the_slow_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def measure(_: object, peer: Peer, workload: Workload) -> Measurement:
+        asked.append(peer.name)
+        return Measurement(workload.name, peer.name)
+
+    monkeypatch.setattr(rounds, "measure", measure)
+    monkeypatch.setattr(rounds, "site", lambda _: nullcontext())
+    plan = (rounds.Entry(Workload("x"), rounds=3),)
+    list(rounds.run(plan, by_name("tcpdump -w,scapy"), lambda _: None))
+    assert sorted(asked) == ["scapy", "tcpdump -w", "tcpdump -w", "tcpdump -w"]
 
 
 def test_a_run_is_saved_and_read_again(tmp_path: Path) -> None:
@@ -125,7 +191,7 @@ def test_a_slow_peer_is_given_less_at_a_lower_rate() -> None:
 
 
 def test_an_unknown_peer_is_an_error_that_names_the_known() -> None:
-    with pytest.raises(ValueError, match=r"no such peer: netcat\. There are tapper, tcpdump"):
+    with pytest.raises(ValueError, match=r"no such peer: netcat\. There are tapper, "):
         by_name("tapper,netcat")
 
 

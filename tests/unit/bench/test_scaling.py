@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as command
-from bench import rounds, scaling
+from bench import profile, rounds, scaling
 from bench.measure import Metered
 from bench.workloads import Workload
 from harness.sandbox.node import Node
@@ -37,7 +37,7 @@ def test_processes_are_really_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "_start", counted)
     points = list(scaling.processes((10, 40)))
     assert seen == [10, 40]
-    assert [point.x for point in points] == [10, 10, 40, 40]
+    assert [point.x for point in points] == [10, 10, 10, 40, 40, 40]
 
 
 def test_a_gap_is_survived() -> None:
@@ -68,3 +68,8 @@ def test_a_tiny_run_from_the_command_line(
     assert "the tapper against tcpdump -w" in capsys.readouterr().out
     assert (tmp_path / "bench.png").exists()
     assert (tmp_path / "bench.md").exists()
+
+
+def test_a_profile_names_what_is_at_work() -> None:
+    samples = profile.take(Workload("small", requests=4000, rate=4000))
+    assert {"tapper.protocols", "tapper.streams"} <= profile.by_concept(samples).keys()

@@ -122,3 +122,47 @@ def test_an_exec_of_an_envoy_causes_a_look_at_once_and_others_do_not(
     finally:
         follower.release()
         kernel.close()
+
+
+@pytest.mark.parametrize(
+    ("told", "finder", "rarely"),
+    [(True, Finder.ENVOY, True), (False, Finder.ENVOY, False), (True, Finder.NETNS, False)],
+)
+def test_where_the_kernel_tells_of_programs_looks_are_rare(
+    told: bool, finder: Finder, rarely: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not for what has no program of its own to begin: a network namespace, or its address."""
+    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def subscribe() -> ExecEvents:
+        if told:
+            return ExecEvents(ours)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(processes, "subscribe", subscribe)
+    monkeypatch.setattr(following, "check_following", lambda **_: None)
+    monkeypatch.setattr(following, "_SCAN_SHARE", 1_000_000)  # whatever a look costs here: the longest interval
+    follower = Follower(
+        Procfs(),
+        Sources(),
+        Console(io.StringIO()),
+        lambda *_: pytest.fail("a source was opened"),
+        lambda _: pytest.fail("a source was dropped"),
+        frozenset(),
+        finders=frozenset({finder}),
+    )
+    try:
+        follower.begin()
+        follower._settled = True
+        monkeypatch.setattr(follower, "_follow", lambda _: None)
+        before = time.monotonic()
+        follower.look()
+        assert (follower.next_look - before > 3) == rarely
+        follower._settled = False
+        before = time.monotonic()
+        follower.look()
+        assert follower.next_look - before < 3
+    finally:
+        follower.release()
+        ours.close()
+        kernel.close()

@@ -155,19 +155,19 @@ def test_nobody_else_there_is_no_error(root: Path) -> None:
 
 def test_what_is_no_procfs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProcfsError, match=r"cannot read the procfs at .*/nowhere: no such file or directory"):
-        Procfs(tmp_path / "nowhere").pids()
+        Procfs(tmp_path / "nowhere").listing()
     with pytest.raises(ProcfsError, match="is not a procfs"):
-        Procfs(tmp_path).pids()
+        Procfs(tmp_path).listing()
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(ProcfsError, match="not a directory"):
-        Procfs(file).pids()
+        Procfs(file).listing()
 
 
 def test_only_numbers_are_processes(root: Path) -> None:
     for name in ("12", "7", "007x", "\u0661", "bus"):
         (root / name).mkdir()
-    assert Procfs(root).pids() == [7, 12]
+    assert Procfs(root).listing() == {name: (root / name).stat().st_ino for name in ("7", "12")}
 
 
 def test_whose_numbers_they_are(root: Path) -> None:

@@ -350,14 +350,15 @@ def test_memory_is_shared_out() -> None:
     """As the module's text has it."""
     memory = RingMemory()
     begins = [memory.first() for _ in range(250)]
-    assert begins[:33] == [16] * 33
-    assert begins[33:64] == [8] * 31
-    assert begins[64:95] == [4] * 31
-    assert set(begins[95:]) == {2}
+    assert begins[:17] == [32] * 17
+    assert begins[17:32] == [16] * 15
+    assert begins[32:47] == [8] * 15
+    assert begins[47:62] == [4] * 15
+    assert set(begins[62:]) == {2}
     assert memory.taken == sum(begins) * 128 * 1024 <= 256 << 20
     assert memory.more(2) == 16
     assert memory.more(16) == 128
-    assert memory.more(128) == 256
+    assert memory.more(32) == 256
     assert memory.more(256) == 0
     while memory.more(128):
         pass
