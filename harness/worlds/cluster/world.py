@@ -19,6 +19,7 @@ from harness.worlds.world import APP_PORT, SERVICE_PORT, Capabilities, WorldPod,
 
 _READY_S = 180.0
 _PUSH_S = 60.0
+GATEWAYS = "istio=ingressgateway"
 _MOST_RECORDED = 2
 """Every one is a program that looks at all that crosses its node."""
 _LINK = "import sys; print(open('/sys/class/net/eth0/iflink').read())"
@@ -57,6 +58,8 @@ class ClusterWorld:
         self._taps: list[ClusterTap] = []
         self._programs: list[ClusterProgram] = []
         self._record = record
+        self._elsewhere: dict[WorldPod, str] = {}
+        """Pods of other namespaces that may become targets, and those."""
         self.recordings: dict[str, ClusterRecording] = {}
         """The wires of this scenario, by what they are called."""
 
@@ -79,6 +82,8 @@ class ClusterWorld:
             tap.stop_if_running()
         for recording in self.recordings.values():
             recording.end()
+        for pod in self._elsewhere:  # which no namespace of ours takes along
+            self._patch_label(pod, objects.TARGET, None)
         self._session.give_back(self._space)
 
     # -- pods ------------------------------------------------------------------------------------------------------
@@ -196,7 +201,12 @@ class ClusterWorld:
         return made
 
     def gateways(self) -> list[WorldPod]:
-        return self._session.gateways()
+        found = self._session.gateways()
+        spaces = {
+            pod["metadata"]["name"]: pod["metadata"]["namespace"] for pod in self._api.list("Pod", labels=GATEWAYS)
+        }
+        self._elsewhere |= {pod: spaces[pod.name] for pod in found}
+        return found
 
     # -- services --------------------------------------------------------------------------------------------------
 
@@ -286,8 +296,9 @@ class ClusterWorld:
 
     def _patch_label(self, pod: WorldPod, label: str, value: str | None) -> None:
         body = {"metadata": {"labels": {label: value}}}
+        space = self._elsewhere.get(pod, self._space)
         try:
-            self._api.call(lambda: self._api.core.patch_namespaced_pod(pod.name, self._space, body))
+            self._api.call(lambda: self._api.core.patch_namespaced_pod(pod.name, space, body))
         except HarnessError as error:
             if value is not None or getattr(error, "status", 0) != 404:  # from one that is gone it need not be taken
                 raise
