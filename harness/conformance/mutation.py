@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from harness.conformance.model import Case, Outcome, Result
 from harness.conformance.mutants.model import Mutant
+from harness.worlds.sandbox import SandboxWorld
+from harness.worlds.world import lacking
 
 _FOUND = frozenset({Outcome.FAIL, Outcome.NON_STRICT})
 
@@ -23,6 +25,10 @@ def complaint(mutant: Mutant, result: Result) -> str | None:
 
 
 def without_mutant(cases: Iterable[Case], mutants: Iterable[Mutant]) -> list[str]:
-    """The cases that no mutant was made for: nothing shows that they can fail."""
+    """The cases that no mutant was made for: nothing shows that they can fail.
+
+    Mutants are run in the sandbox, so that a case which needs more than that has none.
+    """
     broken = {case for mutant in mutants for case in mutant.breaks}
-    return [case.id for case in cases if case.id not in broken]
+    here = SandboxWorld.CAPABILITIES
+    return [case.id for case in cases if case.id not in broken and not lacking(here, case.needs)]

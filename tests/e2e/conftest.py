@@ -92,13 +92,13 @@ def _in_cluster(request: pytest.FixtureRequest, needs: list[str], session: Clust
     from harness.worlds.cluster.world import ClusterWorld
 
     _require(lacking(session.capabilities, needs))
-    world = ClusterWorld(session, session.scenario())
+    directory: Path | None = request.config.getoption("--e2e-artifacts")
+    world = ClusterWorld(session, session.scenario(), record=directory is not None)
     try:
         yield world
-        directory: Path | None = request.config.getoption("--e2e-artifacts")
         failure = request.node.stash.get(_failed_key, None)
         if failure is not None and directory is not None:
-            artefacts.collect(session.api, world, directory, request.node.nodeid, failure)
+            artefacts.collect(session, world, directory, request.node.nodeid, failure)
     finally:
         world.close()
 

@@ -9,6 +9,7 @@ from stages import play
 
 from harness.conformance.groups import mesh
 from harness.mesh.traffic import nonces
+from harness.worlds.tap import Record
 from harness.worlds.world import World
 
 GET = """
@@ -55,7 +56,11 @@ def test_a_megabyte(world: World) -> None:
     tap.wait_capturing(*meshed.pods)
     url = f"http://{meshed.service.host}:{meshed.service.port}/bytes/1000000"
     assert world.run(meshed.client, ["python", "-c", GET, url]).strip() == "1000000"
-    tap.wait_for(lambda: len(tap.exchanges()) == 2, "both legs")
+
+    def large() -> list[Record]:
+        return [record for record in tap.exchanges() if record["target"] == "/bytes/1000000"]
+
+    tap.wait_for(lambda: len(large()) == 2, "both legs")
     tap.stop()
-    sizes = {record["direction"]: record["response"]["body_size"] for record in tap.exchanges()}
+    sizes = {record["direction"]: record["response"]["body_size"] for record in large()}
     assert sizes == {"outbound": 1_000_000, "inbound": 1_000_000}

@@ -51,7 +51,7 @@ def run(case: Case, adapter: Adapter, session: ClusterSession, directory: Path, 
     started = time.monotonic()
     world: ClusterWorld | None = None
     try:
-        world = ClusterWorld(session, session.scenario())
+        world = ClusterWorld(session, session.scenario(), record=True)
         stage = ClusterStage(world, session, adapter, directory, _LIMITS * patience)
 
         def play() -> None:
@@ -64,7 +64,7 @@ def run(case: Case, adapter: Adapter, session: ClusterSession, directory: Path, 
             each.save()
         result = replace(result, notes=tuple(dict.fromkeys(note for each in stage.started for note in each.notes())))
         if result.outcome is not Outcome.PASS:
-            artefacts.collect(session.api, world, directory, "cluster", result.sentence)
+            artefacts.collect(session, world, directory, "cluster", result.sentence)
     except Exception as error:
         result = broken(case, directory, error)
     finally:

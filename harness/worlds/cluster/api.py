@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -23,7 +22,6 @@ from harness.worlds.cluster.kustomize import Manifest
 MANAGER = "tapper-harness"
 """The field manager of server-side apply."""
 _PAUSE_S = 0.2
-_TOKEN = ["BearerToken"]
 
 
 class Refused(HarnessError):
@@ -69,14 +67,6 @@ class ClusterApi:
     def version(self) -> str:
         """As `v1.34.2`."""
         return str(self.call(lambda: client.VersionApi(self.client).get_code()).git_version)
-
-    def started(self) -> float:
-        """When its process started, in seconds since 1970: a metric of its own. Raises Refused while it is away."""
-        text = self.call(lambda: self.client.call_api("/metrics", "GET", response_type="str", auth_settings=_TOKEN)[0])
-        found = re.search(r"^process_start_time_seconds (\S+)$", text, re.MULTILINE)
-        if found is None:
-            raise Refused(0, f"the API server at {self.host} does not tell when it started")
-        return float(found[1])
 
     def call(self, ask: Callable[[], Any]) -> Any:
         """What the API server answers. Raises Refused with its words."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +16,15 @@ from harness.worlds.cluster.kustomize import Manifest
 from harness.worlds.cluster.session import told
 
 if TYPE_CHECKING:
+    from harness.worlds.cluster.session import ClusterSession
     from harness.worlds.cluster.world import ClusterWorld
 
 _ISTIOCTL_S = 60.0
 
 
-def collect(api: ClusterApi, world: ClusterWorld, directory: Path, name: str, failure: str) -> Path:
+def collect(session: ClusterSession, world: ClusterWorld, directory: Path, name: str, failure: str) -> Path:
     """Everything that can be had; what cannot is said in place of it. Returns the folder."""
+    api = session.api
     folder = directory / re.sub(r"[^\w.-]+", "_", name)
     folder.mkdir(parents=True, exist_ok=True)
     lines = [line for line in failure.splitlines() if line.startswith("E ")]
@@ -45,8 +46,10 @@ def collect(api: ClusterApi, world: ClusterWorld, directory: Path, name: str, fa
         for container in _containers(pod):
             name = pod["metadata"]["name"]
             write(f"{name}.{container}.log", lambda name=name, container=container: _log(api, space, name, container))  # type: ignore[misc]
-    istioctl = shutil.which("istioctl")
-    if istioctl is not None:
+    istioctl = session.istioctl
+    if istioctl is None:
+        (folder / "proxy-status.txt").write_text("not to be had: there is no istioctl (--istioctl, or on PATH)\n")
+    else:
         target = ["--kubeconfig", api.kubeconfig] if api.kubeconfig else []
         target += ["--context", api.context] if api.context else []
         write("proxy-status.txt", lambda: install.run([istioctl, "proxy-status", *target], _ISTIOCTL_S))
@@ -55,8 +58,11 @@ def collect(api: ClusterApi, world: ClusterWorld, directory: Path, name: str, fa
                 which = f"{pod['metadata']['name']}.{space}"
                 argv = [istioctl, "proxy-config", "all", which, "-o", "json", *target]
                 write(f"{which}.proxy-config.json", lambda argv=argv: install.run(argv, _ISTIOCTL_S))  # type: ignore[misc]
-    for number, frames in enumerate(world.recordings):
-        frames.save(folder / f"wire-{number}.pcap")
+    for name, frames in world.recordings.items():
+        try:
+            frames.save(folder / f"{name.replace(':', '-')}.pcap")
+        except HarnessError as error:
+            (folder / f"{name}.pcap.txt").write_text(f"not to be had: {error}\n")
     return folder
 
 

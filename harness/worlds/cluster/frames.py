@@ -41,6 +41,11 @@ class ClusterRecording:
             self._frames = parse(self._program.stop())
         return self._frames
 
+    def end(self) -> None:
+        """Record no longer, whoever asks for it or does not."""
+        if self._frames is None:
+            self._program.stop()
+
     def found(self, markers: Iterable[str]) -> set[str]:
         return recording.found(self.frames(), markers)
 

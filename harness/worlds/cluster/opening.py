@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -60,7 +61,8 @@ def opened(options: ClusterOptions, say: Say) -> Iterator[ClusterSession]:
                 api = ClusterApi(options.kubeconfig, options.context)
                 require_consent(api, options.consent)
             _require_istio(api)
-            yield ClusterSession(api, options.image, FIXTURES, ledger, say, restart)
+            istioctl = str(options.istio.istioctl or shutil.which("istioctl") or Path(folder) / "istioctl")
+            yield ClusterSession(api, options.image, FIXTURES, ledger, say, restart, shutil.which(istioctl))
         finally:
             try:
                 ledger.clear()

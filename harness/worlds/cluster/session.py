@@ -40,10 +40,13 @@ class ClusterSession:
         ledger: Ledger,
         say: Callable[[str], None],
         restart_api_server: Callable[[], None] | None = None,
+        istioctl: str | None = None,
     ) -> None:
         self.api = api
         self.restart_api_server = restart_api_server
         """Ends the API server, which is started again by somebody; None where the run may not or cannot do so."""
+        self.istioctl = istioctl
+        """To ask istiod about the sidecars when a scenario has failed; None where there is none."""
         self.image = image
         self.fixtures = fixtures
         self.run = uuid.uuid4().hex[:8]

@@ -19,6 +19,9 @@ from harness.worlds.world import APP_PORT, SERVICE_PORT, Capabilities, WorldPod,
 
 _READY_S = 180.0
 _PUSH_S = 60.0
+GATEWAYS = "istio=ingressgateway"
+_MOST_RECORDED = 2
+"""Every one is a program that looks at all that crosses its node."""
 _LINK = "import sys; print(open('/sys/class/net/eth0/iflink').read())"
 _LINKS = """
 import glob
@@ -40,9 +43,12 @@ os.execve(folder + "/envoy", ["envoy", "-I", "-S", "-c", program], os.environ | 
 
 
 class ClusterWorld:
-    """A `World` in a namespace of its own, which `close` removes."""
+    """A `World` in a namespace of its own, which `close` removes.
 
-    def __init__(self, session: ClusterSession, space: str) -> None:
+    `record` records the links of its first pods, asked for or not, for the folder of a failure.
+    """
+
+    def __init__(self, session: ClusterSession, space: str, *, record: bool = False) -> None:
         self._session = session
         self._api = session.api
         self._space = space
@@ -51,8 +57,11 @@ class ClusterWorld:
         self._links: dict[WorldPod, str] = {}
         self._taps: list[ClusterTap] = []
         self._programs: list[ClusterProgram] = []
-        self.recordings: list[ClusterRecording] = []
-        """The wires of this scenario."""
+        self._record = record
+        self._elsewhere: dict[WorldPod, str] = {}
+        """Pods of other namespaces that may become targets, and those."""
+        self.recordings: dict[str, ClusterRecording] = {}
+        """The wires of this scenario, by what they are called."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -71,6 +80,10 @@ class ClusterWorld:
         """End what runs; the namespace and all in it goes while others begin."""
         for tap in self._taps:
             tap.stop_if_running()
+        for recording in self.recordings.values():
+            recording.end()
+        for pod in self._elsewhere:  # which no namespace of ours takes along
+            self._patch_label(pod, objects.TARGET, None)
         self._session.give_back(self._space)
 
     # -- pods ------------------------------------------------------------------------------------------------------
@@ -107,6 +120,8 @@ class ClusterWorld:
         if proxied is not made.meshed:
             raise HarnessError(f"the pod {name} has {'a' if proxied else 'no'} sidecar: is Istio's injector at work?")
         self._pods.append(made)
+        if self._record and len(self.recordings) < _MOST_RECORDED:
+            self.recordings[f"{name}-{made.ip}"] = self._sniff(made)
         for service, members in self._services.values():
             self._wait_known(service, members, [made])
         return made
@@ -159,9 +174,15 @@ class ClusterWorld:
     def restart_api_server(self) -> None:
         restart = self._session.restart_api_server
         assert restart is not None
-        before = self._api.started()
+
+        def starts() -> int:
+            pods = self._api.list("Pod", "kube-system", "component=kube-apiserver")
+            statuses = [each for pod in pods for each in pod["status"].get("containerStatuses", [])]
+            return sum(each["restartCount"] for each in statuses) if all(each["ready"] for each in statuses) else -1
+
+        before = self._api.wait(lambda: starts() + 1, "the API server to be ready", _READY_S) - 1
         restart()
-        self._api.wait(lambda: self._api.started() > before, "the API server to start again", _READY_S)
+        self._api.wait(lambda: starts() > before, "the API server to start again", _READY_S)
 
     def deployment(self, name: str, *, replicas: int, mode: Mode) -> ClusterDeployment:
         self._api.apply(objects.peer_authentication(name, self._space, mode))
@@ -180,7 +201,12 @@ class ClusterWorld:
         return made
 
     def gateways(self) -> list[WorldPod]:
-        return self._session.gateways()
+        found = self._session.gateways()
+        spaces = {
+            pod["metadata"]["name"]: pod["metadata"]["namespace"] for pod in self._api.list("Pod", labels=GATEWAYS)
+        }
+        self._elsewhere |= {pod: spaces[pod.name] for pod in found}
+        return found
 
     # -- services --------------------------------------------------------------------------------------------------
 
@@ -248,15 +274,18 @@ class ClusterWorld:
         return tap
 
     def wire(self, pod: WorldPod) -> ClusterRecording:
+        made = self.recordings[f"wire-{len(self.recordings)}-{pod.name}"] = self._sniff(pod)
+        return made
+
+    # -- helpers ---------------------------------------------------------------------------------------------------
+
+    def _sniff(self, pod: WorldPod) -> ClusterRecording:
         space, observer = self._session.observer(pod.node)
         addresses = [word for ip in pod.ips for word in ("--address", ip)]
         argv = ["python", "-m", "harness.worlds.programs.sniff", *addresses]
         program = ClusterProgram(self._api, space, observer, "app", argv)
         program.wait_output("ready")
-        self.recordings.append(ClusterRecording(program))
-        return self.recordings[-1]
-
-    # -- helpers ---------------------------------------------------------------------------------------------------
+        return ClusterRecording(program)
 
     def _ready(self, name: str) -> Mapping[str, Any] | None:
         found = self._api.get({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": self._space}})
@@ -267,8 +296,9 @@ class ClusterWorld:
 
     def _patch_label(self, pod: WorldPod, label: str, value: str | None) -> None:
         body = {"metadata": {"labels": {label: value}}}
+        space = self._elsewhere.get(pod, self._space)
         try:
-            self._api.call(lambda: self._api.core.patch_namespaced_pod(pod.name, self._space, body))
+            self._api.call(lambda: self._api.core.patch_namespaced_pod(pod.name, space, body))
         except HarnessError as error:
             if value is not None or getattr(error, "status", 0) != 404:  # from one that is gone it need not be taken
                 raise

@@ -40,6 +40,38 @@ def test_defaults(tmp_path: Path) -> None:
     assert found.capabilities is None
 
 
+def test_a_tapper_in_a_cluster(tmp_path: Path) -> None:
+    """Paths are taken from the adapter's folder; how targets change there is as elsewhere, unless it is said."""
+    assert load(adapter(tmp_path, RIGHT)).cluster is None
+    found = load(adapter(tmp_path, RIGHT + '[cluster]\nmanifest = "tap.yaml"\nimage = "acme/tap:1"')).cluster
+    assert found is not None
+    assert (found.manifest, found.image, found.container, found.argv) == (tmp_path / "tap.yaml", "acme/tap:1", None, ())
+    assert found.update is Update.NONE
+
+
+PACKETS = RIGHT.replace("ndjson", "pcap") + '[cluster]\nmanifest = "tap.yaml"'
+HANGUP = RIGHT.replace('"http1"', '"targets.dynamic"') + '[targets]\nupdate = "sighup"\n[cluster]\nmanifest = "t.yaml"'
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (RIGHT + "[cluster]", r"cluster\.manifest: is missing"),
+        (RIGHT + '[cluster]\nmanifest = "t.yaml"\nimgae = "a"', r"cluster\.imgae: is no key .* did you mean image\?"),
+        (RIGHT + '[cluster]\nmanifest = "t.yaml"\nupdate = "sighup"', r'cluster\.update: is "sighup", and has to be'),
+        (PACKETS, r"output\.to: in a cluster the standard output .* cannot carry packets"),
+        (
+            RIGHT + '[targets]\ndiscovery = "kit"\n[cluster]\nmanifest = "t.yaml"',
+            r"targets\.discovery: in a cluster nobody",
+        ),
+        (HANGUP, r"cluster\.update: is missing: in a cluster nobody can send a signal"),
+    ],
+)
+def test_what_cannot_be_in_a_cluster(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(AdapterError, match=sentence):
+        load(adapter(tmp_path, text))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [

@@ -13,10 +13,17 @@ from harness.conformance.catalogue import ORDER, cases
 from harness.conformance.model import Outcome, Result
 from harness.conformance.mutants.model import Mutant, all_mutants
 from harness.conformance.run import run
+from harness.worlds.sandbox import SandboxWorld
+from harness.worlds.world import lacking
 
 AGREED = {"DISC": 13, "NETNS": 9, "CAP": 13, "HTTP": 20, "LIFE": 16, "EDGE": 7, "SEC": 7, "LOAD": 4}
+IN_A_MESH = (3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 17, 18, 21, 25, 26, 27, 28, 33, 34, 37, 38, 39)
+"""The scenarios of tests/e2e that judge any tapper have their numbers from there."""
 IDS = {f"{group}-{number:02}" for group, count in AGREED.items() for number in range(1, count + 1)}
+IDS |= {f"MESH-{number:02}" for number in IN_A_MESH}
 """Ids are permanent: a group may grow here, and never shrink."""
+IN_A_CLUSTER = {case.id for case in cases().values() if lacking(SandboxWorld.CAPABILITIES, case.needs)}
+"""Those cannot be run here, neither with the reference nor with a mutant."""
 
 MADE_FOR = [(mutant, case) for mutant in all_mutants().values() for case in mutant.breaks]
 
@@ -27,7 +34,7 @@ def references() -> list[Adapter]:
     return [contract.load(file) for name, file in shipped.names().items() if name.startswith("reference")]
 
 
-@pytest.mark.parametrize("case", list(cases()))
+@pytest.mark.parametrize("case", [case for case in cases() if case not in IN_A_CLUSTER])
 def test_the_reference_passes(case: str, references: list[Adapter], tmp_path: Path) -> None:
     """As the first of its adapters that claims what the case needs; one has to."""
     for reference in references:
@@ -44,6 +51,17 @@ def test_a_mutant_is_found(mutant: Mutant, case: str, tmp_path: Path) -> None:
     assert mutation.complaint(mutant, result) is None
 
 
+@pytest.mark.parametrize("case", sorted(IN_A_CLUSTER))
+def test_what_needs_a_cluster_says_so(case: str, references: list[Adapter], tmp_path: Path) -> None:
+    result = run(cases()[case], references[0], tmp_path / "evidence")
+    assert result.outcome is Outcome.BLOCKED
+    assert result.sentence.startswith("needs a cluster: --kind or --kubeconfig (")
+
+
+def test_only_few_cases_need_a_cluster() -> None:
+    assert {"MESH-28", "MESH-33", "MESH-34", "MESH-37", "MESH-38"} == IN_A_CLUSTER
+
+
 def test_every_id_was_agreed_on() -> None:
     assert set(cases()) <= IDS
 
@@ -53,7 +71,8 @@ def test_every_case_that_was_agreed_on_exists() -> None:
 
 
 def test_every_case_has_a_mutant_that_was_made_for_it() -> None:
-    assert mutation.without_mutant(cases().values(), all_mutants().values()) == []
+    lonely = mutation.without_mutant(cases().values(), all_mutants().values())
+    assert lonely == []
 
 
 def test_mutants_are_made_for_cases_that_exist() -> None:

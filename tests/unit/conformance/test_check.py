@@ -48,6 +48,42 @@ def test_a_bad_tapper(tmp_path: Path) -> None:
     assert (result.outcome, result.evidence) == (Outcome.FAIL, "CAP-03")
 
 
+def test_in_a_mesh(tmp_path: Path) -> None:
+    """Real sidecars where the sandbox has what a case needs; where not, the case is blocked and the run partial."""
+    argv = ["--profile", "TAP-MESH", "--case", "MESH-03", "--case", "MESH-28", "--report", "out"]
+    done = command(tmp_path, "check", "--adapter", "reference", *argv)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "needs a cluster: --kind or --kubeconfig (it takes two nodes" in done.stdout
+    record = report_file.load(tmp_path / "out")
+    assert record.results["MESH-03"].outcome is Outcome.PASS
+    assert record.results["MESH-28"].outcome is Outcome.BLOCKED
+    assert record.profiles["TAP-MESH"] == "partial"
+
+
+def test_other_runs_have_no_verdict_on_meshes(tmp_path: Path) -> None:
+    command(tmp_path, "check", "--adapter", "reference", "--case", "CAP-01", "--report", "out")
+    record = report_file.load(tmp_path / "out")
+    assert "TAP-MESH" not in record.profiles
+    result = record.results["MESH-03"]
+    assert (result.outcome, result.sentence) == (
+        Outcome.DESELECTED,
+        "this run was not asked for it (--profile TAP-MESH)",
+    )
+
+
+def test_a_cluster_is_not_made_for_nothing(tmp_path: Path) -> None:
+    """What is wrong is told before anything is made: kind is not even looked for."""
+    without = adapter_file(tmp_path, ["true"])
+    for argv, sentence in (
+        (["--adapter", "reference", "--case", "CAP-01"], "a cluster is for the cases of the group MESH"),
+        (["--adapter", str(without), "--case", "MESH-03"], "has no table cluster"),
+    ):
+        done = command(tmp_path, "check", *argv, "--kind", "--kind-bin", "/nowhere/kind", "--report", "out")
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert sentence in done.stderr
+        assert not (tmp_path / "out").exists()
+
+
 def test_a_tapper_that_is_not_there_is_told_before_any_case(tmp_path: Path) -> None:
     file = adapter_file(tmp_path, ["/nowhere/tapper"])
     done = command(tmp_path, "check", "--adapter", str(file), "--case", "CAP-01", "--report", "out")
