@@ -1,10 +1,10 @@
 """Builds the tapper's hot path as extension modules, of the same source, by mypyc.
 
-    TAPPER_COMPILE=1 pip install .     a wheel with them, where there is a C compiler; without, a plain one and a word why
+    TAPPER_COMPILE=1 pip install .     a wheel with them where there is a C compiler, else a plain one and a word why
     script/compile                     beside the sources of this checkout, for tests and measurements
 
-Without TAPPER_COMPILE nothing is built and nothing is needed to build it. The plain modules are always in the wheel, too:
-`tapper/form.py` says when they are taken.
+Without TAPPER_COMPILE nothing is built and nothing is needed to build it. The plain modules are always in the wheel,
+too: `tapper/form.py` says when they are taken.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-try:
-    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-except ModuleNotFoundError:  # run by script/compile, which needs no hatchling
-    BuildHookInterface = object  # type: ignore[assignment,misc]
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
 ASKED = "TAPPER_COMPILE"
@@ -95,7 +92,7 @@ setup(name="tapper", packages=[], ext_modules=mypycify([*options, *{sources}], o
 """
 
 
-class CompiledTapper(BuildHookInterface):
+class CompiledTapper(BuildHookInterface[Any]):
     """hatchling's hook (`[tool.hatch.build.targets.wheel.hooks.custom]`)."""
 
     def dependencies(self) -> list[str]:

@@ -87,13 +87,16 @@ class Account:
     def count(self, sightings: Iterable[Sighting]) -> None:
         """These are reported."""
         legs, names = self._legs, self.place.pods
+        key: LegKey | None = None
+        seen = Seen()
         for sighting in sightings:
             leg = sighting.leg
-            key = LegKey(leg.pod_ip, names.get(leg.pod_ip or ""), leg.direction)
-            seen = legs.pop(key, None) or Seen()
-            legs[key] = seen  # those that nothing was heard of for long are the first to be forgotten
-            if len(legs) > MOST_LEGS:
-                del legs[next(iter(legs))]
+            if key is None or leg.pod_ip != key.pod_ip or leg.direction is not key.direction:  # mostly they are alike
+                key = LegKey(leg.pod_ip, names.get(leg.pod_ip or ""), leg.direction)
+                seen = legs.pop(key) if key in legs else Seen()
+                legs[key] = seen  # those that nothing was heard of for long are the first to be forgotten
+                if len(legs) > MOST_LEGS:
+                    del legs[next(iter(legs))]
             seen.exchanges += 1
             seen.incomplete += sighting.exchange.partial
 

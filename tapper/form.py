@@ -1,5 +1,5 @@
-"""Which form of the hot path runs: the extension modules that a wheel may have (hatch_build.py makes them), or the plain
-modules of the same source.
+"""Which form of the hot path runs: the extension modules that a wheel may have (hatch_build.py makes them), or the
+plain modules of the same source.
 
 The extension modules are taken where they are and can be loaded, unless TAPPER_PURE is set to anything. Beside a
 checkout's sources (script/compile) they are taken only as long as those are what they were made of.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import groupby
 
 from tapper import __version__
 from tapper.accounts import Account, Books, Row
@@ -26,6 +25,7 @@ from tapper.protocols.session import Session, Sighting
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
 
+_LINES_AT_ONCE = 32
 _HELD_BYTES = 256 << 20  # by all sources together
 
 
@@ -118,21 +118,31 @@ class Outlet:
 
     def deliver(self, account: Account, sightings: Iterable[Sighting]) -> None:
         """What a source's packets made; run to its end before anything is written."""
-        lines = self._sightings(account, sightings)
-        if lines:
-            self._output.write("".join(lines))
+        self._write(self._sightings(account, list(sightings)))
         self.record()
 
     def report(self, seen: Iterable[tuple[Account, Sighting | Note]]) -> None:
         """What the sources made before, in order, in one piece."""
         lines: list[str] = []
-        for (account, noted), run in groupby(seen, _of_one_kind):
-            if noted:
-                lines += self._notes(account, [it for _, it in run if isinstance(it, Note)])
+        run: list[Sighting] = []  # of one account, without a note in between
+        owner: Account | None = None
+        for account, it in seen:
+            if owner is not None and (account is not owner or isinstance(it, Note)):
+                lines += self._sightings(owner, run)
+                run, owner = [], None
+            if isinstance(it, Note):
+                lines += self._note(account, it)
             else:
-                lines += self._sightings(account, [it for _, it in run if isinstance(it, Sighting)])
-        if lines:
-            self._output.write("".join(lines))
+                owner = account
+                run.append(it)
+        if owner is not None:
+            lines += self._sightings(owner, run)
+        self._write(lines)
+
+    def _write(self, lines: list[str]) -> None:
+        """At once, and yet without much memory that is given back and asked for again each time."""
+        for at in range(0, len(lines), _LINES_AT_ONCE):
+            self._output.write("".join(lines[at : at + _LINES_AT_ONCE]))
 
     def record(self) -> None:
         """Write the packets that were read, where they are what is written."""
@@ -161,17 +171,14 @@ class Outlet:
     def _session(self, account: Account, connection: Connection[Sighting]) -> Session:
         return Session(connection, account.undecoded, lambda note: self.notice(account, note), self._body_limit)
 
-    def _sightings(self, account: Account, sightings: Iterable[Sighting]) -> list[str]:
+    def _sightings(self, account: Account, sightings: list[Sighting]) -> list[str]:
         shown = self._shape.apply(sightings, account.counts)
-        if shown:
-            account.count(shown)
+        if not shown:
+            return []
+        account.count(shown)
         place, line = account.place, self._form.sighting
         return [line(place, sighting) for sighting in shown]
 
-    def _notes(self, account: Account, notes: Iterable[Note]) -> list[str]:
-        shown = [self._shape.note(note) for note in notes]
-        return [self._form.note(account.place, note) for note in shown if note is not None]
-
-
-def _of_one_kind(item: tuple[Account, Sighting | Note]) -> tuple[Account, bool]:
-    return item[0], isinstance(item[1], Note)
+    def _note(self, account: Account, note: Note) -> list[str]:
+        shown = self._shape.note(note)
+        return [] if shown is None else [self._form.note(account.place, shown)]

@@ -171,9 +171,10 @@ class Ndjson:
             f',"request":{self._message(request)},"response":{self._message(response)}'
             f',"duration_s":{duration},"netns":{netns}'
         )
-        further = _pod(place, leg.pod_ip)
-        if further:
-            line += f",{_encode(further)[1:-1]}"
+        if place.pods or place.name:
+            further = _pod(place, leg.pod_ip)
+            if further:
+                line += f",{_encode(further)[1:-1]}"
         if is_probe(leg, exchange):
             line += ',"probe":true'
         if exchange.incomplete is not None:

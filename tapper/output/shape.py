@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from tapper.output.filters import Filter
@@ -23,9 +22,8 @@ class Shape:
     probes: bool = True
     """Whether what looks like a health probe is reported."""
 
-    def apply(self, sightings: Iterable[Sighting], totals: Totals) -> list[Sighting]:
-        """What is to be reported. Runs `sightings` to its end and adds to `totals`."""
-        seen = list(sightings)
+    def apply(self, seen: list[Sighting], totals: Totals) -> list[Sighting]:
+        """What is to be reported. Adds to `totals`."""
         if not self.probes:
             passing = [sighting for sighting in seen if not is_probe(sighting.leg, sighting.exchange)]
             totals.filtered += len(seen) - len(passing)
@@ -35,7 +33,8 @@ class Shape:
             totals.filtered += len(seen) - len(passing)
             seen = passing
         totals.exchanges += len(seen)
-        totals.incomplete += sum(sighting.exchange.partial for sighting in seen)
+        for sighting in seen:
+            totals.incomplete += sighting.exchange.partial
         return seen if self.redaction is None else [self.redaction.apply(sighting) for sighting in seen]
 
     def note(self, note: Note) -> Note | None:

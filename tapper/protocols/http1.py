@@ -34,15 +34,14 @@ class RequestReader(Reader):
 
     def whole(self, data: bytes, ts: int, seq: int, ack: int) -> tuple[RequestHead, End] | None:
         """A segment that is one request: its head and its end. None, and nothing done, where it is anything else."""
-        stop = data.find(b"\n\r\n") + 3
-        if stop < 3 or stop > self._head_limit or not self.between:
-            return None
         first = data.find(b"\n") + 1
-        parts = heads.request_line(data[: first - 1].decode("latin-1"))
-        section = heads.section(data[first : stop - 2])
-        if parts is None or section is None:
+        stop = self._section_at(data, first)
+        if not stop or self._section is None:
             return None
-        headers, framing = section
+        parts = heads.request_line(data[: first - 1].decode("latin-1"))
+        if parts is None:
+            return None
+        headers, framing = self._section
         size = len(data)
         if framing.coded or (framing.length or 0) != size - stop or size - stop > self._body_limit:
             return None
@@ -80,15 +79,14 @@ class ResponseReader(Reader):
     def whole(self, data: bytes, ts: int, seq: int, ack: int) -> tuple[ResponseHead, End] | None:
         """A segment that is one final response of known length: its head and its end. None, and nothing done, where it
         is anything else. Not to be asked where it may answer HEAD or CONNECT."""
-        stop = data.find(b"\n\r\n") + 3
-        if stop < 3 or stop > self._head_limit or not self.between:
-            return None
         first = data.find(b"\n") + 1
-        parts = heads.status_line(data[: first - 1].decode("latin-1"))
-        section = heads.section(data[first : stop - 2])
-        if parts is None or section is None:
+        stop = self._section_at(data, first)
+        if not stop or self._section is None:
             return None
-        headers, framing = section
+        parts = heads.status_line(data[: first - 1].decode("latin-1"))
+        if parts is None:
+            return None
+        headers, framing = self._section
         size = len(data)
         if framing.coded or framing.length != size - stop or size - stop > self._body_limit:
             return None

@@ -17,6 +17,7 @@ State: TypeAlias = Callable[[Any], Event | bool]
 _END_OF_SECTION = re.compile(rb"\n\r?\n")
 _END_OF_LINE = re.compile(rb"\n")
 _CHUNK_LINE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
+_LONGEST_KEPT = 1024  # bytes of a head's fields that a reader keeps to compare the next with; not counted as held
 _LINE_ENDS = (b"\r\n", b"\n")
 
 
@@ -41,16 +42,29 @@ class Reader:
         self._holed = False
         self._remaining = 0
         self._reason = ""
+        # The fields of a head that was whole, and the bytes that they were, with the empty line.
+        self._block = b""
+        self._section: heads.Section | None = None
 
     @property
     def held(self) -> int:
         """Bytes kept of an unfinished message."""
         return len(self._partial) + len(self._body)
 
-    @property
-    def between(self) -> bool:
-        """Whether the next byte begins a message, and nothing before it belongs to that."""
-        return self._start is None and self._state is Reader._message
+    def _section_at(self, data: bytes, first: int) -> int:
+        """The end of the head that these bytes open with, of which the second line is at `first`; its fields are then
+        in `_section`. 0 where there is none, or where the reader is not between two messages."""
+        if self._start is not None or self._state is not Reader._message:
+            return 0
+        if self._block and data.startswith(self._block, first):  # as in the message before
+            stop = first + len(self._block)
+        else:
+            stop = data.find(b"\n\r\n", first - 1) + 3 if first else 0
+            if stop < 3:
+                return 0
+            self._section = heads.section(data[first : stop - 2])
+            self._block = data[first:stop] if stop - first <= _LONGEST_KEPT else b""
+        return stop if stop <= self._head_limit else 0
 
     def feed(self, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> Iterator[Event]:
         """The next bytes of the stream, one segment's. ts in nanoseconds; seq of the first byte; ack its segment's."""

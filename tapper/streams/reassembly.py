@@ -26,8 +26,8 @@ _STALE = 1 << 26  # no window reaches 64 MiB back: data from there belongs to an
 
 @dataclass(slots=True)
 class Data:
-    """Bytes of the stream, contiguous with the chunk before. Not frozen, and made by a constructor that can be
-    compiled: one is made for every segment."""
+    """Bytes of the stream, contiguous with the chunk before. One is made for every segment, so it is not frozen, and
+    its constructor can be compiled."""
 
     data: bytes
     ts: int

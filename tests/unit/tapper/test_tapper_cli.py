@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tapper import __version__
+from tapper import FORM, __version__
 from tapper.cli import main
 
 
@@ -40,4 +40,4 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         main(["--version"])
     assert exit_info.value.code == 0
-    assert capsys.readouterr().out == f"tapper {__version__}\n"
+    assert capsys.readouterr().out == f"tapper {__version__}, {FORM}\n"
