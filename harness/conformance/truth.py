@@ -93,10 +93,10 @@ def deliver(
     ipv6: bool = False,
     headers: Headers = (),
     body: bytes = b"ok\n",
-    source_port: int = 0,
+    address: str | None = None,
 ) -> list[Sent]:
     """Requests as a sidecar hands them to its application, one after the other on a connection of their own."""
-    with delivery.inbound(pod, port, delivery=style, ipv6=ipv6, source_port=source_port) as conversation:
+    with delivery.inbound(pod, port, delivery=style, ipv6=ipv6, address=address) as conversation:
         return [speak(conversation, Leg(pod, INBOUND), headers=headers, body=body) for _ in range(count)]
 
 

@@ -101,15 +101,23 @@ class Watched:
         self._wait(probe, what, within, instead)
 
     def prove_all(self, send: Canary, what: str, within: float = SEEN_S) -> list[Sent]:
-        """Send, again and again, until all that was sent at once is seen; returns that."""
-        sent: list[Sent] = []
+        """Send, again and again, until all that was sent at one time is seen; returns that.
+
+        It may take long from the wire to the output: what was sent before still counts while more is sent.
+        """
+        rounds: list[list[Sent]] = []
+        whole: list[Sent] = []
+
+        def one_is_whole() -> bool:
+            whole[:] = next((sent for sent in rounds if self.mentions(sent)), [])
+            return bool(whole)
 
         def all_seen() -> bool:
-            sent[:] = send()
-            return self._soon(lambda: self.mentions(sent), _LAST_CALL_S * self.patience)
+            rounds.append(send())
+            return self._soon(one_is_whole, _LAST_CALL_S * self.patience)
 
         self._wait(all_seen, what, within)
-        return sent
+        return whole
 
     def latency(self, send: Canary) -> float:
         """How long something takes from the wire to the output now, in seconds."""

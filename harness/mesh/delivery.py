@@ -72,13 +72,15 @@ def inbound(
     delivery: Delivery = Delivery.PASSTHROUGH,
     ipv6: bool = False,
     source_port: int = 0,
+    address: str | None = None,
 ) -> Conversation:
     """A connection as a sidecar makes it to its application; `source_port` 0 lets the kernel choose.
 
-    For PASSTHROUGH over IPv6 the pod needs its `outfit` first.
+    `address` is another address of the pod than its first, of the same family, for PASSTHROUGH. For PASSTHROUGH over
+    IPv6 the pod needs its `outfit` first.
     """
     family = 6 if ipv6 else 4
-    address = str(pod.ipv6 if ipv6 else pod.ipv4)
+    address = address or str(pod.ipv6 if ipv6 else pod.ipv4)
     source = PASSTHROUGH_SOURCE[family]
     if delivery is Delivery.LOCALHOST:
         address = source = LOOPBACK[family]

@@ -43,7 +43,6 @@ def record(entry: Entry) -> Entry | None:
     return {
         "type": "http",
         "ts": entry["Timestamp"] / 1000,
-        "direction": "outbound" if ends["IsOutgoing"] else "inbound",
         "src": bridge.endpoint(ends["ClientIP"], ends["ClientPort"]),
         "dst": bridge.endpoint(ends["ServerIP"], ends["ServerPort"]),
         "method": asked["method"],

@@ -17,7 +17,7 @@ from pathlib import Path
 FIELDS = (
     *("frame.number", "frame.time_epoch", "ip.src", "ipv6.src", "tcp.srcport", "ip.dst", "ipv6.dst", "tcp.dstport"),
     *("http.request.method", "http.request.uri", "http.response.code", "http.request_in"),
-    *("http.request.line", "http.response.line"),
+    *("http.request.line", "http.response.line", "http.chunked_trailer_part"),
 )
 _SEPARATOR, _BETWEEN = "\x1f", "\x1e"
 _writing = threading.Lock()
@@ -30,9 +30,14 @@ def endpoint(fields: dict[str, str], side: str) -> str:
 
 def message(fields: dict[str, str], line: str, alone: bool) -> dict[str, object]:
     """Where several messages end in one frame, tshark does not say whose a header line is: then it has none."""
-    lines = [each.replace("\\r\\n", "").strip() for each in fields[line].split(_BETWEEN) if each and alone]
-    headers = [[part.strip() for part in each.split(":", 1)] for each in lines if ":" in each]
-    return {"headers": headers, "truncated": True}  # tshark gives bodies in a form that differs by version
+    told = {"headers": pairs(fields[line]), "trailers": pairs(fields["http.chunked_trailer_part"])} if alone else {}
+    return {**told, "truncated": True}  # tshark gives bodies in a form that differs by version
+
+
+def pairs(value: str) -> list[list[str]]:
+    """Header lines, with their ends as tshark writes them, as names and values."""
+    lines = value.replace("\\r\\n", _BETWEEN).split(_BETWEEN)
+    return [[part.strip() for part in each.split(":", 1)] for each in lines if ":" in each]
 
 
 def write(record: dict[str, object]) -> None:

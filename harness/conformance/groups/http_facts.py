@@ -31,6 +31,7 @@ def source_is_the_packets(trial: Trial) -> None:
 
     Requests in and out carry X-Forwarded-For, Forwarded, X-Real-IP and X-Envoy-External-Address with an address that is
     nobody's. `src` and `dst` have to be those of the connection; for a redirected one `dst` may also be the sidecar.
+    Who does not report outbound requests at all says nothing wrong of them here.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -41,7 +42,7 @@ def source_is_the_packets(trial: Trial) -> None:
         outbound = [truth.speak(conversation, Leg(server, truth.OUTBOUND), headers=forged) for _ in range(3)]
     tap.settle(inbound + outbound, server)
     tap.end()
-    tap.expect_seen(inbound + outbound)
+    tap.expect_seen(inbound)
     for each in inbound + outbound:
         for sighting in expect.of(each, tap.seen):
             tap.require(sighting.src == each.src, f"{each.target} from {each.src}", f"from {sighting.src}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from harness.adapters.contract import Feature
 from harness.conformance import truth
 from harness.conformance.model import Level, case
@@ -10,6 +12,7 @@ from harness.conformance.truth import INBOUND, Leg, Sent
 from harness.mesh import delivery
 from harness.mesh.delivery import Conversation
 
+_LATE_S = 2.5
 _MALFORMED = {
     "no start line": (b"\x00\x01\x02 nothing of the kind\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
     "a length that is no number": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: many\r\n\r\nabc", b""),
@@ -153,6 +156,28 @@ def answered_early(trial: Trial) -> None:
         conversation.server_sends(truth.response(nonce, 413, body=b"no more"))
         conversation.client_sends(asked[-700:])
         sent = [truth.sent(conversation, leg, nonce, method="PUT", status=413, request_body=body, body=b"no more")]
+        sent.append(truth.speak(conversation, leg, status=202))
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_bodies(sent)
+
+
+@case("HTTP-21", Level.MUST, "a slow service is what people look for", features={Feature.HTTP1})
+def answered_late(trial: Trial) -> None:
+    """A tapper MUST pair an answer that comes seconds after its request.
+
+    A request is answered after two and a half seconds, in which nothing moves on its connection, while exchanges go on
+    on another one. Then it has its answer.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    leg, nonce = Leg(server, INBOUND), truth.new_nonce()
+    with delivery.inbound(server) as conversation:
+        conversation.client_sends(truth.request(nonce))
+        sent = truth.deliver(server, 3)
+        threading.Event().wait(_LATE_S)  # the delay is what is tried: nobody is waited for
+        conversation.server_sends(truth.response(nonce, 203, body=b"at last"))
+        sent.append(truth.sent(conversation, leg, nonce, status=203, body=b"at last"))
         sent.append(truth.speak(conversation, leg, status=202))
     tap.settle(sent, server)
     tap.end()

@@ -68,7 +68,9 @@ def address_used_again(trial: Trial) -> None:
     trial.envoy(heir, instance_ip=address)
     if trial.adapter.claims >= DYNAMIC:
         tap.retarget(Target("heir", (address,), "uid-heir"))
-    sent = tap.prove_all(lambda: truth.deliver(heir, 3), "requests inside a pod that has the address of a deleted one")
+    sent = tap.prove_all(
+        lambda: truth.deliver(heir, 3, address=address), "requests inside a pod that has the address of a deleted one"
+    )
     tap.end()
     for each in sent:
         told = {sighting.pod_ip for sighting in expect.of(each, tap.seen)}

@@ -74,7 +74,7 @@ def _always_a_body() -> None:
 BODY_OF_HEAD = Mutant(
     "body-of-head",
     "It waits for the body of an answer to HEAD.",
-    {"HTTP-04": "too seldom|not at all|answered with|nothing said about a cut"},
+    {"HTTP-04": "too seldom|not at all|answered with|its own answer|nothing said about a cut"},
     _always_a_body,
 )
 
@@ -237,7 +237,7 @@ def _believe_headers() -> None:
 BELIEVES_HEADERS = Mutant(
     "believes-headers",
     "It reports X-Forwarded-For as the source, as mizu did.",
-    {"HTTP-11": "from 203.0.113.77"},
+    {"HTTP-11": "seen: .*203.0.113.77:0 >"},
     _believe_headers,
 )
 

@@ -110,6 +110,13 @@ ANSWERED_ONLY = _mutant(
     lambda record: record if record["response"] else None,
 )
 
+GIVES_UP_SOON = _mutant(
+    "gives-up-soon",
+    "It waits for an answer for one second.",
+    {"HTTP-21": "answered with 203"},
+    lambda record: record | {"status": None, "response": None} if (record["duration_s"] or 0) > 1 else record,
+)
+
 # -- where and when --------------------------------------------------------------------------------------------------
 
 NO_BRACKETS = _mutant(

@@ -24,3 +24,8 @@ def test_each_is_an_adapter(name: str) -> None:
 def test_what_runs_another_program_says_which(name: str) -> None:
     adapter = contract.load(shipped.names()[name], installed=False)
     assert adapter.programs == ("nsenter", name)
+
+
+@pytest.mark.parametrize(("name", "program"), [("mizu", "mizuagent"), ("kubeshark", "kubeshark-worker")])
+def test_what_plays_a_hub_says_for_whom(name: str, program: str) -> None:
+    assert contract.load(shipped.names()[name], installed=False).programs == (program,)

@@ -91,6 +91,19 @@ def test_all_of_what_was_sent_at_once_has_to_be_seen(played: Played) -> None:
         next(answers)
 
 
+def test_what_is_reported_late_counts_while_more_is_sent(played: Played) -> None:
+    rounds: list[list[Sent]] = []
+
+    def send() -> list[Sent]:
+        rounds.append([request(), request()])
+        if len(rounds) == 3:
+            played.said += "".join(each.nonce for each in rounds[0])
+        return rounds[-1]
+
+    assert tap(played).prove_all(send, "requests") == rounds[0]
+    assert len(rounds) == 3
+
+
 def test_half_of_it_is_late(played: Played) -> None:
     with pytest.raises(Late, match="expected requests within"):
         tap(played).prove_all(seeing(played, iter(lambda: False, True)), "requests", within=1.0)

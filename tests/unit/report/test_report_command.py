@@ -120,7 +120,8 @@ def test_markdown_alone_with_the_reasons_that_somebody_found(tmp_path: Path) -> 
 def test_the_page_of_real_tappers_is_what_their_reports_say(tmp_path: Path) -> None:
     """Made by script/tappers, never by hand."""
     docs = REPOSITORY / "docs"
-    reports = [docs / "tappers" / f"{name}.yaml" for name in ("reference", "tcpdump", "dumpcap", "tshark", "scapy")]
+    names = ("reference", "tcpdump", "dumpcap", "tshark", "scapy", "mizu", "kubeshark")
+    reports = [docs / "tappers" / f"{name}.yaml" for name in names]
     assert set((docs / "tappers").glob("*.yaml")) == set(reports)
     page = tmp_path / "tappers.md"
     options = ["--docs", "conformance", "--reasons", str(docs / "tappers" / "reasons.toml"), "--markdown", str(page)]
