@@ -16,7 +16,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer requests and one round: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer requests and one round: three minutes")
+    parser.add_argument("--rounds", type=int, choices=(1, 2, 3), default=3, help="at most (default: 3, twelve minutes)")
     parser.add_argument("--only", type=_peers, default=PEERS, metavar="PEER[,PEER…]", help="these peers, no others")
     parser.add_argument("--no-scaling", action="store_true", help="leave out the curves and the profile")
     parser.add_argument("--output", type=Path, metavar="DIR", help="save table, figures and plot there")
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> result.Result:
         say(f"{name} is absent: {lacks}")
     present = [peer for peer in arguments.only if peer.name in found.versions]
     plan = rounds.QUICK if arguments.quick else rounds.FULL
-    found.measurements += rounds.run(plan, present, say)
+    found.measurements += rounds.run(plan, present, say, arguments.rounds)
     if not arguments.no_scaling:
         for name, curve in scaling.curves(quick=arguments.quick).items():
             try:

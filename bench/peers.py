@@ -206,6 +206,18 @@ PEERS = (
         how="go build makes it of bench/programs/gopacket, which script/bench does where there is Go",
     ),
     Peer(
+        "suricata",
+        (
+            *("suricata", "-c", str(_HERE / "suricata.yaml"), "--af-packet=lo", "-l", "{directory}", "-S", "/dev/null"),
+            *("-k", "none", "tcp port {port}"),
+        ),
+        "exchanges, all headers (JSON)",
+        both(rb'"url":"[^"]*' + _REQUEST, rb'"name":"x-nonce","value":"' + _NONCE),
+        how="Debian has it in some releases only",
+        version_argument="-V",
+        drops=r"packets: \d+, drops: (\d+)",
+    ),
+    Peer(
         "tcpflow",
         ("tcpflow", "-i", "lo", "-o", "{directory}/flows", "tcp port {port}"),
         "streams to files",
@@ -243,10 +255,6 @@ PEERS = (
         share=0.1,
     ),
 )
-
-
-NOT_COMPARED = {"suricata": "no package for the machines that this was written on"}
-"""Whom a reader will miss, and why nothing starts them."""
 
 
 def by_name(names: str) -> tuple[Peer, ...]:

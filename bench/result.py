@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.measure import Measurement
-from bench.peers import NOT_COMPARED, Peer
+from bench.peers import Peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +103,4 @@ def versions(peers: Sequence[Peer]) -> tuple[dict[str, str], dict[str, str]]:
     """What those that are there say of their version, and what those lack that are not."""
     lacking = {peer.name: peer.missing for peer in peers if peer.missing is not None}
     there = {peer.name: peer.version() for peer in peers if peer.name not in lacking}
-    return there, {name: f"this machine has not {lacks}" for name, lacks in lacking.items()} | NOT_COMPARED
+    return there, {name: f"this machine has not {lacks}" for name, lacks in lacking.items()}

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line. What not every run needs is imported by those that do: a tapper's start is part of many a test."""
 
 from __future__ import annotations
 
@@ -7,35 +7,31 @@ import functools
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tapper import FORM, __version__
 from tapper.accounts import Snapshot
 from tapper.capture.memory import MIB, TOTAL
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
-from tapper.enquiry import Enquiry
 from tapper.errors import MissingPackageError, TapperError, UsageError
-from tapper.listing import listing
 from tapper.outlet import Outlet
 from tapper.output.arguments import NO_REDACT_WARNING, PCAPNG_WARNING, add_shape, body_limit, check_recording, shape
 from tapper.output.escape import wants_colour
-from tapper.output.har import Har
-from tapper.output.listening import parse_listening
 from tapper.output.ndjson import Ndjson
-from tapper.output.pcapng import Recorder
 from tapper.output.records import Format, Silent
 from tapper.output.sink import Closed, Console, open_output
 from tapper.output.text import Text
-from tapper.replay import Replay, open_capture
 from tapper.tap import Options, Tap
 from tapper.targets.addresses import parse_targets
 from tapper.targets.arguments import add_kubernetes, asks_kubernetes, kubernetes_feed
 from tapper.targets.feed import FileFeed, TargetFeed
 
-_FORMATS: dict[str, Callable[[], Format]] = {"ndjson": Ndjson, "har": Har, "pcapng": Silent}
+if TYPE_CHECKING:
+    from tapper.enquiry import Enquiry
+
 _OUTPUTS = ("har", "ndjson", "pcapng", "text")
 _LISTINGS = ("ndjson", "text")
 
@@ -161,6 +157,8 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     kept = body_limit(arguments)
     recorder = None
     if arguments.output == "pcapng":
+        from tapper.output.pcapng import Recorder  # noqa: PLC0415
+
         check_recording(arguments, to_terminal=_to_terminal(arguments))
         recorder = Recorder(f"tapper {__version__}")
         console.warn(PCAPNG_WARNING)
@@ -172,6 +170,8 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     # A ring that becomes larger does so on another thread, a system call at a time, and is in a hurry.
     sys.setswitchinterval(0.0005)
     if arguments.read is not None:
+        from tapper.replay import Replay, open_capture  # noqa: PLC0415
+
         with open_capture(arguments.read, arguments.write) as stream, open_output(arguments.write) as output:
             outlet = Outlet(output, form, console, shaped, recorder, kept)
             Replay(targets, outlet, console).run(stream, arguments.read)
@@ -197,6 +197,9 @@ def _metrics(where: str | None) -> Iterator[Enquiry[Snapshot] | None]:
     if where is None:
         yield None
         return
+    from tapper.enquiry import Enquiry  # noqa: PLC0415
+    from tapper.output.listening import parse_listening  # noqa: PLC0415
+
     listening = parse_listening(where, "--metrics")
     try:
         from tapper.output.metrics import serving  # noqa: PLC0415
@@ -213,6 +216,8 @@ def _metrics(where: str | None) -> Iterator[Enquiry[Snapshot] | None]:
 
 
 def _discover(arguments: argparse.Namespace, form: Format, console: Console) -> None:
+    from tapper.listing import listing  # noqa: PLC0415
+
     targets = parse_targets(arguments.filter_authorities) or None
     procfs = Procfs(arguments.procfs)
     shown, owned = listing(procfs, targets, _finders(arguments), console.warn, everything=arguments.all)
@@ -239,7 +244,11 @@ def _form(arguments: argparse.Namespace) -> Format:
         raise UsageError(f"--colour is for -o text: -o {arguments.output} has none")
     if verbose:
         raise UsageError(f"--verbose is for -o text: -o {arguments.output} has everything in it anyway")
-    return _FORMATS[arguments.output]()
+    if arguments.output == "har":
+        from tapper.output.har import Har  # noqa: PLC0415
+
+        return Har()
+    return Ndjson() if arguments.output == "ndjson" else Silent()
 
 
 def _text(arguments: argparse.Namespace, *, verbose: bool) -> Format:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tapper.accounts import Account, Row, Snapshot
 from tapper.capture import bpf
@@ -25,7 +26,6 @@ from tapper.capture.sources import Source, Sources
 from tapper.discovery.finders import Finder
 from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
-from tapper.enquiry import Enquiry
 from tapper.errors import UsageError, explain
 from tapper.following import Follower
 from tapper.held import POLL_S, Held
@@ -41,6 +41,9 @@ from tapper.targets.addresses import Address, packed
 from tapper.targets.feed import TargetFeed
 from tapper.targets.pods import Targets, union
 from tapper.unseen import Opaque
+
+if TYPE_CHECKING:
+    from tapper.enquiry import Enquiry  # whose imports cost what only --metrics needs
 
 _NODE = "node"
 _LOOPBACK_INDEX = 1  # LOOPBACK_IFINDEX, include/net/net_namespace.h: the same in every namespace

@@ -10,7 +10,7 @@ Two processes, started by `harness.sandbox.launch`:
 - *init* serves the owner's requests and reaps. It ends as soon as the control socket does. It is small and it never
   waits for anything but `poll`: nothing that a test does inside the node can keep it from ending.
 
-Only the standard library, so that it starts in a few hundredths of a second.
+Only the standard library, and of that neither pathlib nor typing, so that it starts in two hundredths of a second.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from pathlib import Path
-from typing import NoReturn
 
 from harness.sandbox import child, protocol, syscalls
 from harness.sandbox.protocol import Frame, Message
+
+TYPE_CHECKING = False  # typing's own would cost its import
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 RUN_DIR = "/run/node"
 RUN_SIZE = 1 << 30  # bytes of memory at most for logs, and for whoever fills the file system
@@ -94,7 +96,7 @@ def _mount_world() -> None:
     syscalls.mount("proc", "/proc", "proc", safe)
     syscalls.mount("sysfs", "/sys", "sysfs", safe)
     syscalls.mount("tmpfs", "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, f"mode=0755,size={RUN_SIZE}")
-    Path(RUN_DIR).mkdir(mode=0o755)
+    os.mkdir(RUN_DIR, mode=0o755)  # noqa: PTH102 - see above: without pathlib
     socket.sethostname("node")
 
 
@@ -172,7 +174,7 @@ class Init:
         def prepare() -> None:
             syscalls.unshare(syscalls.CLONE_NEWNET)
             for name, value in request["sysctls"].items():
-                Path(f"/proc/sys/{name}").write_text(value)
+                syscalls.write_file(f"/proc/sys/{name}", value)
             syscalls.set_name("pause")
 
         def forever() -> NoReturn:
@@ -241,7 +243,7 @@ class Init:
     def _write(self, request: Message, _fds: list[int]) -> Frame:
         """Write a file as seen from a network namespace: /proc/sys/net shows that of the reader."""
         with child.InNet(request["pod"], self._own_net):
-            Path(request["path"]).write_text(request["text"])
+            syscalls.write_file(request["path"], request["text"])
         return {}, []
 
     def _empty_namespace(self, request: Message, _fds: list[int]) -> Frame:

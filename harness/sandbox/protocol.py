@@ -11,12 +11,17 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Any
 
 _HEADER = struct.Struct("!IB")
 MAX_FDS = 16
 
-Message = dict[str, Any]
+TYPE_CHECKING = False  # typing's own would cost PID 1 its import
+if TYPE_CHECKING:
+    from typing import Any
+
+    Message = dict[str, Any]
+else:
+    Message = dict
 Frame = tuple[Message, list[int]]
 """A message and the descriptors that came with it."""
 

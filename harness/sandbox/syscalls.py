@@ -83,6 +83,15 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, data: str 
     _check(result, f"mount {kind or source} on {target}")
 
 
+def write_file(path: str, text: str) -> None:
+    """A file that is there, such as a sysctl, in one write(2)."""
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
 def set_death_signal(signum: int) -> None:
     """prctl(PR_SET_PDEATHSIG): have the kernel send `signum` when the parent thread is gone."""
     _check(_libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signum), 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")

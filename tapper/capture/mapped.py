@@ -23,10 +23,10 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from tapper.capture import bpf
+from tapper.capture import bpf, walk
 from tapper.capture.bpf import Instruction
+from tapper.capture.walk import Packet
 from tapper.errors import MissingCapabilityError, TapperError, UsageError, explain
 from tapper.privileges import Capability, advice
 
@@ -45,20 +45,11 @@ RETIRE_MS = 100
 _FRAME_SIZE = 2048  # means nothing to version 3, but must be aligned and divide a block
 
 _BLOCK_STATUS = 8  # struct tpacket_block_desc: version, offset_to_priv, then struct tpacket_hdr_v1
-_BLOCK_HEADER = struct.Struct("=II")  # num_pkts, offset_to_first_pkt, behind block_status
 _TP_STATUS_USER = 1
 _KERNEL = bytes(4)  # TP_STATUS_KERNEL: the block is the kernel's again
 _STATISTICS = struct.Struct("=III")  # struct tpacket_stats_v3: packets, drops, freeze_q_cnt
 
-# struct tpacket3_hdr: next_offset, sec, nsec, snaplen, len, status, mac, net; at 48 a struct sockaddr_ll, of which
-# ifindex is at 4.
-_PACKET = struct.Struct("=IIIII4x2xH24xi")
-
 _libc = ctypes.CDLL(None, use_errno=True)
-
-Packet: TypeAlias = tuple[int, int, memoryview]
-"""(ts, ifindex, data): ts in nanoseconds since 1970, taken by the kernel; data from the IP header on, as many bytes as
-were captured, valid until the next packet is asked for. A plain tuple, since one is made for each packet."""
 
 
 @dataclass(slots=True)
@@ -89,21 +80,15 @@ class Mapped:
     def packets(self, at_once: int) -> Iterator[Packet]:
         """The packets of the blocks that are ready, at most so many blocks. Must be run to its end."""
         view = self._view
-        unpack = _PACKET.unpack_from
         for _ in range(min(at_once, self.blocks)):
             base = self._block * BLOCK_SIZE
             if not view[base + _BLOCK_STATUS] & _TP_STATUS_USER:
                 return
-            count, offset = _BLOCK_HEADER.unpack_from(view, base + _BLOCK_STATUS + 4)
-            offset += base
-            for _ in range(count):
-                step, seconds, nanoseconds, kept, length, start, ifindex = unpack(view, offset)
-                start += offset
-                if kept < length:
-                    self.cut += 1
-                yield seconds * 1_000_000_000 + nanoseconds, ifindex, view[start : start + kept]
-                offset += step
-            self._read += count
+            found, cut = walk.packets(view, base)
+            yield from found
+            self._read += len(found)
+            self.cut += cut
+            found.clear()
             view[base + _BLOCK_STATUS : base + _BLOCK_STATUS + 4] = _KERNEL
             self._block = (self._block + 1) % self.blocks
 

@@ -23,8 +23,9 @@ from typing import TypeAlias
 
 from tapper.capture import bpf
 from tapper.capture.bpf import Instruction
-from tapper.capture.mapped import Mapped, Packet, Statistics, open_mapped
+from tapper.capture.mapped import Mapped, Statistics, open_mapped
 from tapper.capture.memory import RingMemory
+from tapper.capture.walk import Packet
 from tapper.errors import NamespaceGoneError, TapperError, explain
 
 Enter: TypeAlias = Callable[[Callable[[], Mapped]], Mapped]

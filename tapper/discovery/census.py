@@ -86,7 +86,7 @@ class Census:
             before, self._listed = self._listed, listed
             for name in before.keys() - listed.keys():
                 self._drop(int(name))
-            for name, _ in listed.items() - before.items():
+            for name in [name for name, inode in listed.items() if before.get(name) != inode]:
                 pid = int(name)
                 due.add(pid)
                 self._order[pid] = None

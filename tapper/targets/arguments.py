@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from tapper.errors import UsageError
-from tapper.targets.kubernetes import KubernetesFeed, Query
-from tapper.targets.podsapi import Access
+
+if TYPE_CHECKING:
+    from tapper.targets.kubernetes import KubernetesFeed
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, as namespaces' names are
 
@@ -50,6 +52,9 @@ def kubernetes_feed(
     arguments: argparse.Namespace, environment: Mapping[str, str], warn: Callable[[str], None]
 ) -> KubernetesFeed:
     """What the options ask for. Raises UsageError that names the bad value."""
+    from tapper.targets.kubernetes import KubernetesFeed, Query  # noqa: PLC0415 - only for whoever asks for pods
+    from tapper.targets.podsapi import Access  # noqa: PLC0415
+
     if arguments.namespace and arguments.all_namespaces:
         raise UsageError("--all-namespaces leaves nothing for --namespace to name: give one of them")
     for namespace in arguments.namespace:
