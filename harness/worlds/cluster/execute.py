@@ -10,6 +10,7 @@ from typing import Any
 from kubernetes.client import ApiException
 from kubernetes.stream import stream
 from urllib3.exceptions import HTTPError
+from websocket import WebSocketException
 
 from harness.errors import HarnessError, WaitTimeout
 from harness.waiting import wait_until
@@ -103,6 +104,8 @@ class ClusterProgram:
                 self._session.update(timeout=0.1)
                 self._take()
             self._take()
+        except (WebSocketException, OSError) as error:  # the API server has gone, and the program with the session
+            self._err.append(f"the connection to it has broken: {error}\n")
         finally:
             self._session.close()
 
