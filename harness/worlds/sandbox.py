@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from harness.adapters.reference import TAPPER_ENVIRON, RunningTapper
 from harness.errors import HarnessError, WaitTimeout
-from harness.mesh import fake_envoy
+from harness.mesh import fake_envoy, ztunnel
 from harness.mesh.mesh import Mesh, MeshPod, Service
 from harness.mesh.workload import Mode
 from harness.sandbox.node import Node
@@ -110,7 +110,7 @@ class SandboxTap(Tap):
 class SandboxWorld:
     """A `World` on one node. `rights` are the capabilities of a tapper; `record` starts a wire."""
 
-    CAPABILITIES = Capabilities(ipv6=True)
+    CAPABILITIES = Capabilities(ipv6=True, ambient=True)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -215,6 +215,9 @@ class SandboxWorld:
 
     def spawn(self, pod: WorldPod, argv: Sequence[str]) -> SandboxProgram:
         return SandboxProgram(self._members[pod].pod.spawn(self._command(argv), name=f"program-in-{pod.name}"))
+
+    def ambient(self, *pods: WorldPod) -> None:
+        ztunnel.start(self._node, [self.inside(pod) for pod in pods], TAPPER_ENVIRON)
 
     def restart_api_server(self) -> None:
         raise HarnessError("the sandbox has no API server (its capabilities say so)")

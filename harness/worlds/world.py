@@ -189,6 +189,9 @@ class World(Protocol):
     def restart_proxy(self, pod: WorldPod) -> None:
         """End the pod's Envoy; wait until another serves."""
 
+    def ambient(self, *pods: WorldPod) -> None:
+        """Let the node's ztunnel take these into the mesh, which have no sidecar; once. Only of `ambient`."""
+
     def restart_api_server(self) -> None:
         """End the API server; wait until another answers. Only of a world with the capability `control_plane`."""
 

@@ -17,4 +17,4 @@ def test_with_one_capability_fewer_it_says_which(world: World, lacking: str) -> 
     tap = world.tapper([target], without=lacking)
     tap.wait_for(lambda: tap.ended() is not None, "its end")
     assert tap.ended() == 3
-    assert tap.said(f"CAP_{lacking}", "securityContext.capabilities")
+    tap.wait_for(lambda: tap.said(f"CAP_{lacking}", "securityContext.capabilities"), "its reason")

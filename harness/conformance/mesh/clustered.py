@@ -50,13 +50,14 @@ def run(case: Case, adapter: Adapter, session: ClusterSession, directory: Path, 
     directory.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     world: ClusterWorld | None = None
+    stage: ClusterStage | None = None
     try:
         world = ClusterWorld(session, session.scenario(), record=True)
-        stage = ClusterStage(world, session, adapter, directory, _LIMITS * patience)
+        stage = made = ClusterStage(world, session, adapter, directory, _LIMITS * patience)
 
         def play() -> None:
-            scenario(stage)
-            if not any(each.checks for each in stage.started):
+            scenario(made)
+            if not any(each.checks for each in made.started):
                 raise InternalError(f"{case.id} ended without having looked at anything")
 
         result = attempt(case, directory, play)
@@ -68,6 +69,8 @@ def run(case: Case, adapter: Adapter, session: ClusterSession, directory: Path, 
     except Exception as error:
         result = broken(case, directory, error)
     finally:
+        for each in stage.started if stage is not None else ():
+            each.close()
         if world is not None:
             world.close()
     return replace(result, seconds=time.monotonic() - started, evidence=directory.name)

@@ -10,6 +10,7 @@ from typing import Any
 from kubernetes.client import ApiException
 from kubernetes.stream import stream
 from urllib3.exceptions import HTTPError
+from websocket import WebSocketException
 
 from harness.errors import HarnessError, WaitTimeout
 from harness.waiting import wait_until
@@ -103,6 +104,8 @@ class ClusterProgram:
                 self._session.update(timeout=0.1)
                 self._take()
             self._take()
+        except (WebSocketException, OSError) as error:  # the API server has gone, and the program with the session
+            self._err.append(f"the connection to it has broken: {error}\n")
         finally:
             self._session.close()
 
@@ -125,6 +128,7 @@ class FollowedLog:
         self.failure: str | None = None
         self._api, self._space, self._pod, self._container = api, space, pod, container
         self._id = container_id
+        self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"log of {pod}", daemon=True)
         self._thread.start()
 
@@ -133,14 +137,18 @@ class FollowedLog:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def cancel(self) -> None:
+        """Do not connect again: nobody reads it any more."""
+        self._cancelled.set()
+
     def _follow(self) -> None:
         deadline = time.monotonic() + _AWAY_S
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self._cancelled.is_set():
             read = len(self.lines)
             try:
                 self._read()
                 self.failure = None
-                if not self._goes_on():
+                if self._cancelled.is_set() or not self._goes_on():
                     return
             except (ApiException, HTTPError) as error:
                 self.failure = f"the log of {self._pod} cannot be read: {error}"
@@ -148,7 +156,7 @@ class FollowedLog:
                     return  # it is gone
             if len(self.lines) > read:
                 deadline = time.monotonic() + _AWAY_S
-            time.sleep(_AGAIN_S)
+            self._cancelled.wait(_AGAIN_S)
 
     def _read(self) -> None:
         """From the beginning to the end of one connection."""
@@ -156,11 +164,14 @@ class FollowedLog:
         response = self._api.fresh_core().read_namespaced_pod_log(
             self._pod, self._space, container=self._container, follow=True, _preload_content=False
         )
-        for chunk in response.stream(1 << 16, decode_content=False):
-            *whole, rest = (rest + chunk).split(b"\n")
-            self.lines += [line.decode(errors="replace") for line in whole[skip:]]
-            skip = max(0, skip - len(whole))
-        response.release_conn()
+        try:
+            for chunk in response.stream(1 << 16, decode_content=False):
+                *whole, rest = (rest + chunk).split(b"\n")
+                self.lines += [line.decode(errors="replace") for line in whole[skip:]]
+                skip = max(0, skip - len(whole))
+        finally:
+            response.close()
+            response.release_conn()
 
     def _goes_on(self) -> bool:
         """Whether the container still runs, though its log's connection has ended."""

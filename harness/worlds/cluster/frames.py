@@ -56,10 +56,11 @@ class ClusterRecording:
         """Write it as a pcap file (link type Ethernet, nanoseconds)."""
         from scapy.utils import RawPcapWriter  # noqa: PLC0415 - half a second, and only here
 
+        frames = self.frames()
         writer = RawPcapWriter(str(path), linktype=1, nano=True)
         try:
             writer.write_header(None)
-            for frame in self.frames():
+            for frame in frames:
                 writer.write_packet(frame.data, sec=frame.time_ns // 10**9, usec=frame.time_ns % 10**9)
         finally:
             writer.close()

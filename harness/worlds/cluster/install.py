@@ -18,7 +18,7 @@ from typing import IO, Any
 import yaml
 
 from harness.errors import HarnessError, Unsupported
-from harness.worlds.cluster import objects
+from harness.worlds.cluster import objects, shielded
 from harness.worlds.cluster.cleanup import Ledger
 
 KIND_NETWORK = "kind"
@@ -153,12 +153,21 @@ class Kind:
         with tempfile.TemporaryDirectory() as folder:
             config = Path(folder) / "kind.yaml"
             config.write_text(yaml.safe_dump(objects.kind_config()))
-            try:
-                self._cluster.create(config)
-            except subprocess.CalledProcessError as error:
+            argv = [
+                kind,
+                "create",
+                "cluster",
+                f"--name={name}",
+                f"--kubeconfig={self.kubeconfig}",
+                f"--config={config}",
+            ]
+            if self._cluster.image:
+                argv.append(f"--image={self._cluster.image}")
+            code = shielded.run(argv, self._say)
+            if code != 0:
                 raise HarnessError(
-                    f"kind could not create the cluster {name} (exit code {error.returncode}); its own words are above"
-                ) from None
+                    f"kind could not create the cluster {name} (exit code {code}); its own words are above"
+                )
 
     def load(self, archive: Path) -> None:
         self._say(f"loading {archive.name} into the nodes")
@@ -212,7 +221,9 @@ def build_image(repository: Path, tag: str, folder: Path, say: Say) -> Path:
     client = docker_client()
     try:
         with build_context(repository) as context:
-            image, _ = client.images.build(fileobj=context, custom_context=True, dockerfile=_FILE, tag=tag, rm=True)
+            image, _ = client.images.build(
+                fileobj=context, custom_context=True, dockerfile=_FILE, tag=tag, forcerm=True
+            )
     except (BuildError, APIError) as error:
         raise Unsupported(f"the image {tag} cannot be built: {error}; --image-archive takes a built one") from None
     archive = folder / "image.tar"

@@ -157,6 +157,8 @@ class ClusterTap(Tap):
             raise HarnessError(f"the tappers of {', '.join(silent)} did not end with their summary:\n{self.read_log()}")
 
     def stop_if_running(self) -> None:
+        for log in self._logs.values():
+            log.cancel()
         if not self._stopped:
             self._stopped = True
             self._remove()

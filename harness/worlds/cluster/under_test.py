@@ -166,6 +166,12 @@ class ClusterUnderTest:
     def checked(self) -> None:
         self.checks += 1
 
+    def close(self) -> None:
+        """Nobody reads what it says any more; its namespace takes it along."""
+        for node in self._nodes.values():
+            node.tapper.cancel()
+            node.desk.cancel()
+
     # -- besides ---------------------------------------------------------------------------------------------------
 
     def notes(self) -> list[str]:

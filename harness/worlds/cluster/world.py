@@ -10,6 +10,7 @@ from harness.errors import HarnessError
 from harness.mesh.workload import Mode
 from harness.worlds import talk
 from harness.worlds.cluster import execute, objects
+from harness.worlds.cluster.api import Refused
 from harness.worlds.cluster.deployed import ClusterDeployment
 from harness.worlds.cluster.execute import ClusterProgram
 from harness.worlds.cluster.frames import ClusterRecording
@@ -20,6 +21,7 @@ from harness.worlds.world import APP_PORT, SERVICE_PORT, Capabilities, WorldPod,
 _READY_S = 180.0
 _PUSH_S = 60.0
 GATEWAYS = "istio=ingressgateway"
+_FORBIDDEN = 403
 _MOST_RECORDED = 2
 """Every one is a program that looks at all that crosses its node."""
 _LINK = "import sys; print(open('/sys/class/net/eth0/iflink').read())"
@@ -171,6 +173,19 @@ class ClusterWorld:
         spec = (self._api.get(manifest) or {})["spec"]
         return any(each["name"] == "istio-proxy" for each in spec.get("initContainers", []))
 
+    def ambient(self, *pods: WorldPod) -> None:
+        """By the label that Istio's CNI agent watches for; it says in an annotation what it has done."""
+        for pod in pods:
+            self._patch_label(pod, "istio.io/dataplane-mode", "ambient")
+        for pod in pods:
+            manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
+
+            def redirected(manifest: Mapping[str, Any] = manifest) -> bool:
+                annotations = (self._api.get(dict(manifest)) or {})["metadata"].get("annotations", {})
+                return bool(annotations.get("ambient.istio.io/redirection") == "enabled")
+
+            self._api.wait(redirected, f"{pod.name} to be taken into ambient mode", _PUSH_S)
+
     def restart_api_server(self) -> None:
         restart = self._session.restart_api_server
         assert restart is not None
@@ -182,7 +197,16 @@ class ClusterWorld:
 
         before = self._api.wait(lambda: starts() + 1, "the API server to be ready", _READY_S) - 1
         restart()
-        self._api.wait(lambda: starts() > before, "the API server to start again", _READY_S)
+
+        def again() -> bool:
+            try:
+                return bool(starts() > before)
+            except Refused as error:
+                if error.status != _FORBIDDEN:
+                    raise
+                return False  # one that has just started has not read yet who may do what
+
+        self._api.wait(again, "the API server to start again", _READY_S)
 
     def deployment(self, name: str, *, replicas: int, mode: Mode) -> ClusterDeployment:
         self._api.apply(objects.peer_authentication(name, self._space, mode))

@@ -19,13 +19,29 @@ RUN_BY = {
     # There is no cluster here: what these would apply is rendered and validated, and its parts run in a sandbox.
     "kubectl apply -k fixtures/istio/tapper": "tests/unit/fixtures/test_manifests.py, test_least_privilege.py",
     "kubectl apply -k fixtures/istio/sample": "tests/unit/fixtures/test_manifests.py, test_sample.py",
+    # the steps of docs/istio.md, section 4, on a cluster
+    "kubectl apply -f fixtures/istio/sample/namespace.yaml -f fixtures/istio/sample/server.yaml "
+    "-f fixtures/istio/sample/client.yaml": "tests/unit/fixtures/test_sample.py; by hand on a cluster",
+    **dict.fromkeys(
+        (
+            "kubectl -n tapper-sample rollout status deployment/client",
+            "kubectl -n tapper-sample rollout restart deployment",
+            "kubectl -n tapper-sample get pods -o wide",
+            "kubectl -n tapper-sample logs deployment/client -c client",
+            "kubectl -n tapper logs -l app.kubernetes.io/name=tapper",
+            "kubectl -n tapper-sample label pod --all tapper-harness/target-",
+            "kubectl delete -k fixtures/istio/sample",
+            "kubectl delete -k fixtures/istio/tapper",
+        ),
+        "by hand on a cluster: E2E-03, 08, 28 and 35 do the same",
+    ),
 }
 """The commands that stand in the documents' shell blocks, and the test that runs each, or all of it that can be run."""
 
 
 def test_what_kubectl_is_given_is_there() -> None:
     for command in RUN_BY:
-        if command.startswith("kubectl"):
+        if command.startswith("kubectl") and " -k " in command:
             assert (REPOSITORY / command.rpartition(" ")[2] / "kustomization.yaml").is_file(), command
 
 
