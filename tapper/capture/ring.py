@@ -20,10 +20,10 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from tapper.capture import bpf
+from tapper.capture import bpf, walk
 from tapper.capture.bpf import Instruction
+from tapper.capture.walk import Packet
 from tapper.errors import MissingCapabilityError, TapperError, UsageError, explain
 from tapper.privileges import Capability, advice
 
@@ -42,28 +42,11 @@ RETIRE_MS = 100
 _FRAME_SIZE = 2048  # means nothing to version 3, but must be aligned and divide a block
 
 _BLOCK_STATUS = 8  # struct tpacket_block_desc: version, offset_to_priv, then struct tpacket_hdr_v1
-_BLOCK_HEADER = struct.Struct("=II")  # num_pkts, offset_to_first_pkt, behind block_status
 _TP_STATUS_USER = 1
 _KERNEL = bytes(4)  # TP_STATUS_KERNEL: the block is the kernel's again
 _STATISTICS = struct.Struct("=III")  # struct tpacket_stats_v3: packets, drops, freeze_q_cnt
 
-# struct tpacket3_hdr: next_offset, sec, nsec, snaplen, len, status, mac, net; at 48 a struct sockaddr_ll, of which
-# ifindex is at 4, hatype at 8 and pkttype at 10.
-_PACKET = struct.Struct("=IIIII4x2xH24xi2xB")
-
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Packet(NamedTuple):
-    """One packet in the ring. The view is valid until the next packet is asked for."""
-
-    ts: int
-    """Nanoseconds since 1970, taken by the kernel."""
-    ifindex: int
-    pkttype: int
-    """PACKET_HOST 0 … PACKET_OUTGOING 4."""
-    data: memoryview
-    """From the IP header on, as many bytes as were captured."""
 
 
 @dataclass(slots=True)
@@ -97,21 +80,15 @@ class Ring:
     def packets(self) -> Iterator[Packet]:
         """The packets of all blocks that are ready, at most one round of the ring. Must be run to its end."""
         view = self._view
-        unpack = _PACKET.unpack_from
         for _ in range(BLOCKS):
             base = self._block * BLOCK_SIZE
             if not view[base + _BLOCK_STATUS] & _TP_STATUS_USER:
                 return
-            count, offset = _BLOCK_HEADER.unpack_from(view, base + _BLOCK_STATUS + 4)
-            offset += base
-            for _ in range(count):
-                step, seconds, nanoseconds, kept, length, start, ifindex, pkttype = unpack(view, offset)
-                start += offset
-                if kept < length:
-                    self.cut += 1
-                yield Packet(seconds * 1_000_000_000 + nanoseconds, ifindex, pkttype, view[start : start + kept])
-                offset += step
-            self._read += count
+            found, cut = walk.packets(view, base)
+            yield from found
+            self._read += len(found)
+            self.cut += cut
+            found.clear()
             view[base + _BLOCK_STATUS : base + _BLOCK_STATUS + 4] = _KERNEL
             self._block = (self._block + 1) % BLOCKS
 

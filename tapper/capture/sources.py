@@ -13,7 +13,6 @@ import os
 import select
 import time
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from tapper.capture.ring import RETIRE_MS, Ring, Statistics
@@ -34,24 +33,26 @@ class Reader(Protocol[T]):
         """No more packets will come."""
 
 
-@dataclass(slots=True)
 class Source(Generic[T]):
     """One place of capture."""
 
-    key: Hashable
-    ring: Ring
-    reader: Reader[T]
-    ignored_interface: int | None = None
-    """The index of an interface whose packets another source reports."""
-    deadline: float | None = None
-    """When, by time.monotonic, a closing source is closed whether drained or not; None while it is open."""
-    troubles: set[int] = field(default_factory=set)
-    """Error numbers of the socket that have been told already."""
+    __slots__ = ("deadline", "ignored_interface", "key", "reader", "ring", "troubles")
+
+    def __init__(self, key: Hashable, ring: Ring, reader: Reader[T]) -> None:
+        self.key = key
+        self.ring = ring
+        self.reader = reader
+        self.ignored_interface: int | None = None
+        """The index of an interface whose packets another source reports."""
+        self.deadline: float | None = None
+        """When, by time.monotonic, a closing source is closed whether drained or not; None while it is open."""
+        self.troubles: set[int] = set()
+        """Error numbers of the socket that have been told already."""
 
     def read(self) -> Iterator[T]:
         """What the packets that are ready make. Must be run to its end."""
         take, ignored = self.reader.packet, self.ignored_interface
-        for ts, ifindex, _, data in self.ring.packets():
+        for ts, ifindex, data in self.ring.packets():
             if ifindex != ignored:
                 yield from take(ts, data)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 from harness.conformance.mutants.model import Mutant
 from tapper.capture import bpf
@@ -33,14 +34,24 @@ def _tap_the_whole_node() -> None:
     Scope.covers = wide  # type: ignore[method-assign]
 
 
-def _log_what_it_drops() -> None:
-    feed = Reader.feed
+def _at_every_segment(also: Callable[[bytes], None]) -> None:
+    """Those of a whole message, and all others."""
+    feed, section_at = Reader.feed, Reader._section_at
 
-    def logging(self: Reader, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> object:
-        sys.stderr.write(f"debug: {bytes(data[:4096])!r}\n")
+    def fed(self: Reader, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> object:
+        also(data)
         return feed(self, data, ts, seq, ack)
 
-    Reader.feed = logging  # type: ignore[method-assign,assignment]
+    def searched(self: Reader, data: bytes, first: int) -> int:
+        also(data)
+        return section_at(self, data, first)
+
+    Reader.feed = fed  # type: ignore[method-assign,assignment]
+    Reader._section_at = searched  # type: ignore[method-assign]
+
+
+def _log_what_it_drops() -> None:
+    _at_every_segment(lambda data: print(f"debug: {bytes(data[:4096])!r}", file=sys.stderr))  # noqa: T201
 
 
 def _die_of_nonsense() -> None:
@@ -52,13 +63,7 @@ def _die_of_nonsense() -> None:
 
 def _keep_everything() -> None:
     kept: list[bytes] = []
-    feed = Reader.feed
-
-    def keeping(self: Reader, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> object:
-        kept.append(bytes(data) * 100)
-        return feed(self, data, ts, seq, ack)
-
-    Reader.feed = keeping  # type: ignore[method-assign,assignment]
+    _at_every_segment(lambda data: kept.append(bytes(data) * 100))
 
 
 def _leave_files_open_to_all() -> None:
