@@ -41,6 +41,8 @@ _HOT = (
     "tapper/output/filters.py",
     "tapper/capture/file.py",
     "tapper/capture/link.py",
+    "tapper/capture/sources.py",
+    "tapper/capture/walk.py",
 )
 
 
@@ -95,22 +97,27 @@ setup(name="tapper", packages=[], ext_modules=mypycify([*options, *{sources}], o
 class CompiledTapper(BuildHookInterface[Any]):
     """hatchling's hook (`[tool.hatch.build.targets.wheel.hooks.custom]`)."""
 
+    _folder: Path | None = None
+
     def dependencies(self) -> list[str]:
         return list(NEEDED) if _asked() else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable" or not _asked():
             return
-        folder = Path(self.directory) / "compiled"
-        shutil.rmtree(folder, ignore_errors=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="tapper-compiled-"))
         try:
-            made = build(folder)
+            made = build(self._folder)
         except CannotCompile as problem:
             self.app.display_warning(f"{ASKED} is set, but {problem}. The wheel has the plain modules only.")
             return
-        build_data["force_include"] |= {str(folder / path): path.as_posix() for path in made}
+        build_data["force_include"] |= {str(self._folder / path): path.as_posix() for path in made}
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
 
 
 def _asked() -> bool:

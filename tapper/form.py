@@ -17,7 +17,8 @@ from pathlib import Path
 from types import ModuleType
 
 _GROUP = "tapper__mypyc"
-"""The extension module that holds the code of all others."""
+"""The extension module that holds the code of all others, beside this package."""
+_ROOT = Path(__file__).parent.parent
 
 
 class _Plain:
@@ -37,7 +38,8 @@ class _Plain:
 
 def choose() -> str:
     """`compiled` or `pure Python`, from here on; the latter perhaps with the reason in parentheses."""
-    if importlib.util.find_spec(_GROUP) is None:
+    group = importlib.util.find_spec(_GROUP)
+    if group is None or group.origin is None or Path(group.origin).parent != _ROOT:
         return "pure Python"
     why = "TAPPER_PURE is set" if os.environ.get("TAPPER_PURE") else _unfit()
     if why is None:
@@ -47,12 +49,11 @@ def choose() -> str:
 
 
 def _unfit() -> str | None:
-    root = Path(__file__).parent.parent
-    record = root / "tapper" / "compiled.sources"
+    record = _ROOT / "tapper" / "compiled.sources"
     if record.exists():
         for line in record.read_text().splitlines():
             digest, _, path = line.partition("  ")
-            if hashlib.sha256((root / path).read_bytes()).hexdigest() != digest:
+            if hashlib.sha256((_ROOT / path).read_bytes()).hexdigest() != digest:
                 return f"{path} has changed since it was compiled"
     try:
         importlib.import_module(_GROUP)

@@ -6,13 +6,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from harness.conformance.mutants.model import Mutant
 from tapper import following
 from tapper.capture import bpf, namespace
-from tapper.discovery.netns import NamespaceId
+from tapper.capture.namespace import Visit
 from tapper.output import sink
 from tapper.output.redaction import Redaction
 from tapper.protocols.reader import Reader
@@ -42,14 +43,24 @@ def _tap_the_whole_node() -> None:
     Scope.covers = wide  # type: ignore[method-assign]
 
 
-def _log_what_it_drops() -> None:
-    feed = Reader.feed
+def _at_every_segment(also: Callable[[bytes], None]) -> None:
+    """Those of a whole message, and all others."""
+    feed, section_at = Reader.feed, Reader._section_at
 
-    def logging(self: Reader, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> object:
-        sys.stderr.write(f"debug: {bytes(data[:4096])!r}\n")
+    def fed(self: Reader, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> object:
+        also(data)
         return feed(self, data, ts, seq, ack)
 
-    Reader.feed = logging  # type: ignore[method-assign,assignment]
+    def searched(self: Reader, data: bytes, first: int) -> int:
+        also(data)
+        return section_at(self, data, first)
+
+    Reader.feed = fed  # type: ignore[method-assign,assignment]
+    Reader._section_at = searched  # type: ignore[method-assign]
+
+
+def _log_what_it_drops() -> None:
+    _at_every_segment(lambda data: print(f"debug: {bytes(data[:4096])!r}", file=sys.stderr))  # noqa: T201
 
 
 def _die_of_nonsense() -> None:
@@ -61,13 +72,7 @@ def _die_of_nonsense() -> None:
 
 def _keep_everything() -> None:
     kept: list[bytes] = []
-    feed = Reader.feed
-
-    def keeping(self: Reader, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> object:
-        kept.append(bytes(data) * 100)
-        return feed(self, data, ts, seq, ack)
-
-    Reader.feed = keeping  # type: ignore[method-assign,assignment]
+    _at_every_segment(lambda data: kept.append(bytes(data) * 100))
 
 
 def _leave_files_open_to_all() -> None:
@@ -78,17 +83,17 @@ def _leave_files_open_to_all() -> None:
 
 
 def _ask_for_names() -> None:
-    whole = namespace.run_inside
+    whole = namespace.run_inside_each
 
-    def asking(path: str, expected: NamespaceId, function: Callable[[], Any]) -> Any:
-        def ask_first() -> Any:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                sock.sendto(b"what is this pod's name", _RESOLVER)
-            return function()
+    def asking(function: Callable[[], Any]) -> Any:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"what is this pod's name", _RESOLVER)
+        return function()
 
-        return whole(path, expected, ask_first)
+    def each(visits: Sequence[Visit[Any]], threads: int) -> list[Any]:
+        return whole([visit._replace(function=partial(asking, visit.function)) for visit in visits], threads)
 
-    following.run_inside = asking  # type: ignore[attr-defined]
+    following.run_inside_each = each  # type: ignore[assignment,attr-defined]
 
 
 def _redact_http1_only() -> None:

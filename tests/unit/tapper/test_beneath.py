@@ -9,6 +9,7 @@ from ipaddress import ip_address
 import pytest
 from tapper_wire import Capture, Wire, get, interleave, ok
 
+import tapper
 from tapper.protocols.beneath import Beneath, Peek, _Twin, _until, place_of
 from tapper.protocols.session import Session, Sighting
 from tapper.streams.bounds import Limits
@@ -275,6 +276,9 @@ def test_a_peek_ends_when_it_has_seen_enough(first: bytes, expected: Kind | None
     assert (connection.consumer is None) is (expected is not None)
 
 
+@pytest.mark.skipif(
+    tapper.FORM == "compiled", reason="it counts calls of a function, and what is compiled is not replaced"
+)
 def test_many_that_carry_the_same_are_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     for port in range(40000, 40100):

@@ -1,0 +1,132 @@
+"""The short way of a message that is whole in its segment says what the long way says, and declines all else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tapper.protocols.http1 import RequestReader, ResponseReader
+from tapper.protocols.messages import Event, ResponseHead
+
+REQUESTS = [
+    b"GET /a HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
+    b"GET /b HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
+    b"GET /bare HTTP/1.1\r\n\r\n",
+    b"GET /feeds HTTP/1.1\nHost: h\n\n",
+    b"GET /mixed HTTP/1.1\r\nHost: h\n\r\nHost: x\r\n\r\n",
+    b"POST /c HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+    b"POST /d HTTP/1.1\r\nContent-Length: 9\r\n\r\nhello",
+    b"POST /e HTTP/1.1\r\nContent-Length: 3\r\n\r\nhello",
+    b"POST /f HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+    b"POST /g HTTP/1.1\r\nContent-Length: 40\r\n\r\n" + b"b" * 40,
+    b"POST /h HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    b"POST /i HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+    b"\r\nGET /j HTTP/1.1\r\n\r\n",
+    b"GET /long HTTP/1.1\r\nX: " + b"x" * 300 + b"\r\n\r\n",
+    b"no request\r\n\r\n",
+    b"GET / HTTP/1.1\r\nno field\r\n\r\n",
+    b"GET / HTTP/1.1\r\n folded\r\n\r\n",
+    b"\n\r\n",
+]
+RESPONSES = [
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: 1\r\n\r\nhi",
+    b"HTTP/1.1 404 No\r\nContent-Length: 2\r\nX: 1\r\n\r\nno",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nhi",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n" + b"b" * 40,
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    b"HTTP/1.1 204 None\r\nContent-Length: 2\r\n\r\nhi",
+    b"HTTP/1.1 304 Same\r\nContent-Length: 2\r\n\r\nhi",
+    b"HTTP/1.1 100 Go on\r\n\r\n",
+    b"HTTP/1.1 103 Early\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 101 Switch\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n\r\n",
+    b"HTTP/1.1 200 OK\nContent-Length: 2\n\nhi",
+    b"no response\r\n\r\n",
+    b"\r\n",
+]
+
+
+def the_long_way(reader: RequestReader | ResponseReader, *segment: int, data: bytes) -> list[Event]:
+    return list(answered(reader, reader.feed(data, *segment)))
+
+
+def answered(reader: RequestReader | ResponseReader, events: Iterator[Event]) -> Iterator[Event]:
+    for event in events:
+        if isinstance(event, ResponseHead) and isinstance(reader, ResponseReader):
+            reader.answers("GET")
+        yield event
+
+
+def the_short_way(reader: RequestReader | ResponseReader, *segment: int, data: bytes) -> list[Event]:
+    whole = reader.whole(data, *segment)
+    return the_long_way(reader, *segment, data=data) if whole is None else list(whole)
+
+
+def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
+    places = [0, *sorted(place % (len(stream) + 1) for place in cuts), len(stream)]
+    return [stream[start:stop] for start, stop in pairwise(places) if start < stop]
+
+
+def segments(messages: list[bytes]) -> st.SearchStrategy[list[bytes]]:
+    """Messages, mostly each in a segment of its own; some cut, joined, or damaged."""
+    message = st.sampled_from(messages)
+    damaged = st.builds(
+        lambda data, at, byte: data[: at % len(data)] + byte + data[at % len(data) + 1 :],
+        message,
+        st.integers(0, 400),
+        st.sampled_from([b"\r", b"\n", b":", b" ", b"\0", b"\xff", b""]),
+    )
+    pieces = st.one_of(message.map(lambda data: [data]), damaged.map(lambda data: [data]))
+    joined = st.builds(
+        lambda datas, cuts: cut(b"".join(datas), cuts), st.lists(message, max_size=3), st.lists(st.integers(0, 999))
+    )
+    return st.lists(st.one_of(pieces, pieces, joined), max_size=8).map(
+        lambda lists: [it for one in lists for it in one]
+    )
+
+
+@given(
+    st.one_of(
+        st.tuples(st.just(RequestReader), segments(REQUESTS)), st.tuples(st.just(ResponseReader), segments(RESPONSES))
+    )
+)
+def test_both_ways_say_the_same(
+    drawn: tuple[type[RequestReader | ResponseReader], list[bytes]],
+) -> None:
+    kind, stream = drawn
+    one, other = kind(head_limit=200, body_limit=30), kind(head_limit=200, body_limit=30)
+    seq = 0xFFFF_FF00
+    for number, data in enumerate(filter(None, stream)):
+        segment = (number, seq, 7)
+        assert the_short_way(one, *segment, data=data) == the_long_way(other, *segment, data=data)
+        assert one.held == other.held
+        seq = (seq + len(data)) & 0xFFFF_FFFF
+    assert list(answered(one, one.gap(3))) == list(answered(other, other.gap(3)))
+    assert list(one.eof()) == list(other.eof())
+
+
+@pytest.mark.parametrize(
+    ("reader", "data"),
+    [(RequestReader(), REQUESTS[0]), (RequestReader(), REQUESTS[5]), (ResponseReader(), RESPONSES[0])],
+)
+def test_the_usual_message_goes_the_short_way(reader: RequestReader | ResponseReader, data: bytes) -> None:
+    whole = reader.whole(data, 1, 2, 3)
+    assert whole is not None
+    head, end = whole
+    assert (head.ts, head.seq, head.ack, head.size + end.size) == (1, 2, 3, len(data))
+    assert reader.whole(data, 1, 2, 3) == whole, "and so does the next, whose fields are the same"
+
+
+def test_a_message_in_progress_is_not_overtaken() -> None:
+    reader = RequestReader()
+    assert list(reader.feed(b"GET /a HTTP/1.1\r\nHost")) == []
+    assert reader.whole(REQUESTS[0], 1, 2, 3) is None
+    answers = ResponseReader()
+    assert list(answers.feed(b"HTTP/1.1 100 Go on\r\n\r\n")) == [], "the final response began with this"
+    assert answers.whole(RESPONSES[0], 1, 2, 3) is None
