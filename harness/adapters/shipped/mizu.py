@@ -40,13 +40,14 @@ def record(entry: Entry) -> Entry | None:
     if entry["Protocol"]["name"] not in ("http", "grpc"):
         return None
     asked, answered = pair["request"]["payload"]["details"], pair["response"]["payload"]["details"]
+    fields = {each["name"]: each["value"] for each in asked["headers"]}
     return {
         "type": "http",
         "ts": entry["Timestamp"] / 1000,
         "src": bridge.endpoint(ends["ClientIP"], ends["ClientPort"]),
         "dst": bridge.endpoint(ends["ServerIP"], ends["ServerPort"]),
         "method": asked["method"],
-        "target": asked["url"],
+        "target": asked["url"] or fields.get(":path", ""),  # of HTTP/2 the URL is empty
         "status": answered["status"],
         "request": message(asked),
         "response": message(answered),

@@ -29,6 +29,7 @@ def inbound_plaintext(trial: Trial) -> None:
     server = trial.pod("server")
     tap = trial.tap(server)
     sent = truth.deliver(server, 20)
+    tap.settle(sent, server)
     sent += [each for port in _PORTS for each in truth.deliver(server, 2, port=port)]
     tap.settle(sent, server)
     tap.end()
