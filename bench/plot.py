@@ -17,7 +17,7 @@ def draw(result: Result, path: Path) -> None:
     import matplotlib as mpl  # noqa: PLC0415 - heavy, and only for this
 
     mpl.use("Agg")  # no display
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot, ticker  # noqa: PLC0415
 
     figure, ((costs, rates), *others) = pyplot.subplots(3, 2, figsize=(12, 12), layout="constrained")
     peers = list(dict.fromkeys(each.peer for each in result.measurements))
@@ -37,13 +37,15 @@ def draw(result: Result, path: Path) -> None:
         if len(points) > 1:
             rates.plot(*zip(*points, strict=True), marker="o", label=peer)
     rates.set(xscale="log", yscale="log", xlabel="requests a second", ylabel="CPU seconds for 10,000", title="by rate")
+    rates.xaxis.set_minor_formatter(ticker.NullFormatter())  # they lie on top of each other
     if rates.has_data():
         rates.legend()
     for axes, series in zip([each for row in others for each in row], _CURVES, strict=True):
         found = [(point.x, point.y) for point in result.points if point.series == series]
         if found:
             axes.plot(*zip(*found, strict=True), marker="o", color="tab:orange")
-        axes.set(title=series, ylabel=scaling.UNITS[series], ylim=(0, None))
+        highest = max((y for _, y in found), default=1.0)
+        axes.set(title=series, ylabel=scaling.UNITS[series], ylim=(0, highest * 1.15 or 1.0))
     pyplot.rcParams["svg.hashsalt"] = "bench"
     figure.savefig(path, dpi=80)
     pyplot.close(figure)

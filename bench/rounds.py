@@ -28,14 +28,15 @@ class Entry:
 
 
 _TAPPER = frozenset({TAPPER, PURE})
-_FEW = _TAPPER | {"tcpdump -w", "tshark fields"}
-_CHEAP = _FEW | {"dumpcap", "httpry", "tcpflow", "gopacket", "suricata"}
+_ANY_PROTOCOL = _TAPPER | {"tshark fields"}
+_FEW = _ANY_PROTOCOL | {"tcpdump -w"}
+_CHEAP = _FEW | {"httpry", "tcpflow", "gopacket", "suricata"}
 
 QUICK = (
     Entry(Workload(BASE, requests=800)),
     Entry(Workload(UNHURRIED, rate=6000, requests=6000), _TAPPER),
     Entry(Workload(HIGHEST, rate=None, requests=8000), _TAPPER | {"tcpdump -w"}),
-    Entry(Workload(HTTP2, Protocol.HTTP2, requests=800), _TAPPER | {"tshark fields"}),
+    Entry(Workload(HTTP2, Protocol.HTTP2, requests=800), _ANY_PROTOCOL),
     Entry(Workload("mesh, 500 B, 500/s", rate=500, requests=400, way=Way.MESH), _TAPPER),
 )
 FULL = (
@@ -47,12 +48,12 @@ FULL = (
     Entry(Workload(HIGHEST, rate=None, requests=20_000), _CHEAP),
     Entry(Workload(HIGHEST, rate=None, requests=20_000), _TAPPER, 2),
     Entry(Workload(LARGE, body=10_000, requests=1600), _CHEAP),
-    Entry(Workload(HTTP2, Protocol.HTTP2, requests=1600), _FEW, 3),
-    Entry(Workload("gRPC, 1500/s", Protocol.GRPC, requests=1600), _FEW),
+    Entry(Workload(HTTP2, Protocol.HTTP2, requests=1600), _ANY_PROTOCOL, 3),
+    Entry(Workload("gRPC, 1500/s", Protocol.GRPC, requests=1600), _ANY_PROTOCOL),
     Entry(Workload("mesh, 500 B, 500/s", rate=500, requests=800, way=Way.MESH), _FEW),
     Entry(Workload("mesh, 10 KB, 500/s", body=10_000, rate=500, requests=800, way=Way.MESH), _FEW),
-    Entry(Workload("mesh, HTTP/2, 500/s", Protocol.HTTP2, rate=500, requests=800, way=Way.MESH), _FEW),
-    Entry(Workload("mesh, gRPC, 500/s", Protocol.GRPC, rate=500, requests=800, way=Way.MESH), _FEW),
+    Entry(Workload("mesh, HTTP/2, 500/s", Protocol.HTTP2, rate=500, requests=800, way=Way.MESH), _ANY_PROTOCOL),
+    Entry(Workload("mesh, gRPC, 500/s", Protocol.GRPC, rate=500, requests=800, way=Way.MESH), _ANY_PROTOCOL),
 )
 """The rounds at 6,000/s and at the highest rate are several for the tapper, whose goal is about each of them."""
 

@@ -6,6 +6,7 @@ import argparse
 import functools
 import gc
 import os
+import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -167,8 +168,6 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     # What exists now stays, and what comes later mostly dies young: a third of the time less in the collector.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    # A ring that becomes larger does so on another thread, a system call at a time, and is in a hurry.
-    sys.setswitchinterval(0.0005)
     if arguments.read is not None:
         from tapper.replay import Replay, open_capture  # noqa: PLC0415
 
@@ -176,6 +175,11 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
             outlet = Outlet(output, form, console, shaped, recorder, kept)
             Replay(targets, outlet, console).run(stream, arguments.read)
         return
+    # Each source takes three descriptors, and the limit that shells set is made for programs that still use select(2).
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # A ring that becomes larger does so on another thread, a system call at a time, and is in a hurry.
+    sys.setswitchinterval(0.0005)
     options = Options(
         targets,
         arguments.istio,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from tapper.capture.mapped import RETIRE_MS, Statistics
-from tapper.capture.ring import Ring
+from tapper.capture.ring import Ring, close_together
 from tapper.capture.walk import Packet
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ class Sources(Generic[T]):
 
     def discard(self, key: Hashable, closed: Callable[[Source[T], Statistics], None]) -> None:
         """Close a source at once; what it has seen and not yet delivered is thrown away. Not from within `turn`."""
-        self._let_go(self._sources[key], closed)
+        self._let_go([self._sources[key]], closed)
 
     def watch(self, descriptor: int, events: int, callback: Callable[[], None]) -> None:
         """Call `callback` in `turn` whenever the descriptor shows one of the events (select.POLL…), an error or an
@@ -154,14 +154,16 @@ class Sources(Generic[T]):
             deliver(source, source.read())
             if source.key in self._growing:
                 self._turn_over(source)
-        for closing in self._closing():
-            if closing.ring.drained() or time.monotonic() >= (closing.deadline or 0.0):
-                self._close(closing, deliver, closed)
+        now = time.monotonic()
+        due = [each for each in self._closing() if each.ring.drained() or now >= (each.deadline or 0.0)]
+        for closing in due:
+            deliver(closing, closing.rest())
+            deliver(closing, iter(closing.reader.finish()))
+        self._let_go(due, closed)
 
     def close(self) -> None:
         """Let go of everything; the loop is not run any more. What was not delivered is thrown away."""
-        for source in self:
-            source.ring.close()
+        close_together([source.ring for source in self])
         os.close(self._grown)
 
     def _closing(self) -> list[Source[T]]:
@@ -197,21 +199,13 @@ class Sources(Generic[T]):
         del self._rings[descriptor]
         self._poll.unregister(descriptor)
 
-    def _close(
-        self,
-        source: Source[T],
-        deliver: Callable[[Source[T], Iterator[T]], None],
-        closed: Callable[[Source[T], Statistics], None],
-    ) -> None:
-        deliver(source, source.rest())
-        deliver(source, iter(source.reader.finish()))
-        self._let_go(source, closed)
-
-    def _let_go(self, source: Source[T], closed: Callable[[Source[T], Statistics], None]) -> None:
-        statistics = source.ring.statistics()
-        self._forget(source.ring.fileno())
-        self._shut.discard(source.key)
-        self._growing.discard(source.key)
-        del self._sources[source.key]
-        source.ring.close()
-        closed(source, statistics)
+    def _let_go(self, sources: list[Source[T]], closed: Callable[[Source[T], Statistics], None]) -> None:
+        counted = [source.ring.statistics() for source in sources]
+        for source in sources:
+            self._forget(source.ring.fileno())
+            self._shut.discard(source.key)
+            self._growing.discard(source.key)
+            del self._sources[source.key]
+        close_together([source.ring for source in sources])
+        for source, statistics in zip(sources, counted, strict=True):
+            closed(source, statistics)

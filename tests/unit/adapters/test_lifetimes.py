@@ -11,11 +11,12 @@ import psutil
 import pytest
 from named_programs import start_named
 
-from harness.adapters.reference import RunningTapper
+from harness.adapters.reference import TAPPER_ENVIRON, RunningTapper, tapper_argv
 from harness.mesh import fake_envoy, replay
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Process
+from harness.waiting import wait_until
 
 StartTapper = Callable[..., RunningTapper]
 
@@ -108,3 +109,11 @@ def test_nothing_is_kept_over_hundreds_of_lists(node: Node, tapper: StartTapper)
     opened = [record for record in running.of_type("source") if (record["kind"], record["state"]) == ("pod", "open")]
     assert len(opened) > 180
     running.stop()
+
+
+def test_a_shells_limit_on_descriptors_is_not_the_tappers(node: Node) -> None:
+    """Hundreds of pods take more than the 1,024 that a shell allows at first."""
+    argv = tapper_argv("tap", "--filter-authorities", "10.0.0.1", "-o", "ndjson")
+    running = node.spawn(Command(["prlimit", "--nofile=256:4096", *argv], env=TAPPER_ENVIRON))
+    wait_until(lambda: '"open"' in running.read_log(), "the tapper to capture", logs=running.read_log)
+    assert psutil.Process(running.host_pid).rlimit(psutil.RLIMIT_NOFILE) == (4096, 4096)

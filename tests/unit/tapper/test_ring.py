@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -381,3 +382,33 @@ def test_the_group_is_nobody_elses(pod: Pod, packets: Numbered) -> None:
         one.end()
         other.end()
         assert one.numbers.seen == other.numbers.seen == list(range(100))
+
+
+def test_several_sources_end_together(node: Node) -> None:
+    """Each is told of, its namespace let go, and the memory given back."""
+    memory = RingMemory()
+    sources: Sources[int] = Sources()
+    pods = [node.pod(f"pod-{number}") for number in range(5)]
+    for pod in pods:
+        where = place(pod)
+        ring = run_inside(*where, lambda: open_ring("lo", program(), memory))
+        sources.add(Source(pod.name, ring, Numbers()))
+    told: list[str] = []
+    for pod in pods:
+        sources.shut(pod.name)
+
+    def ended() -> bool:
+        sources.turn(
+            0.05,
+            lambda _, made: list(made).clear(),
+            lambda _, message: pytest.fail(message),
+            lambda source, _: told.append(str(source.key)),
+        )
+        return not len(sources)
+
+    wait_until(ended, "the sources to be drained")
+    sources.close()
+    assert sorted(told) == sorted(pod.name for pod in pods)
+    assert memory.taken == 0
+    for pod in pods:
+        assert Path(f"/proc/{pod.host_pid}/net/packet").read_text().count("\n") == 1  # the heading
