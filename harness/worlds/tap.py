@@ -69,19 +69,19 @@ class Tap(ABC):
         self, pod: WorldPod | None = None, direction: str | None = None, node: str | None = None
     ) -> list[Record]:
         """The HTTP records, optionally of one pod, direction and node; without the kubelet's probes, which nobody
-        sent."""
+        sent, and without answers whose requests crossed before the capture, as a probe's may."""
         return [
             record
             for record in self.of_type("http", node)
             if (pod is None or record["pod_ip"] in pod.ips)
             and (direction is None or record["direction"] == direction)
+            and record["target"] is not None
             and not _is_probe(record)
         ]
 
     def seen(self, pod: WorldPod | None = None, direction: str | None = None) -> Counter[str]:
-        """How often each request target was reported. Of an answer whose request crossed before the capture, as a
-        probe's may, there is none."""
-        return Counter(record["target"] for record in self.exchanges(pod, direction) if record["target"] is not None)
+        """How often each request target was reported."""
+        return Counter(record["target"] for record in self.exchanges(pod, direction))
 
     def sources(self) -> list[Record]:
         """The records of the pods' namespaces in which it captures now."""

@@ -65,7 +65,7 @@ def run(case: Case, adapter: Adapter, session: ClusterSession, directory: Path, 
             each.save()
         result = replace(result, notes=tuple(dict.fromkeys(note for each in stage.started for note in each.notes())))
         if result.outcome is not Outcome.PASS:
-            artefacts.collect(session, world, directory, "cluster", result.sentence)
+            artefacts.collect(session, world, directory, case.id, result.sentence)
     except Exception as error:
         result = broken(case, directory, error)
     finally:

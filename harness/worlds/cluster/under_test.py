@@ -167,10 +167,12 @@ class ClusterUnderTest:
         self.checks += 1
 
     def close(self) -> None:
-        """Nobody reads what it says any more; its namespace takes it along."""
+        """Nobody reads what it says any more. Its namespace takes along what is in it; the rest goes here."""
         for node in self._nodes.values():
             node.tapper.cancel()
             node.desk.cancel()
+        for manifest in adapted.cluster_wide(self._manifests):
+            self._api.remove(manifest)
 
     # -- besides ---------------------------------------------------------------------------------------------------
 
