@@ -53,7 +53,7 @@ def files_of_the_project() -> list[Path]:
     found = []
     for folder, names, files in os.walk(REPOSITORY):
         names[:] = [name for name in names if name not in made and not name.endswith(".egg-info")]
-        found += [Path(folder) / name for name in files if name != ".git"]
+        found += [Path(folder) / name for name in files if name != ".git" and not name.endswith(".so")]
     return found
 
 
