@@ -1,4 +1,4 @@
-"""A wheel with the compiled form: it is built, taken, held to the same tests; or the plain form is taken instead."""
+"""A wheel with the compiled form: it is built and taken, and held to the same tests; else the plain form is taken."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.xdist_group("compiled")  # the wheel is built once
 
 ROOT = Path(__file__).parents[3]
 _BUILD_S = 900  # half a minute where nothing else runs

@@ -256,3 +256,13 @@ def test_what_is_held_is_counted_down_again() -> None:
     assert talk.conversation.held > 4000
     talk.answer(ok("a"))
     assert talk.conversation.held == 0
+
+
+@pytest.mark.parametrize("method", ["HEAD", "CONNECT"])
+def test_what_follows_an_answer_without_a_body_is_not_its_body(method: str) -> None:
+    """Its length says just so many bytes as the next answer has, in the same segment."""
+    following = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nb"
+    first = f"HTTP/1.1 200 OK\r\nContent-Length: {len(following)}\r\n\r\n".encode()
+    talk = Talk().ask(f"{method} /a HTTP/1.1\r\n\r\n".encode()).ask(get("/b")).answer(first + following)
+    assert talk.pairs[0] == ("/a", "")
+    assert method == "CONNECT" or talk.pairs[1:] == [("/b", "b")]
