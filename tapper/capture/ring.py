@@ -140,8 +140,8 @@ class Ring:
 
     @property
     def crowded(self) -> bool:
-        """Whether it is to be replaced by a larger one: a quarter of it waits to be read. Ask before reading."""
-        return self._growing is None and not self._outgrown and self._mapped.waiting(max(1, self._mapped.blocks // 4))
+        """Whether it is to be replaced by a larger one: an eighth of it waits to be read. Ask before reading."""
+        return self._growing is None and not self._outgrown and self._mapped.waiting(max(1, self._mapped.blocks // 8))
 
     def grow(self, told: Callable[[], None]) -> bool:
         """Begin to become larger; `told` is called when `turn_over` has something to do, or `failure` something to say,

@@ -184,7 +184,7 @@ def test_a_ring_that_grows_loses_nothing_and_doubles_nothing(pod: Pod, packets: 
 
 
 def test_what_fills_up_grows_by_itself(pod: Pod, packets: Numbered) -> None:
-    """More than a quarter of the ring waits: then it is replaced, before anything of that is read."""
+    """Enough of the ring waits: then it is replaced, before anything of that is read."""
     with looping(pod) as loop:
         packets.send(SMALL * 128 // 2 + 50)
         loop.until(lambda: loop.ring.size > SMALL, "the larger ring")
