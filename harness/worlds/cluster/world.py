@@ -44,6 +44,13 @@ os.execve(folder + "/envoy", ["envoy", "-I", "-S", "-c", program], os.environ | 
 """
 
 
+def healthy(line: str) -> str | None:
+    """The address of a healthy endpoint, of a line of Envoy's /clusters; None for another line."""
+    _, _, rest = line.partition("::")
+    endpoint = rest.removesuffix("::health_flags::healthy")
+    return None if endpoint == rest else endpoint.rpartition(":")[0].strip("[]")
+
+
 class ClusterWorld:
     """A `World` in a namespace of its own, which `close` removes.
 
@@ -349,15 +356,13 @@ class ClusterWorld:
         """Until the sidecars have exactly these endpoints for it. A headless service has a cluster without any."""
         name = f"outbound|{service.port}||{service.name}.{self._space}."
         headless = service.port == APP_PORT
-        wanted = set() if headless else {pod.ip for pod in members}
 
         def known(pod: WorldPod) -> bool:
             clusters = self._agent(pod, "GET", "clusters")
             lines = [line for line in clusters.splitlines() if line.startswith(name)]
-            found = {
-                line.split("::")[1].rpartition(":")[0] for line in lines if line.endswith("::health_flags::healthy")
-            }
-            return bool(lines) and (headless or found == wanted)
+            found = {endpoint for line in lines if (endpoint := healthy(line)) is not None}
+            everyone = len(found) == len(members) and all(found & set(each.ips) for each in members)
+            return bool(lines) and (headless or everyone)
 
         for pod in pods:
             if pod.meshed:
