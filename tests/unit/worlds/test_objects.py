@@ -81,6 +81,6 @@ def test_a_cluster_of_kind_has_two_workers() -> None:
     ],
 )
 def test_what_envoy_says_of_its_endpoints(line: str, address: str | None) -> None:
-    from harness.worlds.cluster.world import healthy
+    from harness.worlds.cluster.sidecars import healthy
 
     assert healthy(line) == address
