@@ -41,6 +41,12 @@ def _connect(api: ClusterApi, space: str, pod: str, container: str, argv: Sequen
     )
 
 
+def _close(session: Any) -> None:
+    """Of a session that the server has closed first, the client leaves the socket to the garbage collector."""
+    session.close()
+    session.sock.shutdown()
+
+
 def run(api: ClusterApi, space: str, pod: str, container: str, argv: Sequence[str], timeout: float = 60.0) -> str:
     """Run to the end: its standard output. Raises HarnessError with all it wrote unless it ended with 0."""
     session = _connect(api, space, pod, container, argv, stdin=False)
@@ -57,7 +63,7 @@ def run(api: ClusterApi, space: str, pod: str, container: str, argv: Sequence[st
         err.append(session.read_stderr(timeout=0) or "")
         code = session.returncode
     finally:
-        session.close()
+        _close(session)
     if code != 0:
         raise HarnessError(f"{' '.join(argv)} in {pod} ended with {code}:\n{''.join(out)}{''.join(err)}")
     return "".join(out)
@@ -107,7 +113,7 @@ class ClusterProgram:
         except (WebSocketException, OSError) as error:  # the API server has gone, and the program with the session
             self._err.append(f"the connection to it has broken: {error}\n")
         finally:
-            self._session.close()
+            _close(self._session)
 
     def _take(self) -> None:
         if self._session.peek_stdout():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,11 +14,11 @@ from harness.worlds.cluster.deployed import ClusterDeployment
 from harness.worlds.cluster.execute import ClusterProgram
 from harness.worlds.cluster.frames import ClusterRecording
 from harness.worlds.cluster.session import ClusterSession
+from harness.worlds.cluster.sidecars import PUSH_S, Sidecars
 from harness.worlds.cluster.tap import ClusterTap
 from harness.worlds.world import APP_PORT, SERVICE_PORT, Capabilities, WorldPod, WorldService
 
 _READY_S = 180.0
-_PUSH_S = 60.0
 GATEWAYS = "istio=ingressgateway"
 _FORBIDDEN = 403
 _MOST_RECORDED = 2
@@ -59,6 +58,7 @@ class ClusterWorld:
         self._links: dict[WorldPod, str] = {}
         self._taps: list[ClusterTap] = []
         self._programs: list[ClusterProgram] = []
+        self._sidecars = Sidecars(session.api, space)
         self._record = record
         self._elsewhere: dict[WorldPod, str] = {}
         """Pods of other namespaces that may become targets, and those."""
@@ -125,7 +125,7 @@ class ClusterWorld:
         if self._record and len(self.recordings) < _MOST_RECORDED:
             self.recordings[f"{name}-{made.ip}"] = self._sniff(made)
         for service, members in self._services.values():
-            self._wait_known(service, members, [made])
+            self._sidecars.wait_known(service, members, [made])
         return made
 
     def set_mode(self, mode: Mode, *pods: WorldPod) -> None:
@@ -133,9 +133,9 @@ class ClusterWorld:
             self._api.apply(objects.peer_authentication(pod.name, self._space, mode))
         for pod in pods:
             self._api.wait(
-                lambda pod=pod: self._accepts(pod) is mode,  # type: ignore[misc]
+                lambda pod=pod: self._sidecars.accepts(pod) is mode,  # type: ignore[misc]
                 f"the sidecar of {pod.name} to be {mode.value}",
-                _PUSH_S,
+                PUSH_S,
             )
 
     def delete(self, pod: WorldPod) -> None:
@@ -155,23 +155,21 @@ class ClusterWorld:
         )
 
     def restart_proxy(self, pod: WorldPod) -> None:
-        before = self._proxy_status(pod)["restartCount"]
+        before = self._sidecars.status(pod)["restartCount"]
         try:
-            self._agent(pod, "POST", "quitquitquit")
+            self._sidecars.ask(pod, "POST", "quitquitquit")
         except HarnessError:
             pass  # it may end before it has answered: that it has ended is what is waited for
 
         def again() -> bool:
-            status = self._proxy_status(pod)
+            status = self._sidecars.status(pod)
             return bool(status["restartCount"] > before and status["ready"] and self._ready(pod.name))
 
         self._api.wait(again, f"another Envoy in {pod.name}", _READY_S)
 
     def sidecar_is_native(self, pod: WorldPod) -> bool:
         """Whether the pod's sidecar is an init container."""
-        manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
-        spec = (self._api.get(manifest) or {})["spec"]
-        return any(each["name"] == "istio-proxy" for each in spec.get("initContainers", []))
+        return self._sidecars.is_native(pod)
 
     def ambient(self, *pods: WorldPod) -> None:
         """By the label that Istio's CNI agent watches for; it says in an annotation what it has done."""
@@ -184,7 +182,7 @@ class ClusterWorld:
                 annotations = (self._api.get(dict(manifest)) or {})["metadata"].get("annotations", {})
                 return bool(annotations.get("ambient.istio.io/redirection") == "enabled")
 
-            self._api.wait(redirected, f"{pod.name} to be taken into ambient mode", _PUSH_S)
+            self._api.wait(redirected, f"{pod.name} to be taken into ambient mode", PUSH_S)
 
     def restart_api_server(self) -> None:
         restart = self._session.restart_api_server
@@ -259,7 +257,7 @@ class ClusterWorld:
         for pod in pods:
             self._patch_label(pod, objects.member_label(service.name), "yes")
         self._services[service.name] = (service, pods)
-        self._wait_known(service, pods, self._pods)
+        self._sidecars.wait_known(service, pods, self._pods)
 
     # -- programs --------------------------------------------------------------------------------------------------
 
@@ -326,46 +324,6 @@ class ClusterWorld:
         except HarnessError as error:
             if value is not None or getattr(error, "status", 0) != 404:  # from one that is gone it need not be taken
                 raise
-
-    def _agent(self, pod: WorldPod, method: str, path: str) -> str:
-        """Ask the pod's Envoy, by its agent."""
-        argv = ["pilot-agent", "request", method, path]
-        return execute.run(self._api, self._space, pod.name, "istio-proxy", argv)
-
-    def _proxy_status(self, pod: WorldPod) -> Mapping[str, Any]:
-        manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
-        status = (self._api.get(manifest) or {}).get("status", {})
-        everything = status.get("containerStatuses", []) + status.get("initContainerStatuses", [])
-        return next(each for each in everything if each["name"] == "istio-proxy")
-
-    def _accepts(self, pod: WorldPod) -> Mode:
-        """What the inbound listener's filter chains match: TLS, plaintext, or both."""
-        dump = json.loads(self._agent(pod, "GET", "config_dump?resource=dynamic_listeners"))
-        text = json.dumps([each for each in dump.get("configs", []) if each.get("name") == "virtualInbound"])
-        tls, plain = '"transport_protocol": "tls"' in text, '"transport_protocol": "raw_buffer"' in text
-        return {(True, False): Mode.STRICT, (True, True): Mode.PERMISSIVE}.get((tls, plain), Mode.DISABLE)
-
-    def _wait_known(self, service: WorldService, members: Sequence[WorldPod], pods: Iterable[WorldPod]) -> None:
-        """Until the sidecars have exactly these endpoints for it. A headless service has a cluster without any."""
-        name = f"outbound|{service.port}||{service.name}.{self._space}."
-        headless = service.port == APP_PORT
-        wanted = set() if headless else {pod.ip for pod in members}
-
-        def known(pod: WorldPod) -> bool:
-            clusters = self._agent(pod, "GET", "clusters")
-            lines = [line for line in clusters.splitlines() if line.startswith(name)]
-            found = {
-                line.split("::")[1].rpartition(":")[0] for line in lines if line.endswith("::health_flags::healthy")
-            }
-            return bool(lines) and (headless or found == wanted)
-
-        for pod in pods:
-            if pod.meshed:
-                self._api.wait(
-                    lambda pod=pod: known(pod),  # type: ignore[misc]
-                    f"the sidecar of {pod.name} to know {len(members)} pods behind {service.name}",
-                    _PUSH_S,
-                )
 
     def _on_node(self, node: str, argv: Sequence[str]) -> str:
         space, observer = self._session.observer(node)

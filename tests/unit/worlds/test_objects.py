@@ -69,3 +69,18 @@ def test_a_mode_for_one_pod() -> None:
 
 def test_a_cluster_of_kind_has_two_workers() -> None:
     assert [node["role"] for node in objects.kind_config()["nodes"]] == ["control-plane", "worker", "worker"]
+
+
+@pytest.mark.parametrize(
+    ("line", "address"),
+    [
+        ("outbound|80||shop.a.svc.cluster.local::10.244.1.8:8080::health_flags::healthy", "10.244.1.8"),
+        ("outbound|80||shop.a.svc.cluster.local::[fd00:10:244:1::8]:8080::health_flags::healthy", "fd00:10:244:1::8"),
+        ("outbound|80||shop.a.svc.cluster.local::10.244.1.8:8080::health_flags::/failed_eds_health", None),
+        ("outbound|80||shop.a.svc.cluster.local::10.244.1.8:8080::weight::1", None),
+    ],
+)
+def test_what_envoy_says_of_its_endpoints(line: str, address: str | None) -> None:
+    from harness.worlds.cluster.sidecars import healthy
+
+    assert healthy(line) == address

@@ -39,7 +39,7 @@ def source(state: str, netns: int, ip: str = "10.0.0.1") -> Record:
     return {"type": "source", "kind": "pod", "state": state, "netns": netns, "instance_ip": ip}
 
 
-def http(target: str, ip: str = "10.0.0.1", direction: str = "inbound", agent: str = "tapper-harness") -> Record:
+def http(target: str | None, ip: str = "10.0.0.1", direction: str = "inbound", agent: str = "tapper-harness") -> Record:
     headers = [["User-Agent", agent]]
     return {
         "type": "http",
@@ -63,6 +63,7 @@ def test_sources_are_those_that_are_open_on_each_node() -> None:
 def test_seen_counts_every_address_of_a_pod_and_no_probe() -> None:
     tap = Told(a=[http("/1"), http("/1", ip="fd00::1"), http("/2", ip="10.0.0.9"), http("/3", direction="wire")])
     tap.records["a"].append(http("/healthz/ready", agent="kube-probe/1.34"))
+    tap.records["a"].append(http(None) | {"request": None})  # an answer, whose question crossed before the capture
     assert tap.seen(SERVER) == {"/1": 2, "/3": 1}
     assert tap.seen(SERVER, "inbound") == {"/1": 2}
     assert tap.seen() == {"/1": 2, "/2": 1, "/3": 1}

@@ -1,0 +1,76 @@
+"""Istio's sidecars in a scenario's pods: what they accept, which endpoints they know. Their own Envoys are asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from harness.mesh.workload import Mode
+from harness.worlds.cluster import execute
+from harness.worlds.cluster.api import ClusterApi
+from harness.worlds.world import APP_PORT, WorldPod, WorldService
+
+PUSH_S = 60.0
+"""How long istiod may take to tell the sidecars of a change."""
+
+
+def healthy(line: str) -> str | None:
+    """The address of a healthy endpoint, of a line of Envoy's /clusters; None for another line."""
+    _, _, rest = line.partition("::")
+    endpoint = rest.removesuffix("::health_flags::healthy")
+    return None if endpoint == rest else endpoint.rpartition(":")[0].strip("[]")
+
+
+class Sidecars:
+    """Those of one namespace."""
+
+    def __init__(self, api: ClusterApi, space: str) -> None:
+        self._api = api
+        self._space = space
+
+    def ask(self, pod: WorldPod, method: str, path: str) -> str:
+        """Ask the pod's Envoy, by its agent."""
+        argv = ["pilot-agent", "request", method, path]
+        return execute.run(self._api, self._space, pod.name, "istio-proxy", argv)
+
+    def status(self, pod: WorldPod) -> Mapping[str, Any]:
+        """Its container's."""
+        status = self._manifest(pod).get("status", {})
+        everything = status.get("containerStatuses", []) + status.get("initContainerStatuses", [])
+        return next(each for each in everything if each["name"] == "istio-proxy")
+
+    def accepts(self, pod: WorldPod) -> Mode:
+        """What the inbound listener's filter chains match: TLS, plaintext, or both."""
+        dump = json.loads(self.ask(pod, "GET", "config_dump?resource=dynamic_listeners"))
+        text = json.dumps([each for each in dump.get("configs", []) if each.get("name") == "virtualInbound"])
+        tls, plain = '"transport_protocol": "tls"' in text, '"transport_protocol": "raw_buffer"' in text
+        return {(True, False): Mode.STRICT, (True, True): Mode.PERMISSIVE}.get((tls, plain), Mode.DISABLE)
+
+    def wait_known(self, service: WorldService, members: Sequence[WorldPod], pods: Iterable[WorldPod]) -> None:
+        """Until the sidecars have exactly these endpoints for it. A headless service has a cluster without any."""
+        name = f"outbound|{service.port}||{service.name}.{self._space}."
+        headless = service.port == APP_PORT
+
+        def known(pod: WorldPod) -> bool:
+            clusters = self.ask(pod, "GET", "clusters")
+            lines = [line for line in clusters.splitlines() if line.startswith(name)]
+            found = {endpoint for line in lines if (endpoint := healthy(line)) is not None}
+            everyone = len(found) == len(members) and all(found & set(each.ips) for each in members)
+            return bool(lines) and (headless or everyone)
+
+        for pod in pods:
+            if pod.meshed:
+                self._api.wait(
+                    lambda pod=pod: known(pod),  # type: ignore[misc]
+                    f"the sidecar of {pod.name} to know {len(members)} pods behind {service.name}",
+                    PUSH_S,
+                )
+
+    def is_native(self, pod: WorldPod) -> bool:
+        """Whether it is an init container."""
+        return any(each["name"] == "istio-proxy" for each in self._manifest(pod)["spec"].get("initContainers", []))
+
+    def _manifest(self, pod: WorldPod) -> Mapping[str, Any]:
+        named = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
+        return self._api.get(named) or {}
