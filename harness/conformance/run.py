@@ -13,7 +13,11 @@ from harness.adapters.running import TapperFault
 from harness.conformance.model import Case, Outcome, Result
 from harness.conformance.trial import Trial
 from harness.conformance.verdict import NotClaimed, TapperDied, Violation, missed, set_aside
-from harness.errors import InternalError, Unsupported
+from harness.errors import InternalError, Unsupported, WaitTimeout
+from harness.waiting import wait_until
+
+_DEATH_S = 1.0
+"""Who is killed cannot be entered any longer a little before it is known to be dead."""
 
 
 def run(case: Case, adapter: Adapter, directory: Path, patience: float = 1.0) -> Result:
@@ -69,9 +73,15 @@ def _try(case: Case, trial: Trial) -> Result:
         if not trial.checks:
             raise InternalError(f"{case.id} ended without having looked at anything")
 
+    def dead() -> list[str]:
+        return [pod.name for pod in trial.node.pods.values() if not (pod.alive or pod.deleted)]
+
     def blame() -> Result | None:
-        killed = [pod.name for pod in trial.node.pods.values() if not (pod.alive or pod.deleted)]
-        if not killed or not trial.taps:
+        if not trial.taps:
+            return None
+        try:
+            killed = wait_until(dead, "a pod to be dead", _DEATH_S)
+        except WaitTimeout:
             return None
         # nobody else is in the node
         expected, seen = "processes of others left alone", f"those of pod {', '.join(killed)} were killed"

@@ -25,5 +25,6 @@ REMOVES_NOTHING = _in_mesh(life.REMOVES_NOTHING, {"09": "expected silence about 
 EMPTY_IGNORED = _in_mesh(life.EMPTY_IGNORED, {"10": "expected silence about pod"})
 BELIEVES_ENVIRON = _in_mesh(edge.BELIEVES_ENVIRON, {"12": "nothing of what it was not asked for"})
 PINNED = _in_mesh(netns.PINNED, {"14": "to be destroyed"})
-OPENS_ONCE = _in_mesh(life_processes.OPENS_ONCE, {"18": _UNFOUND})
+# whether or not the moment without an Envoy is noticed
+DIES_WITH_THE_FIRST = _in_mesh(life_processes.DIES_WITH_THE_FIRST, {"18": _UNFOUND})
 ONCE_BY_CONTENT = _in_mesh(cap.ONCE_BY_CONTENT, {"26": _LOST})
