@@ -74,13 +74,13 @@ def run(arguments: argparse.Namespace) -> result.Result:
                 for point in curve:
                     say(f"{point.series}: {point.x:g}: {point.y:.4g} {point.unit}")
                     found.points.append(point)
-            except HarnessError as error:
+            except (HarnessError, OSError) as error:
                 found.problems.append(f"{name}: {' '.join(str(error).split())[:300]}")
     if TAPPER in found.versions and not arguments.no_scaling:
         say("profile")
         try:
             found.profile = profile.take(profile.QUICK if arguments.quick else profile.WORKLOAD)
-        except HarnessError as error:
+        except (HarnessError, OSError) as error:
             found.problems.append(f"profile: {' '.join(str(error).split())[:300]}")
     found.machine["took"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
     found.machine["load after"] = result.load_average()

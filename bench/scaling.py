@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from bench.measure import Metered, measure, pss
 from bench.peers import by_name, records
@@ -109,7 +110,7 @@ def processes(counts: tuple[int, ...]) -> Iterator[Point]:
         for count in counts:
             many = f"i={running}; while [ $i -lt {count} ]; do sleep 1d & i=$((i+1)); done; wait"
             node.spawn(["sh", "-c", many], name="many")
-            wait_until(functools.partial(_are_running, node, count), f"{count} processes", _UP)
+            wait_until(functools.partial(_are_running, node.procfs, count), f"{count} processes", _UP)
             running = count
             tapper = _start(node, [pod.ip])
             _opened(tapper, 1)
@@ -133,10 +134,16 @@ def scan_cost(idle: float) -> float:
     return share * _LONGEST_INTERVAL_S * 1000
 
 
-def _are_running(node: Node, count: int) -> bool:
+def _are_running(procfs: Path, count: int) -> bool:
     """Whether that many have become what they are to be: a fork is its parent until execve."""
-    names = [entry.name for entry in node.procfs.iterdir() if entry.name.isdigit()]
-    return sum((node.procfs / name / "comm").read_bytes() == b"sleep\n" for name in names) >= count
+    return sum(_sleeps(entry) for entry in procfs.iterdir() if entry.name.isdigit()) >= count
+
+
+def _sleeps(process: Path) -> bool:
+    try:
+        return (process / "comm").read_bytes() == b"sleep\n"
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since its folder was listed
+        return False
 
 
 def _start(node: Node, addresses: list[str]) -> Metered:

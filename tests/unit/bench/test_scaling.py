@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from bench import __main__ as command
 from bench import profile, rounds, scaling
 from bench.measure import Metered
+from bench.result import Point
 from bench.workloads import Workload
 from harness.sandbox.node import Node
 
@@ -23,6 +26,28 @@ def test_namespaces_are_all_opened() -> None:
         (series, count) for count in (1, 3) for series in (scaling.OPENING, scaling.IDLE)
     ]
     assert all(0 <= point.y < 100 for point in points)
+
+
+def test_a_process_that_has_just_ended_is_none(tmp_path: Path) -> None:
+    """Its folder is listed, and then what is in it is gone."""
+    for pid in ("10", "11", "12"):
+        (tmp_path / pid).mkdir()
+    for pid in ("10", "11"):
+        (tmp_path / pid / "comm").write_bytes(b"sleep\n")
+    assert scaling._are_running(tmp_path, 2)
+    assert not scaling._are_running(tmp_path, 3)
+
+
+def test_a_curve_that_fails_costs_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken() -> Iterator[Point]:
+        yield from (Point(scaling.OPENING, each.stat().st_size, 0.0, "s") for each in [tmp_path / "gone"])
+
+    point = Point(scaling.OPENING, 1, 0.5, "s")
+    monkeypatch.setattr(scaling, "curves", lambda **_: {"broken": broken(), "whole": iter([point])})
+    monkeypatch.setattr(rounds, "QUICK", [])
+    found = command.run(argparse.Namespace(quick=True, only=[], rounds=1, no_scaling=False))
+    assert found.points == [point]
+    assert "gone" in found.problems[0]
 
 
 def test_processes_are_really_there(monkeypatch: pytest.MonkeyPatch) -> None:
