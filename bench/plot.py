@@ -29,17 +29,17 @@ def draw(result: Result, path: Path) -> None:
     costs.set(xscale="log", xlabel="CPU seconds for 10,000 requests", title=rounds.BASE)
     costs.margins(x=0.2)
     for peer in peers:
+        done = [m for m in result.measurements if m.peer == peer and m.workload.startswith("500 B") and m.died is None]
         points = sorted(
-            (m.rate, m.per_10k)
-            for m in result.measurements
-            if m.peer == peer and m.workload.startswith("500 B") and m.died is None
+            (median(m.rate for m in done if m.workload == each), median(m.per_10k for m in done if m.workload == each))
+            for each in {m.workload for m in done}
         )
         if len(points) > 1:
             rates.plot(*zip(*points, strict=True), marker="o", label=peer)
     rates.set(xscale="log", yscale="log", xlabel="requests a second", ylabel="CPU seconds for 10,000", title="by rate")
     rates.xaxis.set_minor_formatter(ticker.NullFormatter())  # they lie on top of each other
     if rates.has_data():
-        rates.legend()
+        rates.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     for axes, series in zip([each for row in others for each in row], _CURVES, strict=True):
         found = [(point.x, point.y) for point in result.points if point.series == series]
         if found:
