@@ -141,7 +141,7 @@ def _are_running(procfs: Path, count: int) -> bool:
 
 def _sleeps(process: Path) -> bool:
     try:
-        return (process / "comm").read_bytes() == b"sleep\n"
+        return (process / "cmdline").read_bytes() == b"sleep\x001d\x00"
     except (FileNotFoundError, ProcessLookupError):  # it has ended since its folder was listed
         return False
 

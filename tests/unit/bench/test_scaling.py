@@ -33,7 +33,7 @@ def test_a_process_that_has_just_ended_is_none(tmp_path: Path) -> None:
     for pid in ("10", "11", "12"):
         (tmp_path / pid).mkdir()
     for pid in ("10", "11"):
-        (tmp_path / pid / "comm").write_bytes(b"sleep\n")
+        (tmp_path / pid / "cmdline").write_bytes(b"sleep\x001d\x00")
     assert scaling._are_running(tmp_path, 2)
     assert not scaling._are_running(tmp_path, 3)
 
@@ -55,8 +55,7 @@ def test_processes_are_really_there(monkeypatch: pytest.MonkeyPatch) -> None:
     starts = scaling._start
 
     def counted(node: Node, addresses: list[str]) -> Metered:
-        names = [entry.name for entry in node.procfs.iterdir() if entry.name.isdigit()]
-        seen.append(sum((node.procfs / name / "cmdline").read_bytes() == b"sleep\x001d\x00" for name in names))
+        seen.append(sum(scaling._sleeps(entry) for entry in node.procfs.iterdir() if entry.name.isdigit()))
         return starts(node, addresses)
 
     monkeypatch.setattr(scaling, "_start", counted)
