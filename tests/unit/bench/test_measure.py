@@ -21,7 +21,7 @@ def burn(seconds):
     until = time.process_time() + seconds
     while time.process_time() < until: pass
 """
-NEAR = 0.06  # processor seconds: an interpreter's start, and the kernel's ticks
+NEAR = 0.3  # processor seconds: an interpreter's start on a busy machine; what is counted twice is more than that
 
 
 def python(text: str) -> list[str]:
