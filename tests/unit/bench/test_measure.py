@@ -86,7 +86,7 @@ while True: signal.pause()
     before = metered.rest()
     code, spent = metered.stop()
     assert code == 7
-    assert 0.4 <= before <= spent < 0.4 + 2 * NEAR
+    assert 0.4 <= before <= spent < 0.4 + NEAR
     assert not node.strays()
 
 
