@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,14 +29,19 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--kind-image", metavar="NAME", help="the nodes' image")
     group.add_argument("--kind-bin", type=Path, metavar="FILE", help="default: fetched by pytest-kind")
     group.add_argument("--kind-kubectl-bin", type=Path, metavar="FILE", help="default: fetched by pytest-kind")
-    group.add_argument("--istioctl", type=Path, metavar="FILE", help="default: the one on PATH, else --istioctl-url")
-    group.add_argument("--istioctl-url", metavar="URL", help="a .tar.gz with istioctl; needs --istioctl-sha256")
-    group.add_argument("--istioctl-sha256", metavar="HEX", help="the checksum that the .tar.gz has to have")
-    group.add_argument("--istio-hub", metavar="HUB", help="where Istio's images come from")
-    group.add_argument("--istio-tag", metavar="TAG", help="their tag")
-    group.add_argument("--istio-values", type=Path, metavar="FILE", help="an IstioOperator for istioctl install")
-    group.add_argument("--image-archive", type=Path, metavar="TAR", help="this project's image, instead of building it")
-    group.add_argument("--image", default=IMAGE, metavar="NAME", help="its name (default: %(default)s)")
+    add_istio_and_image(group.add_argument)
+
+
+def add_istio_and_image(add_option: Callable[..., object]) -> None:
+    """What a cluster is made of, which tests/e2e takes by the same options: by argparse's add_argument or its like."""
+    add_option("--istioctl", type=Path, metavar="FILE", help="default: the one on PATH, else --istioctl-url")
+    add_option("--istioctl-url", metavar="URL", help="a .tar.gz with istioctl; needs --istioctl-sha256")
+    add_option("--istioctl-sha256", metavar="HEX", help="the checksum that the .tar.gz has to have")
+    add_option("--istio-hub", metavar="HUB", help="where Istio's images come from")
+    add_option("--istio-tag", metavar="TAG", help="their tag")
+    add_option("--istio-values", type=Path, metavar="FILE", help="an IstioOperator for istioctl install")
+    add_option("--image-archive", type=Path, metavar="TAR", help="this project's image, instead of building it")
+    add_option("--image", default=IMAGE, metavar="NAME", help="its name (default: %(default)s)")
 
 
 def asked_for(arguments: argparse.Namespace) -> bool:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.commands.clusters import add_istio_and_image
 from harness.errors import Unsupported
 
 if TYPE_CHECKING:
     from harness.worlds.cluster.session import ClusterSession
-
-IMAGE = "tapper-harness:dev"
 
 
 def add_options(group: pytest.OptionGroup, *, pytest_kind: bool) -> None:
@@ -26,14 +25,7 @@ def add_options(group: pytest.OptionGroup, *, pytest_kind: bool) -> None:
     group.addoption(
         "--yes-this-cluster", action="store_true", help="use a cluster that is not on this machine (its API server)"
     )
-    group.addoption("--istioctl", type=Path, metavar="FILE", help="default: the one on PATH, else --istioctl-url")
-    group.addoption("--istioctl-url", metavar="URL", help="a .tar.gz with istioctl; needs --istioctl-sha256")
-    group.addoption("--istioctl-sha256", metavar="HEX", help="the checksum that the .tar.gz has to have")
-    group.addoption("--istio-hub", metavar="HUB", help="where Istio's images come from")
-    group.addoption("--istio-tag", metavar="TAG", help="their tag")
-    group.addoption("--istio-values", type=Path, metavar="FILE", help="an IstioOperator for istioctl install")
-    group.addoption("--image-archive", type=Path, metavar="TAR", help="this project's image, instead of building it")
-    group.addoption("--image", default=IMAGE, metavar="NAME", help="its name (default: %(default)s)")
+    add_istio_and_image(group.addoption)
     group.addoption("--e2e-artifacts", type=Path, metavar="DIR", help="for every failed scenario, a folder of evidence")
 
 
