@@ -44,6 +44,11 @@ class Held:
     def __len__(self) -> int:
         return len(self._items)
 
+    def passes(self, account: Account) -> bool:
+        """Whether what now comes of this pod's source need not be put here: there is no wire that could be beneath it,
+        and nothing of before waits."""
+        return not self._items and self._beneath.blind(account.connections) and self._drained()
+
     def put(self, account: Account, seen: Iterable[Seen]) -> None:
         """This came of a pod's source. Runs `seen` to its end."""
         for it in seen:

@@ -9,7 +9,7 @@ makes; here it is counted, written, and kept within bounds.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 
 from tapper import __version__
 from tapper.accounts import Account, Books, Row
@@ -116,9 +116,9 @@ class Outlet:
         self.record()
         self._output.write(self._form.source("open", account.place))
 
-    def deliver(self, account: Account, sightings: Iterable[Sighting]) -> None:
-        """What a source's packets made; run to its end before anything is written."""
-        self._write(self._sightings(account, list(sightings)))
+    def deliver(self, account: Account, sightings: list[Sighting]) -> None:
+        """What a source's packets made."""
+        self._write(self._sightings(account, sightings))
         self.record()
 
     def report(self, seen: Iterable[tuple[Account, Sighting | Note]]) -> None:
@@ -159,7 +159,7 @@ class Outlet:
         self._output.write(self._form.source("closed", account.place) + self._form.stat(account.place, row.counts))
 
     def stay_within_bounds(
-        self, accounts: Collection[Account], deliver: Callable[[Account, Sequence[Sighting]], None]
+        self, accounts: Collection[Account], deliver: Callable[[Account, list[Sighting]], None]
     ) -> None:
         """Give up what the greediest source holds where all together hold too much: to `deliver`."""
         if sum(account.connections.held for account in accounts) > _HELD_BYTES:

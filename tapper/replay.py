@@ -97,9 +97,9 @@ class Replay:
         interface.received += 1
         interface.cut += packet.cut
         account = interface.account
-        made = account.reader.packet(packet.ts, memoryview(packet.data))
+        made = account.reader.packet(packet.ts, packet.data, 0, len(packet.data))
         if made:
-            self._outlet.deliver(account, made)
+            self._outlet.deliver(account, list(made))
 
     def _find(self, name: str) -> _Interface | None:
         if name not in self._interfaces:

@@ -12,7 +12,7 @@ import math
 import os
 import select
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from tapper.capture import bpf
 from tapper.capture.mapped import Statistics
 from tapper.capture.memory import TOTAL, RingMemory
 from tapper.capture.ring import Ring, open_ring
-from tapper.capture.sources import Source, Sources
+from tapper.capture.sources import NO_INTERFACE, Source, Sources
 from tapper.discovery.finders import Finder
 from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
@@ -168,20 +168,24 @@ class Tap:
 
     # What the loop calls.
 
-    def _deliver(self, source: Source[Sighting], sightings: Iterator[Sighting]) -> None:
-        self._take(self._captures[source.key], sightings)
+    def _deliver(self, source: Source[Sighting], seen: list[Sighting]) -> None:
+        self._take(self._captures[source.key], seen)
 
-    def _take(self, account: Account, sightings: Iterable[Sighting]) -> None:
+    def _take(self, account: Account, seen: list[Sighting]) -> None:
         """What was seen in pods waits for the wire beneath; what was seen on the wire does not."""
-        if account is not self._captures.get(_NODE):
-            self._held.put(account, sightings)
+        if account is self._captures.get(_NODE):
+            self._outlet.deliver(account, seen)
+            self._held.wire_read(seen, account.connections.newest)
+        elif not seen:
             self._outlet.record()
-            return
-        seen = list(sightings)
-        self._outlet.deliver(account, seen)
-        self._held.wire_read(seen, account.connections.newest)
+        elif not self._ending and self._held.passes(account):
+            self._outlet.deliver(account, seen)
+        else:
+            self._held.put(account, seen)
+            self._outlet.record()
 
     def _notice(self, account: Account, note: Note) -> None:
+        self._sources.hurry(self._deliver)  # what was seen before comes before
         self._opaque.note(account.place, note, self._targets.addresses)
         if account is self._captures.get(_NODE):
             self._outlet.report([(account, note)])
@@ -257,7 +261,7 @@ class Tap:
         """An Envoy in the node's own namespace has its lo captured as a pod's; then the node's source leaves it out."""
         node = self._sources.get(_NODE)
         if node is not None:
-            node.ignored_interface = _LOOPBACK_INDEX if self._own in self._sources else None
+            node.ignored_interface = _LOOPBACK_INDEX if self._own in self._sources else NO_INTERFACE
 
     # Targets.
 

@@ -23,10 +23,11 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from tapper.capture import bpf, walk
+from tapper.capture import bpf
 from tapper.capture.bpf import Instruction
-from tapper.capture.walk import Packet
+from tapper.capture.walk import Block, Packet
 from tapper.errors import MissingCapabilityError, TapperError, UsageError, explain
 from tapper.privileges import Capability, advice
 
@@ -39,9 +40,14 @@ SO_ATTACH_FILTER = 26
 SIOCGIFINDEX = 0x8933
 _IFNAMSIZ = 16
 
-BLOCK_SIZE = 128 * 1024
-"""A frame on lo reaches 65,549 bytes and must fit into a block together with its headers."""
-RETIRE_MS = 100
+SMALLEST_BLOCK = 128 * 1024
+"""In bytes. A frame on lo reaches 65,549 bytes and must fit into a block together with its headers."""
+_LARGEST_BLOCK = 512 * 1024
+_BLOCKS = 8  # of a ring, if that leaves them neither too small nor too large
+RETIRE_MS = 200
+"""A reader is woken when a block is full, or this long after a packet came. Each time costs it as much as dozens of
+packets, since its memory is no longer in the processor's caches."""
+_AT_ONCE = 64
 _FRAME_SIZE = 2048  # means nothing to version 3, but must be aligned and divide a block
 
 _BLOCK_STATUS = 8  # struct tpacket_block_desc: version, offset_to_priv, then struct tpacket_hdr_v1
@@ -50,6 +56,9 @@ _KERNEL = bytes(4)  # TP_STATUS_KERNEL: the block is the kernel's again
 _STATISTICS = struct.Struct("=III")  # struct tpacket_stats_v3: packets, drops, freeze_q_cnt
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+Packets: TypeAlias = tuple[mmap.mmap, list[Packet]]
+"""Some packets, and the memory that they lie in."""
 
 
 @dataclass(slots=True)
@@ -65,37 +74,40 @@ class Statistics:
 class Mapped:
     """An open socket and its memory; made by `open_mapped`. Not for several threads, but for `close`."""
 
-    def __init__(self, sock: socket.socket, blocks: int) -> None:
+    def __init__(self, sock: socket.socket, size: int) -> None:
         self.socket = sock
-        self.blocks = blocks
+        self.size = size
+        """Bytes."""
+        self.block_size = block_size(size)
+        self.blocks = size // self.block_size
         # Python's mmap keeps a duplicate of the descriptor, and a socket lives as long as any of its descriptors.
-        self._memory = mmap.mmap(sock.fileno(), BLOCK_SIZE * blocks)
-        self._view = memoryview(self._memory)
+        self._memory = mmap.mmap(sock.fileno(), size)
         self._block = 0
         self._read = 0
         self._statistics = Statistics()
         self.cut = 0
         """Packets of which the kernel kept only a part."""
 
-    def packets(self, at_once: int) -> Iterator[Packet]:
-        """The packets of the blocks that are ready, at most so many blocks. Must be run to its end."""
-        view = self._view
-        for _ in range(min(at_once, self.blocks)):
-            base = self._block * BLOCK_SIZE
-            if not view[base + _BLOCK_STATUS] & _TP_STATUS_USER:
+    def packets(self, at_once: int) -> Iterator[Packets]:
+        """The packets of the blocks that are ready, at most so many bytes of blocks or one; some at a time, so that
+        what is made of them is still in the processor's caches when it is written. Must be run to its end."""
+        memory = self._memory
+        for _ in range(max(1, min(at_once, self.size) // self.block_size)):
+            base = self._block * self.block_size
+            if not memory[base + _BLOCK_STATUS] & _TP_STATUS_USER:
                 return
-            found, cut = walk.packets(view, base)
-            yield from found
-            self._read += len(found)
-            self.cut += cut
-            found.clear()
-            view[base + _BLOCK_STATUS : base + _BLOCK_STATUS + 4] = _KERNEL
+            block = Block(memory, base)
+            while found := block.take(_AT_ONCE):
+                self._read += len(found)
+                yield memory, found
+            self.cut += block.cut
+            memory[base + _BLOCK_STATUS : base + _BLOCK_STATUS + 4] = _KERNEL
             self._block = (self._block + 1) % self.blocks
 
     def waiting(self, blocks: int) -> bool:
         """Whether so many more blocks are ready behind the one that is read next."""
         block = (self._block + blocks) % self.blocks
-        return bool(self._view[block * BLOCK_SIZE + _BLOCK_STATUS] & _TP_STATUS_USER)
+        return bool(self._memory[block * self.block_size + _BLOCK_STATUS] & _TP_STATUS_USER)
 
     def statistics(self) -> Statistics:
         """The kernel's counts. Reading resets them in the kernel (packet(7)), so they are added up here."""
@@ -144,20 +156,20 @@ class Mapped:
         code = ctypes.create_string_buffer(bpf.pack(program))
         _set_option(self.socket, PACKET_FANOUT_DATA, struct.pack("@HP", len(program), ctypes.addressof(code)))
 
-    def close(self) -> bool:
-        """Release the memory and the socket, and with it the namespace. Returns whether they are: not as long as views
-        given out are not gone."""
+    def close(self) -> None:
+        """Release the memory and the socket, and with it the namespace."""
         self.socket.close()
-        try:
-            self._view.release()
-            self._memory.close()
-        except BufferError:
-            return False  # an exception on its way out has a packet in its traceback: it must not be hidden
-        return True
+        self._memory.close()
 
 
-def open_mapped(interface: str | None, program: tuple[Instruction, ...], blocks: int) -> Mapped:
-    """Start capturing in the calling thread's network namespace, on one interface or (None) on all.
+def block_size(size: int) -> int:
+    """Of a ring of so many bytes."""
+    return max(SMALLEST_BLOCK, min(_LARGEST_BLOCK, size // _BLOCKS))
+
+
+def open_mapped(interface: str | None, program: tuple[Instruction, ...], size: int) -> Mapped:
+    """Start capturing in the calling thread's network namespace, on one interface or (None) on all. `size` is that of
+    the memory in bytes, a power of two and at least twice SMALLEST_BLOCK.
 
     Raises MissingCapabilityError, UsageError for an unknown interface, TapperError for anything else.
     """
@@ -171,8 +183,8 @@ def open_mapped(interface: str | None, program: tuple[Instruction, ...], blocks:
         index = 0 if interface is None else _index_of(sock, interface)
         attach(sock, program)
         sock.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
-        _allocate(sock, blocks)
-        mapped = Mapped(sock, blocks)
+        _allocate(sock, size)
+        mapped = Mapped(sock, size)
         _bind(sock, index)
     except OSError as error:
         sock.close()
@@ -211,14 +223,15 @@ def _attach_exactly(sock: socket.socket, program: tuple[Instruction, ...]) -> No
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
 
 
-def _allocate(sock: socket.socket, blocks: int) -> None:
+def _allocate(sock: socket.socket, size: int) -> None:
     """PACKET_RX_RING with a struct tpacket_req3.
 
     The kernel waits here until nobody reads the socket's old state, for milliseconds, in which other threads can open
     theirs.
     """
-    frames = BLOCK_SIZE // _FRAME_SIZE * blocks
-    _set_option(sock, PACKET_RX_RING, struct.pack("=7I", BLOCK_SIZE, blocks, _FRAME_SIZE, frames, RETIRE_MS, 0, 0))
+    block = block_size(size)
+    geometry = (block, size // block, _FRAME_SIZE, size // _FRAME_SIZE)
+    _set_option(sock, PACKET_RX_RING, struct.pack("=7I", *geometry, RETIRE_MS, 0, 0))
 
 
 def _set_option(sock: socket.socket, option: int, value: bytes) -> None:

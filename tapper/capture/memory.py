@@ -11,53 +11,52 @@ from __future__ import annotations
 
 import threading
 
-from tapper.capture.mapped import BLOCK_SIZE
+from tapper.capture.mapped import SMALLEST_BLOCK
 from tapper.errors import TapperError
 
 MIB = 1 << 20
 TOTAL = 256 * MIB
 """In bytes, unless --ring-memory says otherwise."""
 
-_SMALLEST, _FIRST, _LARGEST = 2, 32, 256  # blocks: 256 KiB, 4 MiB, 32 MiB
+_SMALLEST, _FIRST, _LARGEST = 2 * SMALLEST_BLOCK, 4 * MIB, 32 * MIB
 _STEP = 8  # a burst has filled what a ring was doubled to before it is doubled again
 
 
 class RingMemory:
-    """What is taken of it, in blocks of BLOCK_SIZE bytes. For several threads."""
+    """What is taken of it, in bytes. For several threads."""
 
     def __init__(self, total: int = TOTAL) -> None:
-        self._total = total // BLOCK_SIZE
+        self._total = total
         self._taken = 0
         self._lock = threading.Lock()
 
     @property
     def taken(self) -> int:
-        """Bytes."""
-        return self._taken * BLOCK_SIZE
+        return self._taken
 
     def first(self) -> int:
-        """Take what a new ring begins with, in blocks. Raises TapperError where there is nothing left."""
+        """Take what a new ring begins with. Raises TapperError where there is nothing left."""
         with self._lock:
             share = max(0, self._total // 2 - self._taken) // 16
-            blocks = max(_SMALLEST, min(_FIRST, _power_of_two(share)))
-            if self._taken + blocks > self._total:
-                limit = self._total * BLOCK_SIZE // MIB
+            size = max(_SMALLEST, min(_FIRST, _power_of_two(share)))
+            if self._taken + size > self._total:
+                limit = self._total // MIB
                 raise TapperError(f"the {limit} MiB for packet rings are taken: allow more with --ring-memory")
-            self._taken += blocks
-            return blocks
+            self._taken += size
+            return size
 
-    def more(self, blocks: int) -> int:
-        """Take what a ring of so many blocks can be replaced by, in blocks; 0 where it cannot become larger."""
+    def more(self, size: int) -> int:
+        """Take what a ring of this size can be replaced by; 0 where it cannot become larger."""
         with self._lock:
-            larger = min(blocks * _STEP, _LARGEST, _power_of_two(self._total - self._taken))
-            if larger <= blocks:
+            larger = min(size * _STEP, _LARGEST, _power_of_two(self._total - self._taken))
+            if larger <= size:
                 return 0
             self._taken += larger
             return larger
 
-    def give_back(self, blocks: int) -> None:
+    def give_back(self, size: int) -> None:
         with self._lock:
-            self._taken -= blocks
+            self._taken -= size
 
 
 def _power_of_two(number: int) -> int:

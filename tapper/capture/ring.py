@@ -23,16 +23,15 @@ from typing import TypeAlias
 
 from tapper.capture import bpf
 from tapper.capture.bpf import Instruction
-from tapper.capture.mapped import Mapped, Statistics, open_mapped
-from tapper.capture.memory import RingMemory
-from tapper.capture.walk import Packet
+from tapper.capture.mapped import Mapped, Packets, Statistics, open_mapped
+from tapper.capture.memory import MIB, RingMemory
 from tapper.errors import NamespaceGoneError, TapperError, explain
 
 Enter: TypeAlias = Callable[[Callable[[], Mapped]], Mapped]
 """Calls a function inside the network namespace of a ring, on whatever thread it is itself called on."""
 
-AT_ONCE = 8
-"""Blocks that are read at a time, fewer of a small ring: no source is to keep the others waiting for long, and what
+AT_ONCE = MIB
+"""Bytes that are read at a time, fewer of a small ring: no source is to keep the others waiting for long, and what
 fills up is to be noticed before it is full."""
 _JOIN_S = 10.0
 _TOGETHER = 64
@@ -76,23 +75,23 @@ class Ring:
 
     @property
     def size(self) -> int:
-        """Blocks."""
-        return self._mapped.blocks
+        """Bytes."""
+        return self._mapped.size
 
     @property
     def cut(self) -> int:
         """Packets of which the kernel kept only a part."""
         return self._cut_before + self._mapped.cut
 
-    def packets(self) -> Iterator[Packet]:
-        """The packets of the blocks that are ready, at most AT_ONCE blocks. Must be run to its end."""
-        return self._mapped.packets(min(AT_ONCE, max(1, self._mapped.blocks // 8)))
+    def packets(self) -> Iterator[Packets]:
+        """The packets of the blocks that are ready, at most AT_ONCE, some at a time. Must be run to its end."""
+        return self._mapped.packets(min(AT_ONCE, self._mapped.size // 8))
 
-    def rest(self) -> Iterator[Packet]:
+    def rest(self) -> Iterator[Packets]:
         """The packets of all blocks that are ready, when nothing more is let in. Must be run to its end."""
-        yield from self._mapped.packets(self._mapped.blocks)
+        yield from self._mapped.packets(self._mapped.size)
         if self._next is not None:
-            yield from self._next.packets(self._next.blocks)
+            yield from self._next.packets(self._next.size)
 
     def statistics(self) -> Statistics:
         """The kernel's counts, added up."""
@@ -125,7 +124,7 @@ class Ring:
         return self._mapped.error()
 
     def close(self) -> None:
-        """Release the memory and the sockets, and with them the namespace. Views given out must be gone."""
+        """Release the memory and the sockets, and with them the namespace."""
         with self._lock:
             self._ended = True
         for thread in (self._growing, self._closing):
@@ -134,7 +133,7 @@ class Ring:
         for each in (self._mapped, self._next):
             if each is not None:
                 each.close()
-                self._memory.give_back(each.blocks)
+                self._memory.give_back(each.size)
 
     # Growing.
 
@@ -146,10 +145,10 @@ class Ring:
     def grow(self, told: Callable[[], None]) -> bool:
         """Begin to become larger; `told` is called when `turn_over` has something to do, or `failure` something to say,
         on another thread. Returns whether that can be: whether there is memory."""
-        blocks = self._memory.more(self._mapped.blocks)
-        if not blocks:
+        size = self._memory.more(self._mapped.size)
+        if not size:
             return False
-        thread = threading.Thread(target=self._become_larger, args=(blocks, told), name="growing")
+        thread = threading.Thread(target=self._become_larger, args=(size, told), name="growing")
         self._growing = thread
         thread.start()
         return True
@@ -175,13 +174,13 @@ class Ring:
         told, self._failure = self._failure, ""
         return told
 
-    def _become_larger(self, blocks: int, told: Callable[[], None]) -> None:
+    def _become_larger(self, size: int, told: Callable[[], None]) -> None:
         try:
             if self._closing is not None:
                 self._closing.join()
-            larger = self._enter(lambda: open_mapped(self._interface, bpf.REJECT_ALL, blocks))
+            larger = self._enter(lambda: open_mapped(self._interface, bpf.REJECT_ALL, size))
         except TapperError as error:
-            self._memory.give_back(blocks)
+            self._memory.give_back(size)
             self._outgrown = True
             self._failure = "" if isinstance(error, NamespaceGoneError) else str(error)
             told()
@@ -197,19 +196,17 @@ class Ring:
             self._failure = f"cannot replace a packet ring by a larger one: {explain(error)}"
         if self._next is None:
             larger.close()
-            self._memory.give_back(blocks)
+            self._memory.give_back(size)
             self._outgrown = True
         told()
 
     def _let_go(self, old: Mapped, current: Mapped) -> None:
         """Afterwards the current one is the group's only member, and the next that joins gets nothing at first."""
-        gone = old.close()
-        self._memory.give_back(old.blocks)
+        old.close()
+        self._memory.give_back(old.size)
         with self._lock:
-            if gone and not self._ended:
+            if not self._ended:
                 current.choose(0)
-            else:
-                self._outgrown = True
 
 
 def open_ring(
@@ -225,17 +222,17 @@ def open_ring(
     TapperError for anything else.
     """
     memory = memory or RingMemory()
-    blocks = memory.first()
+    size = memory.first()
     try:
-        mapped = open_mapped(interface, program, blocks)
+        mapped = open_mapped(interface, program, size)
     except TapperError:
-        memory.give_back(blocks)
+        memory.give_back(size)
         raise
     try:
         return Ring(mapped, interface, program, memory, enter)
     except OSError as error:
         mapped.close()
-        memory.give_back(blocks)
+        memory.give_back(size)
         raise TapperError(f"cannot set up a packet ring: {explain(error)}") from error
 
 

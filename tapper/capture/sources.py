@@ -12,15 +12,17 @@ import errno
 import os
 import select
 import time
-from collections.abc import Callable, Hashable, Iterator
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from tapper.capture.mapped import RETIRE_MS, Statistics
+from tapper.capture.mapped import RETIRE_MS, Packets, Statistics
 from tapper.capture.ring import Ring, close_together
-from tapper.capture.walk import Packet
+from tapper.streams.packet import Memory
 
 T = TypeVar("T")
 
+NO_INTERFACE: Final = 0
+"""No interface has this index (netdevice(7))."""
 _PATIENCE_S = 4 * RETIRE_MS / 1000
 """A block is handed over within two retire time-outs; nothing that comes later can be waited for."""
 
@@ -28,8 +30,8 @@ _PATIENCE_S = 4 * RETIRE_MS / 1000
 class Reader(Protocol[T]):
     """Whoever reads a source's packets."""
 
-    def packet(self, ts: int, packet: memoryview) -> list[T]:
-        """One IP packet, valid only during the call; ts in nanoseconds since 1970."""
+    def packet(self, ts: int, memory: Memory, start: int, stop: int) -> Sequence[T]:
+        """One IP packet, which is memory[start:stop] and there only during the call; ts in nanoseconds since 1970."""
 
     def finish(self) -> list[T]:
         """No more packets will come."""
@@ -38,32 +40,39 @@ class Reader(Protocol[T]):
 class Source(Generic[T]):
     """One place of capture."""
 
-    __slots__ = ("deadline", "ignored_interface", "key", "reader", "ring", "troubles")
+    __slots__ = ("deadline", "ignored_interface", "key", "made", "reader", "ring", "troubles")
 
     def __init__(self, key: Hashable, ring: Ring, reader: Reader[T]) -> None:
         self.key = key
         self.ring = ring
         self.reader = reader
-        self.ignored_interface: int | None = None
+        self.ignored_interface = NO_INTERFACE
         """The index of an interface whose packets another source reports."""
         self.deadline: float | None = None
         """When, by time.monotonic, a closing source is closed whether drained or not; None while it is open."""
+        self.made: list[T] = []
+        """What the packets of the portion that is being read have made so far."""
         self.troubles: set[int] = set()
         """Error numbers of the socket that have been told already."""
 
-    def read(self) -> Iterator[T]:
-        """What the packets that are ready make, or some of them. Must be run to its end."""
-        return self._read(self.ring.packets())
+    def take(self) -> list[T]:
+        """What was made and not yet taken."""
+        taken, self.made = self.made, []
+        return taken
 
-    def rest(self) -> Iterator[T]:
-        """What all that are left make, of a source that is shut. Must be run to its end."""
-        return self._read(self.ring.rest())
-
-    def _read(self, packets: Iterator[Packet]) -> Iterator[T]:
-        take, ignored = self.reader.packet, self.ignored_interface
-        for ts, ifindex, data in packets:
+    def read(self, portion: Packets) -> None:
+        """Have these packets read."""
+        memory, found = portion
+        take = self.reader.packet
+        ignored = self.ignored_interface
+        for ts, ifindex, start, stop in found:
             if ifindex != ignored:
-                yield from take(ts, data)
+                made = take(ts, memory, start, stop)
+                if made:
+                    self.made += made
+
+
+Deliver: TypeAlias = Callable[[Source[T], list[T]], None]
 
 
 class Sources(Generic[T]):
@@ -78,6 +87,7 @@ class Sources(Generic[T]):
         """Written to when a ring has become larger, or could not."""
         self._poll.register(self._grown, select.POLLIN)
         self._growing: set[Hashable] = set()
+        self._reading: Source[T] | None = None
         self._shut: set[Hashable] = set()
 
     def __contains__(self, key: Hashable) -> bool:
@@ -123,14 +133,14 @@ class Sources(Generic[T]):
     def turn(
         self,
         timeout_s: float,
-        deliver: Callable[[Source[T], Iterator[T]], None],
+        deliver: Deliver[T],
         trouble: Callable[[Source[T], str], None],
         closed: Callable[[Source[T], Statistics], None],
     ) -> None:
         """Wait for something to happen, at most so long, and deal with it.
 
-        `deliver` gets what a source's packets made, and must run it to its end; `trouble` a source's socket error,
-        once for each; `closed` a source that was shut and is drained, before it is gone.
+        `deliver` gets what a source's packets made, in portions, also where that is nothing; `trouble` a source's
+        socket error, once for each; `closed` a source that was shut and is drained, before it is gone.
         """
         for closing in self._closing():
             left = 0.0 if closing.ring.drained() else (closing.deadline or 0.0) - time.monotonic()
@@ -151,15 +161,27 @@ class Sources(Generic[T]):
                     trouble(source, os.strerror(number).lower() if number != errno.ENETDOWN else "it is down")
             if source.ring.crowded and source.deadline is None and source.ring.grow(self._tell_grown):
                 self._growing.add(source.key)
-            deliver(source, source.read())
+            self._read(source, source.ring.packets(), deliver)
             if source.key in self._growing:
                 self._turn_over(source)
         now = time.monotonic()
         due = [each for each in self._closing() if each.ring.drained() or now >= (each.deadline or 0.0)]
         for closing in due:
-            deliver(closing, closing.rest())
-            deliver(closing, iter(closing.reader.finish()))
+            self._read(closing, closing.ring.rest(), deliver)
+            deliver(closing, closing.reader.finish())
         self._let_go(due, closed)
+
+    def hurry(self, deliver: Deliver[T]) -> None:
+        """From within a reader: deliver what its source's packets have made so far."""
+        if self._reading is not None and self._reading.made:
+            deliver(self._reading, self._reading.take())
+
+    def _read(self, source: Source[T], portions: Iterator[Packets], deliver: Deliver[T]) -> None:
+        self._reading = source
+        for portion in portions:
+            source.read(portion)
+            deliver(source, source.take())
+        self._reading = None
 
     def close(self) -> None:
         """Let go of everything; the loop is not run any more. What was not delivered is thrown away."""

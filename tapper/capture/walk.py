@@ -6,32 +6,57 @@ On every packet's way, so it has no part in how rings are made: this can be comp
 
 from __future__ import annotations
 
+import mmap
 import struct
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-Packet: TypeAlias = tuple[int, int, memoryview]
-"""(ts, ifindex, data): ts in nanoseconds since 1970, taken by the kernel; data from the IP header on, as many bytes as
-were captured, valid until the block is the kernel's again. A plain tuple, since one is made for each packet."""
+Packet: TypeAlias = tuple[int, int, int, int]
+"""(ts, ifindex, start, stop): ts in nanoseconds since 1970, taken by the kernel. The packet, as much of it as was
+captured, is memory[start:stop] and begins with its IP header; it is there until the block is the kernel's again. A
+plain tuple, since one is made for each packet."""
 
-_BLOCK_HEADER = struct.Struct("=II").unpack_from  # of the block: num_pkts, offset_to_first_pkt, behind block_status
-_BLOCK_HEADER_AT = 12
+_BLOCK_HEADER: Final = struct.Struct("=II").unpack_from  # num_pkts, offset_to_first_pkt, behind block_status
+_BLOCK_HEADER_AT: Final = 12
 
 # struct tpacket3_hdr: next_offset, sec, nsec, snaplen, len, status, mac, net; at 48 a struct sockaddr_ll, of which
 # ifindex is at 4.
-_PACKET = struct.Struct("=IIIII4x2xH24xi").unpack_from
+_PACKET: Final = struct.Struct("=IIIII4x2xH24xi").unpack_from
 
 
-def packets(memory: memoryview, base: int) -> tuple[list[Packet], int]:
-    """The packets of the block that begins at `base`, and how many of them the kernel cut."""
-    count, offset = _BLOCK_HEADER(memory, base + _BLOCK_HEADER_AT)
-    offset += base
-    cut = 0
-    found: list[Packet] = []
-    for _ in range(count):
-        step, seconds, nanoseconds, kept, length, start, ifindex = _PACKET(memory, offset)
-        start += offset
-        if kept < length:
-            cut += 1
-        found.append((seconds * 1_000_000_000 + nanoseconds, ifindex, memory[start : start + kept]))
-        offset += step
-    return found, cut
+class Block:
+    """The packets of the block that begins at `base`, some at a time."""
+
+    __slots__ = ("_at", "_left", "_memory", "cut")
+
+    def __init__(self, memory: mmap.mmap, base: int) -> None:
+        count: int
+        offset: int
+        count, offset = _BLOCK_HEADER(memory, base + _BLOCK_HEADER_AT)
+        self._memory = memory
+        self._left = count
+        self._at = base + offset
+        self.cut = 0
+        """How many of those that were read the kernel has cut."""
+
+    def take(self, most: int) -> list[Packet]:
+        """The next ones, at most so many; none at the end."""
+        step: int
+        seconds: int
+        nanoseconds: int
+        kept: int
+        length: int
+        start: int
+        ifindex: int
+        memory, at = self._memory, self._at
+        found: list[Packet] = []
+        count = min(most, self._left)
+        for _ in range(count):
+            step, seconds, nanoseconds, kept, length, start, ifindex = _PACKET(memory, at)
+            start += at
+            if kept < length:
+                self.cut += 1
+            found.append((seconds * 1_000_000_000 + nanoseconds, ifindex, start, start + kept))
+            at += step
+        self._left -= count
+        self._at = at
+        return found

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from enum import Enum, auto
 
 from tapper.output.escape import escape, shortened
-from tapper.protocols.exchange import Exchange, Request, Response
-from tapper.protocols.messages import End
+from tapper.protocols.exchange import Exchange
+from tapper.protocols.messages import End, Request, Response
 
 PREVIEW = 1024
 """Bytes of a body."""

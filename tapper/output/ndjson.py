@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import json
 from binascii import b2a_base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from json.encoder import encode_basestring_ascii as _quoted
-from typing import Any
+from typing import Any, Final
 
 from tapper.discovery.envoy import Envoy, Verdict
 from tapper.memo import Memo, ObjectMemo
 from tapper.output.escape import escape_bytes
 from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason, verified
-from tapper.protocols.exchange import Request, Response
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
 from tapper.protocols.grpc import Call, Messages
 from tapper.protocols.heads import Headers
+from tapper.protocols.messages import Request, Response
 from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 from tapper.protocols.websocket import TEXT
@@ -28,7 +28,8 @@ SCHEMA = 1
 """The version of ndjson.schema.json. It grows when a field goes or changes its meaning, not when one is added."""
 
 _BOOLEAN = ("false", "true")
-_LONGEST = 4096  # characters that are remembered of the fields of a message
+_SECOND: Final = 1_000_000_000
+_LONGEST: Final = 4096  # characters that are remembered of the fields of a message
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -66,8 +67,29 @@ def _text(text: str | None) -> str:
     return "null" if text is None else _quoted(text)
 
 
-def _base64(data: bytes) -> str:
-    return b2a_base64(data, newline=False).decode("ascii")
+def _base64_slowly(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode("ascii") if data else ""
+
+
+def _encoder() -> Callable[[bytes], str]:
+    """Python's own encoder costs as much as all else that is done with a body, so another is taken where it is there
+    (`tapper-harness[fast]`)."""
+    try:
+        from pybase64 import b64encode_as_string  # noqa: PLC0415
+    except ImportError:
+        return _base64_slowly
+    return b64encode_as_string
+
+
+_base64: Final = _encoder()
+
+
+def _seconds(nanoseconds: int) -> str:
+    """To the last digit, which a float has not."""
+    if nanoseconds < 0:
+        return "-" + _seconds(-nanoseconds)
+    # In two parts: a number of 19 digits costs several times as much as two shorter ones.
+    return f"{nanoseconds // _SECOND}.{str(_SECOND + nanoseconds % _SECOND)[1:]}"
 
 
 def _field(field: tuple[str, str]) -> str:
@@ -129,8 +151,8 @@ class Ndjson:
 
     def __init__(self) -> None:
         self._known: Memo[tuple[str, str], str] = Memo(_field, lambda field: len(field[0]) + len(field[1]))
-        self._fields: ObjectMemo[Headers, str] = ObjectMemo(self._listed, len, longest=_LONGEST)
         self._legs: ObjectMemo[Leg, str] = ObjectMemo(_leg, len, longest=_LONGEST)
+        self._words: Memo[str, str] = Memo(_quoted, len)  # methods and versions
 
     def hello(self, version: str, pid: int) -> str:
         return _line(
@@ -152,44 +174,51 @@ class Ndjson:
 
     def sighting(self, place: Place, sighting: Sighting) -> str:
         leg, exchange = sighting.leg, sighting.exchange
-        request, response = exchange.request, exchange.response
+        request, response, words = exchange.request, exchange.response, self._words
         method = target = status = duration = "null"
         version: str | None = None
         if response is not None:
             version = response.head.version
             status = str(response.head.status or "null")
             if request is not None:
-                duration = repr((response.end.ts - request.head.ts) / 1e9)
+                duration = _seconds(response.end.ts - request.head.ts)
         if request is not None:
             head = request.head
-            method, target, version = _text(head.method or None), _text(head.target or None), head.version
-        netns = "null" if place.netns is None else str(place.netns)
-        ts = repr(exchange.ts / 1e9)
-        line = (
-            f'{{"type":"http","ts":{ts},{self._legs.of(leg)},"method":{method},"target":{target}'
-            f',"version":{_text(version)},"status":{status}'
-            f',"request":{self._message(request)},"response":{self._message(response)}'
-            f',"duration_s":{duration},"netns":{netns}'
-        )
+            method = words[head.method] if head.method else "null"
+            target = _quoted(head.target) if head.target else "null"
+            version = head.version
+        further = ""
         if place.pods or place.name:
-            further = _pod(place, leg.pod_ip)
-            if further:
-                line += f",{_encode(further)[1:-1]}"
+            pod = _pod(place, leg.pod_ip)
+            if pod:
+                further = f",{_encode(pod)[1:-1]}"
         if is_probe(leg, exchange):
-            line += ',"probe":true'
+            further += ',"probe":true'
         if exchange.incomplete is not None:
-            line += f',"incomplete":{_quoted(exchange.incomplete)}'
+            further += f',"incomplete":{_quoted(exchange.incomplete)}'
         if exchange.grpc is not None:
-            line += f',"grpc":{_grpc(exchange.grpc)}'
-        return line + "}\n"
+            further += f',"grpc":{_grpc(exchange.grpc)}'
+        netns = "null" if place.netns is None else str(place.netns)
+        return (
+            f'{{"type":"http","ts":{_seconds(exchange.ts)},{self._legs.of(leg)},"method":{method},"target":{target}'
+            f',"version":{"null" if version is None else words[version]},"status":{status}'
+            f',"request":{self._message(request)},"response":{self._message(response)}'
+            f',"duration_s":{duration},"netns":{netns}{further}}}\n'
+        )
 
     def _message(self, message: Request | Response | None) -> str:
         if message is None:
             return "null"
-        end = message.end
-        trailers = self._fields.of(end.trailers) if end.trailers else ""
+        head, end = message.head, message.end
+        fields = head.fields
+        headers = None if fields is None else fields.json
+        if headers is None:
+            headers = self._listed(head.headers)
+            if fields is not None and len(headers) <= _LONGEST:
+                fields.json = headers
+        trailers = self._listed(end.trailers) if end.trailers else ""
         return (
-            f'{{"headers":[{self._fields.of(message.head.headers)}],"body_b64":"{_base64(end.body)}"'
+            f'{{"headers":[{headers}],"body_b64":"{_base64(end.body)}"'
             f',"body_size":{end.size},"truncated":{"true" if end.truncated else "false"},"trailers":[{trailers}]}}'
         )
 

@@ -7,12 +7,14 @@ its clock counts nanoseconds. Packets are written as they were captured: to reda
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tapper.output.records import Place, Stat
 from tapper.protocols.session import Sighting
 from tapper.streams.connection import Scope
 from tapper.streams.connections import Connections
+from tapper.streams.packet import Memory
 
 SECTION_HEADER, INTERFACE, ENHANCED_PACKET, STATISTICS = 0x0A0D0D0A, 1, 6, 5
 BYTE_ORDER = 0x1A2B3C4D
@@ -52,7 +54,7 @@ def interface(name: str, description: str) -> bytes:
     return _block(INTERFACE, struct.pack("<HHI", LINKTYPE_RAW, 0, 0) + described)
 
 
-def packet(number: int, ts: int, data: bytes | memoryview) -> bytes:
+def packet(number: int, ts: int, data: bytes) -> bytes:
     """One IP packet; `ts` in nanoseconds since 1970. The original length is what the IP header says, if that is
     more."""
     padding = -len(data) % 4
@@ -73,19 +75,19 @@ def statistics(number: int, ts: int, stat: Stat) -> bytes:
     return _block(STATISTICS, struct.pack("<III", number, ts >> 32, ts & 0xFFFF_FFFF) + options)
 
 
-def _stated_length(data: bytes | memoryview) -> int:
+def _stated_length(data: bytes) -> int:
     """The length in the IP header (RFC 791 section 3.1, RFC 8200 section 3); 0 where there is none."""
     if len(data) < 6:
         return 0
     return int.from_bytes(data[2:4], "big") if data[0] >> 4 == 4 else 40 + int.from_bytes(data[4:6], "big")
 
 
-def _concerns(scope: Scope, data: memoryview) -> bool:
+def _concerns(scope: Scope, data: bytes) -> bool:
     """Whether a source with this scope may report the packet: exactly, since the kernel's filter may be wider."""
     if scope.targets is None:
         return True
     start, width = (12, 4) if data[0] >> 4 == 4 else (8, 16)
-    ends = bytes(data[start : start + 2 * width])
+    ends = data[start : start + 2 * width]
     return ends[:width] in scope.targets or ends[width:] in scope.targets
 
 
@@ -97,10 +99,11 @@ class Recording:
     number: int
     pending: list[bytes]
 
-    def packet(self, ts: int, data: memoryview) -> list[Sighting]:
+    def packet(self, ts: int, memory: Memory, start: int, stop: int) -> Sequence[Sighting]:
+        data = memory[start:stop]
         if _concerns(self.connections.scope, data):
             self.pending.append(packet(self.number, ts, data))
-        return self.connections.packet(ts, data)
+        return self.connections.packet(ts, memory, start, stop)
 
     def finish(self) -> list[Sighting]:
         return self.connections.finish()

@@ -34,7 +34,8 @@ class Shape:
             seen = passing
         totals.exchanges += len(seen)
         for sighting in seen:
-            totals.incomplete += sighting.exchange.partial
+            if sighting.exchange.partial:
+                totals.incomplete += 1
         return seen if self.redaction is None else [self.redaction.apply(sighting) for sighting in seen]
 
     def note(self, note: Note) -> Note | None:

@@ -9,8 +9,9 @@ from tapper.discovery.envoy import Envoy, Verdict
 from tapper.output.details import details
 from tapper.output.escape import escape, escape_bytes, shortened
 from tapper.output.records import Listed, Owned, Place, Silent, Totals, found_by, reason
-from tapper.protocols.exchange import Exchange, Response
+from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
+from tapper.protocols.messages import Response
 from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 from tapper.protocols.websocket import OPCODES

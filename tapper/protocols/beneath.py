@@ -32,9 +32,10 @@ from ipaddress import ip_address
 from typing import NamedTuple, TypeAlias
 
 from tapper.protocols.detect import Kind, foreign
-from tapper.protocols.exchange import Exchange, Request
+from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Note
 from tapper.protocols.heads import begins_request, begins_response
+from tapper.protocols.messages import Request
 from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 from tapper.streams.connection import Connection, Leg, Wire
@@ -130,6 +131,10 @@ class Beneath:
             return seen
         leg = Leg(leg.pod_ip, leg.direction, leg.src, leg.dst, wire)
         return Note(leg, seen.fact) if isinstance(seen, Note) else Sighting(leg, seen.exchange)
+
+    def blind(self, own: Connections[Sighting]) -> bool:
+        """Whether no wire is known beneath anything that is seen on this pod's lo."""
+        return not self._node and not own.places
 
     def settled(self, seen: Sighting | Note, own: Connections[Sighting]) -> bool:
         """Whether the connections tell without content. Then nothing that is yet to come changes the answer, once what

@@ -7,7 +7,8 @@ blanks before a colon, bytes that are not ASCII) and refuses what would make it 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from tapper.memo import Memo
 
@@ -28,7 +29,8 @@ _FRAMING_NAME_LENGTHS = frozenset({len("content-length"), len("transfer-encoding
 _LONGEST_LENGTH = 18  # digits of a Content-Length: more than any body, less than a number that costs time to read
 
 
-class Framing(NamedTuple):
+@dataclass(slots=True)
+class Framing:
     """How the body is delimited, as far as the head tells (RFC 9112 section 6)."""
 
     length: int | None
@@ -38,30 +40,76 @@ class Framing(NamedTuple):
     coded: bool
     """Whether there is a Transfer-Encoding at all."""
 
+    def __init__(self, length: int | None, *, chunked: bool, coded: bool) -> None:
+        self.length = length
+        self.chunked = chunked
+        self.coded = coded
 
-_UNFRAMED = Framing(None, chunked=False, coded=False)
 
-Section: TypeAlias = tuple[Headers, Framing]
-"""The fields of a head, and its framing."""
+_UNFRAMED: Final = Framing(None, chunked=False, coded=False)
 
 
-def request_line(line: str) -> tuple[str, str, str] | None:
+class FieldList:
+    """The fields of a head, and with them what others have made of them: it is asked for with every message, and the
+    same fields come again and again."""
+
+    __slots__ = ("headers", "json", "kubelets", "redacted", "redactor")
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers = headers
+        self.json: str | None = None
+        """The fields as JSON; None while nobody has asked."""
+        self.kubelets: bool | None = None
+        """Whether the kubelet would send them."""
+        self.redactor: object | None = None
+        """Who made `redacted`."""
+        self.redacted: FieldList | None = None
+        """The same without secrets; None where they have none."""
+
+
+class Section:
+    """The fields of a head, and what they say about the body."""
+
+    __slots__ = ("fields", "framing")
+
+    def __init__(self, headers: Headers, framing: Framing) -> None:
+        self.fields = FieldList(headers)
+        self.framing = framing
+
+
+def request_line(line: bytes) -> tuple[str, str, str] | None:
     """(method, target, version) of a request line without its line feed; None where it is none."""
-    match = _REQUEST_LINE.fullmatch(line)
+    text = line.decode("latin-1")
+    words = text.split(" ")
+    if len(words) == 3:
+        method, target, version = words
+        # Nearly all are of this kind, and a regular expression costs several times as much. So does a set.
+        if (
+            (version == "HTTP/1.1" or version == "HTTP/1.0")  # noqa: PLR1714
+            and (method == "GET" or method == "POST" or method in _USUAL_METHODS)  # noqa: PLR1714
+            and target
+            and target.isascii()
+            and target.isprintable()
+        ):
+            return method, target, version
+    match = _REQUEST_LINE.fullmatch(text)
     return None if match is None else (match[1], match[2], match[3])
 
 
-def status_line(line: str) -> tuple[str, int, str] | None:
+_USUAL_METHODS: Final = frozenset({"HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"})
+
+
+def status_line(line: bytes) -> tuple[str, int, str] | None:
     """(version, status, reason) of a status line without its line feed; None where it is none."""
     return _KNOWN_STATUS_LINES[line]
 
 
-def _status_line(line: str) -> tuple[str, int, str] | None:
-    match = _STATUS_LINE.fullmatch(line)
+def _status_line(line: bytes) -> tuple[str, int, str] | None:
+    match = _STATUS_LINE.fullmatch(line.decode("latin-1"))
     return None if match is None else (match[1], int(match[2]), match[3] or "")
 
 
-_KNOWN_STATUS_LINES: Memo[str, tuple[str, int, str] | None] = Memo(_status_line, len)  # a service has few
+_KNOWN_STATUS_LINES: Final[Memo[bytes, tuple[str, int, str] | None]] = Memo(_status_line, len)  # a service has few
 
 
 def section(block: bytes) -> Section | None:
@@ -72,11 +120,11 @@ def section(block: bytes) -> Section | None:
 def _section(block: bytes) -> Section | None:
     found = fields(block.decode("latin-1"))
     framed = None if found is None else framing(found)
-    return None if found is None or framed is None else (found, framed)
+    return None if found is None or framed is None else Section(found, framed)
 
 
 # Clients repeat themselves: between two requests of one connection often nothing changes but the target.
-_KNOWN_SECTIONS: Memo[bytes, Section | None] = Memo(_section, len, most=512, longest=2048)
+_KNOWN_SECTIONS: Final[Memo[bytes, Section | None]] = Memo(_section, len, most=512, longest=2048)
 
 
 def fields(block: str) -> Headers | None:
@@ -98,7 +146,7 @@ def _field(line: str) -> tuple[str, str] | None:
     return None if match is None or match[2].endswith((" ", "\t")) else (match[1], match[2])
 
 
-_KNOWN_FIELDS: Memo[str, tuple[str, str] | None] = Memo(_field, len)  # most lines came before, in another message
+_KNOWN_FIELDS: Final[Memo[str, tuple[str, str] | None]] = Memo(_field, len)  # most lines came before
 
 
 def _fields_slowly(block: str) -> Headers | None:

@@ -19,45 +19,60 @@ what `feed` would have said; it declines everything else, and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from tapper.protocols import heads
-from tapper.protocols.heads import Framing, Headers
-from tapper.protocols.messages import BODY_LIMIT, HEAD_LIMIT, End, Event, RequestHead, ResponseHead
+from tapper.protocols.heads import Framing, Section
+from tapper.protocols.messages import (
+    BODY_LIMIT,
+    HEAD_LIMIT,
+    End,
+    Event,
+    Request,
+    RequestHead,
+    Response,
+    ResponseHead,
+)
 from tapper.protocols.reader import Reader, State
+from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 
-_WITHOUT_BODY = frozenset({204, 304})
+_WITHOUT_BODY: Final = (204, 304)
 
 
 class RequestReader(Reader):
     """Reads what a client sends."""
 
-    def whole(self, data: bytes, ts: int, seq: int, ack: int) -> tuple[RequestHead, End] | None:
-        """A segment that is one request: its head and its end. None, and nothing done, where it is anything else."""
+    def whole(self, chunk: Data) -> Request | None:
+        """A segment that is one request. None, and nothing done, where it is anything else."""
+        data = chunk.data
         first = data.find(b"\n") + 1
         stop = self._section_at(data, first)
-        if not stop or self._section is None:
+        section = self._section if stop else None
+        if section is None:
             return None
-        parts = heads.request_line(data[: first - 1].decode("latin-1"))
+        parts = heads.request_line(data[: first - 1])
         if parts is None:
             return None
-        headers, framing = self._section
-        size = len(data)
-        if framing.coded or (framing.length or 0) != size - stop or size - stop > self._body_limit:
+        body = data[stop:]
+        size, framing = len(body), section.framing
+        if framing.coded or (framing.length or 0) != size or size > self._body_limit:
             return None
         method, target, version = parts
-        return (
-            RequestHead(ts, seq, ack, method, target, version, headers, stop),
-            End(ts, (seq + size) & MASK, data[stop:], size - stop, False, ()),
+        ts, seq = chunk.ts, chunk.seq
+        return Request(
+            RequestHead(ts, seq, chunk.ack, method, target, version, section.fields.headers, stop, section.fields),
+            End(ts, (seq + stop + size) & MASK, body, size, False, ()),
         )
 
-    def _head(self, line: str, headers: Headers, framing: Framing, size: int) -> Event | bool:
+    def _head(self, line: bytes, section: Section, size: int) -> Event | bool:
         parts = heads.request_line(line)
+        framing = section.framing
         if parts is None or (framing.coded and not framing.chunked):
             return self._malformed("a malformed request")  # section 6.3: its length cannot be known
         self._remaining = framing.length or 0
         start = self._begun(Reader._chunk_line if framing.chunked else Reader._length_body)
-        return RequestHead(*start, *parts, headers, size)
+        return RequestHead(*start, *parts, section.fields.headers, size, section.fields)
 
     def _begins(self, data: bytes) -> bool:
         return heads.begins_request(data)
@@ -76,26 +91,29 @@ class ResponseReader(Reader):
         self._method: str | None = None
         self._body_state: State = Reader._until_close
 
-    def whole(self, data: bytes, ts: int, seq: int, ack: int) -> tuple[ResponseHead, End] | None:
-        """A segment that is one final response of known length: its head and its end. None, and nothing done, where it
-        is anything else. Not to be asked where it may answer HEAD or CONNECT."""
+    def whole(self, chunk: Data) -> Response | None:
+        """A segment that is one final response of known length. None, and nothing done, where it is anything else. Not
+        to be asked where it may answer HEAD or CONNECT."""
+        data = chunk.data
         first = data.find(b"\n") + 1
         stop = self._section_at(data, first)
-        if not stop or self._section is None:
+        section = self._section if stop else None
+        if section is None:
             return None
-        parts = heads.status_line(data[: first - 1].decode("latin-1"))
+        parts = heads.status_line(data[: first - 1])
         if parts is None:
             return None
-        headers, framing = self._section
-        size = len(data)
-        if framing.coded or framing.length != size - stop or size - stop > self._body_limit:
+        body = data[stop:]
+        size, framing = len(body), section.framing
+        if framing.coded or framing.length != size or size > self._body_limit:
             return None
         version, status, reason = parts
+        ts, seq = chunk.ts, chunk.seq
         if status < 200 or status in _WITHOUT_BODY:
             return None
-        return (
-            ResponseHead(ts, seq, ack, status, reason, version, headers, stop),
-            End(ts, (seq + size) & MASK, data[stop:], size - stop, False, ()),
+        return Response(
+            ResponseHead(ts, seq, chunk.ack, status, reason, version, section.fields.headers, stop, section.fields),
+            End(ts, (seq + stop + size) & MASK, body, size, False, ()),
         )
 
     def answers(self, method: str | None) -> None:
@@ -107,16 +125,16 @@ class ResponseReader(Reader):
             self._state = self._body_state
         return super().gap(size)
 
-    def _head(self, line: str, headers: Headers, framing: Framing, size: int) -> Event | bool:
+    def _head(self, line: bytes, section: Section, size: int) -> Event | bool:
         parts = heads.status_line(line)
         if parts is None:
             return self._malformed("a malformed status line")
         version, status, reason = parts
         if status < 200 and status != 101:
             return True  # interim: the final response follows, and began here
-        self._status, self._framing, self._method = status, framing, None
+        self._status, self._framing, self._method = status, section.framing, None
         start = self._begun(ResponseReader._frame)
-        return ResponseHead(*start, status, reason, version, headers, size)
+        return ResponseHead(*start, status, reason, version, section.fields.headers, size, section.fields)
 
     def _frame(self) -> Event | bool:
         """How the body ends, by RFC 9112 section 6.3, in its order. Entered after the caller said the method."""

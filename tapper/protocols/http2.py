@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 
 from tapper.protocols import frames
 from tapper.protocols.blocks import UNKNOWN_FIELDS, BlockReader, Fields
-from tapper.protocols.exchange import Exchange, Request, Response
+from tapper.protocols.exchange import Exchange
 from tapper.protocols.frames import Block, FrameReader, Goaway, Piece, Reset
 from tapper.protocols.grpc import NO_MESSAGES, Call, Counter, call, is_grpc
 from tapper.protocols.heads import Headers
-from tapper.protocols.messages import BODY_LIMIT, End, Lost, RequestHead, ResponseHead
+from tapper.protocols.messages import BODY_LIMIT, End, Lost, Request, RequestHead, Response, ResponseHead
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 

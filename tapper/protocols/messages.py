@@ -6,14 +6,14 @@ written out: one that `dataclass` makes at run time stays plain Python where the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
-from tapper.protocols.heads import Headers
+from tapper.protocols.heads import FieldList, Headers
 
-HEAD_LIMIT = 64 * 1024
+HEAD_LIMIT: Final = 64 * 1024
 """Longest head or trailer section. Envoy's own default is 60 KiB, nginx's 32 KiB, Apache's 8 KiB a line."""
-BODY_LIMIT = 64 * 1024
+BODY_LIMIT: Final = 64 * 1024
 """How much of a body is kept. The rest is counted."""
 
 
@@ -30,9 +30,20 @@ class RequestHead:
     headers: Headers
     size: int
     """Bytes of the head on the wire."""
+    fields: FieldList | None = field(default=None, compare=False)
+    """What belongs to these fields, where they may come again."""
 
     def __init__(
-        self, ts: int, seq: int, ack: int, method: str, target: str, version: str, headers: Headers, size: int
+        self,
+        ts: int,
+        seq: int,
+        ack: int,
+        method: str,
+        target: str,
+        version: str,
+        headers: Headers,
+        size: int,
+        fields: FieldList | None = None,
     ) -> None:
         self.ts = ts
         self.seq = seq
@@ -42,6 +53,7 @@ class RequestHead:
         self.version = version
         self.headers = headers
         self.size = size
+        self.fields = fields
 
 
 @dataclass(slots=True)
@@ -56,9 +68,19 @@ class ResponseHead:
     version: str
     headers: Headers
     size: int
+    fields: FieldList | None = field(default=None, compare=False)
 
     def __init__(
-        self, ts: int, seq: int, ack: int, status: int, reason: str, version: str, headers: Headers, size: int
+        self,
+        ts: int,
+        seq: int,
+        ack: int,
+        status: int,
+        reason: str,
+        version: str,
+        headers: Headers,
+        size: int,
+        fields: FieldList | None = None,
     ) -> None:
         self.ts = ts
         self.seq = seq
@@ -68,6 +90,7 @@ class ResponseHead:
         self.version = version
         self.headers = headers
         self.size = size
+        self.fields = fields
 
 
 @dataclass(slots=True)
@@ -91,6 +114,26 @@ class End:
         self.size = size
         self.truncated = truncated
         self.trailers = trailers
+
+
+@dataclass(slots=True)
+class Request:
+    head: RequestHead
+    end: End
+
+    def __init__(self, head: RequestHead, end: End) -> None:
+        self.head = head
+        self.end = end
+
+
+@dataclass(slots=True)
+class Response:
+    head: ResponseHead
+    end: End
+
+    def __init__(self, head: ResponseHead, end: End) -> None:
+        self.head = head
+        self.end = end
 
 
 @dataclass(frozen=True, slots=True)

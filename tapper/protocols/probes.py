@@ -8,14 +8,18 @@ for a label, and for nothing that a label may not decide.
 
 from __future__ import annotations
 
-from tapper.memo import ObjectMemo
+from typing import Final
+
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.heads import Headers
 from tapper.streams.connection import Leg
 from tapper.streams.legs import Direction
 
-_AGENT = "kube-probe/"
-_AGENTS = (("/app-health/", ":15020"), ("/healthz/ready", ":15021"))
+_PROBE: Final = "kube-probe/"
+_ASKED_OF_AGENT: Final = "/app-health/"
+_AGENT_PORT: Final = ":15020"
+_ASKED_OF_SIDECAR: Final = "/healthz/ready"
+_SIDECAR_PORT: Final = ":15021"
 
 
 def is_probe(leg: Leg, exchange: Exchange) -> bool:
@@ -23,18 +27,22 @@ def is_probe(leg: Leg, exchange: Exchange) -> bool:
     if exchange.request is None or leg.direction is Direction.OUTBOUND:
         return False
     head = exchange.request.head
-    for path, port in _AGENTS:
-        if head.target.startswith(path) and leg.dst.endswith(port):
-            return True
-    return _FROM_KUBELET.of(head.headers)
+    # Two conditions rather than a loop: this is asked of every exchange.
+    if head.target.startswith(_ASKED_OF_AGENT) and leg.dst.endswith(_AGENT_PORT):
+        return True
+    if head.target.startswith(_ASKED_OF_SIDECAR) and leg.dst.endswith(_SIDECAR_PORT):
+        return True
+    fields = head.fields
+    if fields is None:
+        return _from_kubelet(head.headers)
+    if fields.kubelets is None:
+        fields.kubelets = _from_kubelet(head.headers)
+    return fields.kubelets
 
 
 def _from_kubelet(headers: Headers) -> bool:
     # In a loop: a generator would cost as much again. Hardly a value begins as an agent's.
     for name, value in headers:  # noqa: SIM110
-        if value.startswith(_AGENT) and name.lower() == "user-agent":
+        if value.startswith(_PROBE) and name.lower() == "user-agent":
             return True
     return False
-
-
-_FROM_KUBELET: ObjectMemo[Headers, bool] = ObjectMemo(_from_kubelet, int, longest=1)  # asked of every exchange

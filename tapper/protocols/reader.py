@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tapper.protocols import heads
-from tapper.protocols.heads import Framing, Headers
+from tapper.protocols.heads import Headers, Section
 from tapper.protocols.messages import BODY_LIMIT, HEAD_LIMIT, End, Event, Lost
 from tapper.streams.sequence import MASK
 
@@ -17,7 +17,8 @@ State: TypeAlias = Callable[[Any], Event | bool]
 _END_OF_SECTION = re.compile(rb"\n\r?\n")
 _END_OF_LINE = re.compile(rb"\n")
 _CHUNK_LINE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
-_LONGEST_KEPT = 1024  # bytes of a head's fields that a reader keeps to compare the next with; not counted as held
+_LONGEST_KEPT: Final = 1024  # bytes of a head's fields that are kept to compare the next with; not counted as held
+_NO_BLOCK: Final = b"\0"  # nothing whole begins with it
 _LINE_ENDS = (b"\r\n", b"\n")
 
 
@@ -42,9 +43,9 @@ class Reader:
         self._holed = False
         self._remaining = 0
         self._reason = ""
-        # The fields of a head that was whole, and the bytes that they were, with the empty line.
-        self._block = b""
-        self._section: heads.Section | None = None
+        # The fields of the last head that was whole, and the bytes that they were, with the empty line.
+        self._block = _NO_BLOCK
+        self._section: Section | None = None
 
     @property
     def held(self) -> int:
@@ -54,17 +55,17 @@ class Reader:
     def _section_at(self, data: bytes, first: int) -> int:
         """The end of the head that these bytes open with, of which the second line is at `first`; its fields are then
         in `_section`. 0 where there is none, or where the reader is not between two messages."""
-        if self._start is not None or self._state is not Reader._message:
+        if self._start is not None or self._state is not _BETWEEN:
             return 0
-        if self._block and data.startswith(self._block, first):  # as in the message before
-            stop = first + len(self._block)
-        else:
-            stop = data.find(b"\n\r\n", first - 1) + 3 if first else 0
-            if stop < 3:
-                return 0
-            self._section = heads.section(data[first : stop - 2])
-            self._block = data[first:stop] if stop - first <= _LONGEST_KEPT else b""
-        return stop if stop <= self._head_limit else 0
+        block = self._block
+        if data.startswith(block, first):  # as in the message before
+            return first + len(block)
+        stop = data.find(b"\r\n\r\n", first - 2) + 4
+        if stop < 4 or not first or stop > self._head_limit:
+            return 0
+        self._section = heads.section(data[first : stop - 2])
+        self._block = data[first:stop] if stop - first <= _LONGEST_KEPT else _NO_BLOCK
+        return stop
 
     def feed(self, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> Iterator[Event]:
         """The next bytes of the stream, one segment's. ts in nanoseconds; seq of the first byte; ack its segment's."""
@@ -154,10 +155,10 @@ class Reader:
         section = heads.section(data[first : start + 1])
         if section is None:
             return self._malformed("a malformed head")
-        return self._head(data[pos : first - 1].decode("latin-1"), *section, stop - pos)
+        return self._head(data[pos : first - 1], section, stop - pos)
 
-    def _head(self, line: str, headers: Headers, framing: Framing, size: int) -> Event | bool:
-        """A whole head: its event, with the next state set."""
+    def _head(self, line: bytes, section: Section, size: int) -> Event | bool:
+        """A whole head: its event, with the next state set. `line` is its first, without the line feed."""
         raise NotImplementedError
 
     def _begins(self, data: bytes) -> bool:
@@ -304,5 +305,6 @@ class Reader:
             yield event
 
 
-_COUNTED = frozenset({Reader._length_body, Reader._chunk_data})
+_BETWEEN: Final = Reader._message
+_COUNTED: Final = frozenset({Reader._length_body, Reader._chunk_data})
 """The states that know how many bytes are to come."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from tapper.protocols import heads
 from tapper.protocols.bytestream import ByteTally
@@ -23,6 +24,8 @@ from tapper.protocols.websocket import WebSocket
 from tapper.streams.connection import Connection, Leg, Wire
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
+
+_NOTHING: Final[tuple[()]] = ()
 
 
 @dataclass(slots=True)
@@ -56,6 +59,7 @@ class Session:
         "_tally",
         "_tunnel",
         "_websocket",
+        "held",
     )
 
     def __init__(
@@ -79,18 +83,40 @@ class Session:
         self._leg: Leg | None = None
         # Of each side, the first chunks while they are too few to tell what they are; None once that is over.
         self._early: list[list[Data] | None] = [[], []]
+        self.held = 0
+        """Bytes kept in unfinished messages, roughly."""
 
-    @property
-    def held(self) -> int:
+    def data(self, side: int, chunk: Data) -> Sequence[Sighting]:
+        conversation = self._conversation
+        if conversation is not None and conversation.heads and self._early[side] is None:
+            if side == self._client:
+                made = conversation.from_client(chunk)
+                self.held = conversation.held
+                return self._sight(made) if made else _NOTHING
+            seen = self._read(conversation, side, chunk)
+            self.held = conversation.held if self._conversation is conversation else self._kept()
+            return seen
+        found = self._data(side, chunk)
+        self.held = self._kept()
+        return found
+
+    def gap(self, side: int, size: int | None) -> list[Sighting]:
+        made = self._gap(side, size)
+        self.held = self._kept()
+        return made
+
+    def end(self, side: int) -> list[Sighting]:
+        made = self._end(side)
+        self.held = self._kept()
+        return made
+
+    def _kept(self) -> int:
         if self._conversation is not None:
             return self._conversation.held
         reader = self._http2 or self._hello or self._websocket
         return 0 if reader is None else reader.held
 
-    def data(self, side: int, chunk: Data) -> list[Sighting]:
-        conversation = self._conversation
-        if conversation is not None and conversation.heads and self._early[side] is None:
-            return self._read(conversation, side, chunk)
+    def _data(self, side: int, chunk: Data) -> Sequence[Sighting]:
         if self._tunnel is not None:
             self._tunnel.data(side, chunk)
             return []
@@ -103,7 +129,7 @@ class Session:
             self._tally.data(side, chunk)
         return self._sight(http2.data(side, chunk))
 
-    def gap(self, side: int, size: int | None) -> list[Sighting]:
+    def _gap(self, side: int, size: int | None) -> list[Sighting]:
         if self._http2 is not None:
             return self._sight(self._http2.gap(side, size))
         if self._tunnel is not None:
@@ -123,7 +149,7 @@ class Session:
         gap = conversation.client_gap if side == self._client else conversation.server_gap
         return done + self._sight(gap(size))
 
-    def end(self, side: int) -> list[Sighting]:
+    def _end(self, side: int) -> list[Sighting]:
         if self._http2 is not None:
             return self._sight(self._http2.end(side))
         done = self._release(side)
@@ -237,7 +263,7 @@ class Session:
         """After an answer of 101 or to CONNECT, what follows is not HTTP/1 (RFC 9110 sections 7.8 and 9.3.6). Returns
         what comes in place of this exchange, if anything. `chunk`, of the server, had the answer's last byte."""
         request, response = exchange.request, exchange.response
-        if response is None or self._client is None or not ends_http1(request, response):
+        if response is None or self._client is None or not ends_http1(request, response.head):
             return None
         self._tally = None
         read = (response.end.seq - chunk.seq) & MASK
@@ -252,14 +278,14 @@ class Session:
         self._conversation = None
         return self._sight(http2.data(1 - self._client, rest)) if rest.data else []
 
-    def _begin_tunnel(self, tokens: list[str], headers: Headers, rest: Data) -> list[Sighting]:
+    def _begin_tunnel(self, tokens: list[str], headers: Headers, rest: Data) -> Sequence[Sighting]:
         assert self._client is not None, "an answer was read"
         self._conversation = None
         if tokens == ["websocket"]:
             self._websocket = WebSocket(self._client, headers, rest.ts)
         else:
             self._tunnel = ByteTally((tokens or ["tunnel"])[0])
-        return self.data(1 - self._client, rest) if rest.data else []
+        return self._data(1 - self._client, rest) if rest.data else []
 
     @property
     def _proven(self) -> bool:
@@ -290,7 +316,7 @@ class Session:
         if side == self._client:
             return self._sight(conversation.from_client(chunk))
         exchanges = conversation.from_server(chunk)
-        upgraded = self._upgraded(exchanges[-1], chunk) if exchanges else None
+        upgraded = self._upgraded(exchanges[-1], chunk) if exchanges and conversation.given_away else None
         return self._sight(exchanges) if upgraded is None else [*self._sight(exchanges[:-1]), *upgraded]
 
     def _sight(self, exchanges: list[Exchange]) -> list[Sighting]:

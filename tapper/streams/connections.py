@@ -13,19 +13,22 @@ Time is the packets' time, in nanoseconds; nothing in here reads a clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeVar
 
 from tapper.streams.bounds import SECOND, Limits, Tally
 from tapper.streams.connection import Connection, Consumer, Half, Scope, taken
 from tapper.streams.copies import original
 from tapper.streams.legs import endpoints, is_mesh_internal, is_redirected, is_to_envoy, may_be_reply
-from tapper.streams.packet import ACK, FIN, RST, SYN, mirror, opener, parse
+from tapper.streams.packet import ACK, FIN, RST, SYN, Memory, Segment, mirror, opener, parse
 from tapper.streams.places import Places
 from tapper.streams.reassembly import Chunk, Data, Gap
 from tapper.streams.waiting import Waiting, WaitingRoom, as_arrived
 
 T = TypeVar("T")
+
+_NOTHING: Final[tuple[()]] = ()
+_EDGE: Final = SYN | FIN | RST
 
 
 class Connections(Generic[T]):
@@ -66,31 +69,41 @@ class Connections(Generic[T]):
         """What may be reported, as of the last `rescope`."""
         return self._scope
 
-    def packet(self, ts: int, packet: memoryview) -> list[T]:
-        """One IP packet, valid only during the call. `ts` in nanoseconds since 1970."""
+    def packet(self, ts: int, memory: Memory, start: int, stop: int) -> Sequence[T]:
+        """One IP packet, which is memory[start:stop]. `ts` in nanoseconds since 1970."""
         tally = self.tally
         tally.packets += 1
-        segment = parse(packet)
+        segment = parse(memory, start, stop)
         if segment is None:
             tally.malformed += 1
-            return []
+            return _NOTHING
         key, seq, ack, flags, start, stop = segment
         half = self._halves.get(key)
         if half is None:
-            return self._strange(ts, packet, segment)
+            return self._strange(ts, segment, memory[start:stop])
         connection = half.connection
         connection.last = self.newest = ts
-        # The two cases that make up nearly all packets: an acknowledgement that changes nothing, and data.
-        if not flags & (SYN | FIN | RST) and not half.peer.stream.waiting:
-            if start == stop or connection.consumer is None:
-                return []
-            chunks = half.stream.push(seq, bytes(packet[start:stop]), ts, ack)
-            return self._deliver(half, chunks)
+        # The two cases that make up nearly all packets: an acknowledgement that changes nothing, and data in order.
+        if not flags & _EDGE and not half.peer.stream.waiting:
+            consumer = connection.consumer
+            if start == stop or consumer is None:
+                return _NOTHING
+            payload = memory[start:stop]
+            if not half.stream.follows(seq, stop - start):
+                return self._deliver(half, half.stream.push(seq, payload, ts, ack))
+            made = consumer.data(half.side, Data(payload, ts, seq, ack))
+            held = consumer.held
+            if held != connection.held:
+                given_up = self._weigh(connection, held)
+                if given_up:
+                    return [*made, *given_up]
+            return made
+        payload = memory[start:stop]
         if flags & SYN and not half.stream.syn(seq):
             done = self._close(connection)
             self._remove(connection)
-            return [*done, *self._strange(ts, packet, segment)]
-        return self._apply(half, ts, seq, ack, flags, bytes(packet[start:stop]))
+            return [*done, *self._strange(ts, segment, payload)]
+        return self._apply(half, ts, seq, ack, flags, payload)
 
     def finish(self) -> list[T]:
         """Nothing more will come: every connection is closed and forgotten."""
@@ -133,8 +146,8 @@ class Connections(Generic[T]):
 
     # A packet of no known connection.
 
-    def _strange(self, ts: int, packet: memoryview, segment: tuple[bytes, int, int, int, int, int]) -> list[T]:
-        key, seq, ack, flags, start, stop = segment
+    def _strange(self, ts: int, segment: Segment, payload: bytes) -> list[T]:
+        key, seq, ack, flags, _, _ = segment
         on_lo = self._scope.on_lo
         if on_lo and is_mesh_internal(key):
             self.tally.mesh += 1
@@ -143,7 +156,6 @@ class Connections(Generic[T]):
         if not self._scope.covers(source, destination):
             return []
         done = self._sweep(ts)
-        payload = bytes(packet[start:stop])
         waiting = self._waiting.get(key)
         if waiting is not None:
             if not (flags & SYN and waiting.contradicts(seq)):
@@ -259,11 +271,17 @@ class Connections(Generic[T]):
                 done += consumer.end(half.side)
         held = consumer.held + half.stream.held + half.peer.stream.held
         if held != connection.held:
-            self._held += held - connection.held
-            connection.held = held
-            if self.held > self._limits.held_bytes:
-                done += self.relieve(self._limits.held_bytes * 3 // 4)
+            done += self._weigh(connection, held)
         return done
+
+    def _weigh(self, connection: Connection[T], held: int) -> Sequence[T]:
+        """The connection holds another number of bytes. What is given up where that makes too many."""
+        grown = held - connection.held
+        self._held += grown
+        connection.held = held
+        if grown < 0 or self.held <= self._limits.held_bytes:
+            return _NOTHING
+        return self.relieve(self._limits.held_bytes * 3 // 4)
 
     def _close(self, connection: Connection[T]) -> list[T]:
         """Deliver what is held, let the consumer conclude. The connection stays known until it is removed."""

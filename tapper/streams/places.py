@@ -21,6 +21,9 @@ class Places(Generic[T]):
         self._at: dict[bytes, Kinds[T]] = {}
         self._places: dict[Connection[T], dict[bytes, None]] = {}
 
+    def __len__(self) -> int:
+        return len(self._places)
+
     def add(self, connection: Connection[T], key: bytes, client: int | None) -> None:
         """Have it found where this key leads; `client` tells whether the key's source (0) or destination (1) is the
         client, None that nobody knows. A copy's key may be added to its own."""

@@ -13,15 +13,16 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from tapper.streams.sequence import MASK, unwrap
 
-SEGMENT_COST = 128
+SEGMENT_COST: Final = 128
 """What a buffered segment is counted for beyond its bytes, so that a million one-byte segments are not free."""
 
-_BASE = 1 << 32  # positions start here, so that data before the first byte seen still has a positive one
-_STALE = 1 << 26  # no window reaches 64 MiB back: data from there belongs to another connection with the same ports
+_BASE: Final = 1 << 32  # positions start here, so that data before the first byte seen still has a positive one
+# No window reaches 64 MiB back: data from there belongs to another connection with the same ports.
+_STALE: Final = 1 << 26
 
 
 @dataclass(slots=True)
@@ -82,17 +83,19 @@ class HalfStream:
     `limit` bounds the bytes held behind a hole (with SEGMENT_COST a segment); past it the hole is given up as a Gap.
     """
 
-    __slots__ = ("_end", "_first", "_limit", "_pieces", "_position", "ended", "held")
+    __slots__ = ("_end", "_first", "_limit", "_pieces", "_position", "ended", "held", "waiting")
 
     def __init__(self, limit: int = 1 << 20) -> None:
         self._limit = limit
-        self._position: int | None = None
+        self._position = -1  # of the next byte in order; -1 before anything was seen
         self._first: int | None = None  # sequence number of the first byte, where the SYN was seen
         self._end: int | None = None  # position after the last byte, where the FIN was seen
         self._pieces: list[_Piece] = []
         self.held = 0
         """Bytes waiting behind a hole, with SEGMENT_COST for each segment."""
         self.ended = False
+        self.waiting = False
+        """Whether an acknowledgement from the peer could change anything: call `acknowledged` only then."""
 
     @property
     def from_start(self) -> bool:
@@ -102,28 +105,31 @@ class HalfStream:
     @property
     def next_seq(self) -> int | None:
         """The sequence number of the next byte in order; None before anything was seen."""
-        return None if self._position is None else self._position & MASK
-
-    @property
-    def waiting(self) -> bool:
-        """Whether an acknowledgement from the peer could change anything: call `acknowledged` only then."""
-        return bool(self._pieces) or (self._end is not None and not self.ended)
+        return None if self._position < 0 else self._position & MASK
 
     def syn(self, seq: int) -> bool:
         """The sender's SYN. False where it contradicts what was seen: then it begins another connection."""
-        if self._position is None:
+        if self._position < 0:
             self._first = (seq + 1) & MASK
             self._position = _BASE + self._first
         return self._first == (seq + 1) & MASK
 
+    def follows(self, seq: int, size: int) -> bool:
+        """Whether a segment's payload is what comes next, which it mostly is: then it counts as delivered. Else
+        nothing is done, and it is to be pushed."""
+        position = self._position
+        if seq != position & MASK or position < 0 or self.waiting or self.ended:
+            return False
+        self._position = position + size
+        return True
+
     def push(self, seq: int, data: bytes, ts: int, ack: int) -> list[Chunk]:
         """A segment with payload; `seq` is that of its first byte of data, `ts` in nanoseconds."""
-        if self._position is None:
+        if self._position < 0:
             self._position = _BASE + seq
-        position = self._position
-        if seq == position & MASK and not self._pieces and self._end is None:
-            self._position = position + len(data)
+        if self.follows(seq, len(data)):
             return [Data(data, ts, seq, ack)]
+        position = self._position
         start = unwrap(seq, position)
         if self._end is not None and start + len(data) > self._end:
             data = data[: max(0, self._end - start)]  # nothing comes after FIN
@@ -133,21 +139,24 @@ class HalfStream:
         chunks = self._drain()
         while self.held > self._limit:
             chunks += self._give_up_hole()
+        self._settle()
         return chunks
 
     def fin(self, seq: int) -> list[Chunk]:
         """The sender's FIN; `seq` is the number after the last byte of data. The first FIN counts."""
-        if self._position is None:
+        if self._position < 0:
             self._position = _BASE + seq
         if self._end is None:
             end = unwrap(seq, self._position)
             if end >= self._position:
                 self._end = end
-        return self._drain()
+        chunks = self._drain()
+        self._settle()
+        return chunks
 
     def acknowledged(self, ack: int) -> list[Chunk]:
         """The peer's acknowledgement: whatever lies before it was delivered there, so a hole before it is for ever."""
-        if self._position is None:
+        if self._position < 0:
             return []
         reached = unwrap(ack, self._position)
         chunks: list[Chunk] = []
@@ -157,6 +166,7 @@ class HalfStream:
             chunks.append(Gap(self._end - self._position))  # the last bytes before FIN
             self._position = self._end
             chunks += self._drain()
+        self._settle()
         return chunks
 
     def flush(self) -> list[Chunk]:
@@ -164,11 +174,14 @@ class HalfStream:
         chunks: list[Chunk] = []
         while self._pieces:
             chunks += self._give_up_hole()
+        self._settle()
         return chunks
+
+    def _settle(self) -> None:
+        self.waiting = bool(self._pieces) or (self._end is not None and not self.ended)
 
     def _insert(self, new: _Piece) -> None:
         """Put in what is new about a segment: neither delivered before nor held already."""
-        assert self._position is not None
         index = bisect_right(self._pieces, new.start, key=_start_of)
         cursor = max(new.start, self._position)
         if index:
@@ -189,7 +202,6 @@ class HalfStream:
 
     def _drain(self) -> list[Chunk]:
         """Deliver what is in order now, and End where the FIN is reached."""
-        assert self._position is not None
         chunks: list[Chunk] = []
         ready = 0
         for piece in self._pieces:
@@ -207,7 +219,6 @@ class HalfStream:
 
     def _give_up_hole(self) -> list[Chunk]:
         """Declare the bytes before the first held piece lost, and deliver from there."""
-        assert self._position is not None
         gap = Gap(self._pieces[0].start - self._position)
         self._position = self._pieces[0].start
         return [gap, *self._drain()]
@@ -217,4 +228,5 @@ class HalfStream:
         chunks = self.flush()
         self._position = _BASE + ((seq + len(data)) & MASK)
         self._end, self.ended = None, False
+        self._settle()
         return [*chunks, Gap(None), Data(data, ts, seq, ack)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.conformance.mutants.model import Mutant
@@ -11,14 +11,14 @@ from tapper import following
 from tapper.capture import bpf
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
-from tapper.protocols.exchange import Conversation, Request, Response
+from tapper.protocols.exchange import Conversation
 from tapper.protocols.facts import Note
-from tapper.protocols.messages import ResponseHead
+from tapper.protocols.messages import Request, Response, ResponseHead
 from tapper.protocols.session import Sighting
 from tapper.streams.connections import Connections
 from tapper.streams.legs import endpoints, is_loopback
-from tapper.streams.packet import parse
-from tapper.streams.reassembly import Chunk, Data, HalfStream
+from tapper.streams.packet import Memory, parse
+from tapper.streams.reassembly import Chunk, HalfStream
 
 _FAR = 1 << 32  # positions of a stream start here
 
@@ -92,31 +92,31 @@ TLS_AS_HTTP = Mutant(
 )
 
 
-def _refuse(unwanted: Callable[[memoryview], bool]) -> None:
+def _refuse(unwanted: Callable[[bytes], bool]) -> None:
     """Packets of a kind never reach the streams."""
     take = Connections.packet
 
-    def packet(self: Connections[Any], ts: int, packet: memoryview) -> list[Any]:
-        return [] if unwanted(packet) else take(self, ts, packet)
+    def packet(self: Connections[Any], ts: int, memory: Memory, start: int, stop: int) -> Sequence[Any]:
+        return () if unwanted(memory[start:stop]) else take(self, ts, memory, start, stop)
 
     Connections.packet = packet  # type: ignore[method-assign]
 
 
-def _ends(packet: memoryview) -> tuple[tuple[bytes, int], tuple[bytes, int]] | None:
-    segment = parse(packet)
+def _ends(packet: bytes) -> tuple[tuple[bytes, int], tuple[bytes, int]] | None:
+    segment = parse(packet, 0, len(packet))
     return None if segment is None else endpoints(segment[0])
 
 
-def _is_443(packet: memoryview) -> bool:
+def _is_443(packet: bytes) -> bool:
     return any(port == 443 for _, port in _ends(packet) or ())
 
 
-def _is_unmirrored(packet: memoryview) -> bool:
+def _is_unmirrored(packet: bytes) -> bool:
     ends = _ends(packet)
     return ends is not None and not (is_loopback(ends[0][0]) or is_loopback(ends[1][0]))
 
 
-def _is_127_0_0_1_only(packet: memoryview) -> bool:
+def _is_127_0_0_1_only(packet: bytes) -> bool:
     ends = _ends(packet)
     here = bytes((127, 0, 0, 1))
     return ends is not None and ends[0][0] == ends[1][0] == here
@@ -149,13 +149,11 @@ IPV4_ONLY = Mutant(
 
 
 def _no_order() -> None:
-    def push(self: HalfStream, seq: int, data: bytes, ts: int, ack: int) -> list[Data]:
-        if self._position is None:
-            self._position = _FAR + seq
-        self._position += len(data)
-        return [Data(data, ts, seq, ack)]
+    def follows(self: HalfStream, seq: int, size: int) -> bool:
+        self._position = max(self._position, _FAR + seq) + size
+        return True
 
-    HalfStream.push = push  # type: ignore[assignment,method-assign]
+    HalfStream.follows = follows  # type: ignore[method-assign]
 
 
 ARRIVAL_ORDER = Mutant(
@@ -205,13 +203,17 @@ PAIRS_THROUGH_LOSS = Mutant(
 
 
 def _never_wrap() -> None:
-    push = HalfStream.push
+    follows, push = HalfStream.follows, HalfStream.push
+
+    def followed(self: HalfStream, seq: int, size: int) -> bool:
+        return self._position < 2 * _FAR and follows(self, seq, size)
 
     def pushed(self: HalfStream, seq: int, data: bytes, ts: int, ack: int) -> list[Chunk]:
-        if self._position is not None and self._position >= 2 * _FAR:
+        if self._position >= 2 * _FAR:
             return []  # what a number that goes down looks like to it: old data
         return push(self, seq, data, ts, ack)
 
+    HalfStream.follows = followed  # type: ignore[method-assign]
     HalfStream.push = pushed  # type: ignore[method-assign]
 
 
@@ -225,7 +227,7 @@ NEVER_WRAPS = Mutant(
 
 def _one_connection_for_ever() -> None:
     def syn(self: HalfStream, seq: int) -> bool:
-        if self._position is None:
+        if self._position < 0:
             self._first = (seq + 1) & 0xFFFF_FFFF
             self._position = _FAR + self._first
         return True

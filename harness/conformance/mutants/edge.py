@@ -99,11 +99,11 @@ BOTH_LOS = Mutant(
 def _need_a_syn() -> None:
     strange = Connections._strange
 
-    def only_from_the_start(self: Connections[Any], ts: int, packet: memoryview, segment: Any) -> list[Any]:
+    def only_from_the_start(self: Connections[Any], ts: int, segment: Any, payload: bytes) -> list[Any]:
         key, _, _, flags, *_ = segment
         if key not in self._waiting and not flags & SYN:
             return []
-        return strange(self, ts, packet, segment)
+        return strange(self, ts, segment, payload)
 
     Connections._strange = only_from_the_start  # type: ignore[method-assign]
 

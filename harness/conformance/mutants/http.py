@@ -11,12 +11,12 @@ from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
 from tapper.protocols import exchange, heads, session, websocket
 from tapper.protocols.blocks import BlockReader
-from tapper.protocols.exchange import Conversation, Request, Response
+from tapper.protocols.exchange import Conversation
 from tapper.protocols.frames import Block, Piece
 from tapper.protocols.heads import Framing, Headers
 from tapper.protocols.http1 import ResponseReader
 from tapper.protocols.http2 import Http2
-from tapper.protocols.messages import Event
+from tapper.protocols.messages import Event, Request, Response
 from tapper.protocols.reader import Reader
 from tapper.protocols.session import Sighting
 
@@ -41,14 +41,14 @@ RAW_CHUNKS = Mutant(
     "raw-chunks",
     "It does not know chunks: to it such a body goes on to the end of the connection.",
     {"HTTP-02": "too seldom|not at all|answered with"},
-    lambda: _reframe(lambda found: found._replace(chunked=False)),
+    lambda: _reframe(lambda found: Framing(found.length, chunked=False, coded=found.coded)),
 )
 
 
 def _latest_first() -> None:
     def pop(self: Conversation) -> Any:
         entry = self._unanswered.pop()
-        self._cost -= entry.cost
+        self.held -= entry.cost
         return entry
 
     Conversation._pop = pop  # type: ignore[method-assign]
@@ -82,7 +82,7 @@ BODY_OF_HEAD = Mutant(
 def _interim_is_final() -> None:
     right = heads.status_line
 
-    def status_line(line: str) -> tuple[str, int, str] | None:
+    def status_line(line: bytes) -> tuple[str, int, str] | None:
         # 204 is what the state machine knows as final and without a body
         parts = right(line)
         return parts if parts is None or parts[1] not in (100, 103) else (parts[0], 204, parts[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from harness.conformance.mutants.model import Mutant
@@ -61,7 +62,7 @@ def _first_fin() -> None:
     data, end = Session.data, Session.end
     over: set[Session] = set()
 
-    def until_a_fin(self: Session, side: int, chunk: Any) -> list[Sighting]:
+    def until_a_fin(self: Session, side: int, chunk: Any) -> Sequence[Sighting]:
         return [] if self in over else data(self, side, chunk)
 
     def and_no_more(self: Session, side: int) -> list[Sighting]:

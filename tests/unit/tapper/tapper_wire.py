@@ -137,7 +137,7 @@ class Capture:
     def feed(self, packets: Iterable[bytes]) -> Capture:
         for raw in packets:
             self.ts += MILLISECOND
-            self.seen += self.connections.packet(self.ts, memoryview(raw))
+            self.seen += self.connections.packet(self.ts, raw, 0, len(raw))
         return self
 
     def finish(self) -> Capture:

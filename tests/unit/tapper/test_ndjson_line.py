@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+from decimal import Decimal
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +15,9 @@ from tapper import memo
 from tapper.memo import Memo
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
-from tapper.protocols.exchange import Exchange, Request, Response
+from tapper.protocols.exchange import Exchange
 from tapper.protocols.grpc import Call, Messages
-from tapper.protocols.messages import End, RequestHead, ResponseHead
+from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
 from tapper.protocols.session import Sighting
 from tapper.streams.connection import Leg, Wire
 from tapper.streams.legs import Direction
@@ -53,9 +56,12 @@ legs = st.builds(Leg, st.none() | texts, st.sampled_from(Direction), texts, text
 def test_a_line_is_what_a_general_encoder_writes(leg: Leg, exchange: Exchange, netns: int | None, named: bool) -> None:
     pods = {leg.pod_ip: PodName(NASTY, "web-0")} if named and leg.pod_ip else {}
     line = Ndjson().sighting(Place("pod", netns, "lo", pods=pods), Sighting(leg, exchange))
-    record = json.loads(line)
-    assert json.dumps(record, separators=(",", ":")) + "\n" == line
-    assert (record["ts"], record["src"], record["pod_ip"]) == (exchange.ts / 1e9, leg.src, leg.pod_ip)
+    record = json.loads(line, parse_float=Decimal)
+    exact = partial(json.dumps, separators=(",", ":"), default=lambda number: {"decimal": f"{number:f}"})
+    assert exact(record) + "\n" == re.sub(r'("ts"|"duration_s"):(-?\d+\.\d{9})(?=[,}])', r'\1:{"decimal":"\2"}', line)
+    assert (record["ts"] * 10**9, record["src"], record["pod_ip"]) == (exchange.ts, leg.src, leg.pod_ip)
+    duration = record["duration_s"]
+    assert (None if duration is None else duration * 10**9) == exchange.duration
     assert record.get("pod") == ({"namespace": NASTY, "name": "web-0"} if pods else None)
     for name, message in (("request", exchange.request), ("response", exchange.response)):
         if message is None:

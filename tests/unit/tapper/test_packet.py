@@ -14,7 +14,7 @@ V6 = ("fd00::1", "fd00::2")
 
 
 def read(raw: bytes) -> tuple[Segment, bytes]:
-    found = parse(memoryview(raw))
+    found = parse(raw, 0, len(raw))
     assert found is not None
     return found, raw[found[4] : found[5]]
 
@@ -90,7 +90,7 @@ def test_a_packet_cut_by_the_capture_yields_what_there_is() -> None:
     ids=str,
 )
 def test_what_is_not_tcp_or_contradicts_itself_is_none(raw: bytes) -> None:
-    assert parse(memoryview(raw)) is None
+    assert parse(raw, 0, len(raw)) is None
 
 
 def test_the_first_fragment_is_read() -> None:
@@ -99,8 +99,8 @@ def test_the_first_fragment_is_read() -> None:
 
 def test_mirror() -> None:
     assert mirror(KEY4) == bytes([10, 0, 0, 2, 10, 0, 0, 1]) + struct.pack("!HH", 80, 40000)
-    key6 = parse(memoryview(ipv6(*V6, segment())))
-    back6 = parse(memoryview(ipv6(V6[1], V6[0], tcp(80, 40000, 0, 0, ACK))))
+    there, back = ipv6(*V6, segment()), ipv6(V6[1], V6[0], tcp(80, 40000, 0, 0, ACK))
+    key6, back6 = parse(there, 0, len(there)), parse(back, 0, len(back))
     assert key6 is not None
     assert back6 is not None
     assert mirror(key6[0]) == back6[0]
@@ -109,7 +109,16 @@ def test_mirror() -> None:
 @given(st.binary(max_size=120))
 def test_any_bytes_are_parsed_or_refused_and_the_payload_lies_within(raw: bytes) -> None:
     for candidate in (raw, b"\x45" + raw, b"\x46" + raw, b"\x60" + raw):
-        found = parse(memoryview(candidate))
+        found = parse(candidate, 0, len(candidate))
         if found is not None:
             assert 40 <= found[4] <= found[5] <= len(candidate)
             assert len(found[0]) in {12, 36}
+
+
+@given(st.binary(max_size=120), st.binary(max_size=120), st.binary(max_size=60))
+def test_a_packet_is_the_same_wherever_it_lies_in_memory(before: bytes, raw: bytes, behind: bytes) -> None:
+    for candidate in (b"\x45" + raw, b"\x46" + raw, b"\x60" + raw):
+        at, memory = len(before), before + candidate + behind
+        there = parse(memory, at, at + len(candidate))
+        here = parse(candidate, 0, len(candidate))
+        assert there == (here if here is None else (*here[:4], here[4] + at, here[5] + at))

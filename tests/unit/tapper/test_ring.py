@@ -17,20 +17,21 @@ import pytest
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.waiting import wait_until
-from tapper.capture import mapped as module
 from tapper.capture.bpf import program
-from tapper.capture.mapped import Mapped, Statistics
-from tapper.capture.memory import RingMemory
+from tapper.capture.mapped import SMALLEST_BLOCK, Mapped, Statistics, block_size
+from tapper.capture.memory import MIB, RingMemory
 from tapper.capture.namespace import run_inside
 from tapper.capture.ring import AT_ONCE, Ring, open_ring
 from tapper.capture.sources import Source, Sources
 from tapper.discovery.netns import NamespaceId, namespace_of
 from tapper.errors import NamespaceGoneError, TapperError
+from tapper.streams.packet import Memory
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="setns needs CAP_SYS_ADMIN")
 PAYLOAD = 1000
-SMALL = 4
-"""Blocks that a ring begins with here."""
+KIB = 1024  # a packet is counted for so much here
+SMALL = 4 * SMALLEST_BLOCK
+"""What a ring begins with here."""
 
 
 class Numbered:
@@ -78,10 +79,10 @@ class Numbers:
         self.seen: list[int] = []
         self.finished = False
 
-    def packet(self, ts: int, packet: memoryview) -> list[int]:
+    def packet(self, ts: int, memory: Memory, start: int, stop: int) -> list[int]:
         assert ts
-        if len(packet) == 40 + PAYLOAD:
-            self.seen.append(struct.unpack_from("!I", packet, 24)[0])
+        if stop - start == 40 + PAYLOAD:
+            self.seen.append(struct.unpack_from("!I", memory, start + 24)[0])
         return []
 
     def finish(self) -> list[int]:
@@ -105,8 +106,8 @@ class Small(RingMemory):
     """Lets rings begin small, so that little fills them."""
 
     def first(self) -> int:
-        blocks = super().first()
-        self.give_back(blocks - SMALL)
+        size = super().first()
+        self.give_back(size - SMALL)
         return SMALL
 
 
@@ -130,8 +131,8 @@ class Loop:
         self.dropped: int | None = None
 
     def turn(self, timeout_s: float = 0.2) -> None:
-        def deliver(_: Source[int], made: Iterator[int]) -> None:
-            assert not list(made)
+        def deliver(_: Source[int], made: list[int]) -> None:
+            assert not made
 
         def closed(_: Source[int], statistics: Statistics) -> None:
             self.dropped = statistics.dropped
@@ -170,7 +171,7 @@ def test_a_ring_that_grows_loses_nothing_and_doubles_nothing(pod: Pod, packets: 
     memory = Small()
     with looping(pod, memory) as loop:
         with packets.stream(loop.numbers.seen):
-            for size in (SMALL * 8, 256):
+            for size in (SMALL * 8, 32 * MIB):
                 loop.until(lambda: bool(loop.numbers.seen), "packets to be seen")
                 assert loop.ring.grow(loop.sources._tell_grown)
                 loop.sources._growing.add("lo")
@@ -186,9 +187,9 @@ def test_a_ring_that_grows_loses_nothing_and_doubles_nothing(pod: Pod, packets: 
 def test_what_fills_up_grows_by_itself(pod: Pod, packets: Numbered) -> None:
     """Enough of the ring waits: then it is replaced, before anything of that is read."""
     with looping(pod) as loop:
-        packets.send(SMALL * 128 // 2 + 50)
+        packets.send(SMALL // KIB // 2 + 50)
         loop.until(lambda: loop.ring.size > SMALL, "the larger ring")
-        packets.send(SMALL * 128 * 2)  # would not fit into the small one
+        packets.send(SMALL // KIB * 2)  # would not fit into the small one
         loop.end()
         assert loop.numbers.seen == list(range(packets.sent))
         assert loop.dropped == 0
@@ -206,9 +207,9 @@ def test_no_source_keeps_the_others_waiting(pod: Pod, packets: Numbered) -> None
     """What is read at a time is bounded; the end reads the rest however much it is."""
     memory = RingMemory()
     with looping(pod, memory) as loop:
-        packets.send(AT_ONCE * 128 * 3 // 2)
+        packets.send(AT_ONCE // KIB * 3 // 2)
         loop.turn()
-        assert 0 < len(loop.numbers.seen) <= AT_ONCE * 128 < packets.sent
+        assert 0 < len(loop.numbers.seen) <= AT_ONCE // KIB < packets.sent
         loop.source.deadline = 0.0  # as if patience had ended
         loop.sources._shut.add("lo")
         loop.ring.stop()
@@ -223,8 +224,8 @@ def _all_ready(ring: Ring) -> bool:
     unread = mapped.statistics().received - mapped._read
     ready = block = 0
     while block < mapped.blocks and mapped.waiting(block):
-        at = (mapped._block + block) % mapped.blocks * module.BLOCK_SIZE + 12
-        ready += struct.unpack_from("=I", mapped._view, at)[0]
+        at = (mapped._block + block) % mapped.blocks * mapped.block_size + 12
+        ready += struct.unpack_from("=I", mapped._memory, at)[0]
         block += 1
     return ready == unread
 
@@ -247,7 +248,7 @@ def test_the_larger_ring_takes_nothing_before_its_time_and_then_misses_nothing(
 
     monkeypatch.setattr(Mapped, "join", join_and_wait)
     with looping(pod, enter=enter) as loop:
-        for size in (SMALL * 8, 256):
+        for size in (SMALL * 8, 32 * MIB):
             assert loop.ring.grow(loop.sources._tell_grown)
             loop.sources._growing.add("lo")
             loop.until(partial(loop.has_become, size), "the larger ring")
@@ -266,7 +267,8 @@ def test_what_is_in_both_when_patience_ends_is_read(pod: Pod, packets: Numbered)
         larger = loop.ring._next
         assert larger is not None
         wait_until(lambda: loop.ring._mapped.waiting(0) and larger.waiting(0), "the kernel to hand over both blocks")
-        assert not list(loop.source.rest())
+        for portion in loop.ring.rest():
+            loop.source.read(portion)
         assert loop.numbers.seen == list(range(20))
         assert loop.ring.drained()
 
@@ -336,9 +338,9 @@ def test_a_namespace_that_nobody_is_in_any_longer_is_no_trouble(pod: Pod, packet
 
 
 def test_without_memory_left_a_ring_stays_as_it_is_and_a_new_one_is_refused(pod: Pod, packets: Numbered) -> None:
-    memory = RingMemory(2 * 128 * 1024)
+    memory = RingMemory(2 * SMALLEST_BLOCK)
     with looping(pod, memory) as loop:
-        assert loop.ring.size == 2
+        assert loop.ring.size == 2 * SMALLEST_BLOCK
         packets.send(300)
         loop.end()
         assert loop.dropped is not None
@@ -351,22 +353,29 @@ def test_memory_is_shared_out() -> None:
     """As the module's text has it."""
     memory = RingMemory()
     begins = [memory.first() for _ in range(250)]
-    assert begins[:17] == [32] * 17
-    assert begins[17:32] == [16] * 15
-    assert begins[32:47] == [8] * 15
-    assert begins[47:62] == [4] * 15
-    assert set(begins[62:]) == {2}
-    assert memory.taken == sum(begins) * 128 * 1024 <= 256 << 20
-    assert memory.more(2) == 16
-    assert memory.more(16) == 128
-    assert memory.more(32) == 256
-    assert memory.more(256) == 0
-    while memory.more(128):
+    assert begins[:17] == [4 * MIB] * 17
+    assert begins[17:32] == [2 * MIB] * 15
+    assert begins[32:47] == [MIB] * 15
+    assert begins[47:62] == [MIB // 2] * 15
+    assert set(begins[62:]) == {MIB // 4}
+    assert memory.taken == sum(begins) <= 256 * MIB
+    assert memory.more(MIB // 4) == 2 * MIB
+    assert memory.more(2 * MIB) == 16 * MIB
+    assert memory.more(4 * MIB) == 32 * MIB
+    assert memory.more(32 * MIB) == 0
+    while memory.more(16 * MIB):
         pass
-    assert memory.taken <= 256 << 20
+    assert memory.taken <= 256 * MIB
     before = memory.taken
     memory.give_back(100)
-    assert memory.taken == before - 100 * 128 * 1024
+    assert memory.taken == before - 100
+
+
+@pytest.mark.parametrize("size", [MIB // 4, MIB // 2, MIB, 2 * MIB, 4 * MIB, 32 * MIB])
+def test_a_ring_has_several_blocks_and_each_has_room_for_the_largest_frame(size: int) -> None:
+    assert size % block_size(size) == 0
+    assert size // block_size(size) >= 2
+    assert 65_549 + 256 < block_size(size) <= MIB // 2
 
 
 def test_an_idle_ring_does_not_wake_the_loop(pod: Pod) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import Event, ResponseHead
+from tapper.streams.reassembly import Data
 
 REQUESTS = [
     b"GET /a HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
@@ -67,8 +68,8 @@ def answered(reader: RequestReader | ResponseReader, events: Iterator[Event]) ->
 
 
 def the_short_way(reader: RequestReader | ResponseReader, *segment: int, data: bytes) -> list[Event]:
-    whole = reader.whole(data, *segment)
-    return the_long_way(reader, *segment, data=data) if whole is None else list(whole)
+    whole = reader.whole(Data(data, *segment))
+    return the_long_way(reader, *segment, data=data) if whole is None else [whole.head, whole.end]
 
 
 def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
@@ -128,17 +129,17 @@ def test_responses_say_the_same_both_ways(stream: list[bytes]) -> None:
     [(RequestReader(), REQUESTS[0]), (RequestReader(), REQUESTS[5]), (ResponseReader(), RESPONSES[0])],
 )
 def test_the_usual_message_goes_the_short_way(reader: RequestReader | ResponseReader, data: bytes) -> None:
-    whole = reader.whole(data, 1, 2, 3)
+    whole = reader.whole(Data(data, 1, 2, 3))
     assert whole is not None
-    head, end = whole
+    head, end = whole.head, whole.end
     assert (head.ts, head.seq, head.ack, head.size + end.size) == (1, 2, 3, len(data))
-    assert reader.whole(data, 1, 2, 3) == whole, "and so does the next, whose fields are the same"
+    assert reader.whole(Data(data, 1, 2, 3)) == whole, "and so does the next, whose fields are the same"
 
 
 def test_a_message_in_progress_is_not_overtaken() -> None:
     reader = RequestReader()
     assert list(reader.feed(b"GET /a HTTP/1.1\r\nHost")) == []
-    assert reader.whole(REQUESTS[0], 1, 2, 3) is None
+    assert reader.whole(Data(REQUESTS[0], 1, 2, 3)) is None
     answers = ResponseReader()
     assert list(answers.feed(b"HTTP/1.1 100 Go on\r\n\r\n")) == [], "the final response began with this"
-    assert answers.whole(RESPONSES[0], 1, 2, 3) is None
+    assert answers.whole(Data(RESPONSES[0], 1, 2, 3)) is None
