@@ -89,7 +89,8 @@ def _seconds(nanoseconds: int) -> str:
     if nanoseconds < 0:
         return "-" + _seconds(-nanoseconds)
     # In two parts: a number of 19 digits costs several times as much as two shorter ones.
-    return f"{nanoseconds // _SECOND}.{str(_SECOND + nanoseconds % _SECOND)[1:]}"
+    fraction = str(_SECOND + nanoseconds % _SECOND)[1:]
+    return f"0.{fraction}" if nanoseconds < _SECOND else f"{nanoseconds // _SECOND}.{fraction}"
 
 
 def _field(field: tuple[str, str]) -> str:
@@ -153,6 +154,9 @@ class Ndjson:
         self._known: Memo[tuple[str, str], str] = Memo(_field, lambda field: len(field[0]) + len(field[1]))
         self._legs: ObjectMemo[Leg, str] = ObjectMemo(_leg, len, longest=_LONGEST)
         self._words: Memo[str, str] = Memo(_quoted, len)  # methods and versions
+        self._place: Place | None = None  # the last one, and what is to be said of it
+        self._named = False
+        self._netns = ""
 
     def hello(self, version: str, pid: int) -> str:
         return _line(
@@ -177,18 +181,23 @@ class Ndjson:
         request, response, words = exchange.request, exchange.response, self._words
         method = target = status = duration = "null"
         version: str | None = None
+        ts = 0
         if response is not None:
-            version = response.head.version
-            status = str(response.head.status or "null")
+            ts, version = response.head.ts, response.head.version
+            status = str(response.head.status) if response.head.status else "null"
             if request is not None:
                 duration = _seconds(response.end.ts - request.head.ts)
         if request is not None:
             head = request.head
+            ts = head.ts
             method = words[head.method] if head.method else "null"
             target = _quoted(head.target) if head.target else "null"
             version = head.version
+        if place is not self._place:  # many come from one place in a row
+            self._place, self._named = place, bool(place.pods or place.name)
+            self._netns = "null" if place.netns is None else str(place.netns)
         further = ""
-        if place.pods or place.name:
+        if self._named:
             pod = _pod(place, leg.pod_ip)
             if pod:
                 further = f",{_encode(pod)[1:-1]}"
@@ -198,12 +207,11 @@ class Ndjson:
             further += f',"incomplete":{_quoted(exchange.incomplete)}'
         if exchange.grpc is not None:
             further += f',"grpc":{_grpc(exchange.grpc)}'
-        netns = "null" if place.netns is None else str(place.netns)
         return (
-            f'{{"type":"http","ts":{_seconds(exchange.ts)},{self._legs.of(leg)},"method":{method},"target":{target}'
+            f'{{"type":"http","ts":{_seconds(ts)},{self._legs.of(leg)},"method":{method},"target":{target}'
             f',"version":{"null" if version is None else words[version]},"status":{status}'
             f',"request":{self._message(request)},"response":{self._message(response)}'
-            f',"duration_s":{duration},"netns":{netns}{further}}}\n'
+            f',"duration_s":{duration},"netns":{self._netns}{further}}}\n'
         )
 
     def _message(self, message: Request | Response | None) -> str:

@@ -40,7 +40,7 @@ class Redaction:
         """The sighting without secrets: itself, where it has none."""
         exchange = sighting.exchange
         request, response = exchange.request, exchange.response
-        if request is not None:
+        if request is not None and not self._is_clean(request):
             request = self._request(request)
         if response is not None and not self._is_clean(response):
             response = self._response(response)
@@ -56,21 +56,21 @@ class Redaction:
     # Every record is made by its constructor: dataclasses.replace costs more than reading the message did.
 
     def _request(self, request: Request) -> Request:
-        head, end = request.head, self._end(request.end)
+        head, end = request.head, request.end if not request.end.trailers else self._end(request.end)
         shown = self._shown(head)
         if shown is None:
             return request if end is request.end else Request(head, end)
-        start = (head.ts, head.seq, head.ack)
-        redacted = RequestHead(*start, head.method, head.target, head.version, shown.headers, head.size, shown)
+        ts, seq, ack, headers = head.ts, head.seq, head.ack, shown.headers
+        redacted = RequestHead(ts, seq, ack, head.method, head.target, head.version, headers, head.size, shown)
         return Request(redacted, end)
 
     def _response(self, response: Response) -> Response:
-        head, end = response.head, self._end(response.end)
+        head, end = response.head, response.end if not response.end.trailers else self._end(response.end)
         shown = self._shown(head)
         if shown is None:
             return response if end is response.end else Response(head, end)
-        start = (head.ts, head.seq, head.ack)
-        redacted = ResponseHead(*start, head.status, head.reason, head.version, shown.headers, head.size, shown)
+        ts, seq, ack, headers = head.ts, head.seq, head.ack, shown.headers
+        redacted = ResponseHead(ts, seq, ack, head.status, head.reason, head.version, headers, head.size, shown)
         return Response(redacted, end)
 
     def _shown(self, head: RequestHead | ResponseHead) -> FieldList | None:
@@ -85,8 +85,6 @@ class Redaction:
         return redacted
 
     def _end(self, end: End) -> End:
-        if not end.trailers:
-            return end
         trailers = self._without_secrets(end.trailers)
         return end if trailers is end.trailers else End(end.ts, end.seq, end.body, end.size, end.truncated, trailers)
 

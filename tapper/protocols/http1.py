@@ -46,12 +46,11 @@ class RequestReader(Reader):
     def whole(self, chunk: Data) -> Request | None:
         """A segment that is one request. None, and nothing done, where it is anything else."""
         data = chunk.data
-        first = data.find(b"\n") + 1
-        stop = self._section_at(data, first)
+        stop = self._section_at(data)
         section = self._section if stop else None
         if section is None:
             return None
-        parts = heads.request_line(data[: first - 1])
+        parts = heads.request_line(data[: self._second - 1])
         if parts is None:
             return None
         body = data[stop:]
@@ -95,12 +94,11 @@ class ResponseReader(Reader):
         """A segment that is one final response of known length. None, and nothing done, where it is anything else. Not
         to be asked where it may answer HEAD or CONNECT."""
         data = chunk.data
-        first = data.find(b"\n") + 1
-        stop = self._section_at(data, first)
+        stop = self._section_at(data)
         section = self._section if stop else None
         if section is None:
             return None
-        parts = heads.status_line(data[: first - 1])
+        parts = heads.status_line(data[: self._second - 1])
         if parts is None:
             return None
         body = data[stop:]

@@ -18,7 +18,7 @@ _END_OF_SECTION = re.compile(rb"\n\r?\n")
 _END_OF_LINE = re.compile(rb"\n")
 _CHUNK_LINE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _LONGEST_KEPT: Final = 1024  # bytes of a head's fields that are kept to compare the next with; not counted as held
-_NO_BLOCK: Final = b"\0"  # nothing whole begins with it
+_LINE_FEED: Final = 10
 _LINE_ENDS = (b"\r\n", b"\n")
 
 
@@ -44,27 +44,34 @@ class Reader:
         self._remaining = 0
         self._reason = ""
         # The fields of the last head that was whole, and the bytes that they were, with the empty line.
-        self._block = _NO_BLOCK
+        self._block = b""
         self._section: Section | None = None
+        self._second = 1  # where its second line began
 
     @property
     def held(self) -> int:
         """Bytes kept of an unfinished message."""
         return len(self._partial) + len(self._body)
 
-    def _section_at(self, data: bytes, first: int) -> int:
-        """The end of the head that these bytes open with, of which the second line is at `first`; its fields are then
-        in `_section`. 0 where there is none, or where the reader is not between two messages."""
+    def _section_at(self, data: bytes) -> int:
+        """The end of the head that these bytes open with; its fields are then in `_section`, and where its second line
+        begins in `_second`. 0 where there is none, or where the reader is not between two messages."""
         if self._start is not None or self._state is not _BETWEEN:
             return 0
+        # Often the first line is as long as that of the message before. Where a line feed is there by chance, there is
+        # another before it, and what comes before it is no start line.
+        first = self._second
+        if first > len(data) or data[first - 1] != _LINE_FEED:
+            self._second = first = data.find(b"\n") + 1
         block = self._block
-        if data.startswith(block, first):  # as in the message before
-            return first + len(block)
+        stop = first + len(block)
+        if block and data[first:stop] == block:  # as in the message before
+            return stop
         stop = data.find(b"\r\n\r\n", first - 2) + 4
         if stop < 4 or not first or stop > self._head_limit:
             return 0
         self._section = heads.section(data[first : stop - 2])
-        self._block = data[first:stop] if stop - first <= _LONGEST_KEPT else _NO_BLOCK
+        self._block = data[first:stop] if stop - first <= _LONGEST_KEPT else b""
         return stop
 
     def feed(self, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> Iterator[Event]:

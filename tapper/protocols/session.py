@@ -327,4 +327,6 @@ class Session:
                 self._client = self._http2.client
             assert self._client is not None, "whoever makes exchanges knows who asked"
             self._leg = self._connection.leg(self._client)
+        if len(exchanges) == 1:
+            return [Sighting(self._leg, exchanges[0])]
         return [Sighting(self._leg, exchange) for exchange in exchanges]

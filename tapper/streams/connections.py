@@ -92,11 +92,12 @@ class Connections(Generic[T]):
             if not half.stream.follows(seq, stop - start):
                 return self._deliver(half, half.stream.push(seq, payload, ts, ack))
             made = consumer.data(half.side, Data(payload, ts, seq, ack))
-            held = consumer.held
-            if held != connection.held:
-                given_up = self._weigh(connection, held)
-                if given_up:
-                    return [*made, *given_up]
+            grown = consumer.held - connection.held
+            if grown:
+                self._held += grown
+                connection.held += grown
+                if grown > 0 and self.held > self._limits.held_bytes:
+                    return [*made, *self.relieve(self._limits.held_bytes * 3 // 4)]
             return made
         payload = memory[start:stop]
         if flags & SYN and not half.stream.syn(seq):
@@ -271,17 +272,11 @@ class Connections(Generic[T]):
                 done += consumer.end(half.side)
         held = consumer.held + half.stream.held + half.peer.stream.held
         if held != connection.held:
-            done += self._weigh(connection, held)
+            self._held += held - connection.held
+            connection.held = held
+            if self.held > self._limits.held_bytes:
+                done += self.relieve(self._limits.held_bytes * 3 // 4)
         return done
-
-    def _weigh(self, connection: Connection[T], held: int) -> Sequence[T]:
-        """The connection holds another number of bytes. What is given up where that makes too many."""
-        grown = held - connection.held
-        self._held += grown
-        connection.held = held
-        if grown < 0 or self.held <= self._limits.held_bytes:
-            return _NOTHING
-        return self.relieve(self._limits.held_bytes * 3 // 4)
 
     def _close(self, connection: Connection[T]) -> list[T]:
         """Deliver what is held, let the consumer conclude. The connection stays known until it is removed."""

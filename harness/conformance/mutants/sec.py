@@ -51,9 +51,9 @@ def _at_every_segment(also: Callable[[bytes], None]) -> None:
         also(data)
         return feed(self, data, ts, seq, ack)
 
-    def searched(self: Reader, data: bytes, first: int) -> int:
+    def searched(self: Reader, data: bytes) -> int:
         also(data)
-        return section_at(self, data, first)
+        return section_at(self, data)
 
     Reader.feed = fed  # type: ignore[method-assign,assignment]
     Reader._section_at = searched  # type: ignore[method-assign]
