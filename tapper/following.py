@@ -9,6 +9,7 @@ Before a namespace is captured in, it is asked for its own addresses: an INSTANC
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from tapper.capture.namespace import Visit, run_inside, run_inside_each
 from tapper.capture.owners import Owners
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
+from tapper.discovery.births import Births
 from tapper.discovery.census import Census
 from tapper.discovery.finders import Candidate, Finder
 from tapper.discovery.netns import NamespaceId, own_namespace
@@ -100,12 +102,17 @@ class Follower:
         self._verify = verify
         self._memory = memory or RingMemory()
         self._targets = targets
-        self._census = Census()
+        self._births = Births(procfs)
+        self._census = Census(self._births)
+        self._found: Scan | None = None
+        """What the last look found."""
+        self._rests_until = 0.0
+        """By time.monotonic: as long as a look finds nothing else, what it finds needs no dealing with again."""
         self._followed: dict[NamespaceId, _Followed] = {}
         """What there is to know about the open sources."""
         self._owners = Owners(procfs)
         self._unseen = Unseen(procfs, console, finders, lambda candidate: self._owners.of(candidate)[0])
-        self._processes = Processes(sources, console, self._look_soon)
+        self._processes = Processes(sources, console, self._changed)
         self._shared: frozenset[NamespaceId] = frozenset()
         """The node's namespace, and this process's: their lo is many pods' or nobody's."""
         self._settled = False
@@ -124,7 +131,7 @@ class Follower:
         self._processes.watch_births(self._is_news)
         if self._finders != {Finder.ENVOY}:
             self._processes.watch_addresses(self._given)
-        found = scan(self._procfs, self._targets, finders=self._finders, census=self._census)
+        found = self._scan()
         self._shared = frozenset(filter(None, (own_namespace(), self._procfs.netns(1))))
         self._follow(found)
         if found.unreadable:
@@ -138,23 +145,26 @@ class Follower:
             if netns in self._sources and not followed.addresses & targets:
                 self._drop(netns)
         self._unseen.keep(targets)
+        self.look_soon()
+
+    def look_soon(self) -> None:
+        """Something has changed, perhaps nothing that a look shows."""
+        self._rests_until = 0.0
         self.next_look = time.monotonic()
 
     def look(self) -> bool:
         """Look at all processes again, and follow what has changed. Returns whether there was anything to see."""
         started = time.monotonic()
         followed = True
-        for each in self._followed.values():
-            for pid in each.pids:
-                if pid not in self._processes:
-                    self._census.doubt(pid)  # nobody tells of its death
         try:
-            found = scan(self._procfs, self._targets, finders=self._finders, census=self._census)
+            before = self._found
+            found = self._scan()
         except TapperError as error:
             self._console.warn_once(("scan", str(error)), f"{error}; what is open stays open")
             followed = False
         else:
-            self._follow(found)
+            if found is not before or started >= self._rests_until:
+                self._follow(found)
         now = time.monotonic()
         self._cost = now - started
         longest = _LONGEST_INTERVAL_S
@@ -171,9 +181,15 @@ class Follower:
     def release(self) -> None:
         """Let go of processes."""
         self._processes.release()
+        self._births.close()
+
+    def _scan(self) -> Scan:
+        self._found = scan(self._procfs, self._targets, finders=self._finders, census=self._census, before=self._found)
+        return self._found
 
     def _follow(self, found: Scan) -> None:
         """Open what is new, close what is certainly gone."""
+        self._rests_until = 0.0
         groups: dict[NamespaceId, list[Candidate]] = {}
         for candidate in sorted(found.candidates, key=lambda each: (_PREFERENCE[each.found_by], each.pid)):
             groups.setdefault(candidate.netns, []).append(candidate)
@@ -192,8 +208,12 @@ class Follower:
                 self._sources.shut(netns)
         matched = {candidate.pid for candidate in found.candidates if candidate.netns in self._sources}
         self._processes.forget(found.seen - matched)
-        self._settled = all(netns in self._sources for netns in groups)
+        watched = {pid for followed in self._followed.values() for pid in followed.pids}
+        self._census.attend({pid for pid in watched if pid not in self._processes})  # nobody tells of their deaths
+        waiting = [(netns, group) for netns, group in groups.items() if netns not in self._sources]
+        self._settled = not waiting
         self._say_unseen(found)
+        self._rests_until = min((self._rests(netns, group) for netns, group in waiting), default=math.inf)
 
     def _say_unseen(self, found: Scan) -> None:
         claimed = {candidate.claimed for candidate in found.candidates if candidate.claimed is not None}
@@ -282,6 +302,12 @@ class Follower:
         """Whether its addresses tell whether a namespace is a target's, or the one that it is said to be."""
         return netns not in self._sources and (netns not in self._shared or group[0].claimed is not None)
 
+    def _rests(self, netns: NamespaceId, group: list[Candidate]) -> float:
+        """Until when nothing is to be done about a namespace in which there is no source, by time.monotonic."""
+        if group[0].claimed is not None or self._may_be_target(netns):
+            return 0.0  # opening it is tried again
+        return math.inf if netns in self._shared else self._owners.holds_until(netns)
+
     def _may_be_target(self, netns: NamespaceId) -> bool:
         """Whether there is reason to go on with a namespace: it has a target's address, or could not be asked."""
         maybe = netns not in self._owners or bool(self._owners.known(netns) & self._targets)
@@ -299,13 +325,13 @@ class Follower:
 
     # Looking again.
 
-    def _look_soon(self, changed: int | None) -> None:
+    def _changed(self, changed: int | None) -> None:
         """A process has died or become another program; None: any may have."""
         if changed is None:
             self._census.doubt_all()
         else:
             self._census.doubt(changed)
-        self.next_look = time.monotonic()
+        self.look_soon()
 
     def _is_news(self, pid: int) -> bool:
         """Whether a program that has begun is worth a look at all processes: most are not."""
@@ -325,6 +351,7 @@ class Follower:
         """Interfaces were given addresses: a target's is worth a look, but looking is never all that is done."""
         if addresses is None or addresses & self._targets:
             self._owners.doubt()
+            self._rests_until = 0.0
             self.next_look = min(self.next_look, time.monotonic() + 2 * self._cost)
 
 

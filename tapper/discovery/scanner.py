@@ -52,14 +52,15 @@ def scan(
     detail: bool = False,
     finders: Set[Finder] = frozenset({Finder.ENVOY}),
     census: Census | None = None,
+    before: Scan | None = None,
 ) -> Scan:
     """Look at every process, in the ways of `finders`.
 
-    With a `census`, which is for one procfs and one way of looking, at what has changed since it was last given here.
-    Raises ProcfsError, and MissingCapabilityError where not one other can be examined.
+    With a `census`, which is for one procfs and one way of looking, at what has changed since it was last given here;
+    `before`, which is what came of it then, is returned where nothing has. Raises ProcfsError, and
+    MissingCapabilityError where not one other can be examined.
     """
     census = Census() if census is None else census
-    own = procfs.own_pid()
     proxies = finders - {Finder.NETNS}
 
     def proxy(exe: str) -> bool:
@@ -76,8 +77,12 @@ def scan(
         return isinstance(verdict, Envoy) or verdict.verdict is not Verdict.OTHER
 
     census.look(procfs, read, notable)
-    if census.denied - {own} and not census.readable - {own}:
-        raise MissingCapabilityError(f"no process but this one can be examined: {advice(Capability.SYS_PTRACE)}")
+    if census.denied and len(census.readable) <= 1:
+        own = procfs.own_pid()
+        if census.denied - {own} and not census.readable - {own}:
+            raise MissingCapabilityError(f"no process but this one can be examined: {advice(Capability.SYS_PTRACE)}")
+    if before is not None and census.is_as_before(targets):
+        return before
     candidates: list[Candidate] = []
     envoys: list[Envoy] = []
     refused: list[Refused] = []
