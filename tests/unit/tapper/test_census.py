@@ -354,6 +354,8 @@ def test_where_nothing_has_changed_a_look_finds_what_the_last_one_found(
     second = again(first)
     assert second.seen == {10, 11, 12}
     assert again(second) is second
+    node1.process(12)
+    assert again(second) is not second, "the number went to another process, which is as like as two peas"
 
 
 @pytest.mark.usefixtures("nobody_is_young")
