@@ -87,7 +87,7 @@ class Follower:
         self._births = Births(procfs)
         self._census = Census(self._births)
         self._found: Scan | None = None
-        """What the last look found."""
+        """What was dealt with last."""
         self._rests_until = 0.0
         """By time.monotonic: as long as a look finds nothing else, what it finds needs no dealing with again."""
         self._followed: dict[NamespaceId, _Followed] = {}
@@ -134,7 +134,7 @@ class Follower:
 
     def look(self) -> bool:
         """Look at all processes again, and follow what has changed. Returns whether there was anything to see."""
-        started, before = time.monotonic(), self._found
+        started = time.monotonic()
         followed = True
         try:
             found = self._scan()
@@ -142,7 +142,7 @@ class Follower:
             self._console.warn_once(("scan", str(error)), f"{error}; what is open stays open")
             followed = False
         else:
-            if found is not before or started >= self._rests_until:
+            if found is not self._found or started >= self._rests_until:
                 self._follow(found)
         now = time.monotonic()
         self._cost = now - started
@@ -161,12 +161,11 @@ class Follower:
         self._births.close()
 
     def _scan(self) -> Scan:
-        self._found = scan(self._procfs, self._targets, finders=self._finders, census=self._census, before=self._found)
-        return self._found
+        return scan(self._procfs, self._targets, finders=self._finders, census=self._census)
 
     def _follow(self, found: Scan) -> None:
         """Open what is new, close what is certainly gone."""
-        self._rests_until = 0.0
+        self._found, self._rests_until = found, 0.0
         groups: dict[NamespaceId, list[Candidate]] = {}
         for candidate in sorted(found.candidates, key=lambda each: (_PREFERENCE[each.found_by], each.pid)):
             groups.setdefault(candidate.netns, []).append(candidate)

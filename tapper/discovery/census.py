@@ -54,6 +54,8 @@ class Census:
         self._targets: Set[Address] | None = None
         self._changed = False
         """Whether anything is not as it was when the verdicts were asked for last."""
+        self.outcome: object = None
+        """What was made of those verdicts, kept for whoever made it."""
         self.residents: dict[NamespaceId, dict[int, str | None]] = {}
         """By network namespace, the exe of each process of which that was read."""
         self.unreadable: set[int] = set()
