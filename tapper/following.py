@@ -2,9 +2,10 @@
 
 A look at all processes finds new ones and those that went; the death of a known one is told by the kernel through its
 pidfd and causes a look at once. A source is closed only on evidence: the processes by which it was found died, or were
-looked at and lead to a target no longer. A look that failed, or did not see everything, closes nothing.
+looked at and lead to a target no longer. A look that failed, or did not see everything, closes nothing. Most looks find
+what the last one found, and then nothing is done.
 
-Before a namespace is captured in, it is asked for its own addresses: an INSTANCE_IP is what a process says of itself.
+Before a namespace is captured in, it is asked for its own addresses (`tapper.homes`).
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """What is known of all processes, kept from one look to the next, so that a look costs what has changed.
 
-Listing a procfs is cheap, and not even needed where no process has begun since; reading every process is dear. One is
-read when it is new, when its number has gone to another process (the kernel gives each /proc/PID an inode of its own),
-and whenever somebody doubts it, as exec events do. Whether it is still what it was is asked, which for most takes one
-readlink, and it is read again where not,
+Listing a procfs is cheap, and not even needed where no process has begun since, unless one proves to have ended;
+reading every process is dear. One is read when it is new, when its number has gone to another process (the kernel gives
+each /proc/PID an inode of its own), whenever somebody doubts it, as exec events do, and when it is not what it was.
+That is asked, at the price of one readlink for most,
 
 - at every look as long as it is young and no proxy: a runtime's process becomes the container's program by execve(2)
   soon;
-- in turn with all others, some at each look: a program that waits for long before it becomes a proxy is found
-  then. With up to `_AGAIN` processes that is every look, with 5,000 it takes some thirty of them.
+- of all others in turn, of some at each look: a program that waits for long before it becomes a proxy is found then.
+  With up to `_AGAIN` processes that is every look, with 5,000 it takes some thirty of them.
 """
 
 from __future__ import annotations
