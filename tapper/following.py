@@ -2,26 +2,29 @@
 
 A look at all processes finds new ones and those that went; the death of a known one is told by the kernel through its
 pidfd and causes a look at once. A source is closed only on evidence: the processes by which it was found died, or were
-looked at and lead to a target no longer. A look that failed, or did not see everything, closes nothing.
+looked at and lead to a target no longer. A look that failed, or did not see everything, closes nothing. Most looks find
+what the last one found, and then nothing is done.
 
-Before a namespace is captured in, it is asked for its own addresses: an INSTANCE_IP is what a process says of itself.
+Before a namespace is captured in, it is asked for its own addresses (`tapper.homes`).
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
+from tapper import pace
 from tapper.capture import bpf
 from tapper.capture.mapped import Mapped
 from tapper.capture.memory import RingMemory
 from tapper.capture.namespace import Visit, run_inside, run_inside_each
-from tapper.capture.owners import Owners
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
+from tapper.discovery.births import Births
 from tapper.discovery.census import Census
 from tapper.discovery.finders import Candidate, Finder
 from tapper.discovery.netns import NamespaceId, own_namespace
@@ -29,6 +32,7 @@ from tapper.discovery.procfs import Procfs
 from tapper.discovery.roles import linkerd_pod
 from tapper.discovery.scanner import Scan, scan, unexamined
 from tapper.errors import NamespaceGoneError, TapperError
+from tapper.homes import Homes, Wanted
 from tapper.output.records import Place
 from tapper.output.sink import Console
 from tapper.privileges import check_following
@@ -39,12 +43,6 @@ from tapper.unseen import Known, Unseen
 
 Add: TypeAlias = Callable[[NamespaceId, Ring, Place, Scope], None]
 
-_SHORTEST_INTERVAL_S = 0.5
-_SCAN_SHARE = 20  # a scan may take a twentieth of the time
-_LONGEST_INTERVAL_S = 0.8
-"""However much that is: a new pod is to be seen within a second."""
-_TOLD_INTERVAL_S = 4.0
-"""Where the kernel tells of every program that begins, and all that was found is captured in."""
 _TOGETHER = 64
 """Threads that open sources. They wait in the kernel rather than work."""
 _PREFERENCE = {finder: rank for rank, finder in enumerate(Finder)}
@@ -61,18 +59,6 @@ class _Followed:
     found_by: Finder
     pids: set[int] = field(default_factory=set)
     """The processes by which its namespace was found, as of the last look that saw them."""
-
-
-class _Wanted(NamedTuple):
-    """A process whose namespace is to be captured in."""
-
-    candidate: Candidate
-    address: Address
-    doubt: str | None
-    """Why the address may not be its namespace's."""
-    addresses: frozenset[Address]
-    owned: frozenset[Address]
-    """This and `addresses` as in _Followed."""
 
 
 class Follower:
@@ -97,17 +83,19 @@ class Follower:
         self._add = add
         self._drop = drop
         self._finders = finders
-        self._verify = verify
         self._memory = memory or RingMemory()
         self._targets = targets
-        self._census = Census()
+        self._births = Births(procfs)
+        self._census = Census(self._births)
+        self._found: Scan | None = None
+        """What was dealt with last."""
+        self._rests_until = 0.0
+        """By time.monotonic: as long as a look finds nothing else, what it finds needs no dealing with again."""
         self._followed: dict[NamespaceId, _Followed] = {}
         """What there is to know about the open sources."""
-        self._owners = Owners(procfs)
-        self._unseen = Unseen(procfs, console, finders, lambda candidate: self._owners.of(candidate)[0])
-        self._processes = Processes(sources, console, self._look_soon)
-        self._shared: frozenset[NamespaceId] = frozenset()
-        """The node's namespace, and this process's: their lo is many pods' or nobody's."""
+        self._homes = Homes(procfs, console, verify=verify)
+        self._unseen = Unseen(procfs, console, finders, self._homes.addresses)
+        self._processes = Processes(sources, console, self._changed)
         self._settled = False
         """Whether all that the last look found is captured in."""
         self._cost = 0.0
@@ -124,12 +112,12 @@ class Follower:
         self._processes.watch_births(self._is_news)
         if self._finders != {Finder.ENVOY}:
             self._processes.watch_addresses(self._given)
-        found = scan(self._procfs, self._targets, finders=self._finders, census=self._census)
-        self._shared = frozenset(filter(None, (own_namespace(), self._procfs.netns(1))))
+        found = self._scan()
+        self._homes.shared = frozenset(filter(None, (own_namespace(), self._procfs.netns(1))))
         self._follow(found)
         if found.unreadable:
             self._console.warn(unexamined(found))
-        self.next_look = time.monotonic() + _SHORTEST_INTERVAL_S
+        self.next_look = time.monotonic() + pace.SHORTEST_INTERVAL_S
 
     def retarget(self, targets: frozenset[Address]) -> None:
         """Other targets: sources of those that are none any longer are dropped; the next look finds the new ones."""
@@ -138,29 +126,29 @@ class Follower:
             if netns in self._sources and not followed.addresses & targets:
                 self._drop(netns)
         self._unseen.keep(targets)
+        self.look_soon()
+
+    def look_soon(self) -> None:
+        """Something has changed, perhaps nothing that a look shows."""
+        self._rests_until = 0.0
         self.next_look = time.monotonic()
 
     def look(self) -> bool:
         """Look at all processes again, and follow what has changed. Returns whether there was anything to see."""
         started = time.monotonic()
         followed = True
-        for each in self._followed.values():
-            for pid in each.pids:
-                if pid not in self._processes:
-                    self._census.doubt(pid)  # nobody tells of its death
         try:
-            found = scan(self._procfs, self._targets, finders=self._finders, census=self._census)
+            found = self._scan()
         except TapperError as error:
             self._console.warn_once(("scan", str(error)), f"{error}; what is open stays open")
             followed = False
         else:
-            self._follow(found)
+            if found is not self._found or started >= self._rests_until:
+                self._follow(found)
         now = time.monotonic()
         self._cost = now - started
-        longest = _LONGEST_INTERVAL_S
-        if self._settled and self._processes.hears_births and Finder.NETNS not in self._finders:
-            longest = _TOLD_INTERVAL_S
-        self.next_look = now + min(max(_SHORTEST_INTERVAL_S, _SCAN_SHARE * self._cost), longest)
+        told = self._settled and self._processes.hears_births and Finder.NETNS not in self._finders
+        self.next_look = now + pace.interval(self._cost, told=told)
         return followed
 
     def namespace_of(self, address: str) -> NamespaceId | None:
@@ -171,14 +159,18 @@ class Follower:
     def release(self) -> None:
         """Let go of processes."""
         self._processes.release()
+        self._births.close()
+
+    def _scan(self) -> Scan:
+        return scan(self._procfs, self._targets, finders=self._finders, census=self._census)
 
     def _follow(self, found: Scan) -> None:
         """Open what is new, close what is certainly gone."""
+        self._found, self._rests_until = found, 0.0
         groups: dict[NamespaceId, list[Candidate]] = {}
         for candidate in sorted(found.candidates, key=lambda each: (_PREFERENCE[each.found_by], each.pid)):
             groups.setdefault(candidate.netns, []).append(candidate)
-        self._owners.keep(groups.keys())
-        self._owners.refresh(group[-1] for netns, group in groups.items() if self._is_to_be_asked(netns, group))
+        self._homes.ask(groups, self._sources)
         self._open([list(group) for netns, group in groups.items() if netns not in self._sources])
         for netns, group in groups.items():
             if netns in self._sources:
@@ -192,13 +184,17 @@ class Follower:
                 self._sources.shut(netns)
         matched = {candidate.pid for candidate in found.candidates if candidate.netns in self._sources}
         self._processes.forget(found.seen - matched)
-        self._settled = all(netns in self._sources for netns in groups)
+        watched = {pid for followed in self._followed.values() for pid in followed.pids}
+        self._census.attend({pid for pid in watched if pid not in self._processes})  # nobody tells of their deaths
+        waiting = [group for netns, group in groups.items() if netns not in self._sources]
+        self._settled = not waiting
         self._say_unseen(found)
+        self._rests_until = min((self._homes.holds_until(group, self._targets) for group in waiting), default=math.inf)
 
     def _say_unseen(self, found: Scan) -> None:
         claimed = {candidate.claimed for candidate in found.candidates if candidate.claimed is not None}
         captured = {address for followed in self._followed.values() for address in followed.owned}
-        self._unseen.missing(found, self._targets, Known(claimed, captured, self._shared))
+        self._unseen.missing(found, self._targets, Known(claimed, captured, self._homes.shared))
         without_proxy = {
             netns: min(followed.addresses, key=str)
             for netns, followed in self._followed.items()
@@ -238,38 +234,22 @@ class Follower:
                 continue
         raise NamespaceGoneError(f"nobody known is in network namespace {netns.inode} any longer")
 
-    def _judge(self, candidate: Candidate) -> _Wanted | None:
+    def _judge(self, candidate: Candidate) -> Wanted | None:
         """Whether to capture in a process's namespace."""
-        if candidate.claimed is None and not self._may_be_target(candidate.netns):
-            return None
-        owned, reason = self._owners.of(candidate)
-        if owned is None and not reason:
-            return None
-        matched = (owned or frozenset()) & self._targets
-        address = candidate.claimed or min(matched, key=lambda each: (each.version, int(each)), default=None)
-        if address is None:
-            if reason:
-                self._warn(candidate, None, "is not captured in", reason)
-            return None
-        doubt = reason if owned is None else _doubt(address, owned)
-        if doubt and self._verify:
-            self._warn(candidate, address, "is not captured (--verify)", doubt)
-            return None
-        addresses = frozenset({address}) if candidate.claimed else matched
-        return _Wanted(candidate, address, doubt, addresses, owned or frozenset({address}))
+        return self._homes.judge(candidate, self._targets)
 
-    def _take(self, wanted: _Wanted, ring: Ring | TapperError) -> None:
+    def _take(self, wanted: Wanted, ring: Ring | TapperError) -> None:
         """Add the source. A failure is told once and costs nobody else anything."""
         candidate, address, doubt, addresses, owned = wanted
         if isinstance(ring, TapperError):
             if not isinstance(ring, NamespaceGoneError):
-                self._warn(candidate, address, "is not captured", str(ring))
+                self._homes.warn(candidate, address, "is not captured", str(ring))
             return
         if not self._still_is(candidate):
             ring.close()
             return
         if doubt:
-            self._warn(candidate, address, "is captured unverified (--verify refuses it)", doubt)
+            self._homes.warn(candidate, address, "is captured unverified (--verify refuses it)", doubt)
         netns = candidate.netns
         self._followed[netns] = _Followed(addresses, owned, candidate.found_by, {candidate.pid})
         name = linkerd_pod(self._procfs.environ(candidate.pid)) if candidate.found_by is Finder.LINKERD else None
@@ -278,34 +258,19 @@ class Follower:
         self._add(netns, ring, place, Scope(str(address), None))
         self._unseen.captured(candidate, address)
 
-    def _is_to_be_asked(self, netns: NamespaceId, group: list[Candidate]) -> bool:
-        """Whether its addresses tell whether a namespace is a target's, or the one that it is said to be."""
-        return netns not in self._sources and (netns not in self._shared or group[0].claimed is not None)
-
-    def _may_be_target(self, netns: NamespaceId) -> bool:
-        """Whether there is reason to go on with a namespace: it has a target's address, or could not be asked."""
-        maybe = netns not in self._owners or bool(self._owners.known(netns) & self._targets)
-        return netns not in self._shared and maybe
-
-    def _warn(self, candidate: Candidate, address: Address | None, fate: str, reason: str) -> None:
-        who = f"network namespace {candidate.netns.inode}" if address is None else f"the pod {address}"
-        self._console.warn_once(
-            (candidate.netns, address, fate, reason), f"{who} (pid {candidate.pid}) {fate}: {reason}"
-        )
-
     def _still_is(self, candidate: Candidate) -> bool:
         pid = candidate.pid
         return candidate.found_by.finds(self._procfs.exe(pid)) and self._procfs.netns(pid) == candidate.netns
 
     # Looking again.
 
-    def _look_soon(self, changed: int | None) -> None:
+    def _changed(self, changed: int | None) -> None:
         """A process has died or become another program; None: any may have."""
         if changed is None:
             self._census.doubt_all()
         else:
             self._census.doubt(changed)
-        self.next_look = time.monotonic()
+        self.look_soon()
 
     def _is_news(self, pid: int) -> bool:
         """Whether a program that has begun is worth a look at all processes: most are not."""
@@ -314,23 +279,11 @@ class Follower:
         if any(finder.finds(exe) for finder in self._finders if finder is not Finder.NETNS):
             return True
         netns = self._procfs.netns(pid) if Finder.NETNS in self._finders else None
-        return (
-            netns is not None
-            and netns not in self._sources
-            and netns not in self._shared
-            and not self._owners.known(netns)
-        )
+        return netns is not None and netns not in self._sources and self._homes.is_new(netns)
 
     def _given(self, addresses: Set[Address] | None) -> None:
         """Interfaces were given addresses: a target's is worth a look, but looking is never all that is done."""
         if addresses is None or addresses & self._targets:
-            self._owners.doubt()
+            self._homes.doubt()
+            self._rests_until = 0.0
             self.next_look = min(self.next_look, time.monotonic() + 2 * self._cost)
-
-
-def _doubt(claimed: Address, owned: frozenset[Address]) -> str | None:
-    """Why a process that claims an address may not be of the pod that has it; None where its namespace has it."""
-    if claimed in owned:
-        return None
-    has = ", ".join(sorted(map(str, owned))) or "none"
-    return f"its network namespace does not have the address of its INSTANCE_IP, but {has}"

@@ -200,7 +200,7 @@ class Tap:
         account = self._captures.pop(source.key)
         self._leave_lo_to_pods()
         if self._follower is not None:
-            self._follower.next_look = time.monotonic()  # another Envoy may have begun there meanwhile
+            self._follower.look_soon()  # another Envoy may have begun there meanwhile
         close = functools.partial(self._say_closed, account, time.time_ns(), _stat(source, statistics))
         if self._ending:
             self._last_words.append(close)

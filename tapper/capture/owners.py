@@ -79,6 +79,13 @@ class Owners:
         answer = self._answers.get(netns)
         return frozenset() if answer is None else answer.addresses
 
+    def holds_until(self, netns: NamespaceId) -> float:
+        """Until when its last answer is believed, by time.monotonic; the past where the next look is to ask again."""
+        answer = self._answers.get(netns)
+        if answer is None or not answer.holds(time.monotonic()):
+            return -math.inf
+        return answer.when + _ANSWER_HOLDS_S
+
     def refresh(self, candidates: Iterable[Candidate]) -> None:
         """Begin a look: ask those whose last answer does not hold any longer, all on one thread. One that cannot be
         asked stays as it was; `of` tells why."""

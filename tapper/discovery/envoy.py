@@ -96,16 +96,19 @@ def is_envoy_path(exe: str) -> bool:
 
 def first_value(environ: bytes, name: bytes) -> bytes | None:
     """A variable's value in an environment block: NUL separated, `key=value`, the first one counts as in getenv(3)."""
-    for entry in environ.split(b"\0"):
-        key, equals, value = entry.partition(b"=")
-        if equals and key == name:
-            return value
-    return None
+    _, found, rest = (b"\0" + environ).partition(b"\0" + name + b"=")
+    return rest.partition(b"\0")[0] if found else None
 
 
 def instance_ip(environ: bytes) -> bytes | None:
     """The value of INSTANCE_IP in an environment block."""
     return first_value(environ, _KEY)
+
+
+def what_counts(environ: bytes) -> bytes:
+    """Of an environment, which may be two megabytes, the entry that the verdict is about; empty where there is none."""
+    value = instance_ip(environ)
+    return b"" if value is None else b"INSTANCE_IP=" + value
 
 
 def classify(process: Process, targets: Set[Address] | None) -> Envoy | Refused:

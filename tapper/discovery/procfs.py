@@ -13,13 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from tapper.discovery.envoy import Process, Unreadable, is_envoy_path
+from tapper.discovery.envoy import Process, Unreadable, is_envoy_path, what_counts
 from tapper.discovery.netns import NamespaceId, namespace_of
 from tapper.errors import ProcfsError, explain
 
 T = TypeVar("T")
 
 _GONE = frozenset({errno.ENOENT, errno.ESRCH})
+_ONE_THREAD = 3  # links of a task folder: two, and one for each thread (proc_task_getattr, fs/proc/base.c)
+_BEGINNING = 1 << 16
 
 
 class Procfs:
@@ -27,7 +29,6 @@ class Procfs:
 
     def __init__(self, root: str | Path = "/proc") -> None:
         self._root = os.fspath(root)
-        self._ours: bool | None = None
 
     def __str__(self) -> str:
         return self._root
@@ -46,16 +47,6 @@ class Procfs:
     def numbers_are_ours(self) -> bool:
         """Whether its process ids mean the same here: not so for a node's procfs seen from a PID namespace within."""
         return self._status("self", "NSpid") == [str(os.getpid())]
-
-    def births(self) -> int | None:
-        """A number that is another one once any process has begun: the last process id that was given away. None where
-        that cannot be known, since the kernel answers for the reader's own PID namespace (fs/proc/loadavg.c)."""
-        if self._ours is None:
-            self._ours = self.numbers_are_ours()
-        if not self._ours:
-            return None
-        words = _text(_read(lambda: _read_all(f"{self._root}/loadavg"))).split()
-        return int(words[4]) if len(words) == 5 and words[4].isascii() and words[4].isdigit() else None
 
     def listing(self) -> dict[str, int]:
         """The processes there are, by the names of their folders, each with the folder's inode: another one when the
@@ -99,9 +90,33 @@ class Procfs:
             _text(_read(lambda: _read_all(f"{base}/cmdline"))).partition("\0")[0] if detail else "",
         )
 
+    def is_still(self, process: Process) -> bool:
+        """Whether a process is what `snapshot` said of it without `detail`, at the price of one readlink for most. Its
+        environment may be cut down to what counts. False also where only another snapshot can tell."""
+        base = f"{self._root}/{process.pid}"
+        exe, environ, netns = process.exe, process.environ, process.netns
+        try:
+            if os.readlink(f"{base}/exe") != exe:
+                return False
+        except OSError as error:
+            gone = error.errno in _GONE
+            if not (_has_no_program(base) if gone and exe is None else exe == Unreadable(error.errno or errno.EIO)):
+                return False
+        try:
+            if netns is not None and namespace_of(f"{base}/ns/net") != netns:
+                return False
+            if environ is None:
+                return True
+            beginning = _read_beginning(f"{base}/environ")
+        except OSError:
+            return False
+        return len(beginning) < _BEGINNING and what_counts(beginning) == environ
+
     def exe(self, pid: int) -> str | None:
         """The exe link, or None where there is none any longer or it may not be read."""
-        exe = _read(lambda: os.readlink(f"{self._task(pid)}/exe"))
+        exe = _read(lambda: os.readlink(f"{self._root}/{pid}/exe"))
+        if exe is None:
+            exe = _read(lambda: os.readlink(f"{self._task(pid)}/exe"))
         return exe if isinstance(exe, str) else None
 
     def netns(self, pid: int) -> NamespaceId | None:
@@ -159,6 +174,24 @@ def _read_all(path: str) -> bytes:
     """A file to its end; read(2) on procfs may return less than there is."""
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as netns.namespace_of
         return file.readall()
+
+
+def _read_beginning(path: str) -> bytes:
+    """What one read(2) gives of a file, which is all of a usual environment. Raises OSError."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(file, _BEGINNING)
+    finally:
+        os.close(file)
+
+
+def _has_no_program(base: str) -> bool:
+    """Whether a process without an exe link is a kernel thread or a zombie: none of its threads can have one, since
+    there is but the first."""
+    try:
+        return os.stat(f"{base}/task").st_nlink == _ONE_THREAD  # noqa: PTH116 - as netns.namespace_of
+    except OSError:
+        return False
 
 
 def _text(raw: bytes | Unreadable | None) -> str:

@@ -55,11 +55,11 @@ def scan(
 ) -> Scan:
     """Look at every process, in the ways of `finders`.
 
-    With a `census`, which is for one procfs and one way of looking, at what has changed since it was last given here.
-    Raises ProcfsError, and MissingCapabilityError where not one other can be examined.
+    With a `census`, which is for one procfs and one way of looking, at what has changed since it was last given here;
+    where nothing has, the same Scan is returned again. Raises ProcfsError, and MissingCapabilityError where not one
+    other can be examined.
     """
     census = Census() if census is None else census
-    own = procfs.own_pid()
     proxies = finders - {Finder.NETNS}
 
     def proxy(exe: str) -> bool:
@@ -76,8 +76,12 @@ def scan(
         return isinstance(verdict, Envoy) or verdict.verdict is not Verdict.OTHER
 
     census.look(procfs, read, notable)
-    if census.denied - {own} and not census.readable - {own}:
-        raise MissingCapabilityError(f"no process but this one can be examined: {advice(Capability.SYS_PTRACE)}")
+    if census.denied and len(census.readable) <= 1:
+        own = procfs.own_pid()
+        if census.denied - {own} and not census.readable - {own}:
+            raise MissingCapabilityError(f"no process but this one can be examined: {advice(Capability.SYS_PTRACE)}")
+    if isinstance(census.outcome, Scan) and census.is_as_before(targets):
+        return census.outcome
     candidates: list[Candidate] = []
     envoys: list[Envoy] = []
     refused: list[Refused] = []
@@ -104,7 +108,9 @@ def scan(
     if Finder.NETNS in finders:
         residents = {netns: sorted(exes.items(), key=_by_pid) for netns, exes in census.residents.items()}
     candidates += [Candidate(group[0][0], netns, Finder.NETNS) for netns, group in residents.items()]
-    return Scan(tuple(candidates), tuple(envoys), tuple(refused), census.seen(), frozenset(unreadable), residents)
+    found = Scan(tuple(candidates), tuple(envoys), tuple(refused), census.seen(), frozenset(unreadable), residents)
+    census.outcome = found
+    return found
 
 
 def _by_pid(resident: tuple[int, str | None]) -> int:

@@ -180,7 +180,6 @@ BREAKS_OFF = Mutant(
 def _read_proc() -> None:
     def of_proc(self: Procfs, _root: object = None) -> None:
         self._root = "/proc"
-        self._ours = None
 
     Procfs.__init__ = of_proc  # type: ignore[method-assign,assignment]
 

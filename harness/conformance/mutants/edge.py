@@ -9,6 +9,7 @@ from typing import Any
 from harness.adapters.contract import Feature
 from harness.conformance.mutants.model import Mutant
 from tapper.following import Follower
+from tapper.homes import Homes
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
 from tapper.protocols.session import Sighting
@@ -18,11 +19,11 @@ from tapper.tap import Tap
 
 
 def _say_nothing() -> None:
-    def nothing(_self: Follower, *_: object) -> None:
+    def nothing(*_: object) -> None:
         """Not a word."""
 
     Follower._say_unseen = nothing  # type: ignore[assignment,method-assign]
-    Follower._warn = nothing  # type: ignore[assignment,method-assign]
+    Homes.warn = nothing  # type: ignore[assignment,method-assign]
 
 
 SILENT_ABOUT_TARGETS = Mutant(

@@ -16,6 +16,7 @@ from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan
 from tapper.errors import TapperError
 from tapper.following import Follower
+from tapper.homes import Homes
 from tapper.output.records import Place
 from tapper.streams import connections
 from tapper.streams.connection import Scope
@@ -160,7 +161,7 @@ def _give_up() -> None:
     def end(*_: object) -> None:
         raise SystemExit(1)
 
-    Follower._warn = end  # type: ignore[method-assign,assignment]
+    Homes.warn = end  # type: ignore[method-assign,assignment]
 
 
 GIVES_UP = Mutant(

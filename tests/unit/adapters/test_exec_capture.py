@@ -29,7 +29,8 @@ pytestmark = pytest.mark.usefixtures("exec_events")
 LOOKING_ONCE = """
 import sys
 import tapper.following as following
-following._SHORTEST_INTERVAL_S = following._LONGEST_INTERVAL_S = 3600.0
+from tapper import pace
+pace.SHORTEST_INTERVAL_S = pace._LONGEST_INTERVAL_S = 3600.0
 following.Unseen.missing = lambda *_: None
 if {deaf}:
     following.Processes.watch_births = lambda *_: None

@@ -46,8 +46,9 @@ def test_an_address_that_comes_late(node: Node, tapper: StartTapper) -> None:
 LATER_LOOKS = """
 import sys
 import tapper.following as following
+from tapper import pace
 from tapper.capture import owners
-following._SHORTEST_INTERVAL_S = following._LONGEST_INTERVAL_S = {interval}
+pace.SHORTEST_INTERVAL_S = pace._LONGEST_INTERVAL_S = {interval}
 owners._YOUNG_S, owners._ANSWER_HOLDS_S = {young}, 3600.0
 from tapper import processes
 if not {events}:

@@ -23,7 +23,7 @@ import harness
 from harness.sandbox.node import Node
 from harness.sandbox.process import MINIMAL_ENVIRON, Command
 from harness.waiting import wait_until
-from tapper import following, processes
+from tapper import following, pace, processes
 from tapper.capture.sources import Sources
 from tapper.discovery.exec_events import PROC_EVENT_EXEC, ExecEvents, parse, subscribe
 from tapper.discovery.finders import Finder
@@ -141,7 +141,7 @@ def test_where_the_kernel_tells_of_programs_looks_are_rare(
 
     monkeypatch.setattr(processes, "subscribe", subscribe)
     monkeypatch.setattr(following, "check_following", lambda **_: None)
-    monkeypatch.setattr(following, "_SCAN_SHARE", 1_000_000)  # whatever a look costs here: the longest interval
+    monkeypatch.setattr(pace, "_SCAN_SHARE", 1_000_000)  # whatever a look costs here: the longest interval
     follower = Follower(
         Procfs(),
         Sources(),

@@ -8,6 +8,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -137,6 +138,71 @@ def test_what_cannot_be_read_is_counted(root: Path, deny: Callable[[Path], None]
     assert found.unreadable == {8}
     assert Procfs(root).snapshot(8, detail=False) == Process(8, Unreadable(13))
     assert Procfs(root).exe(8) is None
+
+
+def test_who_is_still_what_it_was(root: Path) -> None:
+    procfs = Procfs(root)
+    folder = envoy(root / "7")
+    make(root / "8", "/bin/sleep")
+    proxy = Process(7, "/usr/local/bin/envoy", b"INSTANCE_IP=10.0.0.1", namespace_of(folder / "ns/net"))
+    assert procfs.is_still(proxy)
+    assert procfs.is_still(Process(8, "/bin/sleep"))
+    assert procfs.is_still(Process(8, "/bin/sleep", netns=namespace_of(root / "8/ns/net")))
+    for other in (
+        replace(proxy, exe="/usr/local/bin/pilot-agent"),
+        replace(proxy, exe=None),
+        replace(proxy, exe=Unreadable(13)),
+        replace(proxy, environ=b"INSTANCE_IP=10.0.0.10"),
+        replace(proxy, environ=b""),
+        replace(proxy, environ=Unreadable(5)),
+        replace(proxy, netns=namespace_of(root / "8/ns/net")),
+        replace(proxy, netns=Unreadable(13)),
+        replace(proxy, pid=4711),
+    ):
+        assert not procfs.is_still(other), other
+
+
+def test_an_environment_that_is_too_long_for_one_look_is_read_again(root: Path) -> None:
+    """Of such a one no beginning tells what it says."""
+    folder = envoy(root / "7", b"A=" + b"x" * module._BEGINNING + b"\0INSTANCE_IP=10.0.0.1\0")
+    netns = namespace_of(folder / "ns/net")
+    assert not Procfs(root).is_still(Process(7, "/usr/local/bin/envoy", b"", netns))
+    assert [found.pid for found in scan(Procfs(root), TARGETS).envoys] == [7]
+
+
+def test_what_cannot_be_read_is_still_what_it_was_as_long_as_it_cannot(
+    root: Path, deny: Callable[[Path], None]
+) -> None:
+    envoy(root / "7")
+    deny(root / "7/exe")
+    assert Procfs(root).is_still(Process(7, Unreadable(13)))
+    assert not Procfs(root).is_still(Process(7, Unreadable(5)))
+    assert not Procfs(root).is_still(Process(7, None))
+
+
+def test_a_process_without_a_program_may_have_threads_with_one(root: Path) -> None:
+    """A kernel thread is still one; of a process with several threads that is not sure."""
+    make(root / "2/task/2", None)
+    assert Procfs(root).is_still(Process(2, None))
+    make(root / "2/task/9", None)
+    assert not Procfs(root).is_still(Process(2, None))
+    assert not Procfs(root).is_still(Process(4711, None))
+
+
+def test_the_kernel_counts_threads_as_links() -> None:
+    """What that rests on (proc_task_getattr). Threads that ended before take a moment to be gone."""
+    task = Path("/proc/self/task")
+    stop = threading.Event()
+    threads = [threading.Thread(target=stop.wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    wait_until(
+        lambda: task.stat().st_nlink == module._ONE_THREAD - 1 + len(list(task.iterdir())), "links to be threads"
+    )
+    assert task.stat().st_nlink >= module._ONE_THREAD + len(threads)
+    stop.set()
+    for thread in threads:
+        thread.join()
 
 
 def test_nothing_but_oneself_readable_is_an_error(root: Path, deny: Callable[[Path], None]) -> None:
