@@ -24,6 +24,7 @@ from tapper.errors import CaptureFileError, UsageError, explain
 from tapper.outlet import Outlet
 from tapper.output.records import Place, Stat
 from tapper.output.sink import Console
+from tapper.protocols.session import Sighting
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address, packed, parse_address
 
@@ -97,9 +98,10 @@ class Replay:
         interface.received += 1
         interface.cut += packet.cut
         account = interface.account
-        made = account.reader.packet(packet.ts, packet.data, 0, len(packet.data))
+        made: list[Sighting] = []
+        account.reader.packets(packet.data, [(packet.ts, 0, 0, len(packet.data))], made)
         if made:
-            self._outlet.deliver(account, list(made))
+            self._outlet.deliver(account, made)
 
     def _find(self, name: str) -> _Interface | None:
         if name not in self._interfaces:

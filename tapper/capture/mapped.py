@@ -27,9 +27,10 @@ from typing import TypeAlias
 
 from tapper.capture import bpf
 from tapper.capture.bpf import Instruction
-from tapper.capture.walk import Block, Packet
+from tapper.capture.walk import Block
 from tapper.errors import MissingCapabilityError, TapperError, UsageError, explain
 from tapper.privileges import Capability, advice
+from tapper.streams.packet import Packet
 
 SOL_PACKET = 263
 PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, PACKET_FANOUT, PACKET_FANOUT_DATA = 5, 6, 10, 18, 22

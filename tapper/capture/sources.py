@@ -12,12 +12,12 @@ import errno
 import os
 import select
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from tapper.capture.mapped import RETIRE_MS, Packets, Statistics
 from tapper.capture.ring import Ring, close_together
-from tapper.streams.packet import Memory
+from tapper.streams.packet import Memory, Packet
 
 T = TypeVar("T")
 
@@ -30,8 +30,9 @@ _PATIENCE_S = 4 * RETIRE_MS / 1000
 class Reader(Protocol[T]):
     """Whoever reads a source's packets."""
 
-    def packet(self, ts: int, memory: Memory, start: int, stop: int) -> Sequence[T]:
-        """One IP packet, which is memory[start:stop] and there only during the call; ts in nanoseconds since 1970."""
+    def packets(self, memory: Memory, found: list[Packet], made: list[T]) -> None:
+        """Some IP packets, which are there only during the call. What each of them makes goes into `made`, before the
+        next is read."""
 
     def finish(self) -> list[T]:
         """No more packets will come."""
@@ -57,19 +58,17 @@ class Source(Generic[T]):
 
     def take(self) -> list[T]:
         """What was made and not yet taken."""
-        taken, self.made = self.made, []
+        taken = self.made[:]
+        self.made.clear()
         return taken
 
     def read(self, portion: Packets) -> None:
         """Have these packets read."""
         memory, found = portion
-        take = self.reader.packet
         ignored = self.ignored_interface
-        for ts, ifindex, start, stop in found:
-            if ifindex != ignored:
-                made = take(ts, memory, start, stop)
-                if made:
-                    self.made += made
+        if ignored != NO_INTERFACE:
+            found = [packet for packet in found if packet[1] != ignored]
+        self.reader.packets(memory, found, self.made)
 
 
 Deliver: TypeAlias = Callable[[Source[T], list[T]], None]

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import mmap
 import struct
-from typing import Final, TypeAlias
+from typing import Final
 
-Packet: TypeAlias = tuple[int, int, int, int]
-"""(ts, ifindex, start, stop): ts in nanoseconds since 1970, taken by the kernel. The packet, as much of it as was
-captured, is memory[start:stop] and begins with its IP header; it is there until the block is the kernel's again. A
-plain tuple, since one is made for each packet."""
+from tapper.streams.packet import Packet
 
 _BLOCK_HEADER: Final = struct.Struct("=II").unpack_from  # num_pkts, offset_to_first_pkt, behind block_status
 _BLOCK_HEADER_AT: Final = 12
@@ -39,7 +36,7 @@ class Block:
         """How many of those that were read the kernel has cut."""
 
     def take(self, most: int) -> list[Packet]:
-        """The next ones, at most so many; none at the end."""
+        """The next ones, at most so many; none at the end. They are there until the block is the kernel's again."""
         step: int
         seconds: int
         nanoseconds: int

@@ -68,7 +68,7 @@ def _text(text: str | None) -> str:
 
 
 def _base64_slowly(data: bytes) -> str:
-    return b2a_base64(data, newline=False).decode("ascii") if data else ""
+    return b2a_base64(data, newline=False).decode("ascii")
 
 
 def _encoder() -> Callable[[bytes], str]:
@@ -226,7 +226,7 @@ class Ndjson:
                 fields.json = headers
         trailers = self._listed(end.trailers) if end.trailers else ""
         return (
-            f'{{"headers":[{headers}],"body_b64":"{_base64(end.body)}"'
+            f'{{"headers":[{headers}],"body_b64":"{_base64(end.body) if end.body else ""}"'
             f',"body_size":{end.size},"truncated":{"true" if end.truncated else "false"},"trailers":[{trailers}]}}'
         )
 

@@ -7,14 +7,13 @@ its clock counts nanoseconds. Packets are written as they were captured: to reda
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tapper.output.records import Place, Stat
 from tapper.protocols.session import Sighting
 from tapper.streams.connection import Scope
 from tapper.streams.connections import Connections
-from tapper.streams.packet import Memory
+from tapper.streams.packet import Memory, Packet
 
 SECTION_HEADER, INTERFACE, ENHANCED_PACKET, STATISTICS = 0x0A0D0D0A, 1, 6, 5
 BYTE_ORDER = 0x1A2B3C4D
@@ -99,11 +98,12 @@ class Recording:
     number: int
     pending: list[bytes]
 
-    def packet(self, ts: int, memory: Memory, start: int, stop: int) -> Sequence[Sighting]:
-        data = memory[start:stop]
-        if _concerns(self.connections.scope, data):
-            self.pending.append(packet(self.number, ts, data))
-        return self.connections.packet(ts, memory, start, stop)
+    def packets(self, memory: Memory, found: list[Packet], made: list[Sighting]) -> None:
+        for ts, _, start, stop in found:
+            data = memory[start:stop]
+            if _concerns(self.connections.scope, data):
+                self.pending.append(packet(self.number, ts, data))
+        self.connections.packets(memory, found, made)
 
     def finish(self) -> list[Sighting]:
         return self.connections.finish()

@@ -13,21 +13,20 @@ Time is the packets' time, in nanoseconds; nothing in here reads a clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 from tapper.streams.bounds import SECOND, Limits, Tally
 from tapper.streams.connection import Connection, Consumer, Half, Scope, taken
 from tapper.streams.copies import original
 from tapper.streams.legs import endpoints, is_mesh_internal, is_redirected, is_to_envoy, may_be_reply
-from tapper.streams.packet import ACK, FIN, RST, SYN, Memory, Segment, mirror, opener, parse
+from tapper.streams.packet import ACK, FIN, RST, SYN, Memory, Packet, Segment, mirror, opener, parse
 from tapper.streams.places import Places
 from tapper.streams.reassembly import Chunk, Data, Gap
 from tapper.streams.waiting import Waiting, WaitingRoom, as_arrived
 
 T = TypeVar("T")
 
-_NOTHING: Final[tuple[()]] = ()
 _EDGE: Final = SYN | FIN | RST
 
 
@@ -69,42 +68,35 @@ class Connections(Generic[T]):
         """What may be reported, as of the last `rescope`."""
         return self._scope
 
-    def packet(self, ts: int, memory: Memory, start: int, stop: int) -> Sequence[T]:
-        """One IP packet, which is memory[start:stop]. `ts` in nanoseconds since 1970."""
-        tally = self.tally
-        tally.packets += 1
-        segment = parse(memory, start, stop)
-        if segment is None:
-            tally.malformed += 1
-            return _NOTHING
-        key, seq, ack, flags, start, stop = segment
-        half = self._halves.get(key)
-        if half is None:
-            return self._strange(ts, segment, memory[start:stop])
-        connection = half.connection
-        connection.last = self.newest = ts
-        # The two cases that make up nearly all packets: an acknowledgement that changes nothing, and data in order.
-        if not flags & _EDGE and not half.peer.stream.waiting:
+    def packets(self, memory: Memory, found: list[Packet], made: list[T]) -> None:
+        """Some IP packets. What each of them makes goes into `made`, before the next is read."""
+        self.tally.packets += len(found)
+        halves = self._halves
+        for ts, _, begin, end in found:
+            key, seq, ack, flags, start, stop = parse(memory, begin, end)
+            half = halves.get(key)
+            # The two cases that make up nearly all packets: an acknowledgement that changes nothing, and data in order.
+            if half is None or flags & _EDGE or half.peer.stream.waiting:
+                made += self._unusual(half, ts, memory, (key, seq, ack, flags, start, stop))
+                continue
+            connection = half.connection
+            connection.last = self.newest = ts
             consumer = connection.consumer
             if start == stop or consumer is None:
-                return _NOTHING
+                continue
             payload = memory[start:stop]
             if not half.stream.follows(seq, stop - start):
-                return self._deliver(half, half.stream.push(seq, payload, ts, ack))
-            made = consumer.data(half.side, Data(payload, ts, seq, ack))
+                made += self._deliver(half, half.stream.push(seq, payload, ts, ack))
+                continue
+            seen = consumer.data(half.side, Data(payload, ts, seq, ack))
+            if seen:
+                made += seen
             grown = consumer.held - connection.held
             if grown:
                 self._held += grown
                 connection.held += grown
                 if grown > 0 and self.held > self._limits.held_bytes:
-                    return [*made, *self.relieve(self._limits.held_bytes * 3 // 4)]
-            return made
-        payload = memory[start:stop]
-        if flags & SYN and not half.stream.syn(seq):
-            done = self._close(connection)
-            self._remove(connection)
-            return [*done, *self._strange(ts, segment, payload)]
-        return self._apply(half, ts, seq, ack, flags, payload)
+                    made += self.relieve(self._limits.held_bytes * 3 // 4)
 
     def finish(self) -> list[T]:
         """Nothing more will come: every connection is closed and forgotten."""
@@ -145,7 +137,22 @@ class Connections(Generic[T]):
                 done += self._close(connection)
         return done
 
-    # A packet of no known connection.
+    # Packets that are not the usual ones.
+
+    def _unusual(self, half: Half[T] | None, ts: int, memory: Memory, segment: Segment) -> list[T]:
+        key, seq, ack, flags, start, stop = segment
+        if not key:
+            self.tally.malformed += 1
+            return []
+        payload = memory[start:stop]
+        if half is None:
+            return self._strange(ts, segment, payload)
+        half.connection.last = self.newest = ts
+        if flags & SYN and not half.stream.syn(seq):
+            done = self._close(half.connection)
+            self._remove(half.connection)
+            return [*done, *self._strange(ts, segment, payload)]
+        return self._apply(half, ts, seq, ack, flags, payload)
 
     def _strange(self, ts: int, segment: Segment, payload: bytes) -> list[T]:
         key, seq, ack, flags, _, _ = segment

@@ -20,11 +20,18 @@ ACK: Final = 0x10
 Memory: TypeAlias = mmap.mmap | bytes
 """Where packets lie: a slice of it is a copy."""
 
+Packet: TypeAlias = tuple[int, int, int, int]
+"""(ts, ifindex, start, stop): ts in nanoseconds since 1970. The packet, as much of it as was captured, is
+memory[start:stop] and begins with its IP header. A plain tuple, since one is made for each packet."""
+
 Segment: TypeAlias = tuple[bytes, int, int, int, int, int]
 """(key, seq, ack, flags, start, stop): payload is memory[start:stop]. A plain tuple, since one is made for each packet.
 
 The key is `source address + destination address + source port + destination port` in network byte order, as it lies
 in a packet without options: 12 bytes for IPv4, 36 for IPv6. seq and ack are 32-bit numbers."""
+
+NO_SEGMENT: Final[Segment] = (b"", 0, 0, 0, 0, 0)
+"""A key is never empty. It is not None, since a tuple that may be None costs more where this is compiled."""
 
 _TCP: Final = 6
 _V4: Final = struct.Struct("!I2xI2x12sIIH").unpack_from  # two numbers hold all that is asked of the IP header
@@ -40,15 +47,15 @@ _SKIPPABLE: Final = frozenset({0, 43, 60})
 _MOST_EXTENSIONS: Final = 8
 
 
-def parse(memory: Memory, begin: int, end: int) -> Segment | None:
-    """Find the TCP segment in the IPv4 or IPv6 packet that is memory[begin:end]; None where there is none or where
-    lengths contradict each other.
+def parse(memory: Memory, begin: int, end: int) -> Segment:
+    """Find the TCP segment in the IPv4 or IPv6 packet that is memory[begin:end]; NO_SEGMENT where there is none or
+    where lengths contradict each other.
 
     The IP length cuts Ethernet's trailing padding off. An IP length of 0 means "to the end": segmentation offload and
     BIG TCP make packets that the 16-bit field cannot measure. A packet cut by the capture yields the bytes there are.
     """
     if end - begin < _V4_SHORTEST:
-        return None
+        return NO_SEGMENT
     first: int
     second: int
     length: int
@@ -61,39 +68,39 @@ def parse(memory: Memory, begin: int, end: int) -> Segment | None:
     version = first >> 24
     if version == 0x45:
         if second & _TCP_UNLESS_FRAGMENT != _TCP:
-            return None
+            return NO_SEGMENT
         tcp = begin + 20
         length = first & 0xFFFF
         stop = begin + length if length else end
     elif version >> 4 == 6:
         if end - begin < _V6_SHORTEST:
-            return None
+            return NO_SEGMENT
         _, length, protocol, key, seq, ack, bits = _V6(memory, begin)
         tcp = begin + 40
         stop = tcp + length if length else end
         if protocol != _TCP:
             tcp = _skip_extensions(memory, tcp, end, protocol)
             if not tcp or tcp + 20 > end:
-                return None
+                return NO_SEGMENT
             key = key[:32] + memory[tcp : tcp + 4]
             seq, ack, bits = _TCP_NUMBERS(memory, tcp + 4)
     elif version >> 4 == 4 and version & 15 > 5:
         if second & _TCP_UNLESS_FRAGMENT != _TCP:
-            return None
+            return NO_SEGMENT
         tcp = begin + (version & 15) * 4
         length = first & 0xFFFF
         stop = begin + length if length else end
         if tcp + 20 > end:
-            return None
+            return NO_SEGMENT
         key = key[:8] + memory[tcp : tcp + 4]
         seq, ack, bits = _TCP_NUMBERS(memory, tcp + 4)
     else:
-        return None
+        return NO_SEGMENT
     if stop > end:  # noqa: PLR1730 - a call for each packet
         stop = end
     start = tcp + (bits >> 12) * 4
     if start < tcp + 20 or start > stop:
-        return None
+        return NO_SEGMENT
     return key, seq, ack, bits & 0x3F, start, stop
 
 

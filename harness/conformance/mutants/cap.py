@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from harness.conformance.mutants.model import Mutant
@@ -17,7 +17,7 @@ from tapper.protocols.messages import Request, Response, ResponseHead
 from tapper.protocols.session import Sighting
 from tapper.streams.connections import Connections
 from tapper.streams.legs import endpoints, is_loopback
-from tapper.streams.packet import Memory, parse
+from tapper.streams.packet import Memory, Packet, parse
 from tapper.streams.reassembly import Chunk, HalfStream
 
 _FAR = 1 << 32  # positions of a stream start here
@@ -94,17 +94,17 @@ TLS_AS_HTTP = Mutant(
 
 def _refuse(unwanted: Callable[[bytes], bool]) -> None:
     """Packets of a kind never reach the streams."""
-    take = Connections.packet
+    take = Connections.packets
 
-    def packet(self: Connections[Any], ts: int, memory: Memory, start: int, stop: int) -> Sequence[Any]:
-        return () if unwanted(memory[start:stop]) else take(self, ts, memory, start, stop)
+    def packets(self: Connections[Any], memory: Memory, found: list[Packet], made: list[Any]) -> None:
+        take(self, memory, [it for it in found if not unwanted(memory[it[2] : it[3]])], made)
 
-    Connections.packet = packet  # type: ignore[method-assign]
+    Connections.packets = packets  # type: ignore[method-assign]
 
 
 def _ends(packet: bytes) -> tuple[tuple[bytes, int], tuple[bytes, int]] | None:
-    segment = parse(packet, 0, len(packet))
-    return None if segment is None else endpoints(segment[0])
+    key = parse(packet, 0, len(packet))[0]
+    return endpoints(key) if key else None
 
 
 def _is_443(packet: bytes) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
+from typing import Protocol
 
 from tapper.protocols.facts import Note
 from tapper.protocols.session import Session, Sighting
 from tapper.streams.bounds import Limits
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
+from tapper.streams.packet import Packet
 
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 MILLISECOND = 1_000_000
@@ -119,6 +121,17 @@ def ok(body: str = "") -> bytes:
     return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
+class _Reader(Protocol):
+    def packets(self, memory: bytes, found: list[Packet], made: list[Sighting]) -> None: ...
+
+
+def one_packet(reader: _Reader, ts: int, raw: bytes) -> list[Sighting]:
+    """What a reader makes of it."""
+    made: list[Sighting] = []
+    reader.packets(raw, [(ts, 2, 0, len(raw))], made)
+    return made
+
+
 class Capture:
     """A source under test: packets in, sightings out."""
 
@@ -137,7 +150,7 @@ class Capture:
     def feed(self, packets: Iterable[bytes]) -> Capture:
         for raw in packets:
             self.ts += MILLISECOND
-            self.seen += self.connections.packet(self.ts, raw, 0, len(raw))
+            self.seen += one_packet(self.connections, self.ts, raw)
         return self
 
     def finish(self) -> Capture:

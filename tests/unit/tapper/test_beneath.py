@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
-from tapper_wire import Capture, Wire, get, interleave, ok
+from tapper_wire import Capture, Wire, get, interleave, ok, one_packet
 
 import tapper
 from tapper.protocols.beneath import Beneath, Peek, _Twin, _until, place_of
@@ -268,7 +268,7 @@ def test_a_peek_ends_when_it_has_seen_enough(first: bytes, expected: Kind | None
     seen: Connections[Sighting] = Connections(Scope(POD, None), lambda it: Session(it, lambda _: None), peek=Peek)
     packets = [*wire.handshake(), wire.ask(first), wire.server_ack(), wire.answer(b"")]
     for number, raw in enumerate(packets[3 if joined else 0 :]):
-        assert not seen.packet(number, raw, 0, len(raw))
+        assert not one_packet(seen, number, raw)
     ((connection,),) = seen.places.at(place_of(f"{POD}:8080")).values()
     if joined and first[0] == 0:
         expected = None  # the middle of anything
@@ -367,7 +367,7 @@ def test_a_copy_of_what_has_just_been_given_up_leaves_nothing_behind() -> None:
     dialled = Wire(((OTHER, 41000), ("10.96.0.9", 80)))
     received = Wire(((OTHER, 41000), (POD, 8080)))
     for raw in (dialled.handshake()[0], received.handshake()[0]):
-        node.packet(1, raw, 0, len(raw))
+        one_packet(node, 1, raw)
     assert node.tally.copies == 1
     node.finish()
     assert node.places._places == {}

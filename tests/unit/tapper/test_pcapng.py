@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from scapy.utils import RawPcapNgReader
-from tapper_wire import Capture, Wire, get, ipv6, ok, tcp
+from tapper_wire import Capture, Wire, get, ipv6, ok, one_packet, tcp
 
 from tapper.cli import main
 from tapper.errors import TapperError
@@ -55,7 +55,7 @@ def test_scapy_reads_names_nanoseconds_and_packets() -> None:
     pod = recorder.record(POD, Capture(Scope("10.0.0.2", None)).connections)
     raw = [*wire.handshake(), wire.ask(get("/odd")), wire.answer(ok("x"))]
     for index, data in enumerate(raw):
-        (pod if index % 2 else node).packet(TS + index, data, 0, len(data))
+        one_packet(pod if index % 2 else node, TS + index, data)
     read = list(RawPcapNgReader(io.BytesIO(recorder.take())))
     assert [data for data, _ in read] == raw
     for index, (_, told) in enumerate(read):
@@ -68,9 +68,7 @@ def test_scapy_reads_names_nanoseconds_and_packets() -> None:
 def test_the_streams_get_the_packets_too() -> None:
     wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     recording = Recorder("t").record(POD, Capture(Scope("10.0.0.2", None)).connections)
-    seen = [
-        it for raw in [*wire.handshake(), *wire.exchange("/a", "b")] for it in recording.packet(TS, raw, 0, len(raw))
-    ]
+    seen = [it for raw in [*wire.handshake(), *wire.exchange("/a", "b")] for it in one_packet(recording, TS, raw)]
     assert len(seen) == 1
     assert recording.finish() == []
 
@@ -101,7 +99,7 @@ def test_the_nodes_file_holds_its_targets_only() -> None:
     theirs = [Wire((("10.0.0.20", 1), ("10.0.0.3", 80))).ask(b"x"), ipv6("fd00::20", "fd00::3", segment)]
     ours = [Wire((("10.0.0.3", 1), ("10.0.0.2", 80))).ask(b"x"), ipv6("fd00::2", "fd00::3", segment)]
     for data in [*theirs, *ours]:
-        recording.packet(TS, data, 0, len(data))
+        one_packet(recording, TS, data)
     assert [data for data, _ in RawPcapNgReader(io.BytesIO(recorder.take()))] == ours
 
 

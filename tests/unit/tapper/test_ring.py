@@ -25,7 +25,7 @@ from tapper.capture.ring import AT_ONCE, Ring, open_ring
 from tapper.capture.sources import Source, Sources
 from tapper.discovery.netns import NamespaceId, namespace_of
 from tapper.errors import NamespaceGoneError, TapperError
-from tapper.streams.packet import Memory
+from tapper.streams.packet import Memory, Packet
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="setns needs CAP_SYS_ADMIN")
 PAYLOAD = 1000
@@ -79,11 +79,12 @@ class Numbers:
         self.seen: list[int] = []
         self.finished = False
 
-    def packet(self, ts: int, memory: Memory, start: int, stop: int) -> list[int]:
-        assert ts
-        if stop - start == 40 + PAYLOAD:
-            self.seen.append(struct.unpack_from("!I", memory, start + 24)[0])
-        return []
+    def packets(self, memory: Memory, found: list[Packet], made: list[int]) -> None:
+        assert not made
+        for ts, _, start, stop in found:
+            assert ts
+            if stop - start == 40 + PAYLOAD:
+                self.seen.append(struct.unpack_from("!I", memory, start + 24)[0])
 
     def finish(self) -> list[int]:
         self.finished = True

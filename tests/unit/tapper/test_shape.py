@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tapper_wire import Capture, Wire, get, ok
+from tapper_wire import Capture, Wire, get, ok, one_packet
 
 from tapper.cli import main
 from tapper.errors import UsageError
@@ -174,7 +174,7 @@ def test_body_limit(limit: int) -> None:
         wire.ask(b"PUT / HTTP/1.1\r\nContent-Length: 4\r\n\r\nabcd"),
         wire.answer(ok("wxyz")),
     ]:
-        found += connections.packet(1, raw, 0, len(raw))
+        found += one_packet(connections, 1, raw)
     (sighting,) = found
     for message, body in ((sighting.exchange.request, b"abcd"), (sighting.exchange.response, b"wxyz")):
         assert message is not None
