@@ -16,7 +16,7 @@ from tapper.output.escape import escape_bytes
 from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason, verified
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
 from tapper.protocols.grpc import Call, Messages
-from tapper.protocols.heads import Headers
+from tapper.protocols.heads import FieldList, Headers
 from tapper.protocols.messages import Request, Response
 from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
@@ -218,12 +218,17 @@ class Ndjson:
         if message is None:
             return "null"
         head, end = message.head, message.end
-        fields = head.fields
-        headers = None if fields is None else fields.json
+        fields = head.fields or FieldList(head.headers)
+        headers = fields.json
         if headers is None:
             headers = self._listed(head.headers)
-            if fields is not None and len(headers) <= _LONGEST:
-                fields.json = headers
+            bare = f'{{"headers":[{headers}],"body_b64":"","body_size":0,"truncated":false,"trailers":[]}}'
+            if len(headers) <= _LONGEST:
+                fields.json, fields.bare = headers, bare
+        else:
+            bare = fields.bare
+        if not end.size and not end.truncated and not end.trailers:
+            return bare
         trailers = self._listed(end.trailers) if end.trailers else ""
         return (
             f'{{"headers":[{headers}],"body_b64":"{_base64(end.body) if end.body else ""}"'

@@ -53,12 +53,14 @@ class FieldList:
     """The fields of a head, and with them what others have made of them: it is asked for with every message, and the
     same fields come again and again."""
 
-    __slots__ = ("headers", "json", "kubelets", "redacted", "redactor")
+    __slots__ = ("bare", "headers", "json", "kubelets", "redacted", "redactor")
 
     def __init__(self, headers: Headers) -> None:
         self.headers = headers
         self.json: str | None = None
-        """The fields as JSON; None while nobody has asked."""
+        """The fields as JSON; None while nobody has asked. With them comes `bare`."""
+        self.bare = ""
+        """A message that has nothing but these fields, as JSON."""
         self.kubelets: bool | None = None
         """Whether the kubelet would send them."""
         self.redactor: object | None = None
