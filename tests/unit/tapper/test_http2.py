@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tapper_wire import Capture, Wire
 
 from tapper.protocols.blocks import TABLE_LIMIT, BlockReader
-from tapper.protocols.http2 import BLOCK_UNSEEN, MOST_STREAMS, TABLE_UNKNOWN
+from tapper.protocols.halves import BLOCK_UNSEEN, TABLE_UNKNOWN
+from tapper.protocols.http2 import MOST_STREAMS
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.streams.reassembly import Data
 
