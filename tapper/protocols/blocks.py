@@ -16,15 +16,14 @@ from __future__ import annotations
 
 from typing import Final, cast
 
-from hpack.table import HeaderTable
-
-from tapper.memo import Memo
-from tapper.protocols import huffman
 from tapper.protocols.fields import (
     AUTHORITY,
+    DYNAMIC,
+    NO_ENTRY,
     NO_NAME,
     ORDINARY,
     OVERHEAD,
+    STATIC,
     UNKNOWN,
     UNKNOWN_FIELDS,
     Entry,
@@ -33,33 +32,49 @@ from tapper.protocols.fields import (
 )
 from tapper.protocols.heads import Headers
 from tapper.protocols.huffman import Malformed
+from tapper.protocols.literals import LITERALS, behind, number, string
 from tapper.protocols.messages import HEAD_LIMIT
 
 TABLE_LIMIT: Final = 64 * 1024
 """Largest table kept. A sender that asks for more makes its blocks unknown, no matter what it was allowed."""
 _INITIAL_SIZE: Final = 4096  # SETTINGS_HEADER_TABLE_SIZE before anybody says otherwise (RFC 9113 section 6.5.2)
-_LONGEST_SHIFT: Final = 21  # numbers of up to 28 bits: more than any length or index can be
 _CACHED: Final = 32
 _SHORT: Final = 256  # octets of what is cached
+_RESIZE: Final = 0x20  # and below are the literals that are not added to the table (sections 6.2.2 and 6.2.3)
+_ANY: Final = -1
+_NONE: Final = -2
 
-_NO_ENTRY: Final = Entry(NO_NAME, "")
-_TABLE: Final[list[Entry]] = [
-    _NO_ENTRY,  # nothing is at 0
-    *(Entry(name.decode("latin-1"), value.decode("latin-1")) for name, value in HeaderTable.STATIC_TABLE),
-]
-_DYNAMIC: Final = 62
+
+class _Part:
+    """A part of a block, and what it means."""
+
+    __slots__ = ("added", "block", "fields", "version")
+
+    def __init__(self, block: bytes, fields: Fields, added: list[Entry], version: int) -> None:
+        self.block = block
+        self.fields = fields
+        self.added = added
+        """Entries, in their order."""
+        self.version = version
+        """That of the table it refers to; _ANY where it refers to none, _NONE where it will not mean this again."""
 
 
 class BlockReader:
     """Decodes the blocks of one direction, in their order. `known` tells whether the direction was seen from its start.
-    Nothing raises, whatever the bytes are."""
+    Nothing raises, whatever the bytes are.
+
+    A value that the sender does not have added to the table is mostly a new one each time, and what is before and
+    behind it mostly is not. So a block is divided at the first such value, and its parts are remembered.
+    """
 
     def __init__(self, *, known: bool) -> None:
         self._entries: list[Entry] = []  # the newest last
         self._limit = _INITIAL_SIZE if known else TABLE_LIMIT
-        # What blocks, and ends of blocks, mean while the table stays as it is.
-        self._blocks: dict[bytes, Fields] = {}
-        self._ends: dict[bytes, Fields] = {}
+        self._version = 0  # grows with each change of the table
+        self._refers = False  # whether the part being read refers to the table
+        self._wholes: dict[bytes, _Part] = {}  # blocks that are not divided
+        self._beginning: _Part | None = None  # the last one
+        self._ends: dict[bytes, _Part] = {}
         self._shown: Headers = ()  # of the last block
         self.held = 0
         """Bytes in the table."""
@@ -68,27 +83,74 @@ class BlockReader:
         """Blocks were lost: from here on only what later blocks add is known."""
         self._entries.clear()
         self.held, self._limit = 0, TABLE_LIMIT
-        self._blocks.clear()
-        self._ends.clear()
+        self._version += 1
 
     def decode(self, block: bytes) -> Fields:
         """A whole block. One that is malformed, or larger than any head may be, leaves the table unknown."""
-        fields = self._blocks.get(block)
-        if fields is not None:
-            return fields
+        part = self._wholes.get(block)
+        if part is not None and self._recalled(part):
+            return part.fields
         try:
-            return self._read(block, begun=False)
+            return self._read(block)
         except (Malformed, IndexError):  # an index beyond the block: it ends within a field
             self.forget()
             return UNKNOWN_FIELDS
 
-    def _read(self, block: bytes, *, begun: bool) -> Fields:
-        """What the block says (section 6), or the end of one that has `begun`."""
+    def _read(self, block: bytes) -> Fields:
+        at, stop, fields = 0, len(block), Fields()
+        if not stop or block[0] >= _RESIZE:
+            part = self._beginning
+            if part is None or not _opens(block, part.block) or not self._recalled(part):
+                part = self._scan(block, begun=False)
+                at = len(part.block)
+                if at == stop:
+                    _remember(self._wholes, part)
+                    return self._checked(part.fields)
+                if part.version != _NONE and at < _SHORT:
+                    self._beginning = part
+            at = len(part.block)
+            fields.go_on(part.fields)
+        entry, at = self._literal(block, at)
+        fields.add(entry)
+        if at < stop:
+            rest = block[at:]
+            end = self._ends.get(rest)
+            if end is None or not self._recalled(end):
+                end = self._scan(rest, begun=True)
+                _remember(self._ends, end)
+            fields.go_on(end.fields)
+        return self._checked(fields)
+
+    def _recalled(self, part: _Part) -> bool:
+        """Whether the part means again what it meant. If so, the table is now as it is behind it."""
+        if part.version >= 0 and part.version != self._version:
+            return False
+        if part.added:
+            for entry in part.added:
+                self.held += entry.size
+            self._entries += part.added
+            self._version += 1
+            self._evict()
+        return True
+
+    def _checked(self, fields: Fields) -> Fields:
+        if fields.size > HEAD_LIMIT:
+            raise Malformed("more fields than any head has")
+        if fields.shown != self._shown:  # entries of the table are the same objects, so this costs next to nothing
+            self._shown = fields.shown
+        else:
+            fields.shown = self._shown
+        return fields
+
+    def _scan(self, block: bytes, *, begun: bool) -> _Part:
+        """What the block says (section 6) before it would be divided; or what is left of one that has `begun`."""
+        self._refers = False
         fields, entries = Fields(), self._entries
         headers: list[Field] = []
         shown: list[Field] = []
+        added: list[Entry] = []
+        resized = False
         size = missing = 0
-        touched = False
         at, stop = 0, len(block)
         while at < stop:
             first = block[at]
@@ -96,31 +158,34 @@ class BlockReader:
                 # Most numbers are within their prefix, and a call for each is a fifth of the time.
                 index = first & 0x7F
                 if index == 0x7F:
-                    index, at = _number(block, at, 0x7F)
+                    index, at = number(block, at, 0x7F)
                 else:
                     at += 1
-                if index >= _DYNAMIC:
-                    index -= _DYNAMIC - 1
-                    entry = entries[-index] if index <= len(entries) else _NO_ENTRY
+                if index >= DYNAMIC:
+                    if self.held > self._limit:
+                        self._evict()
+                    self._refers = True
+                    index -= DYNAMIC - 1
+                    entry = entries[-index] if index <= len(entries) else NO_ENTRY
                 elif index:
-                    entry = _TABLE[index]
+                    entry = STATIC[index]
                 else:
                     raise Malformed("index 0")
-            elif first & 0xE0 == 0x20:  # 6.3: a new size of the table, before any field
-                limit, at = _number(block, at, 0x1F)
+            elif first & 0xE0 == _RESIZE:  # 6.3: a new size of the table, before any field
+                limit, at = number(block, at, 0x1F)
                 if begun or size or limit > TABLE_LIMIT:
                     raise Malformed("a size that cannot be")
-                self._limit, touched = limit, True
+                self._limit, resized = limit, True
                 self._evict()
                 continue
+            elif first < _RESIZE and not begun:
+                break
             else:  # 6.2: a literal value, with the name of an entry or a literal one
                 entry, at = self._literal(block, at)
                 if first & 0x40:  # 6.2.1: it becomes an entry
-                    touched = True
+                    added.append(entry)
                     entries.append(entry)
-                    self.held += entry.size
-                    if self.held > self._limit:
-                        self._evict()
+                    self.held += entry.size  # and what goes for it, goes before the table is looked at again
             size += entry.size
             meaning = entry.meaning
             if meaning == ORDINARY:
@@ -133,44 +198,33 @@ class BlockReader:
                 fields.note(meaning, entry.field[1])
                 if meaning <= AUTHORITY:
                     shown.append(entry.field)
-            if first < 0x20 and not (begun or touched) and at < stop:
-                break
         fields.headers, fields.shown = cast(Headers, tuple(headers)), cast(Headers, tuple(shown))
         fields.size, fields.octets = size, size - OVERHEAD * (len(headers) + missing)
         fields.complete = missing == 0
-        if at < stop:
-            # A value that the sender does not care to keep is a new one each time. What is behind it is often not.
-            end = block[at:]
-            fields.go_on(self._ends.get(end) or self._read(end, begun=True))
-        elif touched:
-            self._blocks.clear()
-            self._ends.clear()
-        elif stop < _SHORT:
-            known = self._ends if begun else self._blocks
-            if len(known) >= _CACHED:
-                known.clear()
-            known[block] = fields
-        if fields.size > HEAD_LIMIT:
-            raise Malformed("more fields than any head has")
-        if fields.shown != self._shown:  # entries of the table are the same objects, so this costs next to nothing
-            self._shown = fields.shown
-        else:
-            fields.shown = self._shown
-        return fields
+        version = self._version if self._refers else _ANY
+        if added or resized:
+            self._version += 1
+            self._evict()
+            if self._refers or resized:
+                version = _NONE
+        return _Part(block if at == stop else block[:at], fields, added, version)
 
     def _literal(self, block: bytes, at: int) -> tuple[Entry, int]:
         """A field whose value is a literal (section 6.2), and where it ends."""
         begin, mask = at, 0x3F if block[at] & 0x40 else 0x0F
-        index, at = _number(block, at, mask)
-        if index >= _DYNAMIC:
-            index -= _DYNAMIC - 1
+        index, at = number(block, at, mask)
+        if index >= DYNAMIC:
+            if self.held > self._limit:
+                self._evict()
+            self._refers = True
+            index -= DYNAMIC - 1
             name = self._entries[-index].field[0] if index <= len(self._entries) else NO_NAME
-            value, at = _string(block, at)
+            value, at = string(block, at)
             return Entry(name, value), at
         if not index:
-            at = _behind(block, at)
-        at = _behind(block, at)
-        return _LITERALS[block[begin:at]], at
+            at = behind(block, at)
+        at = behind(block, at)
+        return LITERALS[block[begin:at]], at
 
     def _evict(self) -> None:
         """The oldest entries go until the table fits (section 4.4); one that is too large for it goes, too."""
@@ -178,54 +232,18 @@ class BlockReader:
         while self.held > self._limit:
             self.held -= self._entries[count].size
             count += 1
-        del self._entries[:count]
+        if count:
+            del self._entries[:count]
 
 
-def _number(block: bytes, at: int, mask: int) -> tuple[int, int]:
-    """An integer whose prefix is what the mask leaves of the octet (section 5.1), and where it ends."""
-    number = block[at] & mask
-    at += 1
-    if number < mask:
-        return number, at
-    for shift in range(0, _LONGEST_SHIFT + 1, 7):
-        octet = block[at]
-        at += 1
-        number += (octet & 0x7F) << shift
-        if octet < 0x80:
-            return number, at
-    raise Malformed("a number that is too large")
+def _opens(block: bytes, beginning: bytes) -> bool:
+    """Whether the block would be divided behind this."""
+    at = len(beginning)
+    return at < len(block) and block[at] < _RESIZE and block.startswith(beginning)
 
 
-def _behind(block: bytes, at: int) -> int:
-    """Where a string literal (section 5.2) ends."""
-    length = block[at] & 0x7F
-    if length == 0x7F:
-        length, at = _number(block, at, 0x7F)
-    else:
-        at += 1
-    if at + length > len(block):
-        raise Malformed("a string that goes on behind the block")
-    return at + length
-
-
-def _string(block: bytes, at: int) -> tuple[str, int]:
-    """A string literal (section 5.2), and where it ends."""
-    stop = _behind(block, at)
-    coded = block[at] & 0x80
-    _, at = _number(block, at, 0x7F)
-    data = block[at:stop]
-    return (huffman.decode(data) if coded else data.decode("latin-1")), stop
-
-
-def _of_literal(block: bytes) -> Entry:
-    """The field in a literal representation that refers to no entry of a dynamic table."""
-    index, at = _number(block, 0, 0x3F if block[0] & 0x40 else 0x0F)
-    if index:
-        name = _TABLE[index].field[0]
-    else:
-        name, at = _string(block, at)
-    return Entry(name, _string(block, at)[0])
-
-
-# Such a literal means the same on all connections.
-_LITERALS: Final[Memo[bytes, Entry]] = Memo(_of_literal, len)
+def _remember(parts: dict[bytes, _Part], part: _Part) -> None:
+    if part.version != _NONE and len(part.block) < _SHORT:
+        if len(parts) >= _CACHED:
+            parts.clear()
+        parts[part.block] = part

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
+
+from hpack.table import HeaderTable
 
 from tapper.protocols.heads import Headers
 
@@ -50,6 +52,16 @@ class Entry:
         self.meaning = meaning
 
 
+NO_ENTRY: Final = Entry(NO_NAME, "")
+STATIC: Final[list[Entry]] = [
+    NO_ENTRY,  # nothing is at 0
+    *(Entry(name.decode("latin-1"), value.decode("latin-1")) for name, value in HeaderTable.STATIC_TABLE),
+]
+"""By index (appendix A)."""
+DYNAMIC: Final = 62
+"""The index of a table's newest entry."""
+
+
 class Fields:
     """What a block said. Nothing changes one once it is made."""
 
@@ -91,6 +103,21 @@ class Fields:
                     self.path = value
             elif meaning == AUTHORITY and self.authority is None:
                 self.authority = value
+
+    def add(self, entry: Entry) -> None:
+        """Behind these fields one more came."""
+        self.size += entry.size
+        self.octets += entry.size - OVERHEAD
+        meaning = entry.meaning
+        if meaning == UNKNOWN:
+            self.complete = False
+            return
+        field = cast(tuple[str, str], entry.field)
+        self.headers += (field,)
+        if meaning != ORDINARY:
+            self.note(meaning, entry.field[1])
+        if meaning <= AUTHORITY:
+            self.shown += (field,)
 
     def go_on(self, rest: Fields) -> None:
         """Behind these fields others came."""
