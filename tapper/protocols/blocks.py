@@ -63,8 +63,9 @@ class BlockReader:
     """Decodes the blocks of one direction, in their order. `known` tells whether the direction was seen from its start.
     Nothing raises, whatever the bytes are.
 
-    A value that the sender does not have added to the table is mostly a new one each time, and what is before and
-    behind it mostly is not. So a block is divided at the first such value, and its parts are remembered.
+    A value that the sender does not have added to the table is often a new one each time, and what is before and behind
+    it mostly is not. So a block is divided at the first such value that is not the one before, and its parts are
+    remembered.
     """
 
     def __init__(self, *, known: bool) -> None:
@@ -74,6 +75,8 @@ class BlockReader:
         self._refers = False  # whether the part being read refers to the table
         self._wholes: dict[bytes, _Part] = {}  # blocks that are not divided
         self._beginning: _Part | None = None  # the last one
+        self._divided: bytes | None = None  # what it was the beginning of, to the end of the value behind it
+        self._values: dict[str, Entry] = {}  # where blocks were divided, by name, as they were last
         self._ends: dict[bytes, _Part] = {}
         self._shown: Headers = ()  # of the last block
         self.held = 0
@@ -97,29 +100,55 @@ class BlockReader:
             return UNKNOWN_FIELDS
 
     def _read(self, block: bytes) -> Fields:
-        at, stop, fields = 0, len(block), Fields()
-        if not stop or block[0] >= _RESIZE:
-            part = self._beginning
-            if part is None or not _opens(block, part.block) or not self._recalled(part):
-                part = self._scan(block, begun=False)
-                at = len(part.block)
-                if at == stop:
-                    _remember(self._wholes, part)
-                    return self._checked(part.fields)
-                if part.version != _NONE and at < _SHORT:
-                    self._beginning = part
+        stop, fields = len(block), Fields()
+        entry: Entry | None = None
+        at = after = 0
+        if stop and block[0] < _RESIZE:
+            entry, after = self._literal(block, 0)
+            if self._stays(entry):
+                entry = None
+        if entry is None:
+            part = self._begin(block)
             at = len(part.block)
+            if at == stop:
+                return self._checked(part.fields)
             fields.go_on(part.fields)
-        entry, at = self._literal(block, at)
+            entry, after = self._literal(block, at)
+        short = entry.size < _SHORT
+        if short:
+            if len(self._values) >= _CACHED:
+                self._values.clear()
+            self._values[entry.field[0]] = entry
+        if at:
+            self._divided = block[:after] if short else None
         fields.add(entry)
-        if at < stop:
-            rest = block[at:]
+        if after < stop:
+            rest = block[after:]
             end = self._ends.get(rest)
             if end is None or not self._recalled(end):
                 end = self._scan(rest, begun=True)
                 _remember(self._ends, end)
             fields.go_on(end.fields)
         return self._checked(fields)
+
+    def _begin(self, block: bytes) -> _Part:
+        """What is before the value at which the block is divided; all of it, if it is not."""
+        part, divided = self._beginning, self._divided
+        if part is not None and _opens(block, part.block):
+            again = divided is not None and block.startswith(divided)  # then it need not be divided there
+            if not again and self._recalled(part):
+                return part
+        part = self._scan(block, begun=False)
+        if len(part.block) == len(block):
+            _remember(self._wholes, part)
+        elif part.version != _NONE and len(part.block) < _SHORT:
+            self._beginning = part
+        return part
+
+    def _stays(self, entry: Entry) -> bool:
+        """Whether the value is the same as before."""
+        before = self._values.get(entry.field[0])
+        return before is entry or (before is not None and before.field == entry.field)
 
     def _recalled(self, part: _Part) -> bool:
         """Whether the part means again what it meant. If so, the table is now as it is behind it."""
@@ -178,10 +207,13 @@ class BlockReader:
                 self._limit, resized = limit, True
                 self._evict()
                 continue
-            elif first < _RESIZE and not begun:
-                break
             else:  # 6.2: a literal value, with the name of an entry or a literal one
-                entry, at = self._literal(block, at)
+                refers = self._refers
+                entry, after = self._literal(block, at)
+                if first < _RESIZE and not begun and not self._stays(entry):
+                    self._refers = refers
+                    break
+                at = after
                 if first & 0x40:  # 6.2.1: it becomes an entry
                     added.append(entry)
                     entries.append(entry)
@@ -211,8 +243,13 @@ class BlockReader:
 
     def _literal(self, block: bytes, at: int) -> tuple[Entry, int]:
         """A field whose value is a literal (section 6.2), and where it ends."""
-        begin, mask = at, 0x3F if block[at] & 0x40 else 0x0F
-        index, at = number(block, at, mask)
+        begin, first = at, block[at]
+        mask = 0x3F if first & 0x40 else 0x0F
+        index = first & mask
+        if index == mask:
+            index, at = number(block, at, mask)
+        else:
+            at += 1
         if index >= DYNAMIC:
             if self.held > self._limit:
                 self._evict()
