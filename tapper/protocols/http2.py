@@ -42,8 +42,8 @@ class Http2(Handler):
         self._over: dict[int, None] = {}  # streams cut short, of which late frames may still come
         self._done: list[Exchange] = []  # and not yet returned
         self._cost = 0
-        # Of the chunk being read, or of the last one; `next` is the sequence number behind it.
-        self._ts = self._seq = self._ack = self._next = 0
+        self._chunk = Data(b"", 0, 0, 0)  # the one being read, or the last one
+        self._next = 0  # the sequence number behind it
         self.heads = 0
         """Messages seen so far; 0 means that nothing proved this connection to be HTTP/2."""
 
@@ -66,13 +66,14 @@ class Http2(Handler):
         half.last_ts, half.last_seq, half.ended = end.ts, end.seq, True
         half.grpc = is_grpc(next((value for name, value in head.headers if name == "content-type"), None))
         assert self.client is not None, "whoever asks for an upgrade is the client"
-        self._put(1, self.client, half)
+        self._streams[1] = [None, half] if self.client else [half, None]
+        self._cost += half.cost
 
     def data(self, side: int, chunk: Data) -> list[Exchange]:
-        self._ts, self._seq, self._ack = chunk.ts, chunk.seq, chunk.ack
+        self._chunk = chunk
         self._next = (chunk.seq + len(chunk.data)) & MASK
         self._readers[side].feed(chunk.data, self)
-        return self._taken()
+        return self._taken() if self._done else []
 
     def gap(self, side: int, size: int | None) -> list[Exchange]:
         self._readers[side].gap(size, self)
@@ -89,10 +90,7 @@ class Http2(Handler):
         return self._taken()
 
     def _taken(self) -> list[Exchange]:
-        done = self._done
-        if not done:
-            return []
-        self._done = []
+        done, self._done = self._done, []
         return done
 
     # What the readers tell.
@@ -111,7 +109,7 @@ class Http2(Handler):
         if self.client is None and asks != answers:
             self.client = side if asks else 1 - side
         half = self._half(side, number)
-        half.last_ts, half.last_seq = self._ts, self._next
+        half.last_ts, half.last_seq = self._chunk.ts, self._next
         if half.fields is not None or (not asks and not answers and (fields.complete or half.size)):
             # Whatever comes second is trailers; so is a first block that is known to have no pseudo-header field, and
             # one behind a body, where the beginning was not seen.
@@ -133,7 +131,7 @@ class Http2(Handler):
         if not number & 1 or number in self._over:
             return
         half = self._half(side, number)
-        half.last_ts, half.last_seq = self._ts, self._next
+        half.last_ts, half.last_seq = self._chunk.ts, self._next
         half.size += len(data)
         if not half.holed:
             kept = half.keep(data, self._body_limit)
@@ -181,16 +179,14 @@ class Http2(Handler):
         if half is None:
             if stream is None and len(self._streams) >= MOST_STREAMS:
                 self._cut_short(next(iter(self._streams)))
-            half = Half(self._ts, self._seq, self._ack)
-            self._put(number, side, half)
+            chunk = self._chunk
+            half = Half(chunk.ts, chunk.seq, chunk.ack)
+            self._cost += half.cost
+            if stream is None:
+                self._streams[number] = [None, half] if side else [half, None]
+            else:
+                stream[side] = half
         return half
-
-    def _put(self, number: int, side: int, half: Half) -> None:
-        stream = self._streams.get(number)
-        if stream is None:
-            stream = self._streams[number] = [None, None]
-        stream[side] = half
-        self._cost += half.cost
 
     def _counter(self, number: int, half: Half, new: int) -> Counter | None:
         """What counts the half's messages, if it has any; `new` of its bytes are not counted yet."""
