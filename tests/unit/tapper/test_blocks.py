@@ -138,6 +138,83 @@ def test_what_any_encoder_may_say(
         assert ours.size == ours.octets + 32 * len(expected)
 
 
+few = st.sampled_from(
+    [
+        *(indexed(index) for index in (2, 8, FIRST, FIRST + 1, FIRST + 4)),
+        *(literal(name, value) for name in (b"x-a", 31, FIRST) for value in (b"1", b"2")),
+        *(literal(name, value, 0) for name in (4, b"x-b", FIRST) for value in (b"1", b"2")),
+        literal(b"x-long", b"v" * 300, 0),
+    ]
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_what_comes_again_means_what_the_table_says(data: st.DataObject) -> None:
+    """Blocks that are the ones before, or but for a field: what is remembered of them is not taken for more."""
+    decoder, reader = library(), BlockReader(known=True)
+    sent: list[list[bytes]] = [[]]
+    for _ in range(data.draw(st.integers(1, 12))):
+        said = list(data.draw(st.sampled_from(sent[-3:])))
+        changed = data.draw(st.one_of(st.none(), st.tuples(st.integers(0, len(said)), st.integers(0, 1), few)))
+        if changed is not None:
+            at, replaced, field = changed
+            said[at : at + replaced] = [field]
+        sent.append(said)
+        resize = data.draw(st.sampled_from([b"", b"", b"", resized(70), resized(4096)]))
+        try:
+            expected = told(decoder, resize + b"".join(said))
+        except HPACKError:
+            assert not reader.decode(resize + b"".join(said)).complete
+            return
+        assert both(reader.decode(resize + b"".join(said))) == (expected, True)
+        assert reader.held == decoder.header_table._current_size
+
+
+REQUEST = [indexed(2), literal(b":authority", b"shop"), literal(b"accept", b"*/*")]
+
+
+def test_what_is_behind_a_new_value_is_remembered_and_follows_the_table() -> None:
+    """A value that is not kept is different each time, and the same fields are behind it; then the table changes."""
+    reader = BlockReader(known=True)
+    reader.decode(b"".join(REQUEST))
+    end = indexed(FIRST + 1) + indexed(FIRST)
+    shown = []
+    for path in (b"/1", b"/2", b"/3", b"/3"):
+        fields = reader.decode(indexed(2) + literal(4, path, 0) + end)
+        assert (fields.method, fields.path, fields.authority) == ("GET", path.decode(), "shop")
+        assert fields.headers[2:] == fields.shown == ((":authority", "shop"), ("accept", "*/*"))
+        shown.append(fields.shown)
+    assert all(each is shown[0] for each in shown), "the same object: what was made of it is known"
+    reader.decode(literal(b"x", b"new"))
+    moved = reader.decode(indexed(2) + literal(4, b"/4", 0) + end)
+    assert moved.headers == ((":method", "GET"), (":path", "/4"), ("accept", "*/*"), ("x", "new"))
+
+
+def test_what_a_remembered_part_adds_to_the_table_is_added_again() -> None:
+    reader = BlockReader(known=True)
+    for turn in range(1, 200):
+        tag = str(turn).encode()
+        fields = reader.decode(indexed(8) + literal(b"date", b"today") + literal(b"etag", tag, 0) + indexed(2))
+        assert fields.headers == ((":status", "200"), ("date", "today"), ("etag", str(turn)), (":method", "GET"))
+        assert reader.held == min(turn, 4096 // 41) * 41
+    reader.decode(resized(2 * 41))
+    fields = reader.decode(indexed(FIRST) + indexed(FIRST + 1) + indexed(FIRST + 2))
+    assert both(fields) == ((("date", "today"),) * 2, False)
+
+
+def test_a_remembered_part_is_not_taken_for_less_than_it_is() -> None:
+    """The same octets, and then a field that the part would have gone on with."""
+    reader = BlockReader(known=True)
+    for value in (b"1", b"2", b"3"):
+        reader.decode(indexed(8) + literal(b"x", value, 0))
+    assert reader.decode(indexed(8) + indexed(2) + literal(b"x", b"4", 0)).headers == (
+        (":status", "200"),
+        (":method", "GET"),
+        ("x", "4"),
+    )
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(fields(), max_size=30), st.integers(0, 20), st.integers(1, 5))
 def test_whoever_comes_late_knows_a_part_of_it_and_nothing_else(said: list[bytes], missed: int, each: int) -> None:
