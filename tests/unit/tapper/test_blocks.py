@@ -203,6 +203,30 @@ def test_what_a_remembered_part_adds_to_the_table_is_added_again() -> None:
     assert both(fields) == ((("date", "today"),) * 2, False)
 
 
+def test_what_is_behind_a_remembered_part_refers_to_what_that_added() -> None:
+    reader = BlockReader(known=True)
+    reader.decode(literal(b"x", b"1"))
+    said = [
+        reader.decode(literal(b"date", b"today") + literal(b"etag", tag, 0) + indexed(FIRST + 1)).headers[2]
+        for tag in (b"1", b"2")
+    ]
+    assert said == [("x", "1"), ("date", "today")]
+
+
+def test_what_was_forgotten_is_not_remembered() -> None:
+    reader = BlockReader(known=True)
+    reader.decode(literal(b"x", b"1"))
+    assert [both(reader.decode(indexed(FIRST))) for _ in range(2)] == [((("x", "1"),), True)] * 2
+    reader.forget()
+    assert both(reader.decode(indexed(FIRST))) == ((), False)
+
+
+def test_an_entry_that_went_within_a_block_gives_no_name_in_it() -> None:
+    reader = BlockReader(known=True)
+    block = resized(34) + literal(b"a", b"1") + literal(b"b", b"1") + literal(FIRST + 1, b"2", 0)
+    assert both(reader.decode(block)) == ((("a", "1"), ("b", "1")), False)
+
+
 def test_a_remembered_part_is_not_taken_for_less_than_it_is() -> None:
     """The same octets, and then a field that the part would have gone on with."""
     reader = BlockReader(known=True)
@@ -269,6 +293,7 @@ def test_what_is_no_huffman_code_is_refused(data: bytes) -> None:
         pytest.param(indexed(0), id="index 0"),
         pytest.param(resized(TABLE_LIMIT + 1), id="a table over the limit"),
         pytest.param(indexed(2) + resized(0), id="a size behind a field"),
+        pytest.param(literal(4, b"/", 0) + resized(0), id="a size behind a value that is not kept"),
         pytest.param(b"\xff" + b"\xff" * 1000, id="a number without an end"),
         pytest.param(b"\x7f\x80\x80\x80\x80\x01", id="a number over 28 bits"),
         pytest.param(b"\x40", id="no name"),

@@ -129,6 +129,17 @@ def test_a_hole_in_a_body_costs_the_body_only() -> None:
     assert talk.done[1].incomplete is None
 
 
+def test_padding_that_is_lost_costs_nothing() -> None:
+    client, server = Peer(), Peer()
+    whole = data(1, b"0123456789", end=True, pad=20)
+    talk = Talk().ask(opening() + client.get(1, "/1")).answer(SETTINGS + server.headers(1, [(":status", "200")]))
+    talk.answer(whole[:25]).lose(1, len(whole) - 25)
+    assert talk.pairs == [("/1", 200, b"0123456789")]
+    end = talk.done[0].response
+    assert end is not None
+    assert (end.end.size, end.end.truncated) == (10, False)
+
+
 def test_lost_frames_make_the_table_unknown_from_then_on() -> None:
     client, server = Peer(), Peer()
     talk = Talk().ask(opening() + client.get(1, "/1", ("x", "y"))).answer(SETTINGS + server.ok(1, b"a"))
