@@ -221,9 +221,10 @@ def test_what_was_forgotten_is_not_remembered() -> None:
     assert both(reader.decode(indexed(FIRST))) == ((), False)
 
 
-def test_an_entry_that_went_within_a_block_gives_no_name_in_it() -> None:
+@pytest.mark.parametrize("kind", [0, 0x40])
+def test_an_entry_that_went_within_a_block_gives_no_name_in_it(kind: int) -> None:
     reader = BlockReader(known=True)
-    block = resized(34) + literal(b"a", b"1") + literal(b"b", b"1") + literal(FIRST + 1, b"2", 0)
+    block = resized(34) + literal(b"a", b"1") + literal(b"b", b"1") + literal(FIRST + 1, b"2", kind)
     assert both(reader.decode(block)) == ((("a", "1"), ("b", "1")), False)
 
 
