@@ -78,6 +78,7 @@ class BlockReader:
         self._divided: bytes | None = None  # what it was the beginning of, to the end of the value behind it
         self._values: dict[str, Entry] = {}  # where blocks were divided, by name, as they were last
         self._ends: dict[bytes, _Part] = {}
+        self._bound = False  # whether one of these refers to the table
         self._shown: Headers = ()  # of the last block
         self.held = 0
         """Bytes in the table."""
@@ -86,7 +87,7 @@ class BlockReader:
         """Blocks were lost: from here on only what later blocks add is known."""
         self._entries.clear()
         self.held, self._limit = 0, TABLE_LIMIT
-        self._version += 1
+        self._changed()
 
     def decode(self, block: bytes) -> Fields:
         """A whole block. One that is malformed, or larger than any head may be, leaves the table unknown."""
@@ -120,14 +121,14 @@ class BlockReader:
                 self._values.clear()
             self._values[entry.field[0]] = entry
         if at:
-            self._divided = block[:after] if short else None
+            self._divided = block[:after] if short and at < _SHORT else None
         fields.add(entry)
         if after < stop:
             rest = block[after:]
             end = self._ends.get(rest)
             if end is None or not self._recalled(end):
                 end = self._scan(rest, begun=True)
-                _remember(self._ends, end)
+                self._remember(self._ends, end)
             fields.go_on(end.fields)
         return self._checked(fields)
 
@@ -140,10 +141,28 @@ class BlockReader:
                 return part
         part = self._scan(block, begun=False)
         if len(part.block) == len(block):
-            _remember(self._wholes, part)
+            self._remember(self._wholes, part)
         elif part.version != _NONE and len(part.block) < _SHORT:
             self._beginning = part
+            self._bound = self._bound or part.version != _ANY
         return part
+
+    def _remember(self, parts: dict[bytes, _Part], part: _Part) -> None:
+        if part.version != _NONE and len(part.block) < _SHORT:
+            if len(parts) >= _CACHED:
+                parts.clear()
+            parts[part.block] = part
+            self._bound = self._bound or part.version != _ANY
+
+    def _changed(self) -> None:
+        """The table is another one. What referred to it goes, and with it the entries that are no longer in it."""
+        self._version += 1
+        if self._bound:
+            self._wholes.clear()
+            self._ends.clear()
+            if self._beginning is not None and self._beginning.version != _ANY:
+                self._beginning = None
+            self._bound = False
 
     def _stays(self, entry: Entry) -> bool:
         """Whether the value is the same as before."""
@@ -158,7 +177,7 @@ class BlockReader:
             for entry in part.added:
                 self.held += entry.size
             self._entries += part.added
-            self._version += 1
+            self._changed()
             self._evict()
         return True
 
@@ -235,7 +254,7 @@ class BlockReader:
         fields.complete = missing == 0
         version = self._version if self._refers else _ANY
         if added or resized:
-            self._version += 1
+            self._changed()
             self._evict()
             if self._refers or resized:
                 version = _NONE
@@ -277,10 +296,3 @@ def _opens(block: bytes, beginning: bytes) -> bool:
     """Whether the block would be divided behind this."""
     at = len(beginning)
     return at < len(block) and block[at] < _RESIZE and block.startswith(beginning)
-
-
-def _remember(parts: dict[bytes, _Part], part: _Part) -> None:
-    if part.version != _NONE and len(part.block) < _SHORT:
-        if len(parts) >= _CACHED:
-            parts.clear()
-        parts[part.block] = part

@@ -42,8 +42,8 @@ class Http2(Handler):
         self._over: dict[int, None] = {}  # streams cut short, of which late frames may still come
         self._done: list[Exchange] = []  # and not yet returned
         self._cost = 0
-        self._chunk = Data(b"", 0, 0, 0)  # the one being read, or the last one
-        self._next = 0  # the sequence number behind it
+        # Of the chunk being read, or of the last one, which is not kept. `next` is the sequence number behind it.
+        self._ts = self._seq = self._ack = self._next = 0
         self.heads = 0
         """Messages seen so far; 0 means that nothing proved this connection to be HTTP/2."""
 
@@ -70,7 +70,9 @@ class Http2(Handler):
         self._cost += half.cost
 
     def data(self, side: int, chunk: Data) -> list[Exchange]:
-        self._chunk = chunk
+        self._ts = chunk.ts
+        self._seq = chunk.seq
+        self._ack = chunk.ack
         self._next = (chunk.seq + len(chunk.data)) & MASK
         self._readers[side].feed(chunk.data, self)
         return self._taken() if self._done else []
@@ -109,7 +111,7 @@ class Http2(Handler):
         if self.client is None and asks != answers:
             self.client = side if asks else 1 - side
         half = self._half(side, number)
-        half.last_ts, half.last_seq = self._chunk.ts, self._next
+        half.last_ts, half.last_seq = self._ts, self._next
         if half.fields is not None or (not asks and not answers and (fields.complete or half.size)):
             # Whatever comes second is trailers; so is a first block that is known to have no pseudo-header field, and
             # one behind a body, where the beginning was not seen.
@@ -131,7 +133,7 @@ class Http2(Handler):
         if not number & 1 or number in self._over:
             return
         half = self._half(side, number)
-        half.last_ts, half.last_seq = self._chunk.ts, self._next
+        half.last_ts, half.last_seq = self._ts, self._next
         half.size += len(data)
         if not half.holed:
             kept = half.keep(data, self._body_limit)
@@ -179,8 +181,7 @@ class Http2(Handler):
         if half is None:
             if stream is None and len(self._streams) >= MOST_STREAMS:
                 self._cut_short(next(iter(self._streams)))
-            chunk = self._chunk
-            half = Half(chunk.ts, chunk.seq, chunk.ack)
+            half = Half(self._ts, self._seq, self._ack)
             self._cost += half.cost
             if stream is None:
                 self._streams[number] = [None, half] if side else [half, None]
