@@ -251,6 +251,40 @@ def test_blocks_that_repeat_mean_the_same_until_the_table_changes() -> None:
     assert moved == ((":method", "GET"), ("x-b", "2")), "the same bytes refer to the newest entry now"
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            st.builds(
+                frame,
+                st.sampled_from([0, 0, 1, 1, 3, 5, 6, 8, 9]),
+                st.sampled_from([0, 1, 4, 4, 5, 5, 0x24, 0x0C]),
+                st.sampled_from([1, 1, 3, 0, 1 << 31 | 1]),
+                st.sampled_from(
+                    [b"", b"\x82\x84", b"\x88", b"\0\x01x\x01y", b"\1\x88\0", bytes(5) + b"\x88", bytes(4), bytes(8)]
+                ),
+            ),
+        ),
+        max_size=12,
+    ),
+    st.integers(2, 30),
+)
+def test_frames_say_the_same_in_any_segments(sent: list[tuple[int, bytes]], step: int) -> None:
+    """Whole, as most are, or in parts; up to what is no frame, after which segments do matter."""
+    whole, parts, octets = Talk(), Talk(step=step), Talk(step=1)
+    for side, each in sent:
+        for talk in (whole, parts, octets):
+            talk.say(side, each)
+        if not all(reader._in_step for talk in (whole, parts, octets) for reader in talk.http2._readers):
+            break
+    told = [
+        [(each.incomplete, each.grpc, *pair) for each, pair in zip(talk.finish().done, talk.pairs, strict=True)]
+        for talk in (whole, parts, octets)
+    ]
+    assert told[0] == told[1] == told[2]
+
+
 # -- as a session sees it ----------------------------------------------------------------------------------------------
 
 
