@@ -1,28 +1,45 @@
 """One direction of an HTTP/2 connection, read passively: bytes in, what its frames mean out (RFC 9113 section 4).
 
-The contract is that of `tapper.protocols.http1`: `feed` and `gap` are iterators and must be run to their ends, nothing
-raises, and the reader is *in step* or it is not. It falls out of step by bytes that are lost or that cannot be frames,
-says Lost, and then waits for a segment that opens with a plausible chain of frames: senders write whole frames, so
-segments often begin with one. Lost bytes inside a DATA frame cost only the body.
+Nothing raises, and the reader is *in step* or it is not. It falls out of step by bytes that are lost or that cannot be
+frames, says so, and then waits for a segment that opens with a plausible chain of frames: senders write whole frames,
+so segments often begin with one. Lost bytes inside a DATA frame cost only the body.
+
+What it reads it tells a Handler at once, without a record of each frame: three are read for an exchange, and most are
+DATA and HEADERS frames that are whole within their segment, which `feed` takes by itself.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import Final
 
-from tapper.protocols.messages import HEAD_LIMIT, Lost
+from tapper.protocols.messages import HEAD_LIMIT
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first (section 3.4)."""
-HEADER = 9
+HEADER: Final = 9
 """Octets of a frame's header."""
 
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-END_STREAM, END_HEADERS, PADDED, HAS_PRIORITY = 0x01, 0x04, 0x08, 0x20
+DATA: Final = 0
+HEADERS: Final = 1
+PRIORITY: Final = 2
+RST_STREAM: Final = 3
+SETTINGS: Final = 4
+PUSH_PROMISE: Final = 5
+PING: Final = 6
+GOAWAY: Final = 7
+WINDOW_UPDATE: Final = 8
+CONTINUATION: Final = 9
+_NONE: Final = -1
+
+END_STREAM: Final = 0x01
+END_HEADERS: Final = 0x04
+PADDED: Final = 0x08
+HAS_PRIORITY: Final = 0x20
+_BLOCK_FLAGS: Final = END_HEADERS | PADDED | HAS_PRIORITY
 
 _HEADER = struct.Struct(">BHBBI")  # length, type, flags, stream; section 4.1
+_STREAM: Final = 0x7FFF_FFFF  # the bit above it is reserved
 _LENGTHS = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 _ON_STREAM_0 = frozenset({SETTINGS, PING, GOAWAY})
 _ON_OTHERS = frozenset({DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION})
@@ -32,69 +49,49 @@ _USUAL_FRAME = 16_384  # the initial SETTINGS_MAX_FRAME_SIZE, which hardly anybo
 _USUAL_STREAM = 1 << 24
 
 
-class Block(NamedTuple):
-    """A header block, put together."""
+class Handler:
+    """Is told what both directions say. `side` is whose frame it was, `number` its stream's."""
 
-    stream: int
-    data: bytes | None
-    """None for one over the limit: it was passed over, and the header table is unknown."""
-    end: bool
-    """END_STREAM."""
-    promise: bool
-    """Of a PUSH_PROMISE."""
+    def block(self, side: int, number: int, data: bytes | None, *, end: bool, promise: bool) -> None:
+        """A header block, put together; `data` is None for one over the limit: it was passed over, and the header
+        table is unknown. `end`: END_STREAM. `promise`: of a PUSH_PROMISE."""
+        raise NotImplementedError
 
+    def piece(self, side: int, number: int, data: bytes, *, end: bool) -> None:
+        """A part of a stream's body, without padding. `end`: END_STREAM, this was the last piece."""
+        raise NotImplementedError
 
-class Piece(NamedTuple):
-    """A part of a stream's body, without padding."""
+    def hole(self, side: int, number: int, size: int, *, end: bool) -> None:
+        """`size` bytes of a stream's body are missing here; perhaps none, where padding was lost."""
+        raise NotImplementedError
 
-    stream: int
-    data: bytes
-    lost: int
-    """Bytes missing before the end of this piece."""
-    end: bool
-    """END_STREAM: this was the last piece."""
+    def reset(self, side: int, number: int) -> None:
+        raise NotImplementedError
 
+    def goaway(self, side: int, last: int) -> None:
+        """`last` is the highest stream that the sender will still answer."""
+        raise NotImplementedError
 
-class Reset(NamedTuple):
-    stream: int
-
-
-class Goaway(NamedTuple):
-    last: int
-    """The highest stream the sender will still answer."""
+    def lost(self, side: int) -> None:
+        """The reader fell out of step; frames may be missing here."""
+        raise NotImplementedError
 
 
-Event: TypeAlias = Block | Piece | Reset | Goaway | Lost
+def _lawful(length: int, kind: int, stream: int) -> bool:
+    """Whether such a frame can be; of unknown types (section 4.1) all can."""
+    if kind in _LENGTHS and length != _LENGTHS[kind]:
+        return False
+    if kind == SETTINGS and length % 6:
+        return False
+    return not ((stream and kind in _ON_STREAM_0) or (not stream and kind in _ON_OTHERS))
 
 
-class _Frame(NamedTuple):
-    length: int
-    kind: int
-    flags: int
-    stream: int
-    reserved: bool
-
-    @property
-    def lawful(self) -> bool:
-        """Whether such a frame can be; of unknown types (section 4.1) all can."""
-        if self.kind in _LENGTHS and self.length != _LENGTHS[self.kind]:
-            return False
-        if self.kind == SETTINGS and self.length % 6:
-            return False
-        return not ((self.stream and self.kind in _ON_STREAM_0) or (not self.stream and self.kind in _ON_OTHERS))
-
-    @property
-    def usual(self) -> bool:
-        """Whether it is like what senders send; asked where nothing else tells a frame from other bytes."""
-        if self.kind > CONTINUATION or self.flags & ~_FLAGS.get(self.kind, 0x04 * (self.kind == CONTINUATION)):
-            return False
-        return self.lawful and not self.reserved and self.length <= _USUAL_FRAME and self.stream < _USUAL_STREAM
-
-
-def _frame(data: bytes | bytearray, at: int = 0) -> _Frame:
-    """The header at an offset. All numbers are big-endian."""
-    high, low, kind, flags, stream = _HEADER.unpack_from(data, at)
-    return _Frame(high << 16 | low, kind, flags, stream & 0x7FFF_FFFF, stream > 0x7FFF_FFFF)
+def _usual(length: int, kind: int, flags: int, stream: int) -> bool:
+    """Whether it is like what senders send; asked where nothing else tells a frame from other bytes. `stream` with the
+    reserved bit."""
+    if kind > CONTINUATION or flags & ~_FLAGS.get(kind, 0x04 * (kind == CONTINUATION)):
+        return False
+    return _lawful(length, kind, stream) and length <= _USUAL_FRAME and stream < _USUAL_STREAM
 
 
 def opens_with_frames(data: bytes) -> bool:
@@ -103,166 +100,213 @@ def opens_with_frames(data: bytes) -> bool:
         return True
     at = 0
     while at + HEADER <= len(data):
-        frame = _frame(data, at)
-        if not frame.usual:
+        high, low, kind, flags, stream = _HEADER.unpack_from(data, at)
+        length = high << 16 | low
+        if not _usual(length, kind, flags, stream):
             return False
-        at += HEADER + frame.length
+        at += HEADER + length
     return at > 0
 
 
 class FrameReader:
-    """Reads one direction."""
+    """Reads one direction, that of `side`."""
 
-    def __init__(self, *, in_step: bool = True, head_limit: int = HEAD_LIMIT) -> None:
+    def __init__(self, side: int, *, in_step: bool = True, head_limit: int = HEAD_LIMIT) -> None:
+        self._side = side
         self._in_step = in_step
         self._limit = head_limit
         self._at_start = in_step
-        self._partial = bytearray()  # of a frame header, or of the preface
-        self._frame: _Frame | None = None  # whose payload has not ended
+        self._ready = False
+        """Whether the next byte is, for certain, the first of a frame or of its payload."""
+        self._partial = b""  # of a frame header, or of the preface
+        # The frame whose payload has not ended.
+        self._kind: int = _NONE
+        self._length = self._flags = self._stream = 0
         self._remaining = 0  # of its payload
         self._content = 0  # of its body, padding left out
         self._pad_unread = False
         self._payload = bytearray()
         # A header block in progress; None in `_block` once it is over the limit.
-        self._opening: _Frame | None = None
+        self._opening = 0  # its stream
+        self._opened_by = HEADERS
+        self._ends = False
         self._block: bytearray | None = bytearray()
+        self.held = 0
+        """Bytes kept."""
 
-    @property
-    def held(self) -> int:
-        return len(self._partial) + len(self._payload) + len(self._block or b"")
-
-    def feed(self, data: bytes) -> Iterator[Event]:
+    def feed(self, data: bytes, handler: Handler) -> None:
         """The next bytes of the stream, one segment's."""
-        if not self._in_step:
-            if not opens_with_frames(data):
-                return
-            self._in_step = self._at_start = True
-        if self._partial:
-            data = bytes(self._partial) + data
-            self._partial.clear()
         at = 0
-        if self._at_start:
-            if len(data) < len(PREFACE) and PREFACE.startswith(data):
-                self._partial += data
-                return
-            self._at_start = False
-            at = len(PREFACE) if data.startswith(PREFACE) else 0
+        if not self._ready:
+            data, at = self._resume(data)
         size = len(data)
         while at < size:
-            event: Event | None
-            if self._frame is None:
-                if size - at < HEADER:
-                    self._partial += data[at:]
-                    return
-                event = self._begin(_frame(data, at))
-                at += HEADER
-            else:
+            if self._kind != _NONE:
                 stop = min(at + self._remaining, size)
                 self._remaining -= stop - at
-                event = self._take(self._frame, data[at:stop])
-                at = stop
-            if event is not None:
-                yield event
-                if type(event) is Lost:
+                if not self._take(data[at:stop], handler):
                     return
+                at = stop
+                continue
+            start = at + HEADER
+            if start > size:
+                self._partial, self._ready = data[at:], False
+                self._weigh()
+                return
+            # All numbers are big-endian. By the octet: a call would cost more, compiled.
+            length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+            kind, flags = data[at + 3], data[at + 4]
+            stream = (data[at + 5] << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]) & _STREAM
+            at, stop = start, start + length
+            if stream and stop <= size and not self._opening:  # most are whole, and need not be remembered
+                if kind == DATA and not flags & PADDED:
+                    handler.piece(self._side, stream, data[start:stop], end=flags & END_STREAM != 0)
+                    at = stop
+                    continue
+                if kind == HEADERS and flags & _BLOCK_FLAGS == END_HEADERS and length <= self._limit:
+                    ends = flags & END_STREAM != 0
+                    handler.block(self._side, stream, data[start:stop], end=ends, promise=False)
+                    at = stop
+                    continue
+                if kind == RST_STREAM and length == 4:
+                    handler.reset(self._side, stream)
+                    at = stop
+                    continue
+            if not self._begin(length, kind, flags, stream, handler):
+                return
 
-    def gap(self, size: int | None) -> Iterator[Event]:
+    def gap(self, size: int | None, handler: Handler) -> None:
         """`size` bytes of the stream are lost; None where nobody knows how many."""
-        frame = self._frame
-        counted = frame is not None and frame.kind == DATA and not self._pad_unread
-        if counted and frame is not None and size is not None and size <= self._remaining:
+        counted = self._kind == DATA and not self._pad_unread
+        if counted and size is not None and size <= self._remaining:
             self._remaining -= size
             missing = min(size, self._content)
             self._content -= missing
-            yield self._piece(frame, b"", missing)
+            handler.hole(self._side, self._stream, missing, end=self._ended())
         elif self._in_step:
-            yield self._lose("bytes were lost")
+            self._lose(handler)
 
-    def _begin(self, frame: _Frame) -> Event | None:
-        block = self._opening
-        continues = frame.kind == CONTINUATION
-        if not frame.lawful or continues != (block is not None) or (block and block.stream != frame.stream):
-            return self._lose("not a frame")
-        self._frame, self._remaining, self._content = frame, frame.length, frame.length
-        self._pad_unread = bool(frame.kind == DATA and frame.flags & PADDED)
-        if frame.length:
-            return None
-        return self._lose("padding without its length") if self._pad_unread else self._take(frame, b"")
+    def _resume(self, data: bytes) -> tuple[bytes, int]:
+        """What to read, with what was kept, and from where on; nothing where it is too early, or out of step."""
+        if not self._in_step:
+            if not opens_with_frames(data):
+                return b"", 0
+            self._in_step = self._at_start = True
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        at = 0
+        if self._at_start:
+            if len(data) < len(PREFACE) and PREFACE.startswith(data):
+                self._partial, data = data, b""
+            else:
+                self._at_start = False
+                at = len(PREFACE) if data.startswith(PREFACE) else 0
+        self._ready = not self._at_start
+        self._weigh()
+        return data, at
 
-    def _take(self, frame: _Frame, payload: bytes) -> Event | None:
-        """A part of a frame's payload."""
-        if frame.kind == DATA:
+    # What follows says whether the reader is in step still.
+
+    def _begin(self, length: int, kind: int, flags: int, stream: int, handler: Handler) -> bool:
+        opening, continues = self._opening, kind == CONTINUATION
+        if not _lawful(length, kind, stream) or continues != (opening != 0) or (opening and opening != stream):
+            return self._lose(handler)
+        self._kind, self._flags, self._stream = kind, flags, stream
+        self._length = self._remaining = self._content = length
+        self._pad_unread = kind == DATA and flags & PADDED != 0
+        if length:
+            return True
+        return self._lose(handler) if self._pad_unread else self._take(b"", handler)
+
+    def _take(self, payload: bytes, handler: Handler) -> bool:
+        """A part of the frame's payload."""
+        kind = self._kind
+        if kind == DATA:
             if self._pad_unread:
                 self._pad_unread = False
-                self._content = frame.length - 1 - payload[0]
+                self._content = self._length - 1 - payload[0]
                 payload = payload[1:]
                 if self._content < 0:
-                    return self._lose("more padding than frame")
-            body = payload[: self._content]
-            self._content -= len(body)
-            return self._piece(frame, body, 0)
-        if self._remaining or self._payload or frame.length > self._limit:  # else all of it is here
-            if frame.kind in _COLLECTED:
+                    return self._lose(handler)  # more padding than frame
+            if len(payload) > self._content:
+                payload = payload[: self._content]
+            self._content -= len(payload)
+            handler.piece(self._side, self._stream, payload, end=self._ended())
+            return True
+        if self._remaining or self._payload or self._length > self._limit:  # else all of it is here
+            if kind in _COLLECTED:
                 # 256: padding and its length
                 self._payload += payload[: self._limit + 256 + HEADER - len(self._payload)]
+                self._weigh()
             if self._remaining:
-                return None
+                return True
             payload = bytes(self._payload)
-            self._payload.clear()
-        self._frame = None
-        return self._whole(frame, payload)
+            self._payload = bytearray()
+        self._kind = _NONE
+        whole = self._whole(kind, payload, handler)
+        self._weigh()
+        return whole
 
-    def _piece(self, frame: _Frame, body: bytes, lost: int) -> Piece:
-        ended = self._remaining == 0
-        if ended:
-            self._frame = None
-        return Piece(frame.stream, body, lost, end=ended and bool(frame.flags & END_STREAM))
+    def _ended(self) -> bool:
+        """Whether the frame in progress is over, and its stream's half with it."""
+        if self._remaining:
+            return False
+        self._kind = _NONE
+        return self._flags & END_STREAM != 0
 
-    def _whole(self, frame: _Frame, payload: bytes) -> Event | None:
+    def _whole(self, kind: int, payload: bytes, handler: Handler) -> bool:
         """A frame of a kind that is looked at as a whole, or passed over."""
-        if frame.kind == RST_STREAM:
-            return Reset(frame.stream)
-        if frame.kind == GOAWAY and len(payload) >= 8:
-            return Goaway(int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF)
-        if frame.kind not in (HEADERS, PUSH_PROMISE, CONTINUATION):
-            return None
-        if frame.kind != CONTINUATION:
-            self._opening, self._block = frame, bytearray()
-        over = frame.length > len(payload)
-        fragment = payload if frame.kind == CONTINUATION or over else _fragment(frame, payload)
+        if kind == RST_STREAM:
+            handler.reset(self._side, self._stream)
+        elif kind == GOAWAY and len(payload) >= 8:
+            handler.goaway(self._side, int.from_bytes(payload[:4], "big") & _STREAM)
+        elif kind in {HEADERS, PUSH_PROMISE, CONTINUATION}:
+            return self._fragment(kind, payload, handler)
+        return True
+
+    def _fragment(self, kind: int, payload: bytes, handler: Handler) -> bool:
+        """A part of a header block."""
+        if kind != CONTINUATION:
+            self._opening, self._opened_by, self._block = self._stream, kind, bytearray()
+            self._ends = kind == HEADERS and self._flags & END_STREAM != 0
+        over = self._length > len(payload)
+        fragment: bytes | None = payload
+        if kind != CONTINUATION and not over:
+            fragment = _bare(kind, self._flags, payload)
         if fragment is None:
-            return self._lose("more padding than frame")
+            return self._lose(handler)  # more padding than frame
         if over or self._block is None or len(self._block) + len(fragment) > self._limit:
             self._block = None
         else:
             self._block += fragment
-        if not frame.flags & END_HEADERS:
-            return None
-        first, block = self._opening, self._block
-        assert first is not None, "a continuation without a beginning was refused"
-        self._opening, self._block = None, bytearray()
-        promise = first.kind == PUSH_PROMISE
-        end = bool(first.flags & END_STREAM) and not promise
-        return Block(first.stream, None if block is None else bytes(block), end, promise)
+        if self._flags & END_HEADERS:
+            number, block = self._opening, None if self._block is None else bytes(self._block)
+            self._opening, self._block = 0, bytearray()
+            handler.block(self._side, number, block, end=self._ends, promise=self._opened_by == PUSH_PROMISE)
+        return True
 
-    def _lose(self, reason: str) -> Lost:
+    def _lose(self, handler: Handler) -> bool:
         """Out of step; the rest of the segment is passed over."""
-        self._in_step = self._pad_unread = False
-        self._partial.clear()
-        self._payload.clear()
-        self._frame = self._opening = None
-        self._block = bytearray()
-        self._remaining = 0
-        return Lost(reason)
+        self._in_step = self._pad_unread = self._ready = False
+        self._partial, self._payload, self._block = b"", bytearray(), bytearray()
+        self._kind = _NONE
+        self._opening = self._remaining = 0
+        self._weigh()
+        handler.lost(self._side)
+        return False
+
+    def _weigh(self) -> None:
+        self.held = len(self._partial) + len(self._payload) + (0 if self._block is None else len(self._block))
 
 
-def _fragment(frame: _Frame, payload: bytes) -> bytes | None:
+def _bare(kind: int, flags: int, payload: bytes) -> bytes | None:
     """The header block's part of a HEADERS or PUSH_PROMISE frame (sections 6.2 and 6.6); None if there is no room."""
     start, stop = 0, len(payload)
-    if frame.flags & PADDED:
+    if flags & PADDED:
         start, stop = 1, stop - (payload[0] if payload else 0)
-    if frame.kind == PUSH_PROMISE:
+    if kind == PUSH_PROMISE:
         start += 4
-    elif frame.flags & HAS_PRIORITY:
+    elif flags & HAS_PRIORITY:
         start += 5
     return payload[start:stop] if start <= stop else None

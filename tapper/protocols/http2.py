@@ -10,77 +10,24 @@ end suffices for the response, and for a request whose response was lost, the en
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from typing import Final
 
-from tapper.protocols import frames
-from tapper.protocols.blocks import UNKNOWN_FIELDS, BlockReader, Fields
+from tapper.protocols.blocks import BlockReader
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.frames import Block, FrameReader, Goaway, Piece, Reset
-from tapper.protocols.grpc import NO_MESSAGES, Call, Counter, call, is_grpc
-from tapper.protocols.heads import Headers
-from tapper.protocols.messages import BODY_LIMIT, End, Lost, Request, RequestHead, Response, ResponseHead
+from tapper.protocols.fields import UNKNOWN_FIELDS, Fields
+from tapper.protocols.frames import FrameReader, Handler
+from tapper.protocols.grpc import Counter, is_grpc
+from tapper.protocols.halves import Half, exchange
+from tapper.protocols.messages import BODY_LIMIT, Request
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 
-MOST_STREAMS = 1024
+MOST_STREAMS: Final = 1024
 """Open streams that are followed on one connection; then the oldest comes out as it is. Servers allow 100 to 250."""
-_MOST_OVER = 256
-_RECORD_COST = 512  # what a half of a stream is counted for beyond its bytes
-_VERSION = "HTTP/2"
-_REQUEST_FIELDS = frozenset({":method", ":path", ":scheme", ":authority"})
-
-TABLE_UNKNOWN = "header table unknown"
-BLOCK_UNSEEN = "header block not seen"
+_MOST_OVER: Final = 256
 
 
-@dataclass(slots=True)
-class _Half:
-    """What one side sent on one stream, so far."""
-
-    ts: int
-    seq: int
-    ack: int
-    fields: Fields | None = None
-    """None until its header block came."""
-    complete: bool = True
-    grpc: bool = False
-    """Whether the fields say so."""
-    head_size: int = 0
-    body: bytearray = field(default_factory=bytearray)
-    size: int = 0
-    holed: bool = False
-    torn: bool = False
-    """Frames of this side were lost while it was open: it may have ended unseen."""
-    trailers: Headers = ()
-    counter: Counter | None = None
-    last_ts: int = 0
-    last_seq: int = 0
-    ended: bool = False
-    cost: int = _RECORD_COST
-
-    def pseudo(self, name: str) -> str:
-        return "" if self.fields is None else self.fields.pseudo.get(name, "")
-
-    @property
-    def missing(self) -> str | None:
-        if self.fields is None:
-            return BLOCK_UNSEEN
-        return None if self.complete else TABLE_UNKNOWN
-
-    @property
-    def shown(self) -> Headers:
-        return () if self.fields is None else self.fields.shown
-
-    def end(self) -> End:
-        truncated = self.holed or not self.ended or self.size > len(self.body)
-        return End(self.last_ts, self.last_seq, bytes(self.body), self.size, truncated, self.trailers)
-
-
-_Stream = list[_Half | None]  # by side
-
-
-class Http2:
+class Http2(Handler):
     """A connection. `client` is the side that opened it, where that is known; `in_step` tells of both sides whether
     they are read from their first byte; `body_limit` is how many bytes of a body are kept. The methods return the
     exchanges that became complete."""
@@ -88,13 +35,15 @@ class Http2:
     def __init__(self, client: int | None, in_step: tuple[bool, bool], body_limit: int = BODY_LIMIT) -> None:
         self.client = client
         """0 or 1; None until a header block told who asks and who answers."""
-        self._readers = (FrameReader(in_step=in_step[0]), FrameReader(in_step=in_step[1]))
+        self._readers = (FrameReader(0, in_step=in_step[0]), FrameReader(1, in_step=in_step[1]))
         self._blocks = (BlockReader(known=in_step[0]), BlockReader(known=in_step[1]))
         self._body_limit = body_limit
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, list[Half | None]] = {}  # both halves, by side
         self._over: dict[int, None] = {}  # streams cut short, of which late frames may still come
+        self._done: list[Exchange] = []  # and not yet returned
         self._cost = 0
-        self._at = (0, 0, 0)  # ts, seq and ack of the chunk being read, or of the last one
+        # Of the chunk being read, or of the last one, which is not kept. `next` is the sequence number behind it.
+        self._ts = self._seq = self._ack = self._next = 0
         self.heads = 0
         """Messages seen so far; 0 means that nothing proved this connection to be HTTP/2."""
 
@@ -107,21 +56,30 @@ class Http2:
     def upgraded(self, request: Request) -> None:
         """The connection began with this HTTP/1 request (RFC 7540 section 3.2): it is stream 1's, and it is over."""
         head, end = request.head, request.end
-        pseudo = {":method": head.method, ":path": head.target}
-        headers = (*pseudo.items(), *head.headers)
-        fields = Fields(headers, complete=True, pseudo=pseudo, shown=head.headers, size=head.size)
-        half = _Half(head.ts, head.seq, head.ack, fields, head_size=head.size, body=bytearray(end.body), size=end.size)
-        half.trailers, half.last_ts, half.last_seq, half.ended = end.trailers, end.ts, end.seq, True
-        half.holed, half.grpc = end.truncated, is_grpc(head.headers)
+        fields = Fields()
+        fields.shown = head.headers
+        fields.headers = ((":method", head.method), (":path", head.target), *head.headers)
+        fields.asks, fields.method, fields.path = True, head.method, head.target
+        half = Half(head.ts, head.seq, head.ack)
+        half.fields, half.head_size, half.trailers = fields, head.size, end.trailers
+        half.body, half.kept, half.size, half.holed = end.body, len(end.body), end.size, end.truncated
+        half.last_ts, half.last_seq, half.ended = end.ts, end.seq, True
+        half.grpc = is_grpc(next((value for name, value in head.headers if name == "content-type"), None))
         assert self.client is not None, "whoever asks for an upgrade is the client"
-        self._keep(1, self.client, half)
+        self._streams[1] = [None, half] if self.client else [half, None]
+        self._cost += half.cost
 
     def data(self, side: int, chunk: Data) -> list[Exchange]:
-        self._at = (chunk.ts, chunk.seq, chunk.ack)
-        return self._handle(side, self._readers[side].feed(chunk.data), chunk)
+        self._ts = chunk.ts
+        self._seq = chunk.seq
+        self._ack = chunk.ack
+        self._next = (chunk.seq + len(chunk.data)) & MASK
+        self._readers[side].feed(chunk.data, self)
+        return self._taken() if self._done else []
 
     def gap(self, side: int, size: int | None) -> list[Exchange]:
-        return self._handle(side, self._readers[side].gap(size), None)
+        self._readers[side].gap(size, self)
+        return self._taken()
 
     def end(self, side: int) -> list[Exchange]:
         """The side said FIN. Once the server did, what is unanswered stays so."""
@@ -129,110 +87,85 @@ class Http2:
 
     def finish(self) -> list[Exchange]:
         """Nothing more will come: everything goes out as it is, in order."""
-        return [exchange for stream in list(self._streams) for exchange in self._conclude(stream)]
+        for number in list(self._streams):
+            self._conclude(number)
+        return self._taken()
 
-    def _handle(self, side: int, events: Iterable[frames.Event], chunk: Data | None) -> list[Exchange]:
-        done: list[Exchange] = []
-        for event in events:
-            if isinstance(event, Piece):
-                done += self._body(side, event, chunk)
-            elif isinstance(event, Block):
-                done += self._block(side, event, chunk)
-            elif isinstance(event, Reset):
-                done += self._cut_short(event.stream)
-            elif isinstance(event, Goaway):
-                if self.client is not None and side != self.client:
-                    for stream in [number for number in self._streams if number > event.last]:
-                        done += self._cut_short(stream)
-            elif isinstance(event, Lost):
-                self._lost(side)
+    def _taken(self) -> list[Exchange]:
+        done, self._done = self._done, []
         return done
 
-    def _block(self, side: int, block: Block, chunk: Data | None) -> list[Exchange]:
+    # What the readers tell.
+
+    def block(self, side: int, number: int, data: bytes | None, *, end: bool, promise: bool) -> None:
         blocks = self._blocks[side]
-        if block.data is None:
+        if data is None:
             blocks.forget()
             fields = UNKNOWN_FIELDS
         else:
-            fields = blocks.decode(block.data)  # also where nobody asks: it may change the table
-        if block.promise or not block.stream & 1 or block.stream in self._over:
-            return []  # pushed, which hardly any client allows; or late
-        status = fields.pseudo.get(":status")
-        asks, answers = not _REQUEST_FIELDS.isdisjoint(fields.pseudo), status is not None
+            fields = blocks.decode(data)  # also where nobody asks: it may change the table
+        if promise or not number & 1 or number in self._over:
+            return  # pushed, which hardly any client allows; or late
+        status, asks = fields.status, fields.asks
+        answers = status is not None
         if self.client is None and asks != answers:
             self.client = side if asks else 1 - side
-        done, half = self._half(side, block.stream, chunk)
-        if half.fields is None and status and len(status) == 3 and status[0] == "1" and not block.end:
-            return done  # interim: the final response follows, and began here
-        # Whatever comes second is trailers; so is a first block that is known to have no pseudo-header field, and one
-        # behind a body, where the beginning was not seen.
+        half = self._half(side, number)
+        half.last_ts, half.last_seq = self._ts, self._next
         if half.fields is not None or (not asks and not answers and (fields.complete or half.size)):
+            # Whatever comes second is trailers; so is a first block that is known to have no pseudo-header field, and
+            # one behind a body, where the beginning was not seen.
             half.trailers = fields.headers
-            half.complete &= fields.complete
+            half.complete = half.complete and fields.complete
+        elif status is not None and len(status) == 3 and status[0] == "1" and not end:
+            return  # interim: the final response follows, and began here
         else:
             self.heads += 1
-            half.fields, half.complete, half.head_size = fields, fields.complete, len(block.data or b"")
-            half.grpc = is_grpc(fields.shown)
-        half.cost += fields.size
-        self._cost += fields.size
-        return done + self._ended(block.stream, half, end=block.end)
+            half.fields, half.complete = fields, fields.complete
+            half.head_size = 0 if data is None else len(data)
+            half.grpc = is_grpc(fields.content_type)
+        half.cost += fields.octets
+        self._cost += fields.octets
+        if end:
+            self._ended(number, half)
 
-    def _body(self, side: int, piece: Piece, chunk: Data | None) -> list[Exchange]:
-        if not piece.stream & 1 or piece.stream in self._over:
-            return []
-        done, half = self._half(side, piece.stream, chunk)
-        half.size += len(piece.data) + piece.lost
-        half.holed |= piece.lost > 0
-        room = self._body_limit - len(half.body)
-        if room > 0 and not half.holed:
-            kept = piece.data[:room]
-            half.body += kept
-            half.cost += len(kept)
-            self._cost += len(kept)
-        self._count(self._streams[piece.stream], half, piece)
-        return done + self._ended(piece.stream, half, end=piece.end)
+    def piece(self, side: int, number: int, data: bytes, *, end: bool) -> None:
+        if not number & 1 or number in self._over:
+            return
+        half = self._half(side, number)
+        half.last_ts, half.last_seq = self._ts, self._next
+        half.size += len(data)
+        if not half.holed:
+            kept = half.keep(data, self._body_limit)
+            half.cost += kept
+            self._cost += kept
+        counter = self._counter(number, half, len(data))
+        if counter is not None:
+            counter.feed(data)
+        if end:
+            self._ended(number, half)
 
-    def _count(self, stream: _Stream, half: _Half, piece: Piece) -> None:
-        if half.counter is None and any(each.grpc for each in stream if each):
-            half.counter = Counter()
-            if half.torn or half.size > len(piece.data) + piece.lost:
-                half.counter.lose()  # its beginning has gone by
-        if half.counter is not None:
-            if piece.lost:
-                half.counter.lose()
-            half.counter.feed(piece.data)
+    def hole(self, side: int, number: int, size: int, *, end: bool) -> None:
+        if not number & 1 or number in self._over:
+            return
+        half = self._half(side, number)
+        half.size += size
+        half.holed = half.holed or size > 0
+        counter = self._counter(number, half, size)
+        if counter is not None and size:
+            counter.lose()
+        if end:
+            self._ended(number, half)
 
-    def _half(self, side: int, number: int, chunk: Data | None) -> tuple[list[Exchange], _Half]:
-        """This side's half of a stream, made when it is first needed."""
-        done: list[Exchange] = []
-        stream = self._streams.get(number)
-        half = None if stream is None else stream[side]
-        if half is None:
-            if stream is None and len(self._streams) >= MOST_STREAMS:
-                done = self._cut_short(next(iter(self._streams)))
-            half = _Half(*self._at)
-            half.last_ts = half.ts
-            self._keep(number, side, half)
-        if chunk is not None:
-            half.last_ts, half.last_seq = chunk.ts, (chunk.seq + len(chunk.data)) & MASK
-        return done, half
+    def reset(self, side: int, number: int) -> None:  # noqa: ARG002
+        self._cut_short(number)
 
-    def _keep(self, number: int, side: int, half: _Half) -> None:
-        self._streams.setdefault(number, [None, None])[side] = half
-        self._cost += half.cost
+    def goaway(self, side: int, last: int) -> None:
+        if self.client is not None and side != self.client:
+            for number in [number for number in self._streams if number > last]:
+                self._cut_short(number)
 
-    def _ended(self, number: int, half: _Half, *, end: bool) -> list[Exchange]:
-        if not end:
-            return []
-        half.ended = True
-        if self.client is None:
-            return []
-        stream = self._streams[number]
-        request, response = stream[self.client], stream[1 - self.client]
-        over = response is not None and response.ended and (request is None or request.ended or request.torn)
-        return self._conclude(number) if over else []
-
-    def _lost(self, side: int) -> None:
+    def lost(self, side: int) -> None:
         self._blocks[side].forget()
         for stream in self._streams.values():
             half = stream[side]
@@ -241,50 +174,58 @@ class Http2:
                 if half.counter is not None:
                     half.counter.lose()
 
-    def _cut_short(self, number: int) -> list[Exchange]:
-        """Reset, refused, or one too many: it goes out as it is."""
-        return self._conclude(number) if number in self._streams else []
+    def _half(self, side: int, number: int) -> Half:
+        """This side's half of a stream, made when it is first needed."""
+        stream = self._streams.get(number)
+        half = None if stream is None else stream[side]
+        if half is None:
+            if stream is None and len(self._streams) >= MOST_STREAMS:
+                self._cut_short(next(iter(self._streams)))
+            half = Half(self._ts, self._seq, self._ack)
+            self._cost += half.cost
+            if stream is None:
+                self._streams[number] = [None, half] if side else [half, None]
+            else:
+                stream[side] = half
+        return half
 
-    def _conclude(self, number: int) -> list[Exchange]:
-        stream = self._streams.pop(number)
-        self._cost -= sum(half.cost for half in stream if half)
-        if not all(half and half.ended for half in stream):
+    def _counter(self, number: int, half: Half, new: int) -> Counter | None:
+        """What counts the half's messages, if it has any; `new` of its bytes are not counted yet."""
+        counter = half.counter
+        if counter is None:
+            first, second = self._streams[number]
+            if (first is not None and first.grpc) or (second is not None and second.grpc):
+                counter = half.counter = Counter()
+                if half.torn or half.size > new:
+                    counter.lose()  # its beginning has gone by
+        return counter
+
+    def _ended(self, number: int, half: Half) -> None:
+        half.ended = True
+        if self.client is None:
+            return
+        stream = self._streams[number]
+        request, response = stream[self.client], stream[1 - self.client]
+        if response is not None and response.ended and (request is None or request.ended or request.torn):
+            self._conclude(number)
+
+    def _cut_short(self, number: int) -> None:
+        """Reset, refused, or one too many: it goes out as it is."""
+        if number in self._streams:
+            self._conclude(number)
+
+    def _conclude(self, number: int) -> None:
+        first, second = self._streams.pop(number)
+        if first is not None:
+            self._cost -= first.cost
+        if second is not None:
+            self._cost -= second.cost
+        if first is None or second is None or not (first.ended and second.ended):
             self._over[number] = None  # what still comes of it is passed over
             if len(self._over) > _MOST_OVER:
                 del self._over[next(iter(self._over))]
-        if self.client is None or not any(half and (half.fields is not None or half.size) for half in stream):
-            return []
-        request, response = stream[self.client], stream[1 - self.client]
-        missing = [half.missing for half in (request, response) if half and half.missing]
-        return [
-            Exchange(
-                None if request is None else _request(request),
-                None if response is None else _response(response),
-                incomplete=missing[0] if missing else None,
-                grpc=_call(request, response),
-            )
-        ]
-
-
-def _request(half: _Half) -> Request:
-    method, target = half.pseudo(":method"), half.pseudo(":path")
-    if method == "CONNECT" and not target:
-        target = half.pseudo(":authority")  # RFC 9113 section 8.5: it has no path
-    start = (half.ts, half.seq, half.ack)
-    return Request(RequestHead(*start, method, target, _VERSION, half.shown, half.head_size), half.end())
-
-
-def _response(half: _Half) -> Response:
-    status = half.pseudo(":status")
-    number = int(status) if len(status) == 3 and status.isascii() and status.isdigit() else 0
-    start = (half.ts, half.seq, half.ack)
-    return Response(ResponseHead(*start, number, "", _VERSION, half.shown, half.head_size), half.end())
-
-
-def _call(request: _Half | None, response: _Half | None) -> Call | None:
-    halves = [half for half in (request, response) if half]
-    if not any(half.grpc or any(name == "grpc-status" for name, _ in half.trailers) for half in halves):
-        return None
-    counts = [half.counter.messages() if half and half.counter else NO_MESSAGES for half in (request, response)]
-    answer = () if response is None else (*response.shown, *response.trailers)
-    return call("" if request is None else request.pseudo(":path"), answer, counts[0], counts[1])
+        if self.client is None:
+            return
+        request, response = (second, first) if self.client else (first, second)
+        if (request is not None and request.seen) or (response is not None and response.seen):
+            self._done.append(exchange(request, response))

@@ -12,7 +12,6 @@ from tapper.output.records import Place
 from tapper.protocols import exchange, heads, session, websocket
 from tapper.protocols.blocks import BlockReader
 from tapper.protocols.exchange import Conversation
-from tapper.protocols.frames import Block, Piece
 from tapper.protocols.heads import Framing, Headers
 from tapper.protocols.http1 import ResponseReader
 from tapper.protocols.http2 import Http2
@@ -131,7 +130,7 @@ NEVER_UPGRADED = Mutant(
 
 def _one_queue() -> None:
     """Answers are numbered as they come, and each is given to the oldest request that has none."""
-    read_block, read_body = Http2._block, Http2._body
+    read_block, read_piece, read_hole = Http2.block, Http2.piece, Http2.hole
     asked: dict[int, list[int]] = {}
     given: dict[tuple[int, int], int] = {}
 
@@ -146,14 +145,18 @@ def _one_queue() -> None:
             given[(id(self), stream)] = free[0] if free else stream
         return given[(id(self), stream)]
 
-    def block(self: Http2, side: int, block: Block, chunk: Any) -> Any:
-        return read_block(self, side, block._replace(stream=place(self, side, block.stream)), chunk)
+    def block(self: Http2, side: int, number: int, data: bytes | None, **flags: bool) -> None:
+        read_block(self, side, place(self, side, number), data, **flags)
 
-    def body(self: Http2, side: int, piece: Piece, chunk: Any) -> Any:
-        return read_body(self, side, piece._replace(stream=place(self, side, piece.stream)), chunk)
+    def piece(self: Http2, side: int, number: int, data: bytes, *, end: bool) -> None:
+        read_piece(self, side, place(self, side, number), data, end=end)
 
-    Http2._block = block  # type: ignore[method-assign]
-    Http2._body = body  # type: ignore[method-assign]
+    def hole(self: Http2, side: int, number: int, size: int, *, end: bool) -> None:
+        read_hole(self, side, place(self, side, number), size, end=end)
+
+    Http2.block = block  # type: ignore[method-assign]
+    Http2.piece = piece  # type: ignore[method-assign]
+    Http2.hole = hole  # type: ignore[method-assign]
 
 
 ONE_QUEUE = Mutant(

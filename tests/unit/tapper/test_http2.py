@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tapper_wire import Capture, Wire
 
 from tapper.protocols.blocks import TABLE_LIMIT, BlockReader
-from tapper.protocols.http2 import BLOCK_UNSEEN, MOST_STREAMS, TABLE_UNKNOWN
+from tapper.protocols.halves import BLOCK_UNSEEN, TABLE_UNKNOWN
+from tapper.protocols.http2 import MOST_STREAMS
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.streams.reassembly import Data
 
@@ -128,6 +129,17 @@ def test_a_hole_in_a_body_costs_the_body_only() -> None:
     assert talk.done[1].incomplete is None
 
 
+def test_padding_that_is_lost_costs_nothing() -> None:
+    client, server = Peer(), Peer()
+    whole = data(1, b"0123456789", end=True, pad=20)
+    talk = Talk().ask(opening() + client.get(1, "/1")).answer(SETTINGS + server.headers(1, [(":status", "200")]))
+    talk.answer(whole[:25]).lose(1, len(whole) - 25)
+    assert talk.pairs == [("/1", 200, b"0123456789")]
+    end = talk.done[0].response
+    assert end is not None
+    assert (end.end.size, end.end.truncated) == (10, False)
+
+
 def test_lost_frames_make_the_table_unknown_from_then_on() -> None:
     client, server = Peer(), Peer()
     talk = Talk().ask(opening() + client.get(1, "/1", ("x", "y"))).answer(SETTINGS + server.ok(1, b"a"))
@@ -237,6 +249,45 @@ def test_blocks_that_repeat_mean_the_same_until_the_table_changes() -> None:
     reader.decode(peer.encoder.encode([("x-b", "2")]))
     moved = reader.decode(again).headers
     assert moved == ((":method", "GET"), ("x-b", "2")), "the same bytes refer to the newest entry now"
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            st.builds(
+                frame,
+                st.sampled_from([0, 0, 1, 1, 3, 5, 6, 8, 9]),
+                st.sampled_from([0, 1, 4, 4, 5, 5, 0x24, 0x0C]),
+                st.sampled_from([1, 1, 3, 0, 1 << 31 | 1]),
+                st.sampled_from(
+                    [b"", b"\x82\x84", b"\x88", b"\0\x01x\x01y", b"\1\x88\0", bytes(5) + b"\x88", bytes(4), bytes(8)]
+                ),
+            ),
+        ),
+        max_size=12,
+    ),
+    st.integers(2, 30),
+)
+def test_frames_say_the_same_in_any_segments(sent: list[tuple[int, bytes]], step: int) -> None:
+    """Whole, as most are, or in parts; up to what is no frame, after which segments do matter."""
+    whole, parts, octets = Talk(), Talk(step=step), Talk(step=1)
+    for side, each in sent:
+        for talk in (whole, parts, octets):
+            talk.say(side, each)
+        if not all(reader._in_step for talk in (whole, parts, octets) for reader in talk.http2._readers):
+            break
+    told = []
+    for talk in (whole, parts, octets):
+        ends = [
+            (it.end.body, it.end.size, it.end.truncated, it.end.trailers, it.head.headers)
+            for each in talk.finish().done
+            for it in (each.request, each.response)
+            if it
+        ]
+        told.append((talk.pairs, ends, [(each.incomplete, each.grpc) for each in talk.done]))
+    assert told[0] == told[1] == told[2]
 
 
 # -- as a session sees it ----------------------------------------------------------------------------------------------
