@@ -23,7 +23,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
 ASKED = "TAPPER_COMPILE"
-NEEDED = ("mypy>=1.11", "setuptools>=65")
+NEEDED = ("mypy>=2.4", "setuptools>=65")
 RECORD = ROOT / "tapper" / "compiled.sources"
 """What an in-place build was made of, so that it is not taken for what was changed since."""
 

@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from tapper.native import mypyc_attr
 from tapper.protocols.grpc import Call
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, RequestHead, Response, ResponseHead
@@ -34,6 +35,7 @@ MOST_UNANSWERED: Final = 256
 _RECORD_COST: Final = 512  # what an unanswered request is counted for beyond its bytes
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class Exchange:
     """A request and its response; one of them may be None, for one that was not seen."""
@@ -83,6 +85,7 @@ class Exchange:
         return self.response.end.ts - self.request.head.ts
 
 
+@mypyc_attr(acyclic=True)
 class _Entry:
     """A request on its way to its answer."""
 

@@ -6,6 +6,7 @@ from typing import Final, TypeAlias, cast
 
 from hpack.table import HeaderTable
 
+from tapper.native import mypyc_attr
 from tapper.protocols.heads import FieldList, Headers
 
 OVERHEAD: Final = 32
@@ -38,6 +39,7 @@ Field: TypeAlias = tuple[str, ...]
 apart and make it anew at every step; and it would not be the same object any longer."""
 
 
+@mypyc_attr(acyclic=True)
 class Entry:
     """A field of a table, or of a literal."""
 
@@ -62,6 +64,7 @@ DYNAMIC: Final = 62
 """The index of a table's newest entry."""
 
 
+@mypyc_attr(acyclic=True)
 class Fields:
     """What a block said. Nothing changes one once it is made."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tapper.memo import Memo
+from tapper.native import mypyc_attr
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.fields import UNKNOWN_FIELDS, Fields
 from tapper.protocols.grpc import NO_MESSAGES, Call, Counter, Messages, call
@@ -19,6 +20,7 @@ _VERSION: Final = "HTTP/2"
 _NOTHING: Final[Headers] = ()
 
 
+@mypyc_attr(acyclic=True)
 class Half:
     """What one side sent on one stream, so far."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from tapper.native import mypyc_attr
 from tapper.protocols.heads import FieldList, Headers
 
 HEAD_LIMIT: Final = 64 * 1024
@@ -17,6 +18,7 @@ BODY_LIMIT: Final = 64 * 1024
 """How much of a body is kept. The rest is counted."""
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class RequestHead:
     ts: int
@@ -56,6 +58,7 @@ class RequestHead:
         self.fields = fields
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class ResponseHead:
     ts: int
@@ -93,6 +96,7 @@ class ResponseHead:
         self.fields = fields
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class End:
     ts: int
@@ -116,6 +120,7 @@ class End:
         self.trailers = trailers
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class Request:
     head: RequestHead
@@ -126,6 +131,7 @@ class Request:
         self.end = end
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class Response:
     head: ResponseHead

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tapper.native import mypyc_attr
 from tapper.protocols import heads
 from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.detect import Kind, foreign, undecided
@@ -28,6 +29,7 @@ from tapper.streams.sequence import MASK
 _NOTHING: Final[tuple[()]] = ()
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class Sighting:
     """An exchange and where it was seen."""

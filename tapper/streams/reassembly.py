@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, TypeAlias
 
+from tapper.native import mypyc_attr
 from tapper.streams.sequence import MASK, unwrap
 
 SEGMENT_COST: Final = 128
@@ -25,6 +26,7 @@ _BASE: Final = 1 << 32  # positions start here, so that data before the first by
 _STALE: Final = 1 << 26
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class Data:
     """Bytes of the stream, contiguous with the chunk before. One is made for every segment, so it is not frozen, and
