@@ -31,10 +31,11 @@ class Pipes:
         self._thread = threading.Thread(target=self._listen, name="tapper-output", daemon=True)
         self._thread.start()
 
-    def wait_for_news(self, seconds: float) -> None:
-        """Return when something has come since the last call, or after so long. For one thread."""
-        self._news.wait(seconds)
+    def wait_for_news(self, seconds: float) -> bool:
+        """Return when something has come since the last call, or False after so long. For one thread."""
+        come = self._news.wait(seconds)
         self._news.clear()
+        return come
 
     def finish(self, seconds: float) -> None:
         """Take the rest. A process that hides may hold standard output open: it is waited for so long."""
@@ -60,4 +61,5 @@ class Pipes:
                 if not data:
                     self.closed = True
                     poller.unregister(self._stdout)
-            self._news.set()
+            if happened:
+                self._news.set()

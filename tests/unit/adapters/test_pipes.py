@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from harness.adapters.pipes import Pipes
-from harness.waiting import DEFAULT_TIMEOUT, wait_until
+from harness.waiting import DEFAULT_TIMEOUT
 
-FOR_EVER = 1000.0
+LONG = 10.0
+"""Seconds: nothing of this takes a hundredth of it."""
 
 
 @dataclass
@@ -35,10 +36,12 @@ def ends() -> Iterator[Ends]:
 def test_output_is_taken_and_ends_the_wait(ends: Ends) -> None:
     pipes = Pipes(*ends.readers, ends.taken.append)
     os.write(ends.stdout, b"first")
-    wait_until(lambda: ends.taken == [b"first"], "the first piece", pause=lambda _: pipes.wait_for_news(FOR_EVER))
+    assert pipes.wait_for_news(LONG)
+    assert ends.taken == [b"first"]
     assert not pipes.closed
     os.close(ends.stdout)
-    wait_until(lambda: pipes.closed, "the end", pause=lambda _: pipes.wait_for_news(FOR_EVER))
+    assert pipes.wait_for_news(LONG)
+    assert pipes.closed
     os.close(ends.ready)
     pipes.finish(DEFAULT_TIMEOUT)
     assert ends.taken == [b"first", b""]
@@ -48,7 +51,9 @@ def test_the_word_that_it_is_ready_is_news(ends: Ends) -> None:
     pipes = Pipes(*ends.readers, ends.taken.append)
     assert not pipes.said_ready
     os.write(ends.ready, b"\n")
-    wait_until(lambda: pipes.said_ready, "its word", pause=lambda _: pipes.wait_for_news(FOR_EVER))
+    assert pipes.wait_for_news(LONG)
+    assert pipes.said_ready
+    assert not pipes.wait_for_news(0.0), "it was told once"
     os.close(ends.ready)
     os.close(ends.stdout)
     pipes.finish(DEFAULT_TIMEOUT)
