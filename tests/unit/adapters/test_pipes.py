@@ -38,7 +38,7 @@ def test_output_is_taken_and_ends_the_wait(ends: Ends) -> None:
     os.write(ends.stdout, b"first")
     assert pipes.wait_for_news(LONG)
     assert ends.taken == [b"first"]
-    assert not pipes.closed
+    assert [pipes.closed] == [False]
     os.close(ends.stdout)
     assert pipes.wait_for_news(LONG)
     assert pipes.closed
@@ -49,7 +49,7 @@ def test_output_is_taken_and_ends_the_wait(ends: Ends) -> None:
 
 def test_the_word_that_it_is_ready_is_news(ends: Ends) -> None:
     pipes = Pipes(*ends.readers, ends.taken.append)
-    assert not pipes.said_ready
+    assert [pipes.said_ready] == [False]
     os.write(ends.ready, b"\n")
     assert pipes.wait_for_news(LONG)
     assert pipes.said_ready
