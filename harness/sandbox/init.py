@@ -76,6 +76,7 @@ def _make_namespaces(control: socket.socket) -> None:
 
 
 def _run_init(control: socket.socket) -> NoReturn:
+    syscalls.set_name("node-init")
     try:
         _mount_world()
         root = os.open("/", os.O_PATH | os.O_DIRECTORY)
