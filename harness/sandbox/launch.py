@@ -25,6 +25,7 @@ from typing import IO
 
 from harness.errors import InternalError, Unsupported
 from harness.sandbox import protocol
+from harness.waiting import DEFAULT_TIMEOUT
 
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from harness.sandbox.forks import main; main(int(sys.argv[2]))"
@@ -62,6 +63,7 @@ class _Forks:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._orders.settimeout(DEFAULT_TIMEOUT)  # somebody may have stopped it
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, _PACKAGE_ROOT, str(theirs.fileno())],
@@ -75,10 +77,13 @@ class _Forks:
             theirs.close()
 
     def keeper(self, fds: Sequence[int]) -> Keeper:
-        """Fork one. Raises `protocol.Closed` where the server is gone."""
+        """Fork one. Raises `protocol.Closed` where the server is gone, `InternalError` where it does not answer."""
         with self._lock:
-            protocol.send(self._orders, {}, fds)
-            told, (pidfd,) = protocol.receive(self._orders)
+            try:
+                protocol.send(self._orders, {}, fds)
+                told, (pidfd,) = protocol.receive(self._orders)
+            except TimeoutError:
+                raise InternalError(f"the sandbox's fork server did not answer within {DEFAULT_TIMEOUT:g} s") from None
         return Keeper(told["pid"], pidfd)
 
     def close(self) -> None:
