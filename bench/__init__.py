@@ -5,5 +5,6 @@ peers       the programs that are compared: how each is started and how its outp
 meter       the program that each of them runs under; measure: one measurement of one of them
 rounds      all of them in turn, again and again
 scaling     what the tapper alone costs as something grows
+kit         what the harness itself takes, which is no part of all that
 table, goals, plot, document   what is printed and saved
 """

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench import document, plot, profile, result, rounds, scaling, table
+from bench import document, kit, plot, profile, result, rounds, scaling, table
 from bench.peers import PEERS, TAPPER, Peer, by_name
 from harness.errors import HarnessError
 
@@ -20,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, choices=(1, 2, 3), default=3, help="at most (default: 3, twelve minutes)")
     parser.add_argument("--only", type=_peers, default=PEERS, metavar="PEER[,PEER…]", help="these peers, no others")
     parser.add_argument("--no-scaling", action="store_true", help="leave out the curves and the profile")
+    parser.add_argument("--kit", action="store_true", help="only how long the harness itself takes: half a minute")
     parser.add_argument("--output", type=Path, metavar="DIR", help="save table, figures and plot there")
     parser.add_argument(
         "--write-docs", action="store_true", help="save into docs/ and make docs/performance.md of the last saved run"
@@ -27,6 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--no-run", action="store_true", help="measure nothing: only --write-docs, of the last run")
     arguments = parser.parse_args(argv)
     docs = REPOSITORY / "docs" / "performance"
+    if arguments.kit:
+        return _kit(times=3 if arguments.quick else 10)
     if arguments.no_run:
         found = result.load(docs / "bench.json")
     else:
@@ -44,6 +47,15 @@ def main(argv: list[str] | None = None) -> int:
         found.save(docs)
         plot.draw(found, docs / "bench.png")
         (REPOSITORY / "docs" / "performance.md").write_text(document.page(found), encoding="utf-8")
+    return 0
+
+
+def _kit(times: int) -> int:
+    try:
+        sys.stdout.write(kit.table(list(kit.measure(times))))
+    except HarnessError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 3
     return 0
 
 

@@ -20,22 +20,24 @@ def wait_until(
     what: str,
     timeout: float = DEFAULT_TIMEOUT,
     logs: Callable[[], str] | None = None,
+    pause: Callable[[float], object] = time.sleep,
 ) -> T:
     """Call `probe` until it returns something true and return that.
 
-    The pause between calls grows from 1 ms to 50 ms. After `timeout` seconds (monotonic) raise `WaitTimeout`
-    that names `what`, the last thing the probe returned, and the text of `logs`.
+    The pause between calls grows from 1 ms to 50 ms; `pause` may end it early, when it knows that something has come.
+    After `timeout` seconds (monotonic) raise `WaitTimeout` that names `what`, the last thing the probe returned, and
+    the text of `logs`.
     """
     deadline = time.monotonic() + timeout
-    pause = _FIRST_PAUSE
+    length = _FIRST_PAUSE
     while True:
         seen = probe()
         if seen:
             return seen
         if time.monotonic() >= deadline:
             raise WaitTimeout(_sentence(what, timeout, seen, logs))
-        time.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
+        pause(length)
+        length = min(length * 1.5, _LONGEST_PAUSE)
 
 
 def _sentence(what: str, timeout: float, seen: object, logs: Callable[[], str] | None) -> str:

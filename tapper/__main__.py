@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
-from tapper.cli import main
+gc.disable()  # nothing that is imported is garbage
+from tapper.cli import main  # noqa: E402 - see above
+
+gc.enable()
 
 sys.exit(main())

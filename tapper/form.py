@@ -7,7 +7,6 @@ checkout's sources (script/compile) they are taken only as long as those are wha
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import sys
@@ -51,6 +50,8 @@ def choose() -> str:
 def _unfit() -> str | None:
     record = _ROOT / "tapper" / "compiled.sources"
     if record.exists():
+        import hashlib  # noqa: PLC0415 - OpenSSL, and only beside a checkout that was compiled
+
         for line in record.read_text().splitlines():
             digest, _, path = line.partition("  ")
             if hashlib.sha256((_ROOT / path).read_bytes()).hexdigest() != digest:

@@ -21,6 +21,7 @@ from harness.adapters.contract import Adapter, Update, environment
 from harness.adapters.family import Family
 from harness.adapters.observed import Output, in_words
 from harness.adapters.packets import Capture
+from harness.adapters.pipes import Pipes
 from harness.adapters.records import Records
 from harness.adapters.stderr import StandardError
 from harness.adapters.targets import Target, TargetsFile
@@ -30,7 +31,6 @@ from harness.sandbox.process import MINIMAL_ENVIRON, Command
 from harness.waiting import wait_until
 
 _SAMPLE_INTERVAL_S = 0.2
-_CHUNK = 1 << 16
 _ROUNDS_OF_KILLING = 10
 _FAREWELL_S = 5.0
 _READY_FD = 3
@@ -92,7 +92,6 @@ class UnderTest:
         self.environ = MINIMAL_ENVIRON | {"TMPDIR": str(self._state)} | dict(adapter.env) | self._told(procfs, targets)
         self.output = self._open_output()
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
-        self._ready_read: int | None = ready_read
         try:
             self._process = node.spawn(
                 command or self._command(capabilities),
@@ -108,20 +107,17 @@ class UnderTest:
             raise
         finally:
             os.close(ready_write)
-        os.set_blocking(ready_read, False)
         assert self._process.log_path is not None
+        assert self._process.stdout is not None
         self.stderr = StandardError(self._process.log_path)
         self.family = Family(self._process)
         self._declared = False
-        self.closed_output = False
-        """Whether its standard output has ended: no more can come that way."""
         self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._drain, name="tapper-output", daemon=True),
-            threading.Thread(target=self._watch, name="tapper-memory", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._taken = 0
+        self._kept = (directory / "stdout").open("wb")
+        self._pipes = Pipes(self._process.stdout.fileno(), ready_read, self._take)
+        self._watcher = threading.Thread(target=self._watch, name="tapper-memory", daemon=True)
+        self._watcher.start()
 
     # -- what it is, and says --------------------------------------------------------------------------------------
 
@@ -148,16 +144,17 @@ class UnderTest:
         if pattern is not None:
             self._declared = self._declared or self.stderr.has_new(pattern, more_to_come=self.running)
             return self._declared
-        if not self.adapter.ready_by_fd or self._ready_read is None:
-            return False
-        try:
-            said = os.read(self._ready_read, 1)
-        except BlockingIOError:
-            return False
-        if said:
-            os.close(self._ready_read)
-            self._ready_read = None
-        return bool(said)
+        return self.adapter.ready_by_fd and self._pipes.said_ready
+
+    @property
+    def closed_output(self) -> bool:
+        """Whether its standard output has ended: no more can come that way."""
+        return self._pipes.closed
+
+    def wait_for_news(self, seconds: float) -> None:
+        """Return when it has written something to standard output since the last call, or said that it is ready, or
+        after so long."""
+        self._pipes.wait_for_news(seconds)
 
     def strays(self) -> dict[int, str]:
         """What it has left to the node's PID 1 by now: pid (in the node) -> command."""
@@ -197,11 +194,8 @@ class UnderTest:
         strays = self._strays(patience)
         self._kill_strays(strays)
         self._stopping.set()
-        for thread in self._threads:
-            thread.join(_FAREWELL_S)  # one that hides holds its standard output open; it falls with the node
-        if self._ready_read is not None:
-            os.close(self._ready_read)
-            self._ready_read = None
+        self._pipes.finish(_FAREWELL_S)  # one that hides holds its standard output open; it falls with the node
+        self._watcher.join(_FAREWELL_S)
         self.stderr.close()
         self.output.refresh()
         self.output.finish()
@@ -248,22 +242,19 @@ class UnderTest:
         path = None if self.adapter.to == "stdout" else self._out
         return Records(path) if self.adapter.format == "ndjson" else Capture(path)
 
-    def _drain(self) -> None:
-        """Take its standard output to the end, and keep it; whoever writes without measure is killed."""
-        stream = self._process.stdout
-        assert stream is not None
-        taken = 0
-        with (self._directory / "stdout").open("wb") as kept:
-            while data := os.read(stream.fileno(), _CHUNK):
-                taken += len(data)
-                if taken > limits.MOST_OUTPUT:
-                    self._kill_for(f"it wrote more than {limits.MOST_OUTPUT >> 20} MiB")
-                    continue  # what is in the pipe still has to be taken
-                kept.write(data)
-                kept.flush()
-                if self.adapter.to == "stdout":
-                    self.output.feed(data)
-        self.closed_output = True
+    def _take(self, data: bytes) -> None:
+        """Keep what it wrote to standard output; whoever writes without measure is killed."""
+        if not data:
+            self._kept.close()
+            return
+        self._taken += len(data)
+        if self._taken > limits.MOST_OUTPUT:
+            self._kill_for(f"it wrote more than {limits.MOST_OUTPUT >> 20} MiB")
+            return  # what is in the pipe still has to be taken
+        self._kept.write(data)
+        self._kept.flush()
+        if self.adapter.to == "stdout":
+            self.output.feed(data)
 
     def _watch(self) -> None:
         while not self._stopping.wait(_SAMPLE_INTERVAL_S):

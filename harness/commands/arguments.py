@@ -33,7 +33,7 @@ def patience(text: str) -> float:
 def add_jobs(parser: argparse.ArgumentParser) -> None:
     """Add --jobs and --patience."""
     parser.add_argument(
-        "--jobs", type=positive, metavar="N", help="cases at a time (default: one a processor, at most 4)"
+        "--jobs", type=positive, metavar="N", help="cases at a time (default: two a processor, at most 8)"
     )
     parser.add_argument(
         "--patience", type=patience, default=1.0, metavar="X", help="multiply every time limit by this (default 1)"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
+from harness.sandbox import pcap
+from harness.sandbox.frames import Frame
 from harness.sandbox.pod import Pod
 
 _ETH_P_ALL = 0x0003
@@ -37,21 +40,18 @@ class Recording:
 
     def save(self, path: Path) -> None:
         """Write what has been recorded since the last time as a pcap file (link type Ethernet, nanoseconds)."""
-        from scapy.utils import RawPcapWriter  # noqa: PLC0415 - half a second, and only here
-
-        writer = RawPcapWriter(str(path), linktype=1, nano=True)
-        try:
-            writer.write_header(None)
-            while True:
-                try:
-                    data, ancillary, _, address = self._socket.recvmsg(_LARGEST_FRAME, 64)
-                except BlockingIOError:
-                    return
-                if address[2] != _PACKET_OUTGOING:
-                    seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
-                    writer.write_packet(data, sec=seconds, usec=nanoseconds)
-        finally:
-            writer.close()
+        pcap.write(path, self._queued())
 
     def close(self) -> None:
         self._socket.close()
+
+    def _queued(self) -> Iterator[Frame]:
+        """What lies in the kernel, without the first of the two copies."""
+        while True:
+            try:
+                data, ancillary, _, address = self._socket.recvmsg(_LARGEST_FRAME, 64)
+            except BlockingIOError:
+                return
+            if address[2] != _PACKET_OUTGOING:
+                seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
+                yield Frame(seconds * 10**9 + nanoseconds, data)

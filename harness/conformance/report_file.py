@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
-from functools import cache
+from dataclasses import asdict, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,21 @@ def write(record: RunRecord, directory: Path) -> Path:
     """Replace the report in a folder, so that at any moment there is a whole one. Returns its path."""
     path = directory / NAME
     fresh = directory / f".{NAME}.{os.getpid()}"
-    fresh.write_text(yaml.dump(plain(record), Dumper=_Dumper, sort_keys=False, width=120))
+    head = _yaml(plain(replace(record, rows=()))).removesuffix(" []\n")  # of the key that comes last, results
+    fresh.write_text("".join([head, "\n", *map(_entry, record.rows)]))
     fresh.replace(path)
     return path
+
+
+@lru_cache(maxsize=1024)
+def _entry(row: Row) -> str:
+    """Its lines in the list of results: a run writes each of them many times, and YAML is slow."""
+    return _yaml([_plain_row(row)])
+
+
+def _yaml(document: object) -> str:
+    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120)
+    return text
 
 
 def load(path: Path) -> RunRecord:

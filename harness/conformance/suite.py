@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -166,6 +167,7 @@ def reproduce(adapter: str, case: str, patience: float = 1.0) -> str:
     return shlex.join(["tapper-harness", "check", "--adapter", adapter, "--case", case, *options])
 
 
+@cache
 def suite_hash() -> str:
     """SHA-256 over the names and the source code of the modules that hold the cases, in hexadecimal."""
     digest = hashlib.sha256()
@@ -175,6 +177,7 @@ def suite_hash() -> str:
     return digest.hexdigest()
 
 
+@cache
 def environment() -> Environment:
     """Of this machine."""
     try:

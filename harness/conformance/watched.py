@@ -54,17 +54,24 @@ class Watched:
         return sent
 
     def prove(self, send: Canary, what: str, within: float = READY_S) -> list[Sent]:
-        """Send, again and again, until something of it is seen; returns all that was sent."""
+        """Send, again and again, until something of it is seen; returns all that was sent.
+
+        The tapper's own word that it is ready is no proof, only a good moment to send once more.
+        """
         sent: list[Sent] = []
-        first = True
+        said_ready = self.under_test.declared_ready()
+
+        def seen_or_told() -> bool:
+            return self._mentions_any(sent) or (not said_ready and self.under_test.declared_ready())
 
         def seen() -> bool:
-            nonlocal first
-            if not first and self._mentions_any(sent):
+            nonlocal said_ready
+            if sent and self._mentions_any(sent):
                 return True
-            first = False
             sent.extend(send())
-            return self._soon(lambda: self._mentions_any(sent), _CANARY_INTERVAL_S)
+            self._soon(seen_or_told, _CANARY_INTERVAL_S)
+            said_ready = said_ready or self.under_test.declared_ready()
+            return self._mentions_any(sent)
 
         self._wait(seen, what, within)
         return sent
@@ -214,7 +221,7 @@ class Watched:
             return False
 
         try:
-            wait_until(check, what, within * self.patience)
+            wait_until(check, what, within * self.patience, pause=self.under_test.wait_for_news)
         except WaitTimeout:
             seen = (instead or self._silence)()
             raise Late(f"{what} within {within * self.patience:g} s", seen) from None

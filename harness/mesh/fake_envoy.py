@@ -1,7 +1,7 @@
 """Processes that look like an Envoy sidecar to whoever reads procfs, or only nearly so.
 
-Every variant is a Python interpreter under another name: no compiler, and what it does after its start is one line of
-Python. The table of what procfs shows for each is in docs/fixtures.md.
+No compiler is needed: a variant is a copy of this machine's shell under another name, or of the Python interpreter
+where it has to do more than wait. The table of what procfs shows for each is in docs/fixtures.md.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Environ, Process
 from harness.waiting import wait_until
 
+_SHELL = Path("/bin/sh")
+_SHELL_WAITS = 'echo ready; read never <>"$0"'  # of a FIFO whose one writer is the reader, and never writes
+_PYTHON = ("-I", "-S", "-c")
 _WAIT = "import signal, sys; print('ready', flush=True); signal.pause()"
 _LEADER_LEAVES = (
     "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(86400,)).start(); "
@@ -86,6 +89,19 @@ def _interpreter() -> str:
     return os.path.realpath(sys.executable)
 
 
+def _waiting(node: Node, directory: Path) -> tuple[str, Sequence[str]]:
+    """A binary to be copied, and the arguments with which a copy says that it is up, and waits.
+
+    The shell is up in a millisecond, the interpreter in fifteen. A shell that is one of many programs in one binary,
+    as busybox's is, goes by its name, and a copy of another name is none.
+    """
+    shell = _SHELL.resolve()
+    if shell.name in ("dash", "bash"):
+        os.mkfifo(directory / "never")
+        return str(shell), ("-c", _SHELL_WAITS, node.inside(directory / "never"))
+    return _interpreter(), (*_PYTHON, _WAIT)
+
+
 class FakeEnvoy:
     """A running fake. `process` is what was spawned; for ZOMBIE it is the parent that does not reap."""
 
@@ -143,9 +159,10 @@ def start_linkerd(pod: Pod) -> Process:
     """Start a process that looks like Linkerd's proxy: its environment has the pod's name, and no address."""
     directory = _directory(pod.node)
     file = directory / "linkerd2-proxy"
-    shutil.copy(_interpreter(), file)
+    binary, arguments = _waiting(pod.node, directory)
+    shutil.copy(binary, file)
     env = {"_pod_name": pod.name, "_pod_ns": "default"}
-    process = pod.spawn(Command([pod.node.inside(file), "-I", "-S", "-c", _WAIT], env=env), name="linkerd")
+    process = pod.spawn(Command([pod.node.inside(file), *arguments], env=env), name="linkerd")
     _wait_up(process, "a binary named linkerd2-proxy")
     return process
 
@@ -179,7 +196,7 @@ def _command(node: Node, directory: Path, variant: Variant, env: Environ) -> Com
     }
     file = directory / names.get(variant, "envoy")
     inside = node.inside(file)
-    body = _WAIT
+    arguments: Sequence[str] = (*_PYTHON, _WAIT)
     executable = inside
     binds: dict[str, str] = {}
     match variant:
@@ -193,27 +210,33 @@ def _command(node: Node, directory: Path, variant: Variant, env: Environ) -> Com
         case Variant.MEMFD:
             executable = _interpreter()
             size = Path(executable).stat().st_size
-            body = _MEMFD.format(binary=executable, size=size, body=_WAIT)
+            arguments = (*_PYTHON, _MEMFD.format(binary=executable, size=size, body=_WAIT))
         case Variant.PRIVATE_MOUNT:
-            settings = str(Path(ENVOY_PATH).with_name("pyvenv.cfg"))
             executable = ENVOY_PATH
-            binds = {ENVOY_PATH: _interpreter(), settings: node.inside(directory / "pyvenv.cfg")}
+            binary, arguments = _waiting(node, directory)
+            settings = str(Path(ENVOY_PATH).with_name("pyvenv.cfg"))
+            binds = {ENVOY_PATH: binary, settings: node.inside(directory / "pyvenv.cfg")}
         case Variant.HARD_LINK:
-            shutil.copy(_interpreter(), directory / "original")
+            binary, arguments = _waiting(node, directory)
+            shutil.copy(binary, directory / "original")
             file.hardlink_to(directory / "original")
         case Variant.ZOMBIE:
             shutil.copy(_interpreter(), file)
-            executable, body = _interpreter(), _ZOMBIE_PARENT.format(child=inside)
-        case _:
-            file.parent.mkdir(exist_ok=True)
+            executable, arguments = _interpreter(), (*_PYTHON, _ZOMBIE_PARENT.format(child=inside))
+        case Variant.LEADER_GONE | Variant.FORKED | Variant.CHROOT:
             shutil.copy(_interpreter(), file)
-            body = {
+            bodies = {
                 Variant.LEADER_GONE: _LEADER_LEAVES,
                 Variant.FORKED: _FORK,
                 Variant.CHROOT: _CHROOT.format(directory=node.inside(directory)),
-            }.get(variant, _WAIT)
+            }
+            arguments = (*_PYTHON, bodies[variant])
+        case _:
+            file.parent.mkdir(exist_ok=True)
+            binary, arguments = _waiting(node, directory)
+            shutil.copy(binary, file)
     name = ENVOY_PATH if variant is Variant.ARGV0 else executable
-    return Command([name, "-I", "-S", "-c", body], env=env, executable=executable, binds=binds)
+    return Command([name, *arguments], env=env, executable=executable, binds=binds)
 
 
 def _is_defunct(node: Node, pid: int) -> bool:

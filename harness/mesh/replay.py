@@ -8,8 +8,10 @@ kernel refuses packets that claim to come from its own addresses but were not se
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
 from harness.mesh.workload import PASSTHROUGH_SOURCE
@@ -18,6 +20,10 @@ from harness.sandbox.pod import Pod
 DEFAULT_MSS = 1400
 _CLIENT_ISN = 1_000_000
 _SERVER_ISN = 2_000_000_000
+_MACS = bytes(12)
+_TCP, _TTL, _WINDOW = 6, 64, 8192
+_CHECKSUM_AT = 16
+_FLAGS = {"F": 0x01, "S": 0x02, "P": 0x08, "A": 0x10}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +63,6 @@ def conversation(
     server_isn: int = _SERVER_ISN,
 ) -> list[bytes]:
     """Ethernet frames of a connection that carries (request, response) pairs, each side's bytes in pieces of `mss`."""
-    from scapy.layers.inet import IP, TCP, Ether  # noqa: PLC0415 - half a second, and only here
-    from scapy.layers.inet6 import IPv6  # noqa: PLC0415
-
-    layer = IPv6 if ":" in leg.client[0] else IP
     sequence = {"client": client_isn, "server": server_isn}
     frames: list[bytes] = []
 
@@ -70,9 +72,8 @@ def conversation(
             (leg.client, leg.server) if side == "client" else (leg.replies_from, leg.client)
         )
         acknowledged = sequence[peer] if "A" in flags else 0
-        tcp = TCP(sport=sport, dport=dport, flags=flags, seq=sequence[side], ack=acknowledged)
-        frame = Ether(src="00:00:00:00:00:00", dst="00:00:00:00:00:00") / layer(src=source, dst=target) / tcp / payload
-        frames.append(bytes(frame))
+        tcp = struct.pack("!HHII", sport, dport, sequence[side], acknowledged) + _rest_of_tcp(flags)
+        frames.append(packet(source, target, tcp + payload))
         sequence[side] = (sequence[side] + len(payload) + sum(flag in "SF" for flag in flags)) & 0xFFFFFFFF
 
     if handshake:
@@ -90,6 +91,33 @@ def conversation(
         emit("server", "FA")
         emit("client", "A")
     return frames
+
+
+def packet(source: str, target: str, segment: bytes) -> bytes:
+    """An Ethernet frame as lo has it, with an IP packet in it (RFC 791, 8200), and in that a TCP segment (RFC 9293),
+    whose checksum is filled in."""
+    src, dst = ip_address(source).packed, ip_address(target).packed
+    pseudo = src + dst + struct.pack("!II", _TCP, len(segment))  # the sum is the same for the shorter one of IPv4
+    tcp = segment[:_CHECKSUM_AT] + bytes(2) + segment[_CHECKSUM_AT + 2 :]
+    tcp = tcp[:_CHECKSUM_AT] + _checksum(pseudo + tcp) + tcp[_CHECKSUM_AT + 2 :]
+    if len(src) == 16:
+        return _MACS + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(tcp), _TCP, _TTL) + src + dst + tcp
+    head = struct.pack("!BBHHHBB", 0x45, 0, 20 + len(tcp), 1, 0, _TTL, _TCP)
+    return _MACS + b"\x08\x00" + head + _checksum(head + src + dst) + src + dst + tcp
+
+
+def _rest_of_tcp(flags: str) -> bytes:
+    """Behind the acknowledgement: length of the header, flags, window; checksum and urgent pointer, still zero."""
+    return struct.pack("!BBHHH", 5 << 4, sum(_FLAGS[flag] for flag in flags), _WINDOW, 0, 0)
+
+
+def _checksum(data: bytes) -> bytes:
+    """RFC 1071."""
+    data += bytes(len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return (~total & 0xFFFF).to_bytes(2, "big")
 
 
 def play(pod: Pod, frames: Sequence[bytes]) -> None:

@@ -1,8 +1,8 @@
 """PID 1 of a node, and the keeper that stands outside it.
 
-Two processes, started by `harness.sandbox.launch`:
+Two processes, forked by `harness.sandbox.forks`:
 
-    owner (pytest)  ->  keeper (unshares, forks)  ->  init (PID 1 of the node)  ->  everything else
+    owner (pytest)  ->  fork server  ->  keeper (unshares, forks)  ->  init (PID 1 of the node)  ->  everything else
 
 - The *keeper* waits for one of two things: init's end, or the owner's. When the owner is gone, by whatever signal, the
   keeper leaves, and the kernel kills init (PR_SET_PDEATHSIG), and with PID 1 the whole PID namespace, its mounts, its
@@ -76,6 +76,7 @@ def _make_namespaces(control: socket.socket) -> None:
 
 
 def _run_init(control: socket.socket) -> NoReturn:
+    syscalls.set_name("node-init")
     try:
         _mount_world()
         root = os.open("/", os.O_PATH | os.O_DIRECTORY)

@@ -1,35 +1,110 @@
-"""Starting a node's world: the keeper process, the user namespace's maps, and the sentences when it cannot be done."""
+"""Starting a node's world: the keeper process, the user namespace's maps, and the sentences when it cannot be done.
+
+Keepers are forked by a server (`harness.sandbox.forks`) that this process starts when it makes its first node.
+"""
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import pwd
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
 from harness.errors import InternalError, Unsupported
 from harness.sandbox import protocol
+from harness.waiting import DEFAULT_TIMEOUT
 
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
-_PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from harness.sandbox.init import main; "
-    "main(int(sys.argv[2]), int(sys.argv[3]))"
-)
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from harness.sandbox.forks import main; main(int(sys.argv[2]))"
 _IDS_IN_A_FULL_MAP = 65536
+
+
+class Keeper:
+    """The process that a node lives and dies with. It is the fork server's child, and held here by its pidfd."""
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self._pidfd = pidfd
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether it has ended, by then; for None in any case."""
+        poller = select.poll()
+        poller.register(self._pidfd, select.POLLIN)
+        return bool(poller.poll(None if timeout is None else timeout * 1000))
+
+    def kill(self) -> None:
+        """SIGKILL; nothing happens if it is gone already."""
+        try:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def close(self) -> None:
+        """Give back the descriptor."""
+        os.close(self._pidfd)
+
+
+class _Forks:
+    """The fork server, from construction to the end of this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._orders.settimeout(DEFAULT_TIMEOUT)  # somebody may have stopped it
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _PROGRAM, _PACKAGE_ROOT, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # a Ctrl-C at the terminal is the owner's to handle
+            )
+        finally:
+            theirs.close()
+
+    def keeper(self, fds: Sequence[int]) -> Keeper:
+        """Fork one. Raises `protocol.Closed` where the server is gone, `InternalError` where it does not answer."""
+        with self._lock:
+            try:
+                protocol.send(self._orders, {}, fds)
+                told, (pidfd,) = protocol.receive(self._orders)
+            except TimeoutError:
+                raise InternalError(f"the sandbox's fork server did not answer within {DEFAULT_TIMEOUT:g} s") from None
+        return Keeper(told["pid"], pidfd)
+
+    def close(self) -> None:
+        """It ends with its socket."""
+        self._orders.close()
+        self._process.wait()
+
+
+@cache
+def _forks(owner: int) -> _Forks:
+    """This process's own: after a fork there is another owner."""
+    made = _Forks()
+    atexit.register(lambda: made.close() if os.getpid() == owner else None)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
 class World:
     """A running node: its keeper, the socket to its PID 1, its root directory as a descriptor, its log."""
 
-    keeper: subprocess.Popen[bytes]
+    keeper: Keeper
     control: socket.socket
     root_fd: int
     log: IO[bytes]
@@ -48,15 +123,11 @@ def start() -> World:
     log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the node
     owner = os.pidfd_open(os.getpid())
     try:
-        keeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _PROGRAM, _PACKAGE_ROOT, str(theirs.fileno()), str(owner)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            pass_fds=(theirs.fileno(), owner),
-            start_new_session=True,  # a Ctrl-C at the terminal is the owner's to handle
-        )
+        keeper = _fork_keeper([theirs.fileno(), owner, log.fileno()])
+    except BaseException:
+        ours.close()
+        log.close()
+        raise
     finally:
         theirs.close()
         os.close(owner)
@@ -71,6 +142,7 @@ def start() -> World:
             raise Unsupported(_why_not(reply))
     except protocol.Closed:
         keeper.wait()
+        keeper.close()
         text = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
         ours.close()
         log.close()
@@ -79,9 +151,23 @@ def start() -> World:
         ours.close()
         keeper.kill()
         keeper.wait()
+        keeper.close()
         log.close()
         raise
     return World(keeper, ours, fds[0], log, single_id)
+
+
+def _fork_keeper(fds: Sequence[int]) -> Keeper:
+    """By this process's server; by another one where somebody has ended that. Raises `InternalError`."""
+    owner = os.getpid()
+    try:
+        return _forks(owner).keeper(fds)
+    except protocol.Closed:
+        _forks.cache_clear()
+    try:
+        return _forks(owner).keeper(fds)
+    except protocol.Closed:
+        raise InternalError("the sandbox's fork server ended as soon as it was started") from None
 
 
 def _write_id_maps(pid: int) -> bool:

@@ -258,12 +258,12 @@ class Node:
         for process in self._processes:
             process.close()
         try:
-            self._world.keeper.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self._world.keeper.kill()
-            self._world.keeper.wait()
-            raise Leak(f"the node did not end within {timeout:g} s of being closed; its keeper was killed") from None
+            if not self._world.keeper.wait(timeout):
+                self._world.keeper.kill()
+                self._world.keeper.wait()
+                raise Leak(f"the node did not end within {timeout:g} s of being closed; its keeper was killed")
         finally:
+            self._world.keeper.close()
             os.close(self._world.root_fd)
             self._world.log.close()
         wait_until(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from harness.errors import HarnessError
-from harness.sandbox import frames
+from harness.sandbox import frames, pcap
 from harness.sandbox.frames import Flow, Frame
 
 if TYPE_CHECKING:
@@ -83,15 +83,7 @@ class Wire:
 
     def save(self, path: Path) -> None:
         """Write the recording as a pcap file (link type Ethernet, nanoseconds)."""
-        from scapy.utils import RawPcapWriter  # noqa: PLC0415 - half a second, and only here
-
-        writer = RawPcapWriter(str(path), linktype=1, nano=True)
-        try:
-            writer.write_header(None)
-            for frame in self.frames:
-                writer.write_packet(frame.data, sec=frame.time_ns // 10**9, usec=frame.time_ns % 10**9)
-        finally:
-            writer.close()
+        pcap.write(path, self.frames)
 
     def stop(self) -> None:
         """Take what is still queued, read the kernel's drop counter, and close."""

@@ -38,7 +38,7 @@ class Mutant:
 
     def adapter(self) -> Adapter:
         """How the kit runs it."""
-        reference = contract.load(_SHIPPED / f"{self.base}.toml")
+        reference = _shipped(self.base)
         return replace(
             reference,
             implementation=replace(reference.implementation, name=f"mutant {self.name}"),
@@ -46,6 +46,12 @@ class Mutant:
             env=dict(reference.env) | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])},
             claims=reference.claims | self.claims,
         )
+
+
+@cache
+def _shipped(name: str) -> Adapter:
+    """Read once: it asks the tapper for its version."""
+    return contract.load(_SHIPPED / f"{name}.toml")
 
 
 @cache

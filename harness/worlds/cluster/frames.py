@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.sandbox import pcap
 from harness.sandbox.frames import Frame
 from harness.worlds import recording
 from harness.worlds.world import Program
@@ -54,13 +55,4 @@ class ClusterRecording:
 
     def save(self, path: Path) -> None:
         """Write it as a pcap file (link type Ethernet, nanoseconds)."""
-        from scapy.utils import RawPcapWriter  # noqa: PLC0415 - half a second, and only here
-
-        frames = self.frames()
-        writer = RawPcapWriter(str(path), linktype=1, nano=True)
-        try:
-            writer.write_header(None)
-            for frame in frames:
-                writer.write_packet(frame.data, sec=frame.time_ns // 10**9, usec=frame.time_ns % 10**9)
-        finally:
-            writer.close()
+        pcap.write(path, self.frames())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from adapter_files import adapter_file
 
 from harness.conformance.catalogue import cases
 from harness.conformance.model import Case, Level, Outcome, Result
-from harness.conformance.schedule import Finished, Job, Started, Workers, default_jobs, longest_first
+from harness.conformance.schedule import _SLOW, Finished, Job, Started, Workers, default_jobs, longest_first
 from harness.waiting import wait_until
 
 REFERENCE = Path(__file__).resolve().parents[3] / "harness/adapters/shipped/reference.toml"
@@ -125,10 +126,20 @@ def test_long_cases_begin_first() -> None:
     def made(identifier: str, *, real_envoy: bool = False) -> Case:
         return Case(identifier, Level.MUST, "", print, real_envoy=real_envoy)
 
-    order = longest_first([made("CAP-01"), made("LIFE-07"), made("CAP-09", real_envoy=True), made("DISC-01")])
-    assert [case.id for case in order] == ["CAP-09", "LIFE-07", "CAP-01", "DISC-01"]
+    order = longest_first(
+        [made("CAP-01"), made("LIFE-01"), made("HTTP-21"), made("LIFE-07"), made("CAP-09", real_envoy=True)]
+    )
+    assert [case.id for case in order] == ["LIFE-07", "HTTP-21", "CAP-09", "LIFE-01", "CAP-01"]
     assert {case.id for case in longest_first(cases().values())} == set(cases())
-    assert 1 <= default_jobs() <= 4
+    assert set(_SLOW) <= set(cases())
+
+
+@pytest.mark.parametrize(("processors", "jobs"), [(None, 2), (1, 2), (2, 4), (4, 8), (64, 8)])
+def test_there_are_more_jobs_than_processors(
+    monkeypatch: pytest.MonkeyPatch, processors: int | None, jobs: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    assert default_jobs() == jobs
 
 
 def test_a_result_survives_the_way_through_json() -> None:

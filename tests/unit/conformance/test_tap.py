@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from harness.adapters.contract import Adapter, load
 from harness.adapters.observed import MARKER
 from harness.adapters.running import UnderTest
-from harness.conformance import groups
+from harness.conformance import groups, watched
 from harness.conformance.groups.disc import linkerd_proxy
 from harness.conformance.model import Outcome
 from harness.conformance.tap import Tap
@@ -32,11 +33,18 @@ class Played:
     generation: int = 1
     running: bool = True
     closed_output: bool = False
+    ready: bool = False
     problems: list[str] = field(default_factory=list)
 
     @property
     def stderr(self) -> Played:
         return self
+
+    def declared_ready(self) -> bool:
+        return self.ready
+
+    def wait_for_news(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def last_line(self) -> str:
         return ""
@@ -158,3 +166,21 @@ def test_what_the_kit_finds_for_a_tapper_is_delegated_claimed_or_not() -> None:
     result = set_aside(linkerd_proxy, replace(adapter, delegates_discovery=False))
     assert result is not None
     assert result.outcome is Outcome.NOT_CLAIMED
+
+
+def test_its_word_that_it_is_ready_is_the_moment_for_another_canary(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no proof: the first came too early to be seen, and by itself the next would come too late."""
+    monkeypatch.setattr(watched, "_CANARY_INTERVAL_S", 5)
+    sent: list[Sent] = []
+
+    def send() -> list[Sent]:
+        sent.append(request())
+        if len(sent) == 2:
+            played.said = sent[1].target
+        played.ready = True
+        return sent[-1:]
+
+    assert tap(played).prove(send, "a canary") == sent
+    assert len(sent) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,28 @@ def test_environment_of_ones_own(node: Node) -> None:
     entries = [b"XINSTANCE_IP=1.1.1.1", b"INSTANCE_IP=2.2.2.2=x", b"INSTANCE_IP=3.3.3.3", b"\xff"]
     fake = fake_envoy.start(node.pod("server"), env=entries)
     assert environ(node, fake.pid) == [*entries, b""]
+
+
+@pytest.mark.parametrize("variant", [Variant.COPY, Variant.PRIVATE_MOUNT, Variant.HARD_LINK, Variant.REPLACED])
+def test_where_the_shell_goes_by_its_name_the_interpreter_waits(
+    node: Node, variant: Variant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on Alpine, where /bin/sh is busybox."""
+    (tmp_path / "busybox").touch()
+    (tmp_path / "sh").symlink_to("busybox")
+    monkeypatch.setattr(fake_envoy, "_SHELL", tmp_path / "sh")
+    fake = fake_envoy.start(node.pod("server"), variant)
+    assert Path(exe(node, fake.pid).removesuffix(" (deleted)")).name == "envoy"
+    assert b"-S" in (node.procfs / str(fake.pid) / "cmdline").read_bytes().split(b"\0")
+    assert fake.process.stop() == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("variant", [each for each in Variant if each is not Variant.ZOMBIE])
+def test_it_waits_until_it_is_stopped(node: Node, variant: Variant) -> None:
+    fake = fake_envoy.start(node.pod("server"), variant)
+    assert fake.process.running
+    fake.stop()
+    assert fake.process.returncode == -signal.SIGTERM
 
 
 def test_every_variant_is_covered_here() -> None:

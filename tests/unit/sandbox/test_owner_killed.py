@@ -15,9 +15,11 @@ import pytest
 
 from harness.waiting import wait_until
 
-# what the owner says before it is killed: every process of the node, by this machine's numbers, and the namespaces
+# what the owner says before it is killed: every process of the node, by this machine's numbers, the namespaces, and
+# whoever forked the node's keeper
 OWNER = """
 import json, os, sys, time
+from pathlib import Path
 from harness.mesh.mesh import Mesh
 from harness.sandbox.node import Node
 from harness.sandbox.wire import Wire
@@ -30,6 +32,8 @@ mesh.send(client, server, 3)
 wire = Wire(server.pod)
 stubborn = server.pod.spawn(["sh", "-c", "trap '' TERM INT HUP; setsid sleep 1000 & while :; do sleep 1000; done"])
 host_pids = [node.host_pid, *(process.host_pid for process in node._processes if process.running)]
+keeper = Path(f"/proc/{node._world.keeper.pid}/stat").read_text()
+host_pids += [node._world.keeper.pid, int(keeper.rpartition(")")[2].split()[1])]
 print(json.dumps({"pids": host_pids, "inodes": [client.pod.netns_inode, server.pod.netns_inode]}), flush=True)
 time.sleep(1000)
 """
@@ -59,7 +63,7 @@ def test_nothing_outlives_the_owner(signum: int) -> None:
     with owner.stdout:
         told = json.loads(owner.stdout.readline())
         pidfds = [os.pidfd_open(pid) for pid in told["pids"]]
-        assert len(pidfds) >= 8, "init, two pauses, two applications, two Envoys, one stubborn shell"
+        assert len(pidfds) >= 10, "init, two pauses, two applications, two Envoys, one shell; keeper, fork server"
         wait_until(lambda: len(processes_in(set(told["inodes"]))) >= 8, "all processes of the pods to be there")
         owner.send_signal(signum)
         assert owner.wait() == -signum

@@ -1,0 +1,65 @@
+"""What a tapper says through pipes while it runs: its standard output, and the word that it is ready."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+
+_CHUNK = 1 << 16
+_LOOK_UP_MS = 200
+
+
+class Pipes:
+    """One thread takes all of it as it comes, and wakes who waits for news.
+
+    `take` gets what comes on standard output, and an empty one at its end. `ready` is a descriptor that becomes the
+    thread's: it is closed once something came on it, or nothing can come any more.
+    """
+
+    def __init__(self, stdout: int, ready: int, take: Callable[[bytes], None]) -> None:
+        self._stdout = stdout
+        self._ready = ready
+        self._take = take
+        self._news = threading.Event()
+        self._let_go = threading.Event()
+        self.said_ready = False
+        """Whether it has written to the descriptor for that."""
+        self.closed = False
+        """Whether its standard output has ended: no more can come that way."""
+        self._thread = threading.Thread(target=self._listen, name="tapper-output", daemon=True)
+        self._thread.start()
+
+    def wait_for_news(self, seconds: float) -> bool:
+        """Return when something has come since the last call, or False after so long. For one thread."""
+        come = self._news.wait(seconds)
+        self._news.clear()
+        return come
+
+    def finish(self, seconds: float) -> None:
+        """Take the rest. A process that hides may hold standard output open: it is waited for so long."""
+        self._let_go.set()
+        self._thread.join(seconds)
+
+    def _listen(self) -> None:
+        poller = select.poll()
+        poller.register(self._stdout, select.POLLIN)
+        poller.register(self._ready, select.POLLIN)
+        waiting_for_ready = True
+        while waiting_for_ready or not self.closed:
+            happened = {fd for fd, _ in poller.poll(_LOOK_UP_MS)}
+            if self._ready in happened:
+                self.said_ready = bool(os.read(self._ready, 1))
+            if waiting_for_ready and (self._ready in happened or (self.closed and self._let_go.is_set())):
+                waiting_for_ready = False
+                poller.unregister(self._ready)
+                os.close(self._ready)
+            if self._stdout in happened:
+                data = os.read(self._stdout, _CHUNK)
+                self._take(data)
+                if not data:
+                    self.closed = True
+                    poller.unregister(self._stdout)
+            if happened:
+                self._news.set()

@@ -1,0 +1,80 @@
+"""What comes through a tapper's pipes is taken at once, and whoever waits for it is woken."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from harness.adapters.pipes import Pipes
+from harness.waiting import DEFAULT_TIMEOUT
+
+LONG = 10.0
+"""Seconds: nothing of this takes a hundredth of it."""
+
+
+@dataclass
+class Ends:
+    """The tapper's ends of the pipes, and what was taken at the other side."""
+
+    stdout: int
+    ready: int
+    readers: tuple[int, int]
+    taken: list[bytes] = field(default_factory=list)
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    (reading, stdout), (ready_read, ready) = os.pipe(), os.pipe()
+    made = Ends(stdout, ready, (reading, ready_read))
+    yield made
+    os.close(reading)
+
+
+def test_output_is_taken_and_ends_the_wait(ends: Ends) -> None:
+    pipes = Pipes(*ends.readers, ends.taken.append)
+    os.write(ends.stdout, b"first")
+    assert pipes.wait_for_news(LONG)
+    assert ends.taken == [b"first"]
+    assert [pipes.closed] == [False]
+    os.close(ends.stdout)
+    assert pipes.wait_for_news(LONG)
+    assert pipes.closed
+    os.close(ends.ready)
+    pipes.finish(DEFAULT_TIMEOUT)
+    assert ends.taken == [b"first", b""]
+
+
+def test_the_word_that_it_is_ready_is_news(ends: Ends) -> None:
+    pipes = Pipes(*ends.readers, ends.taken.append)
+    assert [pipes.said_ready] == [False]
+    os.write(ends.ready, b"\n")
+    assert pipes.wait_for_news(LONG)
+    assert pipes.said_ready
+    assert not pipes.wait_for_news(0.0), "it was told once"
+    os.close(ends.ready)
+    os.close(ends.stdout)
+    pipes.finish(DEFAULT_TIMEOUT)
+
+
+def test_to_close_the_descriptor_is_no_word(ends: Ends) -> None:
+    pipes = Pipes(*ends.readers, ends.taken.append)
+    os.close(ends.ready)
+    os.close(ends.stdout)
+    pipes.finish(DEFAULT_TIMEOUT)
+    assert pipes.closed
+    assert not pipes.said_ready
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(ends.readers[1])
+
+
+def test_a_descriptor_that_somebody_keeps_is_let_go(ends: Ends) -> None:
+    """A child that was left behind has it still; its pipe's end would never come."""
+    pipes = Pipes(*ends.readers, ends.taken.append)
+    os.close(ends.stdout)
+    pipes.finish(DEFAULT_TIMEOUT)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(ends.readers[1])
+    os.close(ends.ready)
