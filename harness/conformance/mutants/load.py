@@ -9,7 +9,7 @@ from typing import Any
 from harness.conformance.mutants.model import Mutant
 from tapper.capture import bpf
 from tapper.capture.bpf import Instruction
-from tapper.capture.mapped import Statistics
+from tapper.capture.mapped import SMALLEST_BLOCK, Statistics
 from tapper.capture.memory import RingMemory
 from tapper.capture.ring import Ring
 from tapper.output.ndjson import Ndjson
@@ -26,7 +26,7 @@ def _hide_drops() -> None:
 
 
 def _shrink_the_ring() -> None:
-    RingMemory.first = lambda _: 2  # type: ignore[method-assign,assignment]
+    RingMemory.first = lambda _: 2 * SMALLEST_BLOCK  # type: ignore[method-assign,assignment]
     RingMemory.more = lambda *_: 0  # type: ignore[method-assign]
 
 
