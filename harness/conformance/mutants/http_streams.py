@@ -88,7 +88,7 @@ def _not_before_the_end() -> None:
         return (None, []) if self._arriving is not None else match(self, response)
 
     Conversation._match = matched  # type: ignore[method-assign]
-    ResponseReader.whole = lambda *_: None  # type: ignore[assignment,method-assign]
+    ResponseReader.whole = lambda *_: None  # type: ignore[method-assign]
 
 
 NOT_BEFORE_THE_END = Mutant(
