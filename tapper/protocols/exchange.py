@@ -149,7 +149,12 @@ class Conversation:
             response = self._responses.whole(chunk) if first.certain and first.usual else None
             if response is not None:
                 self.heads += 1
-                return self._answered(self._pop() if _possible(first.head, response.head) else None, response)
+                if not _possible(first.head, response.head):
+                    return [Exchange(None, response)]
+                self._pop()
+                first.pending, first.response = False, response
+                self._answered_to = response.end.seq
+                return [] if first.request is None else [Exchange(first.request, response)]
         return self._take_responses(self._responses.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
 
     def client_gap(self, size: int | None) -> list[Exchange]:

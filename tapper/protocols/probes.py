@@ -15,6 +15,7 @@ from tapper.protocols.heads import Headers
 from tapper.streams.connection import Leg
 from tapper.streams.legs import Direction
 
+_OUTBOUND: Final = Direction.OUTBOUND
 _PROBE: Final = "kube-probe/"
 _ASKED_OF_AGENT: Final = "/app-health/"
 _AGENT_PORT: Final = ":15020"
@@ -24,7 +25,7 @@ _SIDECAR_PORT: Final = ":15021"
 
 def is_probe(leg: Leg, exchange: Exchange) -> bool:
     """Whether this looks like a health probe, on its way into a pod."""
-    if exchange.request is None or leg.direction is Direction.OUTBOUND:
+    if exchange.request is None or leg.direction is _OUTBOUND:
         return False
     head = exchange.request.head
     # Two conditions rather than a loop: this is asked of every exchange.

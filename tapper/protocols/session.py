@@ -91,12 +91,15 @@ class Session:
     def data(self, side: int, chunk: Data) -> Sequence[Sighting]:
         conversation = self._conversation
         if conversation is not None and conversation.heads and self._early[side] is None:
-            if side == self._client:
-                made = conversation.from_client(chunk)
+            made = conversation.from_client(chunk) if side == self._client else conversation.from_server(chunk)
+            if not conversation.given_away:
                 self.held = conversation.held
-                return self._sight(made) if made else _NOTHING
-            seen = self._read(conversation, side, chunk)
-            self.held = conversation.held if self._conversation is conversation else self._kept()
+                if not made:
+                    return _NOTHING
+                leg = self._leg
+                return [Sighting(leg, made[0])] if leg is not None and len(made) == 1 else self._sight(made)
+            seen = self._handed_over(made, chunk)
+            self.held = self._kept()
             return seen
         found = self._data(side, chunk)
         self.held = self._kept()
@@ -315,10 +318,12 @@ class Session:
         return self._conversation
 
     def _read(self, conversation: Conversation, side: int, chunk: Data) -> list[Sighting]:
-        if side == self._client:
-            return self._sight(conversation.from_client(chunk))
-        exchanges = conversation.from_server(chunk)
-        upgraded = self._upgraded(exchanges[-1], chunk) if exchanges and conversation.given_away else None
+        made = conversation.from_client(chunk) if side == self._client else conversation.from_server(chunk)
+        return self._handed_over(made, chunk) if conversation.given_away else self._sight(made)
+
+    def _handed_over(self, exchanges: list[Exchange], chunk: Data) -> list[Sighting]:
+        """What was read of a connection that, it seems, is not HTTP/1 any longer."""
+        upgraded = self._upgraded(exchanges[-1], chunk) if exchanges else None
         return self._sight(exchanges) if upgraded is None else [*self._sight(exchanges[:-1]), *upgraded]
 
     def _sight(self, exchanges: list[Exchange]) -> list[Sighting]:
@@ -329,6 +334,4 @@ class Session:
                 self._client = self._http2.client
             assert self._client is not None, "whoever makes exchanges knows who asked"
             self._leg = self._connection.leg(self._client)
-        if len(exchanges) == 1:
-            return [Sighting(self._leg, exchanges[0])]
         return [Sighting(self._leg, exchange) for exchange in exchanges]
