@@ -157,6 +157,8 @@ class Ndjson:
         self._place: Place | None = None  # the last one, and what is to be said of it
         self._named = False
         self._netns = ""
+        self._second = 0  # the last one, as text
+        self._whole = "0."
 
     def hello(self, version: str, pid: int) -> str:
         return _line(
@@ -208,11 +210,18 @@ class Ndjson:
         if exchange.grpc is not None:
             further += f',"grpc":{_grpc(exchange.grpc)}'
         return (
-            f'{{"type":"http","ts":{_seconds(ts)},{self._legs.of(leg)},"method":{method},"target":{target}'
+            f'{{"type":"http","ts":{self._since_1970(ts)},{self._legs.of(leg)},"method":{method},"target":{target}'
             f',"version":{"null" if version is None else words[version]},"status":{status}'
             f',"request":{self._message(request)},"response":{self._message(response)}'
             f',"duration_s":{duration},"netns":{self._netns}{further}}}\n'
         )
+
+    def _since_1970(self, ts: int) -> str:
+        """As `_seconds`, for times that follow one another."""
+        second = ts // _SECOND
+        if second != self._second:
+            self._second, self._whole = second, f"{second}."
+        return self._whole + str(_SECOND + ts % _SECOND)[1:]
 
     def _message(self, message: Request | Response | None) -> str:
         if message is None:

@@ -19,6 +19,7 @@ _END_OF_LINE = re.compile(rb"\n")
 _CHUNK_LINE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _LONGEST_KEPT: Final = 1024  # bytes of a head's fields that are kept to compare the next with; not counted as held
 _LINE_FEED: Final = 10
+_END_OF_HEAD: Final = b"\r\n\r\n"
 _LINE_ENDS = (b"\r\n", b"\n")
 
 
@@ -47,6 +48,7 @@ class Reader:
         self._block = b""
         self._section: Section | None = None
         self._second = 1  # where its second line began
+        self._stop = 0  # where it ended
 
     @property
     def held(self) -> int:
@@ -58,8 +60,9 @@ class Reader:
         begins in `_second`. 0 where there is none, or where the reader is not between two messages."""
         if self._start is not None or self._state is not _BETWEEN:
             return 0
-        # Often the first line is as long as that of the message before. Where a line feed is there by chance, there is
-        # another before it, and what comes before it is no start line.
+        # Often the first line, and the head, is as long as that of the message before, so its end is looked for there
+        # first. Where one is found there by chance, the right one is before it: a line with another in it is no start
+        # line, and a section with an empty line in it has no fields.
         first = self._second
         if first > len(data) or data[first - 1] != _LINE_FEED:
             self._second = first = data.find(b"\n") + 1
@@ -67,7 +70,9 @@ class Reader:
         stop = first + len(block)
         if block and data[first:stop] == block:  # as in the message before
             return stop
-        stop = data.find(b"\r\n\r\n", first - 2) + 4
+        stop = self._stop
+        if stop < first + 2 or data[stop - 4 : stop] != _END_OF_HEAD:
+            self._stop = stop = data.find(_END_OF_HEAD, first - 2) + 4
         if stop < 4 or not first or stop > self._head_limit:
             return 0
         self._section = heads.section(data[first : stop - 2])

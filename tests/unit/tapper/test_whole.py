@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapper.protocols.http1 import RequestReader, ResponseReader
-from tapper.protocols.messages import Event, ResponseHead
+from tapper.protocols.messages import End, Event, ResponseHead
 from tapper.streams.reassembly import Data
 
 REQUESTS = [
@@ -134,6 +134,33 @@ def test_the_usual_message_goes_the_short_way(reader: RequestReader | ResponseRe
     head, end = whole.head, whole.end
     assert (head.ts, head.seq, head.ack, head.size + end.size) == (1, 2, 3, len(data))
     assert reader.whole(Data(data, 1, 2, 3)) == whole, "and so does the next, whose fields are the same"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nA: %s\r\n\r\n"
+LONG = HEAD % (10, b"a" * 30) + b"0123456789"
+SHORT = HEAD % (40, b"b") + b"c" * 25 + b"\r\n\r\n" + b"d" * 11
+
+
+@pytest.mark.parametrize(
+    ("reader", "stream"),
+    [
+        # where the first has the end of its head, or of its first line, the second has one, too, but it is a later one
+        (ResponseReader, [LONG, SHORT]),
+        (
+            RequestReader,
+            [b"GET /as-long-as-this HTTP/1.1\r\nA: b\r\n\r\n", b"GET / HTTP/1.1\r\nA: bcdefghijk\r\nC: d\r\n\r\n"],
+        ),
+        (RequestReader, [b"GET / HTTP/1.1\r\nA: b\r\n\r\n", b"GET /longer HTTP/1.1\r\nA: b\r\n\r\n"]),
+        (RequestReader, [b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nA: b\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"]),
+    ],
+)
+def test_where_the_message_before_had_its_ends_is_only_a_guess(
+    reader: type[RequestReader] | type[ResponseReader], stream: list[bytes]
+) -> None:
+    both_ways(reader, stream)
+    one = reader()
+    for data in stream:
+        assert [type(event) for event in the_short_way(one, 1, 2, 3, data=data)][1:] == [End]
 
 
 def test_a_message_in_progress_is_not_overtaken() -> None:
