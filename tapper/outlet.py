@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable
+from typing import Final
 
 from tapper import __version__
 from tapper.accounts import Account, Books, Row
@@ -22,11 +23,12 @@ from tapper.protocols.beneath import Peek
 from tapper.protocols.facts import Note
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.session import Session, Sighting
+from tapper.streams.bounds import HELD_BY_SOURCE
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
 
 _LINES_AT_ONCE = 32
-_HELD_BYTES = 256 << 20  # by all sources together
+_HELD_BYTES: Final = 256 << 20  # by all sources together
 
 
 class Outlet:
@@ -162,6 +164,8 @@ class Outlet:
         self, accounts: Collection[Account], deliver: Callable[[Account, list[Sighting]], None]
     ) -> None:
         """Give up what the greediest source holds where all together hold too much: to `deliver`."""
+        if len(accounts) * HELD_BY_SOURCE <= _HELD_BYTES:
+            return
         if sum(account.connections.held for account in accounts) > _HELD_BYTES:
             largest = max(accounts, key=lambda account: account.connections.held)
             deliver(largest, largest.connections.relieve(largest.connections.held // 2))

@@ -142,7 +142,8 @@ class Tap:
         if self._held:
             wake = min(wake, time.monotonic() + POLL_S)
         self._sources.turn(wake - time.monotonic(), self._deliver, self._trouble, self._closed)
-        self._outlet.report(self._held.ready())
+        if self._held:
+            self._outlet.report(self._held.ready())
         self._outlet.stay_within_bounds(self._captures.values(), self._take)
 
     def _end(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SECOND = 1_000_000_000
+HELD_BY_SOURCE = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Limits:
     """Held for one half that waits for its other half."""
     hole_bytes: int = 1 << 20
     """Held behind one hole in a stream."""
-    held_bytes: int = 64 << 20
+    held_bytes: int = HELD_BY_SOURCE
     """Held by one source in all."""
     idle: int = 300 * SECOND
     linger: int = 2 * SECOND
