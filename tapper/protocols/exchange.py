@@ -151,10 +151,10 @@ class Conversation:
                 self.heads += 1
                 if not _possible(first.head, response.head):
                     return [Exchange(None, response)]
-                self._pop()
-                first.pending, first.response = False, response
+                entry = self._pop()
+                entry.pending, entry.response = False, response
                 self._answered_to = response.end.seq
-                return [] if first.request is None else [Exchange(first.request, response)]
+                return [] if entry.request is None else [Exchange(entry.request, response)]
         return self._take_responses(self._responses.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
 
     def client_gap(self, size: int | None) -> list[Exchange]:
