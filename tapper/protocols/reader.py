@@ -71,7 +71,7 @@ class Reader:
         if block and data[first:stop] == block:  # as in the message before
             return stop
         stop = self._stop
-        if not first + 2 <= stop <= len(data) or data[stop - 4 : stop] != _END_OF_HEAD:
+        if stop < max(4, first + 2) or stop > len(data) or data[stop - 4 : stop] != _END_OF_HEAD:
             self._stop = stop = data.find(_END_OF_HEAD, first - 2) + 4
         if stop < 4 or not first or stop > self._head_limit:
             return 0
