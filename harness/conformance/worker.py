@@ -5,12 +5,13 @@ Started by `harness.conformance.schedule`; python -m harness.conformance.worker
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import os
 import signal
 import sys
+import threading
 import time
+import traceback
 from functools import cache
 from pathlib import Path
 
@@ -34,11 +35,26 @@ def main() -> None:
         for line in sys.stdin:
             order = json.loads(line)
             left = order["deadline"] - time.monotonic()  # one clock for all processes: CLOCK_MONOTONIC
-            faulthandler.dump_traceback_later(max(left * _BEFORE_THE_LIMIT, _AT_ONCE_S))
+            late = threading.Timer(max(left * _BEFORE_THE_LIMIT, _AT_ONCE_S), tell_where_it_is)
+            late.daemon = True
+            late.start()
             result = run(cases()[order["case"]], adapter(order["adapter"]), Path(order["directory"]), order["patience"])
-            faulthandler.cancel_dump_traceback_later()
+            late.cancel()
             answers.write(json.dumps(result.plain()) + "\n")
             answers.flush()
+
+
+def tell_where_it_is() -> None:
+    """Write to standard error what each other thread is doing.
+
+    Not by faulthandler's timer, which reads the frames of threads that go on meanwhile, and may crash on them.
+    """
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    for ident, frame in sys._current_frames().items():
+        if ident != threading.get_ident():
+            stack = "".join(traceback.format_stack(frame))
+            sys.stderr.write(f"It is late. Thread {names.get(ident, ident)}, the innermost call last:\n{stack}")
+    sys.stderr.flush()
 
 
 @cache
