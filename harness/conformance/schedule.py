@@ -67,8 +67,8 @@ class Finished:
 def default_jobs() -> int:
     """Two workers for a processor, at most eight.
 
-    A case waits for two thirds of its time: for packets that the kernel hands over ten times a second, for a tapper to
-    see something, or to fall silent.
+    A case waits for two thirds of its time: for packets that the kernel hands over a few times a second, for a tapper
+    to see something, or to fall silent.
     """
     return min(JOBS_A_PROCESSOR * (os.cpu_count() or 1), MOST_JOBS)
 

@@ -48,7 +48,7 @@ _BLOCKS = 8  # of a ring, if that leaves them neither too small nor too large
 RETIRE_MS = 200
 """A reader is woken when a block is full, or this long after a packet came. Each time costs it as much as dozens of
 packets, since its memory is no longer in the processor's caches."""
-_AT_ONCE = 64
+_PORTION = 64  # packets
 _FRAME_SIZE = 2048  # means nothing to version 3, but must be aligned and divide a block
 
 _BLOCK_STATUS = 8  # struct tpacket_block_desc: version, offset_to_priv, then struct tpacket_hdr_v1
@@ -98,7 +98,7 @@ class Mapped:
             if not memory[base + _BLOCK_STATUS] & _TP_STATUS_USER:
                 return
             block = Block(memory, base)
-            while found := block.take(_AT_ONCE):
+            while found := block.take(_PORTION):
                 self._read += len(found)
                 yield memory, found
             self.cut += block.cut

@@ -141,7 +141,7 @@ class Sources(Generic[T]):
         `deliver` gets what a source's packets made, in portions, also where that is nothing; `trouble` a source's
         socket error, once for each; `closed` a source that was shut and is drained, before it is gone.
         """
-        for closing in self._closing() if self._shut else ():
+        for closing in self._closing():
             left = 0.0 if closing.ring.drained() else (closing.deadline or 0.0) - time.monotonic()
             timeout_s = min(timeout_s, left)
         for descriptor, events in self._poll.poll(max(0, int(timeout_s * 1000 + 0.999))):

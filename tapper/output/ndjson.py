@@ -21,14 +21,14 @@ from tapper.protocols.messages import Request, Response
 from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 from tapper.protocols.websocket import TEXT
+from tapper.streams.bounds import SECOND
 from tapper.streams.connection import Leg
 
 CONTRACT = 1
 SCHEMA = 1
 """The version of ndjson.schema.json. It grows when a field goes or changes its meaning, not when one is added."""
 
-_BOOLEAN = ("false", "true")
-_SECOND: Final = 1_000_000_000
+_BOOLEAN: Final = ("false", "true")
 _LONGEST: Final = 4096  # characters that are remembered of the fields of a message
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -89,8 +89,7 @@ def _seconds(nanoseconds: int) -> str:
     if nanoseconds < 0:
         return "-" + _seconds(-nanoseconds)
     # In two parts: a number of 19 digits costs several times as much as two shorter ones.
-    fraction = str(_SECOND + nanoseconds % _SECOND)[1:]
-    return f"0.{fraction}" if nanoseconds < _SECOND else f"{nanoseconds // _SECOND}.{fraction}"
+    return f"{nanoseconds // SECOND}.{str(SECOND + nanoseconds % SECOND)[1:]}"
 
 
 def _field(field: tuple[str, str]) -> str:
@@ -157,8 +156,6 @@ class Ndjson:
         self._place: Place | None = None  # the last one, and what is to be said of it
         self._named = False
         self._netns = ""
-        self._second = 0  # the last one, as text
-        self._whole = "0."
 
     def hello(self, version: str, pid: int) -> str:
         return _line(
@@ -210,18 +207,11 @@ class Ndjson:
         if exchange.grpc is not None:
             further += f',"grpc":{_grpc(exchange.grpc)}'
         return (
-            f'{{"type":"http","ts":{self._since_1970(ts)},{self._legs.of(leg)},"method":{method},"target":{target}'
+            f'{{"type":"http","ts":{_seconds(ts)},{self._legs.of(leg)},"method":{method},"target":{target}'
             f',"version":{"null" if version is None else words[version]},"status":{status}'
             f',"request":{self._message(request)},"response":{self._message(response)}'
             f',"duration_s":{duration},"netns":{self._netns}{further}}}\n'
         )
-
-    def _since_1970(self, ts: int) -> str:
-        """As `_seconds`, for times that follow one another."""
-        second = ts // _SECOND
-        if second != self._second:
-            self._second, self._whole = second, f"{second}."
-        return self._whole + str(_SECOND + ts % _SECOND)[1:]
 
     def _message(self, message: Request | Response | None) -> str:
         if message is None:
@@ -241,7 +231,7 @@ class Ndjson:
         trailers = self._listed(end.trailers) if end.trailers else ""
         return (
             f'{{"headers":[{headers}],"body_b64":"{_base64(end.body) if end.body else ""}"'
-            f',"body_size":{end.size},"truncated":{"true" if end.truncated else "false"},"trailers":[{trailers}]}}'
+            f',"body_size":{end.size},"truncated":{_BOOLEAN[end.truncated]},"trailers":[{trailers}]}}'
         )
 
     def _listed(self, fields: Headers) -> str:

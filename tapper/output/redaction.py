@@ -56,9 +56,8 @@ class Redaction:
     # Every record is made by its constructor: dataclasses.replace costs more than reading the message did.
 
     def _request(self, request: Request) -> Request:
-        head, end = request.head, request.end if not request.end.trailers else self._end(request.end)
-        fields = head.fields
-        shown = fields.redacted if fields is not None and fields.redactor is self else self._shown(head)
+        head, end = request.head, self._end(request.end)
+        shown = self._shown(head)
         if shown is None:
             return request if end is request.end else Request(head, end)
         ts, seq, ack, headers = head.ts, head.seq, head.ack, shown.headers
@@ -66,9 +65,8 @@ class Redaction:
         return Request(redacted, end)
 
     def _response(self, response: Response) -> Response:
-        head, end = response.head, response.end if not response.end.trailers else self._end(response.end)
-        fields = head.fields
-        shown = fields.redacted if fields is not None and fields.redactor is self else self._shown(head)
+        head, end = response.head, self._end(response.end)
+        shown = self._shown(head)
         if shown is None:
             return response if end is response.end else Response(head, end)
         ts, seq, ack, headers = head.ts, head.seq, head.ack, shown.headers
@@ -76,14 +74,19 @@ class Redaction:
         return Response(redacted, end)
 
     def _shown(self, head: RequestHead | ResponseHead) -> FieldList | None:
-        """The fields without secrets, to be remembered; None where they have none."""
+        """The fields without secrets; None where they have none."""
+        fields = head.fields
+        if fields is not None and fields.redactor is self:
+            return fields.redacted
         headers = self._without_secrets(head.headers)
         redacted = None if headers is head.headers else FieldList(headers)
-        if head.fields is not None:
-            head.fields.redactor, head.fields.redacted = self, redacted
+        if fields is not None:
+            fields.redactor, fields.redacted = self, redacted
         return redacted
 
     def _end(self, end: End) -> End:
+        if not end.trailers:
+            return end
         trailers = self._without_secrets(end.trailers)
         return end if trailers is end.trailers else End(end.ts, end.seq, end.body, end.size, end.truncated, trailers)
 

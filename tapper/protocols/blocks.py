@@ -20,7 +20,6 @@ from tapper.protocols.fields import (
     AUTHORITY,
     DYNAMIC,
     NO_ENTRY,
-    NO_NAME,
     ORDINARY,
     OVERHEAD,
     STATIC,
@@ -210,11 +209,7 @@ class BlockReader:
                 else:
                     at += 1
                 if index >= DYNAMIC:
-                    if self.held > self._limit:
-                        self._evict()
-                    self._refers = True
-                    index -= DYNAMIC - 1
-                    entry = entries[-index] if index <= len(entries) else NO_ENTRY
+                    entry = self._dynamic(index)
                 elif index:
                     entry = STATIC[index]
                 else:
@@ -270,17 +265,21 @@ class BlockReader:
         else:
             at += 1
         if index >= DYNAMIC:
-            if self.held > self._limit:
-                self._evict()
-            self._refers = True
-            index -= DYNAMIC - 1
-            name = self._entries[-index].field[0] if index <= len(self._entries) else NO_NAME
+            name = self._dynamic(index).field[0]
             value, at = string(block, at)
             return Entry(name, value), at
         if not index:
             at = behind(block, at)
         at = behind(block, at)
         return LITERALS[block[begin:at]], at
+
+    def _dynamic(self, index: int) -> Entry:
+        """An entry of the table, by its number (section 2.3.3)."""
+        if self.held > self._limit:
+            self._evict()
+        self._refers = True
+        index -= DYNAMIC - 1
+        return self._entries[-index] if index <= len(self._entries) else NO_ENTRY
 
     def _evict(self) -> None:
         """The oldest entries go until the table fits (section 4.4); one that is too large for it goes, too."""

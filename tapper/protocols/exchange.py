@@ -149,12 +149,7 @@ class Conversation:
             response = self._responses.whole(chunk) if first.certain and first.usual else None
             if response is not None:
                 self.heads += 1
-                if not _possible(first.head, response.head):
-                    return [Exchange(None, response)]
-                entry = self._pop()
-                entry.pending, entry.response = False, response
-                self._answered_to = response.end.seq
-                return [] if entry.request is None else [Exchange(entry.request, response)]
+                return self._answered(self._pop() if _possible(first.head, response.head) else None, response)
         return self._take_responses(self._responses.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
 
     def client_gap(self, size: int | None) -> list[Exchange]:

@@ -86,13 +86,13 @@ def request_line(line: bytes) -> tuple[str, str, str] | None:
     # Nearly all are of this kind, and a regular expression costs several times as much.
     if len(words) == 3 and words[2] == "HTTP/1.1\r":
         method, target, _ = words
-        if method in _USUAL_METHODS and target and target.isprintable():  # the regular expression takes more
+        if method in _METHODS and target and target.isprintable():  # the regular expression takes more
             return method, target, "HTTP/1.1"
     match = _REQUEST_LINE.fullmatch(text)
     return None if match is None else (match[1], match[2], match[3])
 
 
-_USUAL_METHODS: Final = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"})
+_METHODS: Final = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"})
 
 
 def status_line(line: bytes) -> tuple[str, int, str] | None:
@@ -197,9 +197,10 @@ def framing(headers: Headers) -> Framing | None:
 
 # Plausibility, for finding the beginning of a message again. `data` begins at a segment boundary.
 
-_METHODS = rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH)"
 _REQUEST_START = re.compile(_REQUEST.encode() + rb"\n")
-_LONG_REQUEST_START = re.compile(_METHODS + rb" (?:/|https?://)[^\x00-\x20\x7f]*\Z")
+_LONG_REQUEST_START = re.compile(
+    rb"(?:" + "|".join(sorted(_METHODS)).encode() + rb") (?:/|https?://)[^\x00-\x20\x7f]*\Z"
+)
 _RESPONSE_START = re.compile(_STATUS.encode() + rb"\n")
 _TOKEN_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: |\Z)")
 _VERSION_START = b"HTTP/1."

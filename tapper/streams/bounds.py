@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-SECOND = 1_000_000_000
-HELD_BY_SOURCE = 64 << 20
+SECOND: Final = 1_000_000_000
+HELD_BY_SOURCE: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
