@@ -194,6 +194,7 @@ class _Worker:
             "directory": str(job.directory),
             "patience": patience,
             "deadline": self.deadline,
+            "run": os.getpid(),
         }
         try:
             self._orders.write(json.dumps(order).encode() + b"\n")

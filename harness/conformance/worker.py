@@ -34,6 +34,8 @@ def main() -> None:
         os.dup2(2, 1)  # what a case or a package prints is no answer
         for line in sys.stdin:
             order = json.loads(line)
+            if os.getppid() != order["run"]:
+                return  # it was killed before it could be said what shall happen then
             left = order["deadline"] - time.monotonic()  # one clock for all processes: CLOCK_MONOTONIC
             late = threading.Timer(max(left * _BEFORE_THE_LIMIT, _AT_ONCE_S), tell_where_it_is)
             late.daemon = True

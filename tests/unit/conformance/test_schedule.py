@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
 from adapter_files import adapter_file
+from kit_command import ENVIRON
 
 from harness.conformance.catalogue import cases
 from harness.conformance.model import Case, Level, Outcome, Result
@@ -35,6 +37,23 @@ for line in sys.stdin:
     result = dict(case=case, outcome="pass", sentence=str(os.getpid()), expected="", seen="", seconds=0.1,
                   evidence=None, notes=[])
     print(json.dumps(result), flush=True)
+"""
+
+KILLED_RUN = """
+import os, sys
+from pathlib import Path
+from harness.conformance.schedule import Job, Workers
+late, adapter, directory = sys.argv[1:]
+with Workers(1, argv=(sys.executable, "-c", late, str(os.getpid()))) as workers:
+    for _ in workers.run([Job("CAP-01", adapter, Path(directory))]):
+        print("given", flush=True)
+"""
+LATE_WORKER = """
+import os, sys, time
+while os.getppid() == int(sys.argv[1]):
+    time.sleep(0.01)
+from harness.conformance import worker
+worker.main()
 """
 
 
@@ -105,6 +124,18 @@ def test_leaving_a_run_early_leaves_nothing(tmp_path: Path, argv: tuple[str, ...
         first = next(event for event in workers.run(jobs) if isinstance(event, Finished))
     assert first.job.case == "A-01"
     wait_until(lambda: set(psutil.Process().children(recursive=True)) <= before, "the workers to be gone")
+
+
+def test_a_worker_whose_run_is_killed_while_it_starts_does_not_begin(tmp_path: Path) -> None:
+    hanging, evidence = adapter_file(tmp_path, ["sleep", "1000"]), tmp_path / "CAP-01"
+    argv = [sys.executable, "-c", KILLED_RUN, LATE_WORKER, str(hanging), str(evidence)]
+    with subprocess.Popen(argv, env=ENVIRON, stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"given\n"
+        (worker,) = psutil.Process(killed.pid).children()
+        killed.kill()
+    wait_until(lambda: gone(worker.pid), "the worker to end")
+    assert not evidence.exists()
 
 
 def test_workers_are_kept_from_run_to_run(tmp_path: Path, argv: tuple[str, ...]) -> None:
