@@ -5,6 +5,7 @@ FOLDER has cert.pem, key.pem, root.pem, and pods.json: the pods' addresses and a
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import json
 import os
@@ -13,16 +14,19 @@ import ssl
 import struct
 import sys
 import threading
-from collections.abc import Callable
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from harness.mesh.ztunnel import HBONE, MARK, OUTBOUND
 
 T = TypeVar("T")
+Streams: TypeAlias = tuple[StreamReader, StreamWriter]
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _SO_ORIGINAL_DST = 80  # linux/netfilter_ipv4.h
 _CHUNK = 1 << 16
+_END_OF_HEAD = b"\r\n\r\n"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -56,11 +60,12 @@ class Place:
     def listen(self, port: int) -> socket.socket:
         return self.make(lambda: socket.create_server(("0.0.0.0", port)))
 
-    def connect(self, address: tuple[str, int], source: str | None = None) -> socket.socket:
+    async def connect(self, address: tuple[str, int], source: str | None = None) -> socket.socket:
         """A connection that no rule redirects; from `source`, whoever's address that is."""
 
         def unbound() -> socket.socket:
             made = socket.socket()
+            made.setblocking(False)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
             if source is not None:
                 made.setsockopt(socket.SOL_IP, socket.IP_TRANSPARENT, 1)
@@ -68,12 +73,12 @@ class Place:
             return made
 
         made = self.make(unbound)
-        made.connect(address)
+        await asyncio.get_running_loop().sock_connect(made, address)
         return made
 
 
 class Ztunnel:
-    """Both ends of every tunnel."""
+    """Both ends of every tunnel. All on one thread: OpenSSL's connections are not for two at a time."""
 
     def __init__(self, folder: Path) -> None:
         self._client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -84,63 +89,69 @@ class Ztunnel:
             context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
             context.load_verify_locations(folder / "root.pem")
 
-    def outbound(self, place: Place, accepted: socket.socket) -> None:
-        raw = accepted.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
+    async def serve(self, place: Place) -> None:
+        """Take the pod into the mesh. Returns once both its ports are open."""
+        await asyncio.start_server(each(place, self._outbound), sock=place.listen(OUTBOUND))
+        await asyncio.start_server(each(place, self._inbound), sock=place.listen(HBONE), ssl=self._server)
+
+    async def _outbound(self, place: Place, reader: StreamReader, writer: StreamWriter) -> None:
+        raw = writer.get_extra_info("socket").getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
         port, address = struct.unpack("!2xH4s8x", raw)
         target = socket.inet_ntoa(address)
-        tunnel = self._client.wrap_socket(place.connect((target, HBONE)))
-        tunnel.sendall(f"CONNECT {target}:{port} HTTP/1.1\r\n\r\n".encode())
-        relay(accepted, tunnel)
+        connected = await place.connect((target, HBONE))
+        tunnel = await asyncio.open_connection(sock=connected, ssl=self._client, server_hostname="")
+        tunnel[1].write(f"CONNECT {target}:{port} HTTP/1.1".encode() + _END_OF_HEAD)
+        await relay((reader, writer), tunnel)
 
-    def inbound(self, place: Place, accepted: socket.socket) -> None:
-        caller, _ = accepted.getpeername()
-        tunnel = self._server.wrap_socket(accepted, server_side=True)
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += tunnel.recv(1)
+    async def _inbound(self, place: Place, reader: StreamReader, writer: StreamWriter) -> None:
+        caller, _ = writer.get_extra_info("peername")
+        head = await reader.readuntil(_END_OF_HEAD)
         port = int(head.split()[1].rpartition(b":")[2])
-        relay(tunnel, place.connect((place.ip, port), source=caller))
+        connected = await place.connect((place.ip, port), source=caller)
+        await relay((reader, writer), await asyncio.open_connection(sock=connected))
 
 
-def relay(one: socket.socket, other: socket.socket) -> None:
-    """Until both directions have ended."""
+def each(
+    place: Place, handle: Callable[[Place, StreamReader, StreamWriter], Awaitable[None]]
+) -> Callable[[StreamReader, StreamWriter], Awaitable[None]]:
+    """What to do with each connection. Where the other end cannot be reached, the caller's is closed."""
 
-    def pump(source: socket.socket, sink: socket.socket) -> None:
+    async def handled(reader: StreamReader, writer: StreamWriter) -> None:
         try:
-            while data := source.recv(_CHUNK):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
+            await handle(place, reader, writer)
+        finally:
+            writer.close()
+
+    return handled
+
+
+async def relay(one: Streams, other: Streams) -> None:
+    """Until one end has said all that it has to say: TLS knows no half that is closed (as asyncio has it)."""
+
+    async def pump(source: StreamReader, sink: StreamWriter) -> None:
+        try:
+            while data := await source.read(_CHUNK):
+                sink.write(data)
+                await sink.drain()
         except OSError:
-            return  # the other end has gone; so does this
+            return  # that end has gone; so does the other
 
-    back = threading.Thread(target=pump, args=(other, one), daemon=True)
-    back.start()
-    pump(one, other)
-    back.join()
-    one.close()
-    other.close()
-
-
-def serve(listener: socket.socket, place: Place, handle: Callable[[Place, socket.socket], None]) -> None:
-    while True:
-        accepted, _ = listener.accept()
-        threading.Thread(target=handle, args=(place, accepted), daemon=True).start()
+    pumps = [asyncio.create_task(pump(one[0], other[1])), asyncio.create_task(pump(other[0], one[1]))]
+    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+    for pumping in pumps:
+        pumping.cancel()
+    for _, writer in (one, other):
+        writer.close()
 
 
-def main() -> int:
-    folder = Path(sys.argv[1])
+async def serve(folder: Path) -> None:
     ztunnel = Ztunnel(folder)
-    threads = []
     for ip, pid in json.loads((folder / "pods.json").read_text()).items():
-        place = Place(ip, pid)
-        for port, handle in ((OUTBOUND, ztunnel.outbound), (HBONE, ztunnel.inbound)):
-            threads.append(threading.Thread(target=serve, args=(place.listen(port), place, handle)))
-    for thread in threads:
-        thread.start()
+        await ztunnel.serve(Place(ip, pid))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    return 0  # the threads go on
+    await asyncio.Event().wait()  # for ever: it ends with the node
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    asyncio.run(serve(Path(sys.argv[1])))
