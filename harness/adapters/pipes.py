@@ -14,12 +14,13 @@ _LOOK_UP_MS = 200
 class Pipes:
     """One thread takes all of it as it comes, and wakes who waits for news.
 
-    `take` gets what comes on standard output, and an empty one at its end. `ready` is a descriptor that becomes the
+    `take` gets what comes on standard output, and an empty one at its end. The thread reads from a copy of `stdout`:
+    that may be closed at any time, and its number given to something else. `ready` is a descriptor that becomes the
     thread's: it is closed once something came on it, or nothing can come any more.
     """
 
     def __init__(self, stdout: int, ready: int, take: Callable[[bytes], None]) -> None:
-        self._stdout = stdout
+        self._stdout = os.dup(stdout)
         self._ready = ready
         self._take = take
         self._news = threading.Event()
@@ -61,5 +62,6 @@ class Pipes:
                 if not data:
                     self.closed = True
                     poller.unregister(self._stdout)
+                    os.close(self._stdout)
             if happened:
                 self._news.set()

@@ -78,3 +78,22 @@ def test_a_descriptor_that_somebody_keeps_is_let_go(ends: Ends) -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(ends.readers[1])
     os.close(ends.ready)
+
+
+def test_who_outlives_the_wait_reads_what_is_its_own(ends: Ends) -> None:
+    """Somebody who hides holds standard output open until the node is closed, which closes its descriptor first."""
+    pipes = Pipes(*ends.readers, ends.taken.append)
+    os.write(ends.ready, b"\n")
+    assert pipes.wait_for_news(LONG)
+    pipes.finish(0.0)
+    reading, writing = os.pipe()
+    os.dup2(reading, ends.readers[0])  # as one that is opened next gets the number of one that was closed
+    os.write(writing, b"of somebody else")
+    os.write(ends.stdout, b"late")
+    assert pipes.wait_for_news(LONG)
+    assert ends.taken == [b"late"]
+    assert os.read(reading, 99) == b"of somebody else"
+    for descriptor in (ends.ready, ends.stdout, reading, writing):
+        os.close(descriptor)
+    pipes.finish(DEFAULT_TIMEOUT)
+    assert pipes.closed
