@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 _END_S = 60.0
 _PAUSE_S = 0.1
@@ -18,19 +19,23 @@ def run(argv: Sequence[str], say: Callable[[str], None]) -> int:
     kind starts a node by `docker run`: when that is killed, Docker's daemon goes on by itself, and the container is
     there after everything was removed.
     """
-    process = subprocess.Popen(argv, start_new_session=True)
-    try:
-        return process.wait()
-    except BaseException:
-        say(f"interrupted: waiting for what {argv[0].rpartition('/')[2]} has begun, so that it can be removed")
-        process.terminate()
-        process.wait()
-        deadline = time.monotonic() + _END_S
-        while _lives(process.pid):
-            if time.monotonic() >= deadline:
-                os.killpg(process.pid, signal.SIGKILL)
-            time.sleep(_PAUSE_S)
-        raise
+    with ThreadPoolExecutor(1) as starter:  # an interruption comes to the main thread: what has started is known there
+        starting = starter.submit(subprocess.Popen, argv, start_new_session=True)
+        try:
+            return starting.result().wait()
+        except OSError:
+            raise  # there is no such program
+        except BaseException:
+            process = starting.result()
+            say(f"interrupted: waiting for what {argv[0].rpartition('/')[2]} has begun, so that it can be removed")
+            process.terminate()
+            process.wait()
+            deadline = time.monotonic() + _END_S
+            while _lives(process.pid):
+                if time.monotonic() >= deadline:
+                    os.killpg(process.pid, signal.SIGKILL)
+                time.sleep(_PAUSE_S)
+            raise
 
 
 def _lives(group: int) -> bool:

@@ -8,17 +8,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from harness.waiting import wait_until
 from harness.worlds.cluster import shielded
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 INTERRUPTED = """
-import sys
+import functools, os, signal, subprocess, sys
+from pathlib import Path
+from harness.waiting import wait_until
 from harness.worlds.cluster import shielded
+when, script, begun, done = sys.argv[1:]
+started = subprocess.Popen
+def interrupted(*arguments, **options):
+    process = started(*arguments, **options)
+    wait_until(Path(begun).exists, "the child to begin")
+    os.kill(os.getpid(), signal.SIGINT)
+    return process
+if when == "while it starts":
+    subprocess.Popen = interrupted
 try:
-    shielded.run(["sh", "-c", sys.argv[1]], print)
+    shielded.run(["sh", "-c", script], functools.partial(print, flush=True))
 except KeyboardInterrupt:
-    print("the child", "has ended" if __import__("pathlib").Path(sys.argv[2]).exists() else "still runs")
+    print("the child", "has ended" if Path(done).exists() else "still runs")
 """
 
 
@@ -26,16 +39,20 @@ def test_the_exit_code() -> None:
     assert shielded.run(["sh", "-c", "exit 3"], print) == 3
 
 
-def test_an_interruption_waits_for_the_children(tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["while it runs", "while it starts"])
+def test_an_interruption_waits_for_the_children(tmp_path: Path, when: str) -> None:
     """Of the program itself, which is ended, and not of the child, which is in the middle of something."""
-    begun, done = tmp_path / "begun", tmp_path / "done"
-    script = f"(touch {begun}; sleep 1; touch {done}) & wait"
-    argv = [sys.executable, "-c", INTERRUPTED, script, str(done)]
+    begun, go_on, done = tmp_path / "begun", tmp_path / "go-on", tmp_path / "done"
+    script = f"(touch {begun}; while [ ! -e {go_on} ]; do sleep 0.01; done; touch {done}) & wait"
+    argv = [sys.executable, "-c", INTERRUPTED, when, script, str(begun), str(done)]
     environ = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environ, start_new_session=True) as running:
+        assert running.stdout is not None
         wait_until(begun.exists, "the child to begin")
-        os.killpg(running.pid, signal.SIGINT)  # as a terminal does: everybody in the foreground gets it
-        out, _ = running.communicate(timeout=30)
-    waiting, ended = out.splitlines()
-    assert waiting == "interrupted: waiting for what sh has begun, so that it can be removed"
-    assert ended == "the child has ended"
+        if when == "while it runs":
+            os.killpg(running.pid, signal.SIGINT)  # as a terminal does: everybody in the foreground gets it
+        waiting = running.stdout.readline()
+        go_on.touch()
+        ended, _ = running.communicate(timeout=30)
+    assert waiting == "interrupted: waiting for what sh has begun, so that it can be removed\n"
+    assert ended == "the child has ended\n"
