@@ -19,7 +19,10 @@ from harness.conformance.model import Outcome
 from harness.conformance.tap import Tap
 from harness.conformance.truth import Sent, new_nonce
 from harness.conformance.verdict import Late, NotClaimed, set_aside
+from harness.waiting import DEFAULT_TIMEOUT
 
+LONG = 10 * DEFAULT_TIMEOUT
+"""Of which a tenth is waited for (`patience`), by whoever is not played in vain."""
 ADAPTERS = Path(groups.__file__).parents[2] / "adapters" / "shipped"
 
 
@@ -92,7 +95,7 @@ def seeing(played: Played, answers: Iterator[bool]) -> Callable[[], list[Sent]]:
 
 def test_all_of_what_was_sent_at_once_has_to_be_seen(played: Played) -> None:
     answers = iter([False, False, True, False])
-    sent = tap(played).prove_all(seeing(played, answers), "requests")
+    sent = tap(played).prove_all(seeing(played, answers), "requests", within=LONG)
     assert all(each.nonce in played.said for each in sent)
     assert next(answers) is False
     with pytest.raises(StopIteration):
@@ -108,7 +111,7 @@ def test_what_is_reported_late_counts_while_more_is_sent(played: Played) -> None
             played.said += "".join(each.nonce for each in rounds[0])
         return rounds[-1]
 
-    assert tap(played).prove_all(send, "requests") == rounds[0]
+    assert tap(played).prove_all(send, "requests", within=LONG) == rounds[0]
     assert len(rounds) == 3
 
 
@@ -126,7 +129,7 @@ def test_silence_is_nothing_seen_of_a_request(played: Played) -> None:
             played.said += rounds[-1].nonce
         return rounds[-1:]
 
-    tap(played).prove_silence(send, "silence", latency=0.0)
+    tap(played).prove_silence(send, "silence", latency=0.0, within=LONG)
     assert len(rounds) == 4
 
 
