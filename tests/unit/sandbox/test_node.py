@@ -13,8 +13,8 @@ import pytest
 from harness.errors import InternalError, WaitTimeout
 from harness.sandbox import links
 from harness.sandbox.node import Node
-from harness.sandbox.process import Command
-from harness.waiting import wait_until
+from harness.sandbox.process import Command, Process
+from harness.waiting import DEFAULT_TIMEOUT, wait_until
 
 
 def pids(node: Node) -> set[int]:
@@ -126,9 +126,17 @@ def test_failed_run_carries_the_output(node: Node) -> None:
     assert "what went wrong" in caught.value.__notes__[0]
 
 
-def test_timeout_carries_the_log(node: Node) -> None:
+def test_timeout_carries_the_log(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    to_its_end = Process.wait
+
+    def from_its_word_on(process: Process, timeout: float = DEFAULT_TIMEOUT) -> int:
+        wait_until(lambda: "got this far" in process.read_log(), "the program's word")
+        return to_its_end(process, timeout)
+
+    monkeypatch.setattr(Process, "wait", from_its_word_on)
     with pytest.raises(WaitTimeout, match="got this far"):
-        node.run(["sh", "-c", "echo got this far; exec sleep 1000"], timeout=0.3)
+        node.run(["sh", "-c", "echo got this far; exec sleep 1000"], timeout=0.0)
+    monkeypatch.undo()
     assert pids(node) == {1}
 
 
@@ -138,9 +146,8 @@ def test_run_feeds_standard_input(node: Node) -> None:
 
 def test_orphans_are_reaped(node: Node) -> None:
     node.run(["sh", "-c", "sleep 0.01 & sleep 0.01 & exit 0"])
-    grandchildren = node.spawn(["sh", "-c", "(sleep 0.05 &) ; (sleep 0.05 &) ; exec sleep 0.3"])
-    grandchildren.wait()
-    assert pids(node) == {1}
+    node.run(["sh", "-c", "(sleep 0.05 &) ; (sleep 0.05 &)"])
+    wait_until(lambda: pids(node) == {1}, "the orphans to end, and to be reaped")
 
 
 def test_only_network_sysctls_are_private(node: Node) -> None:

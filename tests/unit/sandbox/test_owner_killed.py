@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.waiting import wait_until
+from harness.waiting import DEFAULT_TIMEOUT, wait_until
 
 # what the owner says before it is killed: every process of the node, by this machine's numbers, the namespaces, and
 # whoever forked the node's keeper
@@ -68,7 +68,7 @@ def test_nothing_outlives_the_owner(signum: int) -> None:
         owner.send_signal(signum)
         assert owner.wait() == -signum
     for pid, pidfd in zip(told["pids"], pidfds, strict=True):
-        assert select.select([pidfd], [], [], 5)[0], f"process {pid} outlived its owner"
+        assert select.select([pidfd], [], [], DEFAULT_TIMEOUT)[0], f"process {pid} outlived its owner"
         os.close(pidfd)
     wait_until(lambda: not processes_in(set(told["inodes"])), "the pods' last processes to end")
     assert machine() == before
@@ -83,6 +83,6 @@ def test_not_even_a_stopped_init_outlives_the_owner() -> None:
         os.kill(told["pids"][0], signal.SIGSTOP)
         owner.kill()
     for pid, pidfd in zip(told["pids"], pidfds, strict=True):
-        assert select.select([pidfd], [], [], 5)[0], f"process {pid} outlived its owner"
+        assert select.select([pidfd], [], [], DEFAULT_TIMEOUT)[0], f"process {pid} outlived its owner"
         os.close(pidfd)
     wait_until(lambda: not processes_in(set(told["inodes"])), "the pods' last processes to end")
