@@ -77,12 +77,17 @@ class _Forks:
             theirs.close()
 
     def keeper(self, fds: Sequence[int]) -> Keeper:
-        """Fork one. Raises `protocol.Closed` where the server is gone, `InternalError` where it does not answer."""
+        """Fork one. Raises `protocol.Closed` where the server is gone, `InternalError` where it does not answer.
+
+        One that does not answer is ended: its answer, come late, would be taken for that to the next order.
+        """
         with self._lock:
             try:
                 protocol.send(self._orders, {}, fds)
                 told, (pidfd,) = protocol.receive(self._orders)
             except TimeoutError:
+                self._process.kill()
+                self._orders.shutdown(socket.SHUT_RDWR)
                 raise InternalError(f"the sandbox's fork server did not answer within {DEFAULT_TIMEOUT:g} s") from None
         return Keeper(told["pid"], pidfd)
 

@@ -7,7 +7,10 @@ import signal
 from pathlib import Path
 
 import psutil
+import pytest
 
+from harness.errors import InternalError
+from harness.sandbox import launch
 from harness.sandbox.node import Node
 from harness.waiting import wait_until
 
@@ -45,6 +48,19 @@ def test_a_server_that_was_ended_costs_nothing(node: Node) -> None:
         assert another.run(["echo", "up"]) == "up\n"
         assert server_of(another) != ended
     assert node.run(["echo", "still there"]) == "still there\n"
+
+
+def test_the_late_answer_of_a_server_is_no_other_nodes(node: Node) -> None:
+    """One that did not answer in time, and goes on."""
+    stopped = server_of(node)
+    stopped.suspend()
+    launch._forks(os.getpid())._orders.settimeout(0.1)
+    with pytest.raises(InternalError, match="fork server did not answer"):
+        Node()
+    stopped.resume()
+    for _ in range(2):
+        with Node() as another:
+            assert psutil.Process(another.host_pid).ppid() == another._world.keeper.pid
 
 
 def test_a_node_has_no_descriptor_of_another(node: Node) -> None:
