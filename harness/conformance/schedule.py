@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -258,8 +259,9 @@ class _Worker:
         try:
             wait_until(lambda: not any(map(_lives, family)), "a killed worker's processes to end", _FAREWELL_S)
         except WaitTimeout:
-            for process in filter(_lives, family):
-                process.kill()
+            for process in family:
+                with suppress(psutil.NoSuchProcess):  # it may end by itself at any moment
+                    process.kill()
 
     def end(self) -> None:
         """Let it go if it is idle, kill it if not."""

@@ -12,6 +12,7 @@ import pytest
 from adapter_files import adapter_file
 from kit_command import ENVIRON
 
+from harness.conformance import schedule
 from harness.conformance.catalogue import cases
 from harness.conformance.model import Case, Level, Outcome, Result
 from harness.conformance.schedule import _SLOW, Finished, Job, Started, Workers, default_jobs, longest_first
@@ -91,6 +92,20 @@ def test_a_worker_that_dies_costs_one_case(tmp_path: Path, argv: tuple[str, ...]
     assert results[name].outcome is Outcome.ERROR
     assert sentence in results[name].sentence
     assert (tmp_path / name / "kit-error.txt").exists()
+
+
+def test_a_process_that_ends_by_itself_meanwhile_is_no_error(
+    tmp_path: Path, argv: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a worker that is killed: still there when it was looked at, and gone when it is to be killed."""
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as ended:
+        process = psutil.Process(ended.pid)
+    monkeypatch.setattr(psutil.Process, "children", lambda *_, **__: [process])
+    monkeypatch.setattr(schedule, "_lives", lambda _: True)
+    monkeypatch.setattr(schedule, "_FAREWELL_S", 0.0)
+    with Workers(1, argv=argv) as workers:
+        results = run(workers, tmp_path, "RAVES", "A-01")
+    assert {name: result.outcome for name, result in results.items()} == {"RAVES": Outcome.ERROR, "A-01": Outcome.PASS}
 
 
 def test_a_case_that_hangs_is_ended_at_the_limit_with_all_it_started(tmp_path: Path, argv: tuple[str, ...]) -> None:
