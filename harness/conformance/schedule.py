@@ -36,6 +36,7 @@ _SLOW = ("LIFE-07", "CAP-13", "HTTP-21", "LIFE-09", "LIFE-11", "LIFE-05", "LIFE-
 """Those in which a delay is what is tried, or fifty updates are, the longest first."""
 _SLOW_GROUPS = ("LOAD", "LIFE", "SEC")
 _FAREWELL_S = 2.0
+_STILL = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
 _LOG_TAIL = 20_000
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -248,10 +249,7 @@ class _Worker:
     def kill(self) -> None:
         """End it now. Its nodes end with it, by the kernel; this waits until they are gone."""
         self.dead = True
-        try:
-            family = psutil.Process(self._process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            family = []
+        family = self._stopped_family()
         self._process.kill()
         self._process.wait()
         self._orders.close()
@@ -262,6 +260,16 @@ class _Worker:
             for process in family:
                 with suppress(psutil.NoSuchProcess):  # it may end by itself at any moment
                     process.kill()
+
+    def _stopped_family(self) -> list[psutil.Process]:
+        """Its children and theirs, after it was stopped: it would start others while they are counted."""
+        self._process.send_signal(signal.SIGSTOP)
+        with suppress(psutil.NoSuchProcess):
+            head = psutil.Process(self._process.pid)
+            with suppress(WaitTimeout):
+                wait_until(lambda: head.status() in _STILL, "a worker to be stopped", _FAREWELL_S)
+            return head.children(recursive=True)
+        return []
 
     def end(self) -> None:
         """Let it go if it is idle, kill it if not."""

@@ -32,6 +32,9 @@ for line in sys.stdin:
         child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
         print(f"child {child.pid}", file=sys.stderr, flush=True)
         signal.pause()
+    while case == "BREEDS":
+        print(os.posix_spawn("/bin/sleep", [sys.argv[0], "60"], {}), file=sys.stderr, flush=True)
+        print("nonsense", flush=True)
     if case == "RAVES":
         print("nonsense", flush=True)
         continue
@@ -106,6 +109,16 @@ def test_a_process_that_ends_by_itself_meanwhile_is_no_error(
     with Workers(1, argv=argv) as workers:
         results = run(workers, tmp_path, "RAVES", "A-01")
     assert {name: result.outcome for name, result in results.items()} == {"RAVES": Outcome.ERROR, "A-01": Outcome.PASS}
+
+
+def test_what_a_worker_starts_until_it_is_killed_is_ended_with_it(tmp_path: Path, argv: tuple[str, ...]) -> None:
+    """All of it, told or not: its processes are known by their names."""
+    with Workers(1, argv=argv) as workers:
+        run(workers, tmp_path, "BREEDS")
+    assert (tmp_path / "BREEDS" / "kit-error.txt").read_text().split()[0].isdigit(), "the canary: there were some"
+    wait_until(
+        lambda: not named(argv[1]), "all that the worker has started to be gone", logs=lambda: str(named(argv[1]))
+    )
 
 
 def test_a_case_that_hangs_is_ended_at_the_limit_with_all_it_started(tmp_path: Path, argv: tuple[str, ...]) -> None:
@@ -198,3 +211,8 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def named(name: str) -> list[int]:
+    """The processes with this as argv[0]; a zombie has none."""
+    return [each.pid for each in psutil.process_iter(["cmdline"]) if (each.info["cmdline"] or [""])[0] == name]
