@@ -23,14 +23,12 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from tapper.capture import bpf
 from tapper.capture.bpf import Instruction
-from tapper.capture.walk import Block
+from tapper.capture.walk import Block, Packets
 from tapper.errors import MissingCapabilityError, TapperError, UsageError, explain
 from tapper.privileges import Capability, advice
-from tapper.streams.packet import Packet
 
 SOL_PACKET = 263
 PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, PACKET_FANOUT, PACKET_FANOUT_DATA = 5, 6, 10, 18, 22
@@ -48,7 +46,6 @@ _BLOCKS = 8  # of a ring, if that leaves them neither too small nor too large
 RETIRE_MS = 200
 """A reader is woken when a block is full, or this long after a packet came. Each time costs it as much as dozens of
 packets, since its memory is no longer in the processor's caches."""
-_PORTION = 64  # packets
 _FRAME_SIZE = 2048  # means nothing to version 3, but must be aligned and divide a block
 
 _BLOCK_STATUS = 8  # struct tpacket_block_desc: version, offset_to_priv, then struct tpacket_hdr_v1
@@ -57,9 +54,6 @@ _KERNEL = bytes(4)  # TP_STATUS_KERNEL: the block is the kernel's again
 _STATISTICS = struct.Struct("=III")  # struct tpacket_stats_v3: packets, drops, freeze_q_cnt
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-Packets: TypeAlias = tuple[mmap.mmap, list[Packet]]
-"""Some packets, and the memory that they lie in."""
 
 
 @dataclass(slots=True)
@@ -98,12 +92,14 @@ class Mapped:
             if not memory[base + _BLOCK_STATUS] & _TP_STATUS_USER:
                 return
             block = Block(memory, base)
-            while found := block.take(_PORTION):
-                self._read += len(found)
-                yield memory, found
-            self.cut += block.cut
-            memory[base + _BLOCK_STATUS : base + _BLOCK_STATUS + 4] = _KERNEL
-            self._block = (self._block + 1) % self.blocks
+            while block.left:
+                portion = block.take()
+                self._read += len(portion[1])
+                if not block.left:
+                    self.cut += block.cut
+                    memory[base + _BLOCK_STATUS : base + _BLOCK_STATUS + 4] = _KERNEL
+                    self._block = (self._block + 1) % self.blocks
+                yield portion
 
     def waiting(self, blocks: int) -> bool:
         """Whether so many more blocks are ready behind the one that is read next."""

@@ -23,8 +23,9 @@ from typing import TypeAlias
 
 from tapper.capture import bpf
 from tapper.capture.bpf import Instruction
-from tapper.capture.mapped import Mapped, Packets, Statistics, open_mapped
+from tapper.capture.mapped import Mapped, Statistics, open_mapped
 from tapper.capture.memory import MIB, RingMemory
+from tapper.capture.walk import Packets
 from tapper.errors import NamespaceGoneError, TapperError, explain
 
 Enter: TypeAlias = Callable[[Callable[[], Mapped]], Mapped]

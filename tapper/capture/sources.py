@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from tapper.capture.mapped import RETIRE_MS, Packets, Statistics
+from tapper.capture.mapped import RETIRE_MS, Statistics
 from tapper.capture.ring import Ring, close_together
-from tapper.streams.packet import Memory, Packet
+from tapper.capture.walk import Packets
+from tapper.streams.packet import Packet
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ _PATIENCE_S = 4 * RETIRE_MS / 1000
 class Reader(Protocol[T]):
     """Whoever reads a source's packets."""
 
-    def packets(self, memory: Memory, found: list[Packet], made: list[T]) -> None:
+    def packets(self, memory: bytes, found: list[Packet], made: list[T]) -> None:
         """Some IP packets, which are there only during the call. What each of them makes goes into `made`, before the
         next is read."""
 

@@ -13,7 +13,7 @@ from tapper.output.records import Place, Stat
 from tapper.protocols.session import Sighting
 from tapper.streams.connection import Scope
 from tapper.streams.connections import Connections
-from tapper.streams.packet import Memory, Packet
+from tapper.streams.packet import Packet
 
 SECTION_HEADER, INTERFACE, ENHANCED_PACKET, STATISTICS = 0x0A0D0D0A, 1, 6, 5
 BYTE_ORDER = 0x1A2B3C4D
@@ -98,7 +98,7 @@ class Recording:
     number: int
     pending: list[bytes]
 
-    def packets(self, memory: Memory, found: list[Packet], made: list[Sighting]) -> None:
+    def packets(self, memory: bytes, found: list[Packet], made: list[Sighting]) -> None:
         for ts, _, start, stop in found:
             data = memory[start:stop]
             if _concerns(self.connections.scope, data):

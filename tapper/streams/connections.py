@@ -20,7 +20,7 @@ from tapper.streams.bounds import SECOND, Limits, Tally
 from tapper.streams.connection import Connection, Consumer, Half, Scope, taken
 from tapper.streams.copies import original
 from tapper.streams.legs import endpoints, is_mesh_internal, is_redirected, is_to_envoy, may_be_reply
-from tapper.streams.packet import ACK, FIN, RST, SYN, Memory, Packet, Segment, mirror, opener, parse
+from tapper.streams.packet import ACK, FIN, RST, SYN, Packet, Segment, mirror, opener, parse
 from tapper.streams.places import Places
 from tapper.streams.reassembly import Chunk, Data, Gap
 from tapper.streams.waiting import Waiting, WaitingRoom, as_arrived
@@ -68,7 +68,7 @@ class Connections(Generic[T]):
         """What may be reported, as of the last `rescope`."""
         return self._scope
 
-    def packets(self, memory: Memory, found: list[Packet], made: list[T]) -> None:
+    def packets(self, memory: bytes, found: list[Packet], made: list[T]) -> None:
         """Some IP packets. What each of them makes goes into `made`, before the next is read."""
         self.tally.packets += len(found)
         halves = self._halves
@@ -139,7 +139,7 @@ class Connections(Generic[T]):
 
     # Packets that are not the usual ones.
 
-    def _unusual(self, half: Half[T] | None, ts: int, memory: Memory, segment: Segment) -> list[T]:
+    def _unusual(self, half: Half[T] | None, ts: int, memory: bytes, segment: Segment) -> list[T]:
         key, seq, ack, flags, start, stop = segment
         if not key:
             self.tally.malformed += 1

@@ -17,7 +17,7 @@ from tapper.protocols.messages import Request, Response, ResponseHead
 from tapper.protocols.session import Sighting
 from tapper.streams.connections import Connections
 from tapper.streams.legs import endpoints, is_loopback
-from tapper.streams.packet import Memory, Packet, parse
+from tapper.streams.packet import Packet, parse
 from tapper.streams.reassembly import Chunk, HalfStream
 
 _FAR = 1 << 32  # positions of a stream start here
@@ -96,7 +96,7 @@ def _refuse(unwanted: Callable[[bytes], bool]) -> None:
     """Packets of a kind never reach the streams."""
     take = Connections.packets
 
-    def packets(self: Connections[Any], memory: Memory, found: list[Packet], made: list[Any]) -> None:
+    def packets(self: Connections[Any], memory: bytes, found: list[Packet], made: list[Any]) -> None:
         take(self, memory, [it for it in found if not unwanted(memory[it[2] : it[3]])], made)
 
     Connections.packets = packets  # type: ignore[method-assign]

@@ -25,7 +25,7 @@ from tapper.capture.ring import AT_ONCE, Ring, open_ring
 from tapper.capture.sources import Source, Sources
 from tapper.discovery.netns import NamespaceId, namespace_of
 from tapper.errors import NamespaceGoneError, TapperError
-from tapper.streams.packet import Memory, Packet
+from tapper.streams.packet import Packet
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="setns needs CAP_SYS_ADMIN")
 PAYLOAD = 1000
@@ -79,7 +79,7 @@ class Numbers:
         self.seen: list[int] = []
         self.finished = False
 
-    def packets(self, memory: Memory, found: list[Packet], made: list[int]) -> None:
+    def packets(self, memory: bytes, found: list[Packet], made: list[int]) -> None:
         assert not made
         for ts, _, start, stop in found:
             assert ts
@@ -266,7 +266,7 @@ class Telling(Numbers):
         self._sources = sources
         self._told = told
 
-    def packets(self, memory: Memory, found: list[Packet], made: list[int]) -> None:
+    def packets(self, memory: bytes, found: list[Packet], made: list[int]) -> None:
         for packet in found:
             before = len(self.seen)
             super().packets(memory, [packet], [])
