@@ -7,7 +7,7 @@ that claims a pod's address, adds to somebody else's counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -84,11 +84,12 @@ class Account:
     """Of its exchanges; those of its packets and streams come with `row`."""
     _legs: dict[LegKey, Seen] = field(default_factory=dict)
 
-    def count(self, sightings: Iterable[Sighting]) -> None:
+    def count(self, sightings: Sequence[Sighting]) -> None:
         """These are reported."""
         legs, names = self._legs, self.place.pods
         key: LegKey | None = None
         seen = Seen()
+        incomplete = 0
         for sighting in sightings:
             leg = sighting.leg
             if key is None or leg.pod_ip != key.pod_ip or leg.direction is not key.direction:  # mostly they are alike
@@ -98,7 +99,11 @@ class Account:
                 if len(legs) > MOST_LEGS:
                     del legs[next(iter(legs))]
             seen.exchanges += 1
-            seen.incomplete += sighting.exchange.partial
+            if sighting.exchange.partial:
+                seen.incomplete += 1
+                incomplete += 1
+        self.counts.exchanges += len(sightings)
+        self.counts.incomplete += incomplete
 
     def undecoded(self, kind: Kind) -> None:
         """A connection carried no HTTP."""

@@ -8,21 +8,24 @@ from binascii import b2a_base64
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from json.encoder import encode_basestring_ascii as _quoted
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tapper.discovery.envoy import Envoy, Verdict
 from tapper.memo import Memo, ObjectMemo
 from tapper.output.escape import escape_bytes
 from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason, verified
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
+from tapper.protocols.fieldlist import Headers, Template, is_plain
 from tapper.protocols.grpc import Call, Messages
-from tapper.protocols.heads import FieldList, Headers
 from tapper.protocols.messages import Request, Response
 from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 from tapper.protocols.websocket import TEXT
 from tapper.streams.bounds import SECOND
 from tapper.streams.connection import Leg
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # a machine's number, where this is compiled
 
 CONTRACT = 1
 SCHEMA = 1
@@ -89,11 +92,21 @@ def _seconds(nanoseconds: int) -> str:
     if nanoseconds < 0:
         return "-" + _seconds(-nanoseconds)
     # In two parts: a number of 19 digits costs several times as much as two shorter ones.
-    return f"{nanoseconds // SECOND}.{str(SECOND + nanoseconds % SECOND)[1:]}"
+    return f"{nanoseconds // SECOND}.{_fraction(nanoseconds)}"
+
+
+def _fraction(nanoseconds: i64) -> str:
+    """What is less than a second: nine digits."""
+    return str(SECOND + nanoseconds % SECOND)[1:]
 
 
 def _field(field: tuple[str, str]) -> str:
     return f"[{_quoted(field[0])},{_quoted(field[1])}]"
+
+
+def _bare(headers: str) -> str:
+    """A message that is nothing but a head."""
+    return f'{{"headers":[{headers}],"body_b64":"","body_size":0,"truncated":false,"trailers":[]}}'
 
 
 def _leg(leg: Leg) -> str:
@@ -156,6 +169,8 @@ class Ndjson:
         self._place: Place | None = None  # the last one, and what is to be said of it
         self._named = False
         self._netns = ""
+        self._second = -1  # of the last exchange; many are of the same one
+        self._second_told = ""
 
     def hello(self, version: str, pid: int) -> str:
         return _line(
@@ -185,16 +200,20 @@ class Ndjson:
             ts, version = response.head.ts, response.head.version
             status = str(response.head.status) if response.head.status else "null"
             if request is not None:
-                duration = _seconds(response.end.ts - request.head.ts)
+                lasted = response.end.ts - request.head.ts
+                duration = f"0.{_fraction(lasted)}" if 0 <= lasted < SECOND else _seconds(lasted)
         if request is not None:
             head = request.head
             ts = head.ts
             method = words[head.method] if head.method else "null"
-            target = _quoted(head.target) if head.target else "null"
+            target = f'"{head.target}"' if head.plain else _quoted(head.target) if head.target else "null"
             version = head.version
         if place is not self._place:  # many come from one place in a row
             self._place, self._named = place, bool(place.pods or place.name)
             self._netns = "null" if place.netns is None else str(place.netns)
+        second = ts // SECOND
+        if second != self._second:
+            self._second, self._second_told = second, str(second)
         further = ""
         if self._named:
             pod = _pod(place, leg.pod_ip)
@@ -207,7 +226,8 @@ class Ndjson:
         if exchange.grpc is not None:
             further += f',"grpc":{_grpc(exchange.grpc)}'
         return (
-            f'{{"type":"http","ts":{_seconds(ts)},{self._legs.of(leg)},"method":{method},"target":{target}'
+            f'{{"type":"http","ts":{self._second_told}.{_fraction(ts)},{self._legs.of(leg)}'
+            f',"method":{method},"target":{target}'
             f',"version":{"null" if version is None else words[version]},"status":{status}'
             f',"request":{self._message(request)},"response":{self._message(response)}'
             f',"duration_s":{duration},"netns":{self._netns}{further}}}\n'
@@ -217,22 +237,44 @@ class Ndjson:
         if message is None:
             return "null"
         head, end = message.head, message.end
-        fields = head.fields or FieldList(head.headers)
-        headers = fields.json
-        if headers is None:
-            headers = self._listed(head.headers)
-            bare = f'{{"headers":[{headers}],"body_b64":"","body_size":0,"truncated":false,"trailers":[]}}'
-            if len(headers) <= _LONGEST:
-                fields.json, fields.bare = headers, bare
-        else:
-            bare = fields.bare
-        if not end.size and not end.truncated and not end.trailers:
-            return bare
+        fields = head.fields
+        template = fields.template
+        pieces = template.json
+        if pieces is None:
+            pieces = self._pieces(template)
+        headers = pieces[0]
+        if template.varying:
+            for number, value in enumerate(fields.values):
+                text = value.decode("latin-1")
+                headers += f'"{text}"{pieces[number + 1]}' if is_plain(value) else _quoted(text) + pieces[number + 1]
+        elif not end.size and not end.truncated and not end.trailers:
+            return template.bare or _bare(headers)
         trailers = self._listed(end.trailers) if end.trailers else ""
         return (
             f'{{"headers":[{headers}],"body_b64":"{_base64(end.body) if end.body else ""}"'
             f',"body_size":{end.size},"truncated":{_BOOLEAN[end.truncated]},"trailers":[{trailers}]}}'
         )
+
+    def _pieces(self, template: Template) -> list[str]:
+        """The fields, without the values that vary. Kept with them, unless they are many."""
+        if not template.varying:
+            told = self._listed(template.headers)
+            if len(told) <= _LONGEST:
+                template.json, template.bare = [told], _bare(told)
+            return [told]
+        pieces: list[str] = []
+        told = ""
+        for at, field in enumerate(template.headers):
+            told += "," if at else ""
+            if at in template.varying:
+                pieces.append(f"{told}[{_quoted(field[0])},")
+                told = "]"
+            else:
+                told += self._known[field]
+        pieces.append(told)
+        if sum(map(len, pieces)) <= _LONGEST:
+            template.json = pieces
+        return pieces
 
     def _listed(self, fields: Headers) -> str:
         known = self._known

@@ -10,9 +10,7 @@ import re
 from collections.abc import Iterable
 
 from tapper.errors import UsageError
-from tapper.protocols.exchange import Exchange
-from tapper.protocols.heads import FieldList, Headers
-from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
+from tapper.protocols.fieldlist import FieldList, Headers, Template
 from tapper.protocols.session import Sighting
 
 REDACTED = "[redacted]"
@@ -36,67 +34,53 @@ class Redaction:
         self._names = frozenset(name.lower() for name in wanted)
         self._lengths = frozenset(map(len, wanted))
 
-    def apply(self, sighting: Sighting) -> Sighting:
-        """The sighting without secrets: itself, where it has none."""
+    def apply(self, sighting: Sighting) -> None:
+        """Take the secrets out of it. Nothing else is changed, and nobody needs it as it was."""
         exchange = sighting.exchange
-        request, response = exchange.request, exchange.response
-        if request is not None and not self._is_clean(request):
-            request = self._request(request)
-        if response is not None and not self._is_clean(response):
-            response = self._response(response)
-        if request is exchange.request and response is exchange.response:
-            return sighting
-        return Sighting(sighting.leg, Exchange(request, response, exchange.incomplete, exchange.grpc))
+        for message in (exchange.request, exchange.response):
+            if message is None:
+                continue
+            head = message.head
+            template = head.fields.template
+            if template.redactor is not self or template.redacted is not None:
+                head.fields = self._shown(head.fields)
+            if message.end.trailers:
+                message.end.trailers = self._without_secrets(message.end.trailers)
 
-    def _is_clean(self, message: Request | Response) -> bool:
-        """Whether it is known already that there is no secret in it."""
-        fields = message.head.fields
-        return fields is not None and fields.redactor is self and fields.redacted is None and not message.end.trailers
-
-    # Every record is made by its constructor: dataclasses.replace costs more than reading the message did.
-
-    def _request(self, request: Request) -> Request:
-        head, end = request.head, self._end(request.end)
-        shown = self._shown(head)
+    def _shown(self, fields: FieldList) -> FieldList:
+        template = fields.template
+        shown = template.redacted if template.redactor is self else self._judged(template)
         if shown is None:
-            return request if end is request.end else Request(head, end)
-        ts, seq, ack, headers = head.ts, head.seq, head.ack, shown.headers
-        redacted = RequestHead(ts, seq, ack, head.method, head.target, head.version, headers, head.size, shown)
-        return Request(redacted, end)
+            return fields
+        if not shown.template.varying:
+            return shown
+        return FieldList(shown.template, [fields.values[number] for number in shown.template.kept])
 
-    def _response(self, response: Response) -> Response:
-        head, end = response.head, self._end(response.end)
-        shown = self._shown(head)
-        if shown is None:
-            return response if end is response.end else Response(head, end)
-        ts, seq, ack, headers = head.ts, head.seq, head.ack, shown.headers
-        redacted = ResponseHead(ts, seq, ack, head.status, head.reason, head.version, headers, head.size, shown)
-        return Response(redacted, end)
-
-    def _shown(self, head: RequestHead | ResponseHead) -> FieldList | None:
-        """The fields without secrets; None where they have none."""
-        fields = head.fields
-        if fields is not None and fields.redactor is self:
-            return fields.redacted
-        headers = self._without_secrets(head.headers)
-        redacted = None if headers is head.headers else FieldList(headers)
-        if fields is not None:
-            fields.redactor, fields.redacted = self, redacted
-        return redacted
-
-    def _end(self, end: End) -> End:
-        if not end.trailers:
-            return end
-        trailers = self._without_secrets(end.trailers)
-        return end if trailers is end.trailers else End(end.ts, end.seq, end.body, end.size, end.truncated, trailers)
+    def _judged(self, template: Template) -> FieldList | None:
+        """The fields without secrets and without values; None where there are no secrets, whatever the values."""
+        secret = self._secret(template.headers)
+        template.redactor, template.redacted = self, None
+        if secret:
+            kept = [number for number, at in enumerate(template.varying) if at not in secret]
+            varying = [template.varying[number] for number in kept]
+            shown = Template(_hidden(template.headers, secret), varying, kept)
+            shown.redactor = self
+            template.redacted = FieldList(shown)
+        return template.redacted
 
     def _without_secrets(self, fields: Headers) -> Headers:
+        secret = self._secret(fields)
+        return _hidden(fields, secret) if secret else fields
+
+    def _secret(self, fields: Headers) -> list[int]:
+        """Which of them are secret."""
         names, lengths = self._names, self._lengths
         # Their lengths tell most names apart from those that are secret.
-        secret = [at for at, (name, _) in enumerate(fields) if len(name) in lengths and name.lower() in names]
-        if not secret:
-            return fields
-        shown = list(fields)
-        for at in secret:
-            shown[at] = (fields[at][0], REDACTED)
-        return tuple(shown)
+        return [at for at, (name, _) in enumerate(fields) if len(name) in lengths and name.lower() in names]
+
+
+def _hidden(fields: Headers, secret: list[int]) -> Headers:
+    shown = list(fields)
+    for at in secret:
+        shown[at] = (fields[at][0], REDACTED)
+    return tuple(shown)

@@ -1,4 +1,4 @@
-"""What of the sightings comes out, whatever the format: filters first, then redaction, and both are counted here."""
+"""What of the sightings comes out, whatever the format: filters first, then redaction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Shape:
     """Whether what looks like a health probe is reported."""
 
     def apply(self, seen: list[Sighting], totals: Totals) -> list[Sighting]:
-        """What is to be reported. Adds to `totals`."""
+        """What is to be reported. Adds to `totals` what is not."""
         if not self.probes:
             passing = [sighting for sighting in seen if not is_probe(sighting.leg, sighting.exchange)]
             totals.filtered += len(seen) - len(passing)
@@ -32,11 +32,10 @@ class Shape:
             passing = [sighting for sighting in seen if self.filter.passes(sighting.exchange)]
             totals.filtered += len(seen) - len(passing)
             seen = passing
-        totals.exchanges += len(seen)
-        for sighting in seen:
-            if sighting.exchange.partial:
-                totals.incomplete += 1
-        return seen if self.redaction is None else [self.redaction.apply(sighting) for sighting in seen]
+        if self.redaction is not None:
+            for sighting in seen:
+                self.redaction.apply(sighting)
+        return seen
 
     def note(self, note: Note) -> Note | None:
         """What of a note is to be reported; None under a filter, since a note meets no condition.

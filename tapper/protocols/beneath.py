@@ -38,7 +38,7 @@ from tapper.protocols.heads import begins_request, begins_response
 from tapper.protocols.messages import Request
 from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
-from tapper.streams.connection import Connection, Leg, Wire
+from tapper.streams.connection import Connection, Consumer, Leg, Wire
 from tapper.streams.connections import Connections
 from tapper.streams.legs import DELIVERY_ADDRESSES, Direction
 from tapper.streams.places import Kinds
@@ -62,14 +62,13 @@ _Asked: TypeAlias = tuple[str, str] | None
 """Method and target; None where the request was not seen."""
 
 
-class Peek:
-    """A `tapper.streams.connection.Consumer` that reads as far as it takes to tell TLS from plaintext."""
+class Peek(Consumer[Sighting]):
+    """Reads as far as it takes to tell TLS from plaintext."""
 
     __slots__ = ("_connection",)
 
-    held = 0
-
     def __init__(self, connection: Connection[Sighting]) -> None:
+        super().__init__()
         self._connection = connection
 
     def data(self, side: int, chunk: Data) -> Sequence[Sighting]:
@@ -83,10 +82,10 @@ class Peek:
             connection.consumer = None
         return ()
 
-    def gap(self, _side: int, _size: int | None) -> Sequence[Sighting]:
+    def gap(self, side: int, size: int | None) -> Sequence[Sighting]:  # noqa: ARG002
         return ()
 
-    def end(self, _side: int) -> Sequence[Sighting]:
+    def end(self, side: int) -> Sequence[Sighting]:  # noqa: ARG002
         return ()
 
     def finish(self) -> Sequence[Sighting]:

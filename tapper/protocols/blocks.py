@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Final, cast
 
+from tapper.protocols.fieldlist import Headers, listed
 from tapper.protocols.fields import (
     AUTHORITY,
     DYNAMIC,
@@ -29,7 +30,6 @@ from tapper.protocols.fields import (
     Field,
     Fields,
 )
-from tapper.protocols.heads import FieldList, Headers
 from tapper.protocols.huffman import Malformed
 from tapper.protocols.literals import LITERALS, behind, number, string
 from tapper.protocols.messages import HEAD_LIMIT
@@ -78,7 +78,7 @@ class BlockReader:
         self._values: dict[str, Entry] = {}  # where blocks were divided, by name, as they were last
         self._ends: dict[bytes, _Part] = {}
         self._bound = False  # whether one of these refers to the table
-        self._listed = FieldList(())  # what the last block showed
+        self._listed = listed(())  # what the last block showed
         self.held = 0
         """Bytes in the table."""
 
@@ -183,10 +183,9 @@ class BlockReader:
     def _checked(self, fields: Fields) -> Fields:
         if fields.size > HEAD_LIMIT:
             raise Malformed("more fields than any head has")
-        listed = self._listed
-        if fields.shown != listed.headers:  # entries of the table are the same objects, so this costs next to nothing
-            self._listed = listed = FieldList(fields.shown)
-        fields.shown, fields.listed = listed.headers, listed
+        if fields.shown != self._listed.headers:  # mostly the same objects, so this costs next to nothing
+            self._listed = listed(fields.shown)
+        fields.shown, fields.listed = self._listed.headers, self._listed
         return fields
 
     def _scan(self, block: bytes, *, begun: bool) -> _Part:

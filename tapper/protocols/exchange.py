@@ -18,7 +18,6 @@ the third rule can be met by chance.)
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -121,7 +120,7 @@ class Conversation:
         # Server's sequence numbers: of its first byte, where that is known, and after the last response with a partner.
         self._server_from_start = server_in_step
         self._answered_to: int | None = None
-        self._unanswered: deque[_Entry] = deque()
+        self._unanswered: list[_Entry] = []  # mostly one: a deque would cost more
         self._arriving: _Entry | None = None  # the request whose end has not come
         self._answering: tuple[_Entry | None, ResponseHead] | None = None  # the response whose end has not come
         self._kept = 0  # by the readers
@@ -263,7 +262,7 @@ class Conversation:
         return entry.certain or response.seq != self._answered_to
 
     def _pop(self) -> _Entry:
-        entry = self._unanswered.popleft()
+        entry = self._unanswered.pop(0)
         entry.queued = False
         self.held -= entry.cost
         return entry

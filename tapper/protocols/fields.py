@@ -7,7 +7,7 @@ from typing import Final, TypeAlias, cast
 from hpack.table import HeaderTable
 
 from tapper.native import mypyc_attr
-from tapper.protocols.heads import FieldList, Headers
+from tapper.protocols.fieldlist import FieldList, Headers, listed
 
 OVERHEAD: Final = 32
 """What an entry of a header table is counted for, beside its octets (RFC 7541 section 4.1)."""
@@ -64,6 +64,9 @@ DYNAMIC: Final = 62
 """The index of a table's newest entry."""
 
 
+NONE_LISTED: Final = listed(())
+
+
 @mypyc_attr(acyclic=True)
 class Fields:
     """What a block said. Nothing changes one once it is made."""
@@ -73,7 +76,7 @@ class Fields:
     """Pseudo-header fields included; bytes as latin-1 characters."""
     shown: Headers = ()
     """`headers` without the pseudo-header fields that have a place of their own in a message."""
-    listed: FieldList | None = None
+    listed: FieldList = NONE_LISTED
     """`shown`, with what others make of it, once the block is read."""
     complete: bool = True
     """False where fields are missing from `headers`, because they refer to entries nobody here has seen."""

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from tapper.memo import Memo
-from tapper.protocols.heads import Headers
+from tapper.protocols.fieldlist import Headers
 
 MOST_SIZES: Final = 64
 """Sizes of single messages that are kept for each direction; all are counted."""

@@ -7,9 +7,9 @@ from typing import Final
 from tapper.memo import Memo
 from tapper.native import mypyc_attr
 from tapper.protocols.exchange import Exchange
+from tapper.protocols.fieldlist import Headers
 from tapper.protocols.fields import UNKNOWN_FIELDS, Fields
 from tapper.protocols.grpc import NO_MESSAGES, Call, Counter, Messages, call
-from tapper.protocols.heads import Headers
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
 
 TABLE_UNKNOWN: Final = "header table unknown"
@@ -100,15 +100,15 @@ def _request(half: Half) -> Request:
     method, target = fields.method or "", fields.path or ""
     if method == "CONNECT" and not target:
         target = fields.authority or ""  # RFC 9113 section 8.5: it has no path
-    ts, seq, ack, shown, size = half.ts, half.seq, half.ack, fields.shown, half.head_size
-    return Request(RequestHead(ts, seq, ack, method, target, _VERSION, shown, size, fields.listed), half.end())
+    ts, seq, ack, size = half.ts, half.seq, half.ack, half.head_size
+    return Request(RequestHead(ts, seq, ack, method, target, _VERSION, fields.listed, size), half.end())
 
 
 def _response(half: Half) -> Response:
     fields = UNKNOWN_FIELDS if half.fields is None else half.fields
     number = 0 if fields.status is None else _STATUSES[fields.status]
-    ts, seq, ack, shown, size = half.ts, half.seq, half.ack, fields.shown, half.head_size
-    return Response(ResponseHead(ts, seq, ack, number, "", _VERSION, shown, size, fields.listed), half.end())
+    ts, seq, ack, size = half.ts, half.seq, half.ack, half.head_size
+    return Response(ResponseHead(ts, seq, ack, number, "", _VERSION, fields.listed, size), half.end())
 
 
 def _status(status: str) -> int:

@@ -7,13 +7,10 @@ blanks before a colon, bytes that are not ASCII) and refuses what would make it 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from tapper.memo import Memo
-
-Headers: TypeAlias = tuple[tuple[str, str], ...]
-"""Names and values as they came, in their order, duplicates kept; bytes as latin-1 characters."""
+from tapper.protocols.fieldlist import UNFRAMED, FieldList, Framing, Headers, Template, is_plain_word
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST = r"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^\x00-\x20\x7f]+) (HTTP/1\.[0-9])\r?"
@@ -25,74 +22,36 @@ _STATUS_LINE = re.compile(_STATUS)
 # otherwise cost the square of a line's length.
 _FIELD = re.compile(rf"({_TOKEN}+)[ \t]*+:[ \t]*+([^\r\n]*+)\r?")
 
-_FRAMING_NAME_LENGTHS = frozenset({len("content-length"), len("transfer-encoding")})
+FRAMING_NAMES: Final = frozenset({"content-length", "transfer-encoding"})
+"""In lower case."""
+_FRAMING_NAME_LENGTHS = frozenset(map(len, FRAMING_NAMES))
 _LONGEST_LENGTH = 18  # digits of a Content-Length: more than any body, less than a number that costs time to read
 
 
-@dataclass(slots=True)
-class Framing:
-    """How the body is delimited, as far as the head tells (RFC 9112 section 6)."""
-
-    length: int | None
-    """Content-Length, unless Transfer-Encoding overrides it."""
-    chunked: bool
-    """Whether `chunked` is the final transfer coding."""
-    coded: bool
-    """Whether there is a Transfer-Encoding at all."""
-
-    def __init__(self, length: int | None, *, chunked: bool, coded: bool) -> None:
-        self.length = length
-        self.chunked = chunked
-        self.coded = coded
-
-
-_UNFRAMED: Final = Framing(None, chunked=False, coded=False)
-
-
-class FieldList:
-    """The fields of a head, and with them what others have made of them: it is asked for with every message, and the
-    same fields come again and again."""
-
-    __slots__ = ("bare", "headers", "json", "kubelets", "redacted", "redactor")
-
-    def __init__(self, headers: Headers) -> None:
-        self.headers = headers
-        self.json: str | None = None
-        """The fields as JSON; None while nobody has asked. With them comes `bare`."""
-        self.bare = ""
-        """A message that has nothing but these fields, as JSON."""
-        self.kubelets: bool | None = None
-        """Whether the kubelet would send them."""
-        self.redactor: object | None = None
-        """Who made `redacted`."""
-        self.redacted: FieldList | None = None
-        """The same without secrets; None where they have none."""
-
-
-class Section:
-    """The fields of a head, and what they say about the body."""
-
-    __slots__ = ("fields", "framing")
-
-    def __init__(self, headers: Headers, framing: Framing) -> None:
-        self.fields = FieldList(headers)
-        self.framing = framing
-
-
-def request_line(line: bytes) -> tuple[str, str, str] | None:
-    """(method, target, version) of a request line without its line feed; None where it is none."""
-    text = line.decode("latin-1")
-    words = text.split(" ")
+def request_line(line: bytes) -> tuple[str, str, str, bool] | None:
+    """(method, target, version, plain) of a request line without its line feed; None where it is none. Plain is a
+    target as `RequestHead.plain` has it."""
     # Nearly all are of this kind, and a regular expression costs several times as much.
-    if len(words) == 3 and words[2] == "HTTP/1.1\r":
-        method, target, _ = words
-        if method in _METHODS and target and target.isprintable():  # the regular expression takes more
-            return method, target, "HTTP/1.1"
-    match = _REQUEST_LINE.fullmatch(text)
-    return None if match is None else (match[1], match[2], match[3])
+    method: str | None = "GET"
+    start = 4
+    if line[:start] != b"GET ":
+        word = line.partition(b" ")[0]
+        method, start = _METHODS.get(word), len(word) + 1
+    stop = len(line) - len(_USUAL_END)
+    if method is not None and start < stop and line[stop:] == _USUAL_END:
+        target = line[start:stop]
+        if is_plain_word(target):
+            return method, target.decode("latin-1"), "HTTP/1.1", True
+    match = _REQUEST_LINE.fullmatch(line.decode("latin-1"))
+    return None if match is None else (match[1], match[2], match[3], False)
 
 
-_METHODS: Final = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"})
+_USUAL_END: Final = b" HTTP/1.1\r"
+
+
+_METHODS: Final = {
+    word.encode(): word for word in ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE")
+}
 
 
 def status_line(line: bytes) -> tuple[str, int, str] | None:
@@ -108,19 +67,20 @@ def _status_line(line: bytes) -> tuple[str, int, str] | None:
 _KNOWN_STATUS_LINES: Final[Memo[bytes, tuple[str, int, str] | None]] = Memo(_status_line, len)  # a service has few
 
 
-def section(block: bytes) -> Section | None:
-    """The fields of a head, each line ending in LF, and what they say about the body; None where they make no sense."""
+def section(block: bytes) -> FieldList | None:
+    """The fields of a head, each line ending in LF, then the empty line, and what they say about the body; None where
+    they make no sense."""
     return _KNOWN_SECTIONS[block]
 
 
-def _section(block: bytes) -> Section | None:
-    found = fields(block.decode("latin-1"))
+def _section(block: bytes) -> FieldList | None:
+    found = fields(block[: len(block) - (2 if block.endswith(b"\r\n") else 1)].decode("latin-1"))
     framed = None if found is None else framing(found)
-    return None if found is None or framed is None else Section(found, framed)
+    return None if found is None or framed is None else FieldList(Template(found), framing=framed, size=len(block))
 
 
 # Clients repeat themselves: between two requests of one connection often nothing changes but the target.
-_KNOWN_SECTIONS: Final[Memo[bytes, Section | None]] = Memo(_section, len, most=512, longest=2048)
+_KNOWN_SECTIONS: Final[Memo[bytes, FieldList | None]] = Memo(_section, len, most=512, longest=2048)
 
 
 def fields(block: str) -> Headers | None:
@@ -174,7 +134,7 @@ def framing(headers: Headers) -> Framing | None:
     # Only two names matter, and their lengths tell nearly all others apart. Most requests have neither.
     candidates = [field for field in headers if len(field[0]) in _FRAMING_NAME_LENGTHS]
     if not candidates:
-        return _UNFRAMED
+        return UNFRAMED
     length: int | None = None
     codings: list[str] = []
     for name, value in candidates:
@@ -198,9 +158,7 @@ def framing(headers: Headers) -> Framing | None:
 # Plausibility, for finding the beginning of a message again. `data` begins at a segment boundary.
 
 _REQUEST_START = re.compile(_REQUEST.encode() + rb"\n")
-_LONG_REQUEST_START = re.compile(
-    rb"(?:" + "|".join(sorted(_METHODS)).encode() + rb") (?:/|https?://)[^\x00-\x20\x7f]*\Z"
-)
+_LONG_REQUEST_START = re.compile(rb"(?:" + b"|".join(sorted(_METHODS)) + rb") (?:/|https?://)[^\x00-\x20\x7f]*\Z")
 _RESPONSE_START = re.compile(_STATUS.encode() + rb"\n")
 _TOKEN_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: |\Z)")
 _VERSION_START = b"HTTP/1."

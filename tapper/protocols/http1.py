@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tapper.protocols import heads
-from tapper.protocols.heads import Framing, Section
+from tapper.protocols.fieldlist import UNFRAMED, FieldList
 from tapper.protocols.messages import (
     BODY_LIMIT,
     HEAD_LIMIT,
@@ -47,31 +47,32 @@ class RequestReader(Reader):
         """A segment that is one request. None, and nothing done, where it is anything else."""
         data = chunk.data
         stop = self._section_at(data)
-        section = self._section if stop else None
-        if section is None:
+        fields = self._fields if stop else None
+        if fields is None:
             return None
         parts = heads.request_line(data[: self._second - 1])
         if parts is None:
             return None
         body = data[stop:]
-        size, framing = len(body), section.framing
+        size, framing = len(body), fields.framing
         if framing.coded or (framing.length or 0) != size or size > self._body_limit:
             return None
-        method, target, version = parts
+        method, target, version, plain = parts
         ts, seq = chunk.ts, chunk.seq
         return Request(
-            RequestHead(ts, seq, chunk.ack, method, target, version, section.fields.headers, stop, section.fields),
+            RequestHead(ts, seq, chunk.ack, method, target, version, fields, stop, plain),
             End(ts, (seq + stop + size) & MASK, body, size, False, ()),
         )
 
-    def _head(self, line: bytes, section: Section, size: int) -> Event | bool:
+    def _head(self, line: bytes, fields: FieldList, size: int) -> Event | bool:
         parts = heads.request_line(line)
-        framing = section.framing
+        framing = fields.framing
         if parts is None or (framing.coded and not framing.chunked):
             return self._malformed("a malformed request")  # section 6.3: its length cannot be known
         self._remaining = framing.length or 0
         start = self._begun(Reader._chunk_line if framing.chunked else Reader._length_body)
-        return RequestHead(*start, *parts, section.fields.headers, size, section.fields)
+        method, target, version, plain = parts
+        return RequestHead(*start, method, target, version, fields, size, plain)
 
     def _begins(self, data: bytes) -> bool:
         return heads.begins_request(data)
@@ -86,7 +87,9 @@ class ResponseReader(Reader):
     def __init__(self, *, in_step: bool = True, head_limit: int = HEAD_LIMIT, body_limit: int = BODY_LIMIT) -> None:
         super().__init__(in_step=in_step, head_limit=head_limit, body_limit=body_limit)
         self._status = 0
-        self._framing = Framing(None, chunked=False, coded=False)
+        self._line = b""  # the last status line, and what it says: most are alike
+        self._parts: tuple[str, int, str] | None = None
+        self._framing = UNFRAMED
         self._method: str | None = None
         self._body_state: State = Reader._until_close
 
@@ -95,14 +98,17 @@ class ResponseReader(Reader):
         to be asked where it may answer HEAD or CONNECT."""
         data = chunk.data
         stop = self._section_at(data)
-        section = self._section if stop else None
-        if section is None:
+        fields = self._fields if stop else None
+        if fields is None:
             return None
-        parts = heads.status_line(data[: self._second - 1])
+        line = data[: self._second - 1]
+        if line != self._line:
+            self._line, self._parts = line, heads.status_line(line)
+        parts = self._parts
         if parts is None:
             return None
         body = data[stop:]
-        size, framing = len(body), section.framing
+        size, framing = len(body), fields.framing
         if framing.coded or framing.length != size or size > self._body_limit:
             return None
         version, status, reason = parts
@@ -110,7 +116,7 @@ class ResponseReader(Reader):
         if status < 200 or status in _WITHOUT_BODY:
             return None
         return Response(
-            ResponseHead(ts, seq, chunk.ack, status, reason, version, section.fields.headers, stop, section.fields),
+            ResponseHead(ts, seq, chunk.ack, status, reason, version, fields, stop),
             End(ts, (seq + stop + size) & MASK, body, size, False, ()),
         )
 
@@ -123,16 +129,16 @@ class ResponseReader(Reader):
             self._state = self._body_state
         return super().gap(size)
 
-    def _head(self, line: bytes, section: Section, size: int) -> Event | bool:
+    def _head(self, line: bytes, fields: FieldList, size: int) -> Event | bool:
         parts = heads.status_line(line)
         if parts is None:
             return self._malformed("a malformed status line")
         version, status, reason = parts
         if status < 200 and status != 101:
             return True  # interim: the final response follows, and began here
-        self._status, self._framing, self._method = status, section.framing, None
+        self._status, self._framing, self._method = status, fields.framing, None
         start = self._begun(ResponseReader._frame)
-        return ResponseHead(*start, status, reason, version, section.fields.headers, size, section.fields)
+        return ResponseHead(*start, status, reason, version, fields, size)
 
     def _frame(self) -> Event | bool:
         """How the body ends, by RFC 9112 section 6.3, in its order. Entered after the caller said the method."""

@@ -57,7 +57,7 @@ class Http2(Handler):
         """The connection began with this HTTP/1 request (RFC 7540 section 3.2): it is stream 1's, and it is over."""
         head, end = request.head, request.end
         fields = Fields()
-        fields.shown = head.headers
+        fields.shown, fields.listed = head.headers, head.fields
         fields.headers = ((":method", head.method), (":path", head.target), *head.headers)
         fields.asks, fields.method, fields.path = True, head.method, head.target
         half = Half(head.ts, head.seq, head.ack)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from tapper.native import mypyc_attr
-from tapper.protocols.heads import FieldList, Headers
+from tapper.protocols.fieldlist import FieldList, Headers
 
 HEAD_LIMIT: Final = 64 * 1024
 """Longest head or trailer section. Envoy's own default is 60 KiB, nginx's 32 KiB, Apache's 8 KiB a line."""
@@ -29,11 +29,11 @@ class RequestHead:
     """This and the target are empty where they are not known (HTTP/2 joined midway)."""
     target: str
     version: str
-    headers: Headers
+    fields: FieldList
     size: int
     """Bytes of the head on the wire."""
-    fields: FieldList | None = field(default=None, compare=False)
-    """What belongs to these fields, where they may come again."""
+    plain: bool = field(default=False, compare=False)
+    """Whether the target is known to have nothing but ASCII that needs no escaping: no quotes, no backslashes."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class RequestHead:
         method: str,
         target: str,
         version: str,
-        headers: Headers,
+        fields: FieldList,
         size: int,
-        fields: FieldList | None = None,
+        plain: bool = False,
     ) -> None:
         self.ts = ts
         self.seq = seq
@@ -53,9 +53,13 @@ class RequestHead:
         self.method = method
         self.target = target
         self.version = version
-        self.headers = headers
-        self.size = size
         self.fields = fields
+        self.size = size
+        self.plain = plain
+
+    @property
+    def headers(self) -> Headers:
+        return self.fields.headers
 
 
 @mypyc_attr(acyclic=True)
@@ -69,9 +73,8 @@ class ResponseHead:
     """0 where it is not known."""
     reason: str
     version: str
-    headers: Headers
+    fields: FieldList
     size: int
-    fields: FieldList | None = field(default=None, compare=False)
 
     def __init__(
         self,
@@ -81,9 +84,8 @@ class ResponseHead:
         status: int,
         reason: str,
         version: str,
-        headers: Headers,
+        fields: FieldList,
         size: int,
-        fields: FieldList | None = None,
     ) -> None:
         self.ts = ts
         self.seq = seq
@@ -91,9 +93,12 @@ class ResponseHead:
         self.status = status
         self.reason = reason
         self.version = version
-        self.headers = headers
-        self.size = size
         self.fields = fields
+        self.size = size
+
+    @property
+    def headers(self) -> Headers:
+        return self.fields.headers
 
 
 @mypyc_attr(acyclic=True)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 from tapper.protocols import heads
-from tapper.protocols.heads import Headers, Section
+from tapper.protocols.fieldlist import FieldList, Headers
 from tapper.protocols.messages import BODY_LIMIT, HEAD_LIMIT, End, Event, Lost
+from tapper.protocols.patterns import LONGEST, Pattern, alike, learned
 from tapper.streams.sequence import MASK
 
 State: TypeAlias = Callable[[Any], Event | bool]
@@ -17,7 +18,6 @@ State: TypeAlias = Callable[[Any], Event | bool]
 _END_OF_SECTION = re.compile(rb"\n\r?\n")
 _END_OF_LINE = re.compile(rb"\n")
 _CHUNK_LINE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
-_LONGEST_KEPT: Final = 1024  # bytes of a head's fields that are kept to compare the next with; not counted as held
 _LINE_FEED: Final = 10
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LINE_ENDS = (b"\r\n", b"\n")
@@ -44,11 +44,11 @@ class Reader:
         self._holed = False
         self._remaining = 0
         self._reason = ""
-        # The fields of the last head that was whole, and the bytes that they were, with the empty line.
-        self._block = b""
-        self._section: Section | None = None
+        # What the last heads had in common, the latest first. Not counted as held.
+        self._pattern: Pattern | None = None
+        self._other: Pattern | None = None
+        self._fields: FieldList | None = None  # of the last head that was whole
         self._second = 1  # where its second line began
-        self._stop = 0  # where it ended
 
     @property
     def held(self) -> int:
@@ -56,28 +56,46 @@ class Reader:
         return len(self._partial) + len(self._body)
 
     def _section_at(self, data: bytes) -> int:
-        """The end of the head that these bytes open with; its fields are then in `_section`, and where its second line
+        """The end of the head that these bytes open with; its fields are then in `_fields`, and where its second line
         begins in `_second`. 0 where there is none, or where the reader is not between two messages."""
         if self._start is not None or self._state is not _BETWEEN:
             return 0
-        # Often the first line, and the head, is as long as that of the message before, so its end is looked for there
-        # first. Where one is found there by chance, the right one is before it: a line with another in it is no start
-        # line, and a section with an empty line in it has no fields.
+        # Often the first line is as long as that of the message before, so its end is looked for there first. Where one
+        # is found there by chance, the right one is before it, and a line with another in it is no start line.
         first = self._second
         if first > len(data) or data[first - 1] != _LINE_FEED:
             self._second = first = data.find(b"\n") + 1
-        block = self._block
-        stop = first + len(block)
-        if block and data[first:stop] == block:  # as in the message before
-            return stop
-        stop = self._stop
-        if stop < max(4, first + 2) or stop > len(data) or data[stop - 4 : stop] != _END_OF_HEAD:
-            self._stop = stop = data.find(_END_OF_HEAD, first - 2) + 4
-        if stop < 4 or not first or stop > self._head_limit:
-            return 0
-        self._section = heads.section(data[first : stop - 2])
-        self._block = data[first:stop] if stop - first <= _LONGEST_KEPT else b""
-        return stop
+            if not first:
+                return 0
+        pattern = self._pattern
+        fields = None if pattern is None else pattern.read(data, first) or self._otherwise(data, first)
+        if fields is None:
+            stop = data.find(_END_OF_HEAD, first - 2) + 4
+            if stop < 4 or stop > self._head_limit:
+                return 0
+            fields = self._unfamiliar(data[first:stop])
+            if fields is None:
+                return 0
+        self._fields = fields
+        stop = first + fields.size
+        return stop if stop <= self._head_limit else 0
+
+    def _otherwise(self, data: bytes, first: int) -> FieldList | None:
+        """The fields that begin there, where they are like those before the last ones."""
+        other = self._other
+        fields = None if other is None else other.read(data, first)
+        if fields is not None:
+            self._pattern, self._other = other, self._pattern
+        return fields
+
+    def _unfamiliar(self, block: bytes) -> FieldList | None:
+        """Other fields, which are remembered. With the empty line."""
+        fields = heads.section(block)
+        if fields is not None and len(block) <= LONGEST:
+            if not alike(self._pattern, fields):
+                self._pattern, self._other = self._other, self._pattern
+            self._pattern = learned(fields, block, self._pattern)
+        return fields
 
     def feed(self, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> Iterator[Event]:
         """The next bytes of the stream, one segment's. ts in nanoseconds; seq of the first byte; ack its segment's."""
@@ -154,22 +172,28 @@ class Reader:
             return False
         if self._start is None:
             self._start = (self._ts, (self._seq + pos) & MASK, self._ack)
-        match = _END_OF_SECTION.search(data, pos)
-        if match is None:
-            if not self._plausible(data[pos:]):
-                return self._malformed("not a start line")
-            return self._keep(_END_OF_SECTION)
-        start, stop = match.span()
+        first = data.find(b"\n", pos) + 1
+        pattern, fields = self._pattern, None
+        if first and pattern is not None:
+            fields = pattern.read(data, first) or self._otherwise(data, first)
+        if fields is not None:
+            stop = first + fields.size
+        else:
+            match = _END_OF_SECTION.search(data, pos)
+            if match is None:
+                if not self._plausible(data[pos:]):
+                    return self._malformed("not a start line")
+                return self._keep(_END_OF_SECTION)
+            stop = match.end()
         if stop - pos > self._head_limit:
             return self._malformed("a head over the limit")
         self._pos = stop
-        first = data.find(b"\n", pos) + 1
-        section = heads.section(data[first : start + 1])
-        if section is None:
+        fields = fields or self._unfamiliar(data[first:stop])
+        if fields is None:
             return self._malformed("a malformed head")
-        return self._head(data[pos : first - 1], section, stop - pos)
+        return self._head(data[pos : first - 1], fields, stop - pos)
 
-    def _head(self, line: bytes, section: Section, size: int) -> Event | bool:
+    def _head(self, line: bytes, fields: FieldList, size: int) -> Event | bool:
         """A whole head: its event, with the next state set. `line` is its first, without the line feed."""
         raise NotImplementedError
 

@@ -17,12 +17,12 @@ from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.detect import Kind, foreign, undecided
 from tapper.protocols.exchange import Conversation, Exchange, ends_http1
 from tapper.protocols.facts import Fact, Note, limited
-from tapper.protocols.heads import Headers
+from tapper.protocols.fieldlist import Headers
 from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.tls import HelloReader
 from tapper.protocols.websocket import WebSocket
-from tapper.streams.connection import Connection, Leg, Wire
+from tapper.streams.connection import Connection, Consumer, Leg, Wire
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 
@@ -42,8 +42,8 @@ class Sighting:
         self.exchange = exchange
 
 
-class Session:
-    """A `tapper.streams.connection.Consumer` that makes Sightings. `count` is told the kind of what is no HTTP,
+class Session(Consumer[Sighting]):
+    """Makes Sightings. `count` is told the kind of what is no HTTP,
     `notice` what there is to say besides exchanges, as soon as it is known; `body_limit` is how many bytes of a body
     are kept."""
 
@@ -61,7 +61,6 @@ class Session:
         "_tally",
         "_tunnel",
         "_websocket",
-        "held",
     )
 
     def __init__(
@@ -71,6 +70,7 @@ class Session:
         notice: Callable[[Note], None] | None = None,
         body_limit: int = BODY_LIMIT,
     ) -> None:
+        super().__init__()
         self._connection = connection
         self._count = count
         self._notice = notice
@@ -85,8 +85,6 @@ class Session:
         self._leg: Leg | None = None
         # Of each side, the first chunks while they are too few to tell what they are; None once that is over.
         self._early: list[list[Data] | None] = [[], []]
-        self.held = 0
-        """Bytes kept in unfinished messages, roughly."""
 
     def data(self, side: int, chunk: Data) -> Sequence[Sighting]:
         conversation = self._conversation

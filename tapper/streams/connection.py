@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from tapper.streams.bounds import Limits
 from tapper.streams.legs import Direction, Endpoint, classify, endpoints, is_loopback, own_end
@@ -22,20 +22,27 @@ _MOST_EARLY_BYTES = 4096
 """Data in a SYN is one segment's; more than an ordinary link's is not waited for."""
 
 
-class Consumer(Protocol[T_co]):
-    """Reads the chunks of one connection. `side` is 0 or 1: which half sent them."""
+class Consumer(Generic[T_co]):
+    """Reads the chunks of one connection. `side` is 0 or 1: which half sent them. A class and no protocol, since it is
+    called for every packet, and where it is compiled a class is called without looking for its methods."""
 
-    @property
-    def held(self) -> int:
-        """Bytes kept in unfinished messages."""
+    __slots__ = ("held",)
 
-    def data(self, side: int, chunk: Data) -> Sequence[T_co]: ...
+    def __init__(self) -> None:
+        self.held = 0
+        """Bytes kept in unfinished messages, roughly."""
 
-    def gap(self, side: int, size: int | None) -> Sequence[T_co]: ...
+    def data(self, side: int, chunk: Data) -> Sequence[T_co]:
+        raise NotImplementedError
 
-    def end(self, side: int) -> Sequence[T_co]: ...
+    def gap(self, side: int, size: int | None) -> Sequence[T_co]:
+        raise NotImplementedError
 
-    def finish(self) -> Sequence[T_co]: ...
+    def end(self, side: int) -> Sequence[T_co]:
+        raise NotImplementedError
+
+    def finish(self) -> Sequence[T_co]:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

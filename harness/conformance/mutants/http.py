@@ -12,7 +12,7 @@ from tapper.output.records import Place
 from tapper.protocols import exchange, heads, session, websocket
 from tapper.protocols.blocks import BlockReader
 from tapper.protocols.exchange import Conversation
-from tapper.protocols.heads import Framing, Headers
+from tapper.protocols.fieldlist import Framing, Headers
 from tapper.protocols.http1 import ResponseReader
 from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import Event, Request, Response

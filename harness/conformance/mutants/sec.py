@@ -99,9 +99,10 @@ def _ask_for_names() -> None:
 def _redact_http1_only() -> None:
     whole = Redaction.apply
 
-    def apply(self: Redaction, sighting: Sighting) -> Sighting:
+    def apply(self: Redaction, sighting: Sighting) -> None:
         request = sighting.exchange.request
-        return sighting if request and request.head.version.startswith("HTTP/2") else whole(self, sighting)
+        if not request or not request.head.version.startswith("HTTP/2"):
+            whole(self, sighting)
 
     Redaction.apply = apply  # type: ignore[method-assign]
 

@@ -60,7 +60,9 @@ def test_a_row_is_a_copy() -> None:
 def test_exchanges_are_counted_by_pod_and_direction() -> None:
     opened = account(replace(POD, pods={"10.0.0.2": CART}))
     opened.count(sightings(2, unanswered=1))
-    assert opened.row(Stat(0, 0)).legs == {LegKey("10.0.0.2", CART, Direction.INBOUND): Seen(3, 1)}
+    row = opened.row(Stat(0, 0))
+    assert row.legs == {LegKey("10.0.0.2", CART, Direction.INBOUND): Seen(3, 1)}
+    assert (row.counts.exchanges, row.counts.incomplete) == (3, 1)
 
 
 def test_a_source_that_is_opened_again_goes_on_and_others_are_others() -> None:
@@ -104,6 +106,7 @@ def test_pods_of_one_source_are_bounded() -> None:
         opened.count([replace(example, leg=leg), replace(example, leg=replace(leg, pod_ip="pod 0"))])
     legs = opened.row(Stat(0, 0)).legs
     assert len(legs) == accounts.MOST_LEGS
+    assert opened.counts.exchanges == 2 * (accounts.MOST_LEGS + 5)
     assert legs[LegKey("pod 0", None, Direction.INBOUND)].exchanges == accounts.MOST_LEGS + 6
     assert LegKey("pod 1", None, Direction.INBOUND) not in legs
 

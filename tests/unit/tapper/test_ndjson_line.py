@@ -17,6 +17,7 @@ from tapper.output import ndjson
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
 from tapper.protocols.exchange import Exchange
+from tapper.protocols.fieldlist import FieldList, Template, listed
 from tapper.protocols.grpc import Call, Messages
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
 from tapper.protocols.session import Sighting
@@ -31,18 +32,34 @@ counts = st.builds(Messages, st.integers(0, 9), st.lists(st.integers(0, 1 << 40)
 calls = st.builds(
     Call, st.none() | texts, st.none() | texts, st.none() | st.integers(0, 99), st.none() | texts, counts, counts
 )
-times = st.integers(0, 1 << 62)
-ends = st.builds(End, times, st.just(0), st.binary(max_size=9), st.integers(0, 1 << 40), st.booleans(), fields)
+times = st.integers(0, 1 << 70)
+
+
+def of_a_kind(parts: list[tuple[str, str, bytes | None]]) -> FieldList:
+    """Names, values, and for those that vary the value that it is."""
+    varying = [at for at, (_, _, value) in enumerate(parts) if value is not None]
+    template = Template(tuple((name, value) for name, value, _ in parts), varying)
+    return FieldList(template, [value for _, _, value in parts if value is not None])
+
+
+lists = fields.map(listed) | st.lists(st.tuples(texts, texts, st.none() | st.binary(max_size=5)), max_size=4).map(
+    of_a_kind
+)
+ends = st.builds(
+    lambda ts, body, lost, trailers: End(ts, 0, body, len(body) + lost, lost > 0, trailers),
+    times,
+    st.binary(max_size=9),
+    st.integers(0, 1 << 40),
+    fields,
+)
 requests = st.builds(
     Request,
-    st.builds(RequestHead, times, st.just(0), st.just(0), texts, texts, texts, fields, st.integers(0, 9)),
+    st.builds(RequestHead, times, st.just(0), st.just(0), texts, texts, texts, lists, st.integers(0, 9)),
     ends,
 )
 responses = st.builds(
     Response,
-    st.builds(
-        ResponseHead, times, st.just(0), st.just(0), st.integers(0, 999), texts, texts, fields, st.integers(0, 9)
-    ),
+    st.builds(ResponseHead, times, st.just(0), st.just(0), st.integers(0, 999), texts, texts, lists, st.integers(0, 9)),
     ends,
 )
 exchanges = st.one_of(
