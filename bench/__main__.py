@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer requests and one round: three minutes")
-    parser.add_argument("--rounds", type=int, choices=(1, 2, 3), default=3, help="at most (default: 3, fifteen minutes)")
+    parser.add_argument("--rounds", type=int, choices=(1, 2, 3), default=3, help="at most (default: 3, in 15 minutes)")
     parser.add_argument("--only", type=_peers, default=PEERS, metavar="PEER[,PEER…]", help="these peers, no others")
     parser.add_argument("--no-scaling", action="store_true", help="leave out the curves and the profile")
     parser.add_argument("--kit", action="store_true", help="only how long the harness itself takes: half a minute")

@@ -56,7 +56,7 @@ FULL = (
     Entry(Workload("mesh, gRPC, 500/s", Protocol.GRPC, rate=500, requests=800, way=Way.MESH), _ANY_PROTOCOL),
 )
 """The rounds at 6,000/s and at the highest rate are several for the tapper, whose goal is about each of them. Those
-that peers are compared by last long: what a program does for the first time costs more, the tapper some milliseconds."""
+that peers are compared by last long: what is done for the first time costs more, of the tapper some milliseconds."""
 
 
 def run(

@@ -11,6 +11,7 @@ import functools
 import math
 import os
 import select
+import sys
 import time
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
@@ -49,6 +50,9 @@ _NODE = "node"
 _LOOPBACK_INDEX = 1  # LOOPBACK_IFINDEX, include/net/net_namespace.h: the same in every namespace
 _FOREVER_S = 3600.0
 _GLANCE_INTERVAL_S = 0.25
+_SWITCH_S = 0.000_5
+"""How long this thread may keep the interpreter from one that makes a ring larger: that calls the kernel a dozen times,
+and with Python's 5 ms each time what comes fast has filled the ring before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,8 @@ class Tap:
     def run(self) -> None:
         """Capture until told to stop. Raises TapperError for what makes it impossible from the start."""
         with ExitStack() as stack:
+            stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+            sys.setswitchinterval(_SWITCH_S)
             stack.callback(self._release)
             for feed in self._options.feeds:  # before the signals: whoever asks a server in vain can be ended at once
                 stack.enter_context(feed)
