@@ -400,15 +400,17 @@ def test_memory_is_shared_out() -> None:
     """As the module's text has it."""
     memory = RingMemory()
     begins = [memory.first() for _ in range(250)]
-    assert begins[:17] == [4 * MIB] * 17
-    assert begins[17:32] == [2 * MIB] * 15
-    assert begins[32:47] == [MIB] * 15
-    assert begins[47:62] == [MIB // 2] * 15
-    assert set(begins[62:]) == {MIB // 4}
+    assert begins[:5] == [8 * MIB] * 5
+    assert begins[5:16] == [4 * MIB] * 11
+    assert begins[16:27] == [2 * MIB] * 11
+    assert begins[27:38] == [MIB] * 11
+    assert begins[38:49] == [MIB // 2] * 11
+    assert set(begins[49:]) == {MIB // 4}
     assert memory.taken == sum(begins) <= 256 * MIB
     assert memory.more(MIB // 4) == 2 * MIB
     assert memory.more(2 * MIB) == 16 * MIB
     assert memory.more(4 * MIB) == 32 * MIB
+    assert memory.more(8 * MIB) == 32 * MIB
     assert memory.more(32 * MIB) == 0
     while memory.more(16 * MIB):
         pass
