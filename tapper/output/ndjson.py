@@ -8,7 +8,7 @@ from binascii import b2a_base64
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from json.encoder import encode_basestring_ascii as _quoted
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from tapper.discovery.envoy import Envoy, Verdict
 from tapper.memo import Memo, ObjectMemo
@@ -23,9 +23,6 @@ from tapper.protocols.session import Sighting
 from tapper.protocols.websocket import TEXT
 from tapper.streams.bounds import SECOND
 from tapper.streams.connection import Leg
-
-if TYPE_CHECKING:
-    from mypy_extensions import i64  # a machine's number, where this is compiled
 
 CONTRACT = 1
 SCHEMA = 1
@@ -95,7 +92,7 @@ def _seconds(nanoseconds: int) -> str:
     return f"{nanoseconds // SECOND}.{_fraction(nanoseconds)}"
 
 
-def _fraction(nanoseconds: i64) -> str:
+def _fraction(nanoseconds: int) -> str:
     """What is less than a second: nine digits."""
     return str(SECOND + nanoseconds % SECOND)[1:]
 
