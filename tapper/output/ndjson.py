@@ -89,12 +89,7 @@ def _seconds(nanoseconds: int) -> str:
     if nanoseconds < 0:
         return "-" + _seconds(-nanoseconds)
     # In two parts: a number of 19 digits costs several times as much as two shorter ones.
-    return f"{nanoseconds // SECOND}.{_fraction(nanoseconds)}"
-
-
-def _fraction(nanoseconds: int) -> str:
-    """What is less than a second: nine digits."""
-    return str(SECOND + nanoseconds % SECOND)[1:]
+    return f"{nanoseconds // SECOND}.{str(SECOND + nanoseconds % SECOND)[1:]}"
 
 
 def _field(field: tuple[str, str]) -> str:
@@ -166,8 +161,6 @@ class Ndjson:
         self._place: Place | None = None  # the last one, and what is to be said of it
         self._named = False
         self._netns = ""
-        self._second = -1  # of the last exchange; many are of the same one
-        self._second_told = ""
 
     def hello(self, version: str, pid: int) -> str:
         return _line(
@@ -197,8 +190,7 @@ class Ndjson:
             ts, version = response.head.ts, response.head.version
             status = str(response.head.status) if response.head.status else "null"
             if request is not None:
-                lasted = response.end.ts - request.head.ts
-                duration = f"0.{_fraction(lasted)}" if 0 <= lasted < SECOND else _seconds(lasted)
+                duration = _seconds(response.end.ts - request.head.ts)
         if request is not None:
             head = request.head
             ts = head.ts
@@ -208,9 +200,6 @@ class Ndjson:
         if place is not self._place:  # many come from one place in a row
             self._place, self._named = place, bool(place.pods or place.name)
             self._netns = "null" if place.netns is None else str(place.netns)
-        second = ts // SECOND
-        if second != self._second:
-            self._second, self._second_told = second, str(second)
         further = ""
         if self._named:
             pod = _pod(place, leg.pod_ip)
@@ -223,7 +212,7 @@ class Ndjson:
         if exchange.grpc is not None:
             further += f',"grpc":{_grpc(exchange.grpc)}'
         return (
-            f'{{"type":"http","ts":{self._second_told}.{_fraction(ts)},{self._legs.of(leg)}'
+            f'{{"type":"http","ts":{_seconds(ts)},{self._legs.of(leg)}'
             f',"method":{method},"target":{target}'
             f',"version":{"null" if version is None else words[version]},"status":{status}'
             f',"request":{self._message(request)},"response":{self._message(response)}'

@@ -40,10 +40,7 @@ class Redaction:
         for message in (exchange.request, exchange.response):
             if message is None:
                 continue
-            head = message.head
-            template = head.fields.template
-            if template.redactor is not self or template.redacted is not None:
-                head.fields = self._shown(head.fields)
+            message.head.fields = self._shown(message.head.fields)
             if message.end.trailers:
                 message.end.trailers = self._without_secrets(message.end.trailers)
 

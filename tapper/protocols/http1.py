@@ -87,8 +87,6 @@ class ResponseReader(Reader):
     def __init__(self, *, in_step: bool = True, head_limit: int = HEAD_LIMIT, body_limit: int = BODY_LIMIT) -> None:
         super().__init__(in_step=in_step, head_limit=head_limit, body_limit=body_limit)
         self._status = 0
-        self._line = b""  # the last status line, and what it says: most are alike
-        self._parts: tuple[str, int, str] | None = None
         self._framing = UNFRAMED
         self._method: str | None = None
         self._body_state: State = Reader._until_close
@@ -101,10 +99,7 @@ class ResponseReader(Reader):
         fields = self._fields if stop else None
         if fields is None:
             return None
-        line = data[: self._second - 1]
-        if line != self._line:
-            self._line, self._parts = line, heads.status_line(line)
-        parts = self._parts
+        parts = heads.status_line(data[: self._second - 1])
         if parts is None:
             return None
         body = data[stop:]
