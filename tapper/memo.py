@@ -8,7 +8,7 @@ many everything is forgotten at once, which costs less than to know what was use
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -40,31 +40,4 @@ class Memo(dict[K, V]):
             if len(self) >= self._most:
                 self.clear()
             self[key] = value
-        return value
-
-
-class ObjectMemo(Generic[K, V]):
-    """The same for objects that do not change and come again themselves, such as the fields of a head that a `Memo`
-    gave out: known by what they are, which costs nothing, not by what they equal. `memo.of(key)` is `function(key)`;
-    where `size` of it is over `longest`, it is not kept."""
-
-    __slots__ = ("_function", "_known", "_longest", "_size")
-
-    def __init__(self, function: Callable[[K], V], size: Callable[[V], int], *, longest: int) -> None:
-        self._function = function
-        self._size = size
-        self._longest = longest
-        # by its address, which belongs to a key for as long as the key is kept here
-        self._known: dict[int, tuple[Any, Any]] = {}
-
-    def of(self, key: K) -> V:
-        known = self._known.get(id(key))
-        if known is not None:
-            value: V = known[1]
-            return value
-        value = self._function(key)
-        if self._size(value) <= self._longest:
-            if len(self._known) >= MOST_OBJECTS:
-                self._known.clear()
-            self._known[id(key)] = (key, value)
         return value

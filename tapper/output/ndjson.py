@@ -11,9 +11,10 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Final
 
 from tapper.discovery.envoy import Envoy, Verdict
-from tapper.memo import Memo, ObjectMemo
+from tapper.memo import Memo
 from tapper.output.escape import escape_bytes
 from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason, verified
+from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
 from tapper.protocols.fieldlist import Headers, Template, is_plain
 from tapper.protocols.grpc import Call, Messages
@@ -86,26 +87,44 @@ _base64: Final = _encoder()
 
 def _seconds(nanoseconds: int) -> str:
     """To the last digit, which a float has not."""
+    if 0 <= nanoseconds < SECOND:
+        return f"0.{_fraction(nanoseconds)}"
     if nanoseconds < 0:
         return "-" + _seconds(-nanoseconds)
-    # In two parts: a number of 19 digits costs several times as much as two shorter ones.
-    return f"{nanoseconds // SECOND}.{str(SECOND + nanoseconds % SECOND)[1:]}"
+    return f"{nanoseconds // SECOND}.{_fraction(nanoseconds)}"
+
+
+def _fraction(nanoseconds: int) -> str:
+    """Of a second, nine digits."""
+    return str(SECOND + nanoseconds % SECOND)[1:]
 
 
 def _field(field: tuple[str, str]) -> str:
     return f"[{_quoted(field[0])},{_quoted(field[1])}]"
 
 
-def _bare(headers: str) -> str:
-    """A message that is nothing but a head."""
-    return f'{{"headers":[{headers}],"body_b64":"","body_size":0,"truncated":false,"trailers":[]}}'
-
-
 def _leg(leg: Leg) -> str:
+    """What is said of a leg, and what follows it."""
     return (
-        f'"pod_ip":{_text(leg.pod_ip)},"direction":{_quoted(leg.direction)}'
-        f',"src":{_quoted(leg.src)},"dst":{_quoted(leg.dst)},"wire":{_text(leg.wire)}'
+        f',"pod_ip":{_text(leg.pod_ip)},"direction":{_quoted(leg.direction)}'
+        f',"src":{_quoted(leg.src)},"dst":{_quoted(leg.dst)},"wire":{_text(leg.wire)},"method":'
     )
+
+
+def _method(method: str) -> str:
+    """What is said of a method, and what follows it."""
+    return f'{_quoted(method)},"target":'
+
+
+def _outcome(version: str | None, status: int) -> str:
+    return f',"version":{_text(version)},"status":{status or "null"},"request":'
+
+
+_UNKNOWN_METHOD: Final = 'null,"target":'
+_BEFORE_HEADERS: Final = '{"headers":['
+_BEFORE_BODY: Final = '],"body_b64":"'
+_IN_FULL: Final = ',"truncated":false,"trailers":[]}'
+_WITHOUT_BODY: Final = f'","body_size":0{_IN_FULL}'
 
 
 def _grpc(call: Call) -> str:
@@ -156,11 +175,16 @@ class Ndjson:
 
     def __init__(self) -> None:
         self._known: Memo[tuple[str, str], str] = Memo(_field, lambda field: len(field[0]) + len(field[1]))
-        self._legs: ObjectMemo[Leg, str] = ObjectMemo(_leg, len, longest=_LONGEST)
-        self._words: Memo[str, str] = Memo(_quoted, len)  # methods and versions
-        self._place: Place | None = None  # the last one, and what is to be said of it
+        self._methods: Memo[str, str] = Memo(_method, len)
+        # What was said last, each with what it was said of: of many exchanges in a row it is the same.
+        self._second = -1
+        self._begins = ""
+        self._version: str | None = None
+        self._status = -1
+        self._outcome = ""
+        self._place: Place | None = None
         self._named = False
-        self._netns = ""
+        self._ends = ""
 
     def hello(self, version: str, pid: int) -> str:
         return _line(
@@ -182,24 +206,41 @@ class Ndjson:
 
     def sighting(self, place: Place, sighting: Sighting) -> str:
         leg, exchange = sighting.leg, sighting.exchange
-        request, response, words = exchange.request, exchange.response, self._words
-        method = target = status = duration = "null"
+        request, response = exchange.request, exchange.response
+        method, target, quote, duration = _UNKNOWN_METHOD, "null", "", "null"
         version: str | None = None
-        ts = 0
+        ts = status = 0
         if response is not None:
-            ts, version = response.head.ts, response.head.version
-            status = str(response.head.status) if response.head.status else "null"
+            ts, version, status = response.head.ts, response.head.version, response.head.status
             if request is not None:
                 duration = _seconds(response.end.ts - request.head.ts)
         if request is not None:
             head = request.head
-            ts = head.ts
-            method = words[head.method] if head.method else "null"
-            target = f'"{head.target}"' if head.plain else _quoted(head.target) if head.target else "null"
-            version = head.version
-        if place is not self._place:  # many come from one place in a row
+            ts, version = head.ts, head.version
+            if head.method:
+                method = self._methods[head.method]
+            if head.target:
+                target, quote = head.target if head.plain else _quoted(head.target)[1:-1], '"'
+        if ts // SECOND != self._second:
+            self._second = ts // SECOND
+            self._begins = f'{{"type":"http","ts":{self._second}.'
+        if status != self._status or version != self._version:
+            self._status, self._version, self._outcome = status, version, _outcome(version, status)
+        if place is not self._place:
             self._place, self._named = place, bool(place.pods or place.name)
-            self._netns = "null" if place.netns is None else str(place.netns)
+            self._ends = f',"netns":{"null" if place.netns is None else place.netns}'
+        return (
+            f"{self._begins}{_fraction(ts)}{leg.json or self._leg(leg)}{method}{quote}{target}{quote}{self._outcome}"
+            f'{self._message(request)},"response":{self._message(response)},"duration_s":{duration}{self._ends}'
+            f"{self._further(place, leg, exchange)}}}\n"
+        )
+
+    def _leg(self, leg: Leg) -> str:
+        leg.json = _leg(leg)
+        return leg.json
+
+    def _further(self, place: Place, leg: Leg, exchange: Exchange) -> str:
+        """What is said of few exchanges."""
         further = ""
         if self._named:
             pod = _pod(place, leg.pod_ip)
@@ -211,45 +252,35 @@ class Ndjson:
             further += f',"incomplete":{_quoted(exchange.incomplete)}'
         if exchange.grpc is not None:
             further += f',"grpc":{_grpc(exchange.grpc)}'
-        return (
-            f'{{"type":"http","ts":{_seconds(ts)},{self._legs.of(leg)}'
-            f',"method":{method},"target":{target}'
-            f',"version":{"null" if version is None else words[version]},"status":{status}'
-            f',"request":{self._message(request)},"response":{self._message(response)}'
-            f',"duration_s":{duration},"netns":{self._netns}{further}}}\n'
-        )
+        return further
 
     def _message(self, message: Request | Response | None) -> str:
         if message is None:
             return "null"
         head, end = message.head, message.end
         fields = head.fields
-        template = fields.template
-        pieces = template.json
+        pieces = fields.template.json
         if pieces is None:
-            pieces = self._pieces(template)
-        headers = pieces[0]
-        if template.varying:
-            for number, value in enumerate(fields.values):
-                text = value.decode("latin-1")
-                headers += f'"{text}"{pieces[number + 1]}' if is_plain(value) else _quoted(text) + pieces[number + 1]
-        elif not end.size and not end.truncated and not end.trailers:
-            return template.bare or _bare(headers)
-        trailers = self._listed(end.trailers) if end.trailers else ""
-        return (
-            f'{{"headers":[{headers}],"body_b64":"{_base64(end.body) if end.body else ""}"'
-            f',"body_size":{end.size},"truncated":{_BOOLEAN[end.truncated]},"trailers":[{trailers}]}}'
-        )
+            pieces = self._pieces(fields.template)
+        told = pieces[0]
+        for number, value in enumerate(fields.values):
+            text = value.decode("latin-1")
+            further = pieces[number + 1]
+            told = f'{told}"{text}"{further}' if is_plain(value) else told + _quoted(text) + further
+        if not end.size and not end.truncated and not end.trailers:
+            return told + _WITHOUT_BODY
+        body = _base64(end.body) if end.body else ""
+        if end.truncated or end.trailers:
+            trailers = self._listed(end.trailers)
+            return (
+                f'{told}{body}","body_size":{end.size},"truncated":{_BOOLEAN[end.truncated]},"trailers":[{trailers}]}}'
+            )
+        return f'{told}{body}","body_size":{end.size}{_IN_FULL}'
 
     def _pieces(self, template: Template) -> list[str]:
-        """The fields, without the values that vary. Kept with them, unless they are many."""
-        if not template.varying:
-            told = self._listed(template.headers)
-            if len(told) <= _LONGEST:
-                template.json, template.bare = [told], _bare(told)
-            return [told]
+        """A message up to its body, without the values that vary. Kept with the template, unless it is long."""
         pieces: list[str] = []
-        told = ""
+        told = _BEFORE_HEADERS
         for at, field in enumerate(template.headers):
             told += "," if at else ""
             if at in template.varying:
@@ -257,7 +288,7 @@ class Ndjson:
                 told = "]"
             else:
                 told += self._known[field]
-        pieces.append(told)
+        pieces.append(told + _BEFORE_BODY)
         if sum(map(len, pieces)) <= _LONGEST:
             template.json = pieces
         return pieces

@@ -49,7 +49,7 @@ UNFRAMED: Final = Framing(None, chunked=False, coded=False)
 class Template:
     """Fields of which some values may vary from head to head, and what others have made of the rest."""
 
-    __slots__ = ("bare", "headers", "json", "kept", "kubelets", "redacted", "redactor", "varying")
+    __slots__ = ("headers", "json", "kept", "kubelets", "redacted", "redactor", "varying")
 
     def __init__(self, headers: Headers, varying: list[int] = _NO_NUMBERS, kept: list[int] = _NO_NUMBERS) -> None:
         self.headers = headers
@@ -59,9 +59,8 @@ class Template:
         self.kept = kept
         """Of one that was made without secrets: which of the original's values still vary here."""
         self.json: list[str] | None = None
-        """As JSON what is before, between and behind the values that vary; None while nobody has asked."""
-        self.bare = ""
-        """Where none varies, a message that has nothing but these fields, as JSON. It comes with `json`."""
+        """A message up to its body as JSON: what is before, between and behind the values that vary. None while nobody
+        has asked."""
         self.kubelets: bool | None = None
         """Whether the kubelet would send such; None while nobody has asked, and where a value decides that varies."""
         self.redactor: object | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -75,9 +75,10 @@ class Wire(StrEnum):
     PLAIN = "plain"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(unsafe_hash=True, slots=True)
 class Leg:
-    """Where an exchange was seen. `src` is the client, `dst` the server, as the packets had them."""
+    """Where an exchange was seen. `src` is the client, `dst` the server, as the packets had them. Nothing changes it
+    once it is made, but for what is kept in it."""
 
     pod_ip: str | None
     direction: Direction
@@ -85,6 +86,8 @@ class Leg:
     dst: str
     wire: Wire | None = None
     """What crossed the wire beneath; None where that is not known, or where there is no wire."""
+    json: str = field(default="", init=False, compare=False, repr=False)
+    """The same as JSON, kept for the next exchange; empty while nobody has asked."""
 
 
 class Half(Generic[T]):
