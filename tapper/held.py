@@ -40,6 +40,8 @@ class Held:
         self._drained = drained
         self._items: deque[tuple[int, Account, Seen]] = deque()  # and when its last byte was seen
         self._read_to = 0
+        self._drained_at = 0
+        """When the node's ring was asked last and all of it had been read, in nanoseconds since 1970."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -47,7 +49,15 @@ class Held:
     def passes(self, account: Account) -> bool:
         """Whether what now comes of this pod's source need not be put here: there is no wire that could be beneath it,
         and nothing of before waits."""
-        return not self._items and self._beneath.blind(account.connections) and self._drained()
+        connections = account.connections
+        if self._items or not self._beneath.blind(connections):
+            return False
+        if connections.newest >= self._drained_at:  # else what was on the wire before these packets has been read
+            now = time.time_ns()
+            if not self._drained():
+                return False
+            self._drained_at = now
+        return True
 
     def put(self, account: Account, seen: Iterable[Seen]) -> None:
         """This came of a pod's source. Runs `seen` to its end."""

@@ -27,7 +27,7 @@ from tapper.streams.bounds import HELD_BY_SOURCE
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
 
-_LINES_AT_ONCE = 32
+_LINES_AT_ONCE = 64
 _HELD_BYTES: Final = 256 << 20  # by all sources together
 
 

@@ -103,6 +103,20 @@ def test_where_nothing_of_the_pod_is_captured_nothing_waits() -> None:
     assert world.ready() == [stranger]
 
 
+def test_what_came_before_the_ring_was_last_empty_need_not_ask_again() -> None:
+    world = World(time.time_ns() - 10**9)
+    account = Account(PLACE, Capture().connections, Capture().connections)  # of a pod of which no wire is known
+    blind = Held(Beneath(Capture().connections), lambda: world.drained)
+    assert not blind.passes(account)
+    world.drained = True
+    assert blind.passes(account)
+    world.drained = False
+    account.connections.newest = time.time_ns() - 1  # of packets that were captured before that
+    assert not blind.passes(account)
+    account.connections.newest -= 10**9
+    assert blind.passes(account)
+
+
 def test_what_only_content_can_tell_waits_for_the_end_of_its_twin() -> None:
     """The response passes lo before it passes the wire; and nothing overtakes what waits."""
     world = World()
