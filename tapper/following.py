@@ -100,8 +100,10 @@ class Follower:
         """Whether all that the last look found is captured in."""
         self._cost = 0.0
         """How long the last look took, in seconds."""
+        self._early = 0.0
+        """From when on to look again where the tapper is awake anyway, by time.monotonic."""
         self.next_look = 0.0
-        """When to look again, by time.monotonic."""
+        """When to be woken to look again, likewise."""
 
     def begin(self) -> None:
         """The first look. Raises TapperError for what makes following impossible."""
@@ -117,7 +119,7 @@ class Follower:
         self._follow(found)
         if found.unreadable:
             self._console.warn(unexamined(found))
-        self.next_look = time.monotonic() + pace.SHORTEST_INTERVAL_S
+        self._rest(0.0)
 
     def retarget(self, targets: frozenset[Address]) -> None:
         """Other targets: sources of those that are none any longer are dropped; the next look finds the new ones."""
@@ -133,6 +135,10 @@ class Follower:
         self._rests_until = 0.0
         self.next_look = time.monotonic()
 
+    def is_due(self) -> bool:
+        """Whether to look now."""
+        return time.monotonic() >= min(self._early, self.next_look)
+
     def look(self) -> bool:
         """Look at all processes again, and follow what has changed. Returns whether there was anything to see."""
         started = time.monotonic()
@@ -145,11 +151,15 @@ class Follower:
         else:
             if found is not self._found or started >= self._rests_until:
                 self._follow(found)
-        now = time.monotonic()
-        self._cost = now - started
-        told = self._settled and self._processes.hears_births and Finder.NETNS not in self._finders
-        self.next_look = now + pace.interval(self._cost, told=told)
+        self._rest(time.monotonic() - started)
         return followed
+
+    def _rest(self, cost: float) -> None:
+        """Until the next look, after one that took so long."""
+        now = time.monotonic()
+        told = self._settled and self._processes.hears_births and Finder.NETNS not in self._finders
+        early, late = pace.interval(cost, told=told)
+        self._cost, self._early, self.next_look = cost, now + early, now + late
 
     def namespace_of(self, address: str) -> NamespaceId | None:
         """The namespace that has an address (canonically spelled), of those that are captured in."""

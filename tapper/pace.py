@@ -9,7 +9,14 @@ _LONGEST_INTERVAL_S = 0.8
 _TOLD_INTERVAL_S = 4.0
 
 
-def interval(cost: float, *, told: bool) -> float:
-    """Seconds, after a look that took `cost` seconds. `told`: all that it found is captured in, and the kernel tells of
-    every program that begins."""
-    return min(max(SHORTEST_INTERVAL_S, _SCAN_SHARE * cost), _TOLD_INTERVAL_S if told else _LONGEST_INTERVAL_S)
+_SLACK_S = 0.2
+"""A look waits so much longer for something else to wake the tapper: being woken costs more than looking."""
+
+
+def interval(cost: float, *, told: bool) -> tuple[float, float]:
+    """Seconds, after a look that took `cost` seconds: from when on to look again where the tapper is awake anyway, and
+    when to be woken for it. `told`: all that it found is captured in, and the kernel tells of every program that
+    begins."""
+    longest = _TOLD_INTERVAL_S if told else _LONGEST_INTERVAL_S
+    shortest = min(max(SHORTEST_INTERVAL_S, _SCAN_SHARE * cost), longest)
+    return shortest, min(shortest + _SLACK_S, longest)

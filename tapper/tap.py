@@ -139,7 +139,7 @@ class Tap:
         wake = min(wake, time.monotonic() + _FOREVER_S)
         follower = self._follower
         if follower is not None:
-            if time.monotonic() >= follower.next_look and follower.look():
+            if follower.is_due() and follower.look():
                 self._acknowledge()
             wake = min(wake, follower.next_look)
         if self._opaque.waiting:

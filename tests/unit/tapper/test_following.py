@@ -129,6 +129,25 @@ def test_nothing_is_done_as_long_as_nothing_changes(make: Callable[..., World]) 
     assert not world.sources
 
 
+def test_who_is_awake_anyway_looks_early(make: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    follower = make(Finder.ENVOY).follower
+    follower.begin()
+    for look in (lambda: None, follower.look):
+        look()
+        assert now + 0.6 < follower.next_look <= now + 0.8
+        now += 0.45
+        assert not follower.is_due()
+        now += 0.1
+        assert follower.is_due()
+        assert follower.next_look > now
+    follower.look()
+    assert not follower.is_due()
+    follower.look_soon()
+    assert follower.is_due()
+
+
 def test_what_cannot_be_opened_is_tried_again_at_every_look(make: Callable[..., World]) -> None:
     world = make(Finder.ENVOY)
     netns = world.envoy(7)
