@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ROOT = Path(__file__).parent
 ASKED = "TAPPER_COMPILE"
 NEEDED = ("mypy>=2.4", "setuptools>=65")
+GROUP = "tapper__mypyc"
+"""The extension module that holds the code of all others."""
 RECORD = ROOT / "tapper" / "compiled.sources"
 """What an in-place build was made of, so that it is not taken for what was changed since."""
 
@@ -53,8 +56,9 @@ def sources(root: Path = ROOT) -> list[str]:
 
 
 def record(root: Path = ROOT) -> str:
-    """What is compiled, as sha256sum(1) writes it."""
-    return "".join(f"{hashlib.sha256((root / path).read_bytes()).hexdigest()}  {path}\n" for path in sources(root))
+    """What is compiled, and this file, which says how: as sha256sum(1) writes it."""
+    paths = [*sources(root), Path(__file__).name]
+    return "".join(f"{hashlib.sha256((root / path).read_bytes()).hexdigest()}  {path}\n" for path in paths)
 
 
 class CannotCompile(Exception):
@@ -90,7 +94,12 @@ _SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup
 options = ["--strict", "--ignore-missing-imports", "--config-file="]
-setup(name="tapper", packages=[], ext_modules=mypycify([*options, *{sources}], opt_level="3", group_name="tapper"))
+modules = mypycify([*options, *{sources}], opt_level="3", group_name="tapper")
+# Nobody replaces its functions, so that calls among them need not go by a table, and short ones are no calls.
+for module in modules:
+    module.extra_compile_args += ["-fvisibility=hidden", "-fno-semantic-interposition"]
+    module.extra_link_args += ["-Wl,-Bsymbolic"]
+setup(name="tapper", packages=[], ext_modules=modules)
 """
 
 
@@ -124,6 +133,12 @@ def _asked() -> bool:
     return os.environ.get(ASKED, "") not in {"", "0"}
 
 
+def _is_current() -> bool:
+    """Whether a build in place is of these sources, and for this Python."""
+    group = ROOT / f"{GROUP}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    return group.exists() and RECORD.exists() and RECORD.read_text() == record()
+
+
 def _remove() -> None:
     for path in [*ROOT.glob("*__mypyc*.so"), *ROOT.glob("tapper/**/*.so"), RECORD]:
         path.unlink(missing_ok=True)
@@ -135,7 +150,10 @@ def main() -> int:
         prog="script/compile", description="Compile the tapper's hot path in this checkout."
     )
     parser.add_argument("--remove", action="store_true", help="have only the plain modules again")
+    parser.add_argument("--if-changed", action="store_true", help="not where what there is was made of these sources")
     arguments = parser.parse_args()
+    if arguments.if_changed and _is_current():
+        return 0
     _remove()
     if not arguments.remove:
         try:

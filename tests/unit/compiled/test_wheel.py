@@ -70,6 +70,13 @@ def test_it_is_taken_and_can_be_declined(unpacked: Path) -> None:
     assert version(unpacked, TAPPER_PURE="1") == "pure Python (TAPPER_PURE is set)"
 
 
+def test_its_functions_are_nobody_elses(unpacked: Path) -> None:
+    """Then they call each other straight."""
+    (group,) = unpacked.glob("tapper__mypyc*.so")
+    defined = run(["nm", "--dynamic", "--defined-only", str(group)], {}, 60).splitlines()
+    assert [line.split()[-1] for line in defined] == ["PyInit_tapper__mypyc"]
+
+
 def test_what_cannot_be_loaded_is_passed_over(unpacked: Path, tmp_path: Path) -> None:
     broken = tmp_path / "site"
     shutil.copytree(unpacked, broken)
@@ -83,6 +90,7 @@ def test_it_is_not_taken_for_sources_that_changed(unpacked: Path, tmp_path: Path
     hook = runpy.run_path(str(ROOT / "hatch_build.py"))
     edited = tmp_path / "site"
     shutil.copytree(unpacked, edited)
+    shutil.copy2(ROOT / "hatch_build.py", edited)
     (edited / "tapper" / "compiled.sources").write_text(hook["record"](edited))
     assert version(edited) == "compiled"
     with (edited / "tapper" / "memo.py").open("a") as source:
