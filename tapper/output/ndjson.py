@@ -16,9 +16,9 @@ from tapper.output.escape import escape_bytes
 from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason, verified
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
-from tapper.protocols.fieldlist import Headers, Template, is_plain
+from tapper.protocols.fieldlist import FieldList, Headers, Template, is_plain
 from tapper.protocols.grpc import Call, Messages
-from tapper.protocols.messages import Request, Response
+from tapper.protocols.messages import End
 from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 from tapper.protocols.websocket import TEXT
@@ -208,15 +208,19 @@ class Ndjson:
         leg, exchange = sighting.leg, sighting.exchange
         request, response = exchange.request, exchange.response
         method, target, quote, duration = _UNKNOWN_METHOD, "null", "", "null"
+        asked = answered = "null"  # as far as a body
+        said = replied = ""
         version: str | None = None
         ts = status = 0
         if response is not None:
             ts, version, status = response.head.ts, response.head.version, response.head.status
+            answered, replied = self._told(response.head.fields), self._body(response.end)
             if request is not None:
                 duration = _seconds(response.end.ts - request.head.ts)
         if request is not None:
             head = request.head
             ts, version = head.ts, head.version
+            asked, said = self._told(head.fields), self._body(request.end)
             if head.method:
                 method = self._methods[head.method]
             if head.target:
@@ -231,7 +235,7 @@ class Ndjson:
             self._ends = f',"netns":{"null" if place.netns is None else place.netns}'
         return (
             f"{self._begins}{_fraction(ts)}{leg.json or self._leg(leg)}{method}{quote}{target}{quote}{self._outcome}"
-            f'{self._message(request)},"response":{self._message(response)},"duration_s":{duration}{self._ends}'
+            f'{asked}{said},"response":{answered}{replied},"duration_s":{duration}{self._ends}'
             f"{self._further(place, leg, exchange)}}}\n"
         )
 
@@ -254,11 +258,8 @@ class Ndjson:
             further += f',"grpc":{_grpc(exchange.grpc)}'
         return further
 
-    def _message(self, message: Request | Response | None) -> str:
-        if message is None:
-            return "null"
-        head, end = message.head, message.end
-        fields = head.fields
+    def _told(self, fields: FieldList) -> str:
+        """A message up to its body."""
         pieces = fields.template.json
         if pieces is None:
             pieces = self._pieces(fields.template)
@@ -267,15 +268,17 @@ class Ndjson:
             text = value.decode("latin-1")
             further = pieces[number + 1]
             told = f'{told}"{text}"{further}' if is_plain(value) else told + _quoted(text) + further
+        return told
+
+    def _body(self, end: End) -> str:
+        """The rest of it."""
         if not end.size and not end.truncated and not end.trailers:
-            return told + _WITHOUT_BODY
+            return _WITHOUT_BODY
         body = _base64(end.body) if end.body else ""
         if end.truncated or end.trailers:
             trailers = self._listed(end.trailers)
-            return (
-                f'{told}{body}","body_size":{end.size},"truncated":{_BOOLEAN[end.truncated]},"trailers":[{trailers}]}}'
-            )
-        return f'{told}{body}","body_size":{end.size}{_IN_FULL}'
+            return f'{body}","body_size":{end.size},"truncated":{_BOOLEAN[end.truncated]},"trailers":[{trailers}]}}'
+        return f'{body}","body_size":{end.size}{_IN_FULL}'
 
     def _pieces(self, template: Template) -> list[str]:
         """A message up to its body, without the values that vary. Kept with the template, unless it is long."""

@@ -13,7 +13,7 @@ from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
 from tapper.protocols.exchange import Conversation
 from tapper.protocols.facts import Note
-from tapper.protocols.messages import Request, Response, ResponseHead
+from tapper.protocols.messages import ResponseHead
 from tapper.protocols.session import Sighting
 from tapper.streams.connections import Connections
 from tapper.streams.legs import endpoints, is_loopback
@@ -58,12 +58,12 @@ def _short_snapshots() -> None:
 
 
 def _never_flag() -> None:
-    whole = Ndjson._message
+    told = Ndjson.sighting
 
-    def unflagged(self: Ndjson, message: Request | Response | None) -> str:
-        return whole(self, message).replace('"truncated":true', '"truncated":false')
+    def unflagged(self: Ndjson, place: Place, sighting: Sighting) -> str:
+        return told(self, place, sighting).replace('"truncated":true', '"truncated":false')
 
-    Ndjson._message = unflagged  # type: ignore[method-assign]
+    Ndjson.sighting = unflagged  # type: ignore[method-assign]
 
 
 SHORT_SNAPSHOTS = Mutant(

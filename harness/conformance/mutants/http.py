@@ -15,7 +15,7 @@ from tapper.protocols.exchange import Conversation
 from tapper.protocols.fieldlist import Framing, Headers
 from tapper.protocols.http1 import ResponseReader
 from tapper.protocols.http2 import Http2
-from tapper.protocols.messages import Event, Request, Response
+from tapper.protocols.messages import Event, Response
 from tapper.protocols.reader import Reader
 from tapper.protocols.session import Sighting
 
@@ -201,13 +201,16 @@ DIES_OF_GARBAGE = Mutant(
 
 
 def _shape_messages(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    whole = Ndjson._message
+    told = Ndjson.sighting
 
-    def message(self: Ndjson, message: Request | Response | None) -> str:
-        table = json.loads(whole(self, message))
-        return "null" if table is None else json.dumps(change(table))
+    def sighting(self: Ndjson, place: Place, sighting: Sighting) -> str:
+        record = json.loads(told(self, place, sighting))
+        for side in ("request", "response"):
+            if record[side] is not None:
+                record[side] = change(record[side])
+        return json.dumps(record) + "\n"
 
-    Ndjson._message = message  # type: ignore[method-assign]
+    Ndjson.sighting = sighting  # type: ignore[method-assign]
 
 
 NO_TRAILERS = Mutant(

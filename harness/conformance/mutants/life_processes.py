@@ -55,7 +55,7 @@ def _look_on_updates_only() -> None:
 
     def look(self: Follower) -> bool:
         seen = whole(self)
-        self.next_look = time.monotonic() + _NEVER_S
+        self._early = self.next_look = time.monotonic() + _NEVER_S
         return seen
 
     Follower.look = look  # type: ignore[method-assign]
