@@ -19,9 +19,10 @@ peer's whole process tree between two moments of rest, so without start and end,
 carries a nonce that the server repeats: "seen" are the exchanges that were sent and reported, with the right answer
 where the peer tells answers; "too many" are reports of what was not sent or had been reported. Slow peers are given a
 tenth of the traffic at a tenth of the rate, and one round. Memory is the proportional set size without capture rings.
-The tapper runs in the form that it has on this machine, with `tapper-harness[fast]`; where that is the compiled one,
-its plain form is a peer of its own. A whole run takes fifteen minutes, `--quick` three; `--rounds`, `--only` and
-`--no-scaling` make it shorter.
+The tapper is compiled where there is a C compiler, and its plain form is then a peer of its own; both run with
+`tapper-harness[fast]`, on the system's own Python where that is new enough: one that was built without optimizations,
+as version managers build it, costs a tenth more. A whole run takes fifteen minutes, `--quick` three; `--rounds`,
+`--only` and `--no-scaling` make it shorter.
 
 ![The figures as a picture](performance/bench.png)
 """

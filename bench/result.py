@@ -8,6 +8,7 @@ import io
 import json
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -89,7 +90,7 @@ def machine() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{int(memory) // (1 << 20)} GiB",
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "python": platform.python_version() + (", the system's own" if sys.base_prefix == "/usr" else ""),
         "load before": load_average(),
     }
 

@@ -58,6 +58,7 @@ def files_of_the_project() -> list[Path]:
     made = {
         ".git",
         ".venv",
+        ".venv-bench",
         ".mypy_cache",
         ".ruff_cache",
         ".pytest_cache",
