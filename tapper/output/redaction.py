@@ -37,7 +37,7 @@ class Redaction:
     def apply(self, sighting: Sighting) -> None:
         """Take the secrets out of it. Nothing else is changed, and nobody needs it as it was."""
         request, response = sighting.exchange.request, sighting.exchange.response
-        # Not in a loop: what is one of two types is read by name, as late as it is run.
+        # Not in a loop over both: attributes of what is one of two types would be looked up by name.
         if request is not None:
             request.head.fields = self._shown(request.head.fields)
             if request.end.trailers:
