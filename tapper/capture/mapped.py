@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from tapper.capture import bpf
 from tapper.capture.bpf import Instruction
-from tapper.capture.walk import Block, Packets
+from tapper.capture.walk import Blocks, Packets
 from tapper.errors import MissingCapabilityError, TapperError, UsageError, explain
 from tapper.privileges import Capability, advice
 
@@ -48,9 +48,6 @@ RETIRE_MS = 200
 packets, since its memory is no longer in the processor's caches."""
 _FRAME_SIZE = 2048  # means nothing to version 3, but must be aligned and divide a block
 
-_BLOCK_STATUS = 8  # struct tpacket_block_desc: version, offset_to_priv, then struct tpacket_hdr_v1
-_TP_STATUS_USER = 1
-_KERNEL = bytes(4)  # TP_STATUS_KERNEL: the block is the kernel's again
 _STATISTICS = struct.Struct("=III")  # struct tpacket_stats_v3: packets, drops, freeze_q_cnt
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -77,34 +74,21 @@ class Mapped:
         self.blocks = size // self.block_size
         # Python's mmap keeps a duplicate of the descriptor, and a socket lives as long as any of its descriptors.
         self._memory = mmap.mmap(sock.fileno(), size)
-        self._block = 0
-        self._read = 0
+        self._filled = Blocks(self._memory, self.block_size, self.blocks)
         self._statistics = Statistics()
-        self.cut = 0
+
+    @property
+    def cut(self) -> int:
         """Packets of which the kernel kept only a part."""
+        return self._filled.cut
 
     def packets(self, at_once: int) -> Iterator[Packets]:
-        """The packets of the blocks that are ready, at most so many bytes of blocks or one; some at a time, so that
-        what is made of them is still in the processor's caches when it is written. Must be run to its end."""
-        memory = self._memory
-        for _ in range(max(1, min(at_once, self.size) // self.block_size)):
-            base = self._block * self.block_size
-            if not memory[base + _BLOCK_STATUS] & _TP_STATUS_USER:
-                return
-            block = Block(memory, base)
-            while block.left:
-                portion = block.take()
-                self._read += len(portion[1])
-                if not block.left:
-                    self.cut += block.cut
-                    memory[base + _BLOCK_STATUS : base + _BLOCK_STATUS + 4] = _KERNEL
-                    self._block = (self._block + 1) % self.blocks
-                yield portion
+        """As Blocks.packets: at most so many bytes of blocks, or one."""
+        return self._filled.packets(max(1, min(at_once, self.size) // self.block_size))
 
     def waiting(self, blocks: int) -> bool:
-        """Whether so many more blocks are ready behind the one that is read next."""
-        block = (self._block + blocks) % self.blocks
-        return bool(self._memory[block * self.block_size + _BLOCK_STATUS] & _TP_STATUS_USER)
+        """As Blocks.waiting."""
+        return self._filled.waiting(blocks)
 
     def statistics(self) -> Statistics:
         """The kernel's counts. Reading resets them in the kernel (packet(7)), so they are added up here."""
@@ -116,7 +100,7 @@ class Mapped:
 
     def drained(self) -> bool:
         """Whether everything the kernel counted has been read. The last block comes with the retire time-out."""
-        return self._read >= self.statistics().received
+        return self._filled.read >= self.statistics().received
 
     def attach(self, program: tuple[Instruction, ...]) -> None:
         """SO_ATTACH_FILTER (socket(7)), replacing the filter before. What was let in stays. Raises OSError.

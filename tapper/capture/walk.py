@@ -1,5 +1,5 @@
-"""The packets in one block of a ring that the kernel has filled (struct tpacket_block_desc and struct tpacket3_hdr,
-linux/if_packet.h). Numbers are in the machine's byte order.
+"""The blocks of a ring that the kernel has filled, and the packets in them (struct tpacket_block_desc and struct
+tpacket3_hdr, linux/if_packet.h). Numbers are in the machine's byte order.
 
 On every packet's way, so it has no part in how rings are made: this can be compiled, that must not be.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import struct
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tapper.streams.packet import BYTEWISE, Packet
@@ -23,6 +24,9 @@ WINDOW: Final = 64 * 1024
 """Bytes that are copied out of a block at a time: what is made of them is still in the processor's caches when it is
 written."""
 
+_BLOCK_STATUS: Final = 8  # struct tpacket_block_desc: version, offset_to_priv, then struct tpacket_hdr_v1
+_TP_STATUS_USER: Final = 1
+_KERNEL: Final = bytes(4)  # TP_STATUS_KERNEL: the block is the kernel's again
 _BLOCK_HEADER: Final = struct.Struct("=III").unpack_from  # num_pkts, offset_to_first_pkt, blk_len, behind block_status
 _BLOCK_HEADER_AT: Final = 12
 
@@ -32,6 +36,46 @@ _PACKET: Final = struct.Struct("=IIIII4x2xH24xi")
 _unpack: Final = _PACKET.unpack_from
 _HEADER_SIZE: Final = _PACKET.size
 _BYTEWISE: Final = BYTEWISE and sys.byteorder == "little"
+
+
+class Blocks:
+    """The `count` blocks of a ring, of `size` bytes each, in the order in which they are filled."""
+
+    __slots__ = ("_count", "_memory", "_next", "_size", "cut", "read")
+
+    def __init__(self, memory: mmap.mmap, size: int, count: int) -> None:
+        self._memory = memory
+        self._size = size
+        self._count = count
+        self._next = 0
+        self.read = 0
+        """How many packets were read."""
+        self.cut = 0
+        """Those of which the kernel kept only a part."""
+
+    def packets(self, most: int) -> Iterator[Packets]:
+        """The packets of the blocks that are ready, at most so many; some at a time, so that what is made of them is
+        still in the processor's caches when it is written. Must be run to its end."""
+        memory = self._memory
+        for _ in range(most):
+            base = self._next * self._size
+            status = base + _BLOCK_STATUS
+            if not memory[status] & _TP_STATUS_USER:
+                return
+            block = Block(memory, base)
+            while block.left:
+                portion = block.take()
+                self.read += len(portion[1])
+                if not block.left:
+                    self.cut += block.cut
+                    memory[status : status + 4] = _KERNEL
+                    self._next = (self._next + 1) % self._count
+                yield portion
+
+    def waiting(self, blocks: int) -> bool:
+        """Whether so many more blocks are ready behind the one that is read next."""
+        block = (self._next + blocks) % self._count
+        return bool(self._memory[block * self._size + _BLOCK_STATUS] & _TP_STATUS_USER)
 
 
 class Block:

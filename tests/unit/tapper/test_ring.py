@@ -222,10 +222,10 @@ def test_no_source_keeps_the_others_waiting(pod: Pod, packets: Numbered) -> None
 def _all_ready(ring: Ring) -> bool:
     """Whether what is left is ready to be read: counted by walking the blocks without giving them back."""
     mapped = ring._mapped
-    unread = mapped.statistics().received - mapped._read
+    unread = mapped.statistics().received - mapped._filled.read
     ready = block = 0
     while block < mapped.blocks and mapped.waiting(block):
-        at = (mapped._block + block) % mapped.blocks * mapped.block_size + 12
+        at = (mapped._filled._next + block) % mapped.blocks * mapped.block_size + 12
         ready += struct.unpack_from("=I", mapped._memory, at)[0]
         block += 1
     return ready == unread
