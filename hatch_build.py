@@ -140,7 +140,7 @@ def _is_current() -> bool:
 
 
 def _remove() -> None:
-    for path in [*ROOT.glob("*__mypyc*.so"), *ROOT.glob("tapper/**/*.so"), RECORD]:
+    for path in [*ROOT.glob(f"{GROUP}*.so"), *ROOT.glob("tapper/**/*.so"), RECORD]:
         path.unlink(missing_ok=True)
 
 

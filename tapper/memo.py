@@ -16,7 +16,6 @@ V = TypeVar("V")
 MOST = 4096
 LONGEST = 256
 """Characters of a key: a full memo is a few MB, whatever is sent."""
-MOST_OBJECTS = 512
 
 
 class Memo(dict[K, V]):

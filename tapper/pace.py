@@ -7,8 +7,6 @@ _SCAN_SHARE = 20  # a scan may take a twentieth of the time
 _LONGEST_INTERVAL_S = 0.8
 """However much that is: a new pod is to be seen within a second."""
 _TOLD_INTERVAL_S = 4.0
-
-
 _SLACK_S = 0.2
 """A look waits so much longer for something else to wake the tapper: being woken costs more than looking."""
 

@@ -32,8 +32,7 @@ class Reader(Protocol[T]):
     """Whoever reads a source's packets."""
 
     def packets(self, memory: bytes, found: list[Packet], made: list[T]) -> None:
-        """Some IP packets, which lie in `memory`. What each of them makes goes into `made`, before the
-        next is read."""
+        """Some IP packets, which lie in `memory`. What each of them makes goes into `made`, before the next is read."""
 
     def finish(self) -> list[T]:
         """No more packets will come."""

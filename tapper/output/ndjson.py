@@ -87,7 +87,7 @@ _base64: Final = _encoder()
 
 def _seconds(nanoseconds: int) -> str:
     """To the last digit, which a float has not."""
-    if 0 <= nanoseconds < SECOND:
+    if 0 <= nanoseconds < SECOND:  # as most durations are: a number less to spell
         return f"0.{_fraction(nanoseconds)}"
     if nanoseconds < 0:
         return "-" + _seconds(-nanoseconds)
@@ -104,11 +104,12 @@ def _field(field: tuple[str, str]) -> str:
 
 
 def _leg(leg: Leg) -> str:
-    """What is said of a leg, and what follows it."""
-    return (
+    """What is said of a leg, and what follows it. Kept with the leg."""
+    leg.json = (
         f',"pod_ip":{_text(leg.pod_ip)},"direction":{_quoted(leg.direction)}'
         f',"src":{_quoted(leg.src)},"dst":{_quoted(leg.dst)},"wire":{_text(leg.wire)},"method":'
     )
+    return leg.json
 
 
 def _method(method: str) -> str:
@@ -234,14 +235,10 @@ class Ndjson:
             self._place, self._named = place, bool(place.pods or place.name)
             self._ends = f',"netns":{"null" if place.netns is None else place.netns}'
         return (
-            f"{self._begins}{_fraction(ts)}{leg.json or self._leg(leg)}{method}{quote}{target}{quote}{self._outcome}"
+            f"{self._begins}{_fraction(ts)}{leg.json or _leg(leg)}{method}{quote}{target}{quote}{self._outcome}"
             f'{asked}{said},"response":{answered}{replied},"duration_s":{duration}{self._ends}'
             f"{self._further(place, leg, exchange)}}}\n"
         )
-
-    def _leg(self, leg: Leg) -> str:
-        leg.json = _leg(leg)
-        return leg.json
 
     def _further(self, place: Place, leg: Leg, exchange: Exchange) -> str:
         """What is said of few exchanges."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from tapper.memo import MOST_OBJECTS
 from tapper.native import mypyc_attr
 from tapper.protocols import heads
 from tapper.protocols.fieldlist import FieldList, Headers, Template
@@ -20,6 +19,7 @@ from tapper.protocols.fieldlist import FieldList, Headers, Template
 LONGEST: Final = 2048
 """Bytes of the fields that a pattern is made of: each reader of a connection may keep two."""
 _MOST_VARYING: Final = 16
+_MOST_KNOWN: Final = 512
 _BLANK: Final = 32
 _TAB: Final = 9
 _LINE_FEED: Final = 10
@@ -86,7 +86,7 @@ def learned(fields: FieldList, block: bytes, before: Pattern | None) -> Pattern 
     key = tuple(runs)
     known = _KNOWN.get(key)
     if known is None:
-        if len(_KNOWN) >= MOST_OBJECTS:
+        if len(_KNOWN) >= _MOST_KNOWN:
             _KNOWN.clear()
         template = Template(headers, varying) if varying else fields.template
         known = _KNOWN[key] = Pattern(runs, template, fields)
