@@ -30,7 +30,7 @@ from tapper.discovery.finders import Candidate, Finder
 from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.roles import linkerd_pod
-from tapper.discovery.scanner import Scan, scan, unexamined
+from tapper.discovery.scanner import Scan, made_unreadable, scan, unexamined
 from tapper.errors import NamespaceGoneError, TapperError
 from tapper.homes import Homes, Wanted
 from tapper.output.records import Place
@@ -170,6 +170,7 @@ class Follower:
         """Let go of processes."""
         self._processes.release()
         self._births.close()
+        self._procfs.close()
 
     def _scan(self) -> Scan:
         return scan(self._procfs, self._targets, finders=self._finders, census=self._census)
@@ -177,6 +178,9 @@ class Follower:
     def _follow(self, found: Scan) -> None:
         """Open what is new, close what is certainly gone."""
         self._found, self._rests_until = found, 0.0
+        hostile = made_unreadable(found)
+        if hostile is not None:  # once in a run: a pod can make any number of them
+            self._console.warn_once(made_unreadable, hostile)
         groups: dict[NamespaceId, list[Candidate]] = {}
         for candidate in sorted(found.candidates, key=lambda each: (_PREFERENCE[each.found_by], each.pid)):
             groups.setdefault(candidate.netns, []).append(candidate)

@@ -7,9 +7,10 @@ be set by whoever starts an Envoy by hand, and such an Envoy is captured. That i
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from tapper.discovery.netns import NamespaceId
@@ -26,7 +27,18 @@ class Unreadable:
     errno: int
 
     def __str__(self) -> str:
-        return os.strerror(self.errno).lower()
+        return _HOSTILE.get(self.errno) or os.strerror(self.errno).lower()
+
+    @property
+    def hostile(self) -> bool:
+        """Whether the process has made itself unreadable; no other process is."""
+        return self.errno in _HOSTILE
+
+
+_HOSTILE = {
+    errno.EFBIG: "it is larger than execve(2) allows, so the process has moved it",
+    errno.ETIMEDOUT: "the kernel waits too long for the process's memory",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,8 @@ class Refused:
     instance_ip: str | None = None
     """As it was in the environment, where there was one; latin-1."""
     netns: NamespaceId | None = None
+    hostile: bool = False
+    """Whether the process has made its environment unreadable."""
 
     @property
     def looked_at(self) -> bool:
@@ -133,7 +147,8 @@ def classify(process: Process, targets: Set[Address] | None) -> Envoy | Refused:
         return refuse(Verdict.LOOK_ALIKE, f"{likeness}, but its executable is not named envoy")
     if not isinstance(environ, bytes):
         cause = "it was not read" if environ is None else str(environ)
-        return refuse(Verdict.UNREADABLE, f"the environment cannot be read: {cause}")
+        refused = refuse(Verdict.UNREADABLE, f"the environment cannot be read: {cause}")
+        return replace(refused, hostile=isinstance(environ, Unreadable) and environ.hostile)
     if value is None or text is None:
         return refuse(Verdict.NO_INSTANCE_IP, "no INSTANCE_IP in its environment")
     try:

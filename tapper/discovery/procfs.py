@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from tapper.discovery.envoy import Process, Unreadable, is_envoy_path, what_counts
 from tapper.discovery.netns import NamespaceId, namespace_of
+from tapper.discovery.process_memory import ProcessMemory
 from tapper.errors import ProcfsError, explain
 
 T = TypeVar("T")
@@ -22,16 +23,23 @@ T = TypeVar("T")
 _GONE = frozenset({errno.ENOENT, errno.ESRCH})
 _ONE_THREAD = 3  # links of a task folder: two, and one for each thread (proc_task_getattr, fs/proc/base.c)
 _BEGINNING = 1 << 16
+_LARGEST_STATUS = 1 << 20
+"""In bytes: a status file names up to 65,536 groups (NGROUPS_MAX)."""
 
 
 class Procfs:
-    """A procfs root. Construction reads nothing."""
+    """A procfs root. Construction reads nothing. Not for several threads."""
 
     def __init__(self, root: str | Path = "/proc") -> None:
         self._root = os.fspath(root)
+        self._memory = ProcessMemory()
 
     def __str__(self) -> str:
         return self._root
+
+    def close(self) -> None:
+        """Let go of the thread that reads the memory of processes. Reading again starts another one."""
+        self._memory.close()
 
     def namespace_path(self, pid: int) -> str:
         """The file that leads into the process's network namespace."""
@@ -84,10 +92,10 @@ class Procfs:
         return Process(
             pid,
             exe,
-            _read(lambda: _read_all(f"{base}/environ")),
+            _read(lambda: self._memory.read(f"{base}/environ")),
             _read(lambda: namespace_of(f"{base}/ns/net")),
-            _text(_read(lambda: _read_all(f"{base}/comm"))).removesuffix("\n") if detail else "",
-            _text(_read(lambda: _read_all(f"{base}/cmdline"))).partition("\0")[0] if detail else "",
+            _text(_read(lambda: _read_all(f"{base}/comm", _BEGINNING))).removesuffix("\n") if detail else "",
+            _text(_read(lambda: self._memory.read(f"{base}/cmdline", _BEGINNING))).partition("\0")[0] if detail else "",
         )
 
     def is_still(self, process: Process) -> bool:
@@ -105,9 +113,10 @@ class Procfs:
         try:
             if netns is not None and namespace_of(f"{base}/ns/net") != netns:
                 return False
-            if environ is None:
+            # an environment that is too large is not read again until the process runs another program
+            if environ is None or (isinstance(environ, Unreadable) and environ.errno == errno.EFBIG):
                 return True
-            beginning = _read_beginning(f"{base}/environ")
+            beginning = self._memory.read(f"{base}/environ", _BEGINNING)
         except OSError:
             return False
         return len(beginning) < _BEGINNING and what_counts(beginning) == environ
@@ -126,12 +135,12 @@ class Procfs:
 
     def environ(self, pid: int) -> bytes:
         """The environment block; empty where there is none any longer or it may not be read."""
-        environ = _read(lambda: _read_all(f"{self._task(pid)}/environ"))
+        environ = _read(lambda: self._memory.read(f"{self._task(pid)}/environ"))
         return environ if isinstance(environ, bytes) else b""
 
     def arguments(self, pid: int) -> list[bytes]:
         """The command line, which is the process's to change; empty likewise."""
-        raw = _read(lambda: _read_all(f"{self._task(pid)}/cmdline"))
+        raw = _read(lambda: self._memory.read(f"{self._task(pid)}/cmdline", _BEGINNING))
         return raw.removesuffix(b"\0").split(b"\0") if isinstance(raw, bytes) and raw else []
 
     def parent(self, pid: int) -> int | None:
@@ -141,7 +150,7 @@ class Procfs:
 
     def _status(self, process: str, field: str) -> list[str]:
         """The words of one line of a process's status file; empty where there is no such line."""
-        for line in _text(_read(lambda: _read_all(f"{self._root}/{process}/status"))).splitlines():
+        for line in _text(_read(lambda: _read_all(f"{self._root}/{process}/status", _LARGEST_STATUS))).splitlines():
             name, _, value = line.partition(":")
             if name == field:
                 return value.split()
@@ -170,19 +179,11 @@ def _read(read: Callable[[], T]) -> T | Unreadable | None:
         return Unreadable(error.errno or errno.EIO)
 
 
-def _read_all(path: str) -> bytes:
-    """A file to its end; read(2) on procfs may return less than there is."""
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as netns.namespace_of
-        return file.readall()
-
-
-def _read_beginning(path: str) -> bytes:
-    """What one read(2) gives of a file, which is all of a usual environment. Raises OSError."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        return os.read(file, _BEGINNING)
-    finally:
-        os.close(file)
+def _read_all(path: str, most: int) -> bytes:
+    """A file that the kernel writes by itself, at most its first `most` bytes; read(2) on procfs may return less than
+    there is. Raises OSError."""
+    with open(path, "rb") as file:  # noqa: PTH123 - as netns.namespace_of
+        return file.read(most)
 
 
 def _has_no_program(base: str) -> bool:

@@ -45,6 +45,14 @@ def unexamined(found: Scan) -> str:
     return f"{processes} could not be examined: an Envoy among them is not seen {why_unreadable()}"
 
 
+def made_unreadable(found: Scan) -> str | None:
+    """A sentence about the first process that has made its environment unreadable; None where there is none."""
+    for process in found.refused:
+        if process.hostile:
+            return f"process {process.pid} ({process.exe}) is not taken for an Envoy of a target: {process.reason}"
+    return None
+
+
 def scan(
     procfs: Procfs,
     targets: Set[Address] | None,

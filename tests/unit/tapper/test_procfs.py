@@ -18,6 +18,7 @@ from harness.waiting import wait_until
 from tapper.discovery import procfs as module
 from tapper.discovery.envoy import Process, Unreadable, Verdict
 from tapper.discovery.netns import namespace_of
+from tapper.discovery.process_memory import ProcessMemory
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import scan
 from tapper.errors import MissingCapabilityError, ProcfsError
@@ -86,10 +87,10 @@ def test_a_process_that_has_vanished_is_none(root: Path) -> None:
 def test_a_process_that_vanishes_while_it_is_read_is_no_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     envoy(root / "7")
 
-    def gone(path: str) -> bytes:
+    def gone(_memory: ProcessMemory, path: str, _most: int | None = None) -> bytes:
         raise ProcessLookupError(3, "No such process", path)
 
-    monkeypatch.setattr(module, "_read_all", gone)
+    monkeypatch.setattr(ProcessMemory, "read", gone)
     found = Procfs(root).snapshot(7, detail=True)
     assert found is not None
     assert found.environ is None
