@@ -8,8 +8,9 @@ whatever the link.
 Order matters: the socket is made with protocol 0, so it receives nothing; then come filter and memory; binding starts
 the capture. So nothing unwanted is ever queued.
 
-The size of the memory is fixed for as long as the socket is bound. What `tapper.capture.ring` needs to go over to
-another one is here, too: the sockets' fanout group, in which the kernel gives every packet to exactly one of them.
+The size of the memory is fixed for as long as the socket is bound; `tapper.capture.ring` goes over to another socket
+with more. The sockets ask the kernel to note the time when a packet comes (SO_TIMESTAMPNS), so that one packet has the
+same time in the memory of each of them.
 """
 
 from __future__ import annotations
@@ -31,11 +32,10 @@ from tapper.errors import MissingCapabilityError, TapperError, UsageError, expla
 from tapper.privileges import Capability, advice
 
 SOL_PACKET = 263
-PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, PACKET_FANOUT, PACKET_FANOUT_DATA = 5, 6, 10, 18, 22
-PACKET_FANOUT_CBPF, PACKET_FANOUT_FLAG_UNIQUEID = 6, 0x2000
+PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION = 5, 6, 10
 TPACKET_V3 = 2
 ETH_P_ALL = 0x0003
-SO_ATTACH_FILTER = 26
+SO_ATTACH_FILTER, SO_TIMESTAMPNS = 26, 35  # asm-generic/socket.h
 SIOCGIFINDEX = 0x8933
 _IFNAMSIZ = 16
 
@@ -114,29 +114,6 @@ class Mapped:
         """The socket's pending error number, 0 for none: ENETDOWN when the interface went down. Reading clears it."""
         return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
-    # The fanout group (packet(7)): every packet goes to one of the sockets in it, as its program chooses.
-
-    def found_group(self) -> int:
-        """Begin a group that nobody else has, with this as its member 0, and return its number in the namespace."""
-        self.socket.setsockopt(SOL_PACKET, PACKET_FANOUT, (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID) << 16)
-        number: int = self.socket.getsockopt(SOL_PACKET, PACKET_FANOUT) & 0xFFFF
-        self.choose(0)
-        return number
-
-    def join(self, group: int) -> None:
-        """Become the group's next member."""
-        self.socket.setsockopt(SOL_PACKET, PACKET_FANOUT, group | PACKET_FANOUT_CBPF << 16)
-
-    def choose(self, member: int) -> None:
-        """From now on the group's packets go to this member, or where there is one member only to that.
-
-        But for the first time, the kernel returns when the last packet on its way to another member is there
-        (synchronize_net, net/packet/af_packet.c). That takes milliseconds, in which other threads can run.
-        """
-        program = (Instruction(bpf.RET_K, 0, 0, member),)
-        code = ctypes.create_string_buffer(bpf.pack(program))
-        _set_option(self.socket, PACKET_FANOUT_DATA, struct.pack("@HP", len(program), ctypes.addressof(code)))
-
     def close(self) -> None:
         """Release the memory and the socket, and with it the namespace."""
         self.socket.close()
@@ -163,6 +140,7 @@ def open_mapped(interface: str | None, program: tuple[Instruction, ...], size: i
     try:
         index = 0 if interface is None else _index_of(sock, interface)
         attach(sock, program)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         sock.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
         _allocate(sock, size)
         mapped = Mapped(sock, size)

@@ -1,15 +1,16 @@
 """A capture whose memory grows with the traffic.
 
 The memory of a packet socket (`tapper.capture.mapped`) cannot be resized while it captures. So a ring that fills up is
-replaced by a larger one in the same network namespace, and not one packet is lost or comes twice:
+replaced by a larger one in the same network namespace, and no packet is lost or comes twice:
 
-1. The first socket is the only member of a fanout group of its own. The kernel gives each packet of a group to exactly
-   one member, which a program chooses; at first it says: member 0.
-2. The larger one is opened with a filter that lets nothing in, joins the group as member 1, and gets the real filter.
-3. The group's program is replaced by one that says: member 1. Each packet meets either the one or the other program,
-   and when the kernel returns, none is on its way to the smaller one any longer.
-4. The smaller one is read to its end, then the larger one is gone on with, and the smaller one is closed. With that the
-   larger one has become member 0.
+1. A larger socket is opened with a filter that lets nothing in.
+2. The larger one gets the real filter. From here on both receive every packet.
+3. The smaller one gets the filter that lets nothing in. Both received the packets between steps 2 and 3.
+4. The smaller one is read to its end. Of the packets since step 2 their marks are kept: time, interface and length.
+5. Reading goes on with the larger one, which leaves out a packet whose mark was kept. The smaller one is closed.
+
+The sockets are in no fanout group (packet(7)): whoever may open packet sockets in the namespace, as a container with
+CAP_NET_RAW may, can join any group there and turn its packets away from all other members.
 
 The kernel holds the caller for milliseconds in most of this. It happens on a thread of its own, which does not hold the
 interpreter lock meanwhile, so that reading goes on.
@@ -18,6 +19,8 @@ interpreter lock meanwhile, so that reading goes on.
 from __future__ import annotations
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
@@ -27,7 +30,10 @@ from tapper.capture.mapped import Mapped, Statistics, open_mapped
 from tapper.capture.memory import MIB, RingMemory
 from tapper.capture.walk import Packets
 from tapper.errors import NamespaceGoneError, TapperError, explain
+from tapper.streams.packet import Packet
 
+_Mark: TypeAlias = tuple[int, int, int]
+"""Of a packet: time in nanoseconds since 1970, index of the interface, length in bytes."""
 Enter: TypeAlias = Callable[[Callable[[], Mapped]], Mapped]
 """Calls a function inside the network namespace of a ring, on whatever thread it is itself called on."""
 
@@ -35,6 +41,8 @@ AT_ONCE = MIB
 """Bytes that are read at a time, fewer of a small ring: no source is to keep the others waiting for long, and what
 fills up is to be noticed before it is full."""
 _JOIN_S = 10.0
+_OVERLAP_NS = 1_000_000_000
+"""How long before the change-over a packet may have got its time: it is on its way from there to the sockets."""
 _TOGETHER = 64
 """Threads that close rings. They wait in the kernel rather than work."""
 
@@ -51,13 +59,22 @@ class Ring:
         enter: Enter,
     ) -> None:
         self._mapped = mapped
-        self._group = mapped.found_group()
         self._interface = interface
         self._program = program
         self._memory = memory
         self._enter = enter
         self._next: Mapped | None = None
-        """What packets go to, while `_mapped` is read to its end."""
+        """The larger one, while `_mapped` is read to its end."""
+        self._overlap_from: int | None = None
+        """Since when both may have received a packet, in nanoseconds since 1970; None while there is one only."""
+        self._marks: Counter[_Mark] = Counter()
+        """Packets that were read from the smaller one since then."""
+        self._known: Counter[_Mark] = Counter()
+        """The marks, once the smaller one has been read to its end."""
+        self._to_compare = 0
+        """How many packets of the larger one are still to be compared with them: all that it had received then."""
+        self._repeated = 0
+        """Packets that both received: they count once."""
         self._before = Statistics()
         """Of those that were replaced."""
         self._cut_before = 0
@@ -86,29 +103,56 @@ class Ring:
 
     def packets(self) -> Iterator[Packets]:
         """The packets of the blocks that are ready, at most AT_ONCE, some at a time. Must be run to its end."""
-        return self._mapped.packets(min(AT_ONCE, self._mapped.size // 8))
+        return self._once(self._mapped.packets(min(AT_ONCE, self._mapped.size // 8)))
 
     def rest(self) -> Iterator[Packets]:
         """The packets of all blocks that are ready, when nothing more is let in. Must be run to its end."""
-        yield from self._mapped.packets(self._mapped.size)
+        yield from self._once(self._mapped.packets(self._mapped.size))
         if self._next is not None:
-            yield from self._next.packets(self._next.size)
+            self._compare_from_here(self._next)
+            yield from self._unmarked(self._next.packets(self._next.size))
+
+    def _once(self, portions: Iterator[Packets]) -> Iterator[Packets]:
+        """The packets of `_mapped`, without those that were read from the one before it."""
+        for memory, found in self._unmarked(portions) if self._to_compare else portions:
+            overlap_from = self._overlap_from
+            if overlap_from is not None:
+                self._marks.update(_mark(packet) for packet in found if packet[0] >= overlap_from)
+            yield memory, found
+
+    def _unmarked(self, portions: Iterator[Packets]) -> Iterator[Packets]:
+        """The packets of the larger one, without those that were read from the smaller one."""
+        for memory, found in portions:
+            kept: list[Packet] = []
+            for packet in found:
+                mark = _mark(packet)
+                if self._to_compare and self._known[mark]:
+                    self._known[mark] -= 1
+                    self._repeated += 1
+                else:
+                    kept.append(packet)
+                self._to_compare = max(0, self._to_compare - 1)
+            yield memory, kept
+
+    def _compare_from_here(self, larger: Mapped) -> None:
+        self._overlap_from = None
+        self._known, self._marks = self._marks, Counter()
+        self._to_compare = larger.statistics().received
 
     def statistics(self) -> Statistics:
-        """The kernel's counts, added up."""
+        """The kernel's counts, added up. A packet that two sockets received counts once when both were read."""
         counted = [self._before, self._mapped.statistics()]
         if self._next is not None:
             counted.append(self._next.statistics())
-        return Statistics(sum(each.received for each in counted), sum(each.dropped for each in counted))
+        received = sum(each.received for each in counted) - self._repeated
+        return Statistics(received, sum(each.dropped for each in counted))
 
     def restrict(self, program: tuple[Instruction, ...]) -> None:
         """Let in what another filter lets in. What is in the ring stays. Raises TapperError."""
         try:
             with self._lock:
                 self._program = program
-                for each in (self._mapped, self._next):
-                    if each is not None:
-                        each.attach(program)
+                (self._next or self._mapped).attach(program)  # the smaller of two lets nothing in already
         except OSError as error:
             raise TapperError(f"cannot replace the packet filter: {explain(error)}") from error
 
@@ -164,7 +208,8 @@ class Ring:
         self._before.received += counted.received
         self._before.dropped += counted.dropped
         self._cut_before += old.cut
-        thread = threading.Thread(target=self._let_go, args=(old, self._mapped), name="closing")
+        self._compare_from_here(self._mapped)
+        thread = threading.Thread(target=self._let_go, args=(old,), name="closing")
         self._closing = thread
         thread.start()
         self._growing = None
@@ -189,11 +234,12 @@ class Ring:
         try:
             with self._lock:
                 if not self._ended:
-                    larger.join(self._group)
+                    self._overlap_from = time.time_ns() - _OVERLAP_NS
                     larger.attach(self._program)
-                    larger.choose(1)
+                    self._mapped.attach(bpf.REJECT_ALL)
                     self._next = larger
         except OSError as error:
+            self._overlap_from = None
             self._failure = f"cannot replace a packet ring by a larger one: {explain(error)}"
         if self._next is None:
             larger.close()
@@ -201,13 +247,14 @@ class Ring:
             self._outgrown = True
         told()
 
-    def _let_go(self, old: Mapped, current: Mapped) -> None:
-        """Afterwards the current one is the group's only member, and the next that joins gets nothing at first."""
+    def _let_go(self, old: Mapped) -> None:
         old.close()
         self._memory.give_back(old.size)
-        with self._lock:
-            if not self._ended:
-                current.choose(0)
+
+
+def _mark(packet: Packet) -> _Mark:
+    ts, interface, start, stop = packet
+    return ts, interface, stop - start
 
 
 def open_ring(
@@ -229,12 +276,7 @@ def open_ring(
     except TapperError:
         memory.give_back(size)
         raise
-    try:
-        return Ring(mapped, interface, program, memory, enter)
-    except OSError as error:
-        mapped.close()
-        memory.give_back(size)
-        raise TapperError(f"cannot set up a packet ring: {explain(error)}") from error
+    return Ring(mapped, interface, program, memory, enter)
 
 
 def close_together(rings: Sequence[Ring]) -> None:

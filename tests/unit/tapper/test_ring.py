@@ -17,7 +17,7 @@ import pytest
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.waiting import wait_until
-from tapper.capture.bpf import program
+from tapper.capture.bpf import Instruction, program
 from tapper.capture.mapped import SMALLEST_BLOCK, Mapped, Statistics, block_size
 from tapper.capture.memory import MIB, RingMemory
 from tapper.capture.namespace import run_inside
@@ -77,10 +77,12 @@ class Numbers:
 
     def __init__(self) -> None:
         self.seen: list[int] = []
+        self.received = 0
         self.finished = False
 
     def packets(self, memory: bytes, found: list[Packet], made: list[int]) -> None:
         assert not made
+        self.received += len(found)
         for ts, _, start, stop in found:
             assert ts
             if stop - start == 40 + PAYLOAD:
@@ -130,13 +132,14 @@ class Loop:
         self.sources.add(self.source)
         self.troubles: list[str] = []
         self.dropped: int | None = None
+        self.received: int | None = None
 
     def turn(self, timeout_s: float = 0.2) -> None:
         def deliver(_: Source[int], made: list[int]) -> None:
             assert not made
 
         def closed(_: Source[int], statistics: Statistics) -> None:
-            self.dropped = statistics.dropped
+            self.dropped, self.received = statistics.dropped, statistics.received
 
         self.sources.turn(timeout_s, deliver, lambda _, message: self.troubles.append(message), closed)
 
@@ -168,7 +171,7 @@ def looping(pod: Pod, memory: RingMemory | None = None, enter: Callable[..., Map
 
 
 def test_a_ring_that_grows_loses_nothing_and_doubles_nothing(pod: Pod, packets: Numbered) -> None:
-    """Twice, since the second time the fanout group's members have other numbers; under traffic all the time."""
+    """Twice; under traffic all the time."""
     memory = Small()
     with looping(pod, memory) as loop:
         with packets.stream(loop.numbers.seen):
@@ -234,28 +237,30 @@ def _all_ready(ring: Ring) -> bool:
 def test_the_larger_ring_takes_nothing_before_its_time_and_then_misses_nothing(
     pod: Pod, packets: Numbered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Packets come at each step of the change-over, twice: the second time the members have other numbers."""
+    """Packets come at each step of the change-over, twice. Both rings receive those between the two filters."""
     where = place(pod)
-    join = Mapped.join
+    attach = Mapped.attach
 
     def enter(function: Callable[[], Mapped]) -> Mapped:
         mapped = run_inside(*where, function)
         packets.send(10)
         return mapped
 
-    def join_and_wait(self: Mapped, group: int) -> None:
-        join(self, group)
+    def attach_and_wait(self: Mapped, filtering: tuple[Instruction, ...]) -> None:
+        attach(self, filtering)
         packets.send(10)
 
-    monkeypatch.setattr(Mapped, "join", join_and_wait)
+    monkeypatch.setattr(Mapped, "attach", attach_and_wait)
     with looping(pod, enter=enter) as loop:
         for size in (SMALL * 8, 32 * MIB):
             assert loop.ring.grow(loop.sources._tell_grown)
             loop.sources._growing.add("lo")
             loop.until(partial(loop.has_become, size), "the larger ring")
             packets.send(10)
+        monkeypatch.undo()
         loop.end()
-        assert loop.numbers.seen == list(range(60))
+        assert loop.numbers.seen == list(range(80))
+        assert loop.received == loop.numbers.received, "a packet of the change-over counts twice"
 
 
 class Telling(Numbers):
@@ -433,13 +438,47 @@ def test_an_idle_ring_does_not_wake_the_loop(pod: Pod) -> None:
         assert not select.select([loop.ring], [], [], 0.5)[0]
 
 
-def test_the_group_is_nobody_elses(pod: Pod, packets: Numbered) -> None:
-    """Two captures of one lo each see everything."""
+def test_two_captures_of_one_lo_each_see_everything(pod: Pod, packets: Numbered) -> None:
     with looping(pod) as one, looping(pod) as other:
         packets.send(100)
         one.end()
         other.end()
         assert one.numbers.seen == other.numbers.seen == list(range(100))
+
+
+def fanout_groups(pod: Pod) -> list[int]:
+    """The fanout groups of a pod's packet sockets, which every process there may ask for: sock_diag(7) with
+    linux/packet_diag.h."""
+    done, answer, request, dump = 3, 20, 20, 0x300 | 1  # NLMSG_DONE, SOCK_DIAG_BY_FAMILY twice, NLM_F_DUMP | REQUEST
+    show_fanout, attribute_fanout = 0x8, 4  # PACKET_SHOW_FANOUT, PACKET_DIAG_FANOUT
+    groups: list[int] = []
+    with pod.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as diag:  # NETLINK_SOCK_DIAG
+        diag.send(struct.pack("=IHHIIBBHIIII", 36, request, dump, 1, 0, socket.AF_PACKET, 0, 0, 0, show_fanout, 0, 0))
+        while True:
+            datagram, at = diag.recv(1 << 16), 0
+            while at < len(datagram):
+                length, kind = struct.unpack_from("=IH", datagram, at)
+                if kind == done:
+                    return groups
+                assert kind == answer
+                attribute = at + 32  # struct nlmsghdr and struct packet_diag_msg
+                while attribute < at + length:
+                    size, name = struct.unpack_from("=HH", datagram, attribute)
+                    if name == attribute_fanout:
+                        groups.append(struct.unpack_from("=I", datagram, attribute + 4)[0])
+                    attribute += size + 3 & ~3
+                at += length + 3 & ~3
+
+
+def test_no_ring_is_in_a_fanout_group_that_a_pod_could_join(pod: Pod, packets: Numbered) -> None:
+    """Neither at first nor after it has grown. A group of the test's own shows that groups are seen."""
+    with looping(pod) as loop, pod.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as own:
+        assert fanout_groups(pod) == []
+        packets.send(SMALL // KIB // 2 + 50)
+        loop.until(lambda: loop.ring.size > SMALL, "the larger ring")
+        own.bind(("lo", 3))  # ETH_P_ALL
+        own.setsockopt(263, 18, 7)  # SOL_PACKET, PACKET_FANOUT: group 7, PACKET_FANOUT_HASH
+        assert fanout_groups(pod) == [7]
 
 
 def test_several_sources_end_together(node: Node) -> None:
