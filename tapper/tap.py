@@ -325,7 +325,7 @@ class Tap:
 
 
 def _stat(source: Source[Sighting], counted: Statistics) -> Stat:
-    return Stat(counted.received, counted.dropped, source.ring.cut)
+    return Stat(counted.received, counted.dropped, source.ring.cut, source.ring.bad_checksum)
 
 
 def _wake_up() -> None:

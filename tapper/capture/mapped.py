@@ -82,6 +82,11 @@ class Mapped:
         """Packets of which the kernel kept only a part."""
         return self._filled.cut
 
+    @property
+    def bad_checksum(self) -> int:
+        """Packets that were left out, since their receiver refuses them."""
+        return self._filled.bad_checksum
+
     def packets(self, at_once: int) -> Iterator[Packets]:
         """As Blocks.packets: at most so many bytes of blocks, or one."""
         return self._filled.packets(max(1, min(at_once, self.size) // self.block_size))

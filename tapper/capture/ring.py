@@ -77,7 +77,7 @@ class Ring:
         """Packets that both received: they count once."""
         self._before = Statistics()
         """Of those that were replaced."""
-        self._cut_before = 0
+        self._cut_before = self._bad_before = 0
         self._lock = threading.Lock()
         """Held while the program that packets meet is changed, wherever that is."""
         self._ended = False
@@ -100,6 +100,11 @@ class Ring:
     def cut(self) -> int:
         """Packets of which the kernel kept only a part."""
         return self._cut_before + self._mapped.cut
+
+    @property
+    def bad_checksum(self) -> int:
+        """Packets that were left out, since their receiver refuses them."""
+        return self._bad_before + self._mapped.bad_checksum
 
     def packets(self) -> Iterator[Packets]:
         """The packets of the blocks that are ready, at most AT_ONCE, some at a time. Must be run to its end."""
@@ -208,6 +213,7 @@ class Ring:
         self._before.received += counted.received
         self._before.dropped += counted.dropped
         self._cut_before += old.cut
+        self._bad_before += old.bad_checksum
         self._compare_from_here(self._mapped)
         thread = threading.Thread(target=self._let_go, args=(old,), name="closing")
         self._closing = thread

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from tapper.capture.checksum import is_right
 from tapper.streams.packet import BYTEWISE, Packet
 
 if TYPE_CHECKING:
@@ -32,16 +33,21 @@ _BLOCK_HEADER_AT: Final = 12
 
 # struct tpacket3_hdr: next_offset, sec, nsec, snaplen, len, status, mac, net; at 48 a struct sockaddr_ll, of which
 # ifindex is at 4.
-_PACKET: Final = struct.Struct("=IIIII4x2xH24xi")
+_PACKET: Final = struct.Struct("=IIIIII2xH24xi")
 _unpack: Final = _PACKET.unpack_from
 _HEADER_SIZE: Final = _PACKET.size
+_TP_STATUS_CSUMNOTREADY: Final = 1 << 3
+_TP_STATUS_CSUM_VALID: Final = 1 << 7
+_NOT_TO_BE_CHECKED: Final = _TP_STATUS_CSUMNOTREADY | _TP_STATUS_CSUM_VALID
+"""Either the checksum is left to hardware that there may not be, as on lo and veth, and the receiver does not look at
+it; or the kernel has found it to be right."""
 _BYTEWISE: Final = BYTEWISE and sys.byteorder == "little"
 
 
 class Blocks:
     """The `count` blocks of a ring, of `size` bytes each, in the order in which they are filled."""
 
-    __slots__ = ("_count", "_memory", "_next", "_size", "cut", "read")
+    __slots__ = ("_count", "_memory", "_next", "_size", "bad_checksum", "cut", "read")
 
     def __init__(self, memory: mmap.mmap, size: int, count: int) -> None:
         self._memory = memory
@@ -52,6 +58,8 @@ class Blocks:
         """How many packets were read."""
         self.cut = 0
         """Those of which the kernel kept only a part."""
+        self.bad_checksum = 0
+        """Those with a wrong checksum: their receiver does not take them, so they are left out."""
 
     def packets(self, most: int) -> Iterator[Packets]:
         """The packets of the blocks that are ready, at most so many; some at a time, so that what is made of them is
@@ -65,9 +73,10 @@ class Blocks:
             block = Block(memory, base)
             while block.left:
                 portion = block.take()
-                self.read += len(portion[1])
                 if not block.left:
+                    self.read += block.count
                     self.cut += block.cut
+                    self.bad_checksum += block.bad_checksum
                     memory[status : status + 4] = _KERNEL
                     self._next = (self._next + 1) % self._count
                 yield portion
@@ -81,7 +90,7 @@ class Blocks:
 class Block:
     """The packets of the block that begins at `base`, some at a time."""
 
-    __slots__ = ("_at", "_end", "_memory", "cut", "left")
+    __slots__ = ("_at", "_end", "_memory", "bad_checksum", "count", "cut", "left")
 
     def __init__(self, memory: mmap.mmap, base: int) -> None:
         count: int
@@ -91,30 +100,34 @@ class Block:
         self._memory = memory
         self._at = base + offset
         self._end = base + length
-        self.left = count
+        self.count = self.left = count
         """How many are still to be taken."""
         self.cut = 0
         """How many of those that were taken the kernel has cut."""
+        self.bad_checksum = 0
+        """How many were left out."""
 
     def take(self) -> Packets:
         """The next ones; there are some left. Once all are taken, the block can be the kernel's again."""
         at, size = self._at, WINDOW
         while True:
             window = self._memory[at : min(at + size, self._end)]
+            left = self.left
             found = self._within(window)
-            if found:
+            if self.left < left:
                 return window, found
             assert at + size < self._end, "a packet lies within its block"
             size *= 2  # a packet of segmentation offload may be larger than most windows
 
     def _within(self, window: bytes) -> list[Packet]:
-        """Those that are whole in here."""
+        """Those that are whole in here, without those that their receiver refuses."""
         at: int = 0
         step: int
         seconds: int
         nanoseconds: int
         kept: int
         length: int
+        flags: int
         start: int
         ifindex: int
         left, size = self.left, len(window)
@@ -126,17 +139,21 @@ class Block:
                 nanoseconds = _number(window, at + 8)
                 kept = _number(window, at + 12)
                 length = _number(window, at + 16)
+                flags = _number(window, at + 20)
                 start = _number(window, at + 24) >> 16
                 ifindex = _number(window, at + 52)
             else:
-                step, seconds, nanoseconds, kept, length, start, ifindex = _unpack(window, at)
+                step, seconds, nanoseconds, kept, length, flags, start, ifindex = _unpack(window, at)
             start += at
             stop = start + kept
             if stop > size:
                 break
             if kept < length:
                 self.cut += 1
-            found.append((seconds * 1_000_000_000 + nanoseconds, ifindex, start, stop))
+            if flags & _NOT_TO_BE_CHECKED or is_right(window, start, stop):
+                found.append((seconds * 1_000_000_000 + nanoseconds, ifindex, start, stop))
+            else:
+                self.bad_checksum += 1
             at += step
             left -= 1
         self.left = left

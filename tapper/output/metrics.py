@@ -37,6 +37,7 @@ BY_SOURCE = {
     "tapper_packets_received": ("received", "Packets captured."),
     "tapper_packets_dropped": ("dropped", "Packets lost for want of room in the ring, as the kernel counted them."),
     "tapper_packets_cut": ("cut", "Packets captured in part only."),
+    "tapper_packets_bad_checksum": ("bad_checksum", "Packets left out for a checksum that their receiver refuses."),
     "tapper_stream_gaps": ("gaps", "Places in TCP streams where bytes are missing."),
     "tapper_stream_gap_bytes": ("gap_bytes", "Bytes missing there, as far as their number is known."),
     "tapper_connections_given_up": ("given_up", "Connections given up to stay within memory bounds."),

@@ -86,6 +86,8 @@ class Stat:
     """Lost for want of room in the ring, as the kernel counted them."""
     cut: int = 0
     """Captured in part only."""
+    bad_checksum: int = 0
+    """Left out for a wrong checksum: their receiver refuses them."""
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ class Totals:
     received: int = 0
     dropped: int = 0
     cut: int = 0
+    bad_checksum: int = 0
     malformed: int = 0
     mesh: int = 0
     connections: int = 0
@@ -118,6 +121,7 @@ class Totals:
         self.received += stat.received
         self.dropped += stat.dropped
         self.cut += stat.cut
+        self.bad_checksum += stat.bad_checksum
         self.malformed += tally.malformed
         self.mesh += tally.mesh
         self.connections += tally.connections

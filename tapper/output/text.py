@@ -147,6 +147,7 @@ def summary(totals: Totals) -> str:
         lines.append(f"{_plural(totals.gaps, 'gap')} in the streams, {totals.gap_bytes} bytes missing")
     for count, what in (
         (totals.cut, "captured in part only"),
+        (totals.bad_checksum, "left out for a wrong checksum, as their receiver does"),
         (totals.malformed, "malformed"),
     ):
         if count:

@@ -1,8 +1,8 @@
 """One IP packet in, one TCP segment out, or nothing.
 
 A packet is a part of some memory and starts at the IP header, whatever the link was; it is read where it lies.
-Checksums are not looked at: on lo and veth nobody fills them in (TP_STATUS_CSUMNOTREADY in linux/if_packet.h). Formats:
-RFC 791, RFC 8200, RFC 9293 section 3.1.
+Checksums are not looked at here: on lo and veth nobody fills them in, and where somebody does, `tapper.capture` has
+looked at them. Formats: RFC 791, RFC 8200, RFC 9293 section 3.1.
 """
 
 from __future__ import annotations

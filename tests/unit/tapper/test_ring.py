@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.mesh import replay
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.waiting import wait_until
@@ -43,11 +44,9 @@ class Numbered:
 
     def send(self, count: int) -> None:
         for _ in range(count):
-            tcp = struct.pack("!HHIIBBHHH", 7, 9, self.sent, 0, 5 << 4, 0x10, 0, 0, 0)
-            total = 40 + PAYLOAD
-            loopback = socket.inet_aton("127.0.0.1")
-            head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, total, 0, 0, 64, 6, 0, loopback, loopback)
-            self._socket.sendto(head + tcp + bytes(PAYLOAD), ("127.0.0.1", 0))
+            tcp = struct.pack("!HHIIBBHHH", 7, 9, self.sent, 0, 5 << 4, 0x10, 0, 0, 0) + bytes(PAYLOAD)
+            packet = replay.packet("127.0.0.1", "127.0.0.1", tcp)[14:]  # behind the Ethernet header
+            self._socket.sendto(packet, ("127.0.0.1", 0))
             self.sent += 1
 
     @contextmanager

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 import pytest
 
+from harness.mesh import replay
 from tapper.capture import walk
 from tapper.capture.walk import WINDOW, Block
 from tapper.streams.packet import Packet
 
 BASE = 4096
 SECOND = 1_000_000_000
+NOT_READY, VALID = 8, 128  # TP_STATUS_CSUMNOTREADY, TP_STATUS_CSUM_VALID: linux/if_packet.h
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Kept:
     ifindex: int = 1
     length: int | None = None
     """How long it was on the wire, where that is more."""
+    status: int = 1 | NOT_READY
 
 
 def block(packets: list[Kept]) -> mmap.mmap:
@@ -38,7 +41,9 @@ def block(packets: list[Kept]) -> mmap.mmap:
         step = -(-(start + len(packet.data)) // 16) * 16
         seconds, nanoseconds = divmod(packet.ts, SECOND)
         length = len(packet.data) if packet.length is None else packet.length
-        header = struct.pack("=IIIIIIHH", step, seconds, nanoseconds, len(packet.data), length, 1, start, start)
+        header = struct.pack(
+            "=IIIIIIHH", step, seconds, nanoseconds, len(packet.data), length, packet.status, start, start
+        )
         header += bytes(48 - len(header)) + struct.pack("=HHi", 0, 0, packet.ifindex)
         body += (header + bytes(start - len(header)) + packet.data).ljust(step, b"\0")
     used = descriptor + len(body)
@@ -92,3 +97,33 @@ def test_what_the_kernel_cut_is_counted() -> None:
 
 def test_an_empty_block() -> None:
     assert taken(block([])) == ([], [], 0)
+
+
+@pytest.mark.parametrize("source", ["127.0.0.6", "::6"])
+@pytest.mark.parametrize("length", [0, 1, 1001])
+def test_a_packet_with_a_wrong_checksum_is_left_out_and_counted(source: str, length: int) -> None:
+    """Wherever a byte is wrong. The packets before and behind stay."""
+    target = "10.0.0.1" if "." in source else "fd00::1"
+    tcp = struct.pack("!HHIIBBHHH", 40001, 8080, 1, 1, 5 << 4, 0x18, 512, 0, 0)
+    right = replay.packet(source, target, tcp + b"p" * length)[14:]  # behind the Ethernet header
+    for at in (len(right) - 1, len(right) - length - 4, 12, 20):
+        wrong = right[:at] + bytes([right[at] ^ 1]) + right[at + 1 :]
+        memory = block([Kept(right, status=1), Kept(wrong, status=1), Kept(right, status=1)])
+        whole, found = Block(memory, BASE), []
+        while whole.left:
+            window, packets = whole.take()
+            found += [kept(window, packet).data for packet in packets]
+        assert found == [right, right]
+        assert (whole.bad_checksum, whole.count) == (1, 3)
+
+
+@pytest.mark.parametrize("status", [1 | NOT_READY, 1 | VALID])
+def test_a_checksum_that_the_receiver_does_not_look_at_is_not_looked_at(status: int) -> None:
+    tcp = struct.pack("!HHIIBBHHH", 40001, 8080, 1, 1, 5 << 4, 0x18, 512, 0, 0)
+    wrong = replay.packet("127.0.0.6", "10.0.0.1", tcp)[14:-1] + b"\xff"
+    assert [packet.data for packet in taken(block([Kept(wrong, status=status)]))[0]] == [wrong]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x45", b"\x45" + bytes(18), b"\x60" + bytes(30), bytes(60), b"\xff" * 60])
+def test_no_tcp_packet_is_left_alone(data: bytes) -> None:
+    assert [packet.data for packet in taken(block([Kept(data, status=1)]))[0]] == [data]
