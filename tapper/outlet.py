@@ -69,6 +69,7 @@ class Outlet:
     # The run.
 
     def begin(self) -> None:
+        self._output.ending = self._form.ending().encode()
         self._output.write(self._form.hello(__version__, os.getpid()))
 
     def acknowledge(self, generation: int) -> None:

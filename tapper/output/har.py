@@ -59,6 +59,9 @@ class Har(Silent):
         self._entries += 1
         return separator + _encode(entry)
 
+    def ending(self) -> str:
+        return "\n]}}\n"
+
     def bye(self, _totals: Totals) -> str:
         left_out = f"{self._unasked} responses without their requests are left out"
         comment = f',"comment":{_encode(left_out)}' if self._unasked else ""

@@ -309,6 +309,9 @@ class Ndjson:
         where = {} if place is None else _place(place) | _pod(place, place.instance_ip)
         return _line({"type": "stat", **told, **where} | ({"so_far": True} if so_far else {}))
 
+    def ending(self) -> str:
+        return ""
+
     def bye(self, totals: Totals) -> str:
         return _line({"type": "bye", **asdict(totals)})
 

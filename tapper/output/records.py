@@ -155,6 +155,10 @@ class Format(Protocol):
 
     def bye(self, totals: Totals, /) -> str: ...
 
+    def ending(self) -> str:
+        """What makes the output whole behind any record, where there is no room for `bye`."""
+        ...
+
     def processes(self, found: Sequence[Listed], owned: Owned, /) -> str: ...
 
 
@@ -178,6 +182,9 @@ class Silent:
         return ""
 
     def stat(self, _place: Place | None, _counts: Totals, *, so_far: bool = False) -> str:  # noqa: ARG002
+        return ""
+
+    def ending(self) -> str:
         return ""
 
     def bye(self, _totals: Totals) -> str:

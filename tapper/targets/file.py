@@ -7,6 +7,7 @@ and read again when it has changed once more.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TypeAlias
 
@@ -36,8 +37,12 @@ class TargetsFile:
         """Raises UsageError that names the file and what is wrong with it."""
         self._stamp = None
         try:
-            with self._path.open("rb") as file:
-                self._stamp = _stamp(os.fstat(file.fileno()))
+            # without waiting: a FIFO would keep whoever reads until somebody writes
+            with os.fdopen(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+                status = os.fstat(file.fileno())
+                self._stamp = _stamp(status)
+                if not stat.S_ISREG(status.st_mode):
+                    raise UsageError(f"{self._path} is no regular file: write the list to one (--targets-file)")
                 text = file.read(_LARGEST + 1)
         except OSError as error:
             raise UsageError(f"cannot read {self._path}: {explain(error)} (--targets-file)") from error

@@ -129,6 +129,14 @@ def scope(*addresses: str) -> Scope:
     return Scope(None, packed(map(ip_address, addresses)))
 
 
+def test_a_fifo_is_refused_without_waiting(tmp_path: Path) -> None:
+    """Opening it would wait for somebody who writes, and nothing is captured meanwhile."""
+    path = tmp_path / "targets"
+    os.mkfifo(path)
+    with pytest.raises(UsageError, match="is no regular file"):
+        TargetsFile(str(path)).read()
+
+
 def test_a_connection_out_of_scope_is_forgotten_with_what_it_held() -> None:
     """Its half request is never reported, nor what follows; another connection goes on, under its remaining target."""
     gone = Wire((("10.0.0.1", 40000), ("10.9.9.9", 80)))
