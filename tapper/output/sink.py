@@ -61,7 +61,7 @@ class Sink:
             self._write(pieces)
 
     def write(self, text: str) -> None:
-        """Write whole records, and flush unless gathering: whoever reads a pipe is to see a batch when it is complete."""
+        """Write whole records, and flush unless gathering: a pipe's reader is to see a batch when it is complete."""
         self.write_bytes(text.encode("utf-8"))
 
     def write_bytes(self, data: bytes) -> None:
