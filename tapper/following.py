@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,6 +46,9 @@ Add: TypeAlias = Callable[[NamespaceId, Ring, Place, Scope], None]
 
 _TOGETHER = 64
 """Threads that open sources. They wait in the kernel rather than work."""
+_MOST_FOREIGN_OF_ADDRESS = 4
+_MOST_FOREIGN = 64
+"""Sources in namespaces that processes of pods may have made: of one address, and in all."""
 _PREFERENCE = {finder: rank for rank, finder in enumerate(Finder)}
 
 
@@ -57,6 +61,8 @@ class _Followed:
     owned: frozenset[Address]
     """All that its namespace had when it was opened."""
     found_by: Finder
+    foreign: bool = False
+    """Whether a process of a pod may have made the namespace."""
     pids: set[int] = field(default_factory=set)
     """The processes by which its namespace was found, as of the last look that saw them."""
 
@@ -93,6 +99,7 @@ class Follower:
         """By time.monotonic: as long as a look finds nothing else, what it finds needs no dealing with again."""
         self._followed: dict[NamespaceId, _Followed] = {}
         """What there is to know about the open sources."""
+        self._verify = verify
         self._homes = Homes(procfs, console, verify=verify)
         self._unseen = Unseen(procfs, console, finders, self._homes.addresses)
         self._processes = Processes(sources, console, self._changed)
@@ -185,7 +192,7 @@ class Follower:
         for candidate in sorted(found.candidates, key=lambda each: (_PREFERENCE[each.found_by], each.pid)):
             groups.setdefault(candidate.netns, []).append(candidate)
         self._homes.ask(groups, self._sources)
-        self._open([list(group) for netns, group in groups.items() if netns not in self._sources])
+        self._open(groups)
         for netns, group in groups.items():
             if netns in self._sources:
                 self._followed[netns].pids = {candidate.pid for candidate in group}
@@ -222,15 +229,32 @@ class Follower:
 
     # Opening.
 
-    def _open(self, groups: list[list[Candidate]]) -> None:
+    def _open(self, groups: dict[NamespaceId, list[Candidate]]) -> None:
         """Open a source in each namespace of a target, given the processes of each; one does, and the next one is tried
         where it fails. The kernel takes milliseconds for each, so they are opened together."""
-        while groups:
-            wanted = [each for group in groups if (each := self._judge(group.pop(0))) is not None]
+        left = [list(group) for netns, group in groups.items() if netns not in self._sources]
+        while left:
+            judged = [self._judge(group.pop(0), groups) for group in left]
+            wanted = self._within_quota([each for each in judged if each is not None])
             opened = run_inside_each([self._visit(each.candidate) for each in wanted], _TOGETHER)
             for each, ring in zip(wanted, opened, strict=True):
                 self._take(each, ring)
-            groups = [group for group in groups if group and group[0].netns not in self._sources]
+            left = [group for group in left if group and group[0].netns not in self._sources]
+
+    def _within_quota(self, wanted: list[Wanted]) -> list[Wanted]:
+        """Without the namespaces that are too many of those that a pod may have made."""
+        taken = Counter(
+            address for followed in self._followed.values() if followed.foreign for address in followed.addresses
+        )
+        kept: list[Wanted] = []
+        for each in wanted:
+            if each.foreign:
+                if taken[each.address] >= _MOST_FOREIGN_OF_ADDRESS or taken.total() >= _MOST_FOREIGN:
+                    self._homes.warn(each.candidate, each.address, "is not captured", "too many claim its address")
+                    continue
+                taken[each.address] += 1
+            kept.append(each)
+        return kept
 
     def _visit(self, candidate: Candidate) -> Visit[Ring]:
         netns = candidate.netns
@@ -248,13 +272,27 @@ class Follower:
                 continue
         raise NamespaceGoneError(f"nobody known is in network namespace {netns.inode} any longer")
 
-    def _judge(self, candidate: Candidate) -> Wanted | None:
+    def _judge(self, candidate: Candidate, groups: dict[NamespaceId, list[Candidate]]) -> Wanted | None:
         """Whether to capture in a process's namespace."""
-        return self._homes.judge(candidate, self._targets)
+        wanted = self._homes.judge(candidate, self._targets)
+        if wanted is None or wanted.doubt:
+            return wanted
+        rivals = self._homes.rivals(wanted, groups, self._sources)
+        if not rivals:
+            return wanted
+        doubt = f"network namespace {rivals[0].netns.inode} (pid {rivals[0].pid}) has the same address"
+        for rival in rivals:
+            if rival.netns in self._sources:
+                reason = f"network namespace {candidate.netns.inode} (pid {candidate.pid}) has the same address"
+                self._homes.warn(rival, wanted.address, "is captured, although it is in doubt whose it is", reason)
+        if self._verify:
+            self._homes.warn(candidate, wanted.address, "is not captured (--verify)", doubt)
+            return None
+        return wanted._replace(doubt=doubt)
 
     def _take(self, wanted: Wanted, ring: Ring | TapperError) -> None:
         """Add the source. A failure is told once and costs nobody else anything."""
-        candidate, address, doubt, addresses, owned = wanted
+        candidate, address, doubt, addresses, owned, foreign = wanted
         if isinstance(ring, TapperError):
             if not isinstance(ring, NamespaceGoneError):
                 self._homes.warn(candidate, address, "is not captured", str(ring))
@@ -265,7 +303,7 @@ class Follower:
         if doubt:
             self._homes.warn(candidate, address, "is captured unverified (--verify refuses it)", doubt)
         netns = candidate.netns
-        self._followed[netns] = _Followed(addresses, owned, candidate.found_by, {candidate.pid})
+        self._followed[netns] = _Followed(addresses, owned, candidate.found_by, foreign, {candidate.pid})
         name = linkerd_pod(self._procfs.environ(candidate.pid)) if candidate.found_by is Finder.LINKERD else None
         way = str(candidate.found_by)
         place = Place("pod", netns.inode, "lo", candidate.pid, str(address), not doubt, way, name=name)

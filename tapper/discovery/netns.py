@@ -1,10 +1,13 @@
-"""The identity of a network namespace."""
+"""The identity of a network namespace, and of the user namespace that owns it."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import NamedTuple
+
+_NS_GET_USERNS = 0xB701  # linux/nsfs.h
 
 
 class NamespaceId(NamedTuple):
@@ -18,6 +21,25 @@ def namespace_of(path: str | Path) -> NamespaceId:
     """The identity of the namespace that a link such as /proc/PID/ns/net leads to. Raises OSError."""
     status = os.stat(path)  # noqa: PTH116 - asked of many processes, again and again
     return NamespaceId(status.st_dev, status.st_ino)
+
+
+def owner_of(path: str | Path) -> NamespaceId:
+    """The user namespace that owns the network namespace to which a link leads: that of the process that made it
+    (NS_GET_USERNS, ioctl_ns(2)). Raises OSError, with EPERM for an owner outside of this process's user namespace."""
+    network = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        owner = fcntl.ioctl(network, _NS_GET_USERNS)
+    finally:
+        os.close(network)
+    try:
+        return namespace_of(f"/proc/self/fd/{owner}")
+    finally:
+        os.close(owner)
+
+
+def own_user_namespace() -> NamespaceId:
+    """This process's user namespace. Raises OSError where /proc is not mounted."""
+    return namespace_of("/proc/self/ns/user")
 
 
 def own_namespace() -> NamespaceId:
