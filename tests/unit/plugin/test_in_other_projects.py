@@ -55,12 +55,34 @@ def test_a_fixture_beside_its_own_harness_fails_in_one_sentence(tmp_path: Path, 
     assert "tapper_harness/" not in done.stdout, "no line of the plugin's own code"
 
 
-def test_a_fixture_beside_a_harness_that_pytest_itself_has_made(tmp_path: Path) -> None:
-    """With --import-mode=importlib the folder of a test becomes a module."""
-    write(tmp_path, {"harness/test_used.py": USES_A_FIXTURE["test_used.py"]})
-    done = run_pytest(tmp_path, "--import-mode=importlib")
+MADE = {
+    "of a folder": (
+        """
+        import sys
+        from importlib import machinery, util
+        spec = machinery.ModuleSpec("harness", None, is_package=True)
+        spec.submodule_search_locations = ["/their/harness"]
+        sys.modules["harness"] = util.module_from_spec(spec)
+        """,
+        "/their/harness",
+    ),
+    "of nothing": (
+        """
+        import sys, types
+        sys.modules["harness"] = types.ModuleType("harness")
+        """,
+        "a module that was made while the program ran",
+    ),
+}
+"""Modules of the name that no import statement has found. pytest makes one of a folder with --import-mode=importlib."""
+
+
+@pytest.mark.parametrize(("conftest", "where"), MADE.values(), ids=MADE)
+def test_a_fixture_beside_a_harness_that_a_program_has_made(tmp_path: Path, conftest: str, where: str) -> None:
+    write(tmp_path, {"conftest.py": conftest, **USES_A_FIXTURE})
+    done = run_pytest(tmp_path)
     assert outcome(done) == "1 error"
-    assert f"Python finds another one of that name first: {tmp_path / 'harness'}; rename that one" in done.stdout
+    assert f"Python finds another one of that name first: {where}; rename that one" in done.stdout
     assert "Traceback" not in done.stdout
 
 
