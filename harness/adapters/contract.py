@@ -130,6 +130,11 @@ class Adapter:
     def folder(self) -> Path:
         return self.file.parent
 
+    @property
+    def claims_answers(self) -> bool:
+        """Whether it claims to report answers: it decodes HTTP, or writes packets, of which the answer's are some."""
+        return not self.claims.isdisjoint({Feature.HTTP1, Feature.HTTP2, Feature.PACKETS})
+
 
 def load(path: Path, *, installed: bool = True) -> Adapter:
     """Read an adapter file. Raises `AdapterError` that says which key is wrong, and why.

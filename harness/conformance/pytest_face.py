@@ -1,6 +1,6 @@
 """The pytest side of the conformance cases: outcomes become passes, skips and failures that need no kit traceback.
 
-Registered by `harness.plugin` where --adapter is given.
+Registered by `tapper_harness` where --harness-adapter is given.
 """
 
 from __future__ import annotations
@@ -114,5 +114,5 @@ def _failure(config: pytest.Config, case: Case, result: Result, directory: Path)
     for name, value in told.items():
         start = f"  {name + ':':<14}"
         lines.append(textwrap.fill(escape(value), 110, initial_indent=start, subsequent_indent=" " * len(start)))
-    adapter, patience = str(config.getoption("--adapter")), float(config.getoption("--patience"))
+    adapter, patience = str(config.getoption("--harness-adapter")), float(config.getoption("--harness-patience"))
     return "\n".join([*lines, f"  {'run it alone:':<14}{reproduce(adapter, case.id, patience)}"])

@@ -1,6 +1,6 @@
-"""The conformance cases as tests: pytest --pyargs harness.conformance --adapter my-tapper.toml
+"""The conformance cases as tests: pytest --pyargs harness.conformance --harness-adapter my-tapper.toml
 
-Collected only where an adapter is given (`harness.conformance.pytest_face` sees to that). The cases run in a worker
+Collected only where an adapter is given (`tapper_harness` sees to that). The cases run in a worker
 process, as they do for `tapper-harness check`: one that hangs costs itself and not the test run.
 """
 

@@ -78,8 +78,8 @@ def world(request: pytest.FixtureRequest, cluster: ClusterSession | None) -> Ite
 
 def _in_sandbox(request: pytest.FixtureRequest, needs: list[str]) -> Iterator[World]:
     _require(lacking(SandboxWorld.CAPABILITIES, needs))
-    node: Node = request.getfixturevalue("node")
-    record: Callable[[Pod], Wire] = request.getfixturevalue("wire")
+    node: Node = request.getfixturevalue("harness_node")
+    record: Callable[[Pod], Wire] = request.getfixturevalue("harness_wire")
     world = SandboxWorld(node, granted(), record)
     try:
         yield world

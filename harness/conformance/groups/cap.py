@@ -41,7 +41,8 @@ def outbound_plaintext(trial: Trial) -> None:
     """A tapper MUST see what an application hands to its sidecar, request and answer as one exchange.
 
     The request goes to 127.0.0.1:15001, the answer comes from the address that the application asked for: the two
-    directions are no mirrors of each other. Who pairs by addresses alone sees two halves.
+    directions are no mirrors of each other. Who pairs by addresses alone sees two halves. Answers are asked only of a
+    tapper that claims `packets`, `http1` or `http2`.
     """
     client = trial.pod("client")
     tap = trial.tap(client)
@@ -76,7 +77,8 @@ def largest_frame(trial: Trial) -> None:
 
     That is the largest frame on `lo`, and every large answer is made of such. The popular snapshot length of 65,535
     loses the last 14 bytes of each. One answer fills such a frame to its last byte. A capture of packets has to hold
-    each packet as long as it was on the wire: whoever decodes it later cannot get back what is cut.
+    each packet as long as it was on the wire: whoever decodes it later cannot get back what is cut. A tapper that
+    claims neither `http1` nor `http2` may report the request alone; if it reports the answer, the same holds.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -268,6 +270,7 @@ def ports_used_again(trial: Trial) -> None:
 
     Proxies open connections by the thousand, and ports come round. Three connections with the same two ends: the first
     is closed, the second is not, as when its last packets or its owner are lost, and the third begins all the same.
+    Each request has to be reported, and by a tapper that claims `packets`, `http1` or `http2` with its answer.
     """
     server = trial.pod("server")
     tap = trial.tap(server)

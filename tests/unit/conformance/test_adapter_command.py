@@ -23,8 +23,11 @@ def test_a_fresh_skeleton_works_as_it_is(tmp_path: Path) -> None:
     sighting = r"Sighting: GET /orders/nonce-\w+ -> 200, 127\.0\.0\.6:\d+ > 10\.\S+, inbound at 10\.244\."
     assert re.search(sighting, done.stdout), done.stdout
     assert "ok  It left no process behind." in done.stdout
-    done = command(tmp_path, "check", "--adapter", "mine/adapter.toml", "--case", "CAP-01", "--case", "CAP-03")
+    cases = ("CAP-01", "CAP-02", "CAP-03", "CAP-04", "SEC-06")
+    named = [word for case in cases for word in ("--case", case)]
+    done = command(tmp_path, "check", "--adapter", "mine/adapter.toml", *named, "--patience", "3")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"\n{len(cases)} pass, " in done.stdout, done.stdout
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`pytest --pyargs harness.conformance --adapter FILE` from a stranger's folder."""
+"""`pytest --pyargs harness.conformance --harness-adapter FILE` from a stranger's folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_cases_are_tests_that_fail_and_are_skipped(tmp_path: Path) -> None:
     with file.open("a") as adapter:
         adapter.write('[exempt.CAP-01]\nreason = "known to be hard"\nurl = "https://example.org/3"\n')
     options = ("-k", "CAP-01 or CAP-03", "-rs", "--junitxml", "junit.xml", "--harness-evidence", "evidence")
-    done = run_pytest(tmp_path, *CASES, "--adapter", "adapter.toml", *options)
+    done = run_pytest(tmp_path, *CASES, "--harness-adapter", "adapter.toml", *options)
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert lines[-1].startswith("1 failed, 1 skipped"), done.stdout
@@ -53,7 +53,7 @@ def test_cases_are_tests_that_fail_and_are_skipped(tmp_path: Path) -> None:
 
 
 def test_cases_are_tests_that_pass(tmp_path: Path) -> None:
-    done = run_pytest(tmp_path, *CASES, "--adapter", "reference", "-k", "CAP-01 or CAP-02", "-n", "2")
+    done = run_pytest(tmp_path, *CASES, "--harness-adapter", "reference", "-k", "CAP-01 or CAP-02", "-n", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith("2 passed")
 
@@ -61,9 +61,9 @@ def test_cases_are_tests_that_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (CASES, "which tapper is to be judged? pytest --pyargs harness.conformance --adapter FILE"),
-        ((*CASES, "--adapter", "nobody"), "there is no adapter nobody: give a file, or one of those that ship"),
-        ((*CASES, "--adapter", "reference", "--patience", "0"), "'0.0' is not a factor"),
+        (CASES, "which tapper is to be judged? pytest --pyargs harness.conformance --harness-adapter FILE"),
+        ((*CASES, "--harness-adapter", "nobody"), "there is no adapter nobody: give a file, or one of those that ship"),
+        ((*CASES, "--harness-adapter", "reference", "--harness-patience", "0"), "'0.0' is not a factor"),
     ],
 )
 def test_wrong_options_are_a_sentence(tmp_path: Path, options: tuple[str, ...], sentence: str) -> None:
@@ -87,7 +87,7 @@ def test_what_is_not_strict_passes_and_is_told_at_the_end(tmp_path: Path) -> Non
         "    result = Result('CAP-01', Outcome.NON_STRICT, 'expected a; seen: \\x1b[1mb')\n"
         "    pytest_face.conclude(request, cases()['CAP-01'], result, tmp_path)\n"
     )
-    done = run_pytest(tmp_path, "--adapter", "reference", "test_it.py")
+    done = run_pytest(tmp_path, "--harness-adapter", "reference", "test_it.py")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "conformance: not strict" in done.stdout
     assert rf"CAP-01 {CASE.requirement} expected a; seen: \x1b[1mb" in done.stdout.splitlines()

@@ -10,15 +10,15 @@ from typing import Any, cast
 
 import pytest
 
-from harness.adapters.contract import Adapter, load
-from harness.adapters.observed import MARKER
-from harness.adapters.running import UnderTest
+from harness.adapters.contract import Adapter, Feature, load
+from harness.adapters.observed import MARKER, Seen
+from harness.adapters.running import Ending, UnderTest
 from harness.conformance import groups, watched
 from harness.conformance.groups.disc import linkerd_proxy
 from harness.conformance.model import Outcome
 from harness.conformance.tap import Tap
 from harness.conformance.truth import Sent, new_nonce
-from harness.conformance.verdict import Late, NotClaimed, set_aside
+from harness.conformance.verdict import Late, NotClaimed, Violation, set_aside
 from harness.waiting import DEFAULT_TIMEOUT
 
 LONG = 10 * DEFAULT_TIMEOUT
@@ -42,6 +42,14 @@ class Played:
     @property
     def stderr(self) -> Played:
         return self
+
+    reported: list[Seen] = field(default_factory=list)
+
+    def stop(self, _patience: float) -> Ending:
+        return Ending(code=0, killed=False, seconds=0.0, strays={})
+
+    def seen(self) -> list[Seen]:
+        return self.reported
 
     def declared_ready(self) -> bool:
         return self.ready
@@ -78,6 +86,20 @@ def tap(played: Played, patience: float = 0.1) -> Tap:
 def request() -> Sent:
     nonce = new_nonce()
     return Sent(nonce, "GET", f"/{nonce}", 200, ())
+
+
+@pytest.mark.parametrize("claims", [{Feature.HTTP1}, {Feature.HTTP2}, {Feature.PACKETS}, set(), {Feature.POD_IDENTITY}])
+def test_answers_are_asked_of_those_who_claim_to_report_them(played: Played, claims: set[Feature]) -> None:
+    sent = request()
+    ended = tap(
+        replace(played, adapter=replace(played.adapter, claims=frozenset(claims)), reported=[Seen(sent.target)])
+    )
+    ended.end()
+    if claims <= {Feature.POD_IDENTITY}:
+        ended.expect_answered([sent])
+        return
+    with pytest.raises(Violation, match="with its answer"):
+        ended.expect_answered([sent])
 
 
 def seeing(played: Played, answers: Iterator[bool]) -> Callable[[], list[Sent]]:

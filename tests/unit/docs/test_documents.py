@@ -112,7 +112,7 @@ def test_documents_that_are_mentioned_exist() -> None:
 
 def test_options_in_the_documents_exist() -> None:
     """`--something` in a document is an option of one of our commands, or of a program that we name."""
-    folders = ("tapper", "harness", "bench", "tests/e2e")
+    folders = ("tapper", "harness", "tapper_harness", "bench", "tests/e2e")
     sources = [source for folder in folders for source in (REPOSITORY / folder).rglob("*.py")]
     sources.append(REPOSITORY / "hatch_build.py")  # which is script/compile
     ours = "".join(map(text_of, sources))

@@ -13,8 +13,8 @@ COMMAND = [sys.executable, "-m", "harness.cli"]
 ENVIRON = os.environ | {"PYTHONPATH": str(REPOSITORY)}
 
 
-def command(directory: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+def command(directory: Path, *argv: str, limit_s: float = 120) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
     return subprocess.run(
-        [*COMMAND, *argv], cwd=directory, env=ENVIRON, capture_output=True, text=True, check=False, timeout=120
+        [*COMMAND, *argv], cwd=directory, env=ENVIRON, capture_output=True, text=True, check=False, timeout=limit_s
     )
