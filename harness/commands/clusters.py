@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from harness.worlds.cluster.opening import ClusterOptions
 
 IMAGE = "tapper-harness:dev"
+NAME = "tapper-harness"
+"""The kind cluster's, where no other is given; tests/e2e has the same."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--kubeconfig", metavar="FILE", help="use a cluster that has Istio")
     group.add_argument("--context", metavar="NAME", help="one of the kubeconfig's contexts; asks for that cluster")
     group.add_argument("--yes-this-cluster", action="store_true", help="though it is not on this machine")
-    group.add_argument("--cluster-name", default="tapper-harness", metavar="NAME", help="the kind cluster's")
+    group.add_argument("--cluster-name", default=NAME, metavar="NAME", help="the kind cluster's (default: %(default)s)")
     group.add_argument("--keep-cluster", action="store_true", help="leave the kind cluster")
     group.add_argument("--kind-image", metavar="NAME", help="the nodes' image")
     group.add_argument("--kind-bin", type=Path, metavar="FILE", help="default: fetched by pytest-kind")
