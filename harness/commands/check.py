@@ -81,7 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _in_cluster(run: Run, rest: contextlib.ExitStack, options: ClusterOptions, given: tuple[str, ...]) -> None:
-    """`given` is how the options were written. Open the cluster, which goes with `rest`, and have the cases run there that can be. Raises SelectionError."""
+    """Open the cluster, which goes with `rest`, and have the cases run there that can be. `given` is how its options
+    were written. Raises SelectionError."""
     from harness.conformance.mesh import clustered
     from harness.conformance.record import ClusterRun
     from harness.conformance.suite import SelectionError
