@@ -39,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"needs(*what): what a scenario's world has to have: {', '.join(NEEDS)}")
     if clusters.is_asked_for(config):
+        if config.getoption("numprocesses", None):  # of pytest-xdist
+            raise pytest.UsageError("a cluster is made once for a run: run its scenarios without -n")
         # the client of Kubernetes leaves the sockets of its exec sessions to the garbage collector
         config.addinivalue_line("filterwarnings", "ignore::ResourceWarning")
         config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -58,8 +60,6 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[ClusterSession | None]:
     if not clusters.is_asked_for(request.config):
         yield None
         return
-    if hasattr(request.config, "workerinput"):
-        pytest.fail("a cluster is made once for a run: run its scenarios without -n", pytrace=False)
     with contextlib.ExitStack() as rest:
         try:
             session = rest.enter_context(clusters.opened(request.config))

@@ -106,3 +106,11 @@ def test_an_image_that_cannot_be_built(run_it: RunIt, tmp_path: Path) -> None:
     assert "  no such package: hatchling" in said
     assert "Traceback" not in said
     assert ended == 3, said
+
+
+def test_several_processes(tmp_path: Path) -> None:
+    """Each would make a cluster of its own; so it is said once, and not for each scenario."""
+    ended, said = run_scenarios(tmp_path, [*options(tmp_path), "-n", "2"], NO_DAEMON)
+    assert said.count("run its scenarios without -n") == 1, said
+    assert "Traceback" not in said
+    assert ended == pytest.ExitCode.USAGE_ERROR, said
