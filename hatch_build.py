@@ -1,4 +1,6 @@
-"""Builds the tapper's hot path as extension modules, of the same source, by mypyc.
+"""What a wheel has besides the packages: files of a checkout, and, where asked for, the tapper's hot path compiled.
+
+The extension modules are of the same source, by mypyc:
 
     TAPPER_COMPILE=1 pip install .     a wheel with them where there is a C compiler, else a plain one and a word why
     script/compile                     beside the sources of this checkout, for tests and measurements
@@ -27,6 +29,8 @@ ASKED = "TAPPER_COMPILE"
 NEEDED = ("mypy>=2.4", "setuptools>=65")
 GROUP = "tapper__mypyc"
 """The extension module that holds the code of all others."""
+BESIDE_PACKAGES = "harness/checkout"
+"""Where a wheel has those files of a checkout that are in no package, for harness/worlds/cluster/source.py."""
 RECORD = ROOT / "tapper" / "compiled.sources"
 """What an in-place build was made of, so that it is not taken for what was changed since."""
 
@@ -59,6 +63,12 @@ def record(root: Path = ROOT) -> str:
     """What is compiled, and this file, which says how: as sha256sum(1) writes it."""
     paths = [*sources(root), Path(__file__).name]
     return "".join(f"{hashlib.sha256((root / path).read_bytes()).hexdigest()}  {path}\n" for path in paths)
+
+
+def image_files(root: Path = ROOT) -> list[str]:
+    """What fixtures/istio/Containerfile is built from, as paths below the root: .dockerignore is the list of it."""
+    lines = (root / ".dockerignore").read_text().splitlines()
+    return [line.removeprefix("!") for line in lines if line.startswith("!")]
 
 
 class CannotCompile(Exception):
@@ -112,7 +122,13 @@ class CompiledTapper(BuildHookInterface[Any]):
         return list(NEEDED) if _asked() else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if version == "editable" or not _asked():
+        if version == "editable":
+            return
+        packages = set(self.build_config.packages)
+        build_data["force_include"] |= {
+            str(ROOT / path): f"{BESIDE_PACKAGES}/{path}" for path in image_files() if path not in packages
+        }
+        if not _asked():
             return
         self._folder = Path(tempfile.mkdtemp(prefix="tapper-compiled-"))
         try:

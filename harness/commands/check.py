@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         who = adapter.implementation
         with contextlib.ExitStack() as rest:
             if clusters.asked_for(arguments):
-                _in_cluster(run, rest, clusters.options(arguments))
+                _in_cluster(run, rest, clusters.options(arguments), clusters.given(arguments))
             print(f"{who.name} ({who.version}): {len(run.chosen)} cases", flush=True)
             write.clear(directory)
             interrupted = progress.follow(run)
@@ -80,9 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 130 if interrupted else record.exit_code()
 
 
-def _in_cluster(run: Run, rest: contextlib.ExitStack, options: ClusterOptions) -> None:
-    """Open the cluster, which goes with `rest`, and have the cases run there that can be. Raises SelectionError."""
+def _in_cluster(run: Run, rest: contextlib.ExitStack, options: ClusterOptions, given: tuple[str, ...]) -> None:
+    """Open the cluster, which goes with `rest`, and have the cases run there that can be. `given` is how its options
+    were written. Raises SelectionError."""
     from harness.conformance.mesh import clustered
+    from harness.conformance.record import ClusterRun
     from harness.conformance.suite import SelectionError
     from harness.worlds.cluster import adapted, progress
     from harness.worlds.cluster.opening import opened
@@ -95,6 +97,7 @@ def _in_cluster(run: Run, rest: contextlib.ExitStack, options: ClusterOptions) -
     adapted.load(adapter.file, adapter.cluster)  # what is wrong with it is told before a cluster is made
     session = rest.enter_context(opened(options, progress.teller()))
     run.in_cluster = lambda case, directory: clustered.run(case, adapter, session, directory, run.patience)
+    run.cluster = ClusterRun(given, clustered.LIMITS * run.patience)
     run.envoy = f"of the cluster's Istio (Kubernetes {session.api.version()})"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
 
@@ -13,23 +13,31 @@ if TYPE_CHECKING:
     from harness.worlds.cluster.opening import ClusterOptions
 
 IMAGE = "tapper-harness:dev"
+NAME = "tapper-harness"
+"""The kind cluster's, where no other is given; tests/e2e has the same."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """As tests/e2e names them; docs/e2e.md explains them."""
+    """As tests/e2e names them; docs/e2e.md explains them. `given` reads them back from what was parsed."""
     group = parser.add_argument_group(
         "in a cluster", "for the cases of TAP-MESH, with an adapter that has a table cluster"
     )
-    group.add_argument("--kind", action="store_true", help="make a kind cluster with Istio, and remove it again")
-    group.add_argument("--kubeconfig", metavar="FILE", help="use a cluster that has Istio")
-    group.add_argument("--context", metavar="NAME", help="one of the kubeconfig's contexts; asks for that cluster")
-    group.add_argument("--yes-this-cluster", action="store_true", help="though it is not on this machine")
-    group.add_argument("--cluster-name", default="tapper-harness", metavar="NAME", help="the kind cluster's")
-    group.add_argument("--keep-cluster", action="store_true", help="leave the kind cluster")
-    group.add_argument("--kind-image", metavar="NAME", help="the nodes' image")
-    group.add_argument("--kind-bin", type=Path, metavar="FILE", help="default: fetched by pytest-kind")
-    group.add_argument("--kind-kubectl-bin", type=Path, metavar="FILE", help="default: fetched by pytest-kind")
-    add_istio_and_image(group.add_argument)
+    actions = []
+
+    def add_option(*names: str, **attributes: Any) -> None:
+        actions.append(group.add_argument(*names, **attributes))
+
+    add_option("--kind", action="store_true", help="make a kind cluster with Istio, and remove it again")
+    add_option("--kubeconfig", metavar="FILE", help="use a cluster that has Istio")
+    add_option("--context", metavar="NAME", help="one of the kubeconfig's contexts; asks for that cluster")
+    add_option("--yes-this-cluster", action="store_true", help="though it is not on this machine")
+    add_option("--cluster-name", default=NAME, metavar="NAME", help="the kind cluster's (default: %(default)s)")
+    add_option("--keep-cluster", action="store_true", help="leave the kind cluster")
+    add_option("--kind-image", metavar="NAME", help="the nodes' image")
+    add_option("--kind-bin", type=Path, metavar="FILE", help="default: fetched by pytest-kind")
+    add_option("--kind-kubectl-bin", type=Path, metavar="FILE", help="default: fetched by pytest-kind")
+    add_istio_and_image(add_option)
+    parser.set_defaults(cluster_actions=actions)
 
 
 def add_istio_and_image(add_option: Callable[..., object]) -> None:
@@ -46,6 +54,18 @@ def add_istio_and_image(add_option: Callable[..., object]) -> None:
 
 def asked_for(arguments: argparse.Namespace) -> bool:
     return bool(arguments.kind or arguments.kubeconfig or arguments.context)
+
+
+def given(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The options as somebody would write them again: those that are not at their defaults."""
+    found: list[str] = []
+    for action in arguments.cluster_actions:
+        value = getattr(arguments, action.dest)
+        if value is True:
+            found.append(action.option_strings[0])
+        elif value != action.default:
+            found += [action.option_strings[0], str(value)]
+    return tuple(found)
 
 
 def options(arguments: argparse.Namespace) -> ClusterOptions:

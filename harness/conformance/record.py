@@ -28,6 +28,23 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterRun:
+    """How the cases of the group MESH were run in a cluster."""
+
+    options: tuple[str, ...]
+    """Those of the command that ask for the cluster, as they were given."""
+    limits: float
+    """How many times as long as in the sandbox, without `--patience`, things were allowed to take."""
+    jobs: int = 1
+    """How many cases at a time."""
+
+    @property
+    def told(self) -> str:
+        """For a person."""
+        return f"{self.jobs} at a time, time limits {self.limits:g} times those of the sandbox"
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A case of the catalogue, and what became of it. All of it is in the report, so that one can be read alone."""
 
@@ -66,6 +83,8 @@ class RunRecord:
     profiles: Mapping[str, str]
     """Profile -> verdict."""
     rows: tuple[Row, ...]
+    cluster: ClusterRun | None = None
+    """None: no case was run in a cluster."""
 
     @property
     def results(self) -> dict[str, Result]:

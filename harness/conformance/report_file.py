@@ -15,7 +15,7 @@ import yaml
 
 from harness.adapters.contract import Implementation
 from harness.conformance.model import Result
-from harness.conformance.record import Environment, Row, RunRecord
+from harness.conformance.record import ClusterRun, Environment, Row, RunRecord
 from harness.errors import HarnessError
 
 NAME = "report.yaml"
@@ -93,6 +93,7 @@ def plain(record: RunRecord) -> dict[str, Any]:
             "asked_profiles": list(record.asked_profiles),
             "asked_cases": list(record.asked_cases),
             "finished": record.finished,
+            **({} if record.cluster is None else {"cluster": asdict(record.cluster)}),
         },
         "profiles": dict(record.profiles),
         "results": [_plain_row(row) for row in record.rows],
@@ -140,7 +141,12 @@ def _record(document: Mapping[str, Any]) -> RunRecord:
         finished=run["finished"],
         profiles=document["profiles"],
         rows=tuple(map(_row, document["results"])),
+        cluster=_cluster_run(run.get("cluster")),
     )
+
+
+def _cluster_run(entry: Mapping[str, Any] | None) -> ClusterRun | None:
+    return None if entry is None else ClusterRun(tuple(entry["options"]), entry["limits"], entry["jobs"])
 
 
 def _row(entry: Mapping[str, Any]) -> Row:

@@ -18,7 +18,7 @@ from harness.adapters.contract import Adapter
 from harness.conformance import groups, report_file
 from harness.conformance.catalogue import cases as catalogue
 from harness.conformance.model import MESH_GROUP, Case, Outcome, Profile, Result
-from harness.conformance.record import Environment, RunRecord, rows, verdicts
+from harness.conformance.record import ClusterRun, Environment, RunRecord, rows, verdicts
 from harness.conformance.schedule import Finished, Job, Started, Workers, longest_first
 from harness.conformance.verdict import set_aside
 from harness.errors import HarnessError
@@ -94,6 +94,8 @@ class Run:
         """Who runs the cases of the group MESH in a cluster; None: they are run in the sandbox, as far as that goes."""
         self.envoy = ""
         """Which Envoys that cluster has; empty for this machine's."""
+        self.cluster: ClusterRun | None = None
+        """How it is used, for the report."""
         self._asked = (tuple(profiles), tuple(cases))
         self._results: dict[str, Result] = {}
         self._started = time.gmtime()
@@ -149,6 +151,7 @@ class Run:
             finished=self._results.keys() >= {case.id for case in self.chosen},
             profiles=verdicts(all_cases, results, self.adapter, mesh=any(map(Profile.MESH.includes, self.chosen))),
             rows=rows(all_cases, results),
+            cluster=self.cluster,
         )
 
     def _without(self, case: Case) -> Result:
@@ -161,9 +164,11 @@ class Run:
         report_file.write(self.record(), self.directory)
 
 
-def reproduce(adapter: str, case: str, patience: float = 1.0) -> str:
-    """The command that runs one case alone."""
+def reproduce(adapter: str, case: str, patience: float = 1.0, cluster: ClusterRun | None = None) -> str:
+    """The command that runs one case alone, in the cluster if it was run there."""
     options = ["--patience", f"{patience:g}"] if patience != 1 else []
+    if cluster is not None and case.partition("-")[0] == MESH_GROUP:
+        options += cluster.options
     return shlex.join(["tapper-harness", "check", "--adapter", adapter, "--case", case, *options])
 
 

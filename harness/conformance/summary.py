@@ -32,6 +32,8 @@ def text(record: RunRecord, directory: Path, adapter: str) -> str:
     lines = [f"{name:<12} {verdict:<12} {_MEANING[Verdict(verdict)]}" for name, verdict in record.judged.items()]
     if record.asked_cases:
         lines.append("Only the named cases were run; a verdict on a profile takes them all.")
+    if record.cluster is not None:
+        lines.append(f"In the cluster: {record.cluster.told}.")
     blocks.append("\n".join([*lines, f"{counts}, in {record.seconds:.1f} s", f"Report: {directory / 'report.yaml'}"]))
     return "\n" + "\n\n".join(blocks)
 
@@ -45,7 +47,7 @@ def _about(row: Row, record: RunRecord, directory: Path, adapter: str) -> str:
         lines.append(_field("because", result.sentence))
     if result.evidence is not None:
         lines.append(_field("evidence", str(directory / result.evidence)))
-    lines.append(_field("run it alone", reproduce(adapter, result.case, record.patience), wrap=False))
+    lines.append(_field("run it alone", reproduce(adapter, result.case, record.patience, record.cluster), wrap=False))
     return "\n".join(lines)
 
 

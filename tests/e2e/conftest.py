@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import clusters
 import pytest
 from manifests import FOLDER, container, of_kind, render
 
-from harness.errors import Unsupported
+from harness.errors import HarnessError, Unsupported
 from harness.worlds.sandbox import SandboxWorld
 from harness.worlds.world import NEEDS, World, lacking
 
@@ -38,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"needs(*what): what a scenario's world has to have: {', '.join(NEEDS)}")
     if clusters.is_asked_for(config):
+        if config.getoption("numprocesses", None):  # of pytest-xdist
+            raise pytest.UsageError("a cluster is made once for a run: run its scenarios without -n")
         # the client of Kubernetes leaves the sockets of its exec sessions to the garbage collector
         config.addinivalue_line("filterwarnings", "ignore::ResourceWarning")
         config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -57,13 +60,16 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[ClusterSession | None]:
     if not clusters.is_asked_for(request.config):
         yield None
         return
-    if hasattr(request.config, "workerinput"):
-        pytest.fail("a cluster is made once for a run: run its scenarios without -n", pytrace=False)
-    try:
-        with clusters.opened(request.config) as session:
-            yield session
-    except Unsupported as error:
-        pytest.exit(str(error), returncode=3)
+    with contextlib.ExitStack() as rest:
+        try:
+            session = rest.enter_context(clusters.opened(request.config))
+        except HarnessError as error:  # no scenario can be run: the whole run ends, with this one sentence
+            pytest.exit(str(error), returncode=3 if isinstance(error, Unsupported) else 4)  # as tapper-harness ends
+        yield session
+        try:
+            rest.close()
+        except HarnessError as error:
+            pytest.fail(str(error), pytrace=False)
 
 
 @pytest.fixture

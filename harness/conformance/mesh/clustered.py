@@ -19,7 +19,7 @@ from harness.worlds.cluster.under_test import ClusterUnderTest
 from harness.worlds.cluster.world import ClusterWorld
 from harness.worlds.world import WorldPod, lacking
 
-_LIMITS = 4.0
+LIMITS = 4.0
 """How much longer than in the sandbox things may take: canaries are run by the API server, output comes by a log."""
 
 
@@ -53,7 +53,7 @@ def run(case: Case, adapter: Adapter, session: ClusterSession, directory: Path, 
     stage: ClusterStage | None = None
     try:
         world = ClusterWorld(session, session.scenario(), record=True)
-        stage = made = ClusterStage(world, session, adapter, directory, _LIMITS * patience)
+        stage = made = ClusterStage(world, session, adapter, directory, LIMITS * patience)
 
         def play() -> None:
             scenario(made)

@@ -10,22 +10,22 @@ import subprocess
 import tarfile
 import tempfile
 import urllib.request
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
 from harness.errors import HarnessError, Unsupported
-from harness.worlds.cluster import objects, shielded
+from harness.worlds.cluster import daemon, objects, shielded
 from harness.worlds.cluster.cleanup import Ledger
 
 KIND_NETWORK = "kind"
 _ISTIO_S = 600.0
 _LOAD_S = 600.0
 _KEPT = 4000
-_FILE = "fixtures/istio/Containerfile"
 
 Say = Callable[[str], None]
 
@@ -76,22 +76,26 @@ def fetch_istioctl(url: str, sha256: str, folder: Path, say: Say) -> Path:
     """Fetch a .tar.gz, compare its checksum before anything of it is used, and unpack the program."""
     say(f"fetching istioctl from {url}")
     archive = folder / "istioctl.tar.gz"
-    with urllib.request.urlopen(url, timeout=60) as answer, archive.open("wb") as file:
-        shutil.copyfileobj(answer, file)
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer, archive.open("wb") as file:
+            shutil.copyfileobj(answer, file)
+    except (OSError, ValueError) as error:
+        raise Unsupported(f"istioctl cannot be fetched from {url}: {error}") from None
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != sha256.lower():
         archive.unlink()
         raise Unsupported(f"what {url} sent is not what was asked for: its SHA-256 is {digest}, not {sha256}")
-    with tarfile.open(archive) as content:
-        members = [
-            member for member in content.getmembers() if Path(member.name).name == "istioctl" and member.isfile()
-        ]
-        if len(members) != 1:
-            raise Unsupported(f"{url} has no program named istioctl in it")
-        source = content.extractfile(members[0])
-        assert source is not None
-        program = folder / "istioctl"
-        program.write_bytes(source.read())
+    program = folder / "istioctl"
+    try:
+        with tarfile.open(archive) as content:
+            members = [each for each in content.getmembers() if Path(each.name).name == "istioctl" and each.isfile()]
+            if len(members) != 1:
+                raise Unsupported(f"{url} has no program named istioctl in it")
+            packed = content.extractfile(members[0])
+            assert packed is not None
+            program.write_bytes(packed.read())
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise Unsupported(f"what {url} sent cannot be unpacked: {error}") from None
     program.chmod(0o755)
     return program
 
@@ -137,7 +141,10 @@ class Kind:
 
     def create(self) -> None:
         """One that this run makes is entered before, and so removed whatever happens, unless it is to be kept."""
-        self._cluster.ensure_kind()
+        try:
+            self._cluster.ensure_kind()
+        except OSError as error:
+            raise Unsupported(f"kind cannot be fetched: {error}; --kind-bin takes one that is there") from None
         name = self._cluster.name
         kind = str(self._cluster.kind_path)
         self.was_there = name in run([kind, "get", "clusters"], 60).split()
@@ -176,8 +183,9 @@ class Kind:
 
     def restart_api_server(self) -> None:
         """End its process on the node of the control plane, without a farewell; its kubelet starts another."""
-        (node,) = docker_client().containers.list(filters={"name": f"^{self._cluster.name}-control-plane$"})
-        code, output = node.exec_run(["pkill", "-KILL", "-x", "kube-apiserver"])
+        with daemon.client() as docker:
+            (node,) = docker.containers.list(filters={"name": f"^{self._cluster.name}-control-plane$"})
+            code, output = node.exec_run(["pkill", "-KILL", "-x", "kube-apiserver"])
         if code != 0:
             raise HarnessError(f"the API server of {self._cluster.name} cannot be ended: {output.decode()}")
 
@@ -189,55 +197,17 @@ class Kind:
 
     def _enter_network(self) -> None:
         """kind leaves the network that it makes."""
-        client = docker_client()
-        if not client.networks.list(names=[f"^{KIND_NETWORK}$"]):
+        with daemon.client() as docker:
+            is_there = bool(docker.networks.list(names=[f"^{KIND_NETWORK}$"]))
+        if not is_there:
             self._ledger.enter(f"docker network {KIND_NETWORK}", remove_network)
 
 
 def remove_network() -> bool:
-    found = docker_client().networks.list(names=[f"^{KIND_NETWORK}$"], greedy=True)
-    for network in found:
-        if network.containers:
-            return False  # another cluster has moved in meanwhile
-        network.remove()
+    with daemon.client() as docker:
+        found = docker.networks.list(names=[f"^{KIND_NETWORK}$"], greedy=True)
+        for network in found:
+            if network.containers:
+                return False  # another cluster has moved in meanwhile
+            network.remove()
     return bool(found)
-
-
-def docker_client() -> Any:
-    import docker  # noqa: PLC0415 - only a kind cluster needs it
-    from docker.errors import DockerException  # noqa: PLC0415
-
-    try:
-        return docker.from_env()
-    except DockerException as error:
-        raise Unsupported(f"kind needs Docker, and its daemon cannot be reached: {error} (DOCKER_HOST)") from None
-
-
-def build_image(repository: Path, tag: str, folder: Path, say: Say) -> Path:
-    """Build fixtures/istio/Containerfile; the image, as an archive that `load` takes."""
-    from docker.errors import APIError, BuildError  # noqa: PLC0415
-
-    say(f"building the image {tag}")
-    client = docker_client()
-    try:
-        with build_context(repository) as context:
-            image, _ = client.images.build(
-                fileobj=context, custom_context=True, dockerfile=_FILE, tag=tag, forcerm=True
-            )
-    except (BuildError, APIError) as error:
-        raise Unsupported(f"the image {tag} cannot be built: {error}; --image-archive takes a built one") from None
-    archive = folder / "image.tar"
-    with archive.open("wb") as file:
-        for chunk in image.save(named=True):
-            file.write(chunk)
-    return archive
-
-
-def build_context(repository: Path) -> IO[bytes]:
-    """What the build copies, and nothing else: no virtual environment, no history."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's
-    with tarfile.open(fileobj=file, mode="w") as content:
-        for name in ("pyproject.toml", "README.md", "LICENSE", "tapper", "harness", _FILE):
-            content.add(repository / name, name, filter=lambda entry: None if "__pycache__" in entry.name else entry)
-    file.seek(0)
-    return file

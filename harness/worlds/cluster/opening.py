@@ -12,15 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import Unsupported
-from harness.worlds.cluster import install
+from harness.worlds.cluster import daemon, install, source
 from harness.worlds.cluster.api import ClusterApi
 from harness.worlds.cluster.cleanup import Ledger, ending_by_sigterm
 from harness.worlds.cluster.install import IstioOptions
 from harness.worlds.cluster.session import ClusterSession, require_consent
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-"""Where this project lies, in a clone of it; an installed package has no fixtures beside it."""
-FIXTURES = REPOSITORY / "fixtures" / "istio"
 Say = Callable[[str], None]
 
 
@@ -62,7 +59,7 @@ def opened(options: ClusterOptions, say: Say) -> Iterator[ClusterSession]:
                 require_consent(api, options.consent)
             _require_istio(api)
             istioctl = str(options.istio.istioctl or shutil.which("istioctl") or Path(folder) / "istioctl")
-            yield ClusterSession(api, options.image, FIXTURES, ledger, say, restart, shutil.which(istioctl))
+            yield ClusterSession(api, options.image, source.FIXTURES, ledger, say, restart, shutil.which(istioctl))
         finally:
             try:
                 ledger.clear()
@@ -86,9 +83,13 @@ def _kind(options: ClusterOptions, ledger: Ledger, say: Say, folder: Path) -> in
     istioctl = install.find_istioctl(options.istio, folder, say)
     if options.archive is not None and not options.archive.is_file():
         raise Unsupported(f"--image-archive {options.archive} is not a file")
-    if options.archive is None and not FIXTURES.is_dir():
-        raise Unsupported("the image can be built in a clone of the repository only: give a built one, --image-archive")
-    archive = options.archive or install.build_image(REPOSITORY, options.image, folder, say)
+    with daemon.client():
+        pass  # without a daemon nothing of what follows can be done
+    archive = options.archive
+    if archive is None:
+        say(f"building the image {options.image}")
+        archive = folder / "image.tar"
+        daemon.build_image(options.image, archive)
     kind = install.Kind(cluster, ledger, say, keep=options.keep)
     kind.create()
     kind.load(archive)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 
 def teller(capture: Any = None) -> Callable[[str], None]:
@@ -19,9 +20,9 @@ def teller(capture: Any = None) -> Callable[[str], None]:
     def say(sentence: str) -> None:
         seconds = f"{time.monotonic() - began:6.1f} s"
         if capture is None:
-            console.print(f"[dim]{seconds}[/dim]", sentence, markup=True)
+            console.print(f"[dim]{seconds}[/dim] {escape(sentence)}")
             return
         with capture.global_and_fixture_disabled():
-            console.print(f"\n[dim]{seconds}[/dim] {sentence}", markup=True)
+            console.print(f"\n[dim]{seconds}[/dim] {escape(sentence)}")
 
     return say

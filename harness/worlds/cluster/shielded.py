@@ -2,40 +2,75 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+
+from tapper.output.escape import printable
 
 _END_S = 60.0
 _PAUSE_S = 0.1
+_LONGEST_LINE = 2000
 
 
 def run(argv: Sequence[str], say: Callable[[str], None]) -> int:
-    """Its exit code. At an interruption, which is said, it is asked to end, and its children are waited for.
+    """Its exit code; each line that it writes is said. At an interruption, which is said, it is asked to end, and its
+    children are waited for.
 
     kind starts a node by `docker run`: when that is killed, Docker's daemon goes on by itself, and the container is
     there after everything was removed.
     """
     with ThreadPoolExecutor(1) as starter:  # an interruption comes to the main thread: what has started is known there
-        starting = starter.submit(subprocess.Popen, argv, start_new_session=True)
+        starting = starter.submit(_start, argv)
         try:
-            return starting.result().wait()
+            process = starting.result()
+            for line in _lines(process):
+                say(printable(line.rstrip()))
+            return _end(process)
         except OSError:
             raise  # there is no such program
         except BaseException:
             process = starting.result()
             say(f"interrupted: waiting for what {argv[0].rpartition('/')[2]} has begun, so that it can be removed")
             process.terminate()
-            process.wait()
+            deque(_lines(process), 0)  # so that nobody has to wait for a reader
+            _end(process)
             deadline = time.monotonic() + _END_S
             while _lives(process.pid):
                 if time.monotonic() >= deadline:
                     os.killpg(process.pid, signal.SIGKILL)
                 time.sleep(_PAUSE_S)
             raise
+
+
+def _start(argv: Sequence[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="backslashreplace",
+        start_new_session=True,
+    )
+
+
+def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    """Until the last process that can write there has ended. What is longer than a line should be comes in parts."""
+    assert process.stdout is not None
+    return iter(functools.partial(process.stdout.readline, _LONGEST_LINE), "")
+
+
+def _end(process: subprocess.Popen[str]) -> int:
+    """Its exit code, when it has one."""
+    assert process.stdout is not None
+    process.stdout.close()
+    return process.wait()
 
 
 def _lives(group: int) -> bool:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.commands.clusters import add_istio_and_image
+from harness.commands.clusters import NAME, add_istio_and_image
 from harness.errors import Unsupported
 
 if TYPE_CHECKING:
     from harness.worlds.cluster.session import ClusterSession
+
+_OF_PYTEST_KIND = "pytest-kind"
+"""Its default of --cluster-name."""
 
 
 def add_options(group: pytest.OptionGroup, *, pytest_kind: bool) -> None:
@@ -27,6 +30,13 @@ def add_options(group: pytest.OptionGroup, *, pytest_kind: bool) -> None:
     )
     add_istio_and_image(group.addoption)
     group.addoption("--e2e-artifacts", type=Path, metavar="DIR", help="for every failed scenario, a folder of evidence")
+
+
+def cluster_name(config: pytest.Config) -> str:
+    """The same default as `tapper-harness check` has. pytest-kind's own counts as no name, and is no safe one: it is
+    that of every project that uses pytest-kind, whose cluster would be taken for ours."""
+    named = config.getoption("--cluster-name", _OF_PYTEST_KIND)
+    return NAME if named == _OF_PYTEST_KIND else str(named)
 
 
 def is_asked_for(config: pytest.Config) -> bool:
@@ -57,7 +67,7 @@ def opened(config: pytest.Config) -> Iterator[ClusterSession]:
         context=config.getoption("--context"),
         consent=config.getoption("--yes-this-cluster"),
         archive=config.getoption("--image-archive"),
-        name=str(of_pytest_kind("--cluster-name")),
+        name=cluster_name(config),
         keep=bool(config.getoption("--keep-cluster", False)),
         kind_image=None if kind_image is None else str(kind_image),
         kind_bin=of_pytest_kind("--kind-bin"),

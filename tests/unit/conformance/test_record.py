@@ -14,7 +14,7 @@ from harness.conformance import record as records
 from harness.conformance import report_file
 from harness.conformance.catalogue import cases as catalogue
 from harness.conformance.model import Case, Level, Outcome, Profile, Result
-from harness.conformance.record import Environment, RunRecord
+from harness.conformance.record import ClusterRun, Environment, RunRecord
 from harness.conformance.report_file import ReportError
 from harness.conformance.suite import SelectionError, choose, prepare
 from harness.conformance.summary import text
@@ -185,6 +185,20 @@ def test_the_summary_says_what_a_person_needs(adapter: Adapter) -> None:
     assert "HTTP-07: rude" in said
     assert "1 pass, 1 fail, 1 non-strict, in 1.5 s" in said
     assert "CAP-01" not in said
+
+
+def test_a_run_in_a_cluster_says_how_it_was_and_how_to_repeat_a_case_there(adapter: Adapter, tmp_path: Path) -> None:
+    """Only of the cases that are run there: others are refused with these options."""
+    cluster = ClusterRun(("--kind", "--cluster-name", "my own"), 6.0)
+    known = replace(made(adapter, results(Outcome.FAIL)), patience=1.5, cluster=cluster)
+    (failed,) = known.to_look_at()
+    mesh = replace(failed, result=replace(failed.result, case="MESH-03"))
+    known = replace(known, rows=(failed, mesh))
+    said = text(known, Path("out"), "mine.toml")
+    alone = [line for line in said.splitlines() if "run it alone" in line]
+    assert [line.partition("--patience 1.5")[2] for line in alone] == ["", " --kind --cluster-name 'my own'"]
+    assert "In the cluster: 1 at a time, time limits 6 times those of the sandbox." in said
+    assert report_file.load(report_file.write(known, tmp_path)).cluster == cluster
 
 
 def test_an_unfinished_run_says_so(adapter: Adapter) -> None:

@@ -28,12 +28,20 @@ RUN_BY = {
             "kubectl -n tapper-sample rollout restart deployment",
             "kubectl -n tapper-sample get pods -o wide",
             "kubectl -n tapper-sample logs deployment/client -c client",
-            "kubectl -n tapper logs -l app.kubernetes.io/name=tapper",
+            "kubectl -n tapper logs -l app.kubernetes.io/name=tapper --tail=-1",
             "kubectl -n tapper-sample label pod --all tapper-harness/target-",
             "kubectl delete -k fixtures/istio/sample",
             "kubectl delete -k fixtures/istio/tapper",
         ),
-        "by hand on a cluster: E2E-03, 08, 28 and 35 do the same",
+        "by hand on a cluster; tests/unit/fixtures/test_on_a_cluster.py, and E2E-03, 08, 28 and 35, do the same",
+    ),
+    # not typed on a cluster: what they start is run
+    **dict.fromkeys(
+        (
+            "kubectl -n tapper exec daemonset/tapper -- tapper discover",
+            "kubectl get --raw /api/v1/namespaces/tapper/pods/POD:9090/proxy/metrics",
+        ),
+        "tests/unit/fixtures/test_on_a_cluster.py::test_discover_and_metrics_in_its_pod",
     ),
 }
 """The commands that stand in the documents' shell blocks, and the test that runs each, or all of it that can be run."""
@@ -45,8 +53,8 @@ def test_what_kubectl_is_given_is_there() -> None:
             assert (REPOSITORY / command.rpartition(" ")[2] / "kustomization.yaml").is_file(), command
 
 
-OF_PYTEST = {"--pyargs", "--junitxml"}
-"""Options of pytest that the documents name."""
+OF_OTHERS = {"--pyargs", "--junitxml", "--tail", "--raw"}
+"""Options of pytest and kubectl that the documents name."""
 
 
 def text_of(path: Path) -> str:
@@ -119,7 +127,7 @@ def test_options_in_the_documents_exist() -> None:
     for document in DOCUMENTS:
         if document.name in ("CHANGELOG.md", "tappers.md"):  # what was, and what others' programs said
             continue
-        for option in set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text_of(document))) - OF_PYTEST:
+        for option in set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text_of(document))) - OF_OTHERS:
             assert f'"{option}"' in ours, f"{document.name} mentions {option}, which nothing takes"
 
 

@@ -14,7 +14,7 @@ import pytest
 from report_records import HOSTILE, WORLD, hostile, record, result
 
 from harness.conformance.model import Outcome
-from harness.conformance.record import RunRecord
+from harness.conformance.record import ClusterRun, RunRecord
 from harness.report import junit, render
 from harness.report.building import build
 from harness.report.merge import Source, merge
@@ -195,6 +195,12 @@ def test_a_case_that_one_suite_lacks_has_no_end_there() -> None:
     assert Document(render.html(made)).text
     assert "no such case" in render.markdown(made)
     assert [len(list(suite.iter("testcase"))) for suite in ET.fromstring(junit.render(made))] == [3, 4]
+
+
+def test_a_run_in_a_cluster_says_so_in_every_format() -> None:
+    known = record({"CAP-01": result("CAP-01", Outcome.FAIL)}, cluster=ClusterRun(("--kind",), 4.0))
+    for rendered in (render.html(page(known)), render.markdown(page(known))):
+        assert "in the cluster 1 at a time, time limits 4 times those of the sandbox" in rendered
 
 
 def test_columns_have_names_of_their_own() -> None:

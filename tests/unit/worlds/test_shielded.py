@@ -35,8 +35,18 @@ except KeyboardInterrupt:
 """
 
 
-def test_the_exit_code() -> None:
-    assert shielded.run(["sh", "-c", "exit 3"], print) == 3
+def test_the_exit_code_and_what_it_writes() -> None:
+    said: list[str] = []
+    script = r"echo one; echo two >&2; printf '\033[31mred\n'; exit 3"
+    assert shielded.run(["sh", "-c", script], said.append) == 3
+    assert said == ["one", "two", r"\x1b[31mred"]
+
+
+def test_long_lines_are_cut() -> None:
+    said: list[str] = []
+    assert shielded.run([sys.executable, "-c", "print('x' * 5000)"], said.append) == 0
+    assert "".join(said) == "x" * 5000
+    assert max(map(len, said)) <= 2000
 
 
 @pytest.mark.parametrize("when", ["while it runs", "while it starts"])
