@@ -2,11 +2,12 @@
 
 The extension modules are of the same source, by mypyc:
 
-    TAPPER_COMPILE=1 pip install .     a wheel with them where there is a C compiler, else a plain one and a word why
+    TAPPER_COMPILE=1 pip install .     a wheel with them; where they cannot be made there is none, and a sentence why
     script/compile                     beside the sources of this checkout, for tests and measurements
 
-Without TAPPER_COMPILE nothing is built and nothing is needed to build it. The plain modules are always in the wheel,
-too: `tapper/form.py` says when they are taken.
+Without TAPPER_COMPILE nothing is compiled and no compiler is needed; with it, pip brings what compiles into the build's
+own environment (`CompiledTapper.dependencies`), all but the C compiler. The plain modules are always in the wheel, too:
+`tapper/form.py` says when they are taken.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ BESIDE_PACKAGES = "harness/checkout"
 """Where a wheel has those files of a checkout that are in no package, for harness/worlds/cluster/source.py."""
 RECORD = ROOT / "tapper" / "compiled.sources"
 """What an in-place build was made of, so that it is not taken for what was changed since."""
+
+_LAST_LINES, _WIDEST = 20, 200
+"""Of what a compiler wrote: lines, and characters of a line."""
 
 _HOT = (
     "tapper/memo.py",
@@ -75,11 +79,25 @@ class CannotCompile(Exception):
     """In one sentence."""
 
 
-def build(into: Path) -> list[Path]:
-    """Compile below a folder, which then has the extension modules where they belong. Returns their relative paths."""
+def lacking() -> str | None:
+    """What this machine lacks to compile extension modules, and the cure; None where nothing is lacking."""
     compiler = os.environ.get("CC", "cc").split()[0]
     if shutil.which(compiler) is None:
-        raise CannotCompile(f"there is no C compiler ({compiler}): install one, gcc for instance, or set CC")
+        return f"there is no C compiler ({compiler}): install one, gcc for instance, or set CC"
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.exists():
+        return f"there are no headers of this Python ({header}): install them, python3-dev for instance"
+    return None
+
+
+def build(into: Path) -> list[Path]:
+    """Compile below a folder, which then has the extension modules where they belong. Returns their relative paths.
+
+    Raises CannotCompile.
+    """
+    lack = lacking()
+    if lack is not None:
+        raise CannotCompile(lack)
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch)
         shutil.copytree(ROOT / "tapper", copy / "tapper", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
@@ -92,7 +110,7 @@ def build(into: Path) -> list[Path]:
             check=False,
         )
         if told.returncode:
-            raise CannotCompile(f"the compiler failed:\n{told.stdout[-2000:]}{told.stderr[-2000:]}")
+            raise CannotCompile(f"the compiler failed, and its last lines were:\n{_end(told.stdout + told.stderr)}")
         made = sorted(path.relative_to(copy) for path in [*copy.glob("*.so"), *copy.glob("tapper/**/*.so")])
         for path in made:
             (into / path).parent.mkdir(parents=True, exist_ok=True)
@@ -100,15 +118,22 @@ def build(into: Path) -> list[Path]:
     return made
 
 
+def _end(text: str) -> str:
+    """The last lines, cut where they are long: setuptools repeats the whole command of a compiler that failed."""
+    return "\n".join(line[:_WIDEST] for line in text.splitlines()[-_LAST_LINES:])
+
+
 _SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup
-options = ["--strict", "--ignore-missing-imports", "--config-file="]
+# mypy's own run checks the types strictly, with all packages installed; some of those may be missing here.
+options = ["--ignore-missing-imports", "--config-file="]
 modules = mypycify([*options, *{sources}], opt_level="3", group_name="tapper")
 # Nobody replaces its functions, so that calls among them need not go by a table, and short ones are no calls.
 for module in modules:
-    module.extra_compile_args += ["-fvisibility=hidden", "-fno-semantic-interposition"]
-    module.extra_link_args += ["-Wl,-Bsymbolic"]
+    # new lists, since the modules share theirs
+    module.extra_compile_args = [*module.extra_compile_args, "-fvisibility=hidden", "-fno-semantic-interposition"]
+    module.extra_link_args = [*module.extra_link_args, "-Wl,-Bsymbolic"]
 setup(name="tapper", packages=[], ext_modules=modules)
 """
 
@@ -134,8 +159,11 @@ class CompiledTapper(BuildHookInterface[Any]):
         try:
             made = build(self._folder)
         except CannotCompile as problem:
-            self.app.display_warning(f"{ASKED} is set, but {problem}. The wheel has the plain modules only.")
-            return
+            shutil.rmtree(self._folder)
+            self.app.abort(
+                f"{ASKED} is set, so the tapper is to be compiled, but {problem}\n"
+                f"Without {ASKED} the plain modules are installed, which need no compiler."
+            )
         build_data["force_include"] |= {str(self._folder / path): path.as_posix() for path in made}
         build_data["pure_python"] = False
         build_data["infer_tag"] = True

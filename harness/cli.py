@@ -1,6 +1,7 @@
 """The command `tapper-harness`.
 
-Exit codes: 0 success, 1 something did not hold, 2 usage, 3 not all could be tried, 4 the harness's own fault.
+Exit codes: 0 success, 1 something did not hold, 2 usage, 3 not all could be tried, 4 the harness's own fault, 130
+interrupted (SIGINT), 141 whoever read standard output has gone.
 """
 
 from __future__ import annotations
@@ -10,29 +11,49 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from harness import standard_output
 from harness.commands import adapter, adapters, cases, check, demo, mutants, report
 from harness.errors import HarnessError, Unsupported, lacks_package
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, run the command, turn errors into one sentence and an exit code."""
-    arguments = _parser().parse_args(argv)
+    standard_output.prepare()
     try:
-        return int(arguments.run(arguments))
+        code = _run(argv)
+        standard_output.finish()
+        return code
     except KeyboardInterrupt:
         return 130
+    except standard_output.ReaderGone:
+        standard_output.drop()
+        return standard_output.READER_GONE
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"tapper-harness: {lacks_package(error)}\n")
-        return 3
+        return _failed(str(lacks_package(error)), 3)
     except Unsupported as error:
-        sys.stderr.write(f"tapper-harness: {error}\n")
-        return 3
+        return _failed(str(error), 3)
     except HarnessError as error:
-        sys.stderr.write(f"tapper-harness: {error}\n")
-        return 4
+        return _failed(str(error), 4)
     except Exception:  # 1 would blame the tapper
-        traceback.print_exc()
-        return 4
+        return _failed(traceback.format_exc().rstrip(), 4)
+
+
+def _failed(sentence: str, code: int) -> int:
+    """Say why on standard error, if that can be written; the exit code tells in any case."""
+    try:
+        standard_output.finish()
+    except HarnessError:
+        standard_output.drop()  # Python would complain at exit
+    sys.stderr.write(f"tapper-harness: {sentence}\n")
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as end:  # after --help, or a sentence about the arguments
+        return int(end.code or 0)
+    return int(arguments.run(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

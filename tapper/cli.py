@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
-from tapper import FORM, __version__
+from tapper import FORM, __version__, standard_streams
 from tapper.accounts import Snapshot
 from tapper.capture.memory import MIB, TOTAL
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
-from tapper.errors import MissingPackageError, TapperError, UsageError
+from tapper.errors import MissingPackageError, TapperError, UsageError, explain
 from tapper.outlet import Outlet
 from tapper.output.arguments import NO_REDACT_WARNING, PCAPNG_WARNING, add_shape, body_limit, check_recording, shape
 from tapper.output.escape import wants_colour
@@ -273,7 +273,15 @@ def _to_terminal(arguments: argparse.Namespace) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0, or that of the TapperError whose sentence went to standard error."""
+    standard_streams.prepare()
     console = Console(sys.stderr)
+    try:
+        return _run(argv, console)
+    finally:
+        _flush(console)
+
+
+def _run(argv: Sequence[str] | None, console: Console) -> int:
     try:
         arguments = _parser().parse_args(argv)
         form = _form(arguments)
@@ -285,12 +293,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.warn(str(error))
         return error.exit_code
     except Closed:
-        _silence()
+        standard_streams.drop_output()
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0
 
 
-def _silence() -> None:
-    """Nobody reads standard output: keep Python from complaining about that when it flushes it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _flush(console: Console) -> None:
+    """Write what waits in the buffer of standard output: help, or the version. Python itself, at exit, would tell of a
+    failure by a traceback."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            console.warn(f"cannot write the output: {explain(error)}")
+        standard_streams.drop_output()

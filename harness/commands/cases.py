@@ -25,7 +25,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0, or 2 for an id that there is not."""
+    """0, or 2 for an id that there is not, or a folder that cannot be written."""
     from harness.conformance.catalogue import cases
 
     there_are = cases()
@@ -50,9 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
 def _write_pages(directory: Path, cases: Iterable[Case]) -> int:
     from harness.conformance.pages import pages
 
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, text in pages(cases).items():
-        (directory / name).write_text(text)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in pages(cases).items():
+            (directory / name).write_text(text)
+    except OSError as error:
+        sys.stderr.write(f"tapper-harness cases: {directory} cannot be written: {error.strerror}\n")
+        return 2
     return 0
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from harness.adapters.contract import Implementation
 from harness.conformance.model import Result
 from harness.conformance.record import ClusterRun, Environment, Row, RunRecord
-from harness.errors import HarnessError
+from harness.errors import HarnessError, Unsupported
 
 NAME = "report.yaml"
 SCHEMA_VERSION = 1
@@ -30,13 +31,43 @@ class ReportError(HarnessError):
 
 
 def write(record: RunRecord, directory: Path) -> Path:
-    """Replace the report in a folder, so that at any moment there is a whole one. Returns its path."""
+    """Replace the report in a folder, so that at any moment there is a whole one. Returns its path.
+
+    Raises `Unsupported` where that cannot be: on a full disk, for instance. The last whole one is left then.
+    """
     path = directory / NAME
     fresh = directory / f".{NAME}.{os.getpid()}"
     head = _yaml(plain(replace(record, rows=()))).removesuffix(" []\n")  # of the key that comes last, results
-    fresh.write_text("".join([head, "\n", *map(_entry, record.rows)]))
-    fresh.replace(path)
+    with told_where(directory):
+        try:
+            fresh.write_text("".join([head, "\n", *map(_entry, record.rows)]))
+            fresh.replace(path)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
     return path
+
+
+@contextmanager
+def told_where(directory: Path) -> Iterator[None]:
+    """Where writing into a run's folder fails (OSError), say it in a sentence: raises `Unsupported`."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise Unsupported(
+            f"the report in {directory} cannot be written: {reason}; make room there, or name another folder (--report)"
+        ) from None
+
+
+def keep_error(directory: Path, text: str) -> None:
+    """Write down what went wrong in the kit, beside a case's evidence. Where that cannot be written it is left out: the
+    result says it in a sentence, and a full disk is no reason to lose that."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "kit-error.txt").write_text(text)
+    except OSError:
+        pass
 
 
 @lru_cache(maxsize=1024)

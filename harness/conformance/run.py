@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.adapters.contract import Adapter
 from harness.adapters.running import TapperFault
+from harness.conformance import report_file
 from harness.conformance.model import Case, Outcome, Result
 from harness.conformance.trial import Trial
 from harness.conformance.verdict import NotClaimed, TapperDied, Violation, missed, set_aside
@@ -28,9 +29,9 @@ def run(case: Case, adapter: Adapter, directory: Path, patience: float = 1.0) ->
     aside = set_aside(case, adapter)
     if aside is not None:
         return aside
-    directory.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         with Trial(adapter, directory, patience) as trial:
             result = _try(case, trial)
     except Unsupported as error:
@@ -62,8 +63,7 @@ def attempt(
 
 def broken(case: Case, directory: Path, error: Exception) -> Result:
     """The kit's own fault, which is told as such and never counted for or against a tapper."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "kit-error.txt").write_text("".join(traceback.format_exception(error)))
+    report_file.keep_error(directory, "".join(traceback.format_exception(error)))
     return Result(case.id, Outcome.ERROR, f"{type(error).__name__}: {error}")
 
 

@@ -23,6 +23,7 @@ from typing import Self
 
 import psutil
 
+from harness.conformance import report_file
 from harness.conformance.model import Case, Outcome, Result
 from harness.errors import WaitTimeout
 from harness.waiting import wait_until
@@ -243,8 +244,7 @@ class _Worker:
 
     def keep_log(self, directory: Path) -> None:
         """Write that beside the evidence; at a hang it says where each thread was."""
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "kit-error.txt").write_text(self.log() or "(it wrote nothing)\n")
+        report_file.keep_error(directory, self.log() or "(it wrote nothing)\n")
 
     def kill(self) -> None:
         """End it now. Its nodes end with it, by the kernel; this waits until they are gone."""

@@ -11,10 +11,9 @@ import select
 import socket
 from typing import Self
 
+from harness.mesh import redirect
 from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
-from harness.mesh.redirect import sidecar_rules
 from harness.mesh.workload import PASSTHROUGH_SOURCE, Delivery
-from harness.sandbox import links
 from harness.sandbox.pod import Pod
 from harness.waiting import DEFAULT_TIMEOUT
 
@@ -122,9 +121,7 @@ def across(client: Pod, server: Pod, port: int = APP_PORT) -> Conversation:
 
 def outfit(pod: Pod) -> None:
     """Give a pod Istio's rules and address, for a sidecar that the harness plays."""
-    links.add_loopback_address(pod, PASSTHROUGH_SOURCE[6])
-    pod.run(["iptables-restore"], text=sidecar_rules(4))
-    pod.run(["ip6tables-restore"], text=sidecar_rules(6))
+    redirect.install(pod)
 
 
 def _join(

@@ -1,11 +1,17 @@
-"""Istio's redirect rules, in the form that iptables-restore(8) reads. Pure text; `Sidecar` applies it."""
+"""Istio's redirect rules: the text that iptables-restore(8) reads, and `install`, which gives them to a pod."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 
+from harness.errors import Unsupported
 from harness.mesh.envoy_config import INBOUND_PORT, OUTBOUND_PORT
 from harness.mesh.workload import PASSTHROUGH_SOURCE, PROXY_UID
+from harness.sandbox import links
+from harness.sandbox.node import Node
+from harness.sandbox.pod import Pod
+from harness.sandbox.process import MINIMAL_ENVIRON
 
 # HBONE, statistics, readiness, agent: never redirected
 _INBOUND_EXEMPT = (15008, 15090, 15021, 15020)
@@ -21,6 +27,27 @@ _FAMILIES = {
     4: _Family("127.0.0.1/32", f"{PASSTHROUGH_SOURCE[4]}/32"),
     6: _Family("::1/128", f"{PASSTHROUGH_SOURCE[6]}/128"),
 }
+
+
+def install(pod: Pod) -> None:
+    """Give a pod Istio's rules for IPv4 and IPv6, and the address ::6 that its proxy connects from.
+
+    Raises `Unsupported` where iptables-restore is not installed.
+    """
+    if shutil.which("iptables-restore", path=MINIMAL_ENVIRON["PATH"]) is None:
+        raise Unsupported("a sidecar's redirect rules need iptables-restore: install the package iptables")
+    mark = proxy_mark(pod.node)
+    pod.run(["iptables-restore"], text=sidecar_rules(4, mark))
+    pod.run(["ip6tables-restore"], text=sidecar_rules(6, mark))
+    links.add_loopback_address(pod, PASSTHROUGH_SOURCE[6])
+
+
+def proxy_mark(node: Node) -> int | None:
+    """The socket mark that stands in for uid 1337 on a node that has only one uid; None where the uid can be had.
+
+    There the kernel refuses rules that name uid 1337, whoever plays the proxy.
+    """
+    return PROXY_UID if node.single_id else None
 
 
 def sidecar_rules(family: int, mark: int | None = None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from harness.mesh import redirect
 from harness.mesh.certificates import Identity
 from harness.mesh.envoy_config import ADMIN_PORT, LOOPBACK, bootstrap
 from harness.mesh.podhttp import PodConnection
-from harness.mesh.workload import PASSTHROUGH_SOURCE, PROXY_UID, ProxySpec
+from harness.mesh.workload import PROXY_UID, ProxySpec
 from harness.sandbox import links
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import MINIMAL_ENVIRON, Command, Process
@@ -74,7 +73,7 @@ class Sidecar:
     @property
     def mark(self) -> int | None:
         """The socket mark that stands in for uid 1337 where the node has only one uid."""
-        return PROXY_UID if self.pod.node.single_id else None
+        return redirect.proxy_mark(self.pod.node)
 
     @property
     def process(self) -> Process:
@@ -84,7 +83,7 @@ class Sidecar:
 
     def spawn(self, spec: ProxySpec) -> None:
         """Rules, configuration and process; returns at once. `wait_ready` waits."""
-        self._redirect()
+        redirect.install(self.pod)
         (self._files / "bootstrap.json").write_text(json.dumps(bootstrap.bootstrap(spec)))
         self._write(spec)
         self._launch()
@@ -124,13 +123,6 @@ class Sidecar:
         """Envoy's counters and gauges whose names match the regular expression."""
         stats = json.loads(self.admin(f"/stats?format=json&filter={pattern}"))["stats"]
         return {stat["name"]: stat["value"] for stat in stats if "name" in stat}
-
-    def _redirect(self) -> None:
-        if shutil.which("iptables-restore", path=MINIMAL_ENVIRON["PATH"]) is None:
-            raise Unsupported("a real sidecar needs iptables-restore: install the package iptables")
-        self.pod.run(["iptables-restore"], text=redirect.sidecar_rules(4, self.mark))
-        self.pod.run(["ip6tables-restore"], text=redirect.sidecar_rules(6, self.mark))
-        links.add_loopback_address(self.pod, PASSTHROUGH_SOURCE[6])
 
     def _write(self, spec: ProxySpec) -> None:
         self._version += 1

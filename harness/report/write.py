@@ -74,14 +74,19 @@ def write(tappers: Sequence[Merged], output: Path, docs: str | None = None) -> t
     for name, rendered in FORMATS.items():
         path = output / name
         fresh = output / f".{name}.new"
-        fresh.write_text(rendered(page), encoding="utf-8")
-        paths.append(fresh.replace(path))
+        try:
+            fresh.write_text(rendered(page), encoding="utf-8")
+            paths.append(fresh.replace(path))
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
     return tuple(paths)
 
 
 def after_run(record: RunRecord, directory: Path) -> tuple[Path, ...]:
-    """All formats beside the report.yaml of a run that has ended."""
-    return write(merge([Source(record, directory)]), directory)
+    """All formats beside the report.yaml of a run that has ended. Raises `Unsupported` where they cannot be written."""
+    with report_file.told_where(directory):
+        return write(merge([Source(record, directory)]), directory)
 
 
 def clear(directory: Path) -> None:

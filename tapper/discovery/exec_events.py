@@ -1,15 +1,20 @@
 """The kernel's word that a process has begun another program: the proc connector (linux/cn_proc.h, netlink(7)).
 
 It exists in the initial network namespace only; elsewhere the subscription is refused with ECONNREFUSED. It also wants
-CAP_NET_ADMIN. Without it new processes are found by looking at all of them from time to time.
+CAP_NET_ADMIN. In a PID namespace below the initial one the kernel accepts the subscription and then tells nothing
+(drivers/connector/cn_proc.c), so `subscribe` starts a process and sees whether it is told. Without these events new
+processes are found by looking at all of them from time to time.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import signal
 import socket
 import struct
+import sys
 
 from tapper.discovery.subscription import Subscription
 
@@ -37,7 +42,11 @@ class ExecEvents(Subscription):
 
 
 def subscribe() -> ExecEvents:
-    """Begin to listen. Raises OSError: ConnectionRefusedError outside of the initial network namespace."""
+    """Begin to listen, and prove by a process of our own that the kernel tells.
+
+    Raises OSError: ConnectionRefusedError outside of the initial network namespace, ENODATA where the kernel accepts
+    the subscription and does not tell, and whatever kept the process from being started.
+    """
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR)
     try:
         _only_execs(sock)
@@ -46,10 +55,29 @@ def subscribe() -> ExecEvents:
         length = _HEADER.size + len(operation)
         header = _HEADER.pack(length, _NLMSG_DONE, 0, 0, os.getpid(), CN_IDX_PROC, CN_VAL_PROC, 0, 0, len(operation), 0)
         sock.send(header + operation)
+        events = ExecEvents(sock)
+        pid = _begin_a_program()
+        told = events.pids()
+        if told is not None and pid not in told:  # None: it tells of more than there was room for
+            raise OSError(errno.ENODATA, "the kernel did not tell of a process that was started to try it")
     except OSError:
         sock.close()
         raise
-    return ExecEvents(sock)
+    return events
+
+
+def _begin_a_program() -> int:
+    """Start this interpreter, wait for its end, and return its process id. Raises OSError.
+
+    The kernel puts the event of an exec into the socket before the program runs: after its end the event is there.
+    """
+    actions = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_RDWR, 0) for stream in range(3)]
+    program = sys.executable or "/proc/self/exe"
+    # what the tapper ignores or blocks is no affair of another program
+    defaults = [signal.SIGINT, signal.SIGTERM]
+    pid = os.posix_spawn(program, [program, "-V"], {}, file_actions=actions, setsigmask=(), setsigdef=defaults)
+    os.waitpid(pid, 0)
+    return pid
 
 
 def _only_execs(sock: socket.socket) -> None:

@@ -1,4 +1,5 @@
-"""A wheel with the compiled form: it is built and taken, and held to the same tests; else the plain form is taken."""
+"""The compiled form: installed as a user installs it, it is taken, and held to the same tests; the plain form is taken
+where it was not asked for, or cannot be used."""
 
 from __future__ import annotations
 
@@ -8,20 +9,23 @@ import runpy
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[3]
-_BUILD_S = 900  # half a minute where nothing else runs
+_BUILD_S = 1800  # half a minute where nothing else runs
 _TESTS_S = 900
+_ENOUGH = shutil.ignore_patterns("pip*", "__pycache__")
 
 
-def run(argv: Sequence[str], environ: dict[str, str], limit_s: int, cwd: Path = ROOT) -> str:
-    """What it wrote to both outputs. It must succeed."""
-    done = subprocess.run(
+def attempt(argv: Sequence[str], environ: dict[str, str], limit_s: int, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run it to its end; `stdout` has what it wrote to both outputs."""
+    return subprocess.run(
         argv,
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | environ,  # others use the folder, or copy it
         cwd=cwd,
@@ -31,32 +35,50 @@ def run(argv: Sequence[str], environ: dict[str, str], limit_s: int, cwd: Path = 
         timeout=limit_s,
         check=False,
     )
+
+
+def run(argv: Sequence[str], environ: dict[str, str], limit_s: int, cwd: Path = ROOT) -> str:
+    """What it wrote to both outputs. It must succeed."""
+    done = attempt(argv, environ, limit_s, cwd)
     assert done.returncode == 0, done.stdout[-6000:]
     return done.stdout
 
 
-def make_wheel(into: Path, **environ: str) -> tuple[Path, str]:
-    """The wheel of this checkout, and what pip said."""
-    pip = [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation", "-w", str(into), str(ROOT)]
-    said = run(pip, environ, _BUILD_S)
-    (wheel,) = into.glob("*.whl")
-    return wheel, said
+def make_wheel(into: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Have pip make a wheel of this checkout, with the build requirements that are installed here."""
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(into), str(ROOT)]
+    return attempt(pip, environ, _BUILD_S, ROOT)
+
+
+def installed_as_a_user_does(folder: Path) -> None:
+    """`TAPPER_COMPILE=1 pip install .` in a fresh virtual environment: pip brings what the build needs, and no more."""
+    fresh = folder.with_suffix(".new")
+    shutil.rmtree(fresh, ignore_errors=True)  # of a session that was ended
+    venv.create(fresh, with_pip=True)
+    run([str(fresh / "bin" / "python"), "-m", "pip", "install", str(ROOT)], {"TAPPER_COMPILE": "1"}, _BUILD_S)
+    (site,) = fresh.glob("lib/python*/site-packages")
+    site.rename(folder)
+    shutil.rmtree(fresh)
 
 
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pip would put into site-packages. Built once for all processes that run these tests."""
+def hook() -> dict[str, Any]:
+    """The names of hatch_build.py, which is no module of a package."""
+    return runpy.run_path(str(ROOT / "hatch_build.py"))
+
+
+@pytest.fixture(scope="module")
+def unpacked(hook: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pip has put into site-packages. Made once for all processes that run these tests."""
+    lack = hook["lacking"]()
+    if lack is not None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"nothing can be compiled here: {lack}")
     ours = tmp_path_factory.getbasetemp()
     folder = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "compiled-site"
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            wheel, _ = make_wheel(tmp_path_factory.mktemp("wheel"), TAPPER_COMPILE="1")
-            assert "-any.whl" not in wheel.name, "it is for one kind of machine"
-            fresh = tmp_path_factory.mktemp("site")
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(fresh)
-            fresh.rename(folder)
+            installed_as_a_user_does(folder)
     return folder
 
 
@@ -70,6 +92,12 @@ def test_it_is_taken_and_can_be_declined(unpacked: Path) -> None:
     assert version(unpacked, TAPPER_PURE="1") == "pure Python (TAPPER_PURE is set)"
 
 
+def test_it_is_for_one_kind_of_machine(unpacked: Path) -> None:
+    (record,) = unpacked.glob("tapper_harness-*.dist-info/WHEEL")
+    assert "Root-Is-Purelib: false" in record.read_text()
+    assert "-any\n" not in record.read_text()
+
+
 def test_its_functions_are_nobody_elses(unpacked: Path) -> None:
     """Then they call each other straight."""
     (group,) = unpacked.glob("tapper__mypyc*.so")
@@ -79,17 +107,16 @@ def test_its_functions_are_nobody_elses(unpacked: Path) -> None:
 
 def test_what_cannot_be_loaded_is_passed_over(unpacked: Path, tmp_path: Path) -> None:
     broken = tmp_path / "site"
-    shutil.copytree(unpacked, broken)
+    shutil.copytree(unpacked, broken, ignore=_ENOUGH)
     (group,) = broken.glob("tapper__mypyc*.so")
     group.write_bytes(b"\x7fELF of another machine")
     assert version(broken).startswith("pure Python (its compiled form cannot be loaded: ")
 
 
-def test_it_is_not_taken_for_sources_that_changed(unpacked: Path, tmp_path: Path) -> None:
+def test_it_is_not_taken_for_sources_that_changed(unpacked: Path, hook: dict[str, Any], tmp_path: Path) -> None:
     """As in a checkout, where script/compile leaves a record."""
-    hook = runpy.run_path(str(ROOT / "hatch_build.py"))
     edited = tmp_path / "site"
-    shutil.copytree(unpacked, edited)
+    shutil.copytree(unpacked, edited, ignore=_ENOUGH)
     shutil.copy2(ROOT / "hatch_build.py", edited)
     (edited / "tapper" / "compiled.sources").write_text(hook["record"](edited))
     assert version(edited) == "compiled"
@@ -105,14 +132,47 @@ def test_both_forms_pass_the_same_tests(unpacked: Path) -> None:
     assert " passed" in said
 
 
-def test_without_a_compiler_there_is_a_plain_wheel_and_a_word(tmp_path: Path) -> None:
-    wheel, said = make_wheel(tmp_path, TAPPER_COMPILE="1", CC="/nowhere/cc")
-    assert wheel.name.endswith("-py3-none-any.whl")
-    assert "there is no C compiler (/nowhere/cc)" in said
+def test_without_a_compiler_the_build_fails_and_says_why(tmp_path: Path) -> None:
+    """Who asked for the compiled form is not given another one."""
+    done = make_wheel(tmp_path, TAPPER_COMPILE="1", CC="/nowhere/cc")
+    assert done.returncode != 0, done.stdout
+    reason = (
+        "TAPPER_COMPILE is set, so the tapper is to be compiled, but there is no C compiler (/nowhere/cc): install one"
+    )
+    assert reason in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_compiler_that_fails_ends_the_build_with_its_last_lines(
+    hook: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(argv: Sequence[str], **_: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(argv, 1, "", f"fatal error: no such thing\ncommand {'-x ' * 10_000}failed\n")
+
+    monkeypatch.setattr(subprocess, "run", refuses)
+    monkeypatch.setenv("CC", sys.executable)  # for the look whether there is any
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    (tmp_path / "Python.h").touch()
+    said = "the compiler failed, and its last lines were:\nfatal error: no such thing\ncommand -x -x"
+    with pytest.raises(hook["CannotCompile"], match=said) as raised:
+        hook["build"](tmp_path)
+    assert len(str(raised.value)) < 1000
+
+
+def test_without_pythons_headers_that_is_said(
+    hook: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", sys.executable)
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    with pytest.raises(hook["CannotCompile"], match=r"no headers of this Python \(.*/Python.h\): install them"):
+        hook["build"](tmp_path)
 
 
 def test_unless_it_is_asked_for_nothing_is_compiled(tmp_path: Path) -> None:
-    wheel, _ = make_wheel(tmp_path, TAPPER_COMPILE="", CC="/nowhere/cc")
+    done = make_wheel(tmp_path, TAPPER_COMPILE="", CC="/nowhere/cc")
+    assert done.returncode == 0, done.stdout
+    (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as archive:
         assert not [name for name in archive.namelist() if name.endswith(".so") or "compiled.sources" in name]

@@ -58,7 +58,7 @@ REST = {"CAP-01": Outcome.TIMEOUT, "CAP-02": Outcome.DESELECTED}
 def window(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Browser]:
     program = browser.find()
     if program is None:
-        missing = f"there is no browser to look with: install one of {', '.join(browser.NAMES)}"
+        missing = f"there is no browser to look with: script/setup browser installs one of {', '.join(browser.NAMES)}"
         if pytestconfig.getoption("--harness-require"):
             pytest.fail(missing)
         pytest.skip(missing)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
 
 from harness.sandbox import launch
 
-HELPER = Path(__file__).with_name("ordinary_user.py")
+HELPER = Path(__file__).resolve().with_name("ordinary_user.py")
+REPOSITORY = Path(__file__).resolve().parents[3]
+HELPER_IN_CHECKOUT = HELPER.relative_to(REPOSITORY)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becomes an ordinary user, which only root can; you are one")
 
 MESH = """
 import os
-from harness.mesh import fake_envoy
+from harness.mesh import delivery, fake_envoy
 from harness.mesh.mesh import Mesh
 from harness.mesh.traffic import nonces
 from harness.sandbox.node import Node
@@ -25,6 +29,7 @@ from harness.sandbox.wire import Wire
 
 assert os.geteuid() == 65534
 with Node() as node:
+    assert node.single_id
     mesh = Mesh(node)
     client, server = mesh.pod("client"), mesh.pod("server")
     mesh.inject(client, server)
@@ -33,6 +38,11 @@ with Node() as node:
     assert recording.found(nonces(sent)) == set() and recording.streams and not recording.streams_not_tls()
     for variant in fake_envoy.Variant:
         fake_envoy.start(server.pod, variant)
+    played = node.pod("played")
+    delivery.outfit(played)
+    for conversation in (delivery.inbound(played), delivery.outbound(played, ("10.96.77.10", 80))):
+        with conversation:
+            conversation.exchange(b"request", b"response")
 print("all of it, as", os.geteuid())
 """
 
@@ -44,6 +54,49 @@ def as_ordinary_user(*argv: str) -> subprocess.CompletedProcess[str]:
 def test_an_ordinary_user_has_the_whole_sandbox() -> None:
     done = as_ordinary_user(sys.executable, "-c", MESH)
     assert done.stdout == "all of it, as 65534\n", done.stderr
+
+
+def test_an_adapter_can_be_tried_by_an_ordinary_user() -> None:
+    """A user with one uid plays a sidecar, too: the kit marks its connections, as it does a real Envoy's."""
+    done = as_ordinary_user(sys.executable, "-m", "harness.cli", "adapter", "try", "reference")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "NO  " not in done.stdout
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """What the helper needs of this checkout, with a virtual environment in it, in a home that only root may enter."""
+    home = tmp_path / "home"
+    clone = home / "clone"
+    (clone / HELPER_IN_CHECKOUT).parent.mkdir(parents=True)
+    shutil.copy(HELPER, clone / HELPER_IN_CHECKOUT)
+    shutil.copytree(REPOSITORY / "harness" / "sandbox", clone / "harness" / "sandbox")
+    venv.create(clone / ".venv", symlinks=True)
+    home.chmod(0o700)
+    return clone
+
+
+def list_as_ordinary_user(clone: Path) -> subprocess.CompletedProcess[str]:
+    """Have the helper of a clone list that clone."""
+    python = str(clone / ".venv" / "bin" / "python")
+    program = f"import os; print(os.geteuid(), *sorted(os.listdir({str(clone)!r})))"
+    environ = {"PYTHONPATH": str(clone), "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.environ["PATH"]}
+    argv = [python, str(clone / HELPER_IN_CHECKOUT), python, "-c", program]
+    return subprocess.run(argv, env=environ, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_checkout_below_a_shut_directory_is_whole_for_an_ordinary_user(clone: Path) -> None:
+    """As in root's home: the virtual environment, which lies in the checkout, does not stand in for the checkout."""
+    done = list_as_ordinary_user(clone)
+    assert done.stdout == "65534 .venv harness tests\n", done.stderr
+
+
+def test_a_checkout_that_is_shut_itself_is_a_sentence(clone: Path) -> None:
+    clone.chmod(0o700)
+    done = list_as_ordinary_user(clone)
+    assert done.returncode == 1
+    sentence = f"ordinary_user.py: only its owner may enter {clone} itself: chmod go+rx it, and what is in it\n"
+    assert done.stderr == sentence
 
 
 def test_where_user_namespaces_are_refused_one_sentence_says_so() -> None:

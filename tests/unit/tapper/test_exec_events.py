@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
@@ -55,7 +56,7 @@ def test_any_bytes_are_read(noise: bytes) -> None:
 def test_the_kernels_own_events() -> None:
     try:
         events = subscribe()
-    except (ConnectionRefusedError, PermissionError) as error:
+    except OSError as error:
         pytest.skip(f"this machine gives no exec events here: {error}")
     try:
         with subprocess.Popen([sys.executable, "-I", "-S", "-c", ""]) as child:
@@ -75,6 +76,33 @@ def test_elsewhere_the_subscription_is_refused(node: Node) -> None:
     body = "from tapper.discovery.exec_events import subscribe\ntry: subscribe()\nexcept OSError as e: print(type(e))"
     env = MINIMAL_ENVIRON | {"PYTHONPATH": str(Path(harness.__file__).parents[1])}
     assert "ConnectionRefusedError" in node.run(Command([sys.executable, "-c", body], env=env))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a PID namespace on the machine's network, which only root can")
+def test_in_a_nested_pid_namespace_the_silence_of_the_kernel_is_noticed() -> None:
+    """On the machine's network the subscription succeeds there, and nothing is ever told."""
+    try:
+        subscribe().close()
+    except OSError as error:
+        pytest.skip(f"this machine gives no exec events here: {error}")
+    body = (
+        "from tapper.discovery.exec_events import subscribe\ntry: subscribe()\nexcept OSError as e: print(e.errno, e)"
+    )
+    env = MINIMAL_ENVIRON | {"PYTHONPATH": str(Path(harness.__file__).parents[1])}
+    argv = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", body]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{errno.ENODATA} "), done.stdout
+    assert "did not tell of a process" in done.stdout
+
+
+def test_a_program_that_cannot_be_started_is_no_subscription(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a process may have no further ones. The descriptor is given back."""
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(OSError):  # noqa: PT011 - FileNotFoundError, or a refusal where this machine gives no events
+        subscribe()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.fixture

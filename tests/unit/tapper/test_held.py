@@ -19,13 +19,15 @@ from tapper.streams.connection import Scope
 from tapper.streams.connection import Wire as Kind
 
 PLACE = Place("pod", 1, "lo", 77, "10.0.0.2")
-FUTURE = time.time_ns() + 10**12
 GRACE = 20_000_000
 TLS = b"\x16\x03\x01\x00\x05hello"
 
 
 class World:
-    def __init__(self, now: int = FUTURE) -> None:
+    def __init__(self, now: int | None = None) -> None:
+        """`now` is the time of the first packet, in nanoseconds since 1970."""
+        # a thousand seconds from this very moment: a module's constant would be the past late in a long session
+        now = time.time_ns() + 10**12 if now is None else now
         self.node = Capture(Scope(None, frozenset({ip_address("10.0.0.2").packed})))
         self.pod = Capture()
         self.node.ts = self.pod.ts = now
