@@ -11,6 +11,7 @@ import itertools
 import os
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -109,12 +110,15 @@ class FakeEnvoy:
         self.process = process
         self.variant = variant
         self.instance_ip = instance_ip
+        self.stopped_ns: int | None = None
+        """When `stop` was called (nanoseconds since 1970)."""
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
     def stop(self) -> None:
+        self.stopped_ns = time.time_ns()
         self.process.stop()
 
 

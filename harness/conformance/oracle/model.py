@@ -5,10 +5,11 @@ Times are nanoseconds since 1970, as the kernel stamped the packets.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from harness.sandbox.frames import Frame
@@ -197,7 +198,7 @@ class Difference:
     expected: str
     seen: str
     leg: Expected | None = None
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.what}: expected {self.expected}; seen: {self.seen}"
