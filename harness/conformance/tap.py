@@ -53,6 +53,10 @@ class Tap(Watched):
         """Every exchange it reported, also where the case has not asked for its verdict."""
         return self.under_test.output.seen() if self._seen is None else self._seen
 
+    def shown(self) -> int:
+        """How many different requests it reported."""
+        return len({(each.target, each.src) for each in self.reported()})
+
     def packets(self) -> list[Packet]:
         """What it captured, where it writes packets; none of a tapper that writes records."""
         output = self.under_test.output

@@ -133,7 +133,7 @@ class Trial:
         """How its report differs from what happened on every `lo` that was recorded. It has to have ended."""
         told = tap.under_test.told
         addresses = {name: self._addresses(name, told) for name in self._recordings}
-        stops = [(name, envoy.stopped_ns) for name, envoy in self._envoys if envoy.stopped_ns is not None]
+        breaks = [(name, time_ns) for name, envoy in self._envoys for time_ns in envoy.changes()]
         claimed = self._foreign_envoys
         truths = [
             PodTruth(name, addresses[name], each.frames(), self._netns(name), each.lost, name in claimed)
@@ -141,7 +141,7 @@ class Trial:
         ]
         question = Question(
             truths,
-            target_times.spans(addresses, told, stops),
+            target_times.spans(addresses, told, breaks),
             self.adapter.claims,
             tap.reported(),
             packets=tap.packets() if self.adapter.format != "ndjson" else None,

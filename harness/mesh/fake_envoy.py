@@ -110,15 +110,19 @@ class FakeEnvoy:
         self.process = process
         self.variant = variant
         self.instance_ip = instance_ip
-        self.stopped_ns: int | None = None
-        """When `stop` was called (nanoseconds since 1970)."""
+        self._started_ns = time.time_ns()
+        self._stopped_ns: int | None = None
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
+    def changes(self) -> list[int]:
+        """When it was up, and when it was stopped, if it was (nanoseconds since 1970)."""
+        return [self._started_ns, *([] if self._stopped_ns is None else [self._stopped_ns])]
+
     def stop(self) -> None:
-        self.stopped_ns = time.time_ns()
+        self._stopped_ns = time.time_ns()
         self.process.stop()
 
 

@@ -144,7 +144,7 @@ def _fields(whose: str, true: TrueMessage, told: Message) -> Iterator[FieldDiffe
     HTTP/2's pseudo-header fields may be among them or not, `:authority` also as `host`; so may trailers; and cookies
     that HTTP/2 has cut may be one (RFC 9113, section 8.2.3).
     """
-    name = f"{whose}.headers"
+    name, by_line = f"{whose}.headers", f"{whose}.lines"
     lines = [(key, value) for key, value in _lines(true.fields)]
     trailers = [] if told.trailers else _lines(true.trailers)
     given = [(key.lower(), value) for key, value in told.headers if not key.startswith(":")]
@@ -173,12 +173,12 @@ def _fields(whose: str, true: TrueMessage, told: Message) -> Iterator[FieldDiffe
         return
     left_out = [key for key in known if key not in values]
     if left_out:
-        yield FieldDifference(name, f"the field {left_out[0]} as well", "none", missing=True)
+        yield FieldDifference(by_line, f"the field {left_out[0]} as well", "none", missing=True)
         return
     order = [key for key, _ in lines if key != "cookie"]
     told_order = [key for key, _ in given if key != "cookie" and key in known]
     if order != told_order[: len(order)]:
-        yield FieldDifference(name, f"the fields in their order, {_shown_names(order)}", _shown_names(told_order))
+        yield FieldDifference(by_line, f"the fields in their order, {_shown_names(order)}", _shown_names(told_order))
 
 
 def _same_values(key: str, right: Sequence[bytes], told: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
+from harness.adapters.observed import in_words as printable
 from harness.conformance.oracle.decode import decode
 from harness.conformance.oracle.model import Decoded, Duty, Expected, PodTruth, Span, TcpConnection
 from harness.conformance.oracle.wire import connections
@@ -13,6 +14,8 @@ from harness.mesh.envoy_config import INBOUND_PORT, LOOPBACK, OUTBOUND_PORT
 from harness.mesh.workload import PASSTHROUGH_SOURCE
 
 INBOUND, OUTBOUND, LOCAL, WIRE = "inbound", "outbound", "local", "wire"
+TCP = "TCP"
+"""The protocol of what stands for a connection as a whole."""
 _ANY = frozenset({INBOUND, OUTBOUND, LOCAL, WIRE})
 _ISTIO_PORTS = range(15_000, 15_100)
 """Listeners of Envoy's and Istio's own: what crosses there is not the application's (Istio, Ports used by Istio)."""
@@ -140,3 +143,15 @@ def in_words(address: tuple[str, int]) -> str:
     """`10.244.0.2:8080` or `[fd00::2]:8080`."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def about(leg: Expected) -> str:
+    """Which exchange, in words."""
+    exchange = leg.exchange
+    way = next(iter(leg.directions)) if len(leg.directions) == 1 else ""
+    where = f"{way} at pod {leg.pod}".strip()
+    ends = f"{in_words(leg.connection.client)} > {in_words(leg.connection.server)}"
+    if exchange.protocol == TCP:
+        return f"the connection {ends}, {where}"
+    said = f"{exchange.method or 'answer'} {exchange.target or ''} -> {exchange.status}"
+    return printable(f"{exchange.protocol} {said}, {where}, {ends}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.adapters.contract import Feature
 from harness.adapters.observed import MARKER, Seen, in_words
 from harness.adapters.packets import Packet
-from harness.conformance.oracle import compare, expectation
+from harness.conformance.oracle import compare, expectation, packets
 from harness.conformance.oracle.compare import same_end
 from harness.conformance.oracle.expectation import PodDecoded
 from harness.conformance.oracle.matching import Matched, match
@@ -51,48 +51,47 @@ class Question:
 def judge(question: Question) -> list[Difference]:
     """Every difference between the report and the truth, the most telling first."""
     pods = [expectation.read_pod(truth) for truth in question.truths]
+    if question.packets is not None:
+        return list(packets.differences(pods, question.packets, question.spans, question.tolerance_s))
     return list(of_records(question, pods))
 
 
 def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Difference]:
     """The differences of a tapper that writes records."""
     expectations = expectation.expected(pods, question.spans, question.undetermined)
-    matched = match(expectations, question.seen)
+    seen = [each for each in question.seen if each.direction not in _ELSEWHERE]
+    matched = match(expectations, seen)
     shown = [expectations[each] for each in matched.pairs.values()]
     midstream = Feature.MIDSTREAM in question.claims
     expectations = expectation.with_duties(expectations, shown, question.spans, midstream=midstream)
     excused = _Excused(pods, question)
-    yield from _strange(question, matched, excused)
+    clients = {each.connection.client for each in expectations}
+    yield from _strange(question, seen, matched, excused)
     for number, each in matched.repeats.items():
-        if not excused.covers(question.seen[number]) and expectations[each].duty is not Duty.NEVER:
-            yield _repeated(expectations[each], question.seen[number])
+        on_lo = seen[number].src is None or same_end(seen[number].src or "") in clients
+        if on_lo and not excused.covers(seen[number]) and expectations[each].duty is not Duty.NEVER:
+            yield _repeated(expectations[each], seen[number])
     for number, each in sorted(matched.pairs.items()):
-        leg, record = expectations[each], question.seen[number]
+        leg, record = expectations[each], seen[number]
         if leg.duty is Duty.NEVER:
             yield Difference(
-                DifferenceKind.FORBIDDEN, "", about(leg), f"no record of it: {leg.why}", str(record), leg, record.record
+                DifferenceKind.FORBIDDEN,
+                "",
+                expectation.about(leg),
+                f"no record of it: {leg.why}",
+                str(record),
+                leg,
+                record.record,
             )
-        elif record.direction not in _ELSEWHERE:
+        else:
             yield from _wrong(leg, record, question)
     yield from _missing(question, expectations, set(matched.pairs.values()))
 
 
-def about(leg: Expected) -> str:
-    """Which exchange, in words."""
-    exchange = leg.exchange
-    way = next(iter(leg.directions)) if len(leg.directions) == 1 else ""
-    where = f"{way} at pod {leg.pod}".strip()
-    client, server = expectation.in_words(leg.connection.client), expectation.in_words(leg.connection.server)
-    return in_words(
-        f"{exchange.protocol} {exchange.method or 'answer'} {exchange.target or ''} -> {exchange.status}, {where}, "
-        f"{client} > {server}"
-    )
-
-
-def _strange(question: Question, matched: Matched, excused: _Excused) -> Iterator[Difference]:
+def _strange(question: Question, seen: Sequence[Seen], matched: Matched, excused: _Excused) -> Iterator[Difference]:
     for number in matched.strange:
-        record = question.seen[number]
-        if question.whole and record.direction not in _ELSEWHERE and not excused.covers(record):
+        record = seen[number]
+        if question.whole and not excused.covers(record):
             what = in_words(f"a record of {record.method} {record.target} -> {record.status}")
             yield Difference(
                 DifferenceKind.INVENTED, "", what, "no record of what did not happen", str(record), None, record.record
@@ -101,7 +100,13 @@ def _strange(question: Question, matched: Matched, excused: _Excused) -> Iterato
 
 def _repeated(leg: Expected, record: Seen) -> Difference:
     return Difference(
-        DifferenceKind.REPEATED, "", about(leg), "one record of it", f"another one: {record}", leg, record.record
+        DifferenceKind.REPEATED,
+        "",
+        expectation.about(leg),
+        "one record of it",
+        f"another one: {record}",
+        leg,
+        record.record,
     )
 
 
@@ -111,7 +116,7 @@ def _wrong(leg: Expected, record: Seen, question: Question) -> Iterator[Differen
             continue
         kind = DifferenceKind.MISSING if field.missing else DifferenceKind.WRONG
         yield Difference(
-            kind, field.field, about(leg), f"{field.field} {field.expected}", field.seen, leg, record.record
+            kind, field.field, expectation.about(leg), f"{field.field} {field.expected}", field.seen, leg, record.record
         )
 
 
@@ -122,7 +127,7 @@ _STILL_TRUE = frozenset({"", "it is not whole", "nothing proves that the tapper 
 def _missing(question: Question, expectations: Sequence[Expected], shown: set[int]) -> Iterator[Difference]:
     for number, leg in enumerate(expectations):
         if leg.duty is Duty.MUST and number not in shown and _claimed(leg, question.claims):
-            yield Difference(DifferenceKind.MISSING, "", about(leg), "a record of it", "none", leg)
+            yield Difference(DifferenceKind.MISSING, "", expectation.about(leg), "a record of it", "none", leg)
 
 
 def _claimed(leg: Expected, claims: frozenset[Feature]) -> bool:

@@ -55,6 +55,8 @@ class TcpConnection:
     flaw: str = ""
     """Why its streams are not known for certain: no handshake seen, bytes missing, two versions of the same bytes."""
     reset: bool = False
+    disordered: bool = False
+    """Whether segments came in another order, again, or overlapping."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ _FURTHEST = 64 << 20
 
 NO_HANDSHAKE = "its beginning was not seen"
 MISSING_BYTES = "bytes of it were never sent"
+SAME_NUMBERS = "it has the sequence numbers of an earlier one, and may be that one sent again"
 TWO_VERSIONS = "the same bytes were sent in two versions"
 STRAY_NUMBERS = "a packet of it has numbers outside of its window"
 
@@ -74,6 +75,7 @@ class _Growing:
     ways: tuple[_Way, _Way] = field(default_factory=lambda: (_Way(), _Way()))
     flaw: str = ""
     reset: bool = False
+    disordered: bool = False
 
     def over(self) -> bool:
         return self.reset or all(way.ended_ns is not None for way in self.ways)
@@ -121,7 +123,9 @@ def connections(frames: Iterable[Frame]) -> list[TcpConnection]:
         if packet.flags & _SYN and not packet.flags & _ACK:
             found = _opened(packet, flows)
             if found is None:
-                found = _Growing(packet.flow, packet.time_ns, packet.seq)
+                before = flows.get(packet.flow)
+                again = before is not None and before[0].isn == packet.seq
+                found = _Growing(packet.flow, packet.time_ns, packet.seq, flaw=SAME_NUMBERS if again else "")
                 found.ways[0].start = packet.seq + 1 & _WRAP - 1
                 known.append(found)
                 flows[packet.flow] = found, 0
@@ -217,6 +221,7 @@ def _take(connection: _Growing, side: int, packet: TcpPacket) -> None:
             if way.early:
                 _catch_up(connection, way)
         elif offset < reached or way.end is None or offset <= way.end:
+            connection.disordered = True
             way.early.append((offset, packet.time_ns, packet.payload))
             _catch_up(connection, way)
     connection.last_ns = packet.time_ns
@@ -261,7 +266,16 @@ def _finished(growing: _Growing) -> TcpConnection:
     replies_from = server if growing.server is None else _addresses(growing.server)[0]
     ways = tuple(OneWay(bytes(way.data), tuple(way.offsets), tuple(way.times), way.ended_ns) for way in growing.ways)
     return TcpConnection(
-        client, server, replies_from, ways[0], ways[1], growing.began_ns, growing.last_ns, flaw, growing.reset
+        client,
+        server,
+        replies_from,
+        ways[0],
+        ways[1],
+        growing.began_ns,
+        growing.last_ns,
+        flaw,
+        growing.reset,
+        growing.disordered,
     )
 
 
