@@ -42,6 +42,8 @@ class Trial:
         self.taps: list[Tap] = []
         self.undetermined: set[str] = set()
         """Client ends (`127.0.0.6:40001`) of connections about which a tapper may say this or that."""
+        self.may_lose = False
+        """Set by a case that sends more than anybody has to keep up with."""
         self._recordings: dict[str, Recording] = {}
         self._unrecorded: set[str] = set()
         self._envoys: list[tuple[str, FakeEnvoy]] = []
@@ -148,6 +150,7 @@ class Trial:
             tolerance_s=TOLERANCE_S * self.patience,
             undetermined=frozenset(self.undetermined),
             whole=not self._unrecorded,
+            may_lose=self.may_lose,
         )
         return judge(question)
 

@@ -46,14 +46,18 @@ class Question:
     """Client ends, as `127.0.0.6:40001`, of connections that the case leaves open to interpretation."""
     whole: bool = True
     """Whether `truths` are all that the tapper could see: else a record may be of what was not recorded."""
+    may_lose: bool = False
+    """Whether more was sent than anybody has to keep up with: then nothing is missing."""
 
 
 def judge(question: Question) -> list[Difference]:
     """Every difference between the report and the truth, the most telling first."""
     pods = [expectation.read_pod(truth) for truth in question.truths]
     if question.packets is not None:
-        return list(packets.differences(pods, question.packets, question.spans, question.tolerance_s))
-    return list(of_records(question, pods))
+        found = packets.differences(pods, question.packets, question.spans, question.tolerance_s)
+    else:
+        found = of_records(question, pods)
+    return [each for each in found if each.kind is not DifferenceKind.MISSING or not question.may_lose]
 
 
 def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Difference]:

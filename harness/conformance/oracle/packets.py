@@ -50,10 +50,10 @@ def differences(
     named = bool(told) and all(name for name, _, _ in told)
     flows: dict[_Key, _Crossed] = {}
     for pod in pods:
-        for segment in packets(pod.truth.frames):
-            if segment.payload:
-                crossed = flows.setdefault((pod.truth.name if named else "", segment.flow), _Crossed())
-                crossed.truth.append(segment)
+        for sent in packets(pod.truth.frames):
+            if sent.payload:
+                crossed = flows.setdefault((pod.truth.name if named else "", sent.flow), _Crossed())
+                crossed.truth.append(sent)
                 crossed.pods.add(pod.truth.name)
     for name, packet, segment in told:
         if segment is None or not segment.payload:
