@@ -140,10 +140,11 @@ def _place(leg: Expected) -> Iterable[str]:
 
 
 def _condition(leg: Expected) -> Iterable[str]:
+    """The cases about the leg's way and family, where these are not the usual ones."""
+    if leg.directions == {"outbound"}:
+        yield OUTBOUND
     if ":" in leg.connection.client[0]:
         yield IPV6
-    elif leg.directions == {"outbound"}:
-        yield OUTBOUND
 
 
 def _protocol(leg: Expected) -> Iterable[str]:
