@@ -49,6 +49,14 @@ class Tap(Watched):
             raise InternalError("a case asks what a tapper saw before it has ended it")
         return self._seen
 
+    def reported(self) -> list[Seen]:
+        """Every exchange it reported, also where the case has not asked for its verdict."""
+        return self.under_test.output.seen() if self._seen is None else self._seen
+
+    def shown(self) -> int:
+        """How many different requests it reported."""
+        return len({(each.target, each.src) for each in self.reported()})
+
     def packets(self) -> list[Packet]:
         """What it captured, where it writes packets; none of a tapper that writes records."""
         output = self.under_test.output
@@ -107,7 +115,13 @@ class Tap(Watched):
         self._check(sent)
         adapter = self.under_test.adapter
         expect.seen(sent, self.seen, adapter, paired=True, copies=self.copies())
-        expect.bodies(sent, self.seen, may_leave_out=not adapter.claims_answers)
+        expect.bodies(sent, self.seen, where_told=not adapter.claims_answers)
+
+    def expect_paired(self, sent: Sequence[Sent]) -> None:
+        """Each is reported with its own answer; bodies are as they were where the tapper gives them."""
+        self._check(sent)
+        expect.seen(sent, self.seen, self.under_test.adapter, paired=True, copies=self.copies())
+        expect.bodies(sent, self.seen, where_told=True)
 
     def expect_nothing_invented(self, *ports: int, while_seeing: Sequence[Sent]) -> None:
         """No exchange is reported of connections with these ports; the others prove that it looked."""

@@ -84,7 +84,7 @@ def nothing_lost(trial: Trial) -> None:
 
     As fast as one thread of the kit sends them, which is some thousands a second.
     """
-    server = trial.pod("server", record=False)
+    server = trial.pod("server")
     tap = trial.tap(server)
     leg = Leg(server, INBOUND)
     conversations = [delivery.inbound(server) for _ in range(_CONNECTIONS)]
@@ -107,7 +107,7 @@ def many_connections(trial: Trial) -> None:
 
     All are opened, then each asks, then each is answered. That is a sidecar with a few busy clients.
     """
-    server = trial.pod("server", record=False)
+    server = trial.pod("server")
     tap = trial.tap(server)
     opened, asked, answered, sent = [], [], [], []
     for number in range(_OPEN_AT_ONCE):

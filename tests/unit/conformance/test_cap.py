@@ -41,9 +41,9 @@ def test_a_body_that_is_neither_is_a_violation(wrong: Seen, what: str) -> None:
 
 def test_a_message_that_is_not_reported_may_be_left_out_where_it_is_not_asked_for() -> None:
     unanswered = replace(seen(), response=None)
-    expect.bodies([SENT], [unanswered], may_leave_out=True)
+    expect.bodies([SENT], [unanswered], where_told=True)
     with pytest.raises(Violation, match="5 bytes, and nothing said"):
-        expect.bodies([SENT], [seen(b"01234")], may_leave_out=True)
+        expect.bodies([SENT], [seen(b"01234")], where_told=True)
 
 
 def test_an_answer_is_the_request_s_own_or_absent() -> None:
