@@ -99,7 +99,7 @@ class Replay:
         interface.cut += packet.cut
         account = interface.account
         made: list[Sighting] = []
-        account.reader.packets(packet.data, [(packet.ts, packet.index, 0, len(packet.data))], made)
+        account.reader.packets(packet.data, [(packet.ts, packet.interface_index, 0, len(packet.data))], made)
         if made:
             self._outlet.deliver(account, made)
 

@@ -40,7 +40,7 @@ class FilePacket(NamedTuple):
     """From the IP header on, as many bytes as were captured."""
     cut: bool
     """Whether there were more."""
-    index: int
+    interface_index: int
     """What tells the interfaces apart whose packets share that name: 0 where nothing does."""
 
 
