@@ -48,6 +48,9 @@ class Order:
     def take(self) -> tuple[int, Chunk] | None:
         """The next chunk that need not wait, with its side; None where all have to."""
         for side, queue in enumerate(self._queues):
+            if queue and not isinstance(queue[0], Data):
+                return side, self._pop(side)  # a gap, before what was sent with the lost bytes received
+        for side, queue in enumerate(self._queues):
             if queue and not self._is_early(side, queue[0]):
                 return side, self._pop(side)
         return None
