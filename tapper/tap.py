@@ -97,7 +97,6 @@ class Tap:
         self._opaque = Opaque(console)
         self._last_words: list[Callable[[], None]] = []  # of the sources, once the run ends
         self._ending = False
-        outlet.notice = self._notice
 
     def run(self) -> None:
         """Capture until told to stop. Raises TapperError for what makes it impossible from the start."""
@@ -190,9 +189,11 @@ class Tap:
         else:
             self._held.put(account, seen)
             self._outlet.record()
+        if account.notes:
+            for note in account.take_notes():
+                self._notice(account, note)
 
     def _notice(self, account: Account, note: Note) -> None:
-        self._sources.hurry(self._deliver)  # what was seen before comes before
         self._opaque.note(account.place, note, self._targets.addresses)
         if account is self._captures.get(_NODE):
             self._outlet.report([(account, note)])

@@ -12,8 +12,9 @@ order:
 The first two are exact and always hold. After a loss, and where a connection was joined midway, only the third makes a
 pair; and where requests were lost, only if a response came in between, which is theirs. Whatever finds no partner
 comes out alone. The third rule tells nothing of a client that pipelines: once one has sent a request while another was
-unanswered, nothing more is paired that a loss, or a beginning that was not seen, makes uncertain. (What remains is such a client that was joined midway, with a request
-on its way that was not seen: until it shows that it pipelines, the third rule can be met by chance.)
+unanswered, nothing more is paired that a loss, or a beginning that was not seen, makes uncertain. (What remains is such
+a client that was joined midway, with a request on its way that was not seen: until it shows that it pipelines, the
+third rule can be met by chance.)
 
 A response is read after everything that its sender had received (`tapper.streams.order`), so none comes before its
 request here, whatever the order of the packets.
@@ -152,7 +153,8 @@ class Conversation:
             self._answered_to = chunk.seq
         if self._unanswered and not self._responses_lost:
             first = self._unanswered[0]
-            response = self._responses.whole(chunk) if first.certain and first.usual else None
+            arrived = first.request is not None
+            response = self._responses.whole(chunk) if arrived and first.certain and first.usual else None
             if response is not None:
                 self.heads += 1
                 self._owed = max(0, self._owed - 1)
@@ -237,6 +239,8 @@ class Conversation:
                 done += unanswered
                 self._answering = (entry, event)
                 self._responses.answers(None if entry is None else entry.head.method)
+                if entry is not None and entry is self._arriving and self._is_refused(entry.head):
+                    self._requests.refused()
             elif isinstance(event, End):
                 answering, self._answering = self._answering, None
                 if answering is not None:
@@ -250,6 +254,10 @@ class Conversation:
                 self._owed = 0  # all of them may have been among the lost bytes
         self._weigh()
         return done
+
+    def _is_refused(self, request: RequestHead) -> bool:
+        """Whether the response that begins comes in place of the 100 (Continue) that its client waits for."""
+        return not self._responses.continued and _expects_continue(request)
 
     def _answered(self, entry: _Entry | None, response: Response) -> list[Exchange]:
         """A response is over."""
@@ -299,6 +307,11 @@ def ends_http1(request: Request | _Entry | None, response: ResponseHead) -> bool
     """Whether the connection belongs to another protocol after this response."""
     status = response.status
     return status == 101 or (request is not None and request.head.method == "CONNECT" and 200 <= status < 300)
+
+
+def _expects_continue(request: RequestHead) -> bool:
+    """Whether its client waits for a 100 (Continue) before it sends the body (RFC 9110 section 10.1.1)."""
+    return any(name.lower() == "expect" and value.strip().lower() == "100-continue" for name, value in request.headers)
 
 
 def _possible(request: RequestHead, response: ResponseHead) -> bool:
