@@ -128,6 +128,7 @@ class Conversation:
         self._arriving: _Entry | None = None  # the request whose end has not come
         self._answering: tuple[_Entry | None, ResponseHead] | None = None  # the response whose end has not come
         self._owed = 0  # the fewest responses that may be on their way
+        self._unheard = True  # whether nothing of the server was read yet
         self._last_ack = -1  # of the last request: the number of the byte that its sender expected then
         self._pipelines = False  # whether the client has sent a request while another one was unanswered
         self._assumed = False  # whether the order of requests and responses is known by the third rule alone
@@ -148,6 +149,7 @@ class Conversation:
         return self._enter(_Entry(request.head, request, certain=not self._requests_lost))
 
     def from_server(self, chunk: Data) -> list[Exchange]:
+        self._unheard = False
         if self._server_from_start:
             self._server_from_start = False
             self._answered_to = chunk.seq
@@ -208,6 +210,8 @@ class Conversation:
         self._requests_lost = False
         head = entry.head
         nothing_between, self._last_ack = head.ack == self._last_ack, head.ack
+        if self._unheard and not nothing_between:
+            self._owed = 0  # the client has received what nobody here has seen
         if not self._pipelines and (self._owed > 0 or nothing_between):
             self._pipelines = True
             if self._assumed:
