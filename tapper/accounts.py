@@ -14,6 +14,7 @@ from typing import NamedTuple
 from tapper.capture.sources import Reader
 from tapper.output.records import Place, Stat, Totals
 from tapper.protocols.detect import Kind
+from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting
 from tapper.streams.connections import Connections
 from tapper.streams.legs import Direction
@@ -82,7 +83,16 @@ class Account:
     """Gets the source's packets: the connections, or who records the packets on their way to them."""
     counts: Totals = field(default_factory=lambda: Totals(sources=1))
     """Of its exchanges; those of its packets and streams come with `row`."""
+    notes: list[Note] = field(default_factory=list)
+    """What its connections have said besides exchanges, and what is to be reported after the exchanges that the same
+    packets made: a message of a WebSocket may come in the segment of its 101."""
     _legs: dict[LegKey, Seen] = field(default_factory=dict)
+
+    def take_notes(self) -> list[Note]:
+        """Those that were not taken yet."""
+        taken = self.notes[:]
+        self.notes.clear()
+        return taken
 
     def count(self, sightings: Sequence[Sighting]) -> None:
         """These are reported."""

@@ -16,11 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from tapper import pace
 from tapper.capture import bpf
-from tapper.capture.mapped import Mapped
 from tapper.capture.memory import RingMemory
 from tapper.capture.namespace import Visit, run_inside, run_inside_each
 from tapper.capture.ring import Ring, open_ring
@@ -32,6 +31,7 @@ from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.roles import linkerd_pod
 from tapper.discovery.scanner import Scan, made_unreadable, scan, unexamined
+from tapper.discovery.sockets import tcp_connections
 from tapper.errors import NamespaceGoneError, TapperError
 from tapper.homes import Homes, Wanted
 from tapper.output.records import Place
@@ -41,6 +41,8 @@ from tapper.processes import Processes
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address
 from tapper.unseen import Known, Unseen
+
+T = TypeVar("T")
 
 Add: TypeAlias = Callable[[NamespaceId, Ring, Place, Scope], None]
 
@@ -173,6 +175,14 @@ class Follower:
         homes = (netns for netns, followed in self._followed.items() if address in map(str, followed.owned))
         return next((netns for netns in homes if netns in self._sources), None)
 
+    def connections_in(self, netns: NamespaceId) -> frozenset[bytes] | None:
+        """The open TCP connections of a namespace that is captured in, by the keys of their packets; None where that
+        cannot be told."""
+        try:
+            return self._enter(netns, tcp_connections)
+        except TapperError:
+            return None
+
     def release(self) -> None:
         """Let go of processes."""
         self._processes.release()
@@ -262,7 +272,7 @@ class Follower:
         again = partial(self._enter, netns)
         return Visit(path, netns, lambda: open_ring("lo", bpf.program(), self._memory, again))
 
-    def _enter(self, netns: NamespaceId, function: Callable[[], Mapped]) -> Mapped:
+    def _enter(self, netns: NamespaceId, function: Callable[[], T]) -> T:
         """Call a function inside a namespace that is captured in, by way of whoever is still there. On any thread."""
         followed = self._followed.get(netns)
         for pid in sorted(followed.pids) if followed is not None else ():

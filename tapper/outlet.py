@@ -50,8 +50,6 @@ class Outlet:
         self._recorder = recorder
         self._body_limit = body_limit
         self._books = Books()
-        self.notice: Callable[[Account, Note], None] = lambda account, note: self.report([(account, note)])
-        """Gets every note, as soon as it is known, to have it reported."""
 
     def fileno(self) -> int:
         """Of the output, to see whether it is still read."""
@@ -174,7 +172,7 @@ class Outlet:
     # What its sources' connections say.
 
     def _session(self, account: Account, connection: Connection[Sighting]) -> Session:
-        return Session(connection, account.undecoded, lambda note: self.notice(account, note), self._body_limit)
+        return Session(connection, account.undecoded, account.notes.append, self._body_limit)
 
     def _sightings(self, account: Account, sightings: list[Sighting]) -> list[str]:
         shown = self._shape.apply(sightings, account.counts)

@@ -25,7 +25,7 @@ from tapper.capture.memory import TOTAL, RingMemory
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import NO_INTERFACE, Source, Sources
 from tapper.discovery.finders import Finder
-from tapper.discovery.netns import own_namespace
+from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.errors import UsageError, explain
 from tapper.following import Follower
@@ -38,6 +38,7 @@ from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting
 from tapper.signals import StopSignals
 from tapper.streams.connection import Scope
+from tapper.streams.packet import mirror
 from tapper.targets.addresses import Address, packed
 from tapper.targets.feed import TargetFeed
 from tapper.targets.pods import Targets, union
@@ -50,6 +51,11 @@ _NODE = "node"
 _LOOPBACK_INDEX = 1  # LOOPBACK_IFINDEX, include/net/net_namespace.h: the same in every namespace
 _FOREVER_S = 3600.0
 _GLANCE_INTERVAL_S = 0.25
+_ENQUIRY_INTERVAL_S = 10.0
+"""How often one pod is asked whether its quiet connections exist."""
+_QUIET_NS = 300 * 1_000_000_000
+_MOST_ASKED = 4096
+"""Quiet connections that are asked about at a time."""
 _SWITCH_S = 0.000_5
 """How long this thread may keep the interpreter from one that makes a ring larger: that calls the kernel a dozen times,
 and with Python's 5 ms each time what comes fast has filled the ring before."""
@@ -95,9 +101,11 @@ class Tap:
         self._targets = Targets(options.targets)
         self._unacknowledged: int | None = None
         self._opaque = Opaque(console)
+        self._next_second = 0.0  # by time.monotonic
+        self._next_enquiry = 0.0
+        self._asked: set[Hashable] = set()  # sources whose quiet connections were asked about, this time round
         self._last_words: list[Callable[[], None]] = []  # of the sources, once the run ends
         self._ending = False
-        outlet.notice = self._notice
 
     def run(self) -> None:
         """Capture until told to stop. Raises TapperError for what makes it impossible from the start."""
@@ -147,10 +155,48 @@ class Tap:
             wake = min(wake, time.monotonic() + _GLANCE_INTERVAL_S)
         if self._held:
             wake = min(wake, time.monotonic() + POLL_S)
+        if any(account.connections.pending for account in self._captures.values()):
+            wake = min(wake, self._next_second)
         self._sources.turn(wake - time.monotonic(), self._deliver, self._trouble, self._closed)
         if self._held:
             self._outlet.report(self._held.ready())
         self._outlet.stay_within_bounds(self._captures.values(), self._take)
+        now = time.monotonic()
+        if now >= self._next_second:
+            self._next_second = now + 1
+            self._pass_time()
+        if now >= self._next_enquiry:
+            self._next_enquiry = now + _ENQUIRY_INTERVAL_S
+            self._ask_about_quiet_connections()
+
+    def _pass_time(self) -> None:
+        """Where packets would tell how late it is, there may be none."""
+        now = time.time_ns()
+        for account in self._captures.values():
+            if account.connections.pending:
+                self._take(account, account.connections.pass_time(now))
+
+    def _ask_about_quiet_connections(self) -> None:
+        """Whether one pod's connections that were quiet for long still exist: their ends may not have been captured.
+        The node's belong to other network namespaces."""
+        follower = self._follower
+        if follower is None:
+            return
+        since = time.time_ns() - _QUIET_NS
+        for source in self._sources:
+            netns, account = source.key, self._captures[source.key]
+            if not isinstance(netns, NamespaceId) or netns in self._asked:
+                continue
+            quiet = account.connections.quiet(since, _MOST_ASKED)
+            if not quiet:
+                continue
+            self._asked.add(netns)
+            known = follower.connections_in(netns)
+            if known is not None:
+                gone = [key for key in quiet if key not in known and mirror(key) not in known]
+                self._take(account, account.connections.gone(gone, since))
+            return
+        self._asked.clear()  # all have had their turn
 
     def _end(self) -> None:
         self._ending = True
@@ -190,9 +236,11 @@ class Tap:
         else:
             self._held.put(account, seen)
             self._outlet.record()
+        if account.notes:
+            for note in account.take_notes():
+                self._notice(account, note)
 
     def _notice(self, account: Account, note: Note) -> None:
-        self._sources.hurry(self._deliver)  # what was seen before comes before
         self._opaque.note(account.place, note, self._targets.addresses)
         if account is self._captures.get(_NODE):
             self._outlet.report([(account, note)])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from io import BufferedIOBase
 from typing import NamedTuple
 
-from tapper.capture.link import LINK_TYPES, tcp_over_ip
+from tapper.capture.link import LINK_TYPES, LINUX_SLL, LINUX_SLL2, tcp_over_ip
 from tapper.errors import CaptureFileError
 
 LONGEST_BLOCK = 16 << 20
@@ -40,6 +40,8 @@ class FilePacket(NamedTuple):
     """From the IP header on, as many bytes as were captured."""
     cut: bool
     """Whether there were more."""
+    interface_index: int
+    """What tells the interfaces apart whose packets share that name: 0 where nothing does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,9 @@ class CaptureFile:
             self.passed_over[interface.link_type] += 1
             return None
         found = tcp_over_ip(interface.link_type, data)
-        return None if found is None else FilePacket(ts, interface.name, found, len(data) < original)
+        if found is None:
+            return None
+        return FilePacket(ts, interface.name, found, len(data) < original, _index(interface, data))
 
     def _unpack(self, form: str, data: bytes) -> tuple[int, ...]:
         return struct.unpack(self._order + form, data)
@@ -256,3 +260,11 @@ class CaptureFile:
 
     def _damage(self, what: str) -> CaptureFileError:
         return CaptureFileError(f"{self._name}: {what}; what came before it was read (-r)")
+
+
+def _index(interface: _Interface, frame: bytes) -> int:
+    """The index of the interface that a frame passed, where a capture on all interfaces tells it; 1 for a capture on
+    one."""
+    if interface.link_type == LINUX_SLL2:
+        return int.from_bytes(frame[4:8], "big")
+    return 0 if interface.link_type == LINUX_SLL or interface.name == "any" else 1

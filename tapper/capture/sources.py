@@ -86,7 +86,6 @@ class Sources(Generic[T]):
         """Written to when a ring has become larger, or could not."""
         self._poll.register(self._grown, select.POLLIN)
         self._growing: set[Hashable] = set()
-        self._reading: Source[T] | None = None
         self._shut: set[Hashable] = set()
 
     def __contains__(self, key: Hashable) -> bool:
@@ -172,17 +171,10 @@ class Sources(Generic[T]):
             deliver(closing, closing.reader.finish())
         self._let_go(due, closed)
 
-    def hurry(self, deliver: Deliver[T]) -> None:
-        """From within a reader: deliver what its source's packets have made so far."""
-        if self._reading is not None and self._reading.made:
-            deliver(self._reading, self._reading.take())
-
     def _read(self, source: Source[T], portions: Iterator[Packets], deliver: Deliver[T]) -> None:
-        self._reading = source
         for portion in portions:
             source.read(portion)
             deliver(source, source.take())
-        self._reading = None
 
     def close(self) -> None:
         """Let go of everything; the loop is not run any more. What was not delivered is thrown away."""

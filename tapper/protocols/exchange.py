@@ -11,9 +11,13 @@ order:
 
 The first two are exact and always hold. After a loss, and where a connection was joined midway, only the third makes a
 pair; and where requests were lost, only if a response came in between, which is theirs. Whatever finds no partner
-comes out alone. Several requests that expect the same byte were pipelined, so the third rule tells nothing of them.
-(What remains is a client that pipelines, of whose requests only one was seen when the answer to a lost one came: there
-the third rule can be met by chance.)
+comes out alone. The third rule tells nothing of a client that pipelines: once one has sent a request while another was
+unanswered, nothing more is paired that a loss, or a beginning that was not seen, makes uncertain. (What remains is such
+a client that was joined midway, with a request on its way that was not seen: until it shows that it pipelines, the
+third rule can be met by chance.)
+
+A response is read after everything that its sender had received (`tapper.streams.order`), so none comes before its
+request here, whatever the order of the packets.
 """
 
 from __future__ import annotations
@@ -123,6 +127,11 @@ class Conversation:
         self._unanswered: list[_Entry] = []  # mostly one: a deque would cost more
         self._arriving: _Entry | None = None  # the request whose end has not come
         self._answering: tuple[_Entry | None, ResponseHead] | None = None  # the response whose end has not come
+        self._owed = 0  # the fewest responses that may be on their way
+        self._unheard = True  # whether nothing of the server was read yet
+        self._last_ack = -1  # of the last request: the number of the byte that its sender expected then
+        self._pipelines = False  # whether the client has sent a request while another one was unanswered
+        self._assumed = False  # whether the order of requests and responses is known by the third rule alone
         self._kept = 0  # by the readers
         self.held = 0
         """Bytes kept, roughly: by the readers, and those of the unanswered."""
@@ -140,14 +149,17 @@ class Conversation:
         return self._enter(_Entry(request.head, request, certain=not self._requests_lost))
 
     def from_server(self, chunk: Data) -> list[Exchange]:
+        self._unheard = False
         if self._server_from_start:
             self._server_from_start = False
             self._answered_to = chunk.seq
         if self._unanswered and not self._responses_lost:
             first = self._unanswered[0]
-            response = self._responses.whole(chunk) if first.certain and first.usual else None
+            arrived = first.request is not None
+            response = self._responses.whole(chunk) if arrived and first.certain and first.usual else None
             if response is not None:
                 self.heads += 1
+                self._owed = max(0, self._owed - 1)
                 return self._answered(self._pop() if _possible(first.head, response.head) else None, response)
         return self._take_responses(self._responses.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
 
@@ -196,6 +208,15 @@ class Conversation:
         """A request has begun."""
         self.heads += 1
         self._requests_lost = False
+        head = entry.head
+        nothing_between, self._last_ack = head.ack == self._last_ack, head.ack
+        if self._unheard and not nothing_between:
+            self._owed = 0  # the client has received what nobody here has seen
+        if not self._pipelines and (self._owed > 0 or nothing_between):
+            self._pipelines = True
+            if self._assumed:
+                self._responses_lost = True  # what the third rule told is not to be relied on any longer
+        self._owed += 1
         self._unanswered.append(entry)
         self.held += entry.cost
         if len(self._unanswered) <= MOST_UNANSWERED:
@@ -217,10 +238,13 @@ class Conversation:
         for event in events:
             if isinstance(event, ResponseHead):
                 self.heads += 1
+                self._owed = max(0, self._owed - 1)
                 entry, unanswered = self._match(event)
                 done += unanswered
                 self._answering = (entry, event)
                 self._responses.answers(None if entry is None else entry.head.method)
+                if entry is not None and entry is self._arriving and self._is_refused(entry.head):
+                    self._requests.refused()
             elif isinstance(event, End):
                 answering, self._answering = self._answering, None
                 if answering is not None:
@@ -231,8 +255,13 @@ class Conversation:
                         done += self._take_requests(self._requests.eof(clean=False))
             elif isinstance(event, Lost):
                 self._responses_lost = True
+                self._owed = 0  # all of them may have been among the lost bytes
         self._weigh()
         return done
+
+    def _is_refused(self, request: RequestHead) -> bool:
+        """Whether the response that begins comes in place of the 100 (Continue) that its client waits for."""
+        return not self._responses.continued and _expects_continue(request)
 
     def _answered(self, entry: _Entry | None, response: Response) -> list[Exchange]:
         """A response is over."""
@@ -247,12 +276,12 @@ class Conversation:
         first = self._unanswered[0] if self._unanswered else None
         if first is None or (first.certain and not self._responses_lost):
             return (self._pop(), []) if first and _possible(first.head, response) else (None, [])
-        following = [index for index, entry in enumerate(self._unanswered) if entry.head.ack == response.seq]
-        # several that expect the same byte were pipelined: an unseen one before them may be whose answer this is
-        if len(following) == 1 and self._follows(self._unanswered[following[0]], response):
-            unanswered = self._give_up(following[0])
-            self._responses_lost = False
-            return self._pop(), unanswered
+        if not self._pipelines:
+            for index, entry in enumerate(self._unanswered):
+                if self._follows(entry, response):
+                    unanswered = self._give_up(index)
+                    self._responses_lost, self._assumed = False, True
+                    return self._pop(), unanswered
         return None, []
 
     def _follows(self, entry: _Entry, response: ResponseHead) -> bool:
@@ -282,6 +311,11 @@ def ends_http1(request: Request | _Entry | None, response: ResponseHead) -> bool
     """Whether the connection belongs to another protocol after this response."""
     status = response.status
     return status == 101 or (request is not None and request.head.method == "CONNECT" and 200 <= status < 300)
+
+
+def _expects_continue(request: RequestHead) -> bool:
+    """Whether its client waits for a 100 (Continue) before it sends the body (RFC 9110 section 10.1.1)."""
+    return any(name.lower() == "expect" and value.strip().lower() == "100-continue" for name, value in request.headers)
 
 
 def _possible(request: RequestHead, response: ResponseHead) -> bool:

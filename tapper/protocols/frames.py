@@ -46,7 +46,7 @@ _ON_OTHERS = frozenset({DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTI
 _FLAGS = {DATA: 0x09, HEADERS: 0x2D, PRIORITY: 0, RST_STREAM: 0, SETTINGS: 1, PUSH_PROMISE: 0x0C, PING: 1}
 _COLLECTED = frozenset({HEADERS, PUSH_PROMISE, CONTINUATION, RST_STREAM, GOAWAY})
 _USUAL_FRAME = 16_384  # the initial SETTINGS_MAX_FRAME_SIZE, which hardly anybody raises
-_USUAL_STREAM = 1 << 24
+_NOT_EMPTY = frozenset({DATA, HEADERS, PUSH_PROMISE, CONTINUATION})
 
 
 class Handler:
@@ -91,21 +91,37 @@ def _usual(length: int, kind: int, flags: int, stream: int) -> bool:
     reserved bit."""
     if kind > CONTINUATION or flags & ~_FLAGS.get(kind, 0x04 * (kind == CONTINUATION)):
         return False
-    return _lawful(length, kind, stream) and length <= _USUAL_FRAME and stream < _USUAL_STREAM
+    if kind in _NOT_EMPTY and not length and not flags & END_STREAM:
+        return False  # it says nothing
+    return _lawful(length, kind, stream) and length <= _USUAL_FRAME and not stream >> 31
 
 
-def opens_with_frames(data: bytes) -> bool:
-    """Whether a segment begins with a plausible chain of frames; the last may go on in the next segment."""
-    if data.startswith(PREFACE):
-        return True
-    at = 0
+def _chain(data: bytes) -> tuple[int, bool]:
+    """The plausible frames that these bytes begin with: where the last of them ends, which may be behind the bytes, and
+    whether one of them is a proof: no other protocol's number would look like it. (0, False) where there are none, or
+    where implausible ones follow."""
+    at, proven = 0, False
     while at + HEADER <= len(data):
         high, low, kind, flags, stream = _HEADER.unpack_from(data, at)
         length = high << 16 | low
         if not _usual(length, kind, flags, stream):
-            return False
+            return 0, False
+        proven = proven or (length > 0 and (kind != DATA or at > 0)) or (kind == SETTINGS and flags & 1 != 0)
         at += HEADER + length
-    return at > 0
+    return at, proven
+
+
+def opens_with_frames(data: bytes) -> bool:
+    """Whether a segment of a connection that is HTTP/2 begins with a plausible chain of frames; the last may go on in
+    the next segment."""
+    return data.startswith(PREFACE) or _chain(data)[0] > 0
+
+
+def is_frames(data: bytes) -> bool:
+    """Whether the bytes are whole HTTP/2 frames and nothing else, so that no other protocol is likely to have sent
+    them."""
+    end, proven = _chain(data)
+    return proven and end == len(data)
 
 
 class FrameReader:

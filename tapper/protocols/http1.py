@@ -43,6 +43,8 @@ _WITHOUT_BODY: Final = (204, 304)
 class RequestReader(Reader):
     """Reads what a client sends."""
 
+    _awaited: State = Reader._length_body  # how the body is read that may never come
+
     def whole(self, chunk: Data) -> Request | None:
         """A segment that is one request. None, and nothing done, where it is anything else."""
         data = chunk.data
@@ -63,6 +65,25 @@ class RequestReader(Reader):
             RequestHead(ts, seq, chunk.ack, method, target, version, fields, stop, plain),
             End(ts, (seq + stop + size) & MASK, body, size, False, ()),
         )
+
+    def refused(self) -> None:
+        """A final response has come to the request whose body is awaited, and no 100 (Continue) before it. Its client
+        may never send the body (RFC 9110 section 10.1.1), so what comes next may be another request."""
+        if self._state in _BODY_BEGINS and not self._size and not self._partial:
+            self._awaited, self._state = self._state, RequestReader._body_or_request
+
+    def _body_or_request(self) -> Event | bool:
+        if self._pos == len(self._data):
+            return False
+        if heads.begins_request(self._data[self._pos :]):
+            return self._end()
+        self._state = self._awaited
+        return True
+
+    def gap(self, size: int | None) -> Iterator[Event]:
+        if self._state is RequestReader._body_or_request:
+            self._state = self._awaited
+        return super().gap(size)
 
     def _head(self, line: bytes, fields: FieldList, size: int) -> Event | bool:
         parts = heads.request_line(line)
@@ -89,6 +110,9 @@ class ResponseReader(Reader):
         self._status = 0
         self._framing = UNFRAMED
         self._method: str | None = None
+        self.continued = False
+        """Whether a 100 (Continue) came before the last ResponseHead."""
+        self._interim = False
         self._body_state: State = Reader._until_close
 
     def whole(self, chunk: Data) -> Response | None:
@@ -130,8 +154,10 @@ class ResponseReader(Reader):
             return self._malformed("a malformed status line")
         version, status, reason = parts
         if status < 200 and status != 101:
+            self._interim = self._interim or status == 100
             return True  # interim: the final response follows, and began here
         self._status, self._framing, self._method = status, fields.framing, None
+        self.continued, self._interim = self._interim, False
         start = self._begun(ResponseReader._frame)
         return ResponseHead(*start, status, reason, version, fields, size)
 
@@ -170,3 +196,7 @@ class ResponseReader(Reader):
 
     def _may_become(self, data: bytes) -> bool:
         return heads.may_become_response(data)
+
+
+_BODY_BEGINS: Final = frozenset({Reader._length_body, Reader._chunk_line})
+"""The states in which no byte of a request's body may have come."""

@@ -54,6 +54,7 @@ class Session(Consumer[Sighting]):
         "_conversation",
         "_count",
         "_early",
+        "_gapped",
         "_hello",
         "_http2",
         "_leg",
@@ -85,6 +86,7 @@ class Session(Consumer[Sighting]):
         self._leg: Leg | None = None
         # Of each side, the first chunks while they are too few to tell what they are; None once that is over.
         self._early: list[list[Data] | None] = [[], []]
+        self._gapped = [False, False]  # whether bytes of that side were lost
 
     def data(self, side: int, chunk: Data) -> Sequence[Sighting]:
         conversation = self._conversation
@@ -133,6 +135,7 @@ class Session(Consumer[Sighting]):
         return self._sight(http2.data(side, chunk))
 
     def _gap(self, side: int, size: int | None) -> list[Sighting]:
+        self._gapped[side] = True
         if self._http2 is not None:
             return self._sight(self._http2.gap(side, size))
         if self._tunnel is not None:
@@ -215,6 +218,9 @@ class Session(Consumer[Sighting]):
         chunks = [*early, chunk] if early else [chunk]
         data = b"".join(piece.data for piece in chunks)
         kind = None if self._proven else foreign(data, beginning=beginning)
+        begun_otherwise = early is None and self._connection.from_start(side) and not self._gapped[side]
+        if kind is Kind.HTTP2 and begun_otherwise:
+            kind = None  # HTTP/2 begins with a preface, and its beginning was seen
         if kind is Kind.HTTP2:
             in_step = (self._untouched(0), self._untouched(1))
             self._early[side] = chunks

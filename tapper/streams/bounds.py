@@ -21,9 +21,6 @@ class Limits:
     """Held behind one hole in a stream."""
     held_bytes: int = HELD_BY_SOURCE
     """Held by one source in all."""
-    idle: int = 300 * SECOND
-    linger: int = 2 * SECOND
-    """How long a connection that ended is remembered."""
 
 
 @dataclass(slots=True)
@@ -41,4 +38,4 @@ class Tally:
     gaps: int = 0
     gap_bytes: int = 0
     given_up: int = 0
-    """Connections dropped because a bound was reached."""
+    """Connections dropped because a bound was reached, or because their sockets are gone although no end was seen."""

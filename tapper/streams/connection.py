@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, TypeVar
+from ipaddress import ip_address
+from typing import Final, Generic, NamedTuple, TypeVar
 
-from tapper.streams.bounds import Limits
 from tapper.streams.legs import Direction, Endpoint, classify, endpoints, is_loopback, own_end
+from tapper.streams.order import Order
 from tapper.streams.packet import ACK, FIN, SYN, mirror
 from tapper.streams.reassembly import Chunk, Data, HalfStream
 from tapper.streams.sequence import MASK
@@ -20,6 +21,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 _MOST_EARLY_BYTES = 4096
 """Data in a SYN is one segment's; more than an ordinary link's is not waited for."""
+UNKNOWN_SCALE: Final = 14
+"""The largest shift count there is (RFC 7323 section 2.3), for a window of which the SYN was not seen."""
 
 
 class Consumer(Generic[T_co]):
@@ -90,10 +93,32 @@ class Leg:
     """The same as JSON, kept for the next exchange; empty while nobody has asked."""
 
 
-class Half(Generic[T]):
-    """One direction of a connection."""
+class HeldSegment(NamedTuple):
+    """A segment that is looked at as a whole, or kept for later."""
 
-    __slots__ = ("connection", "key", "peer", "side", "stream")
+    ts: int
+    """Nanoseconds since 1970."""
+    interface: int
+    """The index of the interface that it was seen on; 0 where that is not known."""
+    seq: int
+    ack: int
+    flags: int
+    window: int
+    """The header's field, not scaled."""
+    scale: int | None
+    """The window's shift count that a SYN offers; None where it offers none, and in all other segments."""
+    payload: bytes
+
+    @property
+    def end(self) -> int:
+        """The sequence number after it: SYN and FIN count for one each."""
+        return (self.seq + len(self.payload) + bool(self.flags & SYN) + bool(self.flags & FIN)) & MASK
+
+
+class Half(Generic[T]):
+    """One direction of a connection: what one end sends."""
+
+    __slots__ = ("acked", "connection", "key", "peer", "scale", "side", "stream", "window")
 
     peer: Half[T]
 
@@ -102,6 +127,20 @@ class Half(Generic[T]):
         self.side = side
         self.key = key
         self.stream = HalfStream(hole_bytes)
+        self.acked = -1
+        """The last acknowledgement number that this end has sent; -1 before the first."""
+        self.window = 0
+        """The last window field that this end has sent."""
+        self.scale = UNKNOWN_SCALE
+        """The shift count of that window (RFC 7323 section 2.2)."""
+
+    def says(self, segment: HeldSegment) -> None:
+        """What this segment tells of what its sender has received, and of how much more it would take."""
+        if segment.flags & SYN:
+            self.scale = segment.scale or 0
+        if segment.flags & ACK:
+            self.acked = segment.ack
+            self.window = segment.window
 
 
 class Connection(Generic[T]):
@@ -112,14 +151,21 @@ class Connection(Generic[T]):
         "both_ways",
         "client",
         "consumer",
+        "copies",
         "early",
+        "ended",
         "first",
         "found_out",
         "gapped",
         "halves",
         "held",
+        "interface",
         "last",
+        "order",
+        "reopening",
         "scope",
+        "stranger",
+        "suspicion",
         "wire",
     )
 
@@ -133,10 +179,25 @@ class Connection(Generic[T]):
         self.both_ways = True
         self._redirected = other != mirror(key)
         self.consumer: Consumer[T] | None = None
+        """Who reads it; None for a copy, for one that ended, and where no reader wants more of it."""
+        self.ended = False
+        """Whether both ends said so, or one reset it, or it was given up."""
         self.early: tuple[int, int, bytes] | None = None
         """(ts, seq, bytes) that came with a first SYN (RFC 7413), which acknowledges nothing: read with the SYN-ACK."""
+        self.order: Order | None = None
+        """The chunks that wait for bytes of the other side; None while there are none."""
+        self.reopening: tuple[int, HeldSegment] | None = None
+        """A side and its SYN of another connection with the same ports, which nobody has answered yet."""
+        self.stranger: tuple[int, HeldSegment] | None = None
+        """A side and its last segment outside the receiver's window, which nobody has acknowledged yet."""
+        self.suspicion: Suspicion[T] | None = None
+        """While it is not known whether this is a copy of another connection."""
+        self.copies: list[Connection[T]] | None = None
+        """Those that turned out to be copies of this one."""
         self.first = self.last = ts
         """When its first and its last packet were seen, in nanoseconds since 1970."""
+        self.interface = 0
+        """The index of the interface of its first packet; 0 where that is not known."""
         self.held = 0
         self.gapped = False
         """Whether bytes of it are missing."""
@@ -155,9 +216,11 @@ class Connection(Generic[T]):
         if before is not wire and self.found_out is not None:
             self.found_out(self, before)
 
-    def expired(self, ts: int, limits: Limits) -> bool:
-        """Whether nothing more is expected of it at this time, in nanoseconds."""
-        return ts - self.last > (limits.linger if self.closed else limits.idle)
+    def watch(self) -> None:
+        """Have every packet looked at as long as there is something to decide."""
+        on = self.order is not None or self.stranger is not None or self.suspicion is not None
+        for half in self.halves:
+            half.stream.watch(on=on)
 
     def from_start(self, side: int) -> bool:
         """Whether that side's stream is known from its first byte."""
@@ -174,7 +237,8 @@ class Connection(Generic[T]):
             direction = Direction.OUTBOUND
         else:
             client_end, server_end = endpoints(self.halves[client].key)
-            direction = classify(client_end, server_end, on_lo=self.scope.on_lo, both_ways=self.both_ways)
+            pod = None if self.scope.pod_ip is None else ip_address(self.scope.pod_ip).packed
+            direction = classify(client_end, server_end, on_lo=self.scope.on_lo, both_ways=self.both_ways, pod=pod)
         pod_ip = self.scope.pod_ip
         if self.scope.some_lo:
             ours = client_end if direction is Direction.OUTBOUND else server_end
@@ -188,10 +252,21 @@ class Connection(Generic[T]):
         return Leg(pod_ip, direction, str(client_end), str(server_end), wire)
 
 
-def taken(
-    half: Half[T], ts: int, seq: int, ack: int, flags: int, payload: bytes
-) -> Iterator[tuple[Half[T], list[Chunk]]]:
-    """One packet to its half, flags and all: what it makes of both streams, in order."""
+class Suspicion(Generic[T]):
+    """That a connection is a copy of another one. Its segments, each with its side, are kept until that is known."""
+
+    __slots__ = ("held", "original", "segments")
+
+    def __init__(self, original: Connection[T]) -> None:
+        self.original = original
+        self.segments: list[tuple[int, HeldSegment]] = []
+        self.held = 0
+        """Bytes of these segments."""
+
+
+def taken(half: Half[T], segment: HeldSegment) -> Iterator[tuple[Half[T], list[Chunk]]]:
+    """One segment to its half, flags and all: what it makes of both streams, in order."""
+    ts, _, seq, ack, flags, _, _, payload = segment
     connection = half.connection
     if flags & ACK and half.peer.stream.waiting:
         yield half.peer, half.peer.stream.acknowledged(ack)
@@ -202,6 +277,8 @@ def taken(
             first, (early_ts, early_seq, early) = connection.halves[1 - half.side], connection.early
             connection.early = None
             yield first, first.stream.push(early_seq, early, early_ts, seq & MASK)
+        elif flags & ACK and half.peer.stream.position < 0:
+            half.peer.stream.syn((ack - 1) & MASK)  # its SYN was not seen, and carried no data
         elif payload and not flags & ACK:
             if len(payload) <= _MOST_EARLY_BYTES:
                 connection.early = (ts, seq & MASK, payload)

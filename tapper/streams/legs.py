@@ -81,9 +81,18 @@ def is_to_envoy(key: bytes) -> bool:
     return key[-2:] == _INBOUND_PORT_BYTES
 
 
-def is_redirected(destination: Endpoint) -> bool:
-    """Whether packets to this destination on lo are the sending half of a redirected connection."""
-    return destination.port in (OUTBOUND_PORT, INBOUND_PORT) and is_loopback(destination.address)
+def is_redirected(source: Endpoint, destination: Endpoint) -> bool:
+    """Whether packets on lo between these two may be the sending half of a redirected connection, whatever the port: it
+    is a setting of the mesh.
+
+    REDIRECT leads to a loopback address (iptables-extensions(8)). Who dials one without it comes from another loopback
+    address, unless he binds to the pod's own; then packets with mirrored addresses come back, which tells.
+    """
+    if not is_loopback(destination.address):
+        return False
+    if destination.port in (OUTBOUND_PORT, INBOUND_PORT):
+        return True
+    return not (is_loopback(source.address) or source.address in DELIVERY_ADDRESSES)
 
 
 def may_be_reply(source: Endpoint, destination: Endpoint) -> bool:
@@ -91,14 +100,17 @@ def may_be_reply(source: Endpoint, destination: Endpoint) -> bool:
 
     Such a half comes from anywhere in the world and goes to the pod's own address, never to a loopback one.
     """
-    return not (is_loopback(destination.address) or source.address in DELIVERY_ADDRESSES or is_redirected(source))
+    return not (is_loopback(source.address) or is_loopback(destination.address) or source.address in DELIVERY_ADDRESSES)
 
 
-def classify(client: Endpoint, server: Endpoint, *, on_lo: bool, both_ways: bool) -> Direction:
+def classify(
+    client: Endpoint, server: Endpoint, *, on_lo: bool, both_ways: bool, pod: bytes | None = None
+) -> Direction:
     """Which leg a connection is.
 
-    `on_lo` tells a pod's lo from the node's interfaces. `both_ways` is whether packets of both directions were seen
-    under mirrored addresses; a lone half between two different addresses on lo can only be a redirected reply.
+    `on_lo` tells a pod's lo from the node's interfaces, `pod` is that pod's address where it is known. `both_ways` is
+    whether packets of both directions were seen under mirrored addresses; a lone half between two different addresses
+    on lo can only be one of a redirected connection.
     """
     if not on_lo:
         return Direction.WIRE
@@ -106,9 +118,13 @@ def classify(client: Endpoint, server: Endpoint, *, on_lo: bool, both_ways: bool
         return Direction.OUTBOUND
     if client.address in DELIVERY_ADDRESSES or (is_loopback(client.address) and is_loopback(server.address)):
         return Direction.INBOUND
-    if client.address != server.address and not both_ways:
+    if client.address == server.address:
+        return Direction.LOCAL
+    if not both_ways:
         return Direction.OUTBOUND
-    return Direction.LOCAL
+    # Transparent interception (TPROXY) delivers with the caller's own address, which is another pod's.
+    foreign = not is_loopback(client.address) and not is_loopback(server.address) and client.address != pod
+    return Direction.INBOUND if foreign else Direction.LOCAL
 
 
 class Numbers(NamedTuple):

@@ -25,8 +25,9 @@ Packet: TypeAlias = tuple[int, int, int, int]
 """(ts, ifindex, start, stop): ts in nanoseconds since 1970. The packet, as much of it as was captured, is
 memory[start:stop] of some bytes and begins with its IP header. A plain tuple, since one is made for each packet."""
 
-Segment: TypeAlias = tuple[bytes, int, int, int, int, int]
-"""(key, seq, ack, flags, start, stop): payload is memory[start:stop]. A plain tuple, since one is made for each packet.
+Segment: TypeAlias = tuple[bytes, int, int, int, int, int, int]
+"""(key, seq, ack, flags, window, start, stop): payload is memory[start:stop]. A plain tuple, since one is made for each
+packet. window is the header's field as it stands there, not scaled.
 
 The key is `source address + destination address + source port + destination port` in network byte order, as it lies
 in a packet without options: 12 bytes for IPv4, 36 for IPv6. seq and ack are 32-bit numbers."""
@@ -34,13 +35,17 @@ in a packet without options: 12 bytes for IPv4, 36 for IPv6. seq and ack are 32-
 BYTEWISE: Final = FORM == "compiled"
 """Whether to read numbers byte by byte: compiled it costs next to nothing, interpreted as much as half an unpacking."""
 
-NO_SEGMENT: Final[Segment] = (b"", 0, 0, 0, 0, 0)
+NO_SEGMENT: Final[Segment] = (b"", 0, 0, 0, 0, 0, 0)
 """A key is never empty. It is not None, since a tuple that may be None costs more where this is compiled."""
 
 _TCP: Final = 6
-_V4: Final = struct.Struct("!I2xI2x12sIIH").unpack_from  # two numbers hold all that is asked of the IP header
-_V6: Final = struct.Struct("!B3xHBx36sIIH").unpack_from
-_TCP_NUMBERS: Final = struct.Struct("!IIH").unpack_from
+_END_OF_OPTIONS: Final = 0
+_NO_OPERATION: Final = 1
+_WINDOW_SCALE: Final = 3
+_LARGEST_SCALE: Final = 14
+_V4: Final = struct.Struct("!I2xI2x12sIIHH").unpack_from  # two numbers hold all that is asked of the IP header
+_V6: Final = struct.Struct("!B3xHBx36sIIHH").unpack_from
+_TCP_NUMBERS: Final = struct.Struct("!IIHH").unpack_from
 _V4_SHORTEST: Final = 40
 _V6_SHORTEST: Final = 60
 _TCP_UNLESS_FRAGMENT: Final = 0x1FFF_00FF  # of the second one: a fragment's offset, and the protocol
@@ -72,7 +77,8 @@ def parse(memory: bytes, begin: int, end: int) -> Segment:
     seq: int
     ack: int
     bits: int
-    first, second, key, seq, ack, bits = _V4(memory, begin)
+    window: int
+    first, second, key, seq, ack, bits, window = _V4(memory, begin)
     version = first >> 24
     if version == 0x45:
         if second & _TCP_UNLESS_FRAGMENT != _TCP:
@@ -83,7 +89,7 @@ def parse(memory: bytes, begin: int, end: int) -> Segment:
     elif version >> 4 == 6:
         if end - begin < _V6_SHORTEST:
             return NO_SEGMENT
-        _, length, protocol, key, seq, ack, bits = _V6(memory, begin)
+        _, length, protocol, key, seq, ack, bits, window = _V6(memory, begin)
         tcp = begin + 40
         stop = tcp + length if length else end
         if protocol != _TCP:
@@ -91,7 +97,7 @@ def parse(memory: bytes, begin: int, end: int) -> Segment:
             if not tcp or tcp + 20 > end:
                 return NO_SEGMENT
             key = key[:32] + memory[tcp : tcp + 4]
-            seq, ack, bits = _TCP_NUMBERS(memory, tcp + 4)
+            seq, ack, bits, window = _TCP_NUMBERS(memory, tcp + 4)
     elif version >> 4 == 4 and version & 15 > 5:
         if second & _TCP_UNLESS_FRAGMENT != _TCP:
             return NO_SEGMENT
@@ -101,7 +107,7 @@ def parse(memory: bytes, begin: int, end: int) -> Segment:
         if tcp + 20 > end:
             return NO_SEGMENT
         key = key[:8] + memory[tcp : tcp + 4]
-        seq, ack, bits = _TCP_NUMBERS(memory, tcp + 4)
+        seq, ack, bits, window = _TCP_NUMBERS(memory, tcp + 4)
     else:
         return NO_SEGMENT
     if stop > end:  # noqa: PLR1730 - a call for each packet
@@ -109,7 +115,7 @@ def parse(memory: bytes, begin: int, end: int) -> Segment:
     start = tcp + (bits >> 12) * 4
     if start < tcp + 20 or start > stop:
         return NO_SEGMENT
-    return key, seq, ack, bits & 0x3F, start, stop
+    return key, seq, ack, bits & 0x3F, window, start, stop
 
 
 def plainest(memory: bytes, begin: int, end: int) -> Segment:
@@ -140,7 +146,8 @@ def plainest(memory: bytes, begin: int, end: int) -> Segment:
     if not length or stop > end or start < tcp + 20 or start > stop:
         return NO_SEGMENT
     flags: i64 = memory[tcp + 13]
-    return key, _long(memory, tcp + 4), _long(memory, tcp + 8), flags & 0x3F, start, stop
+    window = _short(memory, tcp + 14)
+    return key, _long(memory, tcp + 4), _long(memory, tcp + 8), flags & 0x3F, window, start, stop
 
 
 def _short(memory: bytes, at: i64) -> i64:
@@ -151,6 +158,29 @@ def _short(memory: bytes, at: i64) -> i64:
 
 def _long(memory: bytes, at: i64) -> i64:
     return _short(memory, at) << 16 | _short(memory, at + 2)
+
+
+def window_scale(memory: bytes, begin: int, start: int) -> int | None:
+    """The shift count that a SYN offers (RFC 7323 section 2.2), at most 14; None where it offers none.
+
+    The packet's IP header is at memory[begin], its TCP header ends at `start`.
+    """
+    # 1. Where the TCP header begins: a SYN is rare, so the IP header is read once more.
+    is_v4 = memory[begin] >> 4 == 4
+    size = (memory[begin] & 15) * 4
+    at = begin + size if is_v4 else _skip_extensions(memory, begin + 40, start, memory[begin + 6])
+    # 2. The options: a kind, a length that counts both, and a value; two kinds are one octet alone.
+    at += 20
+    while at < start and memory[at] != _END_OF_OPTIONS:
+        if memory[at] == _NO_OPERATION:
+            at += 1
+            continue
+        if at + 2 > start or memory[at + 1] < 2:
+            return None
+        if memory[at] == _WINDOW_SCALE and memory[at + 1] == 3 and at + 3 <= start:
+            return min(memory[at + 2], _LARGEST_SCALE)
+        at += memory[at + 1]
+    return None
 
 
 def _skip_extensions(memory: bytes, at: int, end: int, header: int) -> int:

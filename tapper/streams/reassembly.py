@@ -21,9 +21,12 @@ from tapper.streams.sequence import MASK, unwrap
 SEGMENT_COST: Final = 128
 """What a buffered segment is counted for beyond its bytes, so that a million one-byte segments are not free."""
 
+MOST_IN_FLIGHT: Final = 1 << 20
+"""What a sender may still send after its peer has reset the connection, in bytes."""
+FAR: Final = 1 << 26
+"""64 MiB: no receiver's window reaches so far, nor does a repeated segment come from so far back."""
+
 _BASE: Final = 1 << 32  # positions start here, so that data before the first byte seen still has a positive one
-# No window reaches 64 MiB back: data from there belongs to another connection with the same ports.
-_STALE: Final = 1 << 26
 
 
 @mypyc_attr(acyclic=True)
@@ -85,58 +88,73 @@ class HalfStream:
     `limit` bounds the bytes held behind a hole (with SEGMENT_COST a segment); past it the hole is given up as a Gap.
     """
 
-    __slots__ = ("_end", "_first", "_limit", "_pieces", "_position", "ended", "held", "waiting")
+    __slots__ = ("_begin", "_end", "_limit", "_pieces", "_watched", "ended", "first", "held", "position", "waiting")
 
     def __init__(self, limit: int = 1 << 20) -> None:
         self._limit = limit
-        self._position = -1  # of the next byte in order; -1 before anything was seen
-        self._first: int | None = None  # sequence number of the first byte, where the SYN was seen
+        self.position = -1
+        """Of the next byte in order; -1 before anything was seen."""
+        self.first: int | None = None
+        """Sequence number of the first byte, where the SYN or its acknowledgement was seen."""
+        self._begin = -1  # the first position that was seen
         self._end: int | None = None  # position after the last byte, where the FIN was seen
         self._pieces: list[_Piece] = []
         self.held = 0
         """Bytes waiting behind a hole, with SEGMENT_COST for each segment."""
         self.ended = False
+        self._watched = False
         self.waiting = False
-        """Whether an acknowledgement from the peer could change anything: call `acknowledged` only then."""
+        """Whether a packet of either side may change more than this stream's position: call `acknowledged` only then,
+        and take nothing by `follows`."""
 
     @property
     def from_start(self) -> bool:
         """Whether the SYN was seen: then the first byte delivered is the first byte of the stream."""
-        return self._first is not None
+        return self.first is not None
 
     @property
     def next_seq(self) -> int | None:
         """The sequence number of the next byte in order; None before anything was seen."""
-        return None if self._position < 0 else self._position & MASK
+        return None if self.position < 0 else self.position & MASK
 
     def syn(self, seq: int) -> bool:
         """The sender's SYN. False where it contradicts what was seen: then it begins another connection."""
-        if self._position < 0:
-            self._first = (seq + 1) & MASK
-            self._position = _BASE + self._first
-        return self._first == (seq + 1) & MASK
+        first = (seq + 1) & MASK
+        if self.position < 0:
+            self.position = self._begin = _BASE + first
+        if self.first is None and self._begin & MASK == first:
+            self.first = first
+        return self.first == first
+
+    def watch(self, *, on: bool) -> None:
+        """Have every packet of the peer looked at, as if there were a hole; or no longer."""
+        self._watched = on
+        self._settle()
+
+    @property
+    def carried(self) -> bool:
+        """Whether any byte was delivered."""
+        return self.position > self._begin
 
     def follows(self, seq: int, size: int) -> bool:
         """Whether a segment's payload is what comes next, which it mostly is: then it counts as delivered. Else
         nothing is done, and it is to be pushed."""
-        position = self._position
+        position = self.position
         if seq != position & MASK or position < 0 or self.waiting or self.ended:
             return False
-        self._position = position + size
+        self.position = position + size
         return True
 
     def push(self, seq: int, data: bytes, ts: int, ack: int) -> list[Chunk]:
         """A segment with payload; `seq` is that of its first byte of data, `ts` in nanoseconds."""
-        if self._position < 0:
-            self._position = _BASE + seq
+        if self.position < 0:
+            self.position = self._begin = _BASE + seq
         if self.follows(seq, len(data)):
             return [Data(data, ts, seq, ack)]
-        position = self._position
+        position = self.position
         start = unwrap(seq, position)
         if self._end is not None and start + len(data) > self._end:
             data = data[: max(0, self._end - start)]  # nothing comes after FIN
-        if position - start > _STALE:
-            return self._restart(seq, data, ts, ack)
         self._insert(_Piece(start, data, ts, ack))
         chunks = self._drain()
         while self.held > self._limit:
@@ -146,27 +164,39 @@ class HalfStream:
 
     def fin(self, seq: int) -> list[Chunk]:
         """The sender's FIN; `seq` is the number after the last byte of data. The first FIN counts."""
-        if self._position < 0:
-            self._position = _BASE + seq
+        if self.position < 0:
+            self.position = self._begin = _BASE + seq
         if self._end is None:
-            end = unwrap(seq, self._position)
-            if end >= self._position:
+            end = unwrap(seq, self.position)
+            if end >= self.position:
                 self._end = end
         chunks = self._drain()
         self._settle()
         return chunks
 
+    def covers(self, seq: int, size: int) -> bool:
+        """Whether these bytes may be a repeated part of what was seen, or come right after it."""
+        if self.position < 0:
+            return True
+        start = unwrap(seq, self.position)
+        if self._end is not None:
+            return self._begin - 1 <= start and start + size <= self._end
+        return self._begin - 1 <= start <= self.position + MOST_IN_FLIGHT
+
     def acknowledged(self, ack: int) -> list[Chunk]:
-        """The peer's acknowledgement: whatever lies before it was delivered there, so a hole before it is for ever."""
-        if self._position < 0:
+        """The peer's acknowledgement: whatever lies before it was delivered there, so a hole before it is for ever.
+        One of bytes far beyond those that were seen says nothing: no sender has sent them (RFC 5961 section 5)."""
+        if self.position < 0:
             return []
-        reached = unwrap(ack, self._position)
+        reached = unwrap(ack, self.position)
+        if reached > self.position + self.held + FAR:
+            return []
         chunks: list[Chunk] = []
         while self._pieces and self._pieces[0].start <= reached:
             chunks += self._give_up_hole()
-        if not self._pieces and self._end is not None and self._position < self._end < reached:
-            chunks.append(Gap(self._end - self._position))  # the last bytes before FIN
-            self._position = self._end
+        if not self._pieces and self._end is not None and self.position < self._end < reached:
+            chunks.append(Gap(self._end - self.position))  # the last bytes before FIN
+            self.position = self._end
             chunks += self._drain()
         self._settle()
         return chunks
@@ -179,13 +209,32 @@ class HalfStream:
         self._settle()
         return chunks
 
+    def skip(self, ack: int) -> list[Chunk]:
+        """The peer has received everything before this number, and what is missing of it here will not come."""
+        chunks = self.acknowledged(ack)
+        reached = unwrap(ack, self.position)
+        if 0 <= self.position < reached:
+            chunks.append(Gap(reached - self.position))
+            self.position = reached
+            chunks += self._drain()
+        self._settle()
+        return chunks
+
+    def restart(self, seq: int) -> list[Chunk]:
+        """The stream goes on at this number, and how much is missing is not known."""
+        chunks = self.flush()
+        self.position = self._begin = _BASE + seq
+        self._end, self.ended = None, False
+        self._settle()
+        return [*chunks, Gap(None)]
+
     def _settle(self) -> None:
-        self.waiting = bool(self._pieces) or (self._end is not None and not self.ended)
+        self.waiting = self._watched or bool(self._pieces) or (self._end is not None and not self.ended)
 
     def _insert(self, new: _Piece) -> None:
         """Put in what is new about a segment: neither delivered before nor held already."""
         index = bisect_right(self._pieces, new.start, key=_start_of)
-        cursor = max(new.start, self._position)
+        cursor = max(new.start, self.position)
         if index:
             cursor = max(cursor, self._pieces[index - 1].stop)
         fresh = []
@@ -207,28 +256,20 @@ class HalfStream:
         chunks: list[Chunk] = []
         ready = 0
         for piece in self._pieces:
-            if piece.start != self._position:
+            if piece.start != self.position:
                 break
             chunks.append(Data(piece.data, piece.ts, piece.start & MASK, piece.ack))
-            self._position = piece.stop
+            self.position = piece.stop
             self.held -= len(piece.data) + SEGMENT_COST
             ready += 1
         del self._pieces[:ready]
-        if self._position == self._end and not self.ended:
+        if self.position == self._end and not self.ended:
             self.ended = True
             chunks.append(End())
         return chunks
 
     def _give_up_hole(self) -> list[Chunk]:
         """Declare the bytes before the first held piece lost, and deliver from there."""
-        gap = Gap(self._pieces[0].start - self._position)
-        self._position = self._pieces[0].start
+        gap = Gap(self._pieces[0].start - self.position)
+        self.position = self._pieces[0].start
         return [gap, *self._drain()]
-
-    def _restart(self, seq: int, data: bytes, ts: int, ack: int) -> list[Chunk]:
-        """The numbers jumped back: the ports were used again and the SYN was not captured."""
-        chunks = self.flush()
-        self._position = _BASE + ((seq + len(data)) & MASK)
-        self._end, self.ended = None, False
-        self._settle()
-        return [*chunks, Gap(None), Data(data, ts, seq, ack)]

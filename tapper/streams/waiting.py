@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
+from tapper.streams.connection import HeldSegment
 from tapper.streams.legs import Candidate, Endpoint, Numbers, Pairing
 from tapper.streams.packet import ACK, FIN, SYN, opener
 from tapper.streams.reassembly import SEGMENT_COST
-from tapper.streams.sequence import MASK, after
-
-Kept: TypeAlias = tuple[int, int, int, int, int, bytes]
-"""A packet: (arrival, ts, seq, ack, flags, payload)."""
+from tapper.streams.sequence import after
 
 
 @dataclass(slots=True)
@@ -28,25 +25,25 @@ class Waiting:
     redirected: bool
     client: int | None = None
     """0 or 1 where a SYN told who opened: this half, or the other."""
-    packets: list[Kept] = field(default_factory=list)
-    """Only those that carry something."""
+    packets: list[tuple[int, HeldSegment]] = field(default_factory=list)
+    """Only those that carry something, each with the number of its arrival."""
     held: int = 0
     last: int = 0
     _isn: int | None = None
     _next: int | None = None
     _ack: int | None = None
 
-    def take(self, arrival: int, ts: int, seq: int, ack: int, flags: int, payload: bytes) -> None:
-        self.last = ts
+    def take(self, arrival: int, segment: HeldSegment) -> None:
+        _, _, seq, ack, flags, _, _, payload = segment
+        self.last = segment.ts
         if flags & SYN:
             self.client = opener(flags)
             self._isn = seq
         if payload or flags & (SYN | FIN):
-            self.packets.append((arrival, ts, seq, ack, flags, payload))
+            self.packets.append((arrival, segment))
             self.held += len(payload) + SEGMENT_COST
-        reached = (seq + len(payload) + bool(flags & SYN) + bool(flags & FIN)) & MASK
-        if self._next is None or after(reached, self._next):
-            self._next = reached
+        if self._next is None or after(segment.end, self._next):
+            self._next = segment.end
         if flags & ACK and (self._ack is None or after(ack, self._ack)):
             self._ack = ack
 
@@ -98,13 +95,11 @@ class WaitingRoom:
         self._pairing.forget(waiting.key)
         self.held -= waiting.held
 
-    def take(
-        self, waiting: Waiting, ts: int, seq: int, ack: int, flags: int, payload: bytes
-    ) -> tuple[Waiting, Waiting] | None:
+    def take(self, waiting: Waiting, segment: HeldSegment) -> tuple[Waiting, Waiting] | None:
         """One more packet of a half. Where it tells which two belong together: request and reply, which have left."""
         self._arrivals += 1
         before = waiting.held
-        waiting.take(self._arrivals, ts, seq, ack, flags, payload)
+        waiting.take(self._arrivals, segment)
         self.held += waiting.held - before
         candidate = Candidate(waiting.key, waiting.pod, waiting.numbers)
         token = self._pairing.offer(candidate, redirected=waiting.redirected)
@@ -116,7 +111,7 @@ class WaitingRoom:
         return (waiting, other) if waiting.redirected else (other, waiting)
 
 
-def as_arrived(request: Waiting, reply: Waiting) -> list[tuple[int, Kept]]:
-    """What two halves kept, in the order of arrival, each packet with its side: 0 for the request, 1 for the reply."""
-    packets = [(side, packet) for side, half in enumerate((request, reply)) for packet in half.packets]
-    return sorted(packets, key=lambda item: item[1][0])
+def as_arrived(request: Waiting, reply: Waiting) -> list[tuple[int, HeldSegment]]:
+    """What two halves kept, in the order of arrival, each segment with its side: 0 for the request, 1 for the reply."""
+    kept = [(arrival, side, segment) for side, half in enumerate((request, reply)) for arrival, segment in half.packets]
+    return [(side, segment) for _, side, segment in sorted(kept, key=lambda item: item[0])]

@@ -150,7 +150,7 @@ IPV4_ONLY = Mutant(
 
 def _no_order() -> None:
     def follows(self: HalfStream, seq: int, size: int) -> bool:
-        self._position = max(self._position, _FAR + seq) + size
+        self.position = max(self.position, _FAR + seq) + size
         return True
 
     HalfStream.follows = follows  # type: ignore[method-assign]
@@ -206,10 +206,10 @@ def _never_wrap() -> None:
     follows, push = HalfStream.follows, HalfStream.push
 
     def followed(self: HalfStream, seq: int, size: int) -> bool:
-        return self._position < 2 * _FAR and follows(self, seq, size)
+        return self.position < 2 * _FAR and follows(self, seq, size)
 
     def pushed(self: HalfStream, seq: int, data: bytes, ts: int, ack: int) -> list[Chunk]:
-        if self._position >= 2 * _FAR:
+        if self.position >= 2 * _FAR:
             return []  # what a number that goes down looks like to it: old data
         return push(self, seq, data, ts, ack)
 
@@ -227,9 +227,9 @@ NEVER_WRAPS = Mutant(
 
 def _one_connection_for_ever() -> None:
     def syn(self: HalfStream, seq: int) -> bool:
-        if self._position < 0:
-            self._first = (seq + 1) & 0xFFFF_FFFF
-            self._position = _FAR + self._first
+        if self.position < 0:
+            self.first = (seq + 1) & 0xFFFF_FFFF
+            self.position = _FAR + self.first
         return True
 
     HalfStream.syn = syn  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ from tapper.homes import Homes
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
 from tapper.protocols.session import Sighting
+from tapper.streams.connection import HeldSegment
 from tapper.streams.connections import Connections
 from tapper.streams.packet import SYN
 from tapper.tap import Tap
@@ -100,11 +101,10 @@ BOTH_LOS = Mutant(
 def _need_a_syn() -> None:
     strange = Connections._strange
 
-    def only_from_the_start(self: Connections[Any], ts: int, segment: Any, payload: bytes) -> list[Any]:
-        key, _, _, flags, *_ = segment
-        if key not in self._waiting and not flags & SYN:
+    def only_from_the_start(self: Connections[Any], key: bytes, segment: HeldSegment) -> list[Any]:
+        if self._waiting.get(key) is None and not segment.flags & SYN:
             return []
-        return strange(self, ts, segment, payload)
+        return strange(self, key, segment)
 
     Connections._strange = only_from_the_start  # type: ignore[method-assign]
 

@@ -311,24 +311,68 @@ def test_ciphertext_joined_midway_is_not_shown_even_if_it_looks_like_http() -> N
     assert (capture.pairs, capture.undecoded) == ([], ["tls"])
 
 
-def test_idle_connections_are_concluded_by_the_packets_time() -> None:
-    limits = Limits(idle=10 * SECOND)
-    capture = Capture(limits=limits)
-    silent, lonely = inbound(40000), outbound(41000)
-    capture.feed([*silent.handshake(), silent.ask(get("/silent")), lonely.handshake()[0], lonely.ask(get("/lonely"))])
-    capture.ts += 9 * SECOND
-    assert capture.feed(inbound(40001).handshake()).pairs == []
-    capture.ts += 2 * SECOND
-    capture.feed(inbound(40002).handshake())
-    assert sorted(capture.pairs) == [("/lonely", None), ("/silent", None)]
+@pytest.mark.parametrize("pause", [310, 86_400, -86_400])
+def test_a_quiet_connection_has_not_ended(pause: int) -> None:
+    """Long polling, WebSockets and watches are quiet for minutes or hours, and the clock may be set meanwhile."""
+    capture = Capture()
+    quiet, redirected = inbound(40000), outbound(41000)
+    capture.feed([*quiet.handshake(), quiet.ask(get("/quiet")), *redirected.handshake(), redirected.ask(get("/too"))])
+    capture.ts += pause * SECOND
+    for port in range(40001, 40010):
+        capture.ts += SECOND
+        capture.feed(whole(inbound(port, client_isn=port * 1000, server_isn=port * 2000)))
+    assert set(capture.pairs) == {("/x", "y")}
+    capture.feed([quiet.answer(ok("late")), redirected.answer(ok("later"))])
+    assert capture.pairs[-2:] == [("/quiet", "late"), ("/too", "later")]
+    assert capture.connections.tally.given_up == 0
 
 
-def test_concluding_an_idle_half_may_conclude_others_for_want_of_memory() -> None:
-    capture = Capture(limits=Limits(held_bytes=2000, idle=10 * SECOND))
+def test_the_longest_quiet_connections_are_given_up_first() -> None:
+    capture = Capture(limits=Limits(connections=32))
+    old = inbound(39999)
+    capture.feed([*old.handshake(), old.ask(get("/old"))])
+    wires = [inbound(port, client_isn=port * 1000, server_isn=port * 2000) for port in range(40000, 40031)]
+    for wire in wires:
+        capture.feed([*wire.handshake(), wire.ask(get(f"/{wire.up[0][1]}"))])
+    capture.feed([old.answer(ok("1")), old.client_ack(), old.ask(get("/again"))])
+    assert capture.connections.tally.given_up == 0
+    capture.feed(inbound(50000, client_isn=7, server_isn=8).handshake())
+    assert capture.connections.tally.given_up == 2
+    assert capture.pairs == [("/old", "1"), ("/40000", None), ("/40001", None)]
+    assert capture.feed([old.answer(ok("2"))]).pairs[-1] == ("/again", "2")
+
+
+def test_what_carried_nothing_is_given_up_before_what_is_quiet() -> None:
+    """A pod that opens connections and never uses them drives out nobody else's."""
+    capture = Capture(limits=Limits(connections=32))
+    old = inbound(39999)
+    capture.feed([*old.handshake(), old.ask(get("/old"))])
+    for port in range(40000, 40200):
+        capture.feed(inbound(port, client_isn=port * 1000).handshake()[:1])
+    assert capture.feed([old.answer(ok("1"))]).pairs == [("/old", "1")]
+
+
+def test_connections_of_which_the_sockets_are_gone_are_concluded() -> None:
+    """The caller knows it from the kernel; of one that was heard of meanwhile it knows nothing any more."""
+    capture = Capture()
+    silent, lively = inbound(40000), outbound(41000)
+    capture.feed([*silent.handshake(), silent.ask(get("/silent")), *lively.handshake(), lively.ask(get("/lively"))])
+    since = capture.ts + 1
+    keys = capture.connections.quiet(since, 10)
+    assert len(keys) == 2
+    assert capture.connections.quiet(since, 1) == keys[:1]
+    assert capture.connections.quiet(since - SECOND, 10) == []
+    capture.feed([lively.answer(ok("1"))])
+    capture.seen += capture.connections.gone(keys, since)
+    assert capture.pairs == [("/lively", "1"), ("/silent", None)]
+    assert capture.connections.tally.given_up == 1
+    assert len(capture.connections.quiet(capture.ts + 1, 10)) == 1
+
+
+def test_giving_up_a_waiting_half_may_give_up_others_for_want_of_memory() -> None:
+    capture = Capture(limits=Limits(held_bytes=2000))
     for port in range(41000, 41006):
         capture.feed([outbound(port).ask(b"POST /late HTTP/1.1\r\nContent-Length: 9000\r\n\r\n" + b"x" * 600)])
-    capture.ts += 11 * SECOND
-    capture.feed(inbound(40000).handshake())
     capture.finish()
     assert capture.pairs == [("/late", None)] * 6
     assert capture.connections.held == 0
@@ -431,9 +475,7 @@ def test_hostile_packets_never_raise_and_memory_stays_bounded(steps: list[tuple[
         ((POD, 8080), (POD, 42000)),
         ((POD, 42000), (POD, 8080)),
     ]
-    limits = Limits(
-        connections=3, waiting=2, waiting_bytes=600, hole_bytes=600, held_bytes=3000, idle=20_000_000, linger=5_000_000
-    )
+    limits = Limits(connections=3, waiting=2, waiting_bytes=600, hole_bytes=600, held_bytes=3000)
     capture = Capture(limits=limits)
     for flow, number, flags, data in steps:
         capture.feed([packet(*flows[flow], number, 60 - number, flags, data)])

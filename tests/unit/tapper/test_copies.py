@@ -87,3 +87,83 @@ def test_a_copy_is_read_when_the_original_is_no_longer_in_scope() -> None:
     capture.feed(interleave(dialled.exchange("/b", "2"), delivered.exchange("/b", "2"))).finish()
     assert capture.pairs == [("/a", "1"), ("/b", "2")]
     assert [sighting.leg.dst for sighting in capture.seen] == [f"{VIP}:80", f"{SERVER}:8080"]
+
+
+NODE_ADDRESS = "192.168.0.1"
+
+
+def masqueraded(**numbers: int) -> Wire:
+    """The same connection behind the node's own address: both ends are others."""
+    return Wire(((NODE_ADDRESS, 61000), (SERVER, 8080)), None, **numbers)
+
+
+def on_two(first: list[bytes], second: list[bytes]) -> list[tuple[int, bytes]]:
+    """The packets of two connections, one in turn of each, with their interfaces' indices."""
+    return [(index, raw) for pair in zip(first, second, strict=True) for index, raw in enumerate(pair, start=1)]
+
+
+def feed_on(capture: Capture, packets: list[tuple[int, bytes]], *, apart: int = 50_000) -> Capture:
+    """Nanoseconds lie between two packets."""
+    for index, raw in packets:
+        capture.ts += apart
+        capture.connections.packets(raw, [(capture.ts, index, 0, len(raw))], capture.seen)
+    return capture
+
+
+EVERYTHING = Scope(None, None)
+
+
+@pytest.mark.parametrize("handshake", [True, False])
+def test_a_masqueraded_connection_is_reported_once(handshake: bool) -> None:
+    dialled, delivered = packets(as_dialled(), handshake=handshake), packets(masqueraded(), handshake=handshake)
+    capture = feed_on(Capture(EVERYTHING), on_two(dialled, delivered)).finish()
+    assert capture.pairs == [("/a", "1"), ("/b", "2")]
+    assert {sighting.leg.src for sighting in capture.seen} == {f"{CLIENT}:40000"}
+    assert capture.connections.tally.copies == 1
+    assert capture.connections.held == 0
+
+
+def test_answers_cross_the_servers_interface_first() -> None:
+    """So the SYN-ACK of the copy comes before that of the original."""
+    both = on_two(packets(as_dialled()), packets(masqueraded()))
+    syns, rest = both[:2], both[2:]
+    crossed = [it for at in range(0, len(rest), 2) for it in (rest[at + 1], rest[at])]
+    assert feed_on(Capture(EVERYTHING), [*syns, *crossed]).finish().pairs == [("/a", "1"), ("/b", "2")]
+
+
+def test_the_same_client_number_alone_makes_no_copy() -> None:
+    """A host may use an initial sequence number twice; the servers' differ."""
+    other = packets(masqueraded(server_isn=5_000_000))
+    capture = feed_on(Capture(EVERYTHING), on_two(packets(as_dialled()), other)).finish()
+    assert sorted(capture.pairs) == [("/a", "1"), ("/a", "1"), ("/b", "2"), ("/b", "2")]
+    capture = Capture(EVERYTHING).feed(packets(as_delivered(server_isn=500_000)))
+    capture.feed(packets(as_delivered(40001, server_isn=700_000))).finish()
+    assert capture.pairs == [("/a", "1"), ("/b", "2")] * 2
+
+
+def test_equal_numbers_at_another_time_or_on_the_same_interface_make_no_copy_without_a_common_end() -> None:
+    first, second = packets(as_dialled()), packets(masqueraded())
+    capture = feed_on(Capture(EVERYTHING), on_two(first, second), apart=20_000_000).finish()
+    assert len(capture.pairs) == 4
+    same = [(1, raw) for _, raw in on_two(first, second)]
+    assert len(feed_on(Capture(EVERYTHING), same).finish().pairs) == 4
+
+
+def test_two_halves_of_one_server_of_which_the_clients_were_not_seen_are_two() -> None:
+    one, two = as_delivered(40001, server_isn=1_000_000), as_delivered(40002, client_isn=3_000_000_000)
+    two.server = one.server + 1000
+    capture = Capture(EVERYTHING).feed([one.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")])
+    capture.feed([two.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2")]).finish()
+    assert capture.pairs == [(None, "1"), (None, "2")]
+
+
+def test_a_quiet_connections_copy_stays_one() -> None:
+    dialled, delivered = as_dialled(), as_delivered()
+    capture = Capture(NODE).feed(interleave(dialled.handshake(), delivered.handshake()))
+    capture.feed(interleave(dialled.exchange("/a", "1"), delivered.exchange("/a", "1")))
+    capture.ts += 3_600_000_000_000
+    for port in range(50000, 50010):
+        capture.ts += 1_000_000_000
+        capture.feed(Wire(((CLIENT, port), (SERVER, 9090)), None, port * 1000, port * 2000).handshake())
+    capture.feed(interleave(dialled.exchange("/b", "2"), delivered.exchange("/b", "2"))).finish()
+    assert capture.pairs == [("/a", "1"), ("/b", "2")]

@@ -68,3 +68,30 @@ def test_most_beginnings_are_decided_at_once(data: bytes) -> None:
 @given(st.binary(min_size=ENOUGH, max_size=100))
 def test_enough_bytes_always_decide(data: bytes) -> None:
     assert not undecided(data)
+
+
+@pytest.mark.parametrize("stream", [1, (1 << 24) + 1, (1 << 31) - 1])
+@pytest.mark.parametrize("kind", [1, 8])
+def test_frames_of_any_stream(stream: int, kind: int) -> None:
+    assert foreign(frame(kind, stream, b"\x82\x86\x84\x87", 4 * (kind == 1)), beginning=False) is Kind.HTTP2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes.fromhex("000000000006010000000000"),  # Modbus: transaction, protocol, length, unit, function
+        bytes.fromhex("000000000003018001"),
+        bytes.fromhex("00000000000601050000ff00"),
+        bytes.fromhex("00010000000601030000000a"),
+        bytes.fromhex("00000068fe534d4240000100") + bytes(96),  # SMB 2 behind a NetBIOS session header
+        bytes.fromhex("00000009fe534d424000010000"),
+        bytes.fromhex("00000000000000000000"),
+        bytes(9),
+        bytes(18),
+        bytes.fromhex("000000000100000001"),  # one empty DATA frame
+        bytes.fromhex("00000900000000000961626364656667680a"),  # a number that could be the length of one DATA frame
+    ],
+)
+@pytest.mark.parametrize("beginning", [True, False])
+def test_other_protocols_that_begin_with_numbers(data: bytes, beginning: bool) -> None:
+    assert foreign(data, beginning=beginning) is None

@@ -98,6 +98,38 @@ def test_interim_responses_are_no_answers() -> None:
     assert talk.pairs == [("/1", "done")]
 
 
+EXPECTING = b"PUT /1 HTTP/1.1\r\nExpect: 100-continue\r\n%s\r\n\r\n"
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 40", b"Transfer-Encoding: chunked"])
+def test_a_refused_expectation_is_followed_by_another_request(framing: bytes) -> None:
+    """RFC 9110 section 10.1.1: a client that got a final status need not send the body."""
+    talk = Talk().ask(EXPECTING % framing).answer(b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno")
+    talk.ask(get("/2")).answer(ok("b")).ask(get("/3")).answer(ok("c"))
+    assert talk.pairs == [("/1", "no"), ("/2", "b"), ("/3", "c")]
+    request = talk.done[0].request
+    assert request is not None
+    assert (request.end.size, request.end.truncated) == (0, False)
+
+
+@pytest.mark.parametrize("interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b""])
+@pytest.mark.parametrize("body", [b"GET / HTTP/9.9\r\nx", b"just a body of bytes"])
+def test_a_refused_expectation_may_be_followed_by_its_body(interim: bytes, body: bytes) -> None:
+    talk = Talk().ask(EXPECTING % b"Content-Length: %d" % len(body)).answer(interim + ok("early"))
+    talk.ask(body[:7]).ask(body[7:] + get("/2")).answer(ok("b"))
+    assert talk.pairs == [("/1", "early"), ("/2", "b")]
+    request = talk.done[0].request
+    assert request is not None
+    assert request.end.body == body
+
+
+def test_a_body_that_looks_like_a_request_is_a_body_where_it_was_asked_for() -> None:
+    body = get("/inner")
+    talk = Talk().ask(EXPECTING % b"Content-Length: %d" % len(body)).answer(b"HTTP/1.1 100 Continue\r\n\r\n")
+    talk.answer(ok("early")).ask(body).ask(get("/2")).answer(ok("b"))
+    assert talk.pairs == [("/1", "early"), ("/2", "b")]
+
+
 def test_a_head_response_is_framed_by_its_request() -> None:
     talk = (
         Talk()
@@ -160,10 +192,11 @@ def test_a_lost_response_among_pipelined_ones_makes_no_wrong_pair() -> None:
     assert (None, "c") in talk.pairs
 
 
-def test_after_a_loss_and_one_sure_pair_pipelining_pairs_again() -> None:
+def test_after_a_loss_a_client_that_begins_to_pipeline_is_not_paired_any_longer() -> None:
+    """Nothing tells whether b answered /2: an unseen request may have been before."""
     talk = Talk().ask(get("/1")).answer(ok("a"), lost=True).ask(get("/2")).answer(ok("b"))
-    talk.ask(get("/3") + get("/4")).answer(ok("c"), received=False).answer(ok("d"))
-    assert talk.pairs == [("/1", None), ("/2", "b"), ("/3", "c"), ("/4", "d")]
+    talk.ask(get("/3") + get("/4")).answer(ok("c"), received=False).answer(ok("d")).finish()
+    assert talk.pairs == [("/1", None), ("/2", "b"), (None, "c"), (None, "d"), ("/3", None), ("/4", None)]
 
 
 def test_a_loss_within_a_body_costs_only_the_body() -> None:
@@ -191,9 +224,29 @@ def test_joined_midway_among_pipelined_requests_makes_no_wrong_pair() -> None:
     talk = Talk(client_in_step=False, server_in_step=False)
     talk.client += 50  # the first of three requests had gone by
     talk.ask(get("/2")).ask(get("/3")).answer(ok("a")).answer(ok("b")).answer(ok("c"))
-    talk.ask(get("/4")).answer(ok("d"))
-    assert ("/4", "d") in talk.pairs
-    assert not {("/2", "a"), ("/3", "a"), ("/3", "b")} & set(talk.pairs)
+    talk.ask(get("/4")).answer(ok("d")).finish()
+    assert {target for target, body in talk.pairs if body is None} == {"/2", "/3", "/4"}
+    assert [body for target, body in talk.pairs if target is None] == ["a", "b", "c", "d"]
+
+
+def test_a_client_that_pipelines_joined_midway_makes_no_wrong_pair() -> None:
+    """Two requests are always on their way. The answer to the first begins where the third expects its own."""
+    talk = Talk(client_in_step=False, server_in_step=False)
+    talk.ask(get("/0")).ask(get("/1"))
+    for index in range(2, 8):
+        talk.answer(ok(f"{index - 2}")).ask(get(f"/{index}"))
+    talk.finish()
+    assert all(target is None or body is None or target == f"/{body}" for target, body in talk.pairs)
+    assert len([body for _, body in talk.pairs if body is not None]) == 6
+
+
+def test_a_client_that_pipelines_makes_no_wrong_pair_after_a_lost_answer() -> None:
+    talk = Talk().ask(get("/0")).ask(get("/1"))
+    for index in range(2, 8):
+        talk.answer(ok(f"{index - 2}"), lost=index == 4).ask(get(f"/{index}"))
+    talk.finish()
+    assert all(target is None or body is None or target == f"/{body}" for target, body in talk.pairs)
+    assert talk.pairs[:2] == [("/0", "0"), ("/1", "1")]
 
 
 def test_the_server_ends_with_requests_unanswered() -> None:

@@ -170,12 +170,39 @@ def test_syn_again_is_a_retransmission_and_another_syn_another_connection() -> N
     assert not half.syn(5000)
     joined = HalfStream()
     joined.push(100, b"abc", 0, 0)
-    assert not joined.syn(99)
+    assert not joined.syn(50)
+    assert joined.syn(99)  # it was captured after the first data
+    assert joined.from_start
 
 
-def test_numbers_that_jump_far_back_are_another_connection() -> None:
-    stream = Stream(None).push(1 << 31, "old").push(77, "new").push(80, "er")
-    assert stream.text == "old<None>newer"
+def test_a_stream_that_goes_on_somewhere_else() -> None:
+    stream = Stream(None).push(1 << 31, "old").push((1 << 31) + 5, "held")
+    stream.out += stream.half.restart(77)
+    assert stream.push(77, "new").push(80, "er").text == "old<2>held<None>newer"
+
+
+def test_missing_bytes_are_a_gap_once_nobody_waits_for_them() -> None:
+    stream = Stream().push(100, "abc").push(110, "k")
+    stream.out += stream.half.skip(106)
+    assert stream.text == "abc<3>"
+    stream.out += stream.half.skip(111)
+    assert stream.text == "abc<3><4>k"
+    assert stream.half.skip(111) == stream.half.skip(50) == []
+
+
+def test_an_acknowledgement_of_what_nobody_can_have_sent_opens_no_hole() -> None:
+    stream = Stream().push(103, "d")
+    assert stream.half.acknowledged(103 + (1 << 28)) == []
+    assert stream.push(100, "abc").text == "abcd"
+
+
+@pytest.mark.parametrize(
+    ("seq", "size", "covered"), [(100, 3, True), (99, 1, True), (101, 2, True), (103, 1, False), (50, 3, False)]
+)
+def test_what_a_stream_covers_once_it_ended(seq: int, size: int, covered: bool) -> None:
+    stream = Stream().push(100, "abc")
+    stream.half.fin(103)
+    assert stream.half.covers(seq, size) is covered
 
 
 @given(st.data())

@@ -262,52 +262,6 @@ def test_the_larger_ring_takes_nothing_before_its_time_and_then_misses_nothing(
         assert loop.received == loop.numbers.received, "a packet of the change-over counts twice"
 
 
-class Telling(Numbers):
-    """Has something to say besides, of every third packet, at once."""
-
-    def __init__(self, sources: Sources[int], told: Callable[[int], None]) -> None:
-        super().__init__()
-        self._sources = sources
-        self._told = told
-
-    def packets(self, memory: bytes, found: list[Packet], made: list[int]) -> None:
-        for packet in found:
-            before = len(self.seen)
-            super().packets(memory, [packet], [])
-            for number in self.seen[before:]:
-                if number % 3 == 2:
-                    self._told(number)
-                made.append(number)
-
-
-def test_what_was_made_before_can_be_delivered_first(pod: Pod, packets: Numbered) -> None:
-    with looping(pod) as loop:
-        order: list[tuple[str, int]] = []
-
-        def deliver(_: Source[int], made: list[int]) -> None:
-            order.extend(("made", number) for number in made)
-
-        def tell(number: int) -> None:
-            loop.sources.hurry(deliver)
-            order.append(("told", number))
-
-        loop.source.reader = Telling(loop.sources, tell)
-        packets.send(100)
-
-        def all_are_there() -> bool:
-            loop.sources.turn(0.05, deliver, lambda *_: None, lambda *_: None)
-            return ("made", 99) in order
-
-        wait_until(all_are_there, "the packets")
-        loop.sources.hurry(deliver)  # nothing is being read: nothing happens
-        assert order == [
-            step
-            for number in range(100)
-            for step in ([("told", number)] if number % 3 == 2 else []) + [("made", number)]
-        ]
-        loop.source.reader = loop.numbers
-
-
 def test_what_is_in_both_when_patience_ends_is_read(pod: Pod, packets: Numbered) -> None:
     grown = threading.Event()
     with looping(pod) as loop:
