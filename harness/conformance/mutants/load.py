@@ -40,16 +40,19 @@ COUNTS_TOO_MUCH = Mutant(
 
 
 def _few_connections(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
-    followed: set[frozenset[End]] = set()
+    """One more pushes out the oldest."""
+    followed: dict[frozenset[End], None] = {}
     for packet in packets:
         segment = tcp(packet)
         if segment is not None:
-            if segment.flags & SYN and len(followed) < _MOST_CONNECTIONS:
-                followed.add(segment.connection)
+            if segment.flags & SYN:
+                followed[segment.connection] = None
             if segment.connection not in followed:
                 continue
             if segment.flags & (FIN | RST):
-                followed.discard(segment.connection)
+                del followed[segment.connection]
+            if len(followed) > _MOST_CONNECTIONS:
+                del followed[next(iter(followed))]
         yield packet
 
 
