@@ -44,6 +44,11 @@ class Verdict:
         return bool(self.tried) and self.found_by is None
 
 
+def is_found(result: Result) -> bool:
+    """Whether a case has found a mutant: it fails, or what was seen in its trial fails another one."""
+    return result.outcome in FOUND or bool(result.charges)
+
+
 def runs_of(evidence: Path) -> dict[str, list[list[Record]]]:
     """What the reference wrote, of the evidence folders of its cases."""
     found: dict[str, list[list[Record]]] = {}
@@ -72,7 +77,7 @@ def hunt(names: Iterable[str], runs: Runs, seconds: Mapping[str, float], attempt
         ]
         results = attempt(pairs) if pairs else {}
         for name, case in pairs:
-            found = case if results[name, case].outcome in FOUND else None
+            found = case if is_found(results[name, case]) else None
             verdicts[name] = Verdict(name, (*verdicts[name].tried, case), found)
     return list(verdicts.values())
 

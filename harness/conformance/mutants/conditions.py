@@ -72,7 +72,7 @@ def _after(count: int) -> Condition:
 
         def holds(record: Record) -> bool:
             nonlocal told
-            told += record["type"] == "http"
+            told += int(record["type"] == "http")
             return told > count
 
         return holds
@@ -86,7 +86,7 @@ def _every(step: int) -> Condition:
 
         def holds(record: Record) -> bool:
             nonlocal told
-            told += record["type"] == "http"
+            told += int(record["type"] == "http")
             return bool(record["type"] == "http" and told % step == 0)
 
         return holds

@@ -191,7 +191,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "no-answer": Rule(
             "shows a request without its answer", _with(lambda _record: {"status": None, "response": None})
         ),
-        "answer-before": Rule("shows a request with the answer of the one before", _answer_before),
+        "former-answer": Rule("shows a request with the answer of the one before", _answer_before),
         "swap": Rule("exchanges the answers of two requests", _swap),
         # where and when
         "direction": Rule(

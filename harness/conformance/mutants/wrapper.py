@@ -173,7 +173,8 @@ class _Wrapped:
             return self._fault.exit_code
         code = 0 if self._killed else next((code for code in codes if code), 0)
         if code < 0:  # a signal's number: end by the same one
-            signal.signal(-code, signal.SIG_DFL)
+            if -code in _PASSED_ON:
+                signal.signal(-code, signal.SIG_DFL)
             os.kill(os.getpid(), -code)
         return code
 
