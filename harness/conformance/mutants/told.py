@@ -177,3 +177,70 @@ TWICE_CHUNKED = _mutant(
     {"HTTP-02": TOO_OFTEN},
     repeated(lambda record: 2 if is_chunked(record) else 1),
 )
+
+# -- what the oracle compares ----------------------------------------------------------------------------------------
+
+
+def _probe_invented(records: Iterator[Record]) -> Iterator[Record]:
+    for record in records:
+        yield record
+        if record["type"] == "http" and record["target"] == "/healthz":
+            yield record | {"target": "/livez"}
+
+
+def _always_in(record: Record) -> Record:
+    return record | ({"direction": "inbound"} if record["direction"] == "outbound" else {})
+
+
+def _last_pod(records: Iterator[Record]) -> Iterator[Record]:
+    """Names the pod that was captured in last."""
+    last = None
+    for record in records:
+        if record["type"] == "source" and record["state"] == "open" and record["kind"] == "pod":
+            last = record["instance_ip"]
+        yield record | ({"pod_ip": last} if record["type"] == "http" and last else {})
+
+
+def _one_version(record: Record) -> Record:
+    return record | ({"version": "HTTP/1.1"} if record["version"] == "HTTP/1.0" else {})
+
+
+def _fields_of_the_request(record: Record) -> Record:
+    asked, answered = record["request"], record["response"]
+    if asked is None or answered is None:
+        return record
+    known = {name.lower() for name, _ in answered["headers"]}
+    others = [field for field in asked["headers"] if field[0].lower() not in known]
+    return record | {"response": answered | {"headers": [*answered["headers"], *others]}}
+
+
+INVENTS_PROBES = _mutant(
+    "invents-probes",
+    "It tells of a second probe with each one that it sees.",
+    {"CAP-14": "no record of what did not happen"},
+    _probe_invented,
+)
+ALWAYS_IN = _mutant(
+    "always-in",
+    "It takes everything on a pod's lo for what comes in.",
+    {"CAP-15": "expected GET .* outbound at"},
+    each(_always_in),
+)
+LAST_POD = _mutant(
+    "last-pod",
+    "It names the pod that it looked into last, whatever pod an exchange was seen in.",
+    {"CAP-16": "at (first|second|third|fourth)"},
+    _last_pod,
+)
+ONE_VERSION = _mutant(
+    "one-version",
+    "It knows no version of HTTP/1 but HTTP/1.1.",
+    {"CAP-17": "expected version HTTP/1.0"},
+    each(_one_version),
+)
+FIELDS_OF_THE_REQUEST = _mutant(
+    "fields-of-the-request",
+    "It shows the request's header fields with the answer's.",
+    {"HTTP-22": "expected response.headers"},
+    each(_fields_of_the_request),
+)

@@ -185,6 +185,12 @@ def test_a_combination_is_tried_where_it_changes_something_and_until_it_is_found
     }
 
 
+def test_another_order_alone_changes_nothing() -> None:
+    """Of two exchanges that would be exchanged, the second never comes: the first is told last, and told right."""
+    assert not wild.changes("swap+every-7th", [http(number) for number in range(9)])
+    assert wild.changes("swap+every-7th", [http(number) for number in range(14)])
+
+
 def test_what_the_reference_wrote_is_read_from_the_evidence(tmp_path: Path) -> None:
     for number in (1, 2):
         (tmp_path / "CAP-01" / f"tap-{number}").mkdir(parents=True)
