@@ -82,6 +82,8 @@ def in_namespace(pid: int, function: Callable[[], object], *, stay: Callable[[],
             syscalls.setns(namespace, _CLONE_NEWNET)
             os.close(namespace)
             function()
+        except FileNotFoundError:
+            pass  # the process has ended, and its namespace with it
         finally:
             done.set()
         if stay():
@@ -94,8 +96,8 @@ def in_namespace(pid: int, function: Callable[[], object], *, stay: Callable[[],
 def capture_fails(pid: int, *, stay: bool) -> bool:
     """Whether lo cannot be opened in a process's network namespace; with `stay`, the thread that tried stays there."""
     failed: list[bool] = []
-    in_namespace(pid, lambda: failed.append(_cannot_open_lo()), stay=lambda: stay and failed[0])
-    return failed[0]
+    in_namespace(pid, lambda: failed.append(_cannot_open_lo()), stay=lambda: stay and any(failed))
+    return any(failed)
 
 
 def opened_in_pod(record: Record) -> int | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from told_records import OTHER, POD, Record, http, message, socket_message, source
 
 from harness.conformance import hunt
 from harness.conformance.model import Charge, Outcome, Result
@@ -15,34 +14,7 @@ from harness.conformance.mutants import wild
 from harness.conformance.mutants.catalogue import all_mutants, named
 from harness.conformance.mutants.conditions import CONDITIONS
 from harness.conformance.mutants.rules import RULES
-from harness.conformance.mutants.streams import Record, written
-
-POD, OTHER = 111, 222
-
-
-def message(**values: Any) -> Record:
-    body = values.pop("body", b"ok\n")
-    encoded = base64.b64encode(body).decode()
-    made: Record = {"headers": [["Host", "a"], ["X-A", "1"], ["x-a", "2"]], "body_b64": encoded, "body_size": len(body)}
-    return made | {"truncated": False, "trailers": [["X-Sum", "1"]]} | values
-
-
-def http(number: int = 0, **values: Any) -> Record:
-    """An exchange; `number` makes its time, its target and its status."""
-    made: Record = {"type": "http", "ts": 1000.0 + number, "pod_ip": "10.244.0.2", "direction": "inbound"}
-    made |= {"src": "127.0.0.6:40001", "dst": "10.244.0.2:8080", "wire": None, "netns": POD, "duration_s": 0.001}
-    made |= {"method": "GET", "target": f"/orders/{number}", "version": "HTTP/1.1", "status": 200 + number}
-    return made | {"request": message(), "response": message(body=b"answer %d" % number)} | values
-
-
-def source(netns: int, state: str = "open") -> Record:
-    return {"type": "source", "state": state, "kind": "pod", "netns": netns, "pid": 1}
-
-
-def socket_message(text: str = "hello") -> Record:
-    ends = {name: http()[name] for name in ("ts", "pod_ip", "direction", "src", "dst", "netns", "wire")}
-    return {"type": "websocket", "from": "client", "text": text} | ends
-
+from harness.conformance.mutants.streams import written
 
 CALL = {"service": "shop", "method": "a", "status": 0, "message": ""}
 RUN = [
