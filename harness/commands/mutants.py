@@ -24,8 +24,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "mutants",
         help="prove that the cases can fail: run tappers that are broken on purpose",
-        description="Runs the mutants against the cases that were made to find them. Exit 1 if one is not found, or "
-        "for another reason than the one it was made for, or if a case has no mutant.",
+        description="A mutant is a tapper that is wrong on purpose. Each is run in the cases that were made to find it. "
+        "Exit 1 if a case passes it, or fails it for another reason than the intended one, or if a case has no mutant. "
+        "Exit 2 for a name that there is not.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants")
     parser.add_argument("--all", action="store_true", help="run every case with every mutant, not only its own")
@@ -33,11 +34,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--wild",
         metavar="N|NAME",
-        help="instead, run N of the wild mutants, or the one named, like drop+only-ipv6, and tell which no case finds: "
-        "each rule of being wrong under each condition",
+        help="run wild mutants instead, N of them or the one named, and tell which no case finds: each is wrong by a "
+        "rule and under a condition, as drop+only-ipv6 leaves out exchanges over IPv6",
     )
     parser.add_argument(
-        "--seed", type=int, default=1, help="which N of the wild mutants: the same for the same seed (default: 1)"
+        "--seed", type=int, default=1, help="chooses the N wild mutants: the same ones for the same seed (default: 1)"
     )
     add_jobs(parser)
     parser.set_defaults(run=run)
@@ -88,8 +89,9 @@ def _hunt(wanted: str, arguments: argparse.Namespace) -> int:
 
     if not wanted.isdigit() and not wild.is_wild(wanted):
         sys.stderr.write(
-            f"tapper-harness mutants: {wanted!r} is neither a number nor a wild mutant's name, which is a rule, a plus "
-            f"sign and a condition: rules are {', '.join(RULES)}; conditions are {', '.join(CONDITIONS)}\n"
+            f"tapper-harness mutants: {wanted!r} is neither a number nor a wild mutant's name, which is a rule and one "
+            f"or more conditions with plus signs between them: rules are {', '.join(RULES)}; conditions are "
+            f"{', '.join(CONDITIONS)}\n"
         )
         return 2
     names = wild.sample(int(wanted), arguments.seed) if wanted.isdigit() else [wanted]

@@ -6,7 +6,6 @@ reference wrote; one that changes nothing anywhere shows that no case reaches it
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,11 +92,12 @@ def unreached(runs: Runs) -> list[str]:
 
 def table(verdicts: Sequence[Verdict]) -> list[str]:
     """A row for each condition, a column for each rule: F found, . survived, - reached by no case, blank not tried."""
+    names = {condition: number for number, condition in enumerate(CONDITIONS)}
     signs = {verdict.name: _sign(verdict) for verdict in verdicts}
-    used = Counter(part for verdict in verdicts for part in wild.parts(verdict.name))
-    rules = [rule for rule in RULES if used[rule]]
-    conditions = [condition for condition in CONDITIONS if used[condition]]
-    width = max(map(len, CONDITIONS))
+    pairs = [verdict.name.split("+", 1) for verdict in verdicts]
+    rules = [rule for rule in RULES if any(rule == used for used, _ in pairs)]
+    conditions = sorted({used for _, used in pairs}, key=lambda used: (used not in names, names.get(used, 0), used))
+    width = max(map(len, [*CONDITIONS, *conditions]))
     lines = [f"{number:>{width}} {rule}" for number, rule in enumerate(rules, 1)]
     lines.append(" " * width + "".join(f"{number:>3}" for number in range(1, len(rules) + 1)))
     for condition in conditions:

@@ -7,7 +7,7 @@ answers for. Whatever it is asked, it reads documented fields alone (tapper/outp
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -329,13 +329,13 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
 """By name. A name says in which records the fault is."""
 
 
-def flagged(condition: Condition) -> Holds:
-    """Asks a fresh condition about every record, and says whether the fault is in it: never in one that tells of no
-    traffic."""
-    holds = condition()
+def flagged(conditions: Iterable[Condition]) -> Holds:
+    """Asks fresh conditions about every record, and says whether the fault is in it: where all of them hold, and never
+    in a record that tells of no traffic."""
+    asked = [condition() for condition in conditions]
 
     def in_fault(record: Record) -> bool:
-        told = holds(record)
-        return told and record["type"] in _TELLING
+        answers = [holds(record) for holds in asked]  # each of them has to see every record
+        return all(answers) and record["type"] in _TELLING
 
     return in_fault

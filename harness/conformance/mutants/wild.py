@@ -1,7 +1,7 @@
 """Wild mutants: every rule of `rules` under every condition of `conditions`. Nobody made a case for any of them.
 
-`drop+only-ipv6` leaves out the exchanges of IPv6 and is right about all others. One that no case finds shows what the
-kit does not look at. Pure.
+`drop+only-ipv6` leaves out the exchanges of IPv6 and is right about all others. Several conditions have to hold
+together: `status+only-http2+from-5th-of-connection`. One that no case finds shows what the kit does not look at. Pure.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.conformance.mutants.conditions import CONDITIONS, Condition, flagged
+from harness.conformance.mutants.conditions import CONDITIONS, flagged
 from harness.conformance.mutants.model import Fault, Mutant
-from harness.conformance.mutants.rules import RULES, Rule
+from harness.conformance.mutants.rules import RULES
 from harness.conformance.mutants.streams import Record, RecordFilter, written
 
 _BETWEEN = "+"
@@ -29,22 +29,21 @@ def joined(rule: str, condition: str) -> str:
 
 
 def is_wild(name: str) -> bool:
-    """Whether a name is that of a rule under a condition."""
-    rule, _, condition = name.partition(_BETWEEN)
-    return rule in RULES and condition in CONDITIONS
+    """Whether a name is that of a rule under a condition, or several."""
+    rule, conditions = parts(name)
+    return rule in RULES and bool(conditions) and CONDITIONS.keys() >= set(conditions)
 
 
-def parts(name: str) -> tuple[str, str]:
-    """The names of the rule and the condition."""
-    rule, _, condition = name.partition(_BETWEEN)
-    return rule, condition
+def parts(name: str) -> tuple[str, list[str]]:
+    """The names of the rule and the conditions."""
+    rule, *conditions = name.split(_BETWEEN)
+    return rule, conditions
 
 
 def mutant(name: str) -> Mutant:
     """A combination as the kit runs it. Raises KeyError."""
-    rule, condition = parts(name)
-    fault = Fault(records=(_filter(RULES[rule], CONDITIONS[condition]),))
-    return Mutant(name, f"It {RULES[rule].words}: {condition}.", {}, fault)
+    rule, conditions = parts(name)
+    return Mutant(name, f"It {RULES[rule].words}: {', '.join(conditions)}.", {}, Fault(records=(_filter(name),)))
 
 
 def sample(count: int, seed: int) -> list[str]:
@@ -57,19 +56,20 @@ def sample(count: int, seed: int) -> list[str]:
 
 def changes(name: str, run: Sequence[Record]) -> bool:
     """Whether the records of a run of the reference would be others. Another order alone is no fault."""
-    rule, condition = parts(name)
-    changed = _filter(RULES[rule], CONDITIONS[condition])(iter(run))
+    changed = _filter(name)(iter(run))
     return Counter(map(written, changed)) != Counter(map(written, run))
 
 
 def reaches(condition: str, run: Iterable[Record]) -> bool:
     """Whether a condition holds anywhere in a run of the reference."""
-    return any(map(flagged(CONDITIONS[condition]), run))
+    return any(map(flagged([CONDITIONS[condition]]), run))
 
 
-def _filter(rule: Rule, condition: Condition) -> RecordFilter:
+def _filter(name: str) -> RecordFilter:
+    rule, conditions = parts(name)
+
     def changed(records: Iterator[Record]) -> Iterator[Record]:
-        in_fault = flagged(condition)
-        return rule.change((record, in_fault(record)) for record in records)
+        in_fault = flagged([CONDITIONS[condition] for condition in conditions])
+        return RULES[rule].change((record, in_fault(record)) for record in records)
 
     return changed

@@ -106,6 +106,17 @@ def test_a_condition_holds_where_its_name_says(condition: str) -> None:
     assert len(told) - sum(record["type"] == "http" for record in run) == times - sockets
 
 
+def test_several_conditions_have_to_hold_together() -> None:
+    name = "drop+only-ipv6+after-5"
+    assert wild.is_wild(name)
+    assert not wild.is_wild("drop")
+    assert not wild.is_wild("drop+only-ipv6+never")
+    ipv6 = {"src": "[::6]:1"}
+    run = [http(), *(http(number, **ipv6) for number in range(4)), http(7), http(8, **ipv6)]
+    (change,) = named(name).fault.records
+    assert list(change(iter(run))) == run[:-1]
+
+
 def test_there_are_many_and_each_has_one_name() -> None:
     everything = wild.names()
     assert len(everything) == len(set(everything)) >= 400
