@@ -24,9 +24,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "mutants",
         help="prove that the cases can fail: run tappers that are broken on purpose",
-        description="A mutant is a tapper that is wrong on purpose. Each is run in the cases that were made to find it. "
-        "Exit 1 if a case passes it, or fails it for another reason than the intended one, or if a case has no mutant. "
-        "Exit 2 for a name that there is not.",
+        description="A mutant is a tapper that is wrong on purpose. Each is run in the cases that were made for it. Exit "
+        "1 if a case passes it, or fails it for another reason than the intended one, or if a case has no mutant. Exit "
+        "2 for a name that there is not.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants")
     parser.add_argument("--all", action="store_true", help="run every case with every mutant, not only its own")

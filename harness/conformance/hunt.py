@@ -29,7 +29,7 @@ Try: TypeAlias = Callable[[Sequence[tuple[str, str]]], Mapping[tuple[str, str], 
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class WildVerdict:
     """What became of a combination."""
 
     name: str
@@ -64,10 +64,10 @@ def reaching(name: str, runs: Runs, seconds: Mapping[str, float]) -> list[str]:
     return sorted(cases, key=lambda case: (seconds.get(case, 0.0), case))
 
 
-def hunt(names: Iterable[str], runs: Runs, seconds: Mapping[str, float], attempt: Try) -> list[Verdict]:
+def hunt(names: Iterable[str], runs: Runs, seconds: Mapping[str, float], attempt: Try) -> list[WildVerdict]:
     """Try each combination in one case after the other, until one finds it."""
     to_try = {name: reaching(name, runs, seconds)[:MOST_TRIES] for name in names}
-    verdicts = {name: Verdict(name, (), None) for name in to_try}
+    verdicts = {name: WildVerdict(name, (), None) for name in to_try}
     for turn in range(MOST_TRIES):
         pairs = [
             (name, cases[turn])
@@ -77,7 +77,7 @@ def hunt(names: Iterable[str], runs: Runs, seconds: Mapping[str, float], attempt
         results = attempt(pairs) if pairs else {}
         for name, case in pairs:
             found = case if is_found(results[name, case]) else None
-            verdicts[name] = Verdict(name, (*verdicts[name].tried, case), found)
+            verdicts[name] = WildVerdict(name, (*verdicts[name].tried, case), found)
     return list(verdicts.values())
 
 
@@ -90,7 +90,7 @@ def unreached(runs: Runs) -> list[str]:
     ]
 
 
-def table(verdicts: Sequence[Verdict]) -> list[str]:
+def table(verdicts: Sequence[WildVerdict]) -> list[str]:
     """A row for each condition, a column for each rule: F found, . survived, - reached by no case, blank not tried."""
     names = {condition: number for number, condition in enumerate(CONDITIONS)}
     signs = {verdict.name: _sign(verdict) for verdict in verdicts}
@@ -106,7 +106,7 @@ def table(verdicts: Sequence[Verdict]) -> list[str]:
     return lines
 
 
-def _sign(verdict: Verdict) -> str:
+def _sign(verdict: WildVerdict) -> str:
     if verdict.found_by is not None:
         return "F"
     return "." if verdict.survived else "-"

@@ -10,7 +10,7 @@ from harness.conformance.mutants.packets import (
     SYN,
     End,
     RawPacket,
-    TcpPacket,
+    TcpFields,
     refusing,
     tcp,
     with_seq,
@@ -68,7 +68,7 @@ TLS_AS_HTTP = Mutant(
 )
 
 
-def _is_443(segment: TcpPacket) -> bool:
+def _is_443(segment: TcpFields) -> bool:
     return 443 in (segment.source[1], segment.destination[1])
 
 
@@ -77,11 +77,11 @@ def _is_loopback(end: End) -> bool:
     return address[0] == 127 if len(address) == 4 else address in (bytes(15) + b"\1", bytes(15) + b"\6")
 
 
-def _is_unmirrored(segment: TcpPacket) -> bool:
+def _is_unmirrored(segment: TcpFields) -> bool:
     return not (_is_loopback(segment.source) or _is_loopback(segment.destination))
 
 
-def _is_127_0_0_1_only(segment: TcpPacket) -> bool:
+def _is_127_0_0_1_only(segment: TcpFields) -> bool:
     return segment.source[0] == segment.destination[0] == _HERE
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from harness.conformance.mutants.model import Fault, Mutant
-from harness.conformance.mutants.packets import FIN, SYN, End, RawPacket, TcpPacket, tcp, with_payload
+from harness.conformance.mutants.packets import FIN, SYN, End, RawPacket, TcpFields, tcp, with_payload
 from harness.conformance.mutants.reasons import ANOTHERS_ANSWER, CUT_IN_SILENCE, LOST
 
 _HEAD = re.compile(rb"[A-Z]{3,} /|HTTP/1")
@@ -14,7 +14,7 @@ _INTERIM = re.compile(rb"\AHTTP/1\.1 10[03]")
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
-def _with_tcp(packets: Iterator[RawPacket]) -> Iterator[tuple[RawPacket, TcpPacket]]:
+def _with_tcp(packets: Iterator[RawPacket]) -> Iterator[tuple[RawPacket, TcpFields]]:
     """The TCP packets, which are all that a pod's lo is asked for."""
     for packet in packets:
         segment = tcp(packet)

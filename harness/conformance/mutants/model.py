@@ -77,10 +77,6 @@ class Fault:
         """Whether there is anything to do around the reference."""
         return replace(self, patches=()) != Fault()
 
-    def line_filters(self) -> tuple[RecordFilter | LineFilter, ...]:
-        """All that changes its output."""
-        return (*self.records, *self.lines)
-
 
 def together(faults: Sequence[Fault]) -> Fault:
     """Several faults at once. Where only one value can be, the last that is said counts."""

@@ -35,7 +35,7 @@ class RawPacket:
 
 
 @dataclass(frozen=True, slots=True)
-class TcpPacket:
+class TcpFields:
     """What is read of a TCP packet."""
 
     source: End
@@ -86,7 +86,7 @@ def over_packets(change: PacketFilter) -> Callable[[Iterable[bytes]], Iterator[b
     return changed
 
 
-def tcp(packet: RawPacket) -> TcpPacket | None:
+def tcp(packet: RawPacket) -> TcpFields | None:
     """The TCP packet in a packet; None where there is none, or not all of its header."""
     data = packet.data
     try:
@@ -102,21 +102,21 @@ def tcp(packet: RawPacket) -> TcpPacket | None:
     except (IndexError, struct.error):
         return None
     source, destination = data[addresses : addresses + width], data[addresses + width : addresses + 2 * width]
-    return TcpPacket((source, sport), (destination, dport), seq, flags, data[payload_at:], at, payload_at)
+    return TcpFields((source, sport), (destination, dport), seq, flags, data[payload_at:], at, payload_at)
 
 
-def with_seq(packet: RawPacket, segment: TcpPacket, seq: int) -> RawPacket:
+def with_seq(packet: RawPacket, segment: TcpFields, seq: int) -> RawPacket:
     """The packet with another sequence number; checksums stay, as nobody looks at them on lo."""
     at = segment.header_at + 4
     return replace(packet, data=packet.data[:at] + struct.pack("!I", seq & 0xFFFF_FFFF) + packet.data[at + 4 :])
 
 
-def with_payload(packet: RawPacket, segment: TcpPacket, payload: bytes) -> RawPacket:
+def with_payload(packet: RawPacket, segment: TcpFields, payload: bytes) -> RawPacket:
     """The packet with another payload of the same length."""
     return replace(packet, data=packet.data[: segment.payload_at] + payload)
 
 
-def refusing(unwanted: Callable[[TcpPacket], bool]) -> PacketFilter:
+def refusing(unwanted: Callable[[TcpFields], bool]) -> PacketFilter:
     """Drops TCP packets of a kind."""
 
     def changed(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:

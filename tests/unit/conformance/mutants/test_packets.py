@@ -10,7 +10,7 @@ from tapper_wire import packet
 
 from harness.conformance.mutants.packets import (
     RawPacket,
-    TcpPacket,
+    TcpFields,
     over_packets,
     refusing,
     tcp,
@@ -84,8 +84,8 @@ def test_packets_of_a_kind_are_left_out() -> None:
 def test_fields_of_tcp() -> None:
     first, second, _ = _kept(WHOLE)
     segment, other = tcp(first), tcp(second)
-    assert isinstance(segment, TcpPacket)
-    assert isinstance(other, TcpPacket)
+    assert isinstance(segment, TcpFields)
+    assert isinstance(other, TcpFields)
     assert segment.source == (bytes((10, 244, 0, 2)), 40001)
     assert (segment.seq, segment.flags, segment.payload) == (7, SYN, b"GET / HTTP/1.1\r\n\r\n")
     assert (len(other.source[0]), other.destination[1], other.payload) == (16, 80, b"odd")
