@@ -24,9 +24,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "mutants",
         help="prove that the cases can fail: run tappers that are broken on purpose",
-        description="A mutant is a tapper that is wrong on purpose. Each is run in the cases that were made for it. Exit "
-        "1 if a case passes it, or fails it for another reason than the intended one, or if a case has no mutant. Exit "
-        "2 for a name that there is not.",
+        description="A mutant is a tapper that is wrong on purpose. Each is run in the cases that were made for it. "
+        "Exit 1 if a case passes it, or fails it for another reason than the intended one, or if a case has no mutant. "
+        "Exit 2 for a name that there is not.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants")
     parser.add_argument("--all", action="store_true", help="run every case with every mutant, not only its own")
@@ -124,6 +124,7 @@ def _reference_runs(
     from harness.adapters import shipped
     from harness.conformance import hunt
     from harness.conformance.catalogue import cases
+    from harness.conformance.progress import line
     from harness.conformance.schedule import Finished, Job, Workers, default_jobs, longest_first
     from harness.worlds.sandbox import SandboxWorld
     from harness.worlds.world import lacking
@@ -136,6 +137,7 @@ def _reference_runs(
         for event in workers.run(work):
             if isinstance(event, Finished):
                 seconds[event.job.case] = event.result.seconds
+                sys.stderr.write(f"{'the reference':<24} {line(event.result)}\n")
     return hunt.runs_of(folder), seconds
 
 

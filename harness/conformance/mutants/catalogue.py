@@ -10,7 +10,20 @@ from harness.conformance.mutants import wild
 from harness.conformance.mutants.model import Mutant, several
 from harness.errors import InternalError
 
-_GROUPS = ("told", "http", "http_segments", "cap", "edge", "life", "life_processes", "load", "netns", "sec", "mesh")
+_GROUPS = (
+    "told",
+    "http",
+    "http_segments",
+    "cap",
+    "edge",
+    "life",
+    "life_processes",
+    "load",
+    "netns",
+    "sec",
+    "pcap",
+    "mesh",
+)
 """Around the reference."""
 _INSIDE = ("inside.disc", "inside.disc_environ", "inside.capture", "inside.mesh")
 """In it: these import the tapper, which costs a mutant that does not need it a tenth of a second."""

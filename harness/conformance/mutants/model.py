@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from harness.adapters.contract import Adapter
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
+_OF_PACKETS = (
+    "packets",
+    "discovery.envoy",
+    "discovery.linkerd",
+    "targets.dynamic",
+    "ipv6",
+    "pod_identity",
+    "drop_counters",
+)
+"""What the reference can claim where it writes packets."""
 
 TargetsDocument: TypeAlias = dict[str, Any]
 """The contract's targets file: `{"generation": N, "pods": [{"uid", "namespace", "name", "ips"}]}`."""
@@ -53,6 +63,8 @@ class Fault:
     """Over the lines that it writes, after `records`."""
     packets: tuple[PacketFilter, ...] = ()
     """Over the packets that the reference captures (`-o pcapng`), before a second one reads them (`-r -`)."""
+    writes_packets: bool = False
+    """Whether the mutant itself writes the packets, after `packets`, and no records."""
     targets: tuple[TargetsFilter, ...] = ()
     """Over the documents of the targets file."""
     options: tuple[str, ...] = ()
@@ -91,7 +103,10 @@ def together(faults: Sequence[Fault]) -> Fault:
 
     return Fault(
         **{name: joined(name) for name in ("records", "lines", "packets", "targets", "options", "begin", "patches")},
-        **{name: last(name) for name in ("ready_at_once", "at_stop", "exit_code", "silent", "file_mode")},
+        **{
+            name: last(name)
+            for name in ("writes_packets", "ready_at_once", "at_stop", "exit_code", "silent", "file_mode")
+        },
         environ={name: value for fault in faults for name, value in fault.environ.items()},
     )
 
@@ -116,6 +131,8 @@ class Mutant:
         from harness.adapters.contract import Feature  # noqa: PLC0415 - a mutant's own process needs none of this
 
         reference = _shipped(self.base)
+        if self.fault.writes_packets:
+            reference = replace(reference, format="pcapng", claims=frozenset(map(Feature, _OF_PACKETS)))
         return replace(
             reference,
             implementation=replace(reference.implementation, name=f"mutant {self.name}"),

@@ -2,6 +2,7 @@
 
     reference --stdout--> filters --> the kit
     reference --pcapng--> packet filters --> a second tapper, reading (-r -) --stdout--> filters --> the kit
+    reference --pcapng--> packet filters --> the kit
 
 Signals, standard error, the descriptor for readiness and the exit code pass through unless the fault says otherwise.
 The reference dies with its wrapper, by the kernel.
@@ -29,6 +30,7 @@ _CHUNK = 1 << 16
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _FAILED = 1
+_PCAPNG = ("-o", "pcapng")
 _READER = (sys.executable, "-m", "tapper", "tap", "-r", "-", "-o", "ndjson")
 
 
@@ -91,6 +93,8 @@ class _Wrapped:
         return descriptor
 
     def _filtered(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        if self._fault.writes_packets:
+            return self._packets(chunks)
         if not self._fault.records and not self._fault.lines:
             return chunks
         lines = streams.lines(chunks)
@@ -99,6 +103,11 @@ class _Wrapped:
         for of_lines in self._fault.lines:
             lines = of_lines(lines)
         return lines
+
+    def _packets(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for of_packets in self._fault.packets:
+            chunks = over_packets(of_packets)(chunks)
+        return chunks
 
     def _write(self, data: bytes) -> None:
         with self._lock:
@@ -109,11 +118,11 @@ class _Wrapped:
     def _start(self) -> tuple[int, list[int]]:
         """The descriptor to read its output from, and its processes, the one that captures first."""
         captured, into = os.pipe2(os.O_CLOEXEC)
-        if not self._fault.packets:
-            process = self._spawn(self._argv, 0, into)
+        if not self._fault.packets or self._fault.writes_packets:
+            process = self._spawn([*self._argv, *(_PCAPNG if self._fault.writes_packets else ())], 0, into)
             os.close(into)
             return captured, [process]
-        process = self._spawn([*self._argv, "-o", "pcapng"], 0, into)
+        process = self._spawn([*self._argv, *_PCAPNG], 0, into)
         packets, feeding = os.pipe2(os.O_CLOEXEC)
         output, reading = os.pipe2(os.O_CLOEXEC)
         reader = self._spawn(_READER, packets, reading)
@@ -145,11 +154,8 @@ class _Wrapped:
 
     def _feed(self, captured: int, feeding: int) -> None:
         """Packets from the capturing process, through the filters, to the one that reads them."""
-        chunks: Iterator[bytes] = _chunks(captured)
-        for of_packets in self._fault.packets:
-            chunks = over_packets(of_packets)(chunks)
         try:
-            for block in chunks:
+            for block in self._packets(_chunks(captured)):
                 _write_all(feeding, block)
         except BrokenPipeError:
             pass  # the reader has ended: its exit code says why
