@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 
 from harness.conformance.mutants import wrapper
 from harness.conformance.mutants.catalogue import named
@@ -16,6 +17,7 @@ _REFERENCE = (sys.executable, "-m", "harness.adapters.shipped.reference")
 def main() -> int:
     if not os.environ.get("TAPPER_HARNESS_CONTRACT"):
         sys.exit("a mutant is run by the conformance kit: tapper-harness mutants")
+    os.environ["TAPPER_PURE"] = "1"  # what is compiled cannot be replaced; `named` may import what is to be
     inside = sys.argv[1] == _INSIDE
     name = sys.argv[2 if inside else 1]
     fault = named(name).fault
@@ -27,14 +29,11 @@ def main() -> int:
     return wrapper.run(fault, _REFERENCE)
 
 
-def _patched(patches: tuple[object, ...]) -> int:
-    os.environ["TAPPER_PURE"] = "1"  # what is compiled cannot be replaced piece by piece
-
-    from harness.adapters.shipped.reference import arguments  # noqa: PLC0415 - after TAPPER_PURE is set
+def _patched(patches: Sequence[Callable[[], None]]) -> int:
+    from harness.adapters.shipped.reference import arguments  # noqa: PLC0415 - after TAPPER_PURE is set, and only here
     from tapper.cli import main as tapper_main  # noqa: PLC0415 - likewise
 
     for patch in patches:
-        assert callable(patch)
         patch()
     return tapper_main(arguments())
 
