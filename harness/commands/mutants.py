@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,8 @@ from harness.commands.arguments import add_jobs
 if TYPE_CHECKING:
     from harness.conformance.model import Result
     from harness.conformance.mutants.model import Mutant
+    from harness.conformance.mutants.streams import Record
 
-_SIEVE = ("HTTP-03", "HTTP-07", "CAP-02", "CAP-07", "CAP-10", "LIFE-12", "NETNS-02", "EDGE-04")
 _SIGNS = {"pass": ".", "fail": "F", "non-strict": "N", "timeout": "T", "error": "E", "blocked": "B"}
 
 
@@ -24,19 +24,22 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "mutants",
         help="prove that the cases can fail: run tappers that are broken on purpose",
-        description="Runs the mutants against the cases that were made to find them. Exit 1 if one is not found, or "
-        "for another reason than the one it was made for, or if a case has no mutant.",
+        description="A mutant is a tapper that is wrong on purpose. Each is run in the cases that were made for it. "
+        "Exit 1 if a case passes it, or fails it for another reason than the intended one, or if a case has no mutant. "
+        "Exit 2 for a name that there is not.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants")
     parser.add_argument("--all", action="store_true", help="run every case with every mutant, not only its own")
     parser.add_argument("--list", action="store_true", help="only list them")
     parser.add_argument(
         "--wild",
-        type=int,
-        metavar="N",
-        help="instead, run N mutants with a random change of the source each, and tell which no case finds",
+        metavar="N|NAME",
+        help="run wild mutants instead, N of them or the one named, and tell which no case finds: each is wrong by a "
+        "rule and under a condition, as drop+only-ipv6 leaves out exchanges over IPv6",
     )
-    parser.add_argument("--seed", type=int, default=1, help="the first wild mutant's number (default: 1)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="chooses the N wild mutants: the same ones for the same seed (default: 1)"
+    )
     add_jobs(parser)
     parser.set_defaults(run=run)
 
@@ -45,10 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     """0 if all are found, 1 if not, 2 for a name that there is not."""
     from harness.conformance import mutation
     from harness.conformance.catalogue import cases
-    from harness.conformance.mutants.model import all_mutants
+    from harness.conformance.mutants.catalogue import all_mutants
 
     if arguments.wild is not None:
-        return _hunt(range(arguments.seed, arguments.seed + arguments.wild), arguments.jobs, arguments.patience)
+        return _hunt(arguments.wild, arguments)
     there_are = all_mutants()
     unknown = sorted(set(arguments.names) - set(there_are))
     if unknown:
@@ -77,26 +80,65 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if complaints else 0
 
 
-def _hunt(seeds: Iterable[int], jobs: int | None, patience: float) -> int:
-    """First a few cases that see much, then all others with those that are left. Always 0: a person has to look."""
-    from harness.conformance.catalogue import cases
+def _hunt(wanted: str, arguments: argparse.Namespace) -> int:
+    """0 if every wild mutant that a case reaches is found, 1 if one is not, 2 for a name that there is not."""
+    from harness.conformance import hunt
     from harness.conformance.mutants import wild
+    from harness.conformance.mutants.conditions import CONDITIONS
+    from harness.conformance.mutants.rules import RULES
 
-    left = [wild.mutant(seed) for seed in seeds]
-    found: dict[str, str] = {}
-    for some in (_SIEVE, [case for case in cases() if case not in _SIEVE]):
-        results = _results([(mutant, case) for mutant in left for case in some], jobs, patience)
-        for (name, case), result in results.items():
-            if result.outcome in ("fail", "non-strict", "timeout"):
-                found.setdefault(name, case)
-        for mutant in left:
-            if mutant.name in found:
-                print(f"{mutant.name:<10} found by {found[mutant.name]:<9} {mutant.defect}")
-        left = [mutant for mutant in left if mutant.name not in found]
-    for mutant in left:
-        print(f"{mutant.name:<10} not found           {mutant.defect}")
-    print(f"{len(found)} found, {len(left)} not: either no different to an outsider, or a case is missing")
-    return 0
+    if not wanted.isdigit() and not wild.is_wild(wanted):
+        sys.stderr.write(
+            f"tapper-harness mutants: {wanted!r} is neither a number nor a wild mutant's name, which is a rule and one "
+            f"or more conditions with plus signs between them: rules are {', '.join(RULES)}; conditions are "
+            f"{', '.join(CONDITIONS)}\n"
+        )
+        return 2
+    names = wild.sample(int(wanted), arguments.seed) if wanted.isdigit() else [wanted]
+    with tempfile.TemporaryDirectory(prefix="tapper-harness-wild-") as folder:
+        runs, seconds = _reference_runs(Path(folder), arguments)
+    verdicts = hunt.hunt(
+        names,
+        runs,
+        seconds,
+        lambda pairs: _results([(wild.mutant(name), case) for name, case in pairs], arguments.jobs, arguments.patience),
+    )
+    print("\n".join(hunt.table(verdicts)))
+    print("F found  . not found  - no case reaches it\n")
+    survivors = [verdict for verdict in verdicts if verdict.survived]
+    for verdict in survivors:
+        print(f"{verdict.name} is not found by {', '.join(verdict.tried)}: {wild.mutant(verdict.name).defect}")
+    if nowhere := hunt.unreached(runs):
+        print(f"No case reaches these conditions: {', '.join(nowhere)}")
+    found = sum(verdict.found_by is not None for verdict in verdicts)
+    reached = sum(bool(verdict.tried) for verdict in verdicts)
+    print(f"{found} of {reached} found; {len(verdicts) - reached} of {len(verdicts)} change nothing in any case")
+    print(f"Again: tapper-harness mutants --wild {wanted} --seed {arguments.seed}")
+    return 1 if survivors else 0
+
+
+def _reference_runs(
+    folder: Path, arguments: argparse.Namespace
+) -> tuple[dict[str, list[list[Record]]], dict[str, float]]:
+    """What the reference writes in every case that can be run here, and how long each takes."""
+    from harness.adapters import shipped
+    from harness.conformance import hunt
+    from harness.conformance.catalogue import cases
+    from harness.conformance.progress import line
+    from harness.conformance.schedule import Finished, Job, Workers, default_jobs, longest_first
+    from harness.worlds.sandbox import SandboxWorld
+    from harness.worlds.world import lacking
+
+    here = [case for case in cases().values() if not lacking(SandboxWorld.CAPABILITIES, case.needs)]
+    reference = str(shipped.names()["reference"])
+    work = [Job(case.id, reference, folder / case.id) for case in longest_first(here)]
+    seconds = {}
+    with Workers(arguments.jobs or default_jobs(), arguments.patience) as workers:
+        for event in workers.run(work):
+            if isinstance(event, Finished):
+                seconds[event.job.case] = event.result.seconds
+                sys.stderr.write(f"{'the reference':<24} {line(event.result)}\n")
+    return hunt.runs_of(folder), seconds
 
 
 def _results(pairs: Sequence[tuple[Mutant, str]], jobs: int | None, patience: float) -> dict[tuple[str, str], Result]:

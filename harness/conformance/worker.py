@@ -18,7 +18,7 @@ from pathlib import Path
 from harness.adapters import contract
 from harness.adapters.contract import Adapter
 from harness.conformance.catalogue import cases
-from harness.conformance.mutants.model import named
+from harness.conformance.mutants.catalogue import named
 from harness.conformance.run import run
 from harness.sandbox import syscalls
 

@@ -1,243 +1,220 @@
-"""Broken in what is captured in a pod, and how often."""
+"""Broken in what is captured in a pod, and how often: filters over records and packets."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
-from harness.conformance.mutants.model import Mutant
-from tapper import following
-from tapper.capture import bpf
-from tapper.output.ndjson import Ndjson
-from tapper.output.records import Place
-from tapper.protocols.exchange import Conversation
-from tapper.protocols.facts import Note
-from tapper.protocols.messages import ResponseHead
-from tapper.protocols.session import Sighting
-from tapper.streams.connections import Connections
-from tapper.streams.legs import endpoints, is_loopback
-from tapper.streams.packet import Packet, parse
-from tapper.streams.reassembly import Chunk, HalfStream
-
-_FAR = 1 << 32  # positions of a stream start here
-
-
-def _report_both_copies() -> None:
-    whole = Ndjson.sighting
-
-    def twice(self: Ndjson, place: Place, sighting: Sighting) -> str:
-        return whole(self, place, sighting) * (2 if place.interface == "lo" else 1)
-
-    Ndjson.sighting = twice  # type: ignore[method-assign]
-
-
-def _look_at_the_wire() -> None:
-    whole = following.open_ring  # type: ignore[attr-defined]
-    following.open_ring = lambda _interface, *rest: whole("eth0", *rest)  # type: ignore[attr-defined]
-
-
-CIPHERTEXT = Mutant(
-    "ciphertext",
-    "In a pod's namespace it captures on eth0, where there is nothing but ciphertext.",
-    {"CAP-01": "a request inside pod"},
-    _look_at_the_wire,
+from harness.conformance.mutants.model import Fault, Mutant
+from harness.conformance.mutants.packets import (
+    SYN,
+    End,
+    RawPacket,
+    TcpFields,
+    refusing,
+    tcp,
+    with_seq,
 )
+from harness.conformance.mutants.reasons import (
+    ANOTHERS_ANSWER,
+    CUT_IN_SILENCE,
+    LOST,
+    OUT_OF_STEP,
+    TOO_OFTEN,
+    UNREADABLE,
+)
+from harness.conformance.mutants.streams import Record, both_messages, connection, each, repeated
+
+_SNAPSHOT = 65_535 - 14  # packets begin at the IP header here: the Ethernet header is left out
+_HERE = bytes((127, 0, 0, 1))
+_HALF = 1 << 31
+
+
 OUTGOING_COPY = Mutant(
     "outgoing-copy",
     "It takes both copies that a raw socket gets of a frame on lo for frames.",
-    {"CAP-03": "too often"},
-    _report_both_copies,
+    {"CAP-03": TOO_OFTEN},
+    Fault(records=(repeated(lambda record: 1 if record["direction"] == "wire" else 2),)),
 )
 
 
-def _short_snapshots() -> None:
-    # the tapper's packets begin at the IP header, so this is a snapshot length of 65,535 with an Ethernet header
-    bpf._ACCEPT = bpf.Instruction(bpf.RET_K, 0, 0, 65_535 - 14)
-    _never_flag()
+def _cut(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
+    for packet in packets:
+        yield replace(packet, data=packet.data[:_SNAPSHOT])
 
 
-def _never_flag() -> None:
-    told = Ndjson.sighting
-
-    def unflagged(self: Ndjson, place: Place, sighting: Sighting) -> str:
-        return told(self, place, sighting).replace('"truncated":true', '"truncated":false')
-
-    Ndjson.sighting = unflagged  # type: ignore[method-assign]
+def _unflagged(record: Record) -> Record:
+    return both_messages(record, lambda message: message | {"truncated": False})
 
 
 SHORT_SNAPSHOTS = Mutant(
     "short-snapshots",
     "It captures with a snapshot length of 65,535 and takes what is left of a frame for all of it.",
-    {"CAP-04": "too seldom|not at all|nothing said about a cut"},
-    _short_snapshots,
+    {"CAP-04": f"{LOST}|{CUT_IN_SILENCE}"},
+    Fault(packets=(_cut,), records=(each(_unflagged),)),
 )
 
 
-def _present_tls() -> None:
-    told = Ndjson.note
-
-    def note(self: Ndjson, place: Place, note: Note) -> str:
-        record = json.loads(told(self, place, note))
-        return json.dumps(record | ({"type": "http"} if record["type"] == "tls" else {})) + "\n"
-
-    Ndjson.note = note  # type: ignore[method-assign]
+def _present_tls(records: Iterator[Record]) -> Iterator[Record]:
+    for record in records:
+        yield record | ({"type": "http"} if record["type"] == "tls" else {})
 
 
 TLS_AS_HTTP = Mutant(
     "tls-as-http",
     "It makes an exchange of every connection, of TLS as well.",
     {"CAP-05": "that carries none", "EDGE-03": "that carries none"},
-    _present_tls,
+    Fault(records=(_present_tls,)),
 )
 
 
-def _refuse(unwanted: Callable[[bytes], bool]) -> None:
-    """Packets of a kind never reach the streams."""
-    take = Connections.packets
-
-    def packets(self: Connections[Any], memory: bytes, found: list[Packet], made: list[Any]) -> None:
-        take(self, memory, [it for it in found if not unwanted(memory[it[2] : it[3]])], made)
-
-    Connections.packets = packets  # type: ignore[method-assign]
+def _is_443(segment: TcpFields) -> bool:
+    return 443 in (segment.source[1], segment.destination[1])
 
 
-def _ends(packet: bytes) -> tuple[tuple[bytes, int], tuple[bytes, int]] | None:
-    key = parse(packet, 0, len(packet))[0]
-    return endpoints(key) if key else None
+def _is_loopback(end: End) -> bool:
+    address = end[0]
+    return address[0] == 127 if len(address) == 4 else address in (bytes(15) + b"\1", bytes(15) + b"\6")
 
 
-def _is_443(packet: bytes) -> bool:
-    return any(port == 443 for _, port in _ends(packet) or ())
+def _is_unmirrored(segment: TcpFields) -> bool:
+    return not (_is_loopback(segment.source) or _is_loopback(segment.destination))
 
 
-def _is_unmirrored(packet: bytes) -> bool:
-    ends = _ends(packet)
-    return ends is not None and not (is_loopback(ends[0][0]) or is_loopback(ends[1][0]))
-
-
-def _is_127_0_0_1_only(packet: bytes) -> bool:
-    ends = _ends(packet)
-    here = bytes((127, 0, 0, 1))
-    return ends is not None and ends[0][0] == ends[1][0] == here
+def _is_127_0_0_1_only(segment: TcpFields) -> bool:
+    return segment.source[0] == segment.destination[0] == _HERE
 
 
 NOT_443 = Mutant(
     "not-443",
     "Its filter has `not port 443`, as kubeshark's has.",
-    {"CAP-06": "too seldom|not at all"},
-    lambda: _refuse(_is_443),
+    {"CAP-06": LOST},
+    Fault(packets=(refusing(_is_443),)),
 )
 MIRRORED_ONLY = Mutant(
     "mirrored-only",
     "It wants both directions between two loopback addresses, so that the answers of a redirected leg are nobody's.",
-    {"CAP-02": "with its answer|too seldom|not at all"},
-    lambda: _refuse(_is_unmirrored),
+    {"CAP-02": f"with its answer|{LOST}"},
+    Fault(packets=(refusing(_is_unmirrored),)),
 )
 PASSTHROUGH_ONLY = Mutant(
     "passthrough-only",
     "It knows only the delivery from 127.0.0.6.",
-    {"CAP-08": "too seldom|not at all"},
-    lambda: _refuse(_is_127_0_0_1_only),
+    {"CAP-08": LOST},
+    Fault(packets=(refusing(_is_127_0_0_1_only),)),
 )
 IPV4_ONLY = Mutant(
     "ipv4-only",
     "It passes over packets of IPv6 although it claims them.",
-    {"CAP-10": "too seldom|not at all"},
-    lambda: _refuse(lambda packet: packet[0] >> 4 == 6),
+    {"CAP-10": LOST},
+    Fault(packets=(refusing(lambda segment: len(segment.source[0]) == 16),)),
 )
 
 
-def _no_order() -> None:
-    def follows(self: HalfStream, seq: int, size: int) -> bool:
-        self.position = max(self.position, _FAR + seq) + size
-        return True
-
-    HalfStream.follows = follows  # type: ignore[method-assign]
+def _numbered_by_arrival(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
+    """Each segment gets the number that follows the one before it, whatever its own was."""
+    following: dict[tuple[End, End], int] = {}
+    for packet in packets:
+        segment = tcp(packet)
+        if segment is None:
+            yield packet
+            continue
+        begins = segment.flags & SYN or segment.flow not in following
+        seq = segment.seq if begins else following[segment.flow]
+        following[segment.flow] = seq + len(segment.payload) + bool(segment.flags & SYN)
+        yield with_seq(packet, segment, seq)
 
 
 ARRIVAL_ORDER = Mutant(
     "arrival-order",
     "It reads segments as they come, whatever their sequence numbers.",
-    {"CAP-07": "too seldom|not at all|too often|nothing said about a cut|answered with"},
-    _no_order,
+    {"CAP-07": OUT_OF_STEP},
+    Fault(packets=(_numbered_by_arrival,)),
 )
 
 
-def _once_by_content() -> None:
-    told: set[str] = set()
-    whole = Ndjson.sighting
-
-    def sighting(self: Ndjson, place: Place, sighting: Sighting) -> str:
-        request = sighting.exchange.request
-        key = "" if request is None else f"{request.head.method} {request.head.target}"
-        if key in told:
-            return ""
-        told.add(key)
-        return whole(self, place, sighting)
-
-    Ndjson.sighting = sighting  # type: ignore[method-assign]
+def _once_by_content(records: Iterator[Record]) -> Iterator[Record]:
+    told: set[tuple[object, object]] = set()
+    for record in records:
+        if record["type"] == "http":
+            line = (record["method"], record["target"])
+            if line in told:
+                continue
+            told.add(line)
+        yield record
 
 
 ONCE_BY_CONTENT = Mutant(
     "once-by-content",
     "It takes a second request of the same line for a copy of the first.",
-    {"CAP-09": "too seldom|not at all", "EDGE-04": "too seldom|not at all"},
-    _once_by_content,
+    {"CAP-09": LOST, "EDGE-04": LOST},
+    Fault(records=(_once_by_content,)),
 )
 
 
-def _pairs_through_loss() -> None:
-    def match(self: Conversation, _response: ResponseHead) -> Any:
-        return (self._pop() if self._unanswered else None), []
-
-    Conversation._match = match  # type: ignore[assignment,method-assign]
+def _one_off_after_loss(records: Iterator[Record]) -> Iterator[Record]:
+    """From the first half of an exchange on, a connection's answers are shown one question late."""
+    answers: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        if record["type"] != "http":
+            yield record
+            continue
+        key, said = connection(record), {name: record[name] for name in ("status", "response")}
+        if key in answers:
+            answers[key].append(said)
+            yield record | answers[key].pop(0)
+        else:
+            if record["request"] is None or record["response"] is None:
+                answers[key] = [said]
+            yield record
 
 
 PAIRS_THROUGH_LOSS = Mutant(
     "pairs-through-loss",
     "After lost bytes, and from midway on, it pairs in order of appearance, so that every answer is one question off.",
-    {"CAP-07": "answered with|its own answer", "EDGE-01": "its own answer"},
-    _pairs_through_loss,
+    {"CAP-07": ANOTHERS_ANSWER, "EDGE-01": "its own answer"},
+    Fault(records=(_one_off_after_loss,)),
 )
 
 
-def _never_wrap() -> None:
-    follows, push = HalfStream.follows, HalfStream.push
-
-    def followed(self: HalfStream, seq: int, size: int) -> bool:
-        return self.position < 2 * _FAR and follows(self, seq, size)
-
-    def pushed(self: HalfStream, seq: int, data: bytes, ts: int, ack: int) -> list[Chunk]:
-        if self.position >= 2 * _FAR:
-            return []  # what a number that goes down looks like to it: old data
-        return push(self, seq, data, ts, ack)
-
-    HalfStream.follows = followed  # type: ignore[method-assign]
-    HalfStream.push = pushed  # type: ignore[method-assign]
+def _upwards_only(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
+    """A number that has wrapped looks like old data."""
+    first: dict[tuple[End, End], int] = {}
+    for packet in packets:
+        segment = tcp(packet)
+        if segment is not None:
+            if segment.flags & SYN:
+                first[segment.flow] = segment.seq
+            elif segment.seq < first.setdefault(segment.flow, segment.seq) - _HALF:
+                continue
+        yield packet
 
 
 NEVER_WRAPS = Mutant(
     "never-wraps",
     "It compares sequence numbers as if they only went up.",
-    {"CAP-07": "too seldom|not at all|answered with"},
-    _never_wrap,
+    {"CAP-07": UNREADABLE},
+    Fault(packets=(_upwards_only,)),
 )
 
 
-def _one_connection_for_ever() -> None:
-    def syn(self: HalfStream, seq: int) -> bool:
-        if self.position < 0:
-            self.first = (seq + 1) & 0xFFFF_FFFF
-            self.position = _FAR + self.first
-        return True
-
-    HalfStream.syn = syn  # type: ignore[method-assign]
+def _first_of_each_tuple(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
+    """After another SYN the numbers are none that the first connection could have."""
+    first: dict[tuple[End, End], int] = {}
+    over: set[frozenset[End]] = set()
+    for packet in packets:
+        segment = tcp(packet)
+        if segment is not None:
+            if segment.flags & SYN and first.setdefault(segment.flow, segment.seq) != segment.seq:
+                over.add(segment.connection)
+            if segment.connection in over:
+                continue
+        yield packet
 
 
 ONE_CONNECTION_FOR_EVER = Mutant(
     "one-connection-for-ever",
     "What has the same addresses and ports is the same connection to it, a new SYN notwithstanding.",
-    {"CAP-11": "too seldom|not at all|answered with"},
-    _one_connection_for_ever,
+    {"CAP-11": UNREADABLE},
+    Fault(packets=(_first_of_each_tuple,)),
 )

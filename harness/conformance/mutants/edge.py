@@ -1,117 +1,91 @@
-"""Broken where a mesh is not as in the book."""
+"""Broken where a mesh is not as in the book: filters over records and packets, and other options."""
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
-from harness.adapters.contract import Feature
-from harness.conformance.mutants.model import Mutant
-from tapper.following import Follower
-from tapper.homes import Homes
-from tapper.output.ndjson import Ndjson
-from tapper.output.records import Place
-from tapper.protocols.session import Sighting
-from tapper.streams.connection import HeldSegment
-from tapper.streams.connections import Connections
-from tapper.streams.packet import SYN
-from tapper.tap import Tap
+from harness.conformance.mutants.model import Fault, Mutant
+from harness.conformance.mutants.packets import SYN, End, RawPacket, tcp
+from harness.conformance.mutants.reasons import LOST, TOO_MUCH, TOO_OFTEN
+from harness.conformance.mutants.streams import Record, each, repeated
 
-
-def _say_nothing() -> None:
-    def nothing(*_: object) -> None:
-        """Not a word."""
-
-    Follower._say_unseen = nothing  # type: ignore[assignment,method-assign]
-    Homes.warn = nothing  # type: ignore[assignment,method-assign]
-
+_VERIFIED = frozenset({"verified_identity"})
 
 SILENT_ABOUT_TARGETS = Mutant(
     "silent-about-targets",
     "It captures what it finds, and has no word for a target that it does not find.",
     {"EDGE-02": "a word about the target"},
-    _say_nothing,
+    Fault(silent=True),
 )
 
 
-def _the_wire_is_inbound() -> None:
-    told = Ndjson.sighting
-
-    def sighting(self: Ndjson, place: Place, sighting: Sighting) -> str:
-        record = json.loads(told(self, place, sighting))
-        return json.dumps(record | ({"direction": "inbound"} if record["direction"] == "wire" else {})) + "\n"
-
-    Ndjson.sighting = sighting  # type: ignore[method-assign]
+def _the_wire_is_inbound(record: Record) -> Record:
+    return record | ({"direction": "inbound"} if record["direction"] == "wire" else {})
 
 
 WIRE_IS_INBOUND = Mutant(
     "wire-is-inbound",
     "It takes plaintext between pods for what a sidecar delivers, and so reports it twice without mTLS.",
-    {"EDGE-04": "too often"},
-    _the_wire_is_inbound,
+    {"EDGE-04": TOO_OFTEN},
+    Fault(records=(each(_the_wire_is_inbound),)),
 )
-
 BELIEVES_ENVIRON = Mutant(
     "believes-environ",
     "It claims to verify identity, warns, and captures all the same.",
-    {"EDGE-05": "nothing of what it was not asked for"},
-    lambda: None,
-    claims=frozenset({Feature.VERIFIED_IDENTITY}),
+    {"EDGE-05": TOO_MUCH},
+    Fault(),
+    claims=_VERIFIED,
 )
-
-
 VERIFIES_UNCLAIMED = Mutant(
     "verifies-unclaimed",
     "It refuses what it claims to capture.",
     {"EDGE-05": "requests beside a process named envoy"},
-    lambda: sys.argv.append("--verify"),
+    Fault(options=("--verify",)),
 )
-
-
-def _refuse_silently() -> None:
-    sys.argv.append("--verify")
-    _say_nothing()
-
-
 REFUSES_SILENTLY = Mutant(
     "refuses-silently",
     "It refuses a process that it does not believe, and keeps that to itself.",
     {"EDGE-05": "a word about the process"},
-    _refuse_silently,
-    claims=frozenset({Feature.VERIFIED_IDENTITY}),
+    Fault(options=("--verify",), silent=True),
+    claims=_VERIFIED,
 )
 
 
-def _keep_both_los() -> None:
-    def leave_it(_self: Tap) -> None:
-        """The node's source goes on seeing lo."""
-
-    Tap._leave_lo_to_pods = leave_it  # type: ignore[assignment,method-assign]
+def _seen_in_two_ways(record: Record) -> int:
+    """The node's lo is one of the node's interfaces, too."""
+    on_the_node = record["netns"] == Path("/proc/self/ns/net").stat().st_ino
+    return 2 if on_the_node and record["direction"] != "wire" else 1
 
 
 BOTH_LOS = Mutant(
     "both-los",
     "It captures the node's lo as an Envoy's and once more with the node's interfaces.",
     {"EDGE-06": "2 times"},
-    _keep_both_los,
+    Fault(records=(repeated(_seen_in_two_ways),)),
 )
 
 
-def _need_a_syn() -> None:
-    strange = Connections._strange
-
-    def only_from_the_start(self: Connections[Any], key: bytes, segment: HeldSegment) -> list[Any]:
-        if self._waiting.get(key) is None and not segment.flags & SYN:
-            return []
-        return strange(self, key, segment)
-
-    Connections._strange = only_from_the_start  # type: ignore[method-assign]
+def _from_the_start(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
+    """A redirected connection's two directions have two pairs of ends: each begins with a SYN of its own."""
+    begun: set[frozenset[End]] = set()
+    for packet in packets:
+        segment = tcp(packet)
+        if segment is not None and segment.flags & SYN:
+            begun.add(segment.connection)
+        if segment is None or segment.connection in begun:
+            yield packet
 
 
 NEEDS_A_SYN = Mutant(
     "needs-a-syn",
     "It follows only connections whose beginning it has seen.",
-    {"EDGE-07": "too seldom|not at all"},
-    _need_a_syn,
+    {"EDGE-07": LOST},
+    Fault(packets=(_from_the_start,)),
+)
+SILENT = Mutant(
+    "silent",
+    "It keeps to itself that it cannot see a target.",
+    {"DISC-11": "which has no sidecar"},
+    Fault(silent=True),
 )

@@ -1,295 +1,260 @@
-"""Broken in how messages are read."""
+"""Broken in how messages are read: filters over records."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
-from harness.conformance.mutants.model import Mutant
-from tapper.output.ndjson import Ndjson
-from tapper.output.records import Place
-from tapper.protocols import exchange, heads, session, websocket
-from tapper.protocols.blocks import BlockReader
-from tapper.protocols.exchange import Conversation
-from tapper.protocols.fieldlist import Framing, Headers
-from tapper.protocols.http1 import ResponseReader
-from tapper.protocols.http2 import Http2
-from tapper.protocols.messages import Event, Response
-from tapper.protocols.reader import Reader
-from tapper.protocols.session import Sighting
+from harness.conformance.mutants.model import Fault, Mutant, MutantEndsError
+from harness.conformance.mutants.reasons import CUT_IN_SILENCE, LOST, OUT_OF_STEP, UNREADABLE
+from harness.conformance.mutants.streams import Record, both_messages, connection, each, header
+
+_SHORTEST_LIMIT = 8 << 10
+_KEY = 0x5A
 
 
-def _reframe(change: Callable[[Framing], Framing | None]) -> None:
-    right = heads.framing
-
-    def framing(headers: Headers) -> Framing | None:
-        found = right(headers)
-        return None if found is None else change(found)
-
-    heads.framing = framing
+def _without_body(message: Record) -> Record:
+    return message | {"body_b64": "", "body_size": 0, "truncated": False}
 
 
 NO_LENGTH = Mutant(
     "no-length",
-    "It takes a message for what its head is, and looks for the next one right behind it.",
-    {"HTTP-01": "too seldom|not at all|too often|answered with|nothing said about a cut"},
-    lambda: _reframe(lambda found: found if found.coded else Framing(0, chunked=False, coded=False)),
+    "It takes a message for what its head is, and its body for nothing.",
+    {"HTTP-01": OUT_OF_STEP},
+    Fault(records=(each(lambda record: both_messages(record, _without_body)),)),
 )
+
+
+def losing_step(last: Callable[[Record], bool]) -> Fault:
+    """After an exchange of a kind nothing more is read on its connection."""
+
+    def changed(records: Iterator[Record]) -> Iterator[Record]:
+        lost: set[tuple[object, ...]] = set()
+        for record in records:
+            if record["type"] == "http":
+                if connection(record) in lost:
+                    continue
+                if last(record):
+                    lost.add(connection(record))
+            yield record
+
+    return Fault(records=(changed,))
+
+
+def is_chunked(record: Record) -> bool:
+    """Whether an exchange's answer came in chunks."""
+    return bool(header(record["response"], "transfer-encoding"))
+
+
 RAW_CHUNKS = Mutant(
     "raw-chunks",
     "It does not know chunks: to it such a body goes on to the end of the connection.",
-    {"HTTP-02": "too seldom|not at all|answered with"},
-    lambda: _reframe(lambda found: Framing(found.length, chunked=False, coded=found.coded)),
+    {"HTTP-02": UNREADABLE},
+    losing_step(is_chunked),
+)
+BODY_OF_HEAD = Mutant(
+    "body-of-head",
+    "It waits for the body of an answer to HEAD.",
+    {"HTTP-04": OUT_OF_STEP},
+    losing_step(lambda record: record["method"] == "HEAD"),
 )
 
 
-def _latest_first() -> None:
-    def pop(self: Conversation) -> Any:
-        entry = self._unanswered.pop()
-        self.held -= entry.cost
-        return entry
-
-    Conversation._pop = pop  # type: ignore[method-assign]
+def _latest_first(records: Iterator[Record]) -> Iterator[Record]:
+    """An answer that was there before the next request came is its own; later ones go to the request after."""
+    before: dict[tuple[object, ...], tuple[float, Record]] = {}
+    for record in records:
+        if record["type"] == "http" and record["response"] is not None and record["version"] == "HTTP/1.1":
+            key = connection(record)
+            answered, answer = before.get(key, (0.0, {}))
+            before[key] = (
+                (record["ts"] or 0.0) + (record["duration_s"] or 0.0),
+                {name: record[name] for name in ("status", "response")},
+            )
+            yield record | (answer if record["ts"] < answered else {})
+        else:
+            yield record
 
 
 LATEST_FIRST = Mutant(
     "latest-first",
     "It takes every answer for that of the latest request.",
     {"HTTP-03": "answered with"},
-    _latest_first,
+    Fault(records=(_latest_first,)),
 )
 
 
-def _always_a_body() -> None:
-    answers = ResponseReader.answers
-
-    def answered(self: ResponseReader, _method: str | None) -> None:
-        answers(self, "GET")
-
-    ResponseReader.answers = answered  # type: ignore[assignment,method-assign]
-
-
-BODY_OF_HEAD = Mutant(
-    "body-of-head",
-    "It waits for the body of an answer to HEAD.",
-    {"HTTP-04": "too seldom|not at all|answered with|its own answer|nothing said about a cut"},
-    _always_a_body,
-)
-
-
-def _interim_is_final() -> None:
-    right = heads.status_line
-
-    def status_line(line: bytes) -> tuple[str, int, str] | None:
-        # 204 is what the state machine knows as final and without a body
-        parts = right(line)
-        return parts if parts is None or parts[1] not in (100, 103) else (parts[0], 204, parts[2])
-
-    heads.status_line = status_line
-
-
-INTERIM_IS_FINAL = Mutant(
-    "interim-is-final",
-    "It takes an interim answer for the answer.",
-    {"HTTP-04": "answered with"},
-    _interim_is_final,
-)
-
-
-def _one_segment() -> None:
-    def keep(self: Reader, _end: Any) -> Event | bool:
-        return self._malformed("a head that is not whole")
-
-    Reader._keep = keep  # type: ignore[assignment,method-assign]
-
-
-ONE_SEGMENT = Mutant(
-    "one-segment",
-    "It wants a head whole in one segment.",
-    {"HTTP-05": "too seldom|not at all"},
-    _one_segment,
-)
-
-
-def _never_upgraded() -> None:
-    def stays(_request: object, _response: Response) -> bool:
-        return False
-
-    exchange.ends_http1 = stays  # type: ignore[assignment]
-    session.ends_http1 = stays  # type: ignore[assignment,attr-defined]
+def _read_on(records: Iterator[Record]) -> Iterator[Record]:
+    """A WebSocket message that begins like a request is told as one."""
+    for record in records:
+        yield record
+        words = (record.get("text") or "").split(" ", 2) if record["type"] == "websocket" else []
+        if len(words) == 3 and record["from"] == "client" and words[2].startswith("HTTP/1.1"):
+            ends = {name: record[name] for name in ("ts", "pod_ip", "direction", "src", "dst")}
+            nothing = {"status": None, "request": None, "response": None}
+            yield {"type": "http", "method": words[0], "target": words[1]} | ends | nothing
 
 
 NEVER_UPGRADED = Mutant(
     "never-upgraded",
     "It reads HTTP/1 on behind an answer of 101.",
     {"HTTP-06": "another protocol's"},
-    _never_upgraded,
+    Fault(records=(_read_on,)),
 )
 
 
-def _one_queue() -> None:
-    """Answers are numbered as they come, and each is given to the oldest request that has none."""
-    read_block, read_piece, read_hole = Http2.block, Http2.piece, Http2.hole
-    asked: dict[int, list[int]] = {}
-    given: dict[tuple[int, int], int] = {}
-
-    def place(self: Http2, side: int, stream: int) -> int:
-        if side == self.client or self.client is None:
-            if stream not in asked.setdefault(id(self), []):
-                asked[id(self)].append(stream)
-            return stream
-        if (id(self), stream) not in given:
-            mine = [number for key, number in given.items() if key[0] == id(self)]
-            free = [number for number in asked.get(id(self), []) if number not in mine]
-            given[(id(self), stream)] = free[0] if free else stream
-        return given[(id(self), stream)]
-
-    def block(self: Http2, side: int, number: int, data: bytes | None, **flags: bool) -> None:
-        read_block(self, side, place(self, side, number), data, **flags)
-
-    def piece(self: Http2, side: int, number: int, data: bytes, *, end: bool) -> None:
-        read_piece(self, side, place(self, side, number), data, end=end)
-
-    def hole(self: Http2, side: int, number: int, size: int, *, end: bool) -> None:
-        read_hole(self, side, place(self, side, number), size, end=end)
-
-    Http2.block = block  # type: ignore[method-assign]
-    Http2.piece = piece  # type: ignore[method-assign]
-    Http2.hole = hole  # type: ignore[method-assign]
+def _in_order_of_requests(records: Iterator[Record]) -> Iterator[Record]:
+    """An exchange that is over before an earlier one has that one's answer, and the other way round."""
+    before: dict[tuple[object, ...], Record] = {}
+    for record in records:
+        if record["type"] == "http" and record["version"] == "HTTP/2":
+            key = connection(record)
+            other = before.get(key)
+            before[key] = record
+            if other is not None and record["ts"] < other["ts"]:
+                record = record | {name: other[name] for name in ("status", "response")}  # noqa: PLW2901
+        yield record
 
 
 ONE_QUEUE = Mutant(
     "one-queue",
     "It pairs HTTP/2 in order, as if it were HTTP/1.",
     {"HTTP-07": "answered with"},
-    _one_queue,
+    Fault(records=(_in_order_of_requests,)),
 )
 
 
-def _no_table() -> None:
-    decode = BlockReader.decode
-
-    def forgetful(self: BlockReader, data: bytes) -> Any:
-        self.forget()
-        return decode(self, data)
-
-    BlockReader.decode = forgetful  # type: ignore[assignment,method-assign]
+def _without_known_fields(records: Iterator[Record]) -> Iterator[Record]:
+    """A field that a connection has had before is in the table, and the table is forgotten."""
+    known: dict[tuple[object, ...], set[tuple[str, str]]] = {}
+    for record in records:
+        if record["type"] == "http" and record["version"] == "HTTP/2":
+            for which in ("request", "response"):
+                table = known.setdefault((which, *connection(record)), set())
+                fields = [] if record[which] is None else record[which]["headers"]
+                fresh = [field for field in fields if tuple(field) not in table]
+                table.update(map(tuple, fields))
+                if record[which] is not None:
+                    record = record | {which: record[which] | {"headers": fresh}}  # noqa: PLW2901
+        yield record
 
 
 NO_TABLE = Mutant(
     "no-header-table",
     "It reads every header block as if it were the connection's first.",
     {"HTTP-07": "x-common"},
-    _no_table,
+    Fault(records=(_without_known_fields,)),
 )
 
 
-def _give_up() -> None:
-    def malformed(_self: Reader, what: str) -> Event | bool:
-        raise ValueError(what)
+def dying_of_garbage(last_word: str) -> Fault:
+    """It ends as soon as it has to tell of a connection that cannot be read."""
 
-    Reader._malformed = malformed  # type: ignore[assignment,method-assign]
+    def changed(records: Iterator[Record]) -> Iterator[Record]:
+        for record in records:
+            if record["type"] == "stream" and record["what"] == "other":
+                raise MutantEndsError(last_word)
+            yield record
+
+    return Fault(records=(changed,))
 
 
 DIES_OF_GARBAGE = Mutant(
     "dies-of-garbage",
     "An exception of its parser is nobody's, and ends it.",
     {"HTTP-08": "its end"},
-    _give_up,
+    dying_of_garbage("ValueError: no start line"),
 )
-
-
-def _shape_messages(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    told = Ndjson.sighting
-
-    def sighting(self: Ndjson, place: Place, sighting: Sighting) -> str:
-        record = json.loads(told(self, place, sighting))
-        for side in ("request", "response"):
-            if record[side] is not None:
-                record[side] = change(record[side])
-        return json.dumps(record) + "\n"
-
-    Ndjson.sighting = sighting  # type: ignore[method-assign]
-
-
 NO_TRAILERS = Mutant(
     "no-trailers",
     "It is done with an answer when its body is.",
     {"HTTP-09": "grpc-status"},
-    lambda: _shape_messages(lambda table: table | {"trailers": []}),
+    Fault(records=(each(lambda record: both_messages(record, lambda message: message | {"trailers": []})),)),
 )
 SILENT_CUT = Mutant(
     "silent-cut",
     "It keeps the beginning of a large body and does not say so.",
-    {"HTTP-10": "nothing said about a cut"},
-    lambda: _shape_messages(lambda table: table | {"truncated": False}),
+    {"HTTP-10": CUT_IN_SILENCE},
+    Fault(records=(each(lambda record: both_messages(record, lambda message: message | {"truncated": False})),)),
 )
 
 
-def _believe_headers() -> None:
-    told = Ndjson.sighting
-
-    def sighting(self: Ndjson, place: Place, sighting: Sighting) -> str:
-        record = json.loads(told(self, place, sighting))
-        for name, value in (record["request"] or {"headers": []})["headers"]:
-            if name.lower() == "x-forwarded-for":
-                record["src"] = f"{value}:0"
-        return json.dumps(record) + "\n"
-
-    Ndjson.sighting = sighting  # type: ignore[method-assign]
+def _believe_headers(record: Record) -> Record:
+    claimed = header(record["request"], "x-forwarded-for")
+    return record | ({"src": f"{claimed[-1]}:0"} if claimed else {})
 
 
 BELIEVES_HEADERS = Mutant(
     "believes-headers",
     "It reports X-Forwarded-For as the source, as mizu did.",
     {"HTTP-11": "seen: .*203.0.113.77:0 >"},
-    _believe_headers,
+    Fault(records=(each(_believe_headers),)),
 )
 
 
-def _length_or_nothing() -> None:
-    frame = ResponseReader._frame
-
-    def framed(self: ResponseReader) -> Event | bool:
-        if self._framing.length is None and not self._framing.chunked:
-            return self._end()
-        return frame(self)
-
-    ResponseReader._frame = framed  # type: ignore[method-assign]
+def _length_or_nothing(record: Record) -> Record:
+    answer = record["response"]
+    if answer is None or header(answer, "content-length") or header(answer, "transfer-encoding"):
+        return record
+    return record | {"response": _without_body(answer)}
 
 
 LENGTH_OR_NOTHING = Mutant(
     "length-or-nothing",
     "To it an answer without a length has no body.",
-    {"HTTP-12": "nothing said about a cut"},
-    _length_or_nothing,
+    {"HTTP-12": CUT_IN_SILENCE},
+    Fault(records=(each(_length_or_nothing),)),
 )
 
 
-def _stay_masked() -> None:
-    def unmask(payload: bytes, _mask: bytes, _position: int) -> bytes:
-        return payload
-
-    websocket._unmask = unmask  # type: ignore[assignment]
+def _stay_masked(records: Iterator[Record]) -> Iterator[Record]:
+    for record in records:
+        if record["type"] == "websocket" and record["from"] == "client" and record["text"]:
+            masked = "".join(chr(ord(character) ^ _KEY) for character in record["text"])
+            record = record | {"text": masked}  # noqa: PLW2901
+        yield record
 
 
 STAYS_MASKED = Mutant(
     "stays-masked",
     "It reports a client's WebSocket messages as they are on the wire.",
     {"HTTP-13": "the client's message"},
-    _stay_masked,
+    Fault(records=(_stay_masked,)),
 )
 
 
-def _by_name(table: dict[str, Any]) -> dict[str, Any]:
-    last = {name.lower(): (name, value) for name, value in table["headers"]}
-    return table | {"headers": list(last.values())}
+def _by_name(message: Record) -> Record:
+    last = {name.lower(): (name, value) for name, value in message["headers"]}
+    return message | {"headers": list(last.values())}
 
 
 ONE_OF_EACH = Mutant(
     "one-of-each",
     "It keeps header fields in a table by name, the last one of each.",
     {"HTTP-14": "x-several"},
-    lambda: _shape_messages(_by_name),
+    Fault(records=(each(lambda record: both_messages(record, _by_name)),)),
+)
+
+
+def _long_heads_dropped(records: Iterator[Record]) -> Iterator[Record]:
+    """A connection with a head that is too long cannot be read from there on."""
+    lost: set[tuple[object, ...]] = set()
+    for record in records:
+        if record["type"] == "http":
+            sizes = [
+                sum(len(name) + len(value) + 4 for name, value in message["headers"])
+                for message in (record["request"], record["response"])
+                if message is not None
+            ]
+            if max(sizes, default=0) > _SHORTEST_LIMIT:
+                lost.add(connection(record))
+            if connection(record) in lost:
+                continue
+        yield record
+
+
+SHORT_HEADS = Mutant(
+    "short-heads",
+    "It has room for a head of 8 KiB.",
+    {"HTTP-16": f"{LOST}|answered with"},
+    Fault(records=(_long_heads_dropped,)),
 )

@@ -1,90 +1,64 @@
-"""Broken by much of everything."""
+"""Broken by much of everything: filters over records and packets."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator
 
-from harness.conformance.mutants.model import Mutant
-from tapper.capture import bpf
-from tapper.capture.bpf import Instruction
-from tapper.capture.mapped import SMALLEST_BLOCK, Statistics
-from tapper.capture.memory import RingMemory
-from tapper.capture.ring import Ring
-from tapper.output.ndjson import Ndjson
-from tapper.streams.bounds import Limits
-from tapper.streams.connection import Scope
-from tapper.streams.legs import Endpoint
+from harness.conformance.mutants.model import Fault, Mutant
+from harness.conformance.mutants.packets import FIN, RST, SYN, End, RawPacket, tcp
+from harness.conformance.mutants.reasons import LOST
+from harness.conformance.mutants.streams import Record
 
-_MOST_PODS = 150
+_MOST_CONNECTIONS = 500
+_TOO_MANY_DROPS = 10**9
 
 
-def _hide_drops() -> None:
-    statistics = Ring.statistics
-    Ring.statistics = lambda self: Statistics(statistics(self).received, 0)  # type: ignore[method-assign]
+def _hide_drops(records: Iterator[Record]) -> Iterator[Record]:
+    for record in records:
+        yield record | {"dropped": 0} if "dropped" in record else record
 
 
-def _shrink_the_ring() -> None:
-    RingMemory.first = lambda _: 2 * SMALLEST_BLOCK  # type: ignore[method-assign,assignment]
-    RingMemory.more = lambda *_: 0  # type: ignore[method-assign]
-
-
-def _give_up_filtering() -> None:
-    program, covers = bpf.program, Scope.covers
-
-    def wide_program(addresses: Iterable[bytes] | None = None) -> tuple[Instruction, ...]:
-        addresses = None if addresses is None else list(addresses)
-        return program(None if addresses is None or len(addresses) > _MOST_PODS else addresses)
-
-    def wide_scope(self: Scope, source: Endpoint, destination: Endpoint) -> bool:
-        return len(self.targets or ()) > _MOST_PODS or covers(self, source, destination)
-
-    bpf.program = wide_program
-    Scope.covers = wide_scope  # type: ignore[method-assign]
-
-
-NO_DROPS = Mutant("hides-drops", "It never tells what the kernel dropped.", {"LOAD-01": "seen: 0"}, _hide_drops)
-SMALL_RING = Mutant(
-    "small-ring", "Its buffer holds a quarter of a mebibyte.", {"LOAD-03": "not at all"}, _shrink_the_ring
-)
-WIDENS = Mutant(
-    "widens",
-    "Above 150 targets its filter lets everything through, as a real tapper's does.",
-    {"LOAD-02": "plain-server"},
-    _give_up_filtering,
+NO_DROPS = Mutant(
+    "hides-drops",
+    "It never tells what the kernel dropped.",
+    {"LOAD-01": "seen: 0"},
+    Fault(records=(_hide_drops,)),
 )
 
 
-def _count_too_much() -> None:
-    whole = Ndjson.bye
-
-    def bye(self: Ndjson, totals: Any) -> str:
-        return json.dumps(json.loads(whole(self, totals)) | {"dropped": 10**9}) + "\n"
-
-    Ndjson.bye = bye  # type: ignore[method-assign]
+def _count_too_much(records: Iterator[Record]) -> Iterator[Record]:
+    for record in records:
+        yield record | {"dropped": _TOO_MANY_DROPS} if record["type"] == "bye" else record
 
 
 COUNTS_TOO_MUCH = Mutant(
     "counts-too-much",
     "It tells of more drops than there can have been.",
     {"LOAD-01": "no more drops told"},
-    _count_too_much,
+    Fault(records=(_count_too_much,)),
 )
 
 
-def _few_connections() -> None:
-    whole = Limits.__init__
-
-    def made(self: Limits, **given: int) -> None:
-        whole(self, **({"connections": 500} | given))
-
-    Limits.__init__ = made  # type: ignore[method-assign,assignment]
+def _few_connections(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
+    """One more pushes out the oldest."""
+    followed: dict[frozenset[End], None] = {}
+    for packet in packets:
+        segment = tcp(packet)
+        if segment is not None:
+            if segment.flags & SYN:
+                followed[segment.connection] = None
+            if segment.connection not in followed:
+                continue
+            if segment.flags & (FIN | RST):
+                del followed[segment.connection]
+            if len(followed) > _MOST_CONNECTIONS:
+                del followed[next(iter(followed))]
+        yield packet
 
 
 FEW_CONNECTIONS = Mutant(
     "few-connections",
     "It follows five hundred connections at a time, as mizu does.",
-    {"LOAD-04": "not at all|with its answer"},
-    _few_connections,
+    {"LOAD-04": f"{LOST}|with its answer"},
+    Fault(packets=(_few_connections,)),
 )

@@ -11,7 +11,8 @@ from harness.adapters.contract import Adapter
 from harness.conformance import mutation
 from harness.conformance.catalogue import ORDER, cases
 from harness.conformance.model import Outcome, Result
-from harness.conformance.mutants.model import Mutant, all_mutants
+from harness.conformance.mutants.catalogue import all_mutants
+from harness.conformance.mutants.model import Mutant
 from harness.conformance.run import run
 from harness.worlds.sandbox import SandboxWorld
 from harness.worlds.world import lacking

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.conformance.mutants.model import Mutant
+from harness.conformance.mutants.model import Fault, Mutant
+from harness.conformance.mutants.reasons import TOO_MUCH, UNFOUND
 from tapper.discovery import envoy
 
-_UNFOUND = "expected a request inside pod"
-_TOO_MUCH = "nothing of what it was not asked for"
 _KEY = b"INSTANCE_IP="
 
 
@@ -37,20 +36,28 @@ def _strict(environ: bytes) -> bytes | None:
     return _first(_values(environ.split(b"\0")))
 
 
+def _of_lines(environ: bytes) -> bytes | None:
+    return _first(_values(environ.replace(b"\n", b"\0").split(b"\0")))
+
+
 ENVIRON_ANYWHERE = Mutant(
     "environ-anywhere",
     "It takes INSTANCE_IP= for the variable wherever it stands, as in XINSTANCE_IP=.",
-    {"DISC-08": _UNFOUND},
-    lambda: _read_environ(_anywhere),
+    {"DISC-08": UNFOUND},
+    Fault(patches=(lambda: _read_environ(_anywhere),)),
 )
 
 ENVIRON_PREFIX = Mutant(
     "environ-prefix",
     "It takes every variable for INSTANCE_IP whose name begins with it.",
-    {"DISC-08": _TOO_MUCH},
-    lambda: _read_environ(
-        lambda environ: _first(
-            [e.partition(b"=")[2] for e in environ.split(b"\0") if e.startswith(_KEY[:-1]) and b"=" in e]
+    {"DISC-08": TOO_MUCH},
+    Fault(
+        patches=(
+            lambda: _read_environ(
+                lambda environ: _first(
+                    [e.partition(b"=")[2] for e in environ.split(b"\0") if e.startswith(_KEY[:-1]) and b"=" in e]
+                )
+            ),
         )
     ),
 )
@@ -58,36 +65,42 @@ ENVIRON_PREFIX = Mutant(
 ENVIRON_CUT = Mutant(
     "environ-cut",
     "It cuts a value at its equals sign.",
-    {"DISC-08": _TOO_MUCH},
-    lambda: _read_environ(
-        lambda environ: _first([value.partition(b"=")[0] for value in _values(environ.split(b"\0"))])
+    {"DISC-08": TOO_MUCH},
+    Fault(
+        patches=(
+            lambda: _read_environ(
+                lambda environ: _first([value.partition(b"=")[0] for value in _values(environ.split(b"\0"))])
+            ),
+        )
     ),
 )
 
 ENVIRON_LAST = Mutant(
     "environ-last",
     "Of a duplicate variable it takes the last, where getenv(3) takes the first.",
-    {"DISC-08": _TOO_MUCH},
-    lambda: _read_environ(lambda environ: _first(_values(environ.split(b"\0"))[::-1])),
+    {"DISC-08": TOO_MUCH},
+    Fault(patches=(lambda: _read_environ(lambda environ: _first(_values(environ.split(b"\0"))[::-1])),)),
 )
 
 ENVIRON_LINES = Mutant(
     "environ-lines",
     "It takes a line feed for the end of a variable.",
-    {"DISC-08": _TOO_MUCH},
-    lambda: _read_environ(lambda environ: _first(_values(environ.replace(b"\n", b"\0").split(b"\0")))),
+    {"DISC-08": TOO_MUCH},
+    Fault(
+        patches=(lambda: _read_environ(lambda environ: _first(_values(environ.replace(b"\n", b"\0").split(b"\0")))),)
+    ),
 )
 
 ENVIRON_PAGE = Mutant(
     "environ-page",
     "It reads the first 4,096 bytes of an environment.",
-    {"DISC-08": _UNFOUND},
-    lambda: _read_environ(lambda environ: _first(_values(environ[:4096].split(b"\0")))),
+    {"DISC-08": UNFOUND},
+    Fault(patches=(lambda: _read_environ(lambda environ: _first(_values(environ[:4096].split(b"\0")))),)),
 )
 
 ENVIRON_UTF8 = Mutant(
     "environ-utf8",
     "It gives up on an environment that is not UTF-8.",
-    {"DISC-08": _UNFOUND},
-    lambda: _read_environ(_strict),
+    {"DISC-08": UNFOUND},
+    Fault(patches=(lambda: _read_environ(_strict),)),
 )

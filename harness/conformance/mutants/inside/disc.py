@@ -1,23 +1,20 @@
-"""Broken in finding pods. Reading a process's environment has a module of its own: disc_environ."""
+"""Broken in finding pods: which process is an Envoy, and whose. How its environment is read: disc_environ."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
-from harness.conformance.mutants.model import Mutant
-from tapper import following
+from harness.conformance.mutants.model import Fault, Mutant
+from harness.conformance.mutants.reasons import ITS_END, TOO_MUCH, UNFOUND
 from tapper.discovery import envoy, finders, procfs, scanner
 from tapper.discovery.envoy import Envoy, Process, Refused, Verdict
 from tapper.discovery.procfs import Procfs
 from tapper.following import Follower
 from tapper.targets.addresses import Address
-from tapper.targets.file import TargetsFile
-from tapper.targets.pods import Targets
-
-_UNFOUND = "expected a request inside pod"
-_TOO_MUCH = "nothing of what it was not asked for"
 
 
 def _judge_path(is_envoy: Callable[[str], bool]) -> None:
@@ -44,8 +41,8 @@ def _stat_the_path() -> None:
 STATS_THE_PATH = Mutant(
     "stats-the-path",
     "It looks for the executable's path on the node, where a container's path leads nowhere.",
-    {"DISC-01": _UNFOUND},
-    _stat_the_path,
+    {"DISC-01": UNFOUND},
+    Fault(patches=(_stat_the_path,)),
 )
 
 
@@ -57,68 +54,76 @@ def _take_every_envoy() -> None:
 EVERY_ENVOY = Mutant(
     "every-envoy",
     "It looks into the pods of all Envoys, whatever the targets are.",
-    {"DISC-02": _TOO_MUCH, "DISC-07": _TOO_MUCH},
-    _take_every_envoy,
+    {"DISC-02": TOO_MUCH, "DISC-07": TOO_MUCH},
+    Fault(patches=(_take_every_envoy,)),
 )
 
 SUFFIX_MATCH = Mutant(
     "suffix-match",
     "It takes every executable for an Envoy whose name ends in envoy.",
-    {"DISC-03": _TOO_MUCH},
-    lambda: _judge_path(lambda exe: exe.removesuffix(envoy.DELETED).endswith("envoy")),
+    {"DISC-03": TOO_MUCH},
+    Fault(patches=(lambda: _judge_path(lambda exe: exe.removesuffix(envoy.DELETED).endswith("envoy")),)),
 )
 
 CONTAINS_MATCH = Mutant(
     "contains-match",
     "It takes every executable for an Envoy that has envoy somewhere in its path.",
-    {"DISC-03": _TOO_MUCH},
-    lambda: _judge_path(lambda exe: "/envoy" in exe),
+    {"DISC-03": TOO_MUCH},
+    Fault(patches=(lambda: _judge_path(lambda exe: "/envoy" in exe),)),
 )
 
 
 def _believe_argv0() -> None:
-    whole = envoy.classify
+    snapshot, exe = Procfs.snapshot, Procfs.exe
 
-    def believing(process: Process, targets: Set[Address] | None) -> Envoy | Refused:
-        named = process.argv0.endswith("/envoy")
-        return whole(
-            envoy.Process(process.pid, process.argv0, process.environ, process.netns) if named else process, targets
-        )
+    def believing(self: Procfs, pid: int, **options: Any) -> Process | None:
+        process = snapshot(self, pid, **(options | {"detail": True}))
+        if process is None or not process.argv0.endswith("/envoy"):
+            return process
+        return Process(pid, process.argv0, process.environ, process.netns)
 
-    snapshot = Procfs.snapshot
+    def believed(self: Procfs, pid: int) -> str | None:
+        arguments = self.arguments(pid)
+        named = arguments[0].decode("latin-1") if arguments else ""
+        return named if named.endswith("/envoy") else exe(self, pid)
 
-    def detailed(self: Procfs, pid: int, **options: Any) -> Process | None:
-        return snapshot(self, pid, **(options | {"detail": True}))
-
-    Procfs.snapshot = detailed  # type: ignore[method-assign]
-    following.Follower._still_is = lambda *_: True  # type: ignore[method-assign]
-    _judge(believing)
+    Procfs.snapshot = believing  # type: ignore[method-assign]
+    Procfs.exe = believed  # type: ignore[method-assign]
 
 
 ARGV0 = Mutant(
     "argv0",
     "It takes the name that a process gives itself for its executable's.",
-    {"DISC-03": _TOO_MUCH},
-    _believe_argv0,
+    {"DISC-03": TOO_MUCH},
+    Fault(patches=(_believe_argv0,)),
 )
 
 NOT_DELETED = Mutant(
     "not-deleted",
     "It does not know that the exe link of a removed binary ends in ' (deleted)'.",
-    {"DISC-04": _UNFOUND},
-    lambda: _judge_path(lambda exe: exe.endswith("/envoy")),
+    {"DISC-04": UNFOUND},
+    Fault(patches=(lambda: _judge_path(lambda exe: exe.endswith("/envoy")),)),
 )
 
 
 def _leader_only() -> None:
-    Procfs._task = lambda self, pid: f"{self}/{pid}"  # type: ignore[method-assign]
+    snapshot = Procfs.snapshot
+
+    def of_the_leader(self: Procfs, pid: int, **options: Any) -> Process | None:
+        try:
+            (Path(str(self)) / str(pid) / "exe").readlink()
+        except FileNotFoundError:
+            return Process(pid, None)
+        return snapshot(self, pid, **options)
+
+    Procfs.snapshot = of_the_leader  # type: ignore[method-assign]
 
 
 LEADER_ONLY = Mutant(
     "leader-only",
     "It looks at the main thread of a process only.",
-    {"DISC-13": _UNFOUND},
-    _leader_only,
+    {"DISC-13": UNFOUND},
+    Fault(patches=(_leader_only,)),
 )
 
 
@@ -152,8 +157,8 @@ def _without_environ(process: Process | None) -> bool:
 DIES_OF_ZOMBIES = Mutant(
     "dies-of-zombies",
     "It does not expect a process to be without an executable.",
-    {"DISC-05": "a tapper that runs until it is stopped"},
-    lambda: _stumble(_without_exe, _die),
+    {"DISC-05": ITS_END},
+    Fault(patches=(lambda: _stumble(_without_exe, _die),)),
 )
 
 
@@ -172,23 +177,8 @@ def _break_off() -> None:
 BREAKS_OFF = Mutant(
     "breaks-off",
     "Its look at all processes ends at the first that cannot be read.",
-    {"DISC-05": _UNFOUND},
-    _break_off,
-)
-
-
-def _read_proc() -> None:
-    def of_proc(self: Procfs, _root: object = None) -> None:
-        self._root = "/proc"
-
-    Procfs.__init__ = of_proc  # type: ignore[method-assign,assignment]
-
-
-READS_PROC = Mutant(
-    "reads-proc",
-    "It reads /proc, whatever procfs it is given.",
-    {"DISC-06": _TOO_MUCH},
-    _read_proc,
+    {"DISC-05": UNFOUND},
+    Fault(patches=(_break_off,)),
 )
 
 
@@ -199,8 +189,8 @@ def _pids_of_proc() -> None:
 PIDS_OF_PROC = Mutant(
     "pids-of-proc",
     "It enters namespaces by the process ids of the given procfs, but through its own /proc.",
-    {"DISC-06": _UNFOUND},
-    _pids_of_proc,
+    {"DISC-06": UNFOUND},
+    Fault(patches=(_pids_of_proc,)),
 )
 
 
@@ -223,43 +213,22 @@ def _compare_text(alike: Callable[[str, str], bool]) -> None:
 PREFIX_MATCH = Mutant(
     "prefix-match",
     "It takes 10.0.0.10 for 10.0.0.1, because the one begins with the other.",
-    {"DISC-07": _TOO_MUCH},
-    lambda: _compare_text(lambda value, target: value.startswith(target)),
+    {"DISC-07": TOO_MUCH},
+    Fault(patches=(lambda: _compare_text(lambda value, target: value.startswith(target)),)),
 )
 
 CONTAINED = Mutant(
     "contained",
     "It looks for an address anywhere in the list of targets, as text.",
-    {"DISC-07": _TOO_MUCH},
-    lambda: _compare_text(lambda value, target: bool(value) and value in target),
+    {"DISC-07": TOO_MUCH},
+    Fault(patches=(lambda: _compare_text(lambda value, target: bool(value) and value in target),)),
 )
 
 TEXT_OF_ADDRESSES = Mutant(
     "text-of-addresses",
     "It compares addresses as text, so that two spellings of one are two.",
-    {"DISC-12": _UNFOUND},
-    lambda: _compare_text(lambda value, target: value == target),
-)
-
-
-def _first_address_only() -> None:
-    whole = TargetsFile.read
-
-    def first_of_each(self: TargetsFile) -> Targets:
-        targets = whole(self)
-        first: dict[object, Address] = {}
-        for address in sorted(targets.addresses, key=lambda each: each.version):
-            first.setdefault(targets.names.get(str(address)), address)
-        return Targets(frozenset(first.values()), targets.names, targets.generation)
-
-    TargetsFile.read = first_of_each  # type: ignore[method-assign]
-
-
-FIRST_ADDRESS = Mutant(
-    "first-address",
-    "It knows a pod by the first of its addresses only.",
-    {"DISC-09": _UNFOUND},
-    _first_address_only,
+    {"DISC-12": UNFOUND},
+    Fault(patches=(lambda: _compare_text(lambda value, target: value == target),)),
 )
 
 
@@ -273,18 +242,29 @@ def _no_linkerd() -> None:
 NO_LINKERD = Mutant(
     "no-linkerd",
     "It claims to know Linkerd's proxy, and does not.",
-    {"DISC-10": _UNFOUND},
-    _no_linkerd,
+    {"DISC-10": UNFOUND},
+    Fault(patches=(_no_linkerd,)),
 )
 
 
-def _say_nothing() -> None:
-    Follower._say_unseen = lambda *_: None  # type: ignore[method-assign]
+# -- when to look ---------------------------------------------------------------------------------------------------
 
 
-SILENT = Mutant(
-    "silent",
-    "It keeps to itself that it cannot see a target.",
-    {"DISC-11": "which has no sidecar"},
-    _say_nothing,
+def _look_on_updates_only() -> None:
+    whole = Follower.look
+
+    def look(self: Follower) -> bool:
+        seen = whole(self)
+        self.next_look = math.inf  # until a list of targets comes
+        return seen
+
+    Follower.look = look  # type: ignore[method-assign]
+    Follower.is_due = lambda self: time.monotonic() >= self.next_look  # type: ignore[method-assign]
+
+
+LOOKS_ON_UPDATES = Mutant(
+    "looks-on-updates",
+    "It looks for Envoys only when its targets change.",
+    {"LIFE-08": "expected requests inside a pod whose Envoy started last"},
+    Fault(patches=(_look_on_updates_only,)),
 )

@@ -1,0 +1,20 @@
+"""What a failure's sentence says, as regular expressions: why a case that was made for a mutant has to fail it."""
+
+from __future__ import annotations
+
+LOST = "too seldom|not at all"
+"""An exchange is missing, or is there less often than it should be."""
+TOO_OFTEN = "too often"
+UNFOUND = "expected a request inside pod"
+"""The tapper never looked into a target."""
+TOO_MUCH = "nothing of what it was not asked for"
+ANOTHERS_ANSWER = "answered with|its own answer"
+CUT_IN_SILENCE = "nothing said about a cut"
+UNREADABLE = f"{LOST}|answered with"
+"""A connection is not read any further, or read out of step."""
+OUT_OF_STEP = f"{LOST}|{TOO_OFTEN}|{ANOTHERS_ANSWER}|{CUT_IN_SILENCE}"
+"""Anything that may come of bytes in the wrong order."""
+LET_GO = "to be let go"
+THREAD_INSIDE = "no thread of the tapper"
+AS_MANY_HANDLES = "about as many descriptors"
+ITS_END = "a tapper that runs until it is stopped"
