@@ -51,8 +51,9 @@ def _failed(sentence: str, code: int) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
-    except SystemExit as end:  # after --help, or a sentence about the arguments
-        return int(end.code or 0)
+    except SystemExit:  # after --help, or a sentence about the arguments
+        standard_output.finish()
+        raise
     return int(arguments.run(arguments))
 
 
