@@ -317,7 +317,8 @@ class Follower:
         name = linkerd_pod(self._procfs.environ(candidate.pid)) if candidate.found_by is Finder.LINKERD else None
         way = str(candidate.found_by)
         place = Place("pod", netns.inode, "lo", candidate.pid, str(address), not doubt, way, name=name)
-        self._add(netns, ring, place, Scope(str(address), None))
+        from_itself = candidate.found_by is Finder.LINKERD
+        self._add(netns, ring, place, Scope(str(address), None, delivered_from_itself=from_itself))
         self._unseen.captured(candidate, address)
 
     def _still_is(self, candidate: Candidate) -> bool:

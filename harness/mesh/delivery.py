@@ -13,11 +13,13 @@ from typing import Self
 
 from harness.mesh import redirect
 from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
+from harness.mesh.redirect import TPROXY_MARK, TPROXY_TABLE, linkerd_rules, tproxy_rules
 from harness.mesh.workload import PASSTHROUGH_SOURCE, Delivery
 from harness.sandbox.pod import Pod
 from harness.waiting import DEFAULT_TIMEOUT
 
 APP_PORT = 8080
+_IP_TRANSPARENT = 19  # linux/in.h
 
 
 class Conversation:
@@ -93,13 +95,43 @@ def inbound(
             raise
 
 
-def outbound(pod: Pod, destination: tuple[str, int]) -> Conversation:
+def inbound_from_itself(pod: Pod, port: int = APP_PORT) -> Conversation:
+    """A connection as Linkerd's proxy makes it to its application, over IPv4: from the pod's address to the same."""
+    with pod.listen(pod.ip, port) as listener:
+        return _join(pod.socket(), listener, (pod.ip, 0), (pod.ip, port), (pod.ip, port))
+
+
+def inbound_transparent(pod: Pod, caller: str, port: int = APP_PORT) -> Conversation:
+    """A connection as a sidecar makes it to its application where interception is transparent: from the caller's IPv4
+    address. The pod needs `outfit_tproxy` first."""
+    client = pod.socket()
+    client.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, TPROXY_MARK)
+    with pod.listen(pod.ip, port) as listener:
+        return _join(client, listener, (caller, 0), (pod.ip, port), (pod.ip, port))
+
+
+def wire(client: Pod, server: Pod, proxy_port: int, port: int = APP_PORT, *, transparent: bool = False) -> Conversation:
+    """A connection from another pod that the server's proxy takes at `proxy_port`, over IPv4. What is said on it is
+    the test's affair: mostly TLS."""
+    listener = server.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.settimeout(DEFAULT_TIMEOUT)
+    if transparent:
+        listener.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
+    with listener:
+        listener.bind(("0.0.0.0", proxy_port))
+        listener.listen()
+        return _join(client.socket(), listener, None, (server.ip, port), (server.ip, port))
+
+
+def outbound(pod: Pod, destination: tuple[str, int], *, proxy_port: int = OUTBOUND_PORT) -> Conversation:
     """A connection from the pod's application to `destination`, redirected to where its sidecar would listen.
 
-    The pod needs its `outfit` first.
+    The pod needs its `outfit` first, or another that redirects to `proxy_port`.
     """
     ipv6 = ":" in destination[0]
-    with pod.listen("::" if ipv6 else "0.0.0.0", OUTBOUND_PORT) as listener:
+    with pod.listen("::" if ipv6 else "0.0.0.0", proxy_port) as listener:
         client = pod.socket(socket.AF_INET6 if ipv6 else socket.AF_INET)
         try:
             return _join(client, listener, None, destination, destination)
@@ -122,6 +154,19 @@ def across(client: Pod, server: Pod, port: int = APP_PORT) -> Conversation:
 def outfit(pod: Pod) -> None:
     """Give a pod Istio's rules and address, for a sidecar that the harness plays."""
     redirect.install(pod)
+
+
+def outfit_linkerd(pod: Pod) -> None:
+    """Give a pod Linkerd's rules, for a proxy that the harness plays."""
+    pod.run(["iptables-restore"], text=linkerd_rules())
+    pod.run(["ip6tables-restore"], text=linkerd_rules())
+
+
+def outfit_tproxy(pod: Pod) -> None:
+    """Give a pod Istio's rules for transparent interception of IPv4. Raises where the kernel has no TPROXY target."""
+    pod.run(["iptables-restore"], text=tproxy_rules())
+    pod.run(["ip", "rule", "add", "fwmark", str(TPROXY_MARK), "lookup", str(TPROXY_TABLE)])
+    pod.run(["ip", "route", "add", "local", "default", "dev", "lo", "table", str(TPROXY_TABLE)])
 
 
 def _join(

@@ -1,4 +1,4 @@
-"""Istio's redirect rules: the text that iptables-restore(8) reads, and `install`, which gives them to a pod."""
+"""The redirect rules of Istio and of Linkerd, as iptables-restore(8) reads them. `install` gives a pod those of Istio."""
 
 from __future__ import annotations
 
@@ -95,3 +95,62 @@ def service_rule(family: int, address: str, port: int, target: str, target_port:
     where = f"[{target}]:{target_port}" if family == 6 else f"{target}:{target_port}"
     statistic = "" if share == 1 else f" -m statistic --mode nth --every {share} --packet 0"
     return f"-A PREROUTING -d {address} -p tcp --dport {port}{statistic} -j DNAT --to-destination {where}\n"
+
+
+LINKERD_OUTBOUND_PORT = 4140
+LINKERD_INBOUND_PORT = 4143
+LINKERD_UID = 2102
+"""The user that Linkerd runs its proxy as."""
+_LINKERD_EXEMPT = (4190, 4191, 4567, 4568)
+"""The proxy's own ports for control and administration, which are not redirected."""
+
+
+def linkerd_rules() -> str:
+    """The nat table of a pod with Linkerd's proxy, as its init container (proxy-init) writes it; for IPv4 and IPv6."""
+    exempt = ",".join(map(str, _LINKERD_EXEMPT))
+    lines = [
+        "*nat",
+        ":PROXY_INIT_REDIRECT - [0:0]",
+        ":PROXY_INIT_OUTPUT - [0:0]",
+        f"-A PROXY_INIT_REDIRECT -p tcp -m multiport --dports {exempt} -j RETURN",
+        f"-A PROXY_INIT_REDIRECT -p tcp -j REDIRECT --to-ports {LINKERD_INBOUND_PORT}",
+        "-A PREROUTING -j PROXY_INIT_REDIRECT",
+        f"-A PROXY_INIT_OUTPUT -m owner --uid-owner {LINKERD_UID} -j RETURN",
+        "-A PROXY_INIT_OUTPUT -o lo -j RETURN",
+        f"-A PROXY_INIT_OUTPUT -p tcp -m multiport --dports {exempt} -j RETURN",
+        f"-A PROXY_INIT_OUTPUT -p tcp -j REDIRECT --to-ports {LINKERD_OUTBOUND_PORT}",
+        "-A OUTPUT -j PROXY_INIT_OUTPUT",
+        "COMMIT",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+TPROXY_MARK = 1337
+TPROXY_TABLE = 133
+
+
+def tproxy_rules() -> str:
+    """The mangle table of a pod with Istio's interception mode TPROXY, for IPv4: packets that come in reach the proxy
+    with their addresses as they are, and the proxy's connections to the application come from the caller's address.
+
+    Packets with TPROXY_MARK are to be routed by TPROXY_TABLE, which leads all of them to the pod itself.
+    """
+    lines = [
+        "*mangle",
+        ":ISTIO_DIVERT - [0:0]",
+        ":ISTIO_INBOUND - [0:0]",
+        ":ISTIO_TPROXY - [0:0]",
+        f"-A ISTIO_DIVERT -j MARK --set-mark {TPROXY_MARK}",
+        "-A ISTIO_DIVERT -j ACCEPT",
+        f"-A ISTIO_TPROXY ! -d 127.0.0.1/32 -p tcp -j TPROXY --on-port {INBOUND_PORT} --tproxy-mark {TPROXY_MARK}",
+        "-A PREROUTING -p tcp -j ISTIO_INBOUND",
+        f"-A PREROUTING -p tcp -m mark --mark {TPROXY_MARK} -j CONNMARK --save-mark",
+        f"-A OUTPUT -p tcp -m connmark --mark {TPROXY_MARK} -j CONNMARK --restore-mark",
+        f"-A ISTIO_INBOUND -p tcp -m mark --mark {TPROXY_MARK} -j RETURN",
+        "-A ISTIO_INBOUND -p tcp -i lo -j RETURN",
+        *(f"-A ISTIO_INBOUND -p tcp --dport {port} -j RETURN" for port in _INBOUND_EXEMPT),
+        "-A ISTIO_INBOUND -p tcp -m conntrack --ctstate RELATED,ESTABLISHED -j ISTIO_DIVERT",
+        "-A ISTIO_INBOUND -p tcp -j ISTIO_TPROXY",
+        "COMMIT",
+    ]
+    return "\n".join(lines) + "\n"

@@ -3,7 +3,8 @@
 On a pod's lo an exchange is in plaintext; what says how it crossed the wire is the wire. So the connections there are
 asked, those of the node's interfaces and, for a pod that calls itself, those to its own inbound listener (15006):
 
-- inbound, delivered from 127.0.0.6: the connections to the pod's address and port;
+- inbound, delivered from 127.0.0.6, or from the pod's own address (Linkerd): the connections to the pod's address and
+  port; delivered from the caller's address (TPROXY): the caller's connections to them;
 - outbound: the client's connections to the address and port that it dialled, or, where that is a service's and so
   translated by Envoy, all that the client's pod has.
 
@@ -40,7 +41,7 @@ from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 from tapper.streams.connection import Connection, Consumer, Leg, Wire
 from tapper.streams.connections import Connections
-from tapper.streams.legs import DELIVERY_ADDRESSES, Direction
+from tapper.streams.legs import DELIVERY_ADDRESSES, Direction, is_loopback
 from tapper.streams.places import Kinds
 from tapper.streams.reassembly import Data
 
@@ -160,9 +161,10 @@ class Beneath:
 
     def _connections(self, leg: Leg, own: Connections[Sighting]) -> list[Kinds[Sighting]]:
         if leg.direction is Direction.INBOUND:
-            if place_of(leg.src)[:-2] not in DELIVERY_ADDRESSES:
-                return []
-            return self._at(place_of(leg.dst), own)
+            source, application = place_of(leg.src)[:-2], place_of(leg.dst)
+            if source in DELIVERY_ADDRESSES or source == application[:-2]:
+                return self._at(application, own)
+            return [] if is_loopback(source) else self._at(source + application, own)
         if leg.direction is not Direction.OUTBOUND:
             return []
         client, server = place_of(leg.src)[:-2], place_of(leg.dst)

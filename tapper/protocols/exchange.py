@@ -92,7 +92,16 @@ class Exchange:
 class _Entry:
     """A request on its way to its answer."""
 
-    __slots__ = ("certain", "cost", "head", "pending", "queued", "request", "response", "usual")
+    __slots__ = (
+        "certain",
+        "cost",
+        "head",
+        "pending",
+        "queued",
+        "request",
+        "response",
+        "usual",
+    )
 
     def __init__(self, head: RequestHead, request: Request | None, *, certain: bool) -> None:
         self.head = head
@@ -115,6 +124,27 @@ class _Entry:
 
 class Conversation:
     """Both directions of one connection. Every method returns the exchanges that became complete, in order."""
+
+    __slots__ = (
+        "_answered_to",
+        "_answering",
+        "_arriving",
+        "_assumed",
+        "_kept",
+        "_last_ack",
+        "_owed",
+        "_pipelines",
+        "_requests",
+        "_requests_lost",
+        "_responses",
+        "_responses_lost",
+        "_server_from_start",
+        "_unanswered",
+        "_unheard",
+        "given_away",
+        "heads",
+        "held",
+    )
 
     def __init__(self, *, client_in_step: bool, server_in_step: bool, body_limit: int = BODY_LIMIT) -> None:
         self._requests = RequestReader(in_step=client_in_step, body_limit=body_limit)

@@ -52,6 +52,8 @@ _NOT_EMPTY = frozenset({DATA, HEADERS, PUSH_PROMISE, CONTINUATION})
 class Handler:
     """Is told what both directions say. `side` is whose frame it was, `number` its stream's."""
 
+    __slots__ = ()
+
     def block(self, side: int, number: int, data: bytes | None, *, end: bool, promise: bool) -> None:
         """A header block, put together; `data` is None for one over the limit: it was passed over, and the header
         table is unknown. `end`: END_STREAM. `promise`: of a PUSH_PROMISE."""
@@ -126,6 +128,28 @@ def is_frames(data: bytes) -> bool:
 
 class FrameReader:
     """Reads one direction, that of `side`."""
+
+    __slots__ = (
+        "_at_start",
+        "_block",
+        "_content",
+        "_ends",
+        "_flags",
+        "_in_step",
+        "_kind",
+        "_length",
+        "_limit",
+        "_opened_by",
+        "_opening",
+        "_pad_unread",
+        "_partial",
+        "_payload",
+        "_ready",
+        "_remaining",
+        "_side",
+        "_stream",
+        "held",
+    )
 
     def __init__(self, side: int, *, in_step: bool = True, head_limit: int = HEAD_LIMIT) -> None:
         self._side = side

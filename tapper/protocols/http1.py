@@ -43,7 +43,11 @@ _WITHOUT_BODY: Final = (204, 304)
 class RequestReader(Reader):
     """Reads what a client sends."""
 
-    _awaited: State = Reader._length_body  # how the body is read that may never come
+    __slots__ = ("_awaited",)
+
+    def __init__(self, *, in_step: bool = True, head_limit: int = HEAD_LIMIT, body_limit: int = BODY_LIMIT) -> None:
+        super().__init__(in_step=in_step, head_limit=head_limit, body_limit=body_limit)
+        self._awaited: State = Reader._length_body  # how the body is read that may never come
 
     def whole(self, chunk: Data) -> Request | None:
         """A segment that is one request. None, and nothing done, where it is anything else."""
@@ -104,6 +108,15 @@ class RequestReader(Reader):
 
 class ResponseReader(Reader):
     """Reads what a server sends."""
+
+    __slots__ = (
+        "_body_state",
+        "_framing",
+        "_interim",
+        "_method",
+        "_status",
+        "continued",
+    )
 
     def __init__(self, *, in_step: bool = True, head_limit: int = HEAD_LIMIT, body_limit: int = BODY_LIMIT) -> None:
         super().__init__(in_step=in_step, head_limit=head_limit, body_limit=body_limit)

@@ -32,6 +32,22 @@ class Http2(Handler):
     they are read from their first byte; `body_limit` is how many bytes of a body are kept. The methods return the
     exchanges that became complete."""
 
+    __slots__ = (
+        "_ack",
+        "_blocks",
+        "_body_limit",
+        "_cost",
+        "_done",
+        "_next",
+        "_over",
+        "_readers",
+        "_seq",
+        "_streams",
+        "_ts",
+        "client",
+        "heads",
+    )
+
     def __init__(self, client: int | None, in_step: tuple[bool, bool], body_limit: int = BODY_LIMIT) -> None:
         self.client = client
         """0 or 1; None until a header block told who asks and who answers."""

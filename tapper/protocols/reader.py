@@ -26,6 +26,30 @@ _LINE_ENDS = (b"\r\n", b"\n")
 class Reader:
     """What both directions share. A state is a method; it returns an event, True for progress, or False for more."""
 
+    __slots__ = (
+        "_ack",
+        "_body",
+        "_body_limit",
+        "_data",
+        "_fields",
+        "_head_limit",
+        "_holed",
+        "_open",
+        "_other",
+        "_partial",
+        "_pattern",
+        "_pos",
+        "_reason",
+        "_remaining",
+        "_second",
+        "_section_end",
+        "_seq",
+        "_size",
+        "_start",
+        "_state",
+        "_ts",
+    )
+
     def __init__(self, *, in_step: bool = True, head_limit: int = HEAD_LIMIT, body_limit: int = BODY_LIMIT) -> None:
         self._head_limit = head_limit
         self._body_limit = body_limit

@@ -210,9 +210,10 @@ class Session(Consumer[Sighting]):
         if self._hello is not None:
             self._tell(self._hello.data(side, chunk.data, chunk.ts), self._hello.client)
             return []
-        if self._tally is None:
-            self._tally = ByteTally(Kind.OTHER)
-        self._tally.data(side, chunk)
+        if not self._proven:
+            if self._tally is None:
+                self._tally = ByteTally(Kind.OTHER)
+            self._tally.data(side, chunk)
         early = self._early[side]
         beginning = early is not None and self._connection.from_start(side)
         chunks = [*early, chunk] if early else [chunk]
@@ -238,6 +239,8 @@ class Session(Consumer[Sighting]):
             elif heads.begins_response(data):
                 self._client = 1 - side
         done = self._release(side)
+        if self._proven:
+            self._tally = None
         if beginning or self._proven:
             self._connection.carries(Wire.PLAIN)  # TLS would have begun with a record
         return done

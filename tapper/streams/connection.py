@@ -58,6 +58,9 @@ class Scope:
     """Only connections to or from one of these addresses, packed; None for all."""
     some_lo: bool = False
     """Whether this is a lo, although nobody knows whose."""
+    delivered_from_itself: bool = False
+    """Whether the pod's proxy delivers from the pod's own address, as Linkerd's does. An application that dials its own
+    address looks the same."""
 
     @property
     def on_lo(self) -> bool:
@@ -239,6 +242,8 @@ class Connection(Generic[T]):
             client_end, server_end = endpoints(self.halves[client].key)
             pod = None if self.scope.pod_ip is None else ip_address(self.scope.pod_ip).packed
             direction = classify(client_end, server_end, on_lo=self.scope.on_lo, both_ways=self.both_ways, pod=pod)
+            if direction is Direction.LOCAL and self.scope.delivered_from_itself and client_end.address == pod:
+                direction = Direction.INBOUND
         pod_ip = self.scope.pod_ip
         if self.scope.some_lo:
             ours = client_end if direction is Direction.OUTBOUND else server_end

@@ -86,6 +86,22 @@ def test_only_plaintext() -> None:
     assert nested(World(), get("/a")).all_said == [Kind.PLAIN]
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (CALLER, Kind.TLS),  # transparent interception delivers from the caller's own address
+        (OTHER, None),  # from which nothing came
+        (POD, Kind.TLS),  # as Linkerd's proxy delivers
+    ],
+)
+def test_other_addresses_that_a_proxy_delivers_from(source: str, expected: Kind | None) -> None:
+    world = World()
+    world.pod = Capture(Scope(POD, None, delivered_from_itself=True))
+    world.wire(*mutual()).lo(*whole(delivered(source)))
+    assert world.pod.seen[0].leg.direction == "inbound"
+    assert world.all_said == [expected]
+
+
 def test_another_port_of_the_pod_says_nothing() -> None:
     wire = on_wire(server=(POD, 9090))
     assert World().wire(*wire.handshake(), wire.ask(TLS)).lo(*whole(delivered())).all_said == [None]
