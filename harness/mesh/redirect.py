@@ -1,4 +1,4 @@
-"""The redirect rules of Istio and of Linkerd, as iptables-restore(8) reads them. `install` gives a pod those of Istio."""
+"""The redirect rules of Istio and of Linkerd, as iptables-restore(8) reads them; `install` gives a pod Istio's."""
 
 from __future__ import annotations
 

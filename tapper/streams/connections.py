@@ -215,7 +215,7 @@ class Connections(Generic[T]):
         flags, payload = segment.flags, segment.payload
         # 1. What is not to be reported.
         on_lo = self._scope.on_lo
-        if on_lo and is_mesh_internal(key):
+        if on_lo and is_mesh_internal(key, flags, self._scope.pod_ip):
             self.tally.mesh += 1
             return []
         source, destination = endpoints(key)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
+from tapper.streams.packet import opener
 from tapper.targets.addresses import spell
 
 OUTBOUND_PORT = 15001
@@ -28,6 +29,8 @@ MESH_PORTS = frozenset({15000, 15004, 15008, 15012, 15014, 15020, 15021, 15053, 
 DELIVERY_ADDRESSES = frozenset({bytes((127, 0, 0, 6)), bytes(15) + b"\x06"})
 _MESH_PORT_BYTES = frozenset(port.to_bytes(2, "big") for port in MESH_PORTS)
 _INBOUND_PORT_BYTES = INBOUND_PORT.to_bytes(2, "big")
+_FIRST_EPHEMERAL = 32768
+"""Of the ports that Linux gives to clients (net.ipv4.ip_local_port_range, ip(7))."""
 _LOOPBACK_6 = bytes(15) + b"\x01"
 
 
@@ -71,9 +74,27 @@ def own_end(source: Endpoint, destination: Endpoint) -> Endpoint:
     return source if envoys else destination
 
 
-def is_mesh_internal(key: bytes) -> bool:
-    """Whether a packet on a pod's lo is between parts of the mesh (MESH_PORTS), by its key."""
-    return key[-2:] in _MESH_PORT_BYTES or key[-4:-2] in _MESH_PORT_BYTES
+def is_mesh_internal(key: bytes, flags: int, pod_ip: str | None) -> bool:
+    """Whether a packet on a pod's lo, of no known connection, is between parts of the mesh: its server listens on one
+    of MESH_PORTS, at an address of the pod itself. A client may have any port, and so may a server elsewhere.
+
+    Where no SYN tells which end is the server, the other port must be one that the kernel gives to clients. In doubt
+    the packet is not the mesh's: an exchange too many is reported, rather than one that a pod hides.
+    """
+    if key[-2:] not in _MESH_PORT_BYTES and key[-4:-2] not in _MESH_PORT_BYTES:
+        return False
+    ends = endpoints(key)
+    client = opener(flags)
+    if client is not None:
+        return _is_mesh_server(ends[1 - client], pod_ip)
+    return any(
+        _is_mesh_server(server, pod_ip) and other.port >= _FIRST_EPHEMERAL for server, other in (ends, ends[::-1])
+    )
+
+
+def _is_mesh_server(end: Endpoint, pod_ip: str | None) -> bool:
+    own = is_loopback(end.address) or end.address in DELIVERY_ADDRESSES or pod_ip in (None, spell(end.address))
+    return own and end.port in MESH_PORTS
 
 
 def is_to_envoy(key: bytes) -> bool:

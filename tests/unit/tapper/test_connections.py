@@ -181,6 +181,40 @@ def test_envoys_own_ports_are_skipped_on_lo_and_counted(port: int) -> None:
     assert Capture(NODE).feed(whole(Wire(((POD, 40000), ("10.0.0.9", port))))).pairs == [("/x", "y")]
 
 
+@pytest.mark.parametrize("port", [15020, 15090])
+@pytest.mark.parametrize("midway", [False, True])
+@pytest.mark.parametrize(
+    "ends",
+    [
+        (("127.0.0.6", 0), (POD, 8080)),
+        (("127.0.0.1", 0), ("127.0.0.1", 8080)),
+        ((POD, 0), (POD, 8080)),
+    ],
+)
+def test_a_client_hides_nothing_by_a_port_of_the_mesh(
+    port: int, midway: bool, ends: tuple[tuple[str, int], tuple[str, int]]
+) -> None:
+    """Whoever asks may bind to any port; joined midway, too."""
+    (address, _), server = ends
+    packets = whole(Wire(((address, port), server)))
+    assert Capture().feed(packets[3:] if midway else packets).finish().pairs == [("/x", "y")]
+
+
+@pytest.mark.parametrize("port", [15020, 15090])
+def test_a_server_elsewhere_may_have_a_port_of_the_mesh(port: int) -> None:
+    """What the pod's application asks there goes by way of its sidecar, and is answered in the server's name."""
+    wire = Wire(((POD, 40000), ("127.0.0.1", 15001)), (("10.0.0.9", port), (POD, 40000)))
+    assert Capture().feed(whole(wire)).finish().pairs == [("/x", "y")]
+
+
+@pytest.mark.parametrize("midway", [False, True])
+def test_the_sidecars_own_server_is_passed_over_joined_midway_too(midway: bool) -> None:
+    packets = whole(Wire((("127.0.0.1", 40000), (POD, 15020))))
+    capture = Capture().feed(packets[3:] if midway else packets).finish()
+    assert capture.pairs == []
+    assert capture.connections.tally.mesh == len(packets) - (3 if midway else 0)
+
+
 def test_on_the_node_only_targets_are_reported() -> None:
     packets = [
         *whole(Wire(((POD, 40000), ("10.0.0.9", 80)), client_isn=1), "/a"),
