@@ -13,6 +13,7 @@ from harness.conformance.catalogue import cases
 from harness.conformance.model import Outcome, Result
 from harness.conformance.run import run
 from harness.conformance.suite import Run
+from harness.conformance.summary import text
 
 BAD_TAPPERS = Path(__file__).resolve().parents[1] / "support" / "bad_tappers"
 
@@ -54,6 +55,7 @@ def test_at_the_end_of_a_run_the_case_about_a_fault_fails(tmp_path: Path) -> Non
     assert "s too late" in results["CAP-13"].sentence
     assert results["CAP-13"].sentence.endswith(", seen in the trial of CAP-01")
     assert results["CAP-13"].evidence == "CAP-01"
+    assert "--case CAP-13 --case CAP-01" in text(suite.record(), tmp_path, "adapter.toml")
 
 
 def test_alone_it_is_a_note(tmp_path: Path) -> None:
