@@ -7,7 +7,6 @@ from harness.conformance.oracle.grpc import with_call
 from harness.conformance.oracle.model import Decoded, TcpConnection, TrueExchange, TrueSocketMessage
 
 NO_HTTP = "it does not begin as HTTP does"
-UPGRADED = "it becomes HTTP/2 by an upgrade, which this oracle does not read"
 
 
 def decode(connection: TcpConnection) -> Decoded:
@@ -37,8 +36,6 @@ def _http1(connection: TcpConnection) -> Decoded:
                 found, problem = websocket.messages(way, start, from_client=from_client, deflate=deflate)
                 messages += found
                 flaw = flaw or problem
-        elif upgrade == [b"h2c"]:
-            flaw = UPGRADED
     return Decoded(connection, exchanges, tuple(messages), connection.flaw or flaw)
 
 

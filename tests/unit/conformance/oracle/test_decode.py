@@ -6,7 +6,7 @@ import pytest
 from oracle_world import START_NS, STEP_NS, pod
 
 from harness.conformance import h2c
-from harness.conformance.oracle.decode import NO_HTTP, UPGRADED, decode
+from harness.conformance.oracle.decode import NO_HTTP, decode
 from harness.conformance.oracle.model import Decoded
 from harness.conformance.oracle.wire import connections
 from harness.mesh import replay
@@ -28,12 +28,6 @@ def test_what_is_no_http_has_no_exchanges(asked: bytes) -> None:
 def test_a_silent_connection_is_no_flaw() -> None:
     decoded = read()
     assert (decoded.exchanges, decoded.flaw) == ((), "")
-
-
-def test_an_upgrade_to_http2_is_not_read() -> None:
-    asked = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
-    answered = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
-    assert read((asked, answered + h2c.settings())).flaw == UPGRADED
 
 
 @pytest.mark.parametrize(
