@@ -166,9 +166,19 @@ class Run:
         report_file.write(self.record(), self.directory)
 
 
-def reproduce(adapter: str, case: str, patience: float = 1.0, cluster: ClusterRun | None = None) -> str:
-    """The command that runs one case alone, in the cluster if it was run there."""
+def reproduce(
+    adapter: str,
+    case: str,
+    patience: float = 1.0,
+    cluster: ClusterRun | None = None,
+    *,
+    seen_in: str | None = None,
+) -> str:
+    """The command that runs one case alone, in the cluster if it was run there, or with the case in whose trial its
+    fault was seen (a result's evidence)."""
     options = ["--patience", f"{patience:g}"] if patience != 1 else []
+    if seen_in not in (None, case) and seen_in in catalogue():
+        options += ["--case", str(seen_in)]
     if cluster is not None and case.partition("-")[0] == MESH_GROUP:
         options += cluster.options
     return shlex.join(["tapper-harness", "check", "--adapter", adapter, "--case", case, *options])
