@@ -26,10 +26,10 @@ def test_ambient_pods_are_found_by_their_namespaces(world: World) -> None:
     tap.wait_capturing(*pods.pods)
     sent = talk.send(world, pods.client, direct, 10)
     tap.wait_seen(sent, pods.client, "outbound")
-    tap.wait_seen(sent, pods.server, "local")
+    tap.wait_seen(sent, pods.server, "inbound")
     tap.stop()
     assert tap.seen(pods.client, "outbound") == once(sent)
-    assert tap.seen(pods.server, "local") == once(sent)
-    # "local", not "inbound": the caller's address is kept, so that nothing here is from 127.0.0.6
+    assert tap.seen(pods.server, "inbound") == once(sent)
+    # from the caller's own address, not from 127.0.0.6
     assert {record["src"].rpartition(":")[0] for record in tap.exchanges(pods.server)} == {pods.client.ip}
     assert wire.found(nonces(unseen + sent)) == set()
