@@ -1,8 +1,8 @@
 """A difference becomes a charge: the case whose requirement it breaks, or the cases that come into question. Pure.
 
-The table says which case is about a field. Where a field may be wrong only under a condition (HTTP/2, IPv6, on the way
-out, or whatever the case at hand does) the charge names that condition's case last: it is the one to fail, unless the
-field's own case has failed by itself. So one fault gives one failure.
+The table says which case is about a field. Where something may be wrong or missing only under a condition (HTTP/2,
+IPv6, on the way out, or whatever the case at hand does) the charge names that condition's case last: it is the one to
+fail, unless the field's own case has failed by itself. So one fault gives one failure.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ def _named(case: str, difference: Difference) -> Iterable[str]:
         return (*_place(leg), *_protocol(leg), case)
     if leg.connection.disordered:
         return _field(leg, difference.field), DISORDER
-    return (_field(leg, difference.field), *_protocol(leg), *_condition(leg))
+    about = _field(leg, difference.field)
+    # where an answer is looked for depends on the way and the family; what else is told of an exchange does not
+    return (about, *_protocol(leg), *(_condition(leg) if about == PAIRING else ()))
 
 
 def _field(leg: Expected, field: str) -> str:
@@ -140,10 +142,11 @@ def _place(leg: Expected) -> Iterable[str]:
 
 
 def _condition(leg: Expected) -> Iterable[str]:
+    """The cases about the leg's way and family, where these are not the usual ones."""
+    if leg.directions == {"outbound"}:
+        yield OUTBOUND
     if ":" in leg.connection.client[0]:
         yield IPV6
-    elif leg.directions == {"outbound"}:
-        yield OUTBOUND
 
 
 def _protocol(leg: Expected) -> Iterable[str]:
