@@ -47,7 +47,7 @@ class Judge:
         job = Job(case.id, str(self._adapter.file), directory.resolve())
         for event in self._workers.run([job]):
             if isinstance(event, Finished):
-                return _by_itself(event.result, self._adapter)
+                return by_itself(event.result, self._adapter)
         raise InternalError(f"{case.id} was given to a worker and never came back")
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class Face:
                 terminalreporter.line(text)
 
 
-def _by_itself(result: Result, adapter: Adapter) -> Result:
+def by_itself(result: Result, adapter: Adapter) -> Result:
     """A test knows of no other, so what the oracle saw in it fails it, and the sentence names the case it is about.
 
     Left out are what is so with everything, since that case's own test finds it, and cases that are not this tapper's.

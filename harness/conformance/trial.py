@@ -83,7 +83,8 @@ class Trial:
         """A further process in a pod, as `harness.mesh.fake_envoy` makes them."""
         started = fake_envoy.start(where, variant, instance_ip=instance_ip, env=env, prefix=prefix)
         self._envoys.append((where.name, started))
-        if instance_ip is not None or env is not None:
+        own = {str(where.ipv4), str(where.ipv6)}
+        if env is not None or (instance_ip is not None and same_address(instance_ip) not in own):
             self._foreign_envoys.add(where.name)
         return started
 

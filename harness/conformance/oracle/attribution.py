@@ -15,7 +15,7 @@ from harness.conformance.oracle.model import Difference, DifferenceKind, Expecte
 INVENTED, DIRECTION, POD, FACTS, OWN_FIELDS = "CAP-14", "CAP-15", "CAP-16", "CAP-17", "HTTP-22"
 INBOUND, OUTBOUND, REPEATED, LOOPBACK, IPV6, TIME = "CAP-01", "CAP-02", "CAP-03", "CAP-08", "CAP-10", "CAP-13"
 WHOLE, DISORDER, NEIGHBOURS = "CAP-04", "CAP-07", "SEC-03"
-LENGTH, CHUNKED, PAIRING, INTERIM, UPGRADE = "HTTP-01", "HTTP-02", "HTTP-03", "HTTP-04", "HTTP-06"
+LENGTH, CHUNKED, PAIRING, UPGRADE = "HTTP-01", "HTTP-02", "HTTP-03", "HTTP-06"
 STREAMS, CALLS, LARGE, ENDS, UNTIL_CLOSE = "HTTP-07", "HTTP-09", "HTTP-10", "HTTP-11", "HTTP-12"
 SOCKETS, LINES, START_LINE, TRAILERS = "HTTP-13", "HTTP-14", "HTTP-15", "HTTP-19"
 
@@ -55,6 +55,7 @@ TABLE = frozenset(
 )
 """Every case that the oracle may charge besides the one at hand."""
 _LARGE = 256 << 10
+_SWITCHING = 101
 _NEARLY_ALL = 0.9
 _MOST_CHARGES = 12
 _OF_CIRCUMSTANCES = ("LOAD",)
@@ -116,8 +117,9 @@ def _named(case: str, difference: Difference) -> Iterable[str]:
 
 def _field(leg: Expected, field: str) -> str:
     """The case about a field."""
-    if field in _BY_FIELD:
-        return _BY_FIELD[field]
+    about = _BY_FIELD.get(field)
+    if about is not None:
+        return UPGRADE if about == PAIRING and leg.exchange.status == _SWITCHING else about
     whose, _, part = field.partition(".")
     if whose == "grpc":
         return CALLS

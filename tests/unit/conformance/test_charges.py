@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from harness.adapters import contract
+from harness.conformance import groups
 from harness.conformance.catalogue import cases
 from harness.conformance.charges import settled
 from harness.conformance.model import Charge, Outcome, Result
 from harness.conformance.oracle import attribution
+from harness.conformance.pytest_face import by_itself
 
 
 def results(**outcomes: Outcome) -> dict[str, Result]:
@@ -83,3 +87,23 @@ def test_every_case_that_the_oracle_may_charge_exists() -> None:
 def test_charges_survive_the_way_from_a_worker() -> None:
     result = Result("LIFE-10", Outcome.PASS, charges=(Charge(("HTTP-01", "CAP-10"), "LIFE-10", "a", "b", True),))
     assert Result.of(result.plain()) == result
+
+
+REFERENCE = contract.load(Path(groups.__file__).parents[2] / "adapters" / "shipped" / "reference.toml")
+
+
+@pytest.mark.parametrize(
+    ("charge", "outcome", "sentence"),
+    [
+        (Charge(("HTTP-01",), "LIFE-10", "a", "b"), Outcome.FAIL, "HTTP-01: expected a; seen: b, seen in the trial of"),
+        (Charge(("HTTP-14",), "LIFE-10", "a", "b"), Outcome.NON_STRICT, "HTTP-14: expected a"),
+        (Charge(("CAP-03", "LIFE-10"), "LIFE-10", "a", "b"), Outcome.FAIL, "LIFE-10: expected a; seen: b"),
+        (Charge(("CAP-03", "LIFE-10"), "LIFE-10", "a", "b", everywhere=True), Outcome.PASS, ""),
+        (Charge(("MESH-12",), "LIFE-10", "a", "b"), Outcome.PASS, ""),
+    ],
+    ids=["a MUST", "a SHOULD", "the case at hand", "everywhere", "not claimed"],
+)
+def test_a_test_of_pytest_fails_by_what_it_has_seen(charge: Charge, outcome: Outcome, sentence: str) -> None:
+    result = by_itself(Result("LIFE-10", Outcome.PASS, charges=(charge,)), REFERENCE)
+    assert (result.outcome, result.charges) == (outcome, ())
+    assert result.sentence.startswith(sentence)
