@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from adapter_files import REPOSITORY
 
+from harness.errors import WaitTimeout
 from harness.waiting import wait_until
 
 NOTHING = "Fault()"
@@ -51,7 +53,10 @@ def wrapped(
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
 
 
 def ended(directory: Path, fault: str, program: str, **options: str) -> tuple[int, bytes, bytes]:
@@ -114,14 +119,24 @@ def test_its_end(tmp_path: Path, fault: str, code: int) -> None:
         assert process.wait(60) == code
 
 
-def test_it_ignores_its_end(tmp_path: Path) -> None:
-    """SIGUSR1 is passed on: what ends the program shows which of the two has come."""
-    with wrapped(tmp_path, "Fault(at_stop=AtStop.IGNORE)", _waiting_for(signal.SIGTERM)) as process:
+@pytest.mark.parametrize(("fault", "comes"), [("Fault(at_stop=AtStop.IGNORE)", 0), (NOTHING, 1)])
+def test_it_ignores_its_end(tmp_path: Path, fault: str, comes: int) -> None:
+    """Whether the stop signal has come is asked when two other signals have, which were sent after it."""
+    program = (
+        "import signal\nthree = {signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP}\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, three)\n"
+        + HELLO
+        + "print(signal.sigwait({signal.SIGUSR1}), flush=True)\nsignal.sigwait({signal.SIGHUP})\n"
+        "sys.exit(signal.SIGTERM in signal.sigpending())"
+    )
+    with wrapped(tmp_path, fault, program) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGUSR1)
-        assert process.wait(60) == -signal.SIGUSR1
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == comes
 
 
 def test_the_reference_dies_with_it(tmp_path: Path) -> None:
@@ -130,7 +145,11 @@ def test_the_reference_dies_with_it(tmp_path: Path) -> None:
         pid = int(process.stdout.readline().partition(b'"pid": ')[2].rstrip(b"}\n"))
         assert Path(f"/proc/{pid}").exists()
         process.kill()
-        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the reference to die with its wrapper")
+        try:
+            wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the reference to die with its wrapper")
+        except WaitTimeout:
+            os.kill(pid, signal.SIGKILL)
+            raise
 
 
 def test_words_to_people_are_kept_back(tmp_path: Path) -> None:
@@ -153,13 +172,21 @@ def test_its_file_has_the_permissions_of_the_fault(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("fault", "word"), [(NOTHING, b"!"), ("Fault(ready_at_once=lambda: True)", b"1")])
 def test_it_says_that_it_is_ready(tmp_path: Path, fault: str, word: bytes) -> None:
+    """Once the reference has closed the descriptor nobody has it open, while both go on."""
     reading, writing = os.pipe()
-    program = "import os\nfd = os.environ['TAPPER_HARNESS_READY_FD']\nif fd: os.write(int(fd), b'!')"
+    program = (
+        "import os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
+        "fd = os.environ['TAPPER_HARNESS_READY_FD']\n"
+        "if fd: os.write(int(fd), b'!'); os.close(int(fd))\nsignal.sigwait({signal.SIGTERM})"
+    )
     with wrapped(tmp_path, fault, program, ready=writing) as process:
         os.close(writing)
-        assert process.wait(60) == 0
-        assert os.read(reading, 10) == word
-        assert os.read(reading, 10) == b""  # nobody holds it open
+        said = b""
+        while select.select([reading], [], [], 30)[0] and (piece := os.read(reading, 10)):
+            said += piece
+        assert said == word
+        assert select.select([reading], [], [], 0)[0], "the descriptor is still open somewhere"
+        assert process.poll() is None
     os.close(reading)
 
 
