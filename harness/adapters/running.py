@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -27,7 +27,7 @@ from harness.adapters.stderr import StandardError
 from harness.adapters.targets import Target, TargetsFile
 from harness.errors import HarnessError, InternalError, WaitTimeout
 from harness.sandbox.node import Node
-from harness.sandbox.process import MINIMAL_ENVIRON, Command
+from harness.sandbox.process import MINIMAL_ENVIRON, Command, Overlay
 from harness.waiting import wait_until
 
 _SAMPLE_INTERVAL_S = 0.2
@@ -73,6 +73,7 @@ class UnderTest:
         procfs: str = "/proc",
         command: Command | None = None,
         capabilities: frozenset[str] | None = None,
+        overlay: Overlay | None = None,
     ) -> None:
         self.adapter = adapter
         self._node = node
@@ -94,7 +95,7 @@ class UnderTest:
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         try:
             self._process = node.spawn(
-                command or self._command(capabilities),
+                replace(command or self._command(capabilities), overlay=overlay),
                 name="tapper",
                 stdout=subprocess.PIPE,
                 fds=[ready_write],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address
 
 from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import Seen
-from harness.conformance.truth import OUTBOUND, Leg, Sent, nonces_in
+from harness.conformance.audit import unpacked
+from harness.conformance.truth import OUTBOUND, Leg, Sent, in_words, nonces_in
 from harness.conformance.verdict import Violation
 from harness.mesh.app import NONCE_HEADER
 from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
@@ -99,13 +100,26 @@ def _index(sent: Sequence[Sent], sightings: Sequence[Seen]) -> dict[str, list[Se
     return index
 
 
+def trace(sent: Sent) -> bytes:
+    """The digits of a request's marker. Where they are written, the request is, whatever stands before them."""
+    return sent.nonce.rpartition("-")[2].encode()
+
+
 def never(forbidden: Sequence[Sent], everything: Iterable[bytes]) -> None:
-    """Nothing of these is anywhere in what the tapper wrote."""
-    everything = list(everything)
+    """Nothing of these is anywhere in what the tapper wrote, as it is or packed."""
+    found: dict[bytes, str] = {}
+    for text in everything:
+        found |= unpacked.find({trace(each) for each in forbidden}, text)
+    absent(forbidden, found)
+
+
+def absent(forbidden: Sequence[Sent], found: Mapping[bytes, str]) -> None:
+    """None of the traces of these was found. `found`: trace -> where, in words."""
     for each in forbidden:
-        if any(each.nonce.encode() in text for text in everything):
-            legs = ", ".join(f"{leg.direction} at {leg.pod.name}" for leg in each.legs)
-            raise Violation("nothing of what it was not asked for", f"{each.method} {each.target} ({legs})")
+        where = found.get(trace(each))
+        if where is not None:
+            legs = ", ".join(map(str, each.legs))
+            raise Violation("nothing of what it was not asked for", f"{each.method} {each.target} ({legs}) {where}")
 
 
 def answered(sent: Sequence[Sent], seen: Sequence[Seen]) -> None:
@@ -183,8 +197,8 @@ def _is_told_right(sent: Sent, found: Sequence[Seen], adapter: Adapter, *, paire
     wanted: Counter[tuple[str | None, str | None]] = Counter()
     by_pod, by_direction = Feature.POD_IDENTITY in adapter.claims, Feature.DIRECTION in adapter.claims
     for leg in sent.legs:
-        wanted[(leg.pod.name if by_pod else None, leg.direction if by_direction else None)] += 1
-    pods = {leg.pod.name: leg for leg in sent.legs}
+        wanted[(in_words(leg.pod) if by_pod else None, leg.direction if by_direction else None)] += 1
+    pods = {in_words(leg.pod): leg for leg in sent.legs}
     for sighting in found:
         whose = next((name for name, leg in pods.items() if names_pod(sighting, leg)), f"not {' or '.join(pods)}")
         told[(whose if by_pod else None, sighting.direction if by_direction else None)] += 1

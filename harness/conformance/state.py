@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Mapping
 from typing import Any
 
-from harness.sandbox.links import netlink
+from harness.sandbox.links import features, netlink
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
+from harness.waiting import wait_until
 
+_IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_PROMISC = 0x1, 0x8, 0x40, 0x100  # linux/if.h
+_PROMISCUITY = re.compile(r"promiscuity \d+")
+_SCOPE_LINK = 253  # RT_SCOPE_LINK, linux/rtnetlink.h
+_TENTATIVE = 0x40  # IFA_F_TENTATIVE, linux/if_addr.h
 _LINK = ("IFLA_IFNAME", "IFLA_MTU", "IFLA_TXQLEN", "IFLA_MASTER", "IFLA_LINK", "IFLA_PROMISCUITY", "IFLA_ADDRESS")
 # counters and clocks, which change by themselves
 _MOVING = ("nf_conntrack_count", "tcp_fastopen_key", "stable_secret", "/inet_peer", "tcp_mem", "udp_mem")
@@ -20,11 +27,12 @@ def snapshot(place: Node | Pod) -> dict[str, str]:
     with netlink(place) as talk:
         for link in talk.get_links():
             name = link.get_attr("IFLA_IFNAME")
-            found[f"link {name}"] = f"flags {link['flags']:#x}, " + ", ".join(
+            found[f"link {name}"] = f"flags {link['flags'] & ~_IFF_PROMISC:#x}, " + ", ".join(
                 f"{key[5:].lower()} {link.get_attr(key)}" for key in _LINK
             )
             xdp = link.get_attr("IFLA_XDP")
             found[f"XDP program of {name}"] = str(xdp and xdp.get_attr("IFLA_XDP_ATTACHED"))
+            found[f"features (offloads) of link {name}"] = features(place, name)
         for what, messages in (
             ("address", talk.get_addr()),
             ("route", talk.get_routes()),
@@ -43,8 +51,30 @@ def snapshot(place: Node | Pod) -> dict[str, str]:
     return found
 
 
-def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """In words, what is another now."""
+def wait_settled(place: Node | Pod) -> None:
+    """Wait until the kernel has done what it does by itself with links that have just come up.
+
+    A link that is up gets RUNNING, and its link-local address with the routes that go with it, a moment later; a
+    snapshot before that differs from one after it though nobody has changed anything.
+    """
+
+    def settled() -> bool:
+        with netlink(place) as talk:
+            links = [link for link in talk.get_links() if link["flags"] & _IFF_UP and not link["flags"] & _IFF_LOOPBACK]
+            addresses = talk.get_addr(family=socket.AF_INET6)
+        local = {each["index"] for each in addresses if each["scope"] == _SCOPE_LINK and not each["flags"] & _TENTATIVE}
+        speaks_ipv6 = {each["index"] for each in addresses}
+        return all(link["flags"] & _IFF_RUNNING for link in links) and all(
+            link["index"] in local for link in links if speaks_ipv6
+        )
+
+    wait_until(settled, f"the links of {place} to be up and to have their link-local addresses")
+
+
+def differences(before: Mapping[str, str], after: Mapping[str, str], *, lasting: bool = True) -> list[str]:
+    """In words, what is another now. With `lasting=False` but for promiscuous mode, which a capture may need."""
+    if not lasting:
+        before, after = ({key: _PROMISCUITY.sub("", value) for key, value in each.items()} for each in (before, after))
     changed = [
         f"{key}: {before[key]!r} became {after[key]!r}"
         for key in before.keys() & after.keys()
@@ -54,6 +84,11 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str
         [*changed, *(f"{key} is gone" for key in before.keys() - after.keys())]
         + [f"{key} is new" for key in after.keys() - before.keys()]
     )
+
+
+def packet_sockets(pod: Pod) -> int:
+    """How many packet sockets there are in a pod's network namespace, whoever has them (packet(7))."""
+    return len(pod.run(["cat", "/proc/net/packet"]).splitlines()) - 1
 
 
 def sent_by(pod: Pod) -> dict[str, int]:

@@ -19,12 +19,15 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
 # linux/mount.h
+MS_RDONLY = 0x1
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
+_MNT_DETACH = 2  # sys/mount.h
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_NAME = 15
@@ -81,6 +84,16 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, data: str 
         None if data is None else data.encode(),
     )
     _check(result, f"mount {kind or source} on {target}")
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2)."""
+    _check(_libc.pivot_root(os.fsencode(new), os.fsencode(old)), f"pivot_root({new}, {old})")
+
+
+def unmount(target: str) -> None:
+    """umount2(2) with MNT_DETACH: from this moment the mount and all below it are out of sight."""
+    _check(_libc.umount2(os.fsencode(target), ctypes.c_int(_MNT_DETACH)), f"umount {target}")
 
 
 def write_file(path: str, text: str) -> None:

@@ -112,7 +112,10 @@ def _want_more_rights() -> None:
 
 
 SECRETS = Mutant(
-    "leaks-secrets", "It writes every header as it came.", {"SEC-04": "Authorization.*Set-Cookie"}, _show_secrets
+    "leaks-secrets",
+    "It writes every header as it came.",
+    {"SEC-04": "Authorization.*Set-Cookie", "SEC-08": "authorization"},
+    _show_secrets,
 )
 TUNES = Mutant(
     "tunes-the-node", "It tunes a link of the node for itself.", {"SEC-02": "in the node, link lo"}, _tune_the_node
@@ -149,7 +152,7 @@ ASKS_FOR_NAMES = Mutant(
 HTTP1_SECRETS = Mutant(
     "http1-secrets",
     "It hides secrets in HTTP/1 only.",
-    {"SEC-04": "authorization, set-cookie"},
+    {"SEC-08": "that of authorization .*set-cookie"},
     _redact_http1_only,
 )
 MORE_RIGHTS = Mutant(
