@@ -113,6 +113,7 @@ class UnderTest:
         self.stderr = StandardError(self._process.log_path)
         self.family = Family(self._process)
         self._declared = False
+        self._frozen = False
         self._stopping = threading.Event()
         self._taken = 0
         self._kept = (directory / "stdout").open("wb")
@@ -180,11 +181,18 @@ class UnderTest:
             case Update.NONE:
                 raise InternalError(f"{self.adapter.implementation.name} cannot be given other targets")
 
+    def freeze(self) -> None:
+        """Stop all of its processes (SIGSTOP): what it captures waits in the kernel. `stop` lets them go on."""
+        self.family.send_signal(signal.SIGSTOP)
+        self._frozen = True
+
     def stop(self, patience: float = 1.0) -> Ending:
         """Ask it to end, insist after its grace, read the rest of its output, and look for what it left."""
         started = time.monotonic()
         killed = False
         self._process.send_signal(self.adapter.stop_signal)
+        if self._frozen:
+            self.family.send_signal(signal.SIGCONT)
         try:
             code = self._process.wait(self.adapter.stop_grace_s * patience)
         except WaitTimeout:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 
 from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import Seen
 from harness.conformance.audit import unpacked
-from harness.conformance.truth import OUTBOUND, Leg, Sent, in_words, nonces_in
+from harness.conformance.truth import INBOUND, OUTBOUND, Leg, Place, Sent, in_words, nonces_in
 from harness.conformance.verdict import Violation
 from harness.mesh.app import NONCE_HEADER
 from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
@@ -69,6 +69,33 @@ def seen(
         )
     for each in sent:
         _is_told_right(each, index[each.nonce], adapter, paired=paired)
+
+
+def is_of_the_wire(sighting: Seen, pods: Sequence[Place]) -> bool:
+    """Whether a sighting is of what crosses the wire between these pods, and so of neither leg on a pod's `lo`.
+
+    It says so itself by a direction that is neither inbound nor outbound; or, where it tells no direction, by two ends
+    that are these pods' addresses.
+    """
+    if not pods or sighting.direction is not None:
+        return bool(pods) and sighting.direction not in (INBOUND, OUTBOUND)
+    addresses = {address for pod in pods for address in (str(pod.ipv4), str(pod.ipv6))}
+    ends = [_host(end) for end in (sighting.src, sighting.dst) if end is not None]
+    return len(ends) == 2 and ends[0] != ends[1] and set(ends) <= addresses
+
+
+def may_be_of_the_wire(sighting: Seen) -> bool:
+    """Whether it tells neither a direction nor its ends, so that nobody can say of which way it is."""
+    return sighting.direction is None and None in (sighting.src, sighting.dst)
+
+
+def _host(endpoint: str) -> str:
+    """Of `10.244.0.2:8080` or `[fd00::2]:8080` the address, in its shortest spelling where it is one."""
+    host = endpoint.rpartition(":")[0].strip("[]")
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return host
 
 
 def usual_copies(canaries: Sequence[Sent], sightings: Sequence[Seen]) -> int | None:

@@ -12,10 +12,11 @@ from harness.adapters.running import Ending, UnderTest
 from harness.conformance import expect
 from harness.conformance.audit import unpacked
 from harness.conformance.audit.written import Written
-from harness.conformance.truth import INBOUND, OUTBOUND, Sent
+from harness.conformance.truth import Sent
 from harness.conformance.verdict import Violation
 from harness.conformance.watched import Watched
 from harness.errors import InternalError
+from harness.sandbox.pod import Pod
 
 
 class Tap(Watched):
@@ -73,16 +74,18 @@ class Tap(Watched):
     # -- verdicts --------------------------------------------------------------------------------------------------
 
     def expect_once(
-        self, sent: Sequence[Sent], *, calm: Sequence[Sent] | None = None, wire_besides: bool = False
+        self, sent: Sequence[Sent], *, calm: Sequence[Sent] | None = None, wire_between: Sequence[Pod] = ()
     ) -> None:
         """Each is reported once for each of its legs, or as often as canaries in calm: these, or all that there were.
 
-        `wire_besides`: what is said to be no leg does not count.
+        `wire_between` are the pods that talk over the wire: what is told of that besides does not count.
         """
         self._check(sent)
-        legs = (None, INBOUND, OUTBOUND)
-        seen = [each for each in self.seen if each.direction in legs] if wire_besides else self.seen
-        expect.once(sent, seen, self.under_test.adapter, copies=self.copies(calm) or 1)
+        seen = [each for each in self.seen if not expect.is_of_the_wire(each, wire_between)]
+        if wire_between and any(expect.may_be_of_the_wire(each) for each in seen):
+            expect.seen(sent, seen, self.under_test.adapter)
+        else:
+            expect.once(sent, seen, self.under_test.adapter, copies=self.copies(calm) or 1)
 
     def expect_exactly_once(self, sent: Sequence[Sent]) -> None:
         """Each is reported once for each of its legs, whatever the tapper does in calm."""

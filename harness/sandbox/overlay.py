@@ -26,9 +26,10 @@ _ESCAPED = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}  # proc_p
 def enter(store: str, keep: list[str]) -> None:
     """In a mount namespace of its own, give the calling process overlays in place of the machine's file systems.
 
-    `store` is an empty directory in the node's memory, which gets one `NUMBER/upper` for each file system. The
-    directories in `keep` stay as they are, with all mounts in them: what is written there is written to the machine.
-    Raises OSError where the kernel refuses an overlay.
+    `store` is an empty directory in the node's memory, which gets for each file system a `NUMBER/upper` with what was
+    written, and a `NUMBER/point` with the path where it is mounted. The directories in `keep` stay as they are, with
+    all mounts in them: what is written there is written to the machine. Raises OSError where the kernel refuses an
+    overlay.
 
     1. Take each mount of this namespace, in the order in which they were made.
     2. Copy it into a new tree: as an overlay, or as it is where it is kept, or the kernel's, or a single file.
@@ -86,6 +87,8 @@ def _cover(point: str, new: str, layer: str) -> None:
     upper, work = f"{layer}/upper", f"{layer}/work"
     os.makedirs(upper)  # noqa: PTH103
     os.makedirs(work)  # noqa: PTH103
+    with open(f"{layer}/point", "w", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+        file.write(point)
     mode = os.stat(point).st_mode & 0o7777  # noqa: PTH116 - the upper layer's directory is what the overlay shows
     os.chmod(upper, mode)  # noqa: PTH101
     options = f"lowerdir={_quoted(point)},upperdir={upper},workdir={work}"

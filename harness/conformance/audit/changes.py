@@ -18,7 +18,9 @@ from typing import Any, Self
 from pyroute2.netlink.rtnl.iprsocket import MarshalRtnl
 
 from harness.conformance.audit import sysctl_watch
+from harness.conformance.audit.words import PROMISCUITY, link_facts, named
 from harness.errors import InternalError
+from harness.sandbox.links import netlink
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.waiting import wait_until
@@ -29,21 +31,9 @@ _NETLINK_NETFILTER = 12  # linux/netlink.h
 _NFNLGRP_NFTABLES = 7  # linux/netfilter/nfnetlink.h
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _AF_BRIDGE = 7
-_IFF_PROMISC = 0x100  # linux/if.h
 
 # linux/rtnetlink.h: RTNLGRP_LINK, TC, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
 _GROUPS = (1, 4, 5, 7, 8, 9, 11, 19)
-_NOUNS = {
-    "LINK": "link",
-    "ADDR": "address",
-    "ROUTE": "route",
-    "RULE": "routing rule",
-    "QDISC": "queueing discipline",
-    "TCLASS": "traffic class",
-    "TFILTER": "traffic filter",
-    "CHAIN": "traffic filter chain",
-    "ACTION": "traffic action",
-}
 # linux/netfilter/nf_tables.h: NFT_MSG_NEWTABLE and so on; what is left out only reads
 _NFTABLES = {
     0: "table made", 2: "table deleted", 3: "chain made", 5: "chain deleted", 6: "rule made", 8: "rule deleted",
@@ -65,7 +55,7 @@ class Changes:
         try:
             self._tables = self._subscribed(_NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
             self._marshal = MarshalRtnl()
-            self._links = _links(place)
+            self._names, self._links = _links(place)
             command = [sys.executable, "-I", "-S", str(Path(sysctl_watch.__file__))]
             self._sysctls = place.spawn(command, name="sysctl-watch")
             wait_until(lambda: "watching" in self._sysctls.read_log(), "the watch over sysctls")
@@ -118,38 +108,35 @@ class Changes:
     def _of_links_and_routes(self) -> Iterator[str]:
         for data in self._queued(self._routing):
             for message in self._marshal.parse(data):
-                event = str(message["event"])  # RTM_NEWLINK
-                verb, noun = event[4:7], _NOUNS.get(event[7:], event[7:].lower())
-                if noun == "link":
-                    yield from self._of_link(message, deleted=verb == "DEL")
+                event = str(message["event"])  # RTM_NEWLINK, RTM_DELADDR …
+                deleted = event.startswith("RTM_DEL")
+                if event.endswith("LINK"):
+                    yield from self._of_link(message, deleted=deleted)
                 else:
-                    yield f"{noun} {'deleted' if verb == 'DEL' else 'set'}: {_summary(message)}"
+                    yield f"{named(message, self._names)} was {'deleted' if deleted else 'set'}"
 
     def _of_link(self, message: Any, *, deleted: bool) -> Iterator[str]:
         """What is different about it, but for promiscuity, which is noted apart."""
         name = str(message.get_attr("IFLA_IFNAME"))
-        if deleted and message["family"] != _AF_BRIDGE:
-            self._links.pop(name, None)
-            yield f"link {name} deleted"
-            return
         if message["family"] == _AF_BRIDGE:
-            yield f"bridge port {name} changed"
+            yield f"link {name}: its settings as a port of a bridge changed"
             return
-        known, now = self._links.get(name), _facts(message)
+        if deleted:
+            self._links.pop(name, None)
+            yield f"link {name} was deleted"
+            return
+        self._names[message["index"]] = name
+        known, now = self._links.get(name), link_facts(message)
         self._links[name] = now
         if known is None:
-            yield f"link {name} made"
+            yield f"link {name} was made"
             return
-        differences = [
-            f"{key} {known.get(key)} became {value}" for key, value in now.items() if known.get(key) != value
-        ]
-        promiscuity = [each for each in differences if each.startswith("promiscuity")]
-        if promiscuity:
+        changed = {fact for fact, value in now.items() if known.get(fact) != value}
+        if PROMISCUITY in changed:
             self._promiscuous.add(name)
-        rest = [each for each in differences if each not in promiscuity]
-        if rest:
-            yield f"link {name}: {', '.join(rest)}"
-        elif not promiscuity:
+        for fact in sorted(changed - {PROMISCUITY}):
+            yield f"link {name}: {fact} was {known.get(fact)}, and became {now[fact]}"
+        if not changed:
             yield f"link {name}: its features (offloads) or settings changed"
 
     def _of_tables(self) -> Iterator[str]:
@@ -173,26 +160,9 @@ class Changes:
                 self._lost = True
 
 
-def _links(place: Place) -> dict[str, dict[str, object]]:
-    from harness.sandbox.links import netlink  # noqa: PLC0415 - beside its one use
-
+def _links(place: Place) -> tuple[dict[int, str], dict[str, dict[str, str]]]:
+    """Names by index, and what is known of each."""
     with netlink(place) as talk:
-        return {str(link.get_attr("IFLA_IFNAME")): _facts(link) for link in talk.get_links()}
-
-
-def _facts(link: Any) -> dict[str, object]:
-    """What is known of a link that only somebody changes. Its flags without those about promiscuity."""
-    keys = ("IFLA_MTU", "IFLA_TXQLEN", "IFLA_MASTER", "IFLA_QDISC", "IFLA_ADDRESS", "IFLA_OPERSTATE", "IFLA_GROUP")
-    facts: dict[str, object] = {"flags": hex(link["flags"] & ~_IFF_PROMISC)}
-    facts |= {key[5:].lower(): link.get_attr(key) for key in keys}
-    xdp = link.get_attr("IFLA_XDP")
-    facts["XDP program"] = bool(xdp and xdp.get_attr("IFLA_XDP_ATTACHED"))
-    facts["promiscuity"] = link.get_attr("IFLA_PROMISCUITY")
-    return facts
-
-
-def _summary(message: Any) -> str:
-    """The attributes that name it."""
-    named = ("IFA_LOCAL", "IFA_ADDRESS", "RTA_DST", "RTA_GATEWAY", "FRA_SRC", "FRA_DST", "FRA_PRIORITY", "TCA_KIND")
-    values = {key.partition("_")[2].lower(): message.get_attr(key) for key in named}
-    return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None) or "unnamed"
+        links = list(talk.get_links())
+    names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in links}
+    return names, {names[link["index"]]: link_facts(link) for link in links}

@@ -7,6 +7,7 @@ What the tapper has open and deleted is read while it runs.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from harness.sandbox.process import Command, Overlay
 
 MOST_FILES = 10_000
 """So many files are read. One that writes more is known by its size (`harness.adapters.limits`)."""
+_REFUSALS = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP)
 _RUN = "/run"
 _KITS = Path(RUN_DIR).name
 _STORE = "written-"
@@ -44,6 +46,8 @@ class Written:
         try:
             node.run(Command(["true"], overlay=self._new(keep)))
         except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
             raise Unsupported(
                 f"what the tapper writes cannot be watched: the kernel refuses overlay mounts ({error}); "
                 "run as root, or on Linux 5.11 or later"
@@ -87,7 +91,8 @@ class Written:
         for layer in _entries(store):
             upper = layer / "upper"
             for path in _below(upper):
-                yield f"/{path.relative_to(upper)}", path
+                point = (layer / "point").read_text(errors="surrogateescape")
+                yield str(Path(point) / path.relative_to(upper)), path
         for (name, path), identity in self._in_run():
             if self._before.get((name, path)) != identity:
                 yield name, path

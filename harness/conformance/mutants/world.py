@@ -228,13 +228,13 @@ def _write_a_sysctl() -> None:
 TUNES_AND_RESTORES = Mutant(
     "tunes-and-restores",
     "It tunes a link of the node, and takes that back.",
-    {"SEC-02": "in the node, link lo: txqlen 1000 became 4000"},
+    {"SEC-02": "in the node, link lo: txqlen was 1000, and became 4000"},
     _tool("ip link set lo txqueuelen 4000", "ip link set lo txqueuelen 1000"),
 )
 FILTERS_AND_RESTORES = Mutant(
     "filters-and-restores",
     "It adds a rule to the node's packet filter, and takes that back.",
-    {"SEC-02": "in the node, (nftables|while it captured, iptables-save)"},
+    {"SEC-02": "in the node, (nftables|while it captured, iptables)"},
     _tool("iptables -A INPUT -j ACCEPT", "iptables -D INPUT -j ACCEPT"),
 )
 OFFLOADS_OFF = Mutant(
