@@ -9,6 +9,7 @@ from ipaddress import IPv6Address, ip_address
 
 from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import Seen
+from harness.conformance import positions
 from harness.conformance.audit import unpacked
 from harness.conformance.truth import INBOUND, OUTBOUND, Leg, Place, Sent, in_words, nonces_in
 from harness.conformance.verdict import Violation
@@ -37,7 +38,7 @@ def once(sent: Sequence[Sent], sightings: Sequence[Seen], adapter: Adapter, *, c
     if missing or extra:
         raise Violation(
             f"each of {len(sent)} requests {_times(sent[0], copies)}",
-            f"{_count(missing)} too seldom, {_count(extra)} too often" + _example(missing or extra, index),
+            f"{_count(missing)} too seldom, {_count(extra)} too often{_which(missing or extra, sent, index)}",
         )
     for each in sent:
         _is_told_right(each, index[each.nonce], adapter)
@@ -60,12 +61,13 @@ def seen(
     index = _index(sent, sightings)
     missing = [each for each in sent if len(index.get(each.nonce, ())) < len(each.legs)]
     if missing:
-        raise Violation(f"each of {len(sent)} requests", f"{len(missing)} not at all{_example(missing, index)}")
+        seldom = "too seldom" if any(each.nonce in index for each in missing) else "not at all"
+        raise Violation(f"each of {len(sent)} requests", f"{len(missing)} {seldom}{_which(missing, sent, index)}")
     extra = [] if copies is None else _too_often(sent, index, copies)
     if extra:
         raise Violation(
             f"each of {len(sent)} requests {_times(extra[0], copies or 1)}",
-            f"{len(extra)} too often{_example(extra, index)}",
+            f"{len(extra)} too often{_which(extra, sent, index)}",
         )
     for each in sent:
         _is_told_right(each, index[each.nonce], adapter, paired=paired)
@@ -279,7 +281,22 @@ def _count(some: Sequence[Sent]) -> str:
     return "none" if not some else str(len(some))
 
 
-def _example(some: Sequence[Sent], index: dict[str, list[Seen]]) -> str:
+def _which(some: Sequence[Sent], sent: Sequence[Sent], index: dict[str, list[Seen]]) -> str:
+    """Which of those that were sent, and of the first one what was seen: `, namely the 2nd of 9; GET /x: seen …`."""
+    wanted = {each.nonce for each in some}
+    places = positions.in_words((at for at, each in enumerate(sent) if each.nonce in wanted), len(sent))
     first = some[0]
-    found = index.get(first.nonce, [])[:_EXAMPLES]
-    return f", first of all {first.method} {first.target}: " + ("; ".join(map(str, found)) or "not at all")
+    found = index.get(first.nonce, [])
+    words = f", namely {places}; the first is {first.method} {first.target}"
+    if not found:
+        return words
+    lacking = _lacking(first, found)
+    return words + (f", without {lacking}" if lacking else "") + f": {'; '.join(map(str, found[:_EXAMPLES]))}"
+
+
+def _lacking(sent: Sent, found: Sequence[Seen]) -> str:
+    """Of an exchange with several legs those that nobody reported, as far as the sightings tell their directions."""
+    told = {each.direction for each in found}
+    if len(sent.legs) < 2 or len(found) >= len(sent.legs) or None in told:
+        return ""
+    return " and ".join(f"its leg {leg}" for leg in sent.legs if leg.direction not in told)

@@ -115,7 +115,9 @@ def no_targets_to_begin_with(trial: Trial) -> None:
 
 
 def _fall_silent(tap: Tap, pod: Pod, latency: float) -> None:
-    tap.prove_silence(lambda: canary(pod), f"silence about pod {pod.name}, which is no target any longer", latency)
+    tap.prove_silence(
+        lambda: canary(pod), f"silence about {truth.in_words(pod)}, which is no target any longer", latency
+    )
 
 
 @case("LIFE-10", Level.MUST, "adapter contract: output.format")

@@ -82,7 +82,7 @@ def no_thread_left_behind(trial: Trial) -> None:
     tap = trial.tap(broken, server, look=[server])
     tap.wait_for(
         lambda: not tap.under_test.family.threads_in(broken.netns_inode) or state.packet_sockets(broken),
-        "no thread of the tapper in the namespace of a pod in which it could not capture",
+        f"no thread of the tapper in the namespace of {truth.in_words(broken)}, where it could not capture",
         instead=lambda: f"{tap.under_test.family.threads_in(broken.netns_inode)} of its threads",
     )
 
@@ -100,7 +100,7 @@ def namespace_released(trial: Trial) -> None:
     gone.delete()
     tap.wait_for(
         lambda: gone.released,
-        f"the network namespace of the deleted pod {gone.name} to be let go",
+        f"the network namespace of {truth.in_words(gone)}, which was deleted, to be let go",
         instead=lambda: "it is still there",
     )
     sent = truth.deliver(server, 3)
@@ -205,7 +205,9 @@ def removed_target_let_go(trial: Trial) -> None:
     tap = trial.tap(removed, stays)
     latency = tap.latency(lambda: canary(removed))
     tap.retarget(trial.target(stays))
-    tap.prove_silence(lambda: canary(removed), "silence about pod removed, which is no target any longer", latency)
+    tap.prove_silence(
+        lambda: canary(removed), f"silence about {truth.in_words(removed)}, which is no target any longer", latency
+    )
     tap.wait_for(
         lambda: not tap.under_test.family.threads_in(removed.netns_inode),
         "no thread of the tapper in the namespace of a pod that was removed from the targets",

@@ -69,7 +69,7 @@ def _remove_nothing() -> None:
 REMOVES_NOTHING = Mutant(
     "removes-nothing",
     "It never lets go of a target that is removed.",
-    {"LIFE-03": "expected silence about pod removed"},
+    {"LIFE-03": 'expected silence about pod "removed"'},
     _remove_nothing,
 )
 
@@ -91,7 +91,7 @@ def _ignore_empty() -> None:
 EMPTY_IGNORED = Mutant(
     "empty-ignored",
     "It takes an empty list of targets for none at all, and stays with the one of before.",
-    {"LIFE-04": "expected silence about pod former"},
+    {"LIFE-04": 'expected silence about pod "former"'},
     _ignore_empty,
 )
 
@@ -108,7 +108,7 @@ def _empty_is_all() -> None:
 EMPTY_IS_ALL = Mutant(
     "empty-is-all",
     "It takes an empty list of targets for everybody.",
-    {"LIFE-04": "expected silence about pod former", "LIFE-13": "expected nothing of anybody"},
+    {"LIFE-04": 'expected silence about pod "former"', "LIFE-13": "expected nothing of anybody"},
     _empty_is_all,
 )
 

@@ -112,7 +112,7 @@ def _die_with_the_first() -> None:
 DIES_WITH_THE_FIRST = Mutant(
     "dies-with-the-first",
     "A pod's source ends with the process by which it was found, whoever else is there.",
-    {"LIFE-11": f"{_LOST}|a request inside pod server"},
+    {"LIFE-11": f'{_LOST}|a request inside pod "server"'},
     _die_with_the_first,
 )
 

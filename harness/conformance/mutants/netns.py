@@ -152,7 +152,7 @@ def _one_assembler() -> None:
 ONE_ASSEMBLER = Mutant(
     "one-assembler",
     "It puts the connections of all pods together by their addresses alone.",
-    {"NETNS-06": "inbound at second|each of 10 requests"},
+    {"NETNS-06": 'inbound at pod "second"|each of 10 requests'},
     _one_assembler,
 )
 
