@@ -84,7 +84,7 @@ class RunRecord:
         return tuple(row.result.case for row in rows)
 
     def in_words(self, profile: str) -> str:
-        """What the verdict on a profile means, with the SHOULDs that are missed: `…, but it misses 1 SHOULD: CAP-06`."""
+        """What the verdict on a profile means, and which SHOULDs are missed: `…, but it misses 1 SHOULD: CAP-06`."""
         verdict = Verdict(self.profiles[profile])
         missed = () if verdict is Verdict.NOT_CLAIMED else self.missed(profile)
         if not missed:
