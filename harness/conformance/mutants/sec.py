@@ -114,7 +114,7 @@ def _want_more_rights() -> None:
 SECRETS = Mutant(
     "leaks-secrets",
     "It writes every header as it came.",
-    {"SEC-04": "Authorization.*Set-Cookie", "SEC-08": "authorization"},
+    {"SEC-04": "Authorization.*Set-Cookie", "SEC-11": "authorization"},
     _show_secrets,
 )
 TUNES = Mutant(
@@ -152,7 +152,7 @@ ASKS_FOR_NAMES = Mutant(
 HTTP1_SECRETS = Mutant(
     "http1-secrets",
     "It hides secrets in HTTP/1 only.",
-    {"SEC-08": "that of authorization .*set-cookie"},
+    {"SEC-11": "that of authorization .*set-cookie"},
     _redact_http1_only,
 )
 MORE_RIGHTS = Mutant(

@@ -122,7 +122,7 @@ def _to_the_log() -> None:
 CAPTURES_INTO_RUN = Mutant(
     "captures-into-run",
     "It captures in every pod into a file below /run.",
-    {"SEC-03": r"in /run/tapper/capture", "SEC-10": "expected no packet socket in pod"},
+    {"SEC-03": r"in /run/tapper/capture", "SEC-08": "expected no packet socket in pod"},
     _in_every_pod(_into("/run/tapper/capture", bytes)),
 )
 LOGS_NEIGHBOURS_PACKED = Mutant(

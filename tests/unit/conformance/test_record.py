@@ -236,5 +236,5 @@ def test_a_must_of_one_profile_is_not_anothers(adapter: Adapter) -> None:
             known[case.id] = Result(case.id, Outcome.FAIL, "why")
     judged = {profile: on_profile(profile, catalogue().values(), known, adapter) for profile in Profile}
     assert (judged[Profile.HTTP1], judged[Profile.HTTP2]) == (Verdict.SUCCESS, Verdict.FAILURE)
-    assert Feature.HTTP2 in catalogue()["SEC-08"].features
+    assert Feature.HTTP2 in catalogue()["SEC-11"].features
     assert Feature.HTTP2 not in catalogue()["SEC-04"].features

@@ -25,6 +25,7 @@ class Right:
     argv: tuple[str, ...]
     claims: tuple[str, ...] = tuple(ALL)
     format: str = "ndjson"
+    discovery: str = "own"
 
 
 def _otherwise(way: str, *claims: str) -> Right:
@@ -40,6 +41,10 @@ RIGHT = {
     "the reader's time": _otherwise("reader"),
     "says less": _otherwise("less", *_FINDS, "http1", "http2", "ipv6"),
     "claims little": _otherwise("unchanged", "targets.dynamic"),
+    "pods by IPv6 addresses": _otherwise("ipv6"),
+    "everywhere in its pods": Right(
+        (sys.executable, str(PROGRAM.with_name("everywhere.py"))), ("packets", "ipv6"), "pcapng", "kit"
+    ),
     "pcapng": Right(
         (sys.executable, str(REFERENCE), "-o", "pcapng"),
         (*_FINDS, "packets", "ipv6", "pod_identity"),
@@ -67,7 +72,8 @@ ready = "fd"
 [output]
 format = "{right.format}"
 [targets]
-update = "sighup"
+discovery = "{right.discovery}"
+update = "{"sighup" if "targets.dynamic" in right.claims else "none"}"
 [features]
 claims = {json.dumps(right.claims)}
 """)

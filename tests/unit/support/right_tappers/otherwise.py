@@ -1,4 +1,4 @@
-"""The reference tapper, right but different: `otherwise.py slow|bursts|shuffled|fields|processes|less|reader`.
+"""The reference tapper, right but different: `otherwise.py slow|bursts|shuffled|fields|processes|less|reader|ipv6`.
 
 It runs the reference as the adapter contract wants it in a process of its own, hands signals on to it, and passes its
 records on, each in its own way.
@@ -7,6 +7,7 @@ records on, each in its own way.
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -15,6 +16,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from ipaddress import IPv6Address
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -49,13 +52,33 @@ def less(record: Record) -> Iterator[Record]:
 
 
 def reader(record: Record) -> Iterator[Record]:
-    """`ts` is when it was read out of the capture, and the pod's address is spelled at length."""
+    """`ts` is when a reader has taken the packet that looks at its capture twice a second."""
     if record["type"] == "http":
-        record["ts"] = time.time()
+        record["ts"] = math.ceil(record["ts"] * 2) / 2
     yield record
 
 
-CHANGES: dict[str, Change] = {"fields": fields, "less": less, "reader": reader}
+def by_ipv6(record: Record) -> Iterator[Record]:
+    """A pod is named by the IPv6 address that its namespace has."""
+    if record["type"] == "http" and (address := _global_address(record["netns"])):
+        record["pod_ip"] = str(IPv6Address(int(address, 16)))
+    yield record
+
+
+@cache
+def _global_address(netns: int) -> str | None:
+    """Of a network namespace (inode): by the first process that is found in it (proc_pid_net(5), if_inet6)."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.readlink(entry / "ns" / "net") == f"net:[{netns}]":
+                rows = [row.split() for row in (entry / "net" / "if_inet6").read_text().splitlines()]
+                return next((digits for digits, _, _, scope, _, link in rows if scope == "00" and link == "eth0"), None)
+        except OSError:
+            continue
+    return None
+
+
+CHANGES: dict[str, Change] = {"fields": fields, "less": less, "reader": reader, "ipv6": by_ipv6}
 
 
 def lines(source: Iterable[bytes]) -> SimpleQueue[bytes | None]:
