@@ -261,7 +261,7 @@ def stays_inconspicuous(trial: Trial) -> None:
     """A tapper SHOULD NOT switch a link to promiscuous mode.
 
     On `lo` and on a veth it shows nothing more, and it is noticed: the kernel logs it, and intrusion detection in a pod
-    takes it for an attack. tcpdump has `--no-promiscuous-mode`. The links of target and node are watched all the time.
+    takes it for an attack. tcpdump leaves it off with `-p`. The links of target and node are watched all the time.
     """
     server = trial.pod("server")
     places: dict[str, Node | Pod] = {"the node": trial.node, truth.in_words(server): server}
