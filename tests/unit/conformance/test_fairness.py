@@ -107,7 +107,7 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
         ("daemonises", r"its end \(exit code 0\).*goes on in the background \(.*daemonises\.py\): run it in the foreg"),
         (
             "hangs",
-            r'a request inside pod "server" \(10\.244\.0\.2\), which is a target within 3 s; seen: nothing of it in th',
+            r'inside pod "server" \(10\.244\.0\.2\), which is a target within 3 s; seen: nothing of it in that time$',
         ),
         ("hangs deaf", r"nothing of it in that time$"),
         ("hangs stopped", r"nothing of it in that time$"),
