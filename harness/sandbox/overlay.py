@@ -31,27 +31,86 @@ def enter(store: str, keep: list[str]) -> None:
     all mounts in them: what is written there is written to the machine. Raises OSError where the kernel refuses an
     overlay.
 
-    1. Take each mount of this namespace, in the order in which they were made.
-    2. Copy it into a new tree: as an overlay, or as it is where it is kept, or the kernel's, or a single file.
+    1. Take each mount of this namespace, those above before those below.
+    2. Bring it into a new tree: as an overlay, or as it is where it is kept, or the kernel's, or a single file.
     3. Make the new tree the root.
     """
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     root = f"{store}/root"
     os.mkdir(root)  # noqa: PTH102 - without pathlib: harness.sandbox.init
-    for number, (point, kind) in enumerate(_mounts()):
-        if _below(point, store) or any(_below(point, each) for each in keep):
+    mounts = _mounts()
+    tree = _Tree(store, {point for point, _ in mounts})
+    for point, kind in mounts:
+        if any(_below(point, each) for each in (store, *keep)):
             continue
         new = root + point.rstrip("/")
         if kind in _KERNEL_TYPES:
-            _bind(point, new, read_only=False)
+            _bind(point, new)
         elif point in _READ_ONLY or not os.path.isdir(point):  # noqa: PTH112 - without pathlib
             _bind(point, new, read_only=True)
         else:
-            _cover(point, new, f"{store}/{number}")
+            tree.cover(point, new)
     for directory in keep:
         syscalls.mount(directory, root + directory, None, syscalls.MS_BIND | syscalls.MS_REC)
     _become_root(root)
+
+
+class _Tree:
+    """The layers of the overlays that are made, each with a number of its own."""
+
+    def __init__(self, store: str, points: set[str]) -> None:
+        self._store = store
+        self._points = points
+        self._layers = 0
+
+    def cover(self, point: str, new: str) -> None:
+        """Mount an overlay of the directory `point` on `new`.
+
+        In a user namespace the kernel makes none of a directory with mounts below it that were there before: what they
+        hide would be seen. Then each of its entries is brought in by itself, and the directory is the upper layer's.
+        """
+        layer = f"{self._store}/{self._layers}"
+        self._layers += 1
+        upper, work = f"{layer}/upper", f"{layer}/work"
+        os.makedirs(upper)  # noqa: PTH103
+        os.makedirs(work)  # noqa: PTH103
+        with open(f"{layer}/point", "w", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+            file.write(point)
+        os.chmod(upper, os.stat(point).st_mode & 0o7777)  # noqa: PTH101, PTH116 - the overlay shows the upper's mode
+        try:
+            _mount_overlay(point, upper, work, new)
+        except OSError as error:
+            if error.errno != errno.EINVAL or not self._has_mounts_below(point):
+                raise
+            syscalls.mount(upper, new, None, syscalls.MS_BIND)
+            for entry in os.scandir(point):
+                self._bring(entry, new)
+
+    def _has_mounts_below(self, point: str) -> bool:
+        return any(each != point and _below(each, point.rstrip("/")) for each in self._points)
+
+    def _bring(self, entry: os.DirEntry[str], into: str) -> None:
+        new = f"{into}/{entry.name}"
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), new)  # noqa: PTH211
+        elif entry.is_dir():
+            os.mkdir(new)  # noqa: PTH102
+            if entry.path not in self._points:
+                self.cover(entry.path, new)
+        else:
+            os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC))
+            _bind(entry.path, new, read_only=True)
+
+
+def _mount_overlay(lower: str, upper: str, work: str, new: str) -> None:
+    options = f"lowerdir={_quoted(lower)},upperdir={upper},workdir={work}"
+    try:
+        syscalls.mount("overlay", new, "overlay", 0, options)
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise
+        syscalls.mount("overlay", new, "overlay", 0, options + ",userxattr")  # in a user namespace
 
 
 def _mounts() -> list[tuple[str, str]]:
@@ -72,32 +131,15 @@ def _below(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory + "/")
 
 
-def _bind(point: str, new: str, *, read_only: bool) -> None:
-    """The mount itself at another place; nothing happens where that place is hidden by a mount above it."""
+def _bind(point: str, new: str, *, read_only: bool = False) -> None:
+    """The mount itself, with those below it, at another place; nothing where that place is hidden by another mount."""
     try:
-        syscalls.mount(point, new, None, syscalls.MS_BIND)
+        syscalls.mount(point, new, None, syscalls.MS_BIND | syscalls.MS_REC)
         if read_only:
-            syscalls.mount("none", new, None, syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
+            syscalls.make_read_only(new, recursive=False)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             raise
-
-
-def _cover(point: str, new: str, layer: str) -> None:
-    upper, work = f"{layer}/upper", f"{layer}/work"
-    os.makedirs(upper)  # noqa: PTH103
-    os.makedirs(work)  # noqa: PTH103
-    with open(f"{layer}/point", "w", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
-        file.write(point)
-    mode = os.stat(point).st_mode & 0o7777  # noqa: PTH116 - the upper layer's directory is what the overlay shows
-    os.chmod(upper, mode)  # noqa: PTH101
-    options = f"lowerdir={_quoted(point)},upperdir={upper},workdir={work}"
-    try:
-        syscalls.mount("overlay", new, "overlay", 0, options)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EINVAL):
-            raise
-        syscalls.mount("overlay", new, "overlay", 0, options + ",userxattr")  # in a user namespace
 
 
 def _quoted(path: str) -> str:

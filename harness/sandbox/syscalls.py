@@ -19,11 +19,9 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
 # linux/mount.h
-MS_RDONLY = 0x1
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOEXEC = 0x8
-MS_REMOUNT = 0x20
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
@@ -138,18 +136,18 @@ def limit_capabilities(numbers: Set[int]) -> None:
     _check(_libc.capset(header, data), "capset")
 
 
-def make_read_only() -> None:
-    """mount_setattr(2): the whole tree of mounts, as the calling process's mount namespace has it."""
+def make_read_only(path: str = "/", *, recursive: bool = True) -> None:
+    """mount_setattr(2): a mount, with all below it if `recursive`, as the calling process's mount namespace has it."""
     attributes = struct.pack("=4Q", _MOUNT_ATTR_RDONLY, 0, 0, 0)  # attr_set, attr_clr, propagation, userns_fd
     result = _libc.syscall(
         ctypes.c_long(_SYS_MOUNT_SETATTR),
         ctypes.c_int(-1),
-        b"/",
-        ctypes.c_uint(_AT_RECURSIVE),
+        os.fsencode(path),
+        ctypes.c_uint(_AT_RECURSIVE if recursive else 0),
         attributes,
         ctypes.c_size_t(len(attributes)),
     )
-    _check(result, "mount_setattr(/)")
+    _check(result, f"mount_setattr({path})")
 
 
 def execve(path: bytes, argv: Sequence[bytes], environ: Sequence[bytes]) -> None:
