@@ -234,7 +234,7 @@ TUNES_AND_RESTORES = Mutant(
 FILTERS_AND_RESTORES = Mutant(
     "filters-and-restores",
     "It adds a rule to the node's packet filter, and takes that back.",
-    {"SEC-02": "in the node, (nftables|while it captured, iptables)"},
+    {"SEC-02": "in the node, (nftables|iptables)"},
     _tool("iptables -A INPUT -j ACCEPT", "iptables -D INPUT -j ACCEPT"),
 )
 OFFLOADS_OFF = Mutant(
