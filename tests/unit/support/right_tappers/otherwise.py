@@ -46,9 +46,10 @@ def fields(record: Record) -> Iterator[Record]:
 
 
 def less(record: Record) -> Iterator[Record]:
-    """What is needed of an exchange, and nothing else."""
+    """What is needed of an exchange, that its bodies are left out, and nothing else."""
     if record["type"] == "http":
-        yield {key: record[key] for key in ("type", "method", "target", "status") if key in record}
+        told = {key: record[key] for key in ("type", "method", "target", "status") if key in record}
+        yield told | {name: {"truncated": True} for name in ("request", "response") if record.get(name)}
 
 
 def reader(record: Record) -> Iterator[Record]:
