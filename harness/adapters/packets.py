@@ -6,8 +6,6 @@ it. Who decodes more has to do it in the tapper, and claim it.
 
 from __future__ import annotations
 
-import io
-import logging
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.adapters import files
+from harness.adapters import capture_file, files
 from harness.adapters.observed import MARKER, Markers, Message, Seen
 from harness.sandbox.frames import Flow, Segment, parse_ip_tcp, tcp_streams_of
 
@@ -25,14 +23,14 @@ _REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]\r\n")
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _PASSTHROUGH = ("127.0.0.6", "::6")
 _OUTBOUND_PORT = 15001
-_LARGEST_PACKET = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One packet of a capture. `interface` is what the file calls it, or the file's own name."""
+    """One packet of a capture. `interface` is what the file calls it, or the file's own name. `time_ns` is nanoseconds
+    since the epoch, None where the file has no time for it."""
 
-    time_ns: int
+    time_ns: int | None
     interface: str
     link_type: int
     length: int
@@ -127,37 +125,15 @@ class Capture:
 
     def _read(self, name: str, content: bytes, *, complain: bool = False) -> Iterator[Packet]:
         """Packets up to where a file that is still written ends."""
-        from scapy.utils import RawPcapReader  # noqa: PLC0415 - a fifth of a second, and only here
-
-        if not content:
-            return
-        logging.getLogger("scapy.runtime").setLevel(logging.ERROR)  # a file that is still written is no news
         try:
-            stream = io.BytesIO(content)
-            reader = RawPcapReader(stream)
-            linktype = getattr(reader, "linktype", None)
-            nano = getattr(reader, "nano", False)
-            while True:
-                try:
-                    data, about = reader._read_packet(_LARGEST_PACKET)  # iterating, scapy cuts at 65,535
-                except EOFError:
-                    break
-                if hasattr(about, "tshigh"):  # pcapng
-                    ticks = ((about.tshigh or 0) << 32) + (about.tslow or 0)
-                    time_ns = ticks * 10**9 // about.tsresol
-                    link, interface = about.linktype, about.ifname
-                    interface = interface.decode(errors="replace") if isinstance(interface, bytes) else interface
-                else:
-                    time_ns = about.sec * 10**9 + about.usec * (1 if nano else 1000)
-                    link, interface = linktype, None
-                where = name if interface in (None, "lo", "any", "-") else interface
-                yield Packet(time_ns, str(where), int(link), about.wirelen, data)
-            if complain and stream.tell() < len(content):  # scapy takes what it does not understand for the end
-                at = stream.tell()
-                self.problems.append(f"{name} is not a whole pcap or pcapng file: it cannot be read beyond byte {at}")
-        except Exception as error:  # scapy was not made for bytes that somebody invents: struct.error, TypeError, …
+            for record in capture_file.records(content):
+                where = name if record.interface in (None, "lo", "any", "-") else str(record.interface)
+                yield Packet(record.time_ns, where, record.link_type, record.length, record.data)
+            if complain and not capture_file.whole(content):
+                self.problems.append(f"{name} is not a whole pcap or pcapng file: it ends within a packet or a block")
+        except capture_file.Damaged as damage:
             if complain:
-                self.problems.append(f"{name} is not a whole pcap or pcapng file: {error}")
+                self.problems.append(f"{name} is not a whole pcap or pcapng file: {damage}")
 
 
 def exchanges(packets: Iterable[Packet]) -> Iterator[Seen]:
@@ -186,7 +162,7 @@ def exchanges(packets: Iterable[Packet]) -> Iterator[Seen]:
                     dst=_endpoint(flow.dst, flow.dport),
                     request=Message(body=segment.payload[head.end() :]),
                     response=None if body is None else Message(body=body),
-                    time=packet.time_ns / 1e9,
+                    time=None if packet.time_ns is None else packet.time_ns / 1e9,
                     record={"interface": packet.interface},
                 )
 

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -27,7 +27,7 @@ from harness.adapters.stderr import StandardError
 from harness.adapters.targets import Target, TargetsFile
 from harness.errors import HarnessError, InternalError, WaitTimeout
 from harness.sandbox.node import Node
-from harness.sandbox.process import MINIMAL_ENVIRON, Command
+from harness.sandbox.process import MINIMAL_ENVIRON, Command, Overlay
 from harness.waiting import wait_until
 
 _SAMPLE_INTERVAL_S = 0.2
@@ -73,6 +73,7 @@ class UnderTest:
         procfs: str = "/proc",
         command: Command | None = None,
         capabilities: frozenset[str] | None = None,
+        overlay: Overlay | None = None,
     ) -> None:
         self.adapter = adapter
         self._node = node
@@ -96,7 +97,7 @@ class UnderTest:
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         try:
             self._process = node.spawn(
-                command or self._command(capabilities),
+                replace(command or self._command(capabilities), overlay=overlay),
                 name="tapper",
                 stdout=subprocess.PIPE,
                 fds=[ready_write],
@@ -114,6 +115,7 @@ class UnderTest:
         self.stderr = StandardError(self._process.log_path)
         self.family = Family(self._process)
         self._declared = False
+        self._frozen = False
         self._stopping = threading.Event()
         self._taken = 0
         self._kept = (directory / "stdout").open("wb")
@@ -182,11 +184,18 @@ class UnderTest:
             case Update.NONE:
                 raise InternalError(f"{self.adapter.implementation.name} cannot be given other targets")
 
+    def freeze(self) -> None:
+        """Stop all of its processes (SIGSTOP): what it captures waits in the kernel. `stop` lets them go on."""
+        self.family.send_signal(signal.SIGSTOP)
+        self._frozen = True
+
     def stop(self, patience: float = 1.0) -> Ending:
         """Ask it to end, insist after its grace, read the rest of its output, and look for what it left."""
         started = time.monotonic()
         killed = False
         self._process.send_signal(self.adapter.stop_signal)
+        if self._frozen:
+            self.family.send_signal(signal.SIGCONT)
         try:
             code = self._process.wait(self.adapter.stop_grace_s * patience)
         except WaitTimeout:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from ipaddress import IPv6Address
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv6Address, ip_address
 
 from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import Seen
+from harness.conformance import positions
+from harness.conformance.audit import unpacked
 from harness.conformance.oracle.compare import same_address
-from harness.conformance.truth import OUTBOUND, Leg, Sent, nonces_in
+from harness.conformance.truth import INBOUND, OUTBOUND, Leg, Place, Sent, in_words, nonces_in
 from harness.conformance.verdict import Violation
 from harness.mesh.app import NONCE_HEADER
 from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
@@ -37,7 +39,7 @@ def once(sent: Sequence[Sent], sightings: Sequence[Seen], adapter: Adapter, *, c
     if missing or extra:
         raise Violation(
             f"each of {len(sent)} requests {_times(sent[0], copies)}",
-            f"{_count(missing)} too seldom, {_count(extra)} too often" + _example(missing or extra, index),
+            f"{_count(missing)} too seldom, {_count(extra)} too often{_which(missing or extra, sent, index)}",
         )
     for each in sent:
         _is_told_right(each, index[each.nonce], adapter)
@@ -60,15 +62,43 @@ def seen(
     index = _index(sent, sightings)
     missing = [each for each in sent if len(index.get(each.nonce, ())) < len(each.legs)]
     if missing:
-        raise Violation(f"each of {len(sent)} requests", f"{len(missing)} not at all{_example(missing, index)}")
+        seldom = "too seldom" if any(each.nonce in index for each in missing) else "not at all"
+        raise Violation(f"each of {len(sent)} requests", f"{len(missing)} {seldom}{_which(missing, sent, index)}")
     extra = [] if copies is None else _too_often(sent, index, copies)
     if extra:
         raise Violation(
             f"each of {len(sent)} requests {_times(extra[0], copies or 1)}",
-            f"{len(extra)} too often{_example(extra, index)}",
+            f"{len(extra)} too often{_which(extra, sent, index)}",
         )
     for each in sent:
         _is_told_right(each, index[each.nonce], adapter, paired=paired)
+
+
+def is_of_the_wire(sighting: Seen, pods: Sequence[Place]) -> bool:
+    """Whether a sighting is of what crosses the wire between these pods, and so of neither leg on a pod's `lo`.
+
+    It says so itself by a direction that is neither inbound nor outbound; or, where it tells no direction, by two ends
+    that are these pods' addresses.
+    """
+    if not pods or sighting.direction is not None:
+        return bool(pods) and sighting.direction not in (INBOUND, OUTBOUND)
+    addresses = {address for pod in pods for address in (str(pod.ipv4), str(pod.ipv6))}
+    ends = [_host(end) for end in (sighting.src, sighting.dst) if end is not None]
+    return len(ends) == 2 and ends[0] != ends[1] and set(ends) <= addresses
+
+
+def may_be_of_the_wire(sighting: Seen) -> bool:
+    """Whether it tells neither a direction nor its ends, so that nobody can say of which way it is."""
+    return sighting.direction is None and None in (sighting.src, sighting.dst)
+
+
+def _host(endpoint: str) -> str:
+    """Of `10.244.0.2:8080` or `[fd00::2]:8080` the address, in its shortest spelling where it is one."""
+    host = endpoint.rpartition(":")[0].strip("[]")
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return host
 
 
 def usual_copies(canaries: Sequence[Sent], sightings: Sequence[Seen]) -> int | None:
@@ -100,13 +130,26 @@ def _index(sent: Sequence[Sent], sightings: Sequence[Seen]) -> dict[str, list[Se
     return index
 
 
+def trace(sent: Sent) -> bytes:
+    """The digits of a request's marker. Where they are written, the request is, whatever stands before them."""
+    return sent.nonce.rpartition("-")[2].encode()
+
+
 def never(forbidden: Sequence[Sent], everything: Iterable[bytes]) -> None:
-    """Nothing of these is anywhere in what the tapper wrote."""
-    everything = list(everything)
+    """Nothing of these is anywhere in what the tapper wrote, as it is or packed."""
+    found: dict[bytes, str] = {}
+    for text in everything:
+        found |= unpacked.find({trace(each) for each in forbidden}, text)
+    absent(forbidden, found)
+
+
+def absent(forbidden: Sequence[Sent], found: Mapping[bytes, str]) -> None:
+    """None of the traces of these was found. `found`: trace -> where, in words."""
     for each in forbidden:
-        if any(each.nonce.encode() in text for text in everything):
-            legs = ", ".join(f"{leg.direction} at {leg.pod.name}" for leg in each.legs)
-            raise Violation("nothing of what it was not asked for", f"{each.method} {each.target} ({legs})")
+        where = found.get(trace(each))
+        if where is not None:
+            legs = ", ".join(map(str, each.legs))
+            raise Violation("nothing of what it was not asked for", f"{each.method} {each.target} ({legs}) {where}")
 
 
 def answered(sent: Sequence[Sent], seen: Sequence[Seen]) -> None:
@@ -189,8 +232,8 @@ def _is_told_right(sent: Sent, found: Sequence[Seen], adapter: Adapter, *, paire
     wanted: Counter[tuple[str | None, str | None]] = Counter()
     by_pod, by_direction = Feature.POD_IDENTITY in adapter.claims, Feature.DIRECTION in adapter.claims
     for leg in sent.legs:
-        wanted[(leg.pod.name if by_pod else None, leg.direction if by_direction else None)] += 1
-    pods = {leg.pod.name: leg for leg in sent.legs}
+        wanted[(in_words(leg.pod) if by_pod else None, leg.direction if by_direction else None)] += 1
+    pods = {in_words(leg.pod): leg for leg in sent.legs}
     for sighting in found:
         whose = next((name for name, leg in pods.items() if names_pod(sighting, leg)), f"not {' or '.join(pods)}")
         told[(whose if by_pod else None, sighting.direction if by_direction else None)] += 1
@@ -244,7 +287,22 @@ def _count(some: Sequence[Sent]) -> str:
     return "none" if not some else str(len(some))
 
 
-def _example(some: Sequence[Sent], index: dict[str, list[Seen]]) -> str:
+def _which(some: Sequence[Sent], sent: Sequence[Sent], index: dict[str, list[Seen]]) -> str:
+    """Which of those that were sent, and of the first one what was seen: `, namely the 2nd of 9; GET /x: seen …`."""
+    wanted = {each.nonce for each in some}
+    places = positions.in_words((at for at, each in enumerate(sent) if each.nonce in wanted), len(sent))
     first = some[0]
-    found = index.get(first.nonce, [])[:_EXAMPLES]
-    return f", first of all {first.method} {first.target}: " + ("; ".join(map(str, found)) or "not at all")
+    found = index.get(first.nonce, [])
+    words = f", namely {places}; the first is {first.method} {first.target}"
+    if not found:
+        return words
+    lacking = _lacking(first, found)
+    return words + (f", without {lacking}" if lacking else "") + f": {'; '.join(map(str, found[:_EXAMPLES]))}"
+
+
+def _lacking(sent: Sent, found: Sequence[Seen]) -> str:
+    """Of an exchange with several legs those that nobody reported, as far as the sightings tell their directions."""
+    told = {each.direction for each in found}
+    if len(sent.legs) < 2 or len(found) >= len(sent.legs) or None in told:
+        return ""
+    return " and ".join(f"its leg {leg}" for leg in sent.legs if leg.direction not in told)

@@ -97,6 +97,20 @@ class RunRecord:
         asked = self.asked_profiles or tuple(self.profiles)
         return {name: verdict for name, verdict in self.profiles.items() if name in asked}
 
+    def missed(self, profile: str) -> tuple[str, ...]:
+        """The cases of a profile whose SHOULD or MAY is missed. They change no verdict, and are named with it."""
+        rows = [row for row in self.rows if profile in row.profiles and row.result.outcome is Outcome.NON_STRICT]
+        return tuple(row.result.case for row in rows)
+
+    def in_words(self, profile: str) -> str:
+        """What the verdict on a profile means, and which SHOULDs are missed: `…, but it misses 1 SHOULD: CAP-06`."""
+        verdict = Verdict(self.profiles[profile])
+        missed = () if verdict is Verdict.NOT_CLAIMED else self.missed(profile)
+        if not missed:
+            return verdict.meaning
+        joint = "; besides, " if verdict is Verdict.FAILURE else ", but "
+        return f"{verdict.meaning}{joint}it misses {len(missed)} SHOULD{'s' * (len(missed) > 1)}: {', '.join(missed)}"
+
     def count(self) -> dict[Outcome, int]:
         """How often each outcome occurs; those that do not are left out."""
         outcomes = [row.result.outcome for row in self.rows]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.adapters.contract import Adapter
 from harness.adapters.running import TapperFault
-from harness.conformance import report_file
+from harness.conformance import report_file, truth
 from harness.conformance.charges import convicted
 from harness.conformance.model import Case, Charge, Outcome, Result
 from harness.conformance.oracle import attribution
@@ -76,7 +76,7 @@ def _try(case: Case, trial: Trial) -> Result:
             raise InternalError(f"{case.id} ended without having looked at anything")
 
     def dead() -> list[str]:
-        return [pod.name for pod in trial.node.pods.values() if not (pod.alive or pod.deleted)]
+        return [truth.in_words(pod) for pod in trial.node.pods.values() if not (pod.alive or pod.deleted)]
 
     def blame() -> Result | None:
         if not trial.taps:
@@ -86,7 +86,7 @@ def _try(case: Case, trial: Trial) -> Result:
         except WaitTimeout:
             return None
         # nobody else is in the node
-        expected, seen = "processes of others left alone", f"those of pod {', '.join(killed)} were killed"
+        expected, seen = "processes of others left alone", f"those of {', '.join(killed)} were killed"
         return Result(case.id, Outcome.FAIL, f"expected {expected}; seen: {seen}", expected=expected, seen=seen)
 
     result = attempt(case, trial.directory, play, blame)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
-from typing import Any
 
-from harness.sandbox.links import netlink
+from harness.conformance.audit.words import PROMISCUITY, link_facts, named
+from harness.sandbox.links import features, netlink
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
+from harness.waiting import wait_until
 
-_LINK = ("IFLA_IFNAME", "IFLA_MTU", "IFLA_TXQLEN", "IFLA_MASTER", "IFLA_LINK", "IFLA_PROMISCUITY", "IFLA_ADDRESS")
+_IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40  # linux/if.h
+_SCOPE_LINK = 253  # RT_SCOPE_LINK, linux/rtnetlink.h
+_TENTATIVE = 0x40  # IFA_F_TENTATIVE, linux/if_addr.h
 # counters and clocks, which change by themselves
 _MOVING = ("nf_conntrack_count", "tcp_fastopen_key", "stable_secret", "/inet_peer", "tcp_mem", "udp_mem")
 
@@ -18,24 +22,22 @@ def snapshot(place: Node | Pod) -> dict[str, str]:
     """Links, addresses, routes, rules, queueing disciplines, packet filters, sysctls: name -> value."""
     found: dict[str, str] = {}
     with netlink(place) as talk:
+        links = {link["index"]: link.get_attr("IFLA_IFNAME") for link in talk.get_links()}
         for link in talk.get_links():
             name = link.get_attr("IFLA_IFNAME")
-            found[f"link {name}"] = f"flags {link['flags']:#x}, " + ", ".join(
-                f"{key[5:].lower()} {link.get_attr(key)}" for key in _LINK
-            )
-            xdp = link.get_attr("IFLA_XDP")
-            found[f"XDP program of {name}"] = str(xdp and xdp.get_attr("IFLA_XDP_ATTACHED"))
-        for what, messages in (
-            ("address", talk.get_addr()),
-            ("route", talk.get_routes()),
-            ("rule", talk.get_rules()),
-            ("queueing discipline", talk.get_qdiscs()),
-        ):
-            for message in messages:
-                found[f"{what} {_stable(message)}"] = "there"
+            found |= {f"link {name}: {fact}": value for fact, value in link_facts(link).items()}
+            found[f"link {name}: features (offloads)"] = features(place, name)
+        for messages in (talk.get_addr(), talk.get_routes(), talk.get_rules(), talk.get_qdiscs()):
+            found |= {named(message, links): "there" for message in messages}
     for tool in ("iptables-save", "ip6tables-save"):
-        lines = place.run([tool]).splitlines()
-        found[tool] = "\n".join(line.partition(" [")[0] for line in lines if not line.startswith("#"))
+        table = ""
+        for line in place.run(
+            [tool]
+        ).splitlines():  # iptables-save(8): `*TABLE`, `:CHAIN POLICY [packets:bytes]`, rules
+            if line.startswith("*"):
+                table = line[1:]
+            elif line.startswith((":", "-")):
+                found[f"{tool.partition('-')[0]}, table {table}, {line.partition(' [')[0]}"] = "there"
     for line in place.run(["sh", "-c", "grep -rs . /proc/sys/net; true"]).splitlines():
         name, _, value = line.partition(":")
         if not any(part in name for part in _MOVING):
@@ -43,17 +45,42 @@ def snapshot(place: Node | Pod) -> dict[str, str]:
     return found
 
 
-def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """In words, what is another now."""
+def wait_settled(place: Node | Pod) -> None:
+    """Wait until the kernel has done what it does by itself with links that have just come up.
+
+    A link that is up gets RUNNING, and its link-local address with the routes that go with it, a moment later; a
+    snapshot before that differs from one after it though nobody has changed anything.
+    """
+
+    def settled() -> bool:
+        with netlink(place) as talk:
+            links = [link for link in talk.get_links() if link["flags"] & _IFF_UP and not link["flags"] & _IFF_LOOPBACK]
+            addresses = talk.get_addr(family=socket.AF_INET6)
+        local = {each["index"] for each in addresses if each["scope"] == _SCOPE_LINK and not each["flags"] & _TENTATIVE}
+        speaks_ipv6 = {each["index"] for each in addresses}
+        return all(link["flags"] & _IFF_RUNNING for link in links) and all(
+            link["index"] in local for link in links if speaks_ipv6
+        )
+
+    wait_until(settled, f"the links of {place} to be up and to have their link-local addresses")
+
+
+def differences(before: Mapping[str, str], after: Mapping[str, str], *, lasting: bool = True) -> list[str]:
+    """In words, what is another now. With `lasting=False` but for promiscuous mode, which a capture may need."""
     changed = [
-        f"{key}: {before[key]!r} became {after[key]!r}"
+        f"{key} was {before[key]}, and became {after[key]}"
         for key in before.keys() & after.keys()
-        if before[key] != after[key]
+        if before[key] != after[key] and (lasting or not key.endswith(PROMISCUITY))
     ]
     return sorted(
         [*changed, *(f"{key} is gone" for key in before.keys() - after.keys())]
         + [f"{key} is new" for key in after.keys() - before.keys()]
     )
+
+
+def packet_sockets(pod: Pod) -> int:
+    """How many packet sockets there are in a pod's network namespace, whoever has them (packet(7))."""
+    return len(pod.run(["cat", "/proc/net/packet"]).splitlines()) - 1
 
 
 def sent_by(pod: Pod) -> dict[str, int]:
@@ -69,18 +96,3 @@ def sent_by(pod: Pod) -> dict[str, int]:
         "UDP datagrams": counters["Udp:OutDatagrams"] + counters["Udp6OutDatagrams"],
         "ICMP messages": counters["Icmp:OutMsgs"] + counters["Icmp6OutEchos"],
     }
-
-
-def _stable(message: Any) -> str:
-    """A netlink message without what counts or ages."""
-    attributes = [
-        (key, value if isinstance(value, str | int) else str(value))
-        for key, value in message["attrs"]
-        if not any(word in key for word in ("STATS", "CACHEINFO", "EXPIRES", "XSTATS"))
-    ]
-    fixed = {
-        key: value
-        for key, value in message.items()
-        if isinstance(value, str | int) and key not in ("sequence_number", "length", "pid")
-    }
-    return f"{sorted(fixed.items())} {sorted(attributes, key=str)}"

@@ -8,16 +8,9 @@ from pathlib import Path
 from harness.conformance.model import Outcome
 from harness.conformance.record import Row, RunRecord
 from harness.conformance.suite import reproduce
-from harness.conformance.verdict import Verdict
 from tapper.output.escape import escape
 
 _WIDTH = 110
-_MEANING = {
-    Verdict.SUCCESS: "every core case was tried and passed",
-    Verdict.PARTIAL: "nothing failed, but core cases were not tried",
-    Verdict.FAILURE: "a core case failed, or the tapper hung or crashed",
-    Verdict.NOT_CLAIMED: "the adapter does not claim it",
-}
 
 
 def text(record: RunRecord, directory: Path, adapter: str) -> str:
@@ -29,7 +22,7 @@ def text(record: RunRecord, directory: Path, adapter: str) -> str:
     if not record.finished:
         blocks.append("The run ended early: the cases that it did not come to are `deselected`.")
     counts = ", ".join(f"{number} {outcome}" for outcome, number in record.count().items())
-    lines = [f"{name:<12} {verdict:<12} {_MEANING[Verdict(verdict)]}" for name, verdict in record.judged.items()]
+    lines = [f"{name:<12} {verdict:<12} {record.in_words(name)}" for name, verdict in record.judged.items()]
     if record.asked_cases:
         lines.append("Only the named cases were run; a verdict on a profile takes them all.")
     if record.cluster is not None:

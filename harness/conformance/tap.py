@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness.adapters.observed import Seen
 from harness.adapters.packets import Capture, Packet
 from harness.adapters.running import Ending, UnderTest
 from harness.conformance import expect
-from harness.conformance.truth import INBOUND, OUTBOUND, Sent
+from harness.conformance.audit import unpacked
+from harness.conformance.audit.written import Written
+from harness.conformance.truth import Sent
 from harness.conformance.verdict import Violation
 from harness.conformance.watched import Watched
 from harness.errors import InternalError
+from harness.sandbox.pod import Pod
 
 
 class Tap(Watched):
     """Made by `Trial.tap`. Ask for verdicts (`expect_…`) after `end`."""
 
-    def __init__(self, under_test: UnderTest, directory: Path, patience: float) -> None:
+    def __init__(self, under_test: UnderTest, directory: Path, patience: float, written: Written | None = None) -> None:
         super().__init__(under_test, patience)
         self.directory = directory
+        self._written = written
         self.ending: Ending | None = None
         self._seen: list[Seen] | None = None
 
@@ -31,6 +35,8 @@ class Tap(Watched):
         """Stop it and read what it still has to say. Raises `TapperDied` if it had ended by itself."""
         if self.ending is None:
             died = None if self.under_test.running else self.obituary()
+            if self._written is not None:
+                self._written.look(self.under_test.family)
             self.ending = self.under_test.stop(self.patience)
             self._seen = self.under_test.output.seen()
             if died is not None:
@@ -79,16 +85,18 @@ class Tap(Watched):
     # -- verdicts --------------------------------------------------------------------------------------------------
 
     def expect_once(
-        self, sent: Sequence[Sent], *, calm: Sequence[Sent] | None = None, wire_besides: bool = False
+        self, sent: Sequence[Sent], *, calm: Sequence[Sent] | None = None, wire_between: Sequence[Pod] = ()
     ) -> None:
         """Each is reported once for each of its legs, or as often as canaries in calm: these, or all that there were.
 
-        `wire_besides`: what is said to be no leg does not count.
+        `wire_between` are the pods that talk over the wire: what is told of that besides does not count.
         """
         self._check(sent)
-        legs = (None, INBOUND, OUTBOUND)
-        seen = [each for each in self.seen if each.direction in legs] if wire_besides else self.seen
-        expect.once(sent, seen, self.under_test.adapter, copies=self.copies(calm) or 1)
+        seen = [each for each in self.seen if not expect.is_of_the_wire(each, wire_between)]
+        if wire_between and any(expect.may_be_of_the_wire(each) for each in seen):
+            expect.seen(sent, seen, self.under_test.adapter)
+        else:
+            expect.once(sent, seen, self.under_test.adapter, copies=self.copies(calm) or 1)
 
     def expect_exactly_once(self, sent: Sequence[Sent]) -> None:
         """Each is reported once for each of its legs, whatever the tapper does in calm."""
@@ -144,12 +152,12 @@ class Tap(Watched):
         expect.paired_right(sent, self.seen)
 
     def expect_never(self, forbidden: Sequence[Sent], *, while_seeing: Sequence[Sent]) -> None:
-        """Nothing of these is anywhere in what it wrote, standard error included; the others prove that it looked."""
+        """Nothing of these is anywhere in what it wrote, as it is or packed; the others prove that it looked."""
         self._check(forbidden)
         self._check(while_seeing)
         if not self.mentions(while_seeing):
             raise Violation("canaries that were sent at the same time", "none of them, so that silence proves nothing")
-        expect.never(forbidden, [*self.under_test.output.everything(), self.under_test.stderr.text().encode()])
+        expect.absent(forbidden, self.wrote(expect.trace(each) for each in forbidden))
 
     def require(self, holds: object, expected: str, seen: str) -> None:
         """Anything else: raises a `Violation` unless it holds."""
@@ -157,15 +165,27 @@ class Tap(Watched):
         if not holds:
             raise Violation(expected, seen)
 
-    def expect_nothing_in_files(self, forbidden: Sequence[Sent]) -> None:
-        """Nothing of these is in any file that it wrote below its folder."""
-        self._check(forbidden)
-        expect.never(forbidden, [path.read_bytes() for path in self.files()])
+    def wrote(self, texts: Iterable[bytes]) -> dict[bytes, str]:
+        """Which of these it wrote anywhere, and where: `in its output`, `in /tmp/log, in gzip`.
 
-    def wrote(self, text: bytes) -> bool:
-        """Whether it wrote this anywhere: output, standard error, files."""
-        everything = [*self.under_test.output.everything(), self.under_test.stderr.text().encode()]
-        return any(text in written for written in [*everything, *(path.read_bytes() for path in self.files())])
+        Whatever can be decoded is decoded first. Files are its output and its state, and all others where the case has
+        them watched (`Trial.tap`).
+        """
+        left, found = set(texts), dict[bytes, str]()
+        for place, content in self.sayings():
+            for text, how in unpacked.find(left, content).items():
+                found[text] = place if how == "as it is" else f"{place}, {how}"
+                left.remove(text)
+        return found
+
+    def sayings(self) -> Iterator[tuple[str, bytes]]:
+        """All that it wrote, with the place in words: `in its output`, `in its standard error`, `in /tmp/log`."""
+        yield from (("in its output", text) for text in self.under_test.output.everything())
+        yield "in its standard error", self.under_test.stderr.text().encode()
+        for path in self.files():
+            yield f"in {path.relative_to(self.directory)}", path.read_bytes()
+        if self._written is not None:
+            yield from ((f"in {name}", content) for name, content in self._written.contents())
 
     def files(self) -> list[Path]:
         """The files that the tapper itself made: its output, if it goes to files, and its state."""

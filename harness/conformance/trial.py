@@ -11,6 +11,7 @@ from typing import Self
 from harness.adapters.contract import Adapter
 from harness.adapters.running import UnderTest
 from harness.adapters.targets import Target, target
+from harness.conformance.audit.written import Written
 from harness.conformance.oracle import targets as target_times
 from harness.conformance.oracle.compare import same_address
 from harness.conformance.oracle.judge import Question, judge
@@ -102,21 +103,31 @@ class Trial:
         procfs: str = "/proc",
         command: Command | None = None,
         capabilities: frozenset[str] | None = None,
+        watch_files: bool = False,
     ) -> Tap:
         """Start the tapper with these pods as its targets, and prove by canaries that it looks into them.
 
         `look` are the pods to prove it for (all the targets, if not said; none, for a case that does so itself);
         `targets` replaces what it is told. `command` replaces what the adapter says, but for the environment;
-        `capabilities` are the only ones that it gets, all if not said.
+        `capabilities` are the only ones that it gets, all if not said. `watch_files`: every file that it writes is
+        known afterwards, wherever it lies; raises `Unsupported` where the kernel does not allow that.
         """
         directory = self.directory / f"tap-{len(self.taps) + 1}"
         directory.mkdir(parents=True)
         told = [self.target(pod) for pod in pods] if targets is None else targets
         self._record_all(told)
+        written = Written(self.node, directory) if watch_files else None
         under_test = UnderTest(
-            self.adapter, self.node, told, directory, procfs=procfs, command=command, capabilities=capabilities
+            self.adapter,
+            self.node,
+            told,
+            directory,
+            procfs=procfs,
+            command=command,
+            capabilities=capabilities,
+            overlay=None if written is None else written.overlay,
         )
-        tap = Tap(under_test, directory, self.patience)
+        tap = Tap(under_test, directory, self.patience, written)
         self.taps.append(tap)
         tap.look(*(pods if look is None else look))
         return tap

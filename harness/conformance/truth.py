@@ -35,12 +35,20 @@ class Place(Protocol):
     def ipv6(self) -> object: ...
 
 
+def in_words(place: Place) -> str:
+    """A pod in a sentence: `pod "server" (10.244.0.2)`."""
+    return f'pod "{place.name}" ({place.ipv4})'
+
+
 @dataclass(frozen=True, slots=True)
 class Leg:
     """Where an exchange can be seen: on one pod's `lo`, on its way in or out."""
 
     pod: Place
     direction: str
+
+    def __str__(self) -> str:
+        return f"{self.direction} at {in_words(self.pod)}"
 
 
 @dataclass(frozen=True, slots=True)

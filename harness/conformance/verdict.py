@@ -39,6 +39,19 @@ class Verdict(enum.StrEnum):
     FAILURE = "failure"
     NOT_CLAIMED = "not-claimed"
 
+    @property
+    def meaning(self) -> str:
+        """In a few words."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Verdict.SUCCESS: "every core case was tried and passed",
+    Verdict.PARTIAL: "nothing failed, but core cases were not tried",
+    Verdict.FAILURE: "a core case failed, or the tapper hung or crashed",
+    Verdict.NOT_CLAIMED: "the adapter does not claim it",
+}
+
 
 def set_aside(case: Case, adapter: Adapter) -> Result | None:
     """What is known about a case before it is run; None where it has to be run."""

@@ -48,7 +48,7 @@ class Watched:
         for pod in pods:
             sent += self.prove(
                 lambda pod=pod: canary(pod),  # type: ignore[misc]
-                f"a request inside pod {pod.name}, which is a target",
+                f"a request inside {truth.in_words(pod)}, which is a target",
             )
         self.canaries += sent
         return sent

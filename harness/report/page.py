@@ -37,12 +37,6 @@ MEANINGS: Mapping[str, str] = {
     "error": "the kit's own fault; says nothing about the tapper",
     "deselected": "this run was not asked for it",
 }
-VERDICTS: Mapping[str, str] = {
-    "success": "every core case was tried and passed",
-    "partial": "nothing failed, but core cases were not tried",
-    "failure": "a core case failed, or the tapper hung or crashed",
-    "not-claimed": "the adapter does not claim this profile",
-}
 GROUPS: Mapping[str, str] = {
     "DISC": "Discovery",
     "NETNS": "Network namespaces",

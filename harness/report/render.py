@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from harness.report import text
-from harness.report.page import MEANINGS, SYMBOLS, VERDICTS, Page
+from harness.report.page import MEANINGS, SYMBOLS, Page
 
 _FOLDER = Path(__file__).with_name("templates")
 
@@ -59,7 +59,7 @@ def _prose(value: str) -> Markup:
 
 
 def _words() -> dict[str, Any]:
-    return {"symbols": SYMBOLS, "meanings": MEANINGS, "verdicts": VERDICTS}
+    return {"symbols": SYMBOLS, "meanings": MEANINGS}
 
 
 @cache

@@ -22,7 +22,7 @@ import signal
 import socket
 from collections.abc import Callable
 
-from harness.sandbox import child, protocol, syscalls
+from harness.sandbox import child, overlay, protocol, syscalls
 from harness.sandbox.protocol import Frame, Message
 
 TYPE_CHECKING = False  # typing's own would cost its import
@@ -195,6 +195,8 @@ class Init:
             os.setsid()
             if request["pod"] is not None:
                 child.enter_net(request["pod"])
+            if request["overlay"]:
+                overlay.enter(*request["overlay"])
             if request["binds"]:
                 child.bind_in_private(request["binds"])
             if request["read_only"]:

@@ -6,6 +6,7 @@ pods send each other passes the node's own IP layer (and its service addresses) 
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import socket
@@ -32,6 +33,9 @@ _NODAD = 0x02  # IFA_F_NODAD, linux/if_addr.h: usable at once, without duplicate
 _SCOPE_LINK = 253  # RT_SCOPE_LINK, linux/rtnetlink.h
 _MAX_IFNAME = 15  # IFNAMSIZ - 1
 _SIOCGIFINDEX = 0x8933
+_SIOCETHTOOL = 0x8946  # linux/sockios.h
+_ETHTOOL_GFEATURES = 0x3A  # linux/ethtool.h
+_FEATURE_WORDS = 4
 
 
 class SocketSource(Protocol):
@@ -111,6 +115,19 @@ def link_names(where: SocketSource) -> set[str]:
     """The names of all links in a namespace."""
     with netlink(where) as talk:
         return {link.get("ifname") for link in talk.get_links()}
+
+
+def features(where: SocketSource, link: str) -> str:
+    """A link's features (segmentation offloads, checksums) as ethtool(8) shows them: the bits that are wanted and those
+    that are active, in hexadecimal (struct ethtool_gfeatures). Raises OSError for a link that has none."""
+    head = struct.pack("=II", _ETHTOOL_GFEATURES, _FEATURE_WORDS)
+    answer = ctypes.create_string_buffer(head, len(head) + _FEATURE_WORDS * 16)
+    request = struct.pack("16sP16x", os.fsencode(link), ctypes.addressof(answer))
+    with where.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, _SIOCETHTOOL, request)
+    blocks = list(struct.iter_unpack("=4I", answer.raw[len(head) :]))  # available, wanted, active, never changed
+    wanted, active = ("".join(f"{block[which]:08x}" for block in reversed(blocks)) for which in (1, 2))
+    return f"wanted {wanted}, active {active}"
 
 
 def _index(talk: Any, name: str) -> int:

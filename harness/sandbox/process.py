@@ -25,6 +25,16 @@ MINIMAL_ENVIRON = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 
 @dataclass(frozen=True, slots=True)
+class Overlay:
+    """Where the writes of a process go. Paths are as the node names them."""
+
+    store: str
+    """An empty directory in the node's memory. Each file system that is written to gets a `NUMBER/upper` in it."""
+    keep: tuple[str, ...] = ()
+    """Directories in which it writes to the machine as usual."""
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """What to run in a node.
 
@@ -35,6 +45,9 @@ class Command:
     `capabilities` are those that root keeps, named as in Kubernetes (`NET_RAW`), without a way to others
     (no_new_privs); None keeps them all. `read_only` lets it write to no file system. Together they are what a container
     without privileges is.
+
+    `overlay` gives it a view of the file system of its own, in which all that it writes lands elsewhere
+    (`harness.sandbox.overlay`).
     """
 
     argv: Sequence[str | bytes]
@@ -46,6 +59,7 @@ class Command:
     binds: Mapping[str, str] = field(default_factory=dict)
     capabilities: Set[str] | None = None
     read_only: bool = False
+    overlay: Overlay | None = None
 
     def request(self, pod: int | None) -> protocol.Message:
         return {
@@ -60,6 +74,7 @@ class Command:
             "binds": [[protocol.text(os.fsencode(source)), target] for target, source in self.binds.items()],
             "capabilities": self._capability_numbers(),
             "read_only": self.read_only,
+            "overlay": None if self.overlay is None else [self.overlay.store, list(self.overlay.keep)],
         }
 
     def _capability_numbers(self) -> list[int] | None:

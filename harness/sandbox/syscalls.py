@@ -25,6 +25,7 @@ MS_NOEXEC = 0x8
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
+_MNT_DETACH = 2  # sys/mount.h
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_NAME = 15
@@ -83,6 +84,16 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, data: str 
     _check(result, f"mount {kind or source} on {target}")
 
 
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2)."""
+    _check(_libc.pivot_root(os.fsencode(new), os.fsencode(old)), f"pivot_root({new}, {old})")
+
+
+def unmount(target: str) -> None:
+    """umount2(2) with MNT_DETACH: from this moment the mount and all below it are out of sight."""
+    _check(_libc.umount2(os.fsencode(target), ctypes.c_int(_MNT_DETACH)), f"umount {target}")
+
+
 def write_file(path: str, text: str) -> None:
     """A file that is there, such as a sysctl, in one write(2)."""
     fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
@@ -125,18 +136,18 @@ def limit_capabilities(numbers: Set[int]) -> None:
     _check(_libc.capset(header, data), "capset")
 
 
-def make_read_only() -> None:
-    """mount_setattr(2): the whole tree of mounts, as the calling process's mount namespace has it."""
+def make_read_only(path: str = "/", *, recursive: bool = True) -> None:
+    """mount_setattr(2): a mount, with all below it if `recursive`, as the calling process's mount namespace has it."""
     attributes = struct.pack("=4Q", _MOUNT_ATTR_RDONLY, 0, 0, 0)  # attr_set, attr_clr, propagation, userns_fd
     result = _libc.syscall(
         ctypes.c_long(_SYS_MOUNT_SETATTR),
         ctypes.c_int(-1),
-        b"/",
-        ctypes.c_uint(_AT_RECURSIVE),
+        os.fsencode(path),
+        ctypes.c_uint(_AT_RECURSIVE if recursive else 0),
         attributes,
         ctypes.c_size_t(len(attributes)),
     )
-    _check(result, "mount_setattr(/)")
+    _check(result, f"mount_setattr({path})")
 
 
 def execve(path: bytes, argv: Sequence[bytes], environ: Sequence[bytes]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.adapters.contract import Feature
-from harness.conformance import truth
+from harness.conformance import expect, truth
 from harness.conformance.model import Level, case
 from harness.conformance.tap import Tap
 from harness.conformance.trial import Trial
@@ -105,12 +105,19 @@ def no_targets_to_begin_with(trial: Trial) -> None:
     without.stop()
     beside.end()
     beside.expect_seen(canaries)
-    told = [each for each in [*forbidden, *canaries] if without.wrote(each.nonce.encode())]
-    without.require(not told, "nothing of anybody", ", ".join(f"{each.method} {each.target}" for each in told[:3]))
+    found = without.wrote(expect.trace(each) for each in [*forbidden, *canaries])
+    told = [
+        f"{each.method} {each.target} {found[trace]}"
+        for each in [*forbidden, *canaries]
+        if (trace := expect.trace(each)) in found
+    ]
+    without.require(not told, "nothing of anybody", ", ".join(told[:3]))
 
 
 def _fall_silent(tap: Tap, pod: Pod, latency: float) -> None:
-    tap.prove_silence(lambda: canary(pod), f"silence about pod {pod.name}, which is no target any longer", latency)
+    tap.prove_silence(
+        lambda: canary(pod), f"silence about {truth.in_words(pod)}, which is no target any longer", latency
+    )
 
 
 @case("LIFE-10", Level.MUST, "adapter contract: output.format")

@@ -22,6 +22,7 @@ _A_MOMENT_S = 1.2
 """How long a disturbance lasts: twice as long as a tapper waits that looks at all processes twice a second."""
 _STEP_S = 0.05
 _DOWN_S = 1.5
+_WAITING = 15
 _WARM_UP = 6
 _UPDATES = 50
 _UPDATES_S = 25.0
@@ -68,12 +69,15 @@ def envoy_restarted(trial: Trial) -> None:
 def the_end(trial: Trial) -> None:
     """A tapper MUST end when it is asked to, in time, with everything that it has captured, and leave nothing behind.
 
-    The stop signal comes right after the last of two hundred requests. The process has to end within its grace, by
-    itself and without an error; each request is in its output; none of its children is left.
+    All its processes are stopped (SIGSTOP) while fifteen requests pass, which then wait for it in the kernel, in less
+    than a packet socket holds by default. It gets its stop signal, and is let go on: it has to take what waits before
+    it ends. The process has to end within its grace, by itself and without an error; each request is in its output;
+    none of its children is left.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    sent = truth.deliver(server, 200)
+    tap.under_test.freeze()
+    sent = truth.deliver(server, _WAITING)
     ending = tap.end()
     adapter = tap.under_test.adapter
     tap.require(

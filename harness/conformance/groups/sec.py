@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import secrets
 import stat
+from contextlib import ExitStack
 
 from harness.adapters.contract import Feature
-from harness.conformance import h2c, hostile, state, truth
+from harness.conformance import expect, h2c, hostile, state, truth
+from harness.conformance.audit import packets, unpacked
+from harness.conformance.audit.changes import Changes
+from harness.conformance.audit.logsocket import LogSocket
+from harness.conformance.audit.packets import PacketWatch
 from harness.conformance.model import Level, case
 from harness.conformance.tap import Tap
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg
+from harness.conformance.truth import INBOUND, Leg, Sent
 from harness.conformance.verdict import NotClaimed
 from harness.mesh import delivery, replay
 from harness.sandbox.node import Node
@@ -42,44 +47,65 @@ def declared_capabilities(trial: Trial) -> None:
 
 @case("SEC-02", Level.MUST, "a tapper observes: whoever else uses the node must not notice it")
 def changes_nothing(trial: Trial) -> None:
-    """A tapper MUST leave links, addresses, routes, rules, packet filters and sysctls as they were.
+    """A tapper MUST NOT change links, addresses, routes, rules, packet filters, offloads or sysctls, even for a while.
 
-    Of the node and of the pods, target and neighbour, compared before its start and after its end.
+    Of the node and of the pods, target and neighbour. The kernel tells of each change as it happens (rtnetlink,
+    nftables, inotify on sysctls), so that one that is taken back counts, too; and all of it is compared before its
+    start, while it captures, and after its end. Promiscuous mode for the time of a capture is SEC-09's.
     """
     server, neighbour = trial.pod("server"), trial.pod("neighbour")
-    places: dict[str, Node | Pod] = {"the node": trial.node, "the target pod": server, "a neighbour pod": neighbour}
-    before = {name: state.snapshot(place) for name, place in places.items()}
-    tap = trial.tap(server)
-    sent = truth.deliver(server, 3)
-    tap.settle(sent, server)
-    tap.end()
-    tap.expect_seen(sent)
-    changed = [
-        f"in {name}, {difference}"
-        for name, place in places.items()
-        for difference in state.differences(before[name], state.snapshot(place))
-    ]
-    tap.require(not changed, "everything as it was", "; ".join(changed[:3]))
+    places: dict[str, Node | Pod] = {"the node": trial.node} | {truth.in_words(pod): pod for pod in (server, neighbour)}
+    for place in places.values():
+        state.wait_settled(place)
+    with ExitStack() as watches:
+        before = {name: state.snapshot(place) for name, place in places.items()}
+        changes = {name: watches.enter_context(Changes(place)) for name, place in places.items()}
+        tap = trial.tap(server)
+        sent = truth.deliver(server, 3)
+        tap.settle(sent, server)
+        during = {name: state.snapshot(place) for name, place in places.items()}
+        tap.end()
+        tap.expect_seen(sent)
+        changed = [
+            f"in {name}, {said}"
+            for name, place in places.items()
+            for said in [
+                *state.differences(before[name], state.snapshot(place)),
+                *(
+                    f"while it captured, {each}"
+                    for each in state.differences(before[name], during[name], lasting=False)
+                ),
+                *changes[name].told(),
+            ]
+        ]
+    tap.require(not changed, "everything as it was, all the time", "; ".join(changed[:3]))
 
 
 @case("SEC-03", Level.MUST, "privacy: a target list is a permission, and everything else is somebody else's data")
 def nothing_of_neighbours(trial: Trial) -> None:
-    """A tapper MUST NOT emit anything of a pod that is no target, anywhere: no output, no log, no file.
+    """A tapper MUST NOT emit anything of a pod that is no target, anywhere: no output, no log, no file, no connection.
 
     A neighbour with a sidecar of its own receives and sends requests on its `lo`, and two pods without sidecars talk
-    over their veths, while the target's canaries are seen. Everything that the tapper wrote is searched.
+    over their veths, while the target's canaries are seen. Everything that the tapper wrote is searched, as it is and
+    unpacked (gzip, base64 and others): its output, its standard error, every file wherever it lies, deleted ones that
+    it holds open, and what was sent in the node's own network and to its log socket.
     """
     server, neighbour = trial.pod("server"), trial.pod("neighbour")
     client, plain = trial.node.pod("plain-client"), trial.node.pod("plain-server")
-    tap = trial.tap(server)
-    forbidden = truth.deliver(neighbour, 5) + truth.ask(neighbour, ("10.96.77.10", 80), 5)
-    with delivery.across(client, plain) as conversation:
-        forbidden += [truth.speak(conversation, Leg(plain, INBOUND)) for _ in range(5)]
-    canaries = truth.deliver(server, 3)
-    tap.wait_seen(canaries)
-    tap.end()
+    with PacketWatch(trial.node) as wire, LogSocket(trial.node) as log:
+        tap = trial.tap(server, watch_files=True)
+        forbidden = truth.deliver(neighbour, 5) + truth.ask(neighbour, ("10.96.77.10", 80), 5)
+        with delivery.across(client, plain) as conversation:
+            forbidden += [truth.speak(conversation, Leg(plain, INBOUND)) for _ in range(5)]
+        canaries = truth.deliver(server, 3)
+        tap.wait_seen(canaries)
+        tap.end()
+        sent = list(packets.carried(wire.frames(), leave_out={frozenset((client.ip, plain.ip))}))
+        logged = log.received()
     tap.expect_never(forbidden, while_seeing=canaries)
-    tap.expect_nothing_in_files(forbidden)
+    traces = {expect.trace(each) for each in forbidden}
+    for where, content in (("sent in the node's network", sent), ("sent to the node's log socket", logged)):
+        expect.absent(forbidden, dict.fromkeys(unpacked.find(traces, b"\0".join(content)), where))
 
 
 @case("SEC-04", Level.MUST, "RFC 9110, section 11.6.2; RFC 6265, section 8", features={Feature.REDACTION})
@@ -88,10 +114,11 @@ def secrets_stay_secret(trial: Trial) -> None:
     Set-Cookie.
 
     Each has a value that occurs nowhere else, in usual and unusual spelling, in requests and answers. The exchange
-    itself has to be reported: who drops it hides more than was asked. SEC-11 is the same for HTTP/2.
+    itself has to be reported: who drops it hides more than was asked. All that the tapper wrote is searched, as in
+    SEC-03, also for what is packed or encoded. SEC-11 is the same for HTTP/2.
     """
     server = trial.pod("server")
-    tap = trial.tap(server)
+    tap = trial.tap(server, watch_files=True)
     tokens = _tokens(6)
     asked = [("Authorization", f"Bearer {tokens[0]}"), ("cookie", f"session={tokens[1]}; theme=dark")]
     asked += [("PROXY-AUTHORIZATION", f"Basic {tokens[2]}"), ("authorization", f"Digest response={tokens[3]}")]
@@ -100,10 +127,7 @@ def secrets_stay_secret(trial: Trial) -> None:
     with delivery.inbound(server) as conversation:
         conversation.exchange(truth.request(nonce, headers=asked), truth.response(nonce, headers=answered, body=b"ok"))
         sent = [truth.sent(conversation, Leg(server, INBOUND), nonce, body=b"ok")]
-    tap.wait_seen(sent)
-    tap.end()
-    tap.expect_seen(sent)
-    _expect_untold(tap, tokens, [*asked, *answered])
+    _expect_hidden(tap, sent, [*asked, *answered], tokens)
 
 
 @case(
@@ -119,7 +143,7 @@ def secrets_stay_secret_in_http2(trial: Trial) -> None:
     in a second stream, where only the header table has it.
     """
     server = trial.pod("server")
-    tap = trial.tap(server)
+    tap = trial.tap(server, watch_files=True)
     tokens = _tokens(4)
     asked = [("authorization", f"Bearer {tokens[0]}"), ("cookie", f"session={tokens[1]}"), ("cookie", f"b={tokens[2]}")]
     answered = [("set-cookie", f"session={tokens[3]}")]
@@ -132,21 +156,26 @@ def secrets_stay_secret_in_http2(trial: Trial) -> None:
             conversation.client_sends(client.headers(stream, question, end=True))
             conversation.server_sends(answering.headers(stream, [(":status", "204"), *answered], end=True))
             sent.append(truth.sent(conversation, Leg(server, INBOUND), nonce, status=204))
-    tap.wait_seen(sent)
-    tap.end()
-    tap.expect_seen(sent)
-    _expect_untold(tap, tokens, [*asked, *answered])
+    _expect_hidden(tap, sent, [*asked, *answered], tokens)
 
 
 def _tokens(count: int) -> list[str]:
-    """Secrets that occur nowhere else."""
     return [f"secret-{secrets.token_hex(16)}" for _ in range(count)]
 
 
-def _expect_untold(tap: Tap, tokens: list[str], fields: list[tuple[str, str]]) -> None:
-    told = [token for token in tokens if tap.wrote(token.encode())]
-    names = [name for name, value in fields for token in told if token in value]
-    tap.require(not told, "no value of a secret header anywhere", f"those of {', '.join(names)}")
+def _expect_hidden(tap: Tap, sent: list[Sent], fields: list[tuple[str, str]], tokens: list[str]) -> None:
+    """The exchanges are reported, and none of the tokens in the values of their header fields is written anywhere."""
+    tap.wait_seen(sent)
+    tap.end()
+    tap.expect_seen(sent)
+    found = tap.wrote(token.encode() for token in tokens)
+    told = [
+        f"that of {name} {found[token.encode()]}"
+        for name, value in fields
+        for token in tokens
+        if token in value and token.encode() in found
+    ]
+    tap.require(not told, "no value of a secret header field anywhere", "; ".join(told))
 
 
 @case("SEC-05", Level.MUST, "the wire is not trusted: whoever can send to a pod can feed its tapper")
@@ -196,22 +225,75 @@ def private_files(trial: Trial) -> None:
 
 @case("SEC-07", Level.MUST, "a tapper observes: it is nobody whom a pod talks with")
 def says_nothing(trial: Trial) -> None:
-    """A tapper MUST send nothing in a pod.
+    """A tapper MUST send nothing in a pod, nor to one: no connection, no datagram, no frame of any protocol.
 
     Whoever resolves a name, asks an API or knocks on a port while one of its threads is in a pod's namespace does so in
-    the pod's name. The kernel counts for each namespace what its sockets send: connections opened, UDP datagrams, ICMP
-    messages. Of the target these have to be the kit's own, of a neighbour none.
+    the pod's name; whoever injects frames disturbs those who talk there. All traffic of the case is on the target's
+    `lo`. Every frame on every link of the target, of a neighbour and of the node but the node's `lo` has to be of the
+    kit's own connections, or of what the kernel says of a link that has come up. The kernel's counters of what sockets
+    have sent are compared besides.
     """
     server, neighbour = trial.pod("server"), trial.pod("neighbour")
+    for place in (trial.node, server, neighbour):
+        state.wait_settled(place)
     before = {pod.name: state.sent_by(pod) for pod in (server, neighbour)}
-    tap = trial.tap(server)
-    sent = truth.deliver(server, 5)
-    tap.settle(sent, server)
-    tap.end()
+    with ExitStack() as watches:
+        seen_by = {each: watches.enter_context(PacketWatch(each)) for each in (server, neighbour, trial.node)}
+        tap = trial.tap(server)
+        sent = truth.deliver(server, 5)
+        tap.settle(sent, server)
+        tap.end()
+        passed = {place: watch.frames() for place, watch in seen_by.items()}
     tap.expect_seen(sent)
+    kits = {frozenset((str(each.src), str(each.dst))) for each in [*tap.canaries, *sent]}
     own = len(tap.canaries) + 1  # each canary has a connection of its own, the five requests share one
     for pod, connections in ((server, own), (neighbour, 0)):
         more = {name: number - before[pod.name][name] for name, number in state.sent_by(pod).items()}
         more["connections opened"] -= connections
-        told = ", ".join(f"{number} {name}" for name, number in more.items() if number)
-        tap.require(not told, f"nothing sent in pod {pod.name} but by the kit", told)
+        told = [f"{number} {name}" for name, number in more.items() if number]
+        told += packets.foreign(passed[pod], kits)
+        tap.require(not told, f"nothing sent in {truth.in_words(pod)} but by the kit", "; ".join(told[:3]))
+    told = packets.foreign([each for each in passed[trial.node] if each.link != "lo"], kits)
+    tap.require(not told, "nothing sent to a pod from the node", "; ".join(told[:3]))
+
+
+@case("SEC-09", Level.SHOULD, "packet(7), PACKET_MR_PROMISC: on lo and on a veth everything comes without it")
+def stays_inconspicuous(trial: Trial) -> None:
+    """A tapper SHOULD NOT switch a link to promiscuous mode.
+
+    On `lo` and on a veth it shows nothing more, and it is noticed: the kernel logs it, and intrusion detection in a pod
+    takes it for an attack. tcpdump leaves it off with `-p`. The links of target and node are watched all the time.
+    """
+    server = trial.pod("server")
+    places: dict[str, Node | Pod] = {"the node": trial.node, truth.in_words(server): server}
+    with ExitStack() as watches:
+        changes = {name: watches.enter_context(Changes(place)) for name, place in places.items()}
+        tap = trial.tap(server)
+        sent = truth.deliver(server, 3)
+        tap.settle(sent, server)
+        tap.end()
+        tap.expect_seen(sent)
+        told = [f"{link} in {name}" for name, each in changes.items() for link in sorted(each.promiscuous_links())]
+    tap.require(not told, "no link in promiscuous mode", ", ".join(told))
+
+
+@case("SEC-08", Level.SHOULD, "a target list is a permission: what is not captured cannot be lost, logged or stolen")
+def captures_nothing_of_others(trial: Trial) -> None:
+    """A tapper SHOULD NOT open a packet socket in a pod that is no target.
+
+    Whoever captures everywhere and sorts afterwards holds everybody's plaintext in its memory. While it captures in its
+    target, the list of packet sockets of a neighbour with a sidecar (/proc/net/packet) is compared with the one before
+    its start, again and again until the target's requests are out.
+    """
+    server, neighbour = trial.pod("server"), trial.pod("neighbour")
+    before = state.packet_sockets(neighbour)
+    tap = trial.tap(server)
+    most = 0
+    sent: list[Sent] = []
+    for _ in range(5):
+        sent += truth.deliver(server)
+        tap.wait_seen(sent)
+        most = max(most, state.packet_sockets(neighbour) - before)
+    tap.end()
+    tap.expect_seen(sent)
+    tap.require(most == 0, f"no packet socket in {truth.in_words(neighbour)}, which is no target", str(most))

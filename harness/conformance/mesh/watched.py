@@ -54,7 +54,7 @@ class Watched:
             while self._soon({self._canary(pod)}, pause):
                 if time.monotonic() > deadline:
                     limit = f"within {LOOK_S * self._limits:g} s"
-                    raise Late(f"silence about pod {pod.name} {limit}", "what was sent last, as before")
+                    raise Late(f"silence about {truth.in_words(pod)} {limit}", "what was sent last, as before")
 
     def retarget(self, *targets: WorldPod) -> None:
         """These pods, and no others, from now on; it may take a moment to act."""
@@ -161,7 +161,7 @@ class Watched:
             if time.monotonic() > deadline and not self._soon(sent, SEEN_S * self._limits):
                 said = self._running.last_words()
                 seen = "nothing of it in that time" + (f"; it last said: {said}" if said else "")
-                raise Late(f"a request inside pod {pod.name}, which is a target, within {limit:g} s", seen)
+                raise Late(f"a request inside {truth.in_words(pod)}, which is a target, within {limit:g} s", seen)
 
     def _canary(self, pod: WorldPod) -> str:
         nonce = truth.new_nonce()

@@ -78,7 +78,7 @@ def _remove_nothing(documents: Iterator[TargetsDocument], _tell: Tell) -> Iterat
 REMOVES_NOTHING = Mutant(
     "removes-nothing",
     "It never lets go of a target that is removed.",
-    {"LIFE-03": "expected silence about pod removed"},
+    {"LIFE-03": 'expected silence about pod "removed"'},
     Fault(targets=(_remove_nothing,)),
 )
 
@@ -97,7 +97,7 @@ def _without_acks(records: Iterator[Record]) -> Iterator[Record]:
 EMPTY_IGNORED = Mutant(
     "empty-ignored",
     "It takes an empty list of targets for none at all, and stays with the one of before.",
-    {"LIFE-04": "expected silence about pod former"},
+    {"LIFE-04": 'expected silence about pod "former"'},
     Fault(targets=(_ignore_empty,), records=(_without_acks,)),
 )
 
@@ -112,7 +112,7 @@ def _empty_is_all(documents: Iterator[TargetsDocument], _tell: Tell) -> Iterator
 EMPTY_IS_ALL = Mutant(
     "empty-is-all",
     "It takes an empty list of targets for everybody.",
-    {"LIFE-04": "expected silence about pod former", "LIFE-13": "expected nothing of anybody"},
+    {"LIFE-04": 'expected silence about pod "former"', "LIFE-13": "expected nothing of anybody"},
     Fault(targets=(_empty_is_all,)),
 )
 

@@ -77,7 +77,7 @@ def _dies_with_the_first() -> Callable[[Record], bool]:
 DIES_WITH_THE_FIRST = Mutant(
     "dies-with-the-first",
     "A pod's source ends with the process by which it was found, whoever else is there.",
-    {"LIFE-11": f"{LOST}|a request inside pod server"},
+    {"LIFE-11": f'{LOST}|a request inside pod "server"'},
     _unless(_dies_with_the_first),
 )
 

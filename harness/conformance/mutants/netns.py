@@ -115,7 +115,7 @@ def _one_interface(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
 ONE_ASSEMBLER = Mutant(
     "one-assembler",
     "It puts the connections of all pods together by their addresses alone.",
-    {"NETNS-06": "inbound at second|each of 10 requests"},
+    {"NETNS-06": 'inbound at pod "second"|each of 10 requests'},
     Fault(packets=(_one_interface,)),
 )
 READS_PROC = Mutant(

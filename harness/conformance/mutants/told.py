@@ -133,7 +133,7 @@ def _pods_by_name(records: Iterator[Record]) -> Iterator[Record]:
 BY_NAME = _mutant(
     "by-name",
     "It knows pods by their names, whatever namespace they are of.",
-    {"NETNS-09": "inbound at not second"},
+    {"NETNS-09": 'inbound at not pod "second"'},
     _pods_by_name,
 )
 

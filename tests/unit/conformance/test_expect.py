@@ -43,6 +43,41 @@ def test_how_often_is_usual(counts: tuple[int, ...], usual: int | None) -> None:
     assert expect.usual_copies(canaries, sightings) == usual
 
 
+def test_a_sentence_says_which_of_many_and_which_leg() -> None:
+    many = [sent() for _ in range(9)]
+    with pytest.raises(Violation) as raised:
+        expect.seen(many, [seen(each) for each in many[:3] + many[5:6]], REFERENCE)
+    assert (
+        raised.value.seen
+        == f"5 not at all, namely the 4th to 5th and 7th to 9th of 9; the first is GET {many[3].target}"
+    )
+    other = cast(Pod, SimpleNamespace(name="client", ipv4="10.244.0.9", ipv6="fd00:10:244::9"))
+    two = replace(sent(), legs=(Leg(other, OUTBOUND), Leg(POD, INBOUND)), src=None, dst=None)
+    with pytest.raises(Violation) as raised:
+        expect.seen([two], [replace(seen(two), direction=INBOUND)], REFERENCE)
+    begin = (
+        f'1 too seldom, namely the only one; the first is GET {two.target}, without its leg outbound at pod "client"'
+    )
+    assert raised.value.seen.startswith(f"{begin} (10.244.0.9): GET ")
+    with pytest.raises(Violation) as raised:
+        expect.once(many, [seen(each) for each in many] + [seen(many[8])], REFERENCE)
+    assert raised.value.seen.startswith("none too seldom, 1 too often, namely the 9th of 9; the first is GET ")
+
+
+@pytest.mark.parametrize(
+    ("pod_ip", "right"), [("10.244.0.2", True), ("10.244.0.3", False)], ids=["its own", "another's"]
+)
+def test_a_pod_is_named_in_quotes_and_with_its_address(pod_ip: str, right: bool) -> None:
+    each = sent()
+    if right:
+        expect.seen([each], [replace(seen(each), pod_ip=pod_ip)], REFERENCE)
+    else:
+        with pytest.raises(
+            Violation, match=r'inbound at pod "server" \(10\.244\.0\.2\); seen: inbound at not pod "server"'
+        ):
+            expect.seen([each], [replace(seen(each), pod_ip=pod_ip)], REFERENCE)
+
+
 def test_no_more_often_than_usual() -> None:
     each = sent()
     twice = [seen(each)] * 2

@@ -105,7 +105,10 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
         ("crashes_midway", r"its end \(killed by signal 6\)"),
         ("exits_with_zero", r"its end \(exit code 0\)"),
         ("daemonises", r"its end \(exit code 0\).*goes on in the background \(.*daemonises\.py\): run it in the foreg"),
-        ("hangs", r"a request inside pod server, which is a target within 3 s; seen: nothing of it in that time$"),
+        (
+            "hangs",
+            r'inside pod "server" \(10\.244\.0\.2\), which is a target within 3 s; seen: nothing of it in that time$',
+        ),
         ("hangs deaf", r"nothing of it in that time$"),
         ("hangs stopped", r"nothing of it in that time$"),
         ("closes_stdout", r"nothing of it in that time; its standard output is closed"),
@@ -114,7 +117,10 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
         ("eats_memory", r"it took more than 256 MiB of memory"),
         ("fills_disk", r"its files took more than 32 MiB"),
         ("fills_disk /run", r"the files in /run took more than 32 MiB"),
-        ("kills_everybody", r"expected processes of others left alone; seen: those of pod server were killed"),
+        (
+            "kills_everybody",
+            r'processes of others left alone; seen: those of pod "server" \(10\.244\.0\.2\) were killed',
+        ),
     ],
 )
 def test_a_tapper_that_fails_is_told_so(tmp_path: Path, argv: str, sentence: str) -> None:
@@ -173,7 +179,7 @@ def test_an_output_that_is_no_file(tmp_path: Path, kind: str, output: str, monke
     monkeypatch.setattr(files, "MOST", 1 << 20)
     result = judged(tmp_path, f"odd_output {kind}", f'{output}\nto = "file"', patience=0.1)
     assert result.outcome is Outcome.FAIL, result
-    assert "a request inside pod server" in result.sentence
+    assert 'a request inside pod "server"' in result.sentence
 
 
 def test_equal_tappers_get_equal_verdicts(tmp_path: Path) -> None:

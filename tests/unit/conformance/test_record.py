@@ -228,3 +228,27 @@ def test_only_a_report_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "CAP-01").mkdir()
     prepare(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_missed_should_stands_in_the_verdicts_words(adapter: Adapter) -> None:
+    """LOAD-03, LOAD-04 and LIFE-07 are such: a tapper that loses much under load must not look spotless."""
+    record = made(adapter, results(Outcome.PASS, Outcome.NON_STRICT))
+    assert record.profiles["TAP-HTTP1"] == "success"
+    words = "every core case was tried and passed, but it misses 1 SHOULD: CAP-02"
+    assert record.in_words("TAP-HTTP1") == words
+    assert f"TAP-HTTP1    success      {words}" in text(record, Path("there"), "reference")
+    assert "SHOULD" not in record.in_words("TAP-PACKET")
+    failed = made(adapter, results(Outcome.FAIL, Outcome.NON_STRICT))
+    assert failed.in_words("TAP-HTTP1").endswith("hung or crashed; besides, it misses 1 SHOULD: CAP-02")
+
+
+def test_a_must_of_one_profile_is_not_anothers(adapter: Adapter) -> None:
+    """What asks for HTTP/2 counts in TAP-HTTP2 alone."""
+    known = {case.id: Result(case.id, Outcome.PASS) for case in catalogue().values()}
+    for case in catalogue().values():
+        if Feature.HTTP2 in case.features:
+            known[case.id] = Result(case.id, Outcome.FAIL, "why")
+    judged = {profile: on_profile(profile, catalogue().values(), known, adapter) for profile in Profile}
+    assert (judged[Profile.HTTP1], judged[Profile.HTTP2]) == (Verdict.SUCCESS, Verdict.FAILURE)
+    assert Feature.HTTP2 in catalogue()["SEC-11"].features
+    assert Feature.HTTP2 not in catalogue()["SEC-04"].features

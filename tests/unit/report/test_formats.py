@@ -15,10 +15,11 @@ from report_records import HOSTILE, WORLD, hostile, record, result
 
 from harness.conformance.model import Outcome
 from harness.conformance.record import ClusterRun, RunRecord
+from harness.conformance.verdict import Verdict
 from harness.report import junit, render
 from harness.report.building import build
 from harness.report.merge import Source, merge
-from harness.report.page import MEANINGS, SYMBOLS, VERDICTS, Page
+from harness.report.page import MEANINGS, SYMBOLS, Page
 
 VOID = {"meta", "input", "link", "img", "br"}
 MOST_COLUMNS = 3
@@ -239,5 +240,5 @@ def test_the_pages_of_the_cases_are_linked_where_they_lie() -> None:
 
 def test_every_outcome_and_verdict_has_its_sign_and_its_words() -> None:
     assert set(MEANINGS) == set(Outcome)
-    assert set(SYMBOLS) == set(Outcome) | set(VERDICTS)
+    assert set(SYMBOLS) == set(Outcome) | set(Verdict)
     assert len({SYMBOLS[outcome] for outcome in Outcome}) == len(Outcome)

@@ -47,6 +47,39 @@ print("all of it, as", os.geteuid())
 """
 
 
+AUDITS = """
+import tempfile
+from pathlib import Path
+from harness.conformance import state, truth
+from harness.conformance.audit import packets
+from harness.conformance.audit.changes import Changes
+from harness.conformance.audit.packets import PacketWatch
+from harness.conformance.audit.written import Written
+from harness.sandbox.node import Node
+from harness.sandbox.process import Command
+
+with tempfile.TemporaryDirectory() as folder, Node() as node:
+    pod = node.pod("server")
+    for place in (node, pod):
+        state.wait_settled(place)
+    files = Written(node, Path(folder))
+    with Changes(pod) as changes, PacketWatch(pod) as watch:
+        before = state.snapshot(pod)
+        node.run(Command(["sh", "-c", "echo written > /tmp/file; echo kept > $0/kept; echo > /dev/null", folder],
+                         overlay=files.overlay))
+        sent = truth.deliver(pod, 3)
+        assert state.differences(before, state.snapshot(pod)) == changes.told() == [], changes.told()
+        kits = {frozenset((str(each.src), str(each.dst))) for each in sent}
+        assert packets.foreign(watch.frames(), kits) == []
+        pod.run(["sh", "-c", "echo 7 > /proc/sys/net/ipv4/tcp_retries1; ip link set lo mtu 1500"])
+        assert len(changes.told()) == 2, changes.told()
+    found = {name: content for name, content in files.contents() if content}
+    assert found == {"/tmp/file": b"written\\n"}, found
+    assert Path(folder, "kept").read_text() == "kept\\n"
+print("all of it")
+"""
+
+
 def as_ordinary_user(*argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(HELPER), *argv], capture_output=True, text=True, check=False, timeout=60)
 
@@ -97,6 +130,11 @@ def test_a_checkout_that_is_shut_itself_is_a_sentence(clone: Path) -> None:
     assert done.returncode == 1
     sentence = f"ordinary_user.py: only its owner may enter {clone} itself: chmod go+rx it, and what is in it\n"
     assert done.stderr == sentence
+
+
+def test_an_ordinary_user_can_watch_what_a_tapper_writes_sends_and_changes() -> None:
+    done = as_ordinary_user(sys.executable, "-c", AUDITS)
+    assert done.stdout == "all of it\n", done.stderr
 
 
 def test_where_user_namespaces_are_refused_one_sentence_says_so() -> None:

@@ -74,7 +74,7 @@ def test_a_packet_that_is_cut_is_told(world: World) -> None:
 
 
 def test_times_of_another_hour_are_told(world: World) -> None:
-    packets = [replace(packet, time_ns=packet.time_ns + 3600 * 10**9) for packet in captured(world)]
+    packets = [replace(packet, time_ns=(packet.time_ns or 0) + 3600 * 10**9) for packet in captured(world)]
     assert {(each.kind, each.field) for each in judged(world, packets)} == {(DifferenceKind.WRONG, "ts")}
 
 

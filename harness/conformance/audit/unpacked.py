@@ -1,0 +1,201 @@
+"""Texts in bytes that may be compressed, encoded, or both, one in the other. Pure.
+
+A tapper that writes a secret in base64 or into a compressed log has written it. Searching in the bytes alone would call
+that silence.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import bz2
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Protocol
+from urllib.parse import unquote_to_bytes
+
+DEEPEST = 4
+"""So many codings one in the other are undone."""
+MOST_BYTES = 32 << 20
+"""Of what comes out of all codings together no more is looked at."""
+_MOST_MEMBERS = 64
+"""Of one compression's beginnings in one text no more are tried: most are no beginnings."""
+_LARGEST_MEMBER = 8 << 20
+_SHORTEST_RUN = 16
+
+_GZIP = re.compile(rb"\x1f\x8b\x08")  # RFC 1952, section 2.3.1
+_ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")  # RFC 1950, section 2.2
+_ZIP = re.compile(rb"PK\x03\x04.{22}(..)(..)", re.DOTALL)  # a local file header: .ZIP specification, 4.3.7
+_BZIP2 = re.compile(rb"BZh[1-9]\x31\x41\x59\x26\x53\x59")
+_XZ = re.compile(rb"\xfd7zXZ\x00")
+_ZSTANDARD = re.compile(rb"\x28\xb5\x2f\xfd")  # RFC 8878, section 3.1.1
+_BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{%d,}(?:\r?\n[A-Za-z0-9+/_-]+)*" % _SHORTEST_RUN)
+_HEX = re.compile(rb"(?:[0-9A-Fa-f]{2}[ :,\r\n-]{0,2}){%d,}" % (_SHORTEST_RUN // 2))
+_WORD = re.compile(rb"[!-~]{%d,}" % _SHORTEST_RUN)
+_LINE = re.compile(rb"[ -~]{%d,}" % _SHORTEST_RUN)
+_UTF16 = re.compile(rb"(?:[ -~]\0|\0[ -~]){%d,}" % _SHORTEST_RUN)
+_ESCAPE = re.compile(rb"\\(?:x|u00)([0-9A-Fa-f]{2})")
+
+
+class Decompressor(Protocol):
+    """What the decompressors of the standard library have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Bytes, and the codings that were undone to get them, the outermost first."""
+
+    codings: tuple[str, ...]
+    data: bytes
+
+
+def find(texts: Iterable[bytes], data: bytes) -> dict[bytes, str]:
+    """Which of the texts are in the data, and how they lie there: `as it is`, `in gzip`, `in base64 in gzip`."""
+    wanted, found = set(texts), dict[bytes, str]()
+    for layer in layers(data):
+        for text in [each for each in wanted if each in layer.data]:
+            found[text] = " ".join(f"in {coding}" for coding in reversed(layer.codings)) or "as it is"
+            wanted.remove(text)
+        if not wanted:
+            break
+    return found
+
+
+def layers(data: bytes) -> Iterator[Layer]:
+    """The data itself, then what comes out of it when what may be encoded is decoded, level by level.
+
+    Ends after `DEEPEST` levels, or when `MOST_BYTES` have come out.
+    """
+    level, left = [Layer((), data)], MOST_BYTES
+    yield level[0]
+    for _ in range(DEEPEST):
+        deeper: list[Layer] = []
+        for layer in level:
+            for coding, decode in _CODINGS.items():
+                for decoded in decode(layer.data):
+                    if not decoded or decoded == layer.data:
+                        continue
+                    left -= len(decoded)
+                    if left < 0:
+                        return
+                    deeper.append(Layer((*layer.codings, coding), decoded))
+                    yield deeper[-1]
+        level = deeper
+
+
+def _members(start: re.Pattern[bytes], make: Callable[[], Decompressor]) -> Callable[[bytes], Iterator[bytes]]:
+    """A decoder of a compression: what comes out at each place where it may begin, until it ends or makes no sense."""
+
+    def decode(data: bytes) -> Iterator[bytes]:
+        for number, begin in enumerate(start.finditer(data)):
+            if number == _MOST_MEMBERS:
+                return
+            yield _decompressed(make(), data[begin.start() :])
+
+    return decode
+
+
+def _decompressed(decompressor: Decompressor, data: bytes) -> bytes:
+    """As far as it goes: a member that is cut, or still written, is worth what came before."""
+    out, at, step = bytearray(), 0, 4096
+    try:
+        while at < len(data) and len(out) < _LARGEST_MEMBER and not decompressor.eof:
+            out += decompressor.decompress(data[at : at + step])
+            at += step
+    except Exception:
+        pass  # no member begins here, or it is damaged: each library has errors of its own, and what is out is out
+    return bytes(out[:_LARGEST_MEMBER])
+
+
+def _zstandard(data: bytes) -> Iterator[bytes]:
+    """Where this Python has a decoder: its own from 3.14 on, or the package zstandard."""
+    make = _make_zstandard()
+    if make is not None:
+        yield from _members(_ZSTANDARD, make)(data)
+
+
+@cache
+def _make_zstandard() -> Callable[[], Decompressor] | None:
+    try:
+        return import_module("compression.zstd").ZstdDecompressor  # type: ignore[no-any-return]
+    except ImportError:
+        pass
+    try:
+        package = import_module("zstandard")
+    except ImportError:
+        return None
+    return lambda: package.ZstdDecompressor().decompressobj()
+
+
+def _zipped(data: bytes) -> Iterator[bytes]:
+    for number, header in enumerate(_ZIP.finditer(data)):
+        if number == _MOST_MEMBERS:
+            return
+        names = sum(int.from_bytes(length, "little") for length in header.groups())
+        yield _decompressed(zlib.decompressobj(-zlib.MAX_WBITS), data[header.end() + names :])
+
+
+def _base64(data: bytes) -> Iterator[bytes]:
+    """Each run from each of its first four characters on: what stands before it may be of the same alphabet."""
+    for run in _BASE64.finditer(data):
+        text = re.sub(rb"\s", b"", run[0]).translate(bytes.maketrans(b"-_", b"+/"))
+        for start in range(4):
+            whole = (len(text) - start) & ~3
+            cut = text[start : start + whole]
+            rest = text[start + whole :]
+            if len(rest) > 1:
+                cut += rest + b"=" * (4 - len(rest))
+            if cut:
+                yield base64.b64decode(cut)
+
+
+def _hexadecimal(data: bytes) -> Iterator[bytes]:
+    for run in _HEX.finditer(data):
+        digits = re.sub(rb"[^0-9A-Fa-f]", b"", run[0])
+        for start in range(2):
+            yield binascii.unhexlify(digits[start : start + (len(digits) - start & ~1)])
+
+
+def _percent(data: bytes) -> Iterator[bytes]:
+    """RFC 3986, section 2.1: words in which a character is written so."""
+    for word in _WORD.finditer(data):
+        if b"%" in word[0]:
+            yield unquote_to_bytes(word[0])
+
+
+def _escaped(data: bytes) -> Iterator[bytes]:
+    r"""`\x41` and `\u0041`, as program languages and JSON have them: lines in which a character is written so."""
+    for line in _LINE.finditer(data):
+        if b"\\x" in line[0] or b"\\u00" in line[0]:
+            yield _ESCAPE.sub(lambda match: binascii.unhexlify(match[1]), line[0])
+
+
+def _utf16(data: bytes) -> Iterator[bytes]:
+    """Plain letters in UTF-16 are the letters with zeros between them."""
+    for run in _UTF16.finditer(data):
+        yield run[0].replace(b"\0", b"")
+
+
+_CODINGS: dict[str, Callable[[bytes], Iterator[bytes]]] = {
+    "gzip": _members(_GZIP, lambda: zlib.decompressobj(zlib.MAX_WBITS | 16)),
+    "zlib": _members(_ZLIB, zlib.decompressobj),
+    "Zstandard": _zstandard,
+    "a ZIP archive": _zipped,
+    "bzip2": _members(_BZIP2, bz2.BZ2Decompressor),
+    "xz": _members(_XZ, lzma.LZMADecompressor),
+    "base64": _base64,
+    "hexadecimal digits": _hexadecimal,
+    "percent-encoding": _percent,
+    "escape sequences": _escaped,
+    "UTF-16": _utf16,
+}
