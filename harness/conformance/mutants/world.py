@@ -1,7 +1,7 @@
 """Broken in what is left behind, sent or changed around a tapper: small programs that run beside the reference.
 
-Each is a thread of the mutant's own process, and knows nothing of the tapper. It finds the pods as any program could: by
-the processes named envoy in /proc.
+Each is a thread of the mutant's own process, and knows nothing of the tapper. It finds the pods as any program could:
+by the processes named envoy in /proc.
 """
 
 from __future__ import annotations
