@@ -150,7 +150,7 @@ def test_a_pod_s_address_may_be_spelled_in_any_valid_way(pod_ip: str) -> None:
 
 def test_another_pod_s_address_is_not_this_pod_s() -> None:
     each = sent()
-    with pytest.raises(Violation, match="inbound at server"):
+    with pytest.raises(Violation, match=r'inbound at pod "server"'):
         expect.seen([each], [replace(seen(each), pod_ip="fd00:10:244::3")], REFERENCE)
 
 
