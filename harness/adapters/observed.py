@@ -26,6 +26,8 @@ class Message:
     truncated: bool = False
     """Whether the tapper says that the body is not whole."""
     trailers: tuple[tuple[str, str], ...] = ()
+    gives_body: bool = True
+    """Whether the record has the body at all: one that leaves it out has said nothing about it."""
 
     def header(self, name: str) -> list[str]:
         """All values of a header, in order; names are compared without regard to case (RFC 9110, section 5.1)."""

@@ -41,8 +41,13 @@ class Packet:
 
     def tcp(self) -> Segment | None:
         """The TCP segment in it, or None."""
+        packet = self.ip()
+        return None if packet is None else parse_ip_tcp(packet)
+
+    def ip(self) -> bytes | None:
+        """What follows the link layer's header; None for a link type that the kit does not know."""
         at = _IP_AT.get(self.link_type)
-        return None if at is None else parse_ip_tcp(self.data[at:])
+        return None if at is None else self.data[at:]
 
 
 class Capture:

@@ -149,6 +149,7 @@ def _message(table: Mapping[str, Any] | None) -> Message | None:
         base64.b64decode(table.get("body_b64") or "", validate=True),
         bool(table.get("truncated")),
         _pairs(table.get("trailers")),
+        gives_body=table.get("body_b64") is not None,
     )
 
 

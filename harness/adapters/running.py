@@ -88,6 +88,8 @@ class UnderTest:
         if adapter.to == "directory":
             self._out.mkdir()
         self._targets.write(targets)
+        self.told: list[tuple[int, tuple[Target, ...]]] = [(time.time_ns(), tuple(targets))]
+        """Every list of targets that it was given, and when (nanoseconds since 1970)."""
         # programs that write temporary files shall not write them into the machine's own directory
         self.environ = MINIMAL_ENVIRON | {"TMPDIR": str(self._state)} | dict(adapter.env) | self._told(procfs, targets)
         self.output = self._open_output()
@@ -164,6 +166,7 @@ class UnderTest:
 
     def retarget(self, targets: Sequence[Target]) -> None:
         """Rewrite the targets file, and tell the tapper in its adapter's way."""
+        self.told.append((time.time_ns(), tuple(targets)))
         self._targets.write(targets)
         match self.adapter.update:
             case Update.SIGHUP:

@@ -150,6 +150,24 @@ def case(
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """A difference between report and truth that another case may be about than the one in which it was seen."""
+
+    cases: tuple[str, ...]
+    """The cases that come into question: the one about what is wrong first, the one about the circumstances last."""
+    seen_in: str
+    """The case in whose trial it was seen, and in whose folder the evidence lies."""
+    expected: str
+    seen: str
+    everywhere: bool = False
+    """Whether it was so with nearly everything in that trial, so that the circumstances explain nothing."""
+
+    @property
+    def sentence(self) -> str:
+        return f"expected {self.expected}; seen: {self.seen}"
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What became of one case with one adapter."""
 
@@ -164,12 +182,17 @@ class Result:
     """The folder, relative to the report's."""
     notes: tuple[str, ...] = field(default=())
     """What was noticed besides: bad manners that are no violation of this case."""
+    charges: tuple[Charge, ...] = ()
+    """What the oracle saw in this case's trial and is another case's affair; none once a run has settled them."""
 
     def plain(self) -> dict[str, Any]:
         """As JSON and YAML can hold it."""
-        return asdict(self) | {"outcome": self.outcome.value, "notes": list(self.notes)}
+        charges = [asdict(charge) | {"cases": list(charge.cases)} for charge in self.charges]
+        return asdict(self) | {"outcome": self.outcome.value, "notes": list(self.notes), "charges": charges}
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
         """The inverse of `plain`. Raises `TypeError` or `ValueError` for what is no result."""
-        return cls(**{**plain, "outcome": Outcome(plain["outcome"]), "notes": tuple(plain["notes"])})
+        charges = tuple(Charge(**{**each, "cases": tuple(each["cases"])}) for each in plain.get("charges", ()))
+        known = {"outcome": Outcome(plain["outcome"]), "notes": tuple(plain["notes"]), "charges": charges}
+        return cls(**{**plain, **known})

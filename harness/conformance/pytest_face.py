@@ -6,12 +6,15 @@ Registered by `harness.plugin` where --adapter is given.
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.adapters.contract import Adapter
+from harness.conformance.catalogue import cases
+from harness.conformance.charges import convicted
 from harness.conformance.model import Case, Outcome, Result
 from harness.conformance.schedule import Finished, Job, Workers
 from harness.conformance.suite import reproduce
@@ -44,7 +47,7 @@ class Judge:
         job = Job(case.id, str(self._adapter.file), directory.resolve())
         for event in self._workers.run([job]):
             if isinstance(event, Finished):
-                return event.result
+                return _by_itself(event.result, self._adapter)
         raise InternalError(f"{case.id} was given to a worker and never came back")
 
     def close(self) -> None:
@@ -80,6 +83,20 @@ class Face:
             terminalreporter.section("conformance: not strict", yellow=True)
             for text in warnings:
                 terminalreporter.line(text)
+
+
+def _by_itself(result: Result, adapter: Adapter) -> Result:
+    """A test knows of no other, so what the oracle saw in it fails it, and the sentence names the case it is about.
+
+    Left out are what is so with everything, since that case's own test finds it, and cases that are not this tapper's.
+    """
+    for charge in result.charges:
+        accused = cases()[charge.cases[-1]]
+        if charge.everywhere or set_aside(accused, adapter) is not None or result.outcome is not Outcome.PASS:
+            continue
+        result = convicted(accused, result, charge)
+        result = replace(result, sentence=f"{accused.id}: {result.sentence}", evidence=charge.seen_in)
+    return replace(result, charges=())
 
 
 def evidence_folder(config: pytest.Config, tmp_path: Path, case: str) -> Path:

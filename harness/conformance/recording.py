@@ -1,4 +1,4 @@
-"""What really happened on a pod's `lo`: a capture that lies in the kernel, read only where it is wanted."""
+"""What really happened on the `lo` of a pod or of the node: a capture that lies in the kernel until it is wanted."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from harness.sandbox import pcap
 from harness.sandbox.frames import Frame
-from harness.sandbox.pod import Pod
 
 _ETH_P_ALL = 0x0003
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
@@ -18,14 +18,27 @@ _LARGEST_FRAME = 1 << 18
 _PACKET_OUTGOING = 4  # linux/if_packet.h: the first of the two copies that a raw socket gets on lo
 _SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@qq")
+_SOL_PACKET = 263  # linux/socket.h
+_PACKET_STATISTICS = 6
+_STATISTICS = struct.Struct("@II")  # struct tpacket_stats: packets, drops
+
+
+class Network(Protocol):
+    """A pod or a node: what sockets can be opened in."""
+
+    def socket(self, family: int, kind: int, proto: int = 0, /) -> socket.socket: ...
 
 
 class Recording:
-    """From construction on. It pins the pod's network namespace until `close`."""
+    """From construction on. It pins the network namespace until `close`."""
 
-    def __init__(self, pod: Pod) -> None:
-        self.name = pod.name
-        self._socket = pod.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    def __init__(self, place: Network, name: str) -> None:
+        self.name = name
+        self.lost = False
+        """Whether packets are missing, because more crossed than the kernel would keep."""
+        self._frames: list[Frame] = []
+        self._open = True
+        self._socket = place.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
@@ -38,12 +51,24 @@ class Recording:
             self._socket.close()
             raise
 
+    def frames(self) -> list[Frame]:
+        """Everything so far, each frame once."""
+        if self._open:
+            self._frames += self._queued()
+            _, drops = _STATISTICS.unpack(self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size))
+            self.lost = self.lost or drops > 0  # the kernel counts from the last call on
+        return self._frames
+
     def save(self, path: Path) -> None:
-        """Write what has been recorded since the last time as a pcap file (link type Ethernet, nanoseconds)."""
-        pcap.write(path, self._queued())
+        """Write everything so far as a pcap file (link type Ethernet, nanoseconds)."""
+        pcap.write(path, self.frames())
 
     def close(self) -> None:
-        self._socket.close()
+        """Let go of the namespace. What was recorded stays."""
+        if self._open:
+            self.frames()
+            self._open = False
+            self._socket.close()
 
     def _queued(self) -> Iterator[Frame]:
         """What lies in the kernel, without the first of the two copies."""

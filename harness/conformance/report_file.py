@@ -100,7 +100,7 @@ def plain(record: RunRecord) -> dict[str, Any]:
 
 
 def _plain_row(row: Row) -> dict[str, Any]:
-    result = {name: _writable(value) for name, value in row.result.plain().items()}
+    result = {name: _writable(value) for name, value in row.result.plain().items() if name != "charges"}
     return {
         "case": result.pop("case"),
         "outcome": result.pop("outcome"),

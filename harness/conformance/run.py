@@ -10,7 +10,9 @@ from pathlib import Path
 
 from harness.adapters.contract import Adapter
 from harness.adapters.running import TapperFault
-from harness.conformance.model import Case, Outcome, Result
+from harness.conformance.charges import convicted
+from harness.conformance.model import Case, Charge, Outcome, Result
+from harness.conformance.oracle import attribution
 from harness.conformance.trial import Trial
 from harness.conformance.verdict import NotClaimed, TapperDied, Violation, missed, set_aside
 from harness.errors import InternalError, Unsupported, WaitTimeout
@@ -92,7 +94,19 @@ def _try(case: Case, trial: Trial) -> Result:
         for tap in trial.taps:
             tap.stop()
         result = replace(result, notes=trial.notes())
+        if result.outcome is Outcome.PASS:  # what has failed by itself explains what else is wrong there
+            result = _with_charges(case, trial, result)
         trial.save()
     except Exception as error:
         result = broken(case, trial.directory, error)
     return result
+
+
+def _with_charges(case: Case, trial: Trial, result: Result) -> Result:
+    """What the oracle says besides: of this very case a failure, of others charges."""
+    found: list[Charge] = []
+    for tap in trial.taps:
+        found += attribution.charges(case.id, trial.differences(tap), tap.shown())
+    own = [charge for charge in found if charge.cases[0] == case.id]
+    result = replace(result, charges=tuple(charge for charge in found if charge not in own))
+    return convicted(case, result, own[0]) if own else result

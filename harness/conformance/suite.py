@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.adapters.contract import Adapter
 from harness.conformance import groups, report_file
 from harness.conformance.catalogue import cases as catalogue
+from harness.conformance.charges import settled
 from harness.conformance.model import MESH_GROUP, Case, Outcome, Profile, Result
 from harness.conformance.record import Environment, RunRecord, rows, verdicts
 from harness.conformance.schedule import Finished, Job, Started, Workers, longest_first
@@ -131,6 +132,7 @@ class Run:
         """What is known by now, with a result for every case of the catalogue."""
         all_cases = list(catalogue().values())
         results = {case.id: self._results.get(case.id) or self._without(case) for case in all_cases}
+        results = settled(catalogue(), results)
         profiles, cases = self._asked
         return RunRecord(
             suite_version=__version__,

@@ -49,6 +49,14 @@ class Tap(Watched):
             raise InternalError("a case asks what a tapper saw before it has ended it")
         return self._seen
 
+    def reported(self) -> list[Seen]:
+        """Every exchange it reported, also where the case has not asked for its verdict."""
+        return self.under_test.output.seen() if self._seen is None else self._seen
+
+    def shown(self) -> int:
+        """How many different requests it reported."""
+        return len({(each.target, each.src) for each in self.reported()})
+
     def packets(self) -> list[Packet]:
         """What it captured, where it writes packets; none of a tapper that writes records."""
         output = self.under_test.output

@@ -11,14 +11,24 @@ from typing import Self
 from harness.adapters.contract import Adapter
 from harness.adapters.running import UnderTest
 from harness.adapters.targets import Target, target
+from harness.conformance.oracle import targets as target_times
+from harness.conformance.oracle.compare import same_address
+from harness.conformance.oracle.judge import Question, judge
+from harness.conformance.oracle.model import Difference, PodTruth
 from harness.conformance.recording import Recording
 from harness.conformance.tap import Tap
 from harness.mesh import delivery, fake_envoy
 from harness.mesh.fake_envoy import FakeEnvoy, Variant
 from harness.mesh.mesh import Mesh
+from harness.sandbox.links import GATEWAY4
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Environ
+
+NODE = "node"
+"""The name under which the node's own `lo` is recorded."""
+TOLERANCE_S = 1.0
+"""How far the time of a record may be from its packets', in seconds; scales with --patience."""
 
 
 class Trial:
@@ -30,7 +40,14 @@ class Trial:
         self.patience = patience
         self.node = Node()
         self.taps: list[Tap] = []
-        self._recordings: list[Recording] = []
+        self.undetermined: set[str] = set()
+        """Client ends (`127.0.0.6:40001`) of connections about which a tapper may say this or that."""
+        self.may_lose = False
+        """Set by a case that sends more than anybody has to keep up with."""
+        self._recordings: dict[str, Recording] = {}
+        self._unrecorded: set[str] = set()
+        self._envoys: list[tuple[str, FakeEnvoy]] = []
+        self._foreign_envoys: set[str] = set()
 
     @cached_property
     def mesh(self) -> Mesh:
@@ -40,15 +57,17 @@ class Trial:
     def pod(self, name: str, *, envoy: Variant | None = Variant.COPY, record: bool = True) -> Pod:
         """A pod with Istio's rules and a fake Envoy of its own address, or without an Envoy.
 
-        What happens on its `lo` is recorded for the evidence; `record=False` where a recording would pin a namespace
-        that the case wants to see released.
+        What happens on its `lo` is recorded, for the oracle and the evidence; `record=False` where that cannot be done,
+        or would be too much.
         """
         pod = self.node.pod(name)
         delivery.outfit(pod)
         if envoy is not None:
-            fake_envoy.start(pod, envoy)
+            self._envoys.append((name, fake_envoy.start(pod, envoy)))
         if record:
             self.record(pod)
+        else:
+            self._unrecorded.add(name)
         return pod
 
     def envoy(
@@ -61,11 +80,17 @@ class Trial:
         prefix: Sequence[str] = (),
     ) -> FakeEnvoy:
         """A further process in a pod, as `harness.mesh.fake_envoy` makes them."""
-        return fake_envoy.start(where, variant, instance_ip=instance_ip, env=env, prefix=prefix)
+        started = fake_envoy.start(where, variant, instance_ip=instance_ip, env=env, prefix=prefix)
+        self._envoys.append((where.name, started))
+        if instance_ip is not None or env is not None:
+            self._foreign_envoys.add(where.name)
+        return started
 
     def record(self, pod: Pod) -> None:
-        """Keep what happens on a pod's `lo`, for the evidence."""
-        self._recordings.append(Recording(pod))
+        """Keep what happens on a pod's `lo`, for the oracle and the evidence, until the pod is deleted."""
+        if pod.name not in self._recordings:
+            recording = self._recordings[pod.name] = Recording(pod, pod.name)
+            pod.before_deletion.append(recording.close)
 
     def tap(
         self,
@@ -85,6 +110,7 @@ class Trial:
         directory = self.directory / f"tap-{len(self.taps) + 1}"
         directory.mkdir(parents=True)
         told = [self.target(pod) for pod in pods] if targets is None else targets
+        self._record_all(told)
         under_test = UnderTest(
             self.adapter, self.node, told, directory, procfs=procfs, command=command, capabilities=capabilities
         )
@@ -105,11 +131,34 @@ class Trial:
     def notes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(note for tap in self.taps for note in tap.notes()))
 
+    def differences(self, tap: Tap) -> list[Difference]:
+        """How its report differs from what happened on every `lo` that was recorded. It has to have ended."""
+        told = tap.under_test.told
+        addresses = {name: self._addresses(name, told) for name in self._recordings}
+        breaks = [(name, time_ns) for name, envoy in self._envoys for time_ns in envoy.changes()]
+        claimed = self._foreign_envoys
+        truths = [
+            PodTruth(name, addresses[name], each.frames(), self._netns(name), each.lost, name in claimed)
+            for name, each in self._recordings.items()
+        ]
+        question = Question(
+            truths,
+            target_times.spans(addresses, told, breaks),
+            self.adapter.claims,
+            tap.reported(),
+            packets=tap.packets() if self.adapter.format != "ndjson" else None,
+            tolerance_s=TOLERANCE_S * self.patience,
+            undetermined=frozenset(self.undetermined),
+            whole=not self._unrecorded,
+            may_lose=self.may_lose,
+        )
+        return judge(question)
+
     def save(self) -> None:
         """Write the evidence."""
         for tap in self.taps:
             tap.save()
-        for recording in self._recordings:
+        for recording in self._recordings.values():
             recording.save(self.directory / f"truth-{recording.name}-lo.pcap")
         for name, text in self.node.logs().items():
             if text.strip():
@@ -119,10 +168,32 @@ class Trial:
         """End whatever still runs, and the node with it."""
         with ExitStack() as rest:  # the node goes, whatever happens to the others
             rest.callback(self.node.close)
-            for recording in self._recordings:
+            for recording in self._recordings.values():
                 rest.callback(recording.close)
             for tap in self.taps:
                 rest.callback(tap.stop)
+
+    # -- inner -----------------------------------------------------------------------------------------------------
+
+    def _record_all(self, targets: Sequence[Target]) -> None:
+        """Record every pod that there is, and the node where a target has its address."""
+        for pod in self.node.pods.values():
+            if pod.name not in self._unrecorded and not pod.deleted:
+                self.record(pod)
+        if NODE not in self._recordings and any(str(GATEWAY4) in target.ips for target in targets):
+            self._recordings[NODE] = Recording(self.node, NODE)
+
+    def _addresses(self, name: str, told: Sequence[tuple[int, Sequence[Target]]]) -> frozenset[str]:
+        """A pod's own, and those by which the tapper was told of it."""
+        if name == NODE:
+            return frozenset({str(GATEWAY4)})
+        pod = self.node.pods[name]
+        own = {str(pod.ipv4), str(pod.ipv6)}
+        named = [target for _, targets in told for target in targets if target_times.names(target, frozenset(own))]
+        return frozenset(own | {same_address(ip) for target in named for ip in target.ips})
+
+    def _netns(self, name: str) -> int | None:
+        return None if name == NODE else self.node.pods[name].netns_inode
 
     def __enter__(self) -> Self:
         return self

@@ -11,6 +11,7 @@ import itertools
 import os
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -109,12 +110,19 @@ class FakeEnvoy:
         self.process = process
         self.variant = variant
         self.instance_ip = instance_ip
+        self._started_ns = time.time_ns()
+        self._stopped_ns: int | None = None
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
+    def changes(self) -> list[int]:
+        """When it was up, and when it was stopped, if it was (nanoseconds since 1970)."""
+        return [self._started_ns, *([] if self._stopped_ns is None else [self._stopped_ns])]
+
     def stop(self) -> None:
+        self._stopped_ns = time.time_ns()
         self.process.stop()
 
 

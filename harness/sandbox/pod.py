@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket as sockets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ class Pod:
         self._pause = pause
         self.deleted = False
         """Whether `delete` has ended its processes."""
+        self.before_deletion: list[Callable[[], None]] = []
+        """Called when `delete` begins, for whoever holds something of the pod's namespace."""
         link = os.readlink(node.procfs / str(pause.pid) / "ns" / "net")
         self.netns_inode = int(link.removeprefix("net:[").removesuffix("]"))
 
@@ -100,6 +102,8 @@ class Pod:
         The network namespace goes when nobody holds it any more; `released` tells.
         """
         self.deleted = True
+        for let_go in self.before_deletion:
+            let_go()
         while self.node.kill_all_in(self.netns_inode):
             self._pause.wait(timeout)
 

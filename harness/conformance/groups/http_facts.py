@@ -107,3 +107,26 @@ def as_they_came(trial: Trial) -> None:
     tap.settle(sent, server)
     tap.end()
     tap.expect_bodies(sent)
+
+
+@case("HTTP-22", Level.MUST, "RFC 9110, section 6.3: a field is its message's", features={Feature.HTTP1})
+def own_fields(trial: Trial) -> None:
+    """A tapper MUST show with a message the fields of that message, and no others.
+
+    Requests and answers on one connection, each with fields that no other message has, and some of one name with
+    another value in each. A field that a record gives has to be the message's own, with its own value; which of them
+    are given, and how, is HTTP-14's.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    leg, sent = Leg(server, INBOUND), []
+    with delivery.inbound(server) as conversation:
+        for number in range(4):
+            nonce = truth.new_nonce()
+            asked = truth.request(nonce, headers=[(f"X-Asked-{number}", "yes"), ("X-Number", f"question {number}")])
+            theirs = [(f"X-Answered-{number}", "no"), ("X-Number", f"answer {number}")]
+            conversation.exchange(asked, truth.response(nonce, 210 + number, headers=theirs))
+            sent.append(truth.sent(conversation, leg, nonce, status=210 + number))
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_seen(sent)

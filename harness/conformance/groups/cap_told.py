@@ -1,0 +1,94 @@
+"""CAP, continued: what is told of an exchange besides its messages. The oracle compares it, here and elsewhere."""
+
+from __future__ import annotations
+
+from harness.adapters.contract import Feature
+from harness.conformance import truth
+from harness.conformance.model import Level, case
+from harness.conformance.trial import Trial
+from harness.conformance.truth import INBOUND, Leg
+from harness.mesh import delivery
+from harness.mesh.app import NONCE_HEADER
+
+
+@case("CAP-14", Level.MUST, "the adapter contract: a record is one exchange")
+def nothing_invented(trial: Trial) -> None:
+    """A tapper MUST report nothing that did not happen.
+
+    Requests without any marker of the kit's, as probes are, go between marked ones, in and out. Every record has to be
+    of an exchange that crossed the pod's `lo`, and each exchange has one record at most. In every other case the same
+    is asked of all records.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    sent = truth.deliver(server, 2)
+    with delivery.inbound(server) as conversation:
+        for path in ("/healthz", "/healthz", "/ready"):
+            asked = f"GET {path} HTTP/1.1\r\nHost: shop\r\nUser-Agent: kube-probe/1.33\r\n\r\n"
+            conversation.exchange(asked.encode(), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    sent += truth.ask(server, ("10.96.77.10", 80), 2)
+    sent += truth.deliver(server, 2)
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_seen([each for each in sent if each.legs[0].direction == INBOUND])
+
+
+@case("CAP-15", Level.MUST, "adapter contract: direction", features={Feature.DIRECTION})
+def which_way(trial: Trial) -> None:
+    """A tapper that claims direction MUST tell what enters a pod from what leaves it.
+
+    Requests from the sidecar to its application and requests from the application to its sidecar go by turns.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    sent = []
+    for destination in (("10.96.77.10", 80), ("10.244.9.9", 8080), ("10.96.77.11", 18080)):
+        sent += truth.deliver(server, 2)
+        sent += truth.ask(server, destination, 2)
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_seen(sent)
+
+
+@case("CAP-16", Level.MUST, "adapter contract: pod_ip", features={Feature.POD_IDENTITY})
+def which_pod(trial: Trial) -> None:
+    """A tapper that claims pod identity MUST name the pod in which an exchange was seen.
+
+    Four targets, and the same requests in each of them by turns, in and out; `pod_ip`, and `netns` where it is told, or
+    the name of a capture's file or interface, have to be of the right one.
+    """
+    pods = [trial.pod(name) for name in ("first", "second", "third", "fourth")]
+    tap = trial.tap(*pods)
+    sent = []
+    for _ in range(2):
+        for pod in pods:
+            sent += truth.deliver(pod)
+        for pod in pods:
+            sent += truth.ask(pod, ("10.96.77.10", 80))
+    tap.settle(sent, *pods)
+    tap.end()
+    inbound = [each for each in sent if each.legs[0].direction == INBOUND]
+    tap.expect_seen(inbound)
+
+
+@case("CAP-17", Level.MUST, "adapter contract: version, duration_s", features={Feature.HTTP1})
+def version_and_duration(trial: Trial) -> None:
+    """A tapper MUST tell an exchange's version and duration as they were, if it tells them.
+
+    Requests of HTTP/1.1 and of HTTP/1.0 on connections of their own. `version` is that of the request, `duration_s` the
+    seconds from the request's first byte to the answer's last.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    sent = []
+    for version in ("1.1", "1.0", "1.1"):
+        nonce = truth.new_nonce()
+        asked = truth.request(nonce).replace(b"HTTP/1.1\r\n", f"HTTP/{version}\r\n".encode(), 1)
+        with delivery.inbound(server) as conversation:
+            conversation.exchange(
+                asked, f"HTTP/{version} 200 OK\r\n{NONCE_HEADER}: {nonce}\r\nContent-Length: 0\r\n\r\n".encode()
+            )
+            sent.append(truth.sent(conversation, Leg(server, INBOUND), nonce))
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_seen(sent)

@@ -1,0 +1,268 @@
+"""An expected record and a reported one: every field that is told has to be true. Pure.
+
+A field that is left out is no difference here, but where the contract wants it of whoever claims a feature.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from harness.adapters.contract import Feature
+from harness.adapters.observed import Message, Seen, in_words
+from harness.conformance.oracle import expectation
+from harness.conformance.oracle.model import Expected, FieldLines, TrueExchange, TrueMessage
+
+_SHOWN = 60
+_ENDPOINT = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\d.]+)):(\d+)")
+_SECRET = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+_MASK = re.compile(r"\W*(?:redacted|masked|hidden|removed|secret|x+|\*+)\W*", re.IGNORECASE)
+_VERSION = re.compile(r"(?:http/?|h)?(\d)(?:\.(\d))?c?", re.IGNORECASE)
+_WAYS = frozenset({expectation.INBOUND, expectation.OUTBOUND})
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDifference:
+    """One field that says something else. `missing`: that is left out although it is owed."""
+
+    field: str
+    expected: str
+    seen: str
+    missing: bool = False
+
+
+def differences(leg: Expected, seen: Seen, claims: frozenset[Feature], tolerance_s: float) -> Iterator[FieldDifference]:
+    """Every field of a record that does not agree with what happened, in the contract's order."""
+    yield from _times(leg, seen, tolerance_s)
+    yield from _where(leg, seen, claims)
+    yield from _start_lines(leg.exchange, seen, claims)
+    for whose, true, told in (
+        ("request", leg.exchange.request, seen.request),
+        ("response", leg.exchange.response, seen.response),
+    ):
+        if told is not None and true is not None:
+            yield from _message(whose, true, told)
+        elif told is not None and (told.headers or told.body):
+            yield FieldDifference(whose, f"no {whose}: there was none", _shown(told.headers))
+    yield from _call(leg.exchange, seen)
+
+
+def _times(leg: Expected, seen: Seen, tolerance_s: float) -> Iterator[FieldDifference]:
+    exchange = leg.exchange
+    if seen.time is not None:
+        off = seen.time - exchange.first_ns / 1e9
+        if not abs(off) <= tolerance_s:
+            late = "late" if off > 0 else "early"
+            told = f"{seen.time:.3f}, {abs(off):.1f} s too {late}"
+            yield FieldDifference("ts", f"a time within {tolerance_s:g} s of {exchange.first_ns / 1e9:.3f}", told)
+    lasted = seen.record.get("duration_s")
+    if exchange.response_last_ns is not None and isinstance(lasted, int | float) and not isinstance(lasted, bool):
+        least = (exchange.response_last_ns - exchange.first_ns) / 1e9
+        most = (exchange.last_ns - exchange.first_ns) / 1e9
+        if not least - tolerance_s <= lasted <= most + tolerance_s:
+            yield FieldDifference("duration_s", f"a duration of {least:.3f} s", f"{lasted:.3f} s")
+
+
+def _where(leg: Expected, seen: Seen, claims: frozenset[Feature]) -> Iterator[FieldDifference]:
+    """Pod, way and ends."""
+    addresses = " or ".join(sorted(leg.addresses))
+    if seen.pod_ip is not None:
+        if same_address(seen.pod_ip) not in leg.addresses:
+            yield FieldDifference("pod_ip", f"the pod's address, {addresses}", in_words(seen.pod_ip))
+    elif Feature.POD_IDENTITY in claims and "interface" not in seen.record:
+        yield FieldDifference("pod_ip", f"the pod's address, {addresses}", "none", missing=True)
+    netns = seen.record.get("netns")
+    if leg.netns is not None and isinstance(netns, int) and netns != leg.netns:
+        yield FieldDifference("netns", f"the pod's network namespace, {leg.netns}", str(netns))
+    claimed = Feature.DIRECTION in claims
+    if seen.direction not in leg.directions and (seen.direction in _WAYS or (claimed and seen.direction != "wire")):
+        ways = " or ".join(sorted(leg.directions & _WAYS or leg.directions))
+        yield FieldDifference("direction", ways, seen.direction or "none", missing=seen.direction is None)
+    for name, told, right in (
+        ("src", seen.src, frozenset({leg.connection.client})),
+        ("dst", seen.dst, expectation.sidecar_ends(leg.connection)),
+    ):
+        if told is not None and same_end(told) not in right:
+            whom = " or ".join(sorted(map(expectation.in_words, right)))
+            yield FieldDifference(name, f"the address that the packets have, {whom}", in_words(told))
+
+
+def _start_lines(exchange: TrueExchange, seen: Seen, claims: frozenset[Feature]) -> Iterator[FieldDifference]:
+    decodes = bool(claims & {Feature.HTTP1, Feature.HTTP2})
+    for name, true, told in (
+        ("method", exchange.method, seen.method),
+        ("target", exchange.target, seen.target),
+        ("status", exchange.status, seen.status),
+    ):
+        if told is None:
+            if decodes and true is not None and (name != "status" or exchange.response is not None):
+                owed = "its own answer, with status " if name == "status" else ""
+                yield FieldDifference(name, f"{owed}{in_words(str(true))}", "none", missing=True)
+        elif true is None:
+            if told != 0:
+                yield FieldDifference(name, f"no {name}: there was none", in_words(str(told)))
+        elif not (
+            same_text(true.encode("latin-1"), told) if isinstance(true, str) and isinstance(told, str) else true == told
+        ):
+            yield FieldDifference(name, in_words(str(true)), in_words(str(told)))
+    version = seen.record.get("version")
+    if isinstance(version, str) and (match := _VERSION.fullmatch(version)):
+        right = exchange.protocol.removeprefix("HTTP/")
+        if f"{match[1]}.{match[2] or 0}" != (right if "." in right else f"{right}.0"):
+            yield FieldDifference("version", exchange.protocol, version)
+
+
+def _message(whose: str, true: TrueMessage, told: Message) -> Iterator[FieldDifference]:
+    if told.headers:
+        yield from _fields(whose, true, told)
+    if told.trailers and not _same_lines(true.trailers, told.trailers):
+        yield FieldDifference(f"{whose}.trailers", _shown(_lines(true.trailers)), _shown(told.trailers))
+    yield from _body(whose, true, told)
+
+
+def _body(whose: str, true: TrueMessage, told: Message) -> Iterator[FieldDifference]:
+    if not told.gives_body:
+        return
+    owed = f"the {whose}'s body of {len(true.body)} bytes"
+    if not true.body.startswith(told.body):
+        at = next(
+            (at for at, (one, other) in enumerate(zip(told.body, true.body, strict=False)) if one != other),
+            min(len(told.body), len(true.body)),
+        )
+        yield FieldDifference(f"{whose}.body", owed, f"{len(told.body)} bytes, others from byte {at} on")
+    elif len(told.body) < len(true.body) and not told.truncated:
+        yield FieldDifference(
+            f"{whose}.body", f"{owed}, or said to be cut", f"{len(told.body)} bytes, and no such word"
+        )
+
+
+def _fields(whose: str, true: TrueMessage, told: Message) -> Iterator[FieldDifference]:
+    """Header fields: every line of each name, in order, with its value. Names may be written in any case.
+
+    HTTP/2's pseudo-header fields may be among them or not, `:authority` also as `host`; so may trailers; and cookies
+    that HTTP/2 has cut may be one (RFC 9113, section 8.2.3).
+    """
+    name, by_line = f"{whose}.headers", f"{whose}.lines"
+    lines = [(key, value) for key, value in _lines(true.fields)]
+    trailers = [] if told.trailers else _lines(true.trailers)
+    given = [(key.lower(), value) for key, value in told.headers if not key.startswith(":")]
+    authority = true.authority.decode("latin-1")
+    if authority and not any(key == "host" for key, _ in lines):
+        given = [(key, value) for key, value in given if (key, value) != ("host", authority)]
+    known: dict[str, list[bytes]] = {}
+    for (key, _), (_, raw) in zip(lines, true.fields, strict=True):
+        known.setdefault(key, []).append(raw)
+    late: dict[str, list[bytes]] = {}
+    for (key, _), (_, raw) in zip(trailers, true.trailers, strict=False):
+        late.setdefault(key, []).append(raw)
+    values: dict[str, list[str]] = {}
+    for key, value in given:
+        values.setdefault(key, []).append(value)
+    for key, several in values.items():
+        right = known.get(key, [])
+        if _same_values(key, right, several) or _same_values(key, right + late.get(key, []), several):
+            continue
+        if not right:
+            yield FieldDifference(name, f"no field {in_words(key)}: the {whose} had none", _shown_values(several))
+        else:
+            yield FieldDifference(
+                name, f"{in_words(key)}: {_shown_values(map(_readable, right))}", _shown_values(several)
+            )
+        return
+    left_out = [key for key in known if key not in values]
+    if left_out:
+        yield FieldDifference(by_line, f"the field {left_out[0]} as well", "none", missing=True)
+        return
+    order = [key for key, _ in lines if key != "cookie"]
+    told_order = [key for key, _ in given if key != "cookie" and key in known]
+    if order != told_order[: len(order)]:
+        yield FieldDifference(by_line, f"the fields in their order, {_shown_names(order)}", _shown_names(told_order))
+
+
+def _same_values(key: str, right: Sequence[bytes], told: Sequence[str]) -> bool:
+    if key in _SECRET and told and all(map(_MASK.fullmatch, told)):
+        return len(told) == len(right) or (key == "cookie" and len(told) == 1)
+    if key == "cookie" and len(told) == 1:
+        right = [b"; ".join(right)]
+    return len(right) == len(told) and all(map(same_text, right, told))
+
+
+def _same_lines(true: FieldLines, told: Sequence[tuple[str, str]]) -> bool:
+    return len(true) == len(told) and all(
+        key.decode("latin-1").lower() == name.lower()
+        and (same_text(value, given) or (name.lower() in _SECRET and _MASK.fullmatch(given)))
+        for (key, value), (name, given) in zip(true, told, strict=True)
+    )
+
+
+def _call(exchange: TrueExchange, seen: Seen) -> Iterator[FieldDifference]:
+    """What is told of a gRPC call, in the field `grpc`."""
+    told, call = seen.record.get("grpc"), exchange.call
+    if not isinstance(told, dict):
+        return
+    if call is None:
+        yield FieldDifference("grpc", "no gRPC call: its content type is another", "one")
+        return
+    if told.get("status") is not None and told["status"] != call.status:
+        yield FieldDifference("grpc.status", str(call.status), in_words(str(told["status"])))
+    for name, right in (("requests", call.requests), ("responses", call.responses)):
+        messages = told.get(name)
+        if isinstance(messages, dict) and messages.get("exact") and messages.get("count") != right:
+            yield FieldDifference(f"grpc.{name}", f"{right} messages", in_words(str(messages.get("count"))))
+
+
+def same_text(true: bytes, told: str) -> bool:
+    """Whether a text says these bytes. How bytes that are not ASCII are written is nobody's rule: those may be any."""
+    if true.isascii():
+        return true.decode("ascii") == told
+    if told in (true.decode("latin-1"), true.decode("utf-8", "replace"), true.decode("utf-8", "backslashreplace")):
+        return True
+    pattern = "".join(
+        re.escape(chr(byte)) if byte < 128 else ".{0,8}" if number == 0 or true[number - 1] < 128 else ""
+        for number, byte in enumerate(true)
+    )
+    return re.fullmatch(pattern.replace(".{0,8}", ".*?"), told, re.DOTALL) is not None
+
+
+def same_address(told: str) -> str:
+    """An address in its usual spelling (RFC 5952); a text that is no address as it is."""
+    try:
+        return str(ip_address(told.strip("[]")))
+    except ValueError:
+        return told
+
+
+def same_end(told: str) -> tuple[str, int] | None:
+    """Address and port of `10.244.0.2:8080` or `[fd00::2]:8080`; None where it is no such text."""
+    match = _ENDPOINT.fullmatch(told)
+    if match is None or len(match[3]) > 5:
+        return None
+    try:
+        return str(ip_address(match[1] or match[2])), int(match[3])
+    except ValueError:
+        return None
+
+
+def _lines(fields: FieldLines) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1").lower(), _readable(value)) for name, value in fields]
+
+
+def _readable(value: bytes) -> str:
+    return value.decode("latin-1")
+
+
+def _shown(lines: Sequence[tuple[str, str]]) -> str:
+    return in_words("; ".join(f"{name}: {value}" for name, value in lines) or "none", _SHOWN * 2)
+
+
+def _shown_values(values: object) -> str:
+    several = list(values)  # type: ignore[call-overload]
+    return f"{len(several)} line{'s' * (len(several) != 1)}, " + " | ".join(
+        in_words(each, _SHOWN) for each in several[:4]
+    )
+
+
+def _shown_names(names: Sequence[str]) -> str:
+    return in_words(", ".join(names), _SHOWN * 3)

@@ -1,0 +1,189 @@
+"""HTTP/2 of a whole connection without TLS (RFC 9113, RFC 7541). Pure.
+
+The two directions have separate header tables, so each is read to its end by itself; streams are joined afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from hpack import Decoder, HPACKError
+
+from harness.conformance.oracle.model import FieldLines, OneWay, TrueExchange, TrueMessage
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PROTOCOL = "HTTP/2"
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _CONTINUATION = 0x0, 0x1, 0x3, 0x4, 0x5, 0x9
+_END_STREAM, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x4, 0x8, 0x20
+_MOST_FIELD_BYTES = 4 << 20
+_LARGEST_TABLE = 1 << 20
+
+
+class Unclear(Exception):
+    """What RFC 9113 does not allow; the message says what."""
+
+
+@dataclass(slots=True)
+class HalfOfStream:
+    """What one side sent on a stream."""
+
+    first: int
+    """Where its first frame begins in the side's bytes."""
+    last: int = 0
+    """Where its last frame's last byte is."""
+    fields: list[tuple[bytes, bytes]] = field(default_factory=list)
+    trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    body: list[bytes] = field(default_factory=list)
+    ended: bool = False
+    reset: bool = False
+    headed: bool = False
+    promised: bool = False
+
+    def pseudo(self, name: bytes) -> bytes | None:
+        """A pseudo-header field's value."""
+        return next((value for key, value in self.fields if key == name), None)
+
+
+@dataclass(slots=True)
+class Side:
+    """All streams of one direction, by number."""
+
+    streams: dict[int, HalfOfStream] = field(default_factory=dict)
+    promised: dict[int, HalfOfStream] = field(default_factory=dict)
+    flaw: str = ""
+
+
+def read_side(data: bytes, *, client: bool) -> Side:
+    """Read all frames of one direction, behind the preface. Stops at the first that is not allowed: `flaw`."""
+    side = Side()
+    decoder = Decoder(max_header_list_size=_MOST_FIELD_BYTES)
+    decoder.max_allowed_table_size = _LARGEST_TABLE
+    block: tuple[int, int, int, bytearray] | None = None  # where it began, stream, flags, bytes
+    at = len(PREFACE) if client else 0
+    try:
+        while at + 9 <= len(data):
+            size, kind, flags = int.from_bytes(data[at : at + 3], "big"), data[at + 3], data[at + 4]
+            number = int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF
+            begin, end = at, at + 9 + size
+            if end > len(data):
+                break
+            payload, at = data[begin + 9 : end], end
+            if block is not None:
+                if kind != _CONTINUATION or number != block[1]:
+                    raise Unclear("a header block that is interrupted")
+                block[3].extend(payload)
+                if flags & _END_HEADERS:
+                    _headers(side, decoder, block, end - 1)
+                    block = None
+                continue
+            if kind == _CONTINUATION:
+                raise Unclear("a CONTINUATION frame without a header block")
+            if kind in (_DATA, _HEADERS, _PUSH_PROMISE) and flags & _PADDED:
+                if not payload or payload[0] >= len(payload):
+                    raise Unclear("padding that is longer than its frame")
+                payload = payload[1 : len(payload) - payload[0]]
+            if kind == _HEADERS:
+                if number == 0:
+                    raise Unclear("a HEADERS frame on stream 0")
+                block = begin, number, flags, bytearray(payload[5:] if flags & _PRIORITY else payload)
+                if flags & _END_HEADERS:
+                    _headers(side, decoder, block, end - 1)
+                    block = None
+            elif kind == _PUSH_PROMISE:
+                if client:
+                    raise Unclear("a PUSH_PROMISE of a client")
+                promised = int.from_bytes(payload[:4], "big") & 0x7FFFFFFF
+                block = begin, -promised, flags, bytearray(payload[4:])
+                if not flags & _END_HEADERS:
+                    raise Unclear("a PUSH_PROMISE in several frames, which this oracle does not read")
+                _headers(side, decoder, block, end - 1)
+                block = None
+            elif kind == _DATA:
+                stream = side.streams.get(number)
+                if stream is None or not stream.headed or stream.ended:
+                    raise Unclear("a DATA frame before the head of its message, or behind its end")
+                stream.body.append(payload)
+                stream.last, stream.ended = end - 1, bool(flags & _END_STREAM)
+            elif kind == _RST_STREAM and number in side.streams:
+                side.streams[number].reset = True
+            elif kind == _RST_STREAM:
+                side.streams[number] = HalfOfStream(begin, end - 1, reset=True)
+    except (Unclear, HPACKError, IndexError) as error:
+        side.flaw = str(error) or type(error).__name__
+    return side
+
+
+def _headers(side: Side, decoder: Decoder, block: tuple[int, int, int, bytearray], last: int) -> None:
+    begin, number, flags, encoded = block
+    fields = [(bytes(name), bytes(value)) for name, value in decoder.decode(bytes(encoded), raw=True)]
+    if number < 0:
+        side.promised[-number] = HalfOfStream(begin, last, fields, ended=True, headed=True, promised=True)
+        return
+    stream = side.streams.get(number)
+    if stream is None:
+        stream = side.streams[number] = HalfOfStream(begin)
+    if stream.ended:
+        raise Unclear("a header block behind the end of its stream")
+    stream.last, stream.ended = last, bool(flags & _END_STREAM)
+    if stream.headed:
+        if any(name.startswith(b":") for name, _ in fields):
+            raise Unclear("pseudo-header fields in trailers")
+        stream.trailers = fields
+        return
+    status = dict(fields).get(b":status", b"")
+    if len(status) == 3 and status.startswith(b"1") and not stream.ended:
+        return  # interim
+    stream.fields, stream.headed = fields, True
+
+
+def exchanges(requests: OneWay, responses: OneWay) -> tuple[list[TrueExchange], str]:
+    """The exchanges of a connection whose client has sent the preface, by the number of their stream; and the flaw."""
+    asked, answered = read_side(requests.data, client=True), read_side(responses.data, client=False)
+    flaw = asked.flaw or answered.flaw
+    found = []
+    streams: Iterable[tuple[int, HalfOfStream, bool]] = [
+        *((number, half, False) for number, half in asked.streams.items() if half.headed),
+        *((number, half, True) for number, half in answered.promised.items()),
+    ]
+    for number, request, pushed in streams:
+        response = answered.streams.get(number)
+        found.append(_exchange(request, response, requests, responses, pushed=pushed))
+    return found, flaw
+
+
+def _exchange(
+    request: HalfOfStream, response: HalfOfStream | None, requests: OneWay, responses: OneWay, *, pushed: bool
+) -> TrueExchange:
+    asking = responses if pushed else requests
+    heads = response is not None and response.headed
+    last = asking.time_of(request.last)
+    answer_last = responses.time_of(response.last) if response is not None and heads else None
+    status = response.pseudo(b":status") if response is not None and heads else None
+    return TrueExchange(
+        protocol=PROTOCOL,
+        method=_text(request.pseudo(b":method")),
+        target=_text(request.pseudo(b":path") or request.pseudo(b":authority")),
+        status=int(status) if status is not None and status.isdigit() else None,
+        request=_message(request),
+        response=_message(response) if response is not None and heads else None,
+        first_ns=asking.time_of(request.first),
+        last_ns=max(last, answer_last or 0),
+        response_last_ns=answer_last,
+        reset=request.reset or (response is not None and response.reset) or pushed,
+    )
+
+
+def _message(half: HalfOfStream) -> TrueMessage:
+    fields: FieldLines = tuple(field for field in half.fields if not field[0].startswith(b":"))
+    return TrueMessage(
+        fields,
+        b"".join(half.body),
+        tuple(half.trailers),
+        complete=half.ended,
+        authority=half.pseudo(b":authority") or b"",
+    )
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")

@@ -1,0 +1,172 @@
+"""All of the oracle in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.adapters.contract import Feature
+from harness.adapters.observed import MARKER, Seen, in_words
+from harness.adapters.packets import Packet
+from harness.conformance.oracle import compare, expectation, packets
+from harness.conformance.oracle.compare import same_end
+from harness.conformance.oracle.expectation import PodDecoded
+from harness.conformance.oracle.matching import Matched, match
+from harness.conformance.oracle.model import (
+    Address,
+    Decoded,
+    Difference,
+    DifferenceKind,
+    Duty,
+    Expected,
+    PodTruth,
+    Span,
+)
+
+_ELSEWHERE = frozenset({expectation.WIRE})
+"""Ways of what was not on a pod's `lo`, where the kit has no truth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One tapper's report, and the truth to hold it against."""
+
+    truths: Sequence[PodTruth]
+    """Of every pod that was recorded."""
+    spans: Sequence[Span]
+    """When each pod was a target, in time's order. A pod without a span never was one."""
+    claims: frozenset[Feature]
+    seen: Sequence[Seen] = ()
+    """What a tapper of records reported."""
+    packets: Sequence[Packet] | None = None
+    """What a tapper of packets captured; None of a tapper of records."""
+    tolerance_s: float = 1.0
+    """How far its times may be from the packets'."""
+    undetermined: frozenset[str] = frozenset()
+    """Client ends, as `127.0.0.6:40001`, of connections that the case leaves open to interpretation."""
+    whole: bool = True
+    """Whether `truths` are all that the tapper could see: else a record may be of what was not recorded."""
+    may_lose: bool = False
+    """Whether more was sent than anybody has to keep up with: then nothing is missing."""
+
+
+def judge(question: Question) -> list[Difference]:
+    """Every difference between the report and the truth, the most telling first."""
+    pods = [expectation.read_pod(truth) for truth in question.truths]
+    if question.packets is not None:
+        found = packets.differences(pods, question.packets, question.spans, question.tolerance_s)
+    else:
+        found = of_records(question, pods)
+    return [each for each in found if each.kind is not DifferenceKind.MISSING or not question.may_lose]
+
+
+def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Difference]:
+    """The differences of a tapper that writes records."""
+    expectations = expectation.expected(pods, question.spans, question.undetermined)
+    seen = [each for each in question.seen if each.direction not in _ELSEWHERE]
+    matched = match(expectations, seen)
+    shown = [expectations[each] for each in matched.pairs.values()]
+    midstream = Feature.MIDSTREAM in question.claims
+    expectations = expectation.with_duties(expectations, shown, question.spans, midstream=midstream)
+    excused = _Excused(pods, question)
+    clients = {each.connection.client for each in expectations}
+    yield from _strange(question, seen, matched, excused)
+    for number, each in matched.repeats.items():
+        on_lo = seen[number].src is None or same_end(seen[number].src or "") in clients
+        if on_lo and not excused.covers(seen[number]) and expectations[each].duty is not Duty.NEVER:
+            yield _repeated(expectations[each], seen[number])
+    for number, each in sorted(matched.pairs.items()):
+        leg, record = expectations[each], seen[number]
+        if leg.duty is Duty.NEVER:
+            yield Difference(
+                DifferenceKind.FORBIDDEN,
+                "",
+                expectation.about(leg),
+                f"no record of it: {leg.why}",
+                str(record),
+                leg,
+                record.record,
+            )
+        else:
+            yield from _wrong(leg, record, question)
+    yield from _missing(question, expectations, set(matched.pairs.values()))
+
+
+def _strange(question: Question, seen: Sequence[Seen], matched: Matched, excused: _Excused) -> Iterator[Difference]:
+    for number in matched.strange:
+        record = seen[number]
+        if question.whole and not excused.covers(record):
+            what = in_words(f"a record of {record.method} {record.target} -> {record.status}")
+            yield Difference(
+                DifferenceKind.INVENTED, "", what, "no record of what did not happen", str(record), None, record.record
+            )
+
+
+def _repeated(leg: Expected, record: Seen) -> Difference:
+    return Difference(
+        DifferenceKind.REPEATED,
+        "",
+        expectation.about(leg),
+        "one record of it",
+        f"another one: {record}",
+        leg,
+        record.record,
+    )
+
+
+def _wrong(leg: Expected, record: Seen, question: Question) -> Iterator[Difference]:
+    for field in compare.differences(leg, record, question.claims, question.tolerance_s):
+        if leg.duty is not Duty.MUST and (field.missing or leg.why not in _STILL_TRUE):
+            continue
+        kind = DifferenceKind.MISSING if field.missing else DifferenceKind.WRONG
+        yield Difference(
+            kind, field.field, expectation.about(leg), f"{field.field} {field.expected}", field.seen, leg, record.record
+        )
+
+
+_STILL_TRUE = frozenset({"", "it is not whole", "nothing proves that the tapper looked at that time"})
+"""Reasons for which nothing is owed, and what is told has to be true all the same."""
+
+
+def _missing(question: Question, expectations: Sequence[Expected], shown: set[int]) -> Iterator[Difference]:
+    for number, leg in enumerate(expectations):
+        if leg.duty is Duty.MUST and number not in shown and _claimed(leg, question.claims):
+            yield Difference(DifferenceKind.MISSING, "", expectation.about(leg), "a record of it", "none", leg)
+
+
+def _claimed(leg: Expected, claims: frozenset[Feature]) -> bool:
+    """Whether a tapper with these claims has to report such an exchange at all."""
+    if leg.exchange.protocol == "HTTP/2" and Feature.HTTP2 not in claims:
+        return False
+    return ":" not in leg.connection.client[0] or Feature.IPV6 in claims
+
+
+class _Excused:
+    """Records of connections that nobody can read for certain: what is said of them is not held against anybody."""
+
+    def __init__(self, pods: Sequence[PodDecoded], question: Question) -> None:
+        self._ends: set[Address] = set()
+        self._markers: set[bytes] = set()
+        self._any = False
+        for pod in pods:
+            for decoded in pod.decoded:
+                connection = decoded.connection
+                left_open = expectation.in_words(connection.client) in question.undetermined
+                if pod.truth.lost or pod.truth.foreign_envoy or decoded.flaw or left_open:
+                    self._add(decoded)
+
+    def _add(self, decoded: Decoded) -> None:
+        connection = decoded.connection
+        self._any = True
+        self._ends |= {connection.client, connection.server, connection.replies_from}
+        for way in (connection.requests, connection.responses):
+            self._markers |= set(MARKER.findall(way.data))
+
+    def covers(self, record: Seen) -> bool:
+        if not self._any:
+            return False
+        markers = set(MARKER.findall((record.target or "").encode(errors="replace")))
+        if markers:
+            return bool(markers & self._markers)
+        end = same_end(record.src or "")
+        return end is None or end in self._ends
