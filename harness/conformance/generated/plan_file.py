@@ -79,7 +79,7 @@ def _value(name: str, value: object, default: object, where: str) -> Any:
 
 
 def to_json(plan: Plan) -> str:
-    return json.dumps(_plain(plan), indent=1) + "\n"
+    return json.dumps(_plain(plan), separators=(",", ":")) + "\n"
 
 
 def from_json(text: str | bytes) -> Plan:

@@ -143,7 +143,8 @@ def _talks(
     most_rounds: int = 25,
 ) -> Talk:
     direction = draw(st.sampled_from(directions))
-    exchanges = draw(st.lists(_exchanges(largest, plain=plain), min_size=1, max_size=12))
+    most = 1 if protocol == WEBSOCKET else 12
+    exchanges = draw(st.lists(_exchanges(largest, plain=plain), min_size=1, max_size=most))
     close = Close() if plain else draw(_closes())
     rounds = draw(st.sampled_from([1, 1, 1, 2, 5, most_rounds]))
     messages = draw(_messages()) if protocol == WEBSOCKET else ()
