@@ -38,6 +38,12 @@ class OneWay:
             return 0
         return self.times[max(bisect_right(self.offsets, offset) - 1, 0)]
 
+    def behind(self, start: int) -> OneWay:
+        """What comes from this offset on."""
+        first = max(bisect_right(self.offsets, start) - 1, 0)
+        offsets = tuple(max(offset - start, 0) for offset in self.offsets[first:])
+        return OneWay(self.data[start:], offsets, self.times[first:], self.ended_ns)
+
 
 @dataclass(frozen=True, slots=True)
 class TcpConnection:
@@ -104,6 +110,8 @@ class TrueExchange:
     call: TrueCall | None = None
     reset: bool = False
     """Whether its stream or connection was reset before its end."""
+    upgraded: bool = False
+    """Whether it was asked in HTTP/1 and answered in HTTP/2, so that either is its version."""
 
 
 @dataclass(frozen=True, slots=True)
