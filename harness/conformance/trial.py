@@ -146,6 +146,7 @@ class Trial:
             target_times.spans(addresses, told, breaks),
             self.adapter.claims,
             tap.reported(),
+            tap.under_test.output.records("websocket"),
             packets=tap.packets() if self.adapter.format != "ndjson" else None,
             tolerance_s=TOLERANCE_S * self.patience,
             undetermined=frozenset(self.undetermined),

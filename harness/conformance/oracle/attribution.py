@@ -119,7 +119,7 @@ def _field(leg: Expected, field: str) -> str:
     whose, _, part = field.partition(".")
     if whose == "grpc":
         return CALLS
-    if part != "body":
+    if part not in ("body", "body_size"):
         return _BY_PART.get(part, INVENTED)
     message = leg.exchange.request if whose == "request" else leg.exchange.response
     if message is None:

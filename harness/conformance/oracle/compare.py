@@ -44,6 +44,7 @@ def differences(leg: Expected, seen: Seen, claims: frozenset[Feature], tolerance
     ):
         if told is not None and true is not None:
             yield from _message(whose, true, told)
+            yield from _size(whose, true, seen.record.get(whose))
         elif told is not None and (told.headers or told.body):
             yield FieldDifference(whose, f"no {whose}: there was none", _shown(told.headers))
     yield from _call(leg.exchange, seen)
@@ -138,47 +139,62 @@ def _body(whose: str, true: TrueMessage, told: Message) -> Iterator[FieldDiffere
         )
 
 
+def _size(whose: str, true: TrueMessage, message: object) -> Iterator[FieldDifference]:
+    size = message.get("body_size") if isinstance(message, dict) else None
+    if isinstance(size, int) and true.complete and size != len(true.body):
+        yield FieldDifference(f"{whose}.body_size", f"{len(true.body)} bytes", f"{size} bytes")
+
+
 def _fields(whose: str, true: TrueMessage, told: Message) -> Iterator[FieldDifference]:
     """Header fields: every line of each name, in order, with its value. Names may be written in any case.
 
     HTTP/2's pseudo-header fields may be among them or not, `:authority` also as `host`; so may trailers; and cookies
     that HTTP/2 has cut may be one (RFC 9113, section 8.2.3).
     """
-    name, by_line = f"{whose}.headers", f"{whose}.lines"
-    lines = [(key, value) for key, value in _lines(true.fields)]
-    trailers = [] if told.trailers else _lines(true.trailers)
+    # 1. What was sent, and what is told, by name.
+    known, late = _by_name(true.fields), {} if told.trailers else _by_name(true.trailers)
     given = [(key.lower(), value) for key, value in told.headers if not key.startswith(":")]
-    authority = true.authority.decode("latin-1")
-    if authority and not any(key == "host" for key, _ in lines):
-        given = [(key, value) for key, value in given if (key, value) != ("host", authority)]
-    known: dict[str, list[bytes]] = {}
-    for (key, _), (_, raw) in zip(lines, true.fields, strict=True):
-        known.setdefault(key, []).append(raw)
-    late: dict[str, list[bytes]] = {}
-    for (key, _), (_, raw) in zip(trailers, true.trailers, strict=False):
-        late.setdefault(key, []).append(raw)
+    if true.authority and "host" not in known:
+        host = ("host", true.authority.decode("latin-1"))
+        given = [line for line in given if line != host]
     values: dict[str, list[str]] = {}
     for key, value in given:
         values.setdefault(key, []).append(value)
+    # 2. Each name that is told has all its lines, with their values.
     for key, several in values.items():
         right = known.get(key, [])
-        if _same_values(key, right, several) or _same_values(key, right + late.get(key, []), several):
-            continue
-        if not right:
-            yield FieldDifference(name, f"no field {in_words(key)}: the {whose} had none", _shown_values(several))
-        else:
-            yield FieldDifference(
-                name, f"{in_words(key)}: {_shown_values(map(_readable, right))}", _shown_values(several)
-            )
-        return
+        if not _same_values(key, right, several) and not _same_values(key, right + late.get(key, []), several):
+            yield _line(whose, key, right, several)
+            return
+    # 3. No name is left out, and the order is that of the message.
+    by_line = f"{whose}.lines"
     left_out = [key for key in known if key not in values]
     if left_out:
         yield FieldDifference(by_line, f"the field {left_out[0]} as well", "none", missing=True)
         return
-    order = [key for key, _ in lines if key != "cookie"]
+    order = [key for key, _ in _lines(true.fields) if key != "cookie"]
     told_order = [key for key, _ in given if key != "cookie" and key in known]
     if order != told_order[: len(order)]:
         yield FieldDifference(by_line, f"the fields in their order, {_shown_names(order)}", _shown_names(told_order))
+
+
+def _line(whose: str, key: str, right: Sequence[bytes], told: Sequence[str]) -> FieldDifference:
+    """The lines of one name that are not as they were: others, or the same ones joined, cut apart or left out."""
+    if not right:
+        said = f"no field {in_words(key)}: the {whose} had none"
+        return FieldDifference(f"{whose}.headers", said, _shown_values(told))
+    sent = [_readable(value) for value in right]
+    parts = {part.strip() for value in sent for part in value.split(",")}
+    rearranged = all(part.strip() in parts for value in told for part in value.split(","))
+    field = f"{whose}.lines" if rearranged else f"{whose}.headers"
+    return FieldDifference(field, f"{in_words(key)} in {_shown_values(sent)}", _shown_values(told))
+
+
+def _by_name(fields: FieldLines) -> dict[str, list[bytes]]:
+    found: dict[str, list[bytes]] = {}
+    for key, value in fields:
+        found.setdefault(key.decode("latin-1").lower(), []).append(value)
+    return found
 
 
 def _same_values(key: str, right: Sequence[bytes], told: Sequence[str]) -> bool:
@@ -257,11 +273,9 @@ def _shown(lines: Sequence[tuple[str, str]]) -> str:
     return in_words("; ".join(f"{name}: {value}" for name, value in lines) or "none", _SHOWN * 2)
 
 
-def _shown_values(values: object) -> str:
-    several = list(values)  # type: ignore[call-overload]
-    return f"{len(several)} line{'s' * (len(several) != 1)}, " + " | ".join(
-        in_words(each, _SHOWN) for each in several[:4]
-    )
+def _shown_values(values: Sequence[str]) -> str:
+    several = " | ".join(in_words(each, _SHOWN) for each in values[:4])
+    return f"{len(values)} line{'' if len(values) == 1 else 's'}, {several}"
 
 
 def _shown_names(names: Sequence[str]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.adapters.contract import Feature
 from harness.adapters.observed import MARKER, Seen, in_words
 from harness.adapters.packets import Packet
-from harness.conformance.oracle import compare, expectation, packets
+from harness.conformance.oracle import compare, expectation, packets, sockets
 from harness.conformance.oracle.compare import same_end
 from harness.conformance.oracle.expectation import PodDecoded
 from harness.conformance.oracle.matching import Matched, match
@@ -23,6 +24,7 @@ from harness.conformance.oracle.model import (
     Span,
 )
 
+_SWITCHING = 101
 _ELSEWHERE = frozenset({expectation.WIRE})
 """Ways of what was not on a pod's `lo`, where the kit has no truth."""
 
@@ -38,6 +40,8 @@ class Question:
     claims: frozenset[Feature]
     seen: Sequence[Seen] = ()
     """What a tapper of records reported."""
+    socket_records: Sequence[Mapping[str, Any]] = ()
+    """Its records of type `websocket`."""
     packets: Sequence[Packet] | None = None
     """What a tapper of packets captured; None of a tapper of records."""
     tolerance_s: float = 1.0
@@ -52,7 +56,11 @@ class Question:
 
 def judge(question: Question) -> list[Difference]:
     """Every difference between the report and the truth, the most telling first."""
-    pods = [expectation.read_pod(truth) for truth in question.truths]
+    return answer(question, [expectation.read_pod(truth) for truth in question.truths])
+
+
+def answer(question: Question, pods: Sequence[PodDecoded]) -> list[Difference]:
+    """The same where the truths have been read before."""
     if question.packets is not None:
         found = packets.differences(pods, question.packets, question.spans, question.tolerance_s)
     else:
@@ -90,6 +98,9 @@ def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Diffe
         else:
             yield from _wrong(leg, record, question)
     yield from _missing(question, expectations, set(matched.pairs.values()))
+    if Feature.WEBSOCKET in question.claims:
+        upgrades = [leg for leg in expectations if leg.exchange.status == _SWITCHING and leg.duty is not Duty.NEVER]
+        yield from sockets.differences(pods, upgrades, question.socket_records)
 
 
 def _strange(question: Question, seen: Sequence[Seen], matched: Matched, excused: _Excused) -> Iterator[Difference]:

@@ -97,14 +97,14 @@ class _Index:
     def __init__(self, expectations: Sequence[Expected]) -> None:
         self._all = expectations
         self._by_marker: dict[bytes, list[int]] = {}
-        self._by_target: dict[tuple[str | None, str | None, int | None], list[int]] = {}
+        self._by_target: dict[str | None, list[int]] = {}
         self._by_client: dict[Address, list[int]] = {}
         for number, each in enumerate(expectations):
             exchange = each.exchange
             target = None if exchange.target is None else exchange.target.encode("latin-1", "replace")
             for marker in set(MARKER.findall(target or b"")):
                 self._by_marker.setdefault(marker, []).append(number)
-            self._by_target.setdefault((exchange.method, exchange.target, exchange.status), []).append(number)
+            self._by_target.setdefault(exchange.target, []).append(number)
             self._by_client.setdefault(each.connection.client, []).append(number)
 
     def about(self, record: Seen) -> tuple[int, ...]:
@@ -116,7 +116,7 @@ class _Index:
         if end is not None:
             several = self._by_client.get(end, ())
             return tuple(each for each in several if self._may_be(each, record))
-        several = self._by_target.get((record.method, record.target, record.status), ())
+        several = self._by_target.get(record.target, ())
         return tuple(each for each in several if self._may_be(each, record))
 
     def _may_be(self, number: int, record: Seen) -> bool:
@@ -130,7 +130,9 @@ class _Index:
             exchange.target is None or not same_text(exchange.target.encode("latin-1"), record.target)
         ):
             return False
-        if record.target is None and record.status is not None and record.status != exchange.status:
+        if (record.target is None or record.src is None) and record.status not in (None, exchange.status):
+            return False
+        if record.src is None and record.method not in (None, exchange.method):
             return False
         pod = None if record.pod_ip is None else same_address(record.pod_ip)
         return pod is None or pod in leg.addresses

@@ -1,0 +1,100 @@
+"""WebSocket messages and the records of type `websocket` that a tapper made of them. Pure.
+
+A tapper that claims WebSocket may tell messages in records of another type; those are not compared. Of these records
+every one has to be a message that crossed, and every text or binary message of an upgrade that was owed has to be told.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.adapters.observed import in_words
+from harness.conformance.oracle import expectation
+from harness.conformance.oracle.compare import same_end
+from harness.conformance.oracle.expectation import PodDecoded
+from harness.conformance.oracle.model import (
+    Address,
+    Difference,
+    DifferenceKind,
+    Duty,
+    Expected,
+    TrueSocketMessage,
+)
+
+_SHOWN = 60
+_CONTROL = 0x8
+_FIELD = "websocket"
+
+
+def differences(
+    pods: Sequence[PodDecoded], upgrades: Sequence[Expected], records: Sequence[Mapping[str, Any]]
+) -> Iterator[Difference]:
+    """Every difference of these records. `upgrades` are the expected records of the exchanges with status 101."""
+    if not records:
+        return
+    crossed: dict[Address, list[TrueSocketMessage]] = {}
+    unclear: set[Address] = set()
+    for pod in pods:
+        for decoded in pod.decoded:
+            client = decoded.connection.client
+            crossed.setdefault(client, []).extend(decoded.socket_messages)
+            if decoded.flaw or pod.truth.foreign_envoy or pod.truth.lost:
+                unclear.add(client)
+    legs = {leg.connection.client: leg for leg in upgrades}
+    for record in records:
+        told = record.get("src")
+        client_end = same_end(told) if isinstance(told, str) else None
+        if client_end is None or client_end in unclear:
+            continue
+        left = crossed.get(client_end, [])
+        found = next((each for each in left if _agrees(each, record)), None)
+        if found is not None:
+            left.remove(found)
+            continue
+        leg = legs.get(client_end)
+        what = expectation.about(leg) if leg is not None else f"the connection from {in_words(str(told))}"
+        expected = "a message of it that was not told yet" if left else "no further message of it"
+        yield Difference(DifferenceKind.WRONG, _FIELD, what, expected, _record_in_words(record), leg, record)
+    for client, leg in legs.items():
+        if leg.duty is not Duty.MUST or client in unclear:
+            continue
+        for message in crossed.get(client, ()):
+            if not message.opcode & _CONTROL:
+                what = expectation.about(leg)
+                yield Difference(DifferenceKind.MISSING, _FIELD, what, f"a record of {_in_words(message)}", "none", leg)
+
+
+def _agrees(message: TrueSocketMessage, record: Mapping[str, Any]) -> bool:
+    """Whether a record is of this message: sender, opcode, size, and the beginning that it shows."""
+    if record.get("from") != ("client" if message.from_client else "server") or record.get("opcode") != message.opcode:
+        return False
+    if record.get("deflated"):
+        return True  # shown as it was sent, because what came before is not known
+    if record.get("size") not in (None, len(message.payload)):
+        return False
+    text, preview = record.get("text"), record.get("preview_b64")
+    if isinstance(text, str):
+        whole = message.payload.decode(errors="replace")
+        return whole == text or (bool(record.get("truncated")) and whole.startswith(text.rstrip("\ufffd")))
+    if isinstance(preview, str):
+        try:
+            shown = base64.b64decode(preview, validate=True)
+        except binascii.Error:
+            return False
+        return shown == message.payload or (bool(record.get("truncated")) and message.payload.startswith(shown))
+    return True
+
+
+def _in_words(message: TrueSocketMessage) -> str:
+    whose = "client's" if message.from_client else "server's"
+    shown = in_words(message.payload.decode(errors="replace"), _SHOWN)
+    return f"the {whose} message of {len(message.payload)} bytes, opcode {message.opcode}: {shown}"
+
+
+def _record_in_words(record: Mapping[str, Any]) -> str:
+    said = record.get("text") or record.get("preview_b64") or ""
+    of = f"{record.get('from')}, opcode {record.get('opcode')}, {record.get('size')} bytes"
+    return in_words(f"a record of one of the {of}: {said}", _SHOWN * 3)

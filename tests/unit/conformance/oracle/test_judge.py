@@ -1,0 +1,133 @@
+"""The oracle finds every fault in a report, and none in a perfect one or in a right one that is different."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from oracle_faults import FAULTS, Wrong, found
+from oracle_world import Record, World, everything
+
+from harness.adapters.contract import Feature
+from harness.conformance.oracle.model import Difference, DifferenceKind, Span
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return everything()
+
+
+def said(differences: Iterable[Difference]) -> list[str]:
+    return [f"{each.kind} {each.field}: {each}" for each in differences]
+
+
+def test_a_perfect_report_has_no_fault(world: World) -> None:
+    assert said(world.judged(world.question())) == []
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_found(world: World, fault: Wrong) -> None:
+    assert found(world, fault)
+
+
+def _shuffled(records: list[Record]) -> list[Record]:
+    random.Random(7).shuffle(records)
+    return records
+
+
+def _each(change: Callable[[Record], Record]) -> Callable[[list[Record]], list[Record]]:
+    return lambda records: [change(record) for record in records]
+
+
+def _less(*names: str) -> Callable[[list[Record]], list[Record]]:
+    return _each(lambda record: {name: value for name, value in record.items() if name not in names})
+
+
+def _messages(change: Callable[[Record], Record]) -> Callable[[list[Record]], list[Record]]:
+    return _each(lambda record: record | {which: change(record[which]) for which in ("request", "response")})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _shuffled,
+        _less("request", "response"),
+        _less("src", "dst", "ts", "duration_s", "netns", "version", "grpc"),
+        _less("netns"),
+        _each(lambda record: record | {"unknown": 1, "version": record["version"].removeprefix("HTTP/")}),
+        _each(lambda record: record | {"pod_ip": "FD00:0:0:0:0:0:0:" + record["pod_ip"][-1]}),
+        _each(lambda record: record | {"ts": record["ts"] + 0.9}),
+        _messages(lambda message: message | {"body_b64": "", "truncated": True}),
+        _messages(lambda message: {name: value for name, value in message.items() if name != "body_b64"}),
+        _messages(lambda message: message | {"headers": [[name.upper(), value] for name, value in message["headers"]]}),
+        _messages(lambda message: message | {"headers": [*message["headers"], *message["trailers"]], "trailers": []}),
+        _each(lambda record: record | {"dst": record["dst"].replace("10.96.77.10:80", "127.0.0.1:15001")}),
+    ],
+)
+def test_a_right_report_may_be_different(world: World, change: Callable[[list[Record]], list[Record]]) -> None:
+    assert said(world.judged(world.question(change(copy.deepcopy(world.records))))) == []
+
+
+def test_a_tapper_that_claims_little_is_asked_little(world: World) -> None:
+    records = [{"type": "http", "target": record["target"]} for record in world.records]
+    assert said(world.judged(world.question(records, claims=frozenset(), socket_records=()))) == []
+    without_http2 = [record for record in world.records if record["version"] != "HTTP/2"]
+    claims = frozenset({Feature.HTTP1, Feature.IPV6})
+    assert said(world.judged(world.question(without_http2, claims=claims))) == []
+
+
+def test_nothing_is_missing_before_the_tapper_looked_nor_after(world: World) -> None:
+    seen = [record for record in world.records if record["pod_ip"] == "10.244.0.2"]
+    assert said(world.judged(world.question(seen, socket_records=()))) == []
+
+
+def test_a_break_opens_a_gap_in_what_is_owed(world: World) -> None:
+    first = next(number for number, record in enumerate(world.records) if record["status"] == 211)
+    records = [*world.records[:first], *world.records[first + 1 :]]
+    assert [each.kind for each in world.judged(world.question(records))] == [DifferenceKind.MISSING]
+    moment = int(world.records[first]["ts"] * 1e9)
+    spans = [
+        span
+        for each in world.question().spans
+        for span in (replace(each, end_ns=moment - 10**6), replace(each, start_ns=moment + 10**7))
+    ]
+    assert said(world.judged(world.question(records, spans=spans))) == []
+
+
+def test_a_pod_that_is_no_target_is_not_reported(world: World) -> None:
+    spans = [Span("pod-2", 0, world.now_ns)]
+    kinds = {each.kind for each in world.judged(world.question(spans=spans, socket_records=()))}
+    assert kinds == {DifferenceKind.FORBIDDEN}
+    others = [record for record in world.records if record["pod_ip"] == "10.244.0.2"]
+    assert said(world.judged(world.question(others, spans=spans, socket_records=()))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "kind"),
+    [
+        (lambda records: [records[0] | {"text": "hellO"}, records[1]], "websocket", DifferenceKind.WRONG),
+        (lambda records: [*records, records[0]], "websocket", DifferenceKind.WRONG),
+        (lambda records: records[:1], "websocket", DifferenceKind.MISSING),
+        (lambda records: [records[0] | {"from": "server"}, records[1]], "websocket", DifferenceKind.WRONG),
+    ],
+)
+def test_faults_in_websocket_messages_are_found(
+    world: World, change: Callable[[list[Record]], list[Record]], field: str, kind: DifferenceKind
+) -> None:
+    differences = world.judged(world.question(socket_records=change(world.sockets)))
+    assert (kind, field) in {(each.kind, each.field) for each in differences}
+
+
+def test_a_difference_is_told_in_words(world: World) -> None:
+    records: list[dict[str, Any]] = copy.deepcopy(world.records)
+    record = next(record for record in records if record["status"] == 213)
+    record["direction"] = "inbound"
+    (difference,) = world.judged(world.question(records))
+    assert str(difference) == (
+        f"HTTP/1.1 GET {record['target']} -> 213, outbound at pod pod-1, {record['src']} > 127.0.0.1:15001: "
+        "expected direction outbound; seen: inbound"
+    )
