@@ -6,14 +6,14 @@ hypothesis draws other plans from the same seed; that is why the plans ship, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
 from harness.conformance.generated import shipped, writing
-from harness.conformance.generated.plan import Plan, Talk
+from harness.conformance.generated.plan import BURST, ENVOY_RETURNS, POD_JOINS, POD_LEAVES, Happening, Plan, Talk
 from harness.conformance.generated.plan_file import to_json
 from harness.conformance.generated.strategies import THEMES
 
@@ -21,9 +21,16 @@ _SEED = 20_261_130
 _DRAWN = 60
 _MOST_TALKS, _MOST_TURNS, _MOST_EXCHANGES = 14, 1500, 300
 _MOST_BYTES = 3 << 20
-_FEWEST = 50
-_WHOLE = ("pods", "lives")
-"""Themes whose plans are played as they were drawn: pods and happenings belong together."""
+_HAPPENINGS = (
+    Happening(ENVOY_RETURNS, 1, 150),
+    Happening(POD_JOINS, 3, 300),
+    Happening(BURST, 2, 450),
+    Happening(POD_LEAVES, 2, 600),
+    Happening(ENVOY_RETURNS, 1, 700),
+    Happening(POD_JOINS, 2, 800),
+)
+_SPREAD: Mapping[str, tuple[int, tuple[Happening, ...]]] = {"pods": (5, ()), "lives": (4, _HAPPENINGS)}
+"""Themes whose connections are shared out among so many pods, to which this happens: each thing at least once."""
 
 
 def drawn(strategy: SearchStrategy[Plan], number: int, count: int) -> list[Plan]:
@@ -52,18 +59,25 @@ def main() -> None:
         file.unlink()
     shipped.FOLDER.mkdir(exist_ok=True)
     for theme in THEMES:
-        plans = drawn(THEMES[theme].draw(), _SEED, _DRAWN)
-        chosen = _fullest(plans, 2) if theme in _WHOLE else [_together(plans)]
-        for number, plan in enumerate(chosen, start=1):
-            named = replace(plan, name=f"{theme}-{number}")
-            (shipped.FOLDER / f"{named.name}.json").write_text(to_json(named))
+        plan = _together(drawn(THEMES[theme].draw(), _SEED, _DRAWN))
+        if theme in _SPREAD:
+            plan = _spread(plan, *_SPREAD[theme])
+        plan = replace(plan, name=f"{theme}-1")
+        (shipped.FOLDER / f"{plan.name}.json").write_text(to_json(plan))
+
+
+def _spread(plan: Plan, pods: int, happenings: tuple[Happening, ...]) -> Plan:
+    """Over so many pods, by turns."""
+    talks = tuple(replace(talk, pod=number % pods) for number, talk in enumerate(plan.talks))
+    return replace(plan, pods=pods, talks=talks, happenings=happenings)
 
 
 def _together(plans: Iterable[Plan]) -> Plan:
     """One plan of the connections of many: as many as can be played in a second, of each kind some."""
     chosen: list[Talk] = []
     turns = exchanges = size = 0
-    for talk in _by_turns(plans):
+    for each in _by_turns(plans):
+        talk = replace(each, pod=0)
         script = writing.script(Plan(talks=(talk,)), 0)
         weight = len(script.turns), len(talk.played), sum(len(turn.data) for turn in script.turns)
         if turns + weight[0] > _MOST_TURNS or exchanges + weight[1] > _MOST_EXCHANGES or size + weight[2] > _MOST_BYTES:
@@ -98,16 +112,6 @@ def _traits(talk: Talk) -> set[object]:
             found |= {(whose, content.framing), (whose, content.coding), (whose, content.size.bit_length())}
         found |= {each.method, each.status, each.interim, bool(each.response_fields)}
     return found
-
-
-def _fullest(plans: Sequence[Plan], count: int) -> list[Plan]:
-    """Those to which most happens, in most pods, without being long."""
-
-    def rank(plan: Plan) -> tuple[object, ...]:
-        happenings = len({each.what for each in plan.happenings})
-        return not _FEWEST <= plan.exchanges <= _MOST_EXCHANGES, -happenings, -plan.pods, plan.exchanges
-
-    return sorted(plans, key=rank)[:count]
 
 
 if __name__ == "__main__":

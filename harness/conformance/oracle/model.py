@@ -123,6 +123,8 @@ class TrueSocketMessage:
     payload: bytes
     first_ns: int
     last_ns: int
+    whole: bool = True
+    """False of one that the end of the connection cut off: then `payload` is what crossed of it."""
 
 
 @dataclass(frozen=True, slots=True)
