@@ -9,6 +9,7 @@ from ipaddress import IPv6Address
 
 from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import Seen
+from harness.conformance.oracle.compare import same_address
 from harness.conformance.truth import OUTBOUND, Leg, Sent, nonces_in
 from harness.conformance.verdict import Violation
 from harness.mesh.app import NONCE_HEADER
@@ -118,14 +119,19 @@ def answered(sent: Sequence[Sent], seen: Sequence[Seen]) -> None:
             )
 
 
-def bodies(sent: Sequence[Sent], seen: Sequence[Seen]) -> None:
-    """Every body is given whole, or is said not to be; each request has been found before (`once`)."""
+def bodies(sent: Sequence[Sent], seen: Sequence[Seen], *, where_told: bool = False) -> None:
+    """Every body is given whole, or is said not to be; each request has been found before (`once`).
+
+    `where_told`: only those that a record has; one that leaves bodies out has said nothing wrong.
+    """
     for each in sent:
         for sighting in of(each, seen):
             for whose, message, body in (
                 ("request", sighting.request, each.request_body),
                 ("response", sighting.response, each.response_body),
             ):
+                if where_told and (message is None or not message.gives_body):
+                    continue
                 given = b"" if message is None else message.body
                 if given != body and not (message is not None and message.truncated):
                     raise Violation(
@@ -222,7 +228,7 @@ def names_pod(sighting: Seen, leg: Leg) -> bool:
     """Whether a sighting says that it is of the leg's pod: by an address, or by the name of a capture's interface."""
     addresses = (str(leg.pod.ipv4), str(leg.pod.ipv6))
     if sighting.pod_ip is not None:
-        return sighting.pod_ip in addresses
+        return same_address(sighting.pod_ip) in addresses
     interface = str(sighting.record.get("interface", ""))
     words = interface.replace("@", " ").replace("/", " ").split()
     return any(name in words for name in (*addresses, leg.pod.name))

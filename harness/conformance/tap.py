@@ -112,6 +112,12 @@ class Tap(Watched):
         expect.seen(sent, self.seen, self.under_test.adapter, paired=True, copies=self.copies())
         expect.bodies(sent, self.seen)
 
+    def expect_paired(self, sent: Sequence[Sent]) -> None:
+        """Each is reported with its own answer; bodies are as they were where the tapper gives them."""
+        self._check(sent)
+        expect.seen(sent, self.seen, self.under_test.adapter, paired=True, copies=self.copies())
+        expect.bodies(sent, self.seen, where_told=True)
+
     def expect_nothing_invented(self, *ports: int, while_seeing: Sequence[Sent]) -> None:
         """No exchange is reported of connections with these ports; the others prove that it looked."""
         self.expect_seen(while_seeing)

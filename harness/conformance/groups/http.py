@@ -93,7 +93,7 @@ def without_body(trial: Trial) -> None:
             sent.append(truth.speak(conversation, leg, status=210))
     tap.settle(sent, server)
     tap.end()
-    tap.expect_bodies(sent)
+    tap.expect_paired(sent)
 
 
 @case(

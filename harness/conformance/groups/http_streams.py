@@ -49,7 +49,7 @@ def pipelined(trial: Trial) -> None:
             sent += records
     tap.settle(sent, server)
     tap.end()
-    tap.expect_bodies(sent)
+    tap.expect_paired(sent)
 
 
 @case("HTTP-05", Level.MUST, "RFC 9293, section 3.4: TCP carries bytes, not messages", features={Feature.HTTP1})
@@ -74,7 +74,7 @@ def any_segmentation(trial: Trial) -> None:
             sent += records
     tap.settle(sent, server)
     tap.end()
-    tap.expect_bodies(sent)
+    tap.expect_paired(sent)
 
 
 @case("HTTP-08", Level.MUST, "RFC 9112, section 2.2, and whatever else is on a wire", features={Feature.HTTP1})
@@ -93,7 +93,7 @@ def malformed(trial: Trial) -> None:
         sent += truth.deliver(server)
     tap.settle(sent, server)
     tap.end()
-    tap.expect_bodies(sent)
+    tap.expect_paired(sent)
 
 
 @case("HTTP-17", Level.MUST, "Envoy keeps connections open for hours")
@@ -159,7 +159,7 @@ def answered_early(trial: Trial) -> None:
         sent.append(truth.speak(conversation, leg, status=202))
     tap.settle(sent, server)
     tap.end()
-    tap.expect_bodies(sent)
+    tap.expect_paired(sent)
 
 
 @case("HTTP-21", Level.MUST, "a slow service is what people look for", features={Feature.HTTP1})
@@ -181,7 +181,7 @@ def answered_late(trial: Trial) -> None:
         sent.append(truth.speak(conversation, leg, status=202))
     tap.settle(sent, server)
     tap.end()
-    tap.expect_bodies(sent)
+    tap.expect_paired(sent)
 
 
 def _several(conversation: Conversation, leg: Leg, count: int) -> tuple[list[bytes], list[bytes], list[Sent]]:

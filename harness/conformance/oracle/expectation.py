@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import ip_address
 
 from harness.adapters.observed import in_words as printable
@@ -53,6 +54,7 @@ def directions(connection: TcpConnection) -> frozenset[str]:
     return _ANY
 
 
+@lru_cache(maxsize=4096)
 def is_loopback(address: str) -> bool:
     """127.0.0.0/8 or ::1."""
     return ip_address(address).is_loopback

@@ -105,3 +105,25 @@ def test_the_answer_is_the_request_s_own() -> None:
     answer = Message(headers=((NONCE_HEADER, other.nonce),))
     with pytest.raises(Violation, match=f"its own answer; seen: that of {other.nonce}"):
         expect.seen([each], [replace(seen(each), response=answer)], REFERENCE)
+
+
+@pytest.mark.parametrize("pod_ip", ["fd00:10:244::2", "FD00:10:244::2", "fd00:10:244:0:0:0:0:2", "10.244.0.2"])
+def test_a_pod_s_address_may_be_spelled_in_any_valid_way(pod_ip: str) -> None:
+    each = sent()
+    expect.seen([each], [replace(seen(each), pod_ip=pod_ip)], REFERENCE)
+
+
+def test_another_pod_s_address_is_not_this_pod_s() -> None:
+    each = sent()
+    with pytest.raises(Violation, match="inbound at server"):
+        expect.seen([each], [replace(seen(each), pod_ip="fd00:10:244::3")], REFERENCE)
+
+
+def test_a_record_without_a_body_has_said_nothing_about_it() -> None:
+    each = replace(sent(), response_body=b"ok")
+    without = replace(seen(each), response=Message(gives_body=False))
+    expect.bodies([each], [without], where_told=True)
+    with pytest.raises(Violation, match="body of 2 bytes"):
+        expect.bodies([each], [without])
+    with pytest.raises(Violation, match="body of 2 bytes"):
+        expect.bodies([each], [replace(seen(each), response=Message(body=b"no"))], where_told=True)

@@ -32,9 +32,13 @@ class Wrong:
     change: Callable[[Record], list[Record]]
 
 
-def found(world: World, fault: Wrong) -> bool:
-    """Whether the oracle tells this fault when one record has it, whichever of those that can have it."""
+def found(world: World, fault: Wrong, *, everywhere: bool = True) -> bool:
+    """Whether the oracle tells this fault when one record has it, whichever of those that can have it.
+
+    With `everywhere` off only the first and the last of them are tried.
+    """
     several = [number for number, record in enumerate(world.records) if fault.which(record)]
+    several = several if everywhere else sorted({*several[:1], *several[-1:]})
     if not several:
         raise ValueError(f"no record of the world can have the fault {fault.name}")
     for number in several:

@@ -241,6 +241,9 @@ def everything() -> World:
             for number in range(6)
         ],
     )
+    through = plain(230)  # one request on its way: it leaves one pod, and enters the other
+    world.http1(two, [through])
+    world.http1(one, [through], way="outbound")
     call = [("content-type", "application/grpc"), ("te", "trailers")]
     message = b"\0\0\0\0\x05hello"
     world.http2(
@@ -253,7 +256,7 @@ def everything() -> World:
                 call,
                 call[:1],
                 message,
-                message * 2,
+                message + b"\0\0\0\0\x05world",
                 trailers=[("grpc-status", "5"), ("grpc-message", "no%20such%20order")],
             )
         ],
