@@ -83,7 +83,7 @@ def _where(leg: Expected, seen: Seen, claims: frozenset[Feature]) -> Iterator[Fi
         ways = " or ".join(sorted(leg.directions & _WAYS or leg.directions))
         yield FieldDifference("direction", ways, seen.direction or "none", missing=seen.direction is None)
     for name, told, right in (
-        ("src", seen.src, frozenset({leg.connection.client})),
+        ("src", seen.src, frozenset({leg.connection.client, leg.connection.source})),
         ("dst", seen.dst, expectation.sidecar_ends(leg.connection)),
     ):
         if told is not None and same_end(told) not in right:

@@ -184,7 +184,7 @@ class _Excused:
     def _add(self, decoded: Decoded) -> None:
         connection = decoded.connection
         self._any = True
-        self._ends |= {connection.client, connection.server, connection.replies_from}
+        self._ends |= {connection.client, connection.source, connection.server, connection.replies_from}
         for way in (connection.requests, connection.responses):
             self._markers |= set(MARKER.findall(way.data))
 

@@ -50,6 +50,7 @@ class TcpConnection:
     """A connection on a pod's `lo`. A redirected one has replies from another address than its requests went to."""
 
     client: Address
+    """Where the server's packets went."""
     server: Address
     """Where the client's packets went."""
     replies_from: Address
@@ -63,6 +64,14 @@ class TcpConnection:
     reset: bool = False
     disordered: bool = False
     """Whether segments came in another order, again, or overlapping."""
+    renumbered: Address | None = None
+    """Where the client's packets came from, if that is another port than `client`: of sockets that share a port towards
+    several destinations the kernel gives one another port when it redirects them."""
+
+    @property
+    def source(self) -> Address:
+        """Where the client's packets came from."""
+        return self.renumbered or self.client
 
 
 @dataclass(frozen=True, slots=True)
