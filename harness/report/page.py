@@ -51,6 +51,7 @@ GROUPS: Mapping[str, str] = {
     "LIFE": "Life cycle",
     "EDGE": "Edges",
     "SEC": "Security",
+    "GEN": "Generated conversations",
     "LOAD": "Load",
 }
 

@@ -21,8 +21,8 @@ MOST_KINDS = 5
 """Of failures, and of the kit's own errors: after so many a soak ends."""
 SHRINK_S = 90.0
 """How long one that fails is made smaller, in seconds; it scales with --patience."""
-_BATCH = 25
-"""Plans that are drawn by one seed."""
+_BATCH = 10
+"""Plans that are drawn by one seed, at once: nothing else is done meanwhile."""
 _VARYING = re.compile(r"nonce-[0-9a-f]+|\d+")
 _OF_THE_KIT = (Outcome.ERROR, Outcome.BLOCKED)
 PLAN_FILE = "plan.json"
@@ -82,7 +82,7 @@ class Soak:
         """Play until the time is over; calls `told` after each plan. Then make what failed smaller."""
         try:
             with Workers(self._jobs, self._patience) as workers:
-                for event in workers.run(self._work(time.monotonic() + self._seconds)):
+                for event in workers.run(self._work()):
                     if isinstance(event, Finished):
                         told(self.played, self._take(event))
             with Workers(1, self._patience) as workers:
@@ -92,12 +92,15 @@ class Soak:
             self.played.interrupted = True
         return self.played
 
-    def _work(self, deadline: float) -> Iterator[Job]:
+    def _work(self) -> Iterator[Job]:
+        """Job after job; the time begins with the first."""
         from harness.conformance.generated import drawing, strategies  # noqa: PLC0415 - the first to need hypothesis
 
         strategy, seed = strategies.plans(self._adapter.claims), self._seed
+        batch = drawing.drawn(strategy, seed, _BATCH)
+        deadline = time.monotonic() + self._seconds
         while True:
-            for number, plan in enumerate(drawing.drawn(strategy, seed, _BATCH)):
+            for number, plan in enumerate(batch):
                 if (
                     time.monotonic() >= deadline
                     or max(len(self.played.failures), len(self.played.errors)) >= MOST_KINDS
@@ -107,6 +110,7 @@ class Soak:
                 self._drawn[drawn.plan.name] = drawn
                 yield self._job(drawn.plan)
             seed += 1
+            batch = drawing.drawn(strategy, seed, _BATCH)
 
     def _job(self, plan: Plan, folder: str = "") -> Job:
         directory = self._directory / (folder or plan.name)

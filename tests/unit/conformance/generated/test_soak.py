@@ -1,0 +1,147 @@
+"""A soak: what is drawn, what becomes of what fails, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from adapter_files import adapter_file
+from kit_command import COMMAND, ENVIRON, command
+
+from harness.adapters.contract import Feature
+from harness.conformance.generated import drawing, planned, shrinking, strategies
+from harness.conformance.generated.plan import HTTP2, Plan, Talk
+from harness.conformance.generated.plan_file import to_json
+from harness.conformance.model import Charge, Outcome, Result
+from harness.waiting import wait_until
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+RUNNER = REPOSITORY / "tests/unit/support/run_wrongly.py"
+EVERYTHING = frozenset(Feature)
+
+
+def test_the_same_seed_draws_the_same_plans() -> None:
+    strategy = strategies.plans(EVERYTHING)
+    assert drawing.drawn(strategy, 7, 8) == drawing.drawn(strategy, 7, 8)
+    assert drawing.drawn(strategy, 7, 8) != drawing.drawn(strategy, 8, 8)
+
+
+@pytest.mark.parametrize("claims", [frozenset(), frozenset({Feature.HTTP1}), frozenset({Feature.TARGETS_DYNAMIC})])
+def test_nothing_is_drawn_that_is_not_claimed(claims: frozenset[Feature]) -> None:
+    drawn = drawing.drawn(strategies.plans(claims), 1, 10)
+    assert drawn
+    assert all(plan.features <= claims for plan in drawn)
+
+
+def test_a_plan_that_fails_is_made_smaller() -> None:
+    """Here those fail that have an answer of 500; the smallest has one connection and one exchange."""
+    strategy = strategies.plans(frozenset({Feature.HTTP1}))
+
+    def fails(plan: Plan) -> bool:
+        return any(each.status == 500 for talk in plan.talks for each in talk.exchanges)
+
+    failing = next(plan for plan in drawing.drawn(strategy, 3, 25) if fails(plan) and plan.exchanges > 5)
+    named = replace(failing, name="found")
+    tried: list[Plan] = []
+
+    def attempt(plan: Plan) -> bool:
+        tried.append(plan)
+        return fails(plan)
+
+    found = shrinking.smallest(strategy, 3, 25, named, attempt, 60.0)
+    assert fails(found)
+    assert (len(found.talks), found.exchanges) == (1, 1)
+    assert {plan.name for plan in [found, *tried]} == {"found"}
+
+
+def test_making_smaller_ends_when_its_time_is_over() -> None:
+    strategy = strategies.plans(frozenset({Feature.HTTP1}))
+    failing = replace(drawing.drawn(strategy, 3, 25)[-1], name="found")
+    assert shrinking.smallest(strategy, 3, 25, failing, lambda _: pytest.fail("too late"), 0.0) == failing
+
+
+def test_a_plan_that_does_not_fail_again_stays_as_it_is() -> None:
+    strategy = strategies.plans(frozenset({Feature.HTTP1}))
+    failing = replace(drawing.drawn(strategy, 3, 25)[-1], name="found")
+    assert shrinking.smallest(strategy, 3, 25, failing, lambda _: False, 60.0) == failing
+
+
+def test_what_the_oracle_says_fails_a_plan() -> None:
+    passed = Result("PLAN-00", Outcome.PASS)
+    assert planned.judged(passed) == passed
+    charge = Charge(("HTTP-07", "CAP-02"), "PLAN-00", "one thing", "another")
+    judged = planned.judged(replace(passed, charges=(charge, charge)))
+    assert judged.outcome is Outcome.FAIL
+    assert judged.sentence == "expected one thing; seen: another, which is what HTTP-07 is about (and 1 more)"
+
+
+def wrong(folder: Path, name: str) -> Path:
+    """An adapter of a tapper that is wrong."""
+    argv = [sys.executable, str(RUNNER), name]
+    return adapter_file(folder, argv, claims=("http1", "direction"), env={"PYTHONPATH": str(REPOSITORY)})
+
+
+def test_a_wrong_tapper_is_shown_by_a_small_conversation_that_can_be_played_again(tmp_path: Path) -> None:
+    file = wrong(tmp_path, "slashes_merged")
+    argv = ["check", "--adapter", file.name, "--soak", "0.3", "--seed", "4", "--report", "out", "--patience", "2"]
+    done = command(tmp_path, *argv)
+    assert done.returncode == 1, done.stdout + done.stderr
+    said = done.stdout
+    assert "new conversations for 0.3 min, --seed 4" in said
+    assert "target" in said
+    assert "smallest: 1 conversation of 1 exchange\n" in said
+    (again,) = [line.partition("again:")[2].split() for line in said.splitlines() if "again:" in line]
+    (recorded,) = [line.partition("recorded:")[2].strip() for line in said.splitlines() if "recorded:" in line]
+    assert Path(recorded).read_bytes()
+    done = command(tmp_path, *again[1:], "--report", "again")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "is about" in done.stdout
+
+
+def test_a_plan_by_itself(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    for plan, code in ((Plan(), 0), (Plan(talks=(Talk(protocol=HTTP2),)), 0)):
+        file.write_text(to_json(plan))
+        done = command(
+            tmp_path, "check", "--adapter", "reference", "--plan", file.name, "--report", f"out-{plan.features}"
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+    little = adapter_file(tmp_path, ["true"], claims=())
+    done = command(tmp_path, "check", "--adapter", little.name, "--plan", file.name, "--report", "out")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "does not claim http2" in done.stdout
+
+
+def test_an_interrupt_ends_a_soak_and_says_what_is_known(tmp_path: Path) -> None:
+    argv = [*COMMAND, "check", "--adapter", "reference", "--soak", "60", "--report", "out", "--jobs", "1"]
+    with subprocess.Popen(argv, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, text=True) as running:
+        wait_until(lambda: any((tmp_path / "out").glob("*/tap-1/stdout")), "a tapper to be on trial", 60)
+        running.send_signal(signal.SIGINT)
+        out, _ = running.communicate(timeout=60)
+    assert running.returncode == 130, out
+    assert "exchanges: no failure" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--soak", "0"], "'0' is no number of minutes"),
+        (["--soak", "1", "--seed", "-1"], "--seed"),
+        (["--soak", "1", "--case", "CAP-01"], "--case is about cases, and --soak and --plan play none"),
+        (["--soak", "1", "--long"], "--long is about cases"),
+        (["--soak", "1", "--plan", "a.json"], "leave one of them out"),
+        (["--seed", "1"], "--seed is the number of a soak's first conversation"),
+        (["--plan", "nowhere.json"], "nowhere.json cannot be read"),
+        (["--plan", "wrong.json"], "wrong.json is no plan: the plan: pods has to be from 1 to 5"),
+    ],
+)
+def test_wrong_arguments_are_a_sentence(tmp_path: Path, argv: list[str], sentence: str) -> None:
+    (tmp_path / "wrong.json").write_text(json.dumps({"pods": 6}))
+    done = command(tmp_path, "check", "--adapter", "reference", "--report", "out", *argv)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert sentence in done.stderr
