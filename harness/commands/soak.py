@@ -113,7 +113,7 @@ def _told(number: int, failure: Failure, arguments: argparse.Namespace) -> str:
     recorded = ", ".join(str(file) for file in sorted(failure.folder.glob("truth-*.pcap"))) or "none"
     return (
         f"\n{number}. {failure.result.outcome}, {failure.times} times: {failure.result.sentence}\n"
-        f"   smallest: {failure.drawn.plan}\n   recorded: {recorded}\n   again:    {shlex.join(again)}"
+        f"   smallest: {failure.plan}\n   recorded: {recorded}\n   again:    {shlex.join(again)}"
     )
 
 

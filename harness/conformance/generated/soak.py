@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.adapters.contract import Adapter
-from harness.conformance.generated import planned
+from harness.conformance.generated import planned, shrinking
 from harness.conformance.generated.plan import Plan
 from harness.conformance.generated.plan_file import to_json
 from harness.conformance.model import Outcome, Result
@@ -19,7 +19,7 @@ from harness.conformance.worker import PLAN
 
 MOST_KINDS = 5
 """Of failures, and of the kit's own errors: after so many a soak ends."""
-SHRINK_S = 90.0
+SHRINK_S = 60.0
 """How long one that fails is made smaller, in seconds; it scales with --patience."""
 _BATCH = 10
 """Plans that are drawn by one seed, at once: nothing else is done meanwhile."""
@@ -28,19 +28,11 @@ _OF_THE_KIT = (Outcome.ERROR, Outcome.BLOCKED)
 PLAN_FILE = "plan.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A plan, and how it is drawn again."""
-
-    plan: Plan
-    seed: int
-
-
 @dataclass(slots=True)
 class Failure:
     """One kind of failure."""
 
-    drawn: Drawn
+    plan: Plan
     result: Result
     folder: Path
     """With the plan, what crossed each `lo` as pcap files, and what the tapper said."""
@@ -76,7 +68,7 @@ class Soak:
         self._adapter = adapter
         self._directory = directory.resolve()
         self._seconds, self._seed, self._jobs, self._patience = seconds, seed, jobs, patience
-        self._drawn: dict[str, Drawn] = {}
+        self._waiting: dict[str, Plan] = {}
 
     def run(self, told: Callable[[Played, Result], object]) -> Played:
         """Play until the time is over; calls `told` after each plan. Then make what failed smaller."""
@@ -94,7 +86,7 @@ class Soak:
 
     def _work(self) -> Iterator[Job]:
         """Job after job; the time begins with the first."""
-        from harness.conformance.generated import drawing, strategies  # noqa: PLC0415 - the first to need hypothesis
+        from harness.conformance.generated import drawing, strategies  # noqa: PLC0415 - hypothesis takes long
 
         strategy, seed = strategies.plans(self._adapter.claims), self._seed
         batch = drawing.drawn(strategy, seed, _BATCH)
@@ -106,9 +98,9 @@ class Soak:
                     or max(len(self.played.failures), len(self.played.errors)) >= MOST_KINDS
                 ):
                     return
-                drawn = Drawn(replace(plan, name=f"s{seed}-{number}"), seed)
-                self._drawn[drawn.plan.name] = drawn
-                yield self._job(drawn.plan)
+                named = replace(plan, name=f"s{seed}-{number}")
+                self._waiting[named.name] = named
+                yield self._job(named)
             seed += 1
             batch = drawing.drawn(strategy, seed, _BATCH)
 
@@ -121,8 +113,8 @@ class Soak:
 
     def _take(self, event: Finished) -> Result:
         directory = event.job.directory
-        drawn, result = self._drawn.pop(directory.name), planned.judged(event.result)
-        self.played.add(drawn.plan)
+        plan, result = self._waiting.pop(directory.name), planned.judged(event.result)
+        self.played.add(plan)
         kind = _kind(result)
         if result.outcome in _OF_THE_KIT:
             self.played.errors.append(result)
@@ -132,13 +124,11 @@ class Soak:
             self.played.failures[kind].times += 1
             shutil.rmtree(directory)
         else:
-            self.played.failures[kind] = Failure(drawn, result, directory)
+            self.played.failures[kind] = Failure(plan, result, directory)
         return result
 
     def _shrink(self, failure: Failure, workers: Workers) -> None:
         """Replace it by the smallest that was found; its folder, too."""
-        from harness.conformance.generated import shrinking, strategies  # noqa: PLC0415 - likewise
-
         kind, kept = _kind(failure.result), failure.folder
         trial = f"{kept.name}-smaller"
 
@@ -147,15 +137,12 @@ class Soak:
             result = planned.judged(finished.result)
             if result.outcome in (*_OF_THE_KIT, Outcome.PASS) or _kind(result) != kind:
                 return False
-            failure.result, failure.drawn = result, replace(failure.drawn, plan=plan)
+            failure.result, failure.plan = result, plan
             shutil.rmtree(kept)
             (self._directory / trial).rename(kept)
             return True
 
-        drawn = failure.drawn
-        within = SHRINK_S * self._patience
-        strategy = strategies.plans(self._adapter.claims)
-        shrinking.smallest(strategy, drawn.seed, _BATCH, drawn.plan, fails, within)
+        shrinking.smallest(failure.plan, fails, SHRINK_S * self._patience)
         shutil.rmtree(self._directory / trial, ignore_errors=True)
 
 

@@ -13,9 +13,20 @@ import pytest
 from adapter_files import adapter_file
 from kit_command import COMMAND, ENVIRON, command
 
+from harness.adapters import contract
 from harness.adapters.contract import Feature
-from harness.conformance.generated import drawing, planned, shrinking, strategies
-from harness.conformance.generated.plan import HTTP2, Plan, Talk
+from harness.conformance.generated import drawing, planned, shrinking, soak, strategies
+from harness.conformance.generated.plan import (
+    BURST,
+    ENVOY_RETURNS,
+    HTTP2,
+    ITSELF,
+    Content,
+    Happening,
+    Plan,
+    PlannedExchange,
+    Talk,
+)
 from harness.conformance.generated.plan_file import to_json
 from harness.conformance.model import Charge, Outcome, Result
 from harness.waiting import wait_until
@@ -38,37 +49,47 @@ def test_nothing_is_drawn_that_is_not_claimed(claims: frozenset[Feature]) -> Non
     assert all(plan.features <= claims for plan in drawn)
 
 
-def test_a_plan_that_fails_is_made_smaller() -> None:
-    """Here those fail that have an answer of 500; the smallest has one connection and one exchange."""
-    strategy = strategies.plans(frozenset({Feature.HTTP1}))
+@pytest.mark.parametrize("seed", range(4))
+def test_a_plan_that_fails_is_made_smaller(seed: int) -> None:
+    """Here those fail in which a pod's call to itself is answered with 500 and more than 99 bytes."""
 
     def fails(plan: Plan) -> bool:
-        return any(each.status == 500 for talk in plan.talks for each in talk.exchanges)
+        return any(
+            talk.direction == ITSELF and each.status == 500 and each.response.size > 99
+            for talk in plan.talks
+            for each in talk.exchanges
+        )
 
-    failing = next(plan for plan in drawing.drawn(strategy, 3, 25) if fails(plan) and plan.exchanges > 5)
-    named = replace(failing, name="found")
-    tried: list[Plan] = []
+    drawn = drawing.drawn(strategies.THEMES["http1"].draw(), seed, 10)
+    (largest, *_) = sorted(drawn, key=lambda plan: -plan.exchanges)
+    wrong = Talk(direction=ITSELF, exchanges=(PlannedExchange(status=500, response=Content(3000)),), together=3)
+    failing = replace(largest, talks=(*largest.talks, wrong))
+    found = shrinking.smallest(failing, fails, 60.0)
+    wanted = Talk(direction=ITSELF, exchanges=(PlannedExchange(status=500, response=Content(100)),))
+    assert found == Plan(name=failing.name, talks=(wanted,))
 
-    def attempt(plan: Plan) -> bool:
-        tried.append(plan)
-        return fails(plan)
 
-    found = shrinking.smallest(strategy, 3, 25, named, attempt, 60.0)
-    assert fails(found)
-    assert (len(found.talks), found.exchanges) == (1, 1)
-    assert {plan.name for plan in [found, *tried]} == {"found"}
+def test_a_pod_that_is_not_needed_goes() -> None:
+    plan = Plan(pods=4, talks=(Talk(0), Talk(3)), happenings=(Happening(ENVOY_RETURNS, 2), Happening(BURST, 3)))
+
+    def fails(plan: Plan) -> bool:
+        return any(each.what == BURST for each in plan.happenings)
+
+    found = shrinking.smallest(plan, fails, 60.0)
+    assert found in (
+        Plan(pods=1, talks=(Talk(),), happenings=(Happening(BURST, 0),)),
+        Plan(pods=2, talks=(Talk(0),), happenings=(Happening(BURST, 1),)),
+    )
 
 
 def test_making_smaller_ends_when_its_time_is_over() -> None:
-    strategy = strategies.plans(frozenset({Feature.HTTP1}))
-    failing = replace(drawing.drawn(strategy, 3, 25)[-1], name="found")
-    assert shrinking.smallest(strategy, 3, 25, failing, lambda _: pytest.fail("too late"), 0.0) == failing
+    plan = Plan(talks=(Talk(), Talk()))
+    assert shrinking.smallest(plan, lambda _: pytest.fail("too late"), 0.0) == plan
 
 
 def test_a_plan_that_does_not_fail_again_stays_as_it_is() -> None:
-    strategy = strategies.plans(frozenset({Feature.HTTP1}))
-    failing = replace(drawing.drawn(strategy, 3, 25)[-1], name="found")
-    assert shrinking.smallest(strategy, 3, 25, failing, lambda _: False, 60.0) == failing
+    plan = Plan(talks=(Talk(rounds=3), Talk()))
+    assert shrinking.smallest(plan, lambda _: False, 60.0) == plan
 
 
 def test_what_the_oracle_says_fails_a_plan() -> None:
@@ -86,21 +107,26 @@ def wrong(folder: Path, name: str) -> Path:
     return adapter_file(folder, argv, claims=("http1", "direction"), env={"PYTHONPATH": str(REPOSITORY)})
 
 
-def test_a_wrong_tapper_is_shown_by_a_small_conversation_that_can_be_played_again(tmp_path: Path) -> None:
+def test_a_wrong_tapper_is_shown_by_a_small_conversation_that_can_be_played_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soak, "SHRINK_S", 10.0)
+    monkeypatch.setattr(soak, "MOST_KINDS", 1)
     file = wrong(tmp_path, "slashes_merged")
-    argv = ["check", "--adapter", file.name, "--soak", "0.3", "--seed", "4", "--report", "out", "--patience", "2"]
-    done = command(tmp_path, *argv)
+    run = soak.Soak(contract.load(file), tmp_path / "out", seconds=60, seed=4, jobs=2, patience=2)
+    sizes: list[int] = []
+    played = run.run(lambda played, _: sizes.extend(each.plan.exchanges for each in played.failures.values()))
+    (failure, *_) = played.failures.values()
+    assert "target" in failure.result.sentence
+    assert failure.plan.exchanges < sizes[0] or sizes[0] == 1
+    assert (failure.folder / soak.PLAN_FILE).read_text() == to_json(failure.plan)
+    assert list(failure.folder.glob("truth-*.pcap"))
+    kept = {failure.folder.name for failure in played.failures.values()}
+    assert {each.name for each in (tmp_path / "out").iterdir()} == kept
+    plan = str(failure.folder / soak.PLAN_FILE)
+    done = command(tmp_path, "check", "--adapter", file.name, "--plan", plan, "--report", "again", "--patience", "2")
     assert done.returncode == 1, done.stdout + done.stderr
-    said = done.stdout
-    assert "new conversations for 0.3 min, --seed 4" in said
-    assert "target" in said
-    assert "smallest: 1 conversation of 1 exchange\n" in said
-    (again,) = [line.partition("again:")[2].split() for line in said.splitlines() if "again:" in line]
-    (recorded,) = [line.partition("recorded:")[2].strip() for line in said.splitlines() if "recorded:" in line]
-    assert Path(recorded).read_bytes()
-    done = command(tmp_path, *again[1:], "--report", "again")
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "is about" in done.stdout
+    assert "fail" in done.stdout
 
 
 def test_a_plan_by_itself(tmp_path: Path) -> None:
