@@ -79,9 +79,11 @@ def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Diffe
     excused = _Excused(pods, question)
     clients = {each.connection.client for each in expectations}
     yield from _strange(question, seen, matched, excused)
-    told = {each: seen[number] for number, each in matched.pairs.items()}
     for number, each in matched.repeats.items():
-        if each in told and _two_halves(expectations[each], told[each], seen[number], question.spans):
+        if any(
+            _two_halves(expectations[other], seen[told], seen[number], question.spans)
+            for told, other in matched.pairs.items()
+        ):
             continue
         on_lo = seen[number].src is None or same_end(seen[number].src or "") in clients
         if on_lo and not excused.covers(seen[number]) and expectations[each].duty is not Duty.NEVER:
@@ -116,16 +118,17 @@ def _strange(question: Question, seen: Sequence[Seen], matched: Matched, excused
             )
 
 
-def _two_halves(leg: Expected, one: Seen, other: Seen, spans: Sequence[Span]) -> bool:
-    """Whether two records are a request without its answer and that answer, of an exchange between which the tapper may
+def _two_halves(leg: Expected, asked: Seen, answered: Seen, spans: Sequence[Span]) -> bool:
+    """Whether two records are a request without its answer and that answer, of an exchange within which the tapper may
     have lost sight of the pod: both are true then."""
-    halves = (one, other) if one.request is not None else (other, one)
-    apart = halves[0].response is None and halves[1].request is None and halves[1].response is not None
     exchange = leg.exchange
-    seen_through = any(
+    if asked.response is not None or answered.request is not None or answered.response is None:
+        return False
+    if asked.src != answered.src or answered.status != exchange.status:
+        return False
+    return not any(
         span.pod == leg.pod and span.start_ns <= exchange.first_ns and exchange.last_ns <= span.end_ns for span in spans
     )
-    return apart and not seen_through
 
 
 def _repeated(leg: Expected, record: Seen) -> Difference:
