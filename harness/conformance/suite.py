@@ -174,9 +174,11 @@ class Run:
         report_file.write(self.record(), self.directory)
 
 
-def reproduce(adapter: str, case: str, patience: float = 1.0) -> str:
-    """The command that runs one case alone."""
+def reproduce(adapter: str, case: str, patience: float = 1.0, *, seen_in: str | None = None) -> str:
+    """The command that runs one case alone, or with the one in whose trial its fault was seen (a result's evidence)."""
     options = ["--patience", f"{patience:g}"] if patience != 1 else []
+    if seen_in not in (None, case) and seen_in in catalogue():
+        options += ["--case", str(seen_in)]
     return shlex.join(["tapper-harness", "check", "--adapter", adapter, "--case", case, *options])
 
 

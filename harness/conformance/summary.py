@@ -45,7 +45,8 @@ def _about(row: Row, record: RunRecord, directory: Path, adapter: str) -> str:
         lines.append(_field("because", result.sentence))
     if result.evidence is not None:
         lines.append(_field("evidence", str(directory / result.evidence)))
-    lines.append(_field("run it alone", reproduce(adapter, result.case, record.patience), wrap=False))
+    command = reproduce(adapter, result.case, record.patience, seen_in=result.evidence)
+    lines.append(_field("run it alone", command, wrap=False))
     return "\n".join(lines)
 
 

@@ -54,7 +54,10 @@ class Tap(Watched):
         return self.under_test.output.seen() if self._seen is None else self._seen
 
     def shown(self) -> int:
-        """How many different requests it reported."""
+        """How many different requests it reported, or in how many flows it captured payload."""
+        if isinstance(self.under_test.output, Capture):
+            segments = (packet.tcp() for packet in self.packets())
+            return len({segment.flow for segment in segments if segment is not None and segment.payload})
         return len({(each.target, each.src) for each in self.reported()})
 
     def packets(self) -> list[Packet]:

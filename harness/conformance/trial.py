@@ -46,6 +46,7 @@ class Trial:
         """Set by a case that sends more than anybody has to keep up with."""
         self._recordings: dict[str, Recording] = {}
         self._unrecorded: set[str] = set()
+        self._some_unrecorded = False
         self._envoys: list[tuple[str, FakeEnvoy]] = []
         self._foreign_envoys: set[str] = set()
 
@@ -82,7 +83,8 @@ class Trial:
         """A further process in a pod, as `harness.mesh.fake_envoy` makes them."""
         started = fake_envoy.start(where, variant, instance_ip=instance_ip, env=env, prefix=prefix)
         self._envoys.append((where.name, started))
-        if instance_ip is not None or env is not None:
+        own = {str(where.ipv4), str(where.ipv6)}
+        if env is not None or (instance_ip is not None and same_address(instance_ip) not in own):
             self._foreign_envoys.add(where.name)
         return started
 
@@ -150,7 +152,7 @@ class Trial:
             packets=tap.packets() if self.adapter.format != "ndjson" else None,
             tolerance_s=TOLERANCE_S * self.patience,
             undetermined=frozenset(self.undetermined),
-            whole=not self._unrecorded,
+            whole=not self._some_unrecorded and self._recordings.keys() >= self.node.pods.keys(),
             may_lose=self.may_lose,
         )
         return judge(question)
@@ -179,8 +181,10 @@ class Trial:
     def _record_all(self, targets: Sequence[Target]) -> None:
         """Record every pod that there is, and the node where a target has its address."""
         for pod in self.node.pods.values():
-            if pod.name not in self._unrecorded and not pod.deleted:
-                self.record(pod)
+            if pod.name in self._recordings or pod.name in self._unrecorded or pod.deleted:
+                continue
+            self.record(pod)
+            self._some_unrecorded = self._some_unrecorded or bool(self.taps)  # an earlier tapper may have seen more
         if NODE not in self._recordings and any(str(GATEWAY4) in target.ips for target in targets):
             self._recordings[NODE] = Recording(self.node, NODE)
 

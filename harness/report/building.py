@@ -120,7 +120,7 @@ def _cells(column: Column, merged: Merged, output: Path, names: Mapping[str, str
             row,
             files[:_MOST_FILES],
             len(files[_MOST_FILES:]),
-            reproduce(adapter, case, record.patience),
+            reproduce(adapter, case, record.patience, seen_in=row.result.evidence),
             reasons.get(Path(record.adapter_file).stem, {}).get(case, ""),
         )
     return cells

@@ -60,7 +60,7 @@ def address_used_again(trial: Trial) -> None:
     A pod is deleted; another one, with a network namespace and an Envoy of its own, gets its address. Who remembers
     where an address was does not look where it is. The second pod has to be looked into within the kit's time limit.
     """
-    gone, heir = trial.pod("gone", record=False), trial.pod("heir", envoy=None)
+    gone, heir = trial.pod("gone"), trial.pod("heir", envoy=None)
     tap = trial.tap(gone)
     address = gone.ip
     gone.delete()

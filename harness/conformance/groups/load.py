@@ -85,7 +85,7 @@ def nothing_lost(trial: Trial) -> None:
 
     As fast as one thread of the kit sends them, which is some thousands a second.
     """
-    server = trial.pod("server", record=False)
+    server = trial.pod("server")
     tap = trial.tap(server)
     leg = Leg(server, INBOUND)
     conversations = [delivery.inbound(server) for _ in range(_CONNECTIONS)]
@@ -108,7 +108,7 @@ def many_connections(trial: Trial) -> None:
 
     All are opened, then each asks, then each is answered. That is a sidecar with a few busy clients.
     """
-    server = trial.pod("server", record=False)
+    server = trial.pod("server")
     tap = trial.tap(server)
     opened, asked, answered, sent = [], [], [], []
     model = truth.new_nonce()

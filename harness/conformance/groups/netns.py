@@ -94,7 +94,7 @@ def namespace_released(trial: Trial) -> None:
     pod's interfaces, addresses and memory on the node until it ends. Every process of one of two targets is killed;
     the kernel has to take the namespace down while the tapper goes on with the other.
     """
-    gone, server = trial.pod("gone", record=False), trial.pod("server")
+    gone, server = trial.pod("gone"), trial.pod("server")
     tap = trial.tap(gone, server)
     gone.delete()
     tap.wait_for(
@@ -200,7 +200,7 @@ def removed_target_let_go(trial: Trial) -> None:
     its namespace; then every process of the pod is killed, and the kernel has to take the namespace down while the
     tapper goes on with another.
     """
-    removed, stays = trial.pod("removed", record=False), trial.pod("stays")
+    removed, stays = trial.pod("removed"), trial.pod("stays")
     tap = trial.tap(removed, stays)
     latency = tap.latency(lambda: canary(removed))
     tap.retarget(trial.target(stays))

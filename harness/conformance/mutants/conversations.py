@@ -1,4 +1,4 @@
-"""What is wrong only in conversations that nobody arranged: filters over the reference's records. Pure.
+"""What is wrong only in conversations that nobody arranged, or in the long run: filters over the reference's records.
 
 Each gets the records of the reference's NDJSON in their order, and yields those that a wrong tapper would write; its
 docstring says what is wrong with that tapper. None is seen by a case that plays few exchanges of one kind.
@@ -7,6 +7,7 @@ docstring says what is wrong with that tapper. None is seen by a case that plays
 from __future__ import annotations
 
 import base64
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ RecordFilter: TypeAlias = Callable[[Iterator[Record]], Iterator[Record]]
 
 _KEPT = 16 << 10
 _PODS_IT_KNOWS = 3
+_MOST_KEPT = 500
 
 
 def headers_mixed_up(records: Iterator[Record]) -> Iterator[Record]:
@@ -138,6 +140,45 @@ def long_values_cut(records: Iterator[Record]) -> Iterator[Record]:
         yield record
 
 
+def memory_kept(records: Iterator[Record]) -> Iterator[Record]:
+    """It keeps 256 KiB for each exchange."""
+    kept = []
+    for record in records:
+        if record["type"] == "http":
+            kept.append(b"x" * (256 << 10))
+        yield record
+
+
+def descriptors_kept(records: Iterator[Record]) -> Iterator[Record]:
+    """It keeps a descriptor for each connection, up to 500."""
+    kept: dict[str, int] = {}
+    for record in records:
+        if record["type"] == "http" and record["src"] not in kept and len(kept) < _MOST_KEPT:
+            kept[record["src"]] = os.open(os.devnull, os.O_RDONLY)
+        yield record
+
+
+def ends_late(records: Iterator[Record]) -> Iterator[Record]:
+    """It ends by itself after 300 exchanges."""
+    seen = 0
+    for record in records:
+        yield record
+        seen += record["type"] == "http"
+        if seen > 300:
+            return
+
+
+def lost_in_the_long_run(records: Iterator[Record]) -> Iterator[Record]:
+    """After a thousand exchanges it loses one of a hundred."""
+    seen = 0
+    for record in records:
+        if record["type"] == "http":
+            seen += 1
+            if seen > 1000 and seen % 100 == 0:
+                continue
+        yield record
+
+
 CAUGHT_BY: Mapping[RecordFilter, Mapping[str, str]] = {
     headers_mixed_up: {"GEN-02": "response.headers"},
     chunks_cut_in_silence: {"GEN-01": r"body of \d+ bytes.*said to be cut"},
@@ -151,6 +192,10 @@ CAUGHT_BY: Mapping[RecordFilter, Mapping[str, str]] = {
     twice_after_an_envoy: {"GEN-07": "one record of it"},
     slashes_merged: {"GEN-01": "target"},
     long_values_cut: {"GEN-01": "headers"},
+    memory_kept: {"LOAD-05": "memory that does not grow"},
+    descriptors_kept: {"LOAD-05": "descriptors that does not grow"},
+    ends_late: {"LOAD-05": "its end"},
+    lost_in_the_long_run: {"LOAD-06": "not at all"},
 }
 """The cases that find each -> a regular expression that the failure's sentence has to match."""
 

@@ -1,8 +1,8 @@
 """A difference becomes a charge: the case whose requirement it breaks, or the cases that come into question. Pure.
 
-The table says which case is about a field. Where a field may be wrong only under a condition (HTTP/2, IPv6, on the way
-out, or whatever the case at hand does) the charge names that condition's case last: it is the one to fail, unless the
-field's own case has failed by itself. So one fault gives one failure.
+The table says which case is about a field. Where something may be wrong or missing only under a condition (HTTP/2,
+IPv6, on the way out, or whatever the case at hand does) the charge names that condition's case last: it is the one to
+fail, unless the field's own case has failed by itself. So one fault gives one failure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from harness.conformance.oracle.model import Difference, DifferenceKind, Expecte
 INVENTED, DIRECTION, POD, FACTS, OWN_FIELDS = "CAP-14", "CAP-15", "CAP-16", "CAP-17", "HTTP-22"
 INBOUND, OUTBOUND, REPEATED, LOOPBACK, IPV6, TIME = "CAP-01", "CAP-02", "CAP-03", "CAP-08", "CAP-10", "CAP-13"
 WHOLE, DISORDER, NEIGHBOURS = "CAP-04", "CAP-07", "SEC-03"
-LENGTH, CHUNKED, PAIRING, INTERIM, UPGRADE = "HTTP-01", "HTTP-02", "HTTP-03", "HTTP-04", "HTTP-06"
+LENGTH, CHUNKED, PAIRING, UPGRADE = "HTTP-01", "HTTP-02", "HTTP-03", "HTTP-06"
 STREAMS, CALLS, LARGE, ENDS, UNTIL_CLOSE = "HTTP-07", "HTTP-09", "HTTP-10", "HTTP-11", "HTTP-12"
 SOCKETS, LINES, START_LINE, TRAILERS = "HTTP-13", "HTTP-14", "HTTP-15", "HTTP-19"
 
@@ -55,6 +55,7 @@ TABLE = frozenset(
 )
 """Every case that the oracle may charge besides the one at hand."""
 _LARGE = 256 << 10
+_SWITCHING = 101
 _NEARLY_ALL = 0.9
 _MOST_CHARGES = 12
 _OF_CIRCUMSTANCES = ("LOAD",)
@@ -109,13 +110,16 @@ def _named(case: str, difference: Difference) -> Iterable[str]:
         return (*_place(leg), *_protocol(leg), case)
     if leg.connection.disordered:
         return _field(leg, difference.field), DISORDER
-    return (_field(leg, difference.field), *_protocol(leg), *_condition(leg))
+    about = _field(leg, difference.field)
+    # where an answer is looked for depends on the way and the family; what else is told of an exchange does not
+    return (about, *_protocol(leg), *(_condition(leg) if about == PAIRING else ()))
 
 
 def _field(leg: Expected, field: str) -> str:
     """The case about a field."""
-    if field in _BY_FIELD:
-        return _BY_FIELD[field]
+    about = _BY_FIELD.get(field)
+    if about is not None:
+        return UPGRADE if about == PAIRING and leg.exchange.status == _SWITCHING else about
     whose, _, part = field.partition(".")
     if whose == "grpc":
         return CALLS
@@ -140,10 +144,11 @@ def _place(leg: Expected) -> Iterable[str]:
 
 
 def _condition(leg: Expected) -> Iterable[str]:
+    """The cases about the leg's way and family, where these are not the usual ones."""
+    if leg.directions == {"outbound"}:
+        yield OUTBOUND
     if ":" in leg.connection.client[0]:
         yield IPV6
-    elif leg.directions == {"outbound"}:
-        yield OUTBOUND
 
 
 def _protocol(leg: Expected) -> Iterable[str]:

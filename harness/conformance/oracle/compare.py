@@ -21,6 +21,7 @@ _ENDPOINT = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\d.]+)):(\d+)")
 _SECRET = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 _MASK = re.compile(r"\W*(?:redacted|masked|hidden|removed|secret|x+|\*+)\W*", re.IGNORECASE)
 _VERSION = re.compile(r"(?:http/?|h)?(\d)(?:\.(\d))?c?", re.IGNORECASE)
+_UNPRINTABLE = re.compile(rb"[^\x20-\x7e]+")
 _WAYS = frozenset({expectation.INBOUND, expectation.OUTBOUND})
 
 
@@ -233,16 +234,17 @@ def _call(exchange: TrueExchange, seen: Seen) -> Iterator[FieldDifference]:
 
 
 def same_text(true: bytes, told: str) -> bool:
-    """Whether a text says these bytes. How bytes that are not ASCII are written is nobody's rule: those may be any."""
-    if true.isascii():
-        return true.decode("ascii") == told
-    if told in (true.decode("latin-1"), true.decode("utf-8", "replace"), true.decode("utf-8", "backslashreplace")):
+    """Whether a text says these bytes.
+
+    How bytes that are no printable ASCII are written as text is nobody's rule: any characters may stand for them.
+    """
+    if true.decode("latin-1") == told:
         return True
-    pattern = "".join(
-        re.escape(chr(byte)) if byte < 128 else ".{0,8}" if number == 0 or true[number - 1] < 128 else ""
-        for number, byte in enumerate(true)
-    )
-    return re.fullmatch(pattern.replace(".{0,8}", ".*?"), told, re.DOTALL) is not None
+    parts = _UNPRINTABLE.split(true)
+    if len(parts) == 1:
+        return False
+    pattern = ".*?".join(re.escape(part.decode("ascii")) for part in parts)
+    return re.fullmatch(pattern, told, re.DOTALL) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -31,6 +31,7 @@ def main() -> int:
         for record in change(records()):
             sys.stdout.write(json.dumps(record) + "\n")
             sys.stdout.flush()
+        child.terminate()  # where the filter has ended before it
     return child.returncode
 
 

@@ -34,11 +34,11 @@ def test_a_wrong_tapper_is_found(change: RecordFilter, case: str, reference: Ada
         argv=(sys.executable, str(RUNNER), change.__name__),
         env=dict(reference.env) | {"PYTHONPATH": str(REPOSITORY)},
     )
-    result = planned.judged(run(cases()[case], wrong, tmp_path / "evidence"))
-    assert result.outcome is Outcome.FAIL, result
+    result = planned.judged(run(cases()[case].shortened(), wrong, tmp_path / "evidence"))
+    assert result.outcome in (Outcome.FAIL, Outcome.NON_STRICT), result
     assert re.search(CAUGHT_BY[change][case], result.sentence), result.sentence
 
 
 def test_each_case_of_the_group_finds_one() -> None:
-    group = {case for case in cases() if case.startswith("GEN-")}
+    group = {case.id for case in cases().values() if case.group == "GEN" or case.long}
     assert {case for found in CAUGHT_BY.values() for case in found} >= group
