@@ -24,6 +24,8 @@ from harness.errors import HarnessError
 
 VERSION = 1
 ENVIRON_PREFIX = "TAPPER_HARNESS_"
+DEFAULT_RATE = 1000
+"""Exchanges a second that a tapper is asked to keep up with where its adapter does not say."""
 _SCHEMA = Path(__file__).with_name("adapter.schema.json")
 
 
@@ -125,6 +127,8 @@ class Adapter:
     exempt: Mapping[str, Exemption] = field(default_factory=dict)
     cluster: InCluster | None = None
     """None: it cannot be run in a cluster."""
+    rate: int = DEFAULT_RATE
+    """Exchanges a second that it keeps up with, by its own word."""
 
     @property
     def folder(self) -> Path:
@@ -177,6 +181,7 @@ def load(path: Path, *, installed: bool = True) -> Adapter:
         claims=frozenset(Feature(claim) for claim in document["features"]["claims"]),
         exempt={name: Exemption(**exemption) for name, exemption in document.get("exempt", {}).items()},
         cluster=_in_cluster(file, document["cluster"], update) if "cluster" in document else None,
+        rate=document.get("limits", {}).get("rate", DEFAULT_RATE),
     )
     if not installed:
         return adapter

@@ -19,6 +19,21 @@ def positive(text: str) -> int:
     return number
 
 
+def seed(text: str) -> int:
+    """A whole number from 0 on."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def minutes(text: str) -> float:
+    """A time above 0."""
+    try:
+        return patience(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes: give one above 0, like 10") from None
+
+
 def patience(text: str) -> float:
     """A factor greater than 0."""
     try:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands import clusters
+from harness.commands import clusters, soak
 from harness.commands.arguments import adapter as load
 from harness.commands.arguments import add_jobs
 
@@ -38,7 +38,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="DIR",
         help="where the report and the evidence go (default: tapper-harness-report/NAME-TIME here)",
     )
+    parser.add_argument("--long", action="store_true", help="also the cases that take minutes, one after the other")
     add_jobs(parser)
+    soak.add(parser)
     clusters.add(parser)
     parser.set_defaults(run=run)
 
@@ -49,12 +51,18 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.conformance import progress, summary
     from harness.conformance.record import USAGE
     from harness.conformance.schedule import default_jobs
-    from harness.conformance.suite import Run, SelectionError
+    from harness.conformance.suite import Run, SelectionError, prepare
     from harness.report import write
 
+    if (wrong := soak.complaint(arguments)) is not None:
+        sys.stderr.write(f"tapper-harness check: {wrong}\n")
+        return USAGE
     try:
         adapter = load(arguments.adapter)
         directory = arguments.report or _default_directory(adapter.implementation.name)
+        if soak.asked_for(arguments):
+            prepare(directory)
+            return soak.run(arguments, adapter, directory, arguments.jobs or default_jobs())
         run = Run(
             adapter,
             directory,
@@ -62,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             cases=arguments.case,
             jobs=arguments.jobs or default_jobs(),
             patience=arguments.patience,
+            long=arguments.long,
         )
         who = adapter.implementation
         with contextlib.ExitStack() as rest:

@@ -14,13 +14,18 @@ _FOUND = frozenset({Outcome.FAIL, Outcome.NON_STRICT})
 
 
 def complaint(mutant: Mutant, result: Result) -> str | None:
-    """What is wrong with a result of a case that was made for this mutant; None if it is as it should be."""
-    if result.outcome not in _FOUND:
+    """What is wrong with a result of a case that was made for this mutant; None if it is as it should be.
+
+    A case that has passed by itself has found the mutant, too, by what the oracle noticed in its trial.
+    """
+    found = result.outcome in _FOUND
+    reasons = [result.sentence] if found else [charge.sentence for charge in result.charges]
+    if not reasons:
         why = f": {result.sentence}" if result.sentence else ""
         return f"{result.case} was made to fail {mutant.name}, and ends with {result.outcome}{why}"
-    if not re.search(mutant.breaks[result.case], result.sentence):
-        wanted = mutant.breaks[result.case]
-        return f"{result.case} fails {mutant.name}, but not for {wanted!r}: {result.sentence}"
+    wanted = mutant.breaks[result.case]
+    if not any(re.search(wanted, reason) for reason in reasons):
+        return f"{result.case} fails {mutant.name}, but not for {wanted!r}: {'; '.join(reasons)}"
     return None
 
 

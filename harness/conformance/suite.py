@@ -18,6 +18,7 @@ from harness.adapters.contract import Adapter
 from harness.conformance import groups, report_file
 from harness.conformance.catalogue import cases as catalogue
 from harness.conformance.charges import settled
+from harness.conformance.generated import shipped
 from harness.conformance.model import MESH_GROUP, Case, Outcome, Profile, Result
 from harness.conformance.record import ClusterRun, Environment, RunRecord, rows, verdicts
 from harness.conformance.schedule import Finished, Job, Started, Workers, longest_first
@@ -32,10 +33,11 @@ class SelectionError(HarnessError):
     """Somebody asked for what there is not; the sentence says what there is."""
 
 
-def choose(adapter: Adapter, profiles: Sequence[str], cases: Sequence[str]) -> list[Case]:
+def choose(adapter: Adapter, profiles: Sequence[str], cases: Sequence[str], *, long: bool = False) -> list[Case]:
     """The cases that were named, or those of the profiles that were named. Raises `SelectionError`.
 
     Where none is named, all that judge a tapper by itself: those in a mesh of real sidecars are asked for by name.
+    Cases that take minutes are chosen where they are named, or by `long`.
     """
     there_are = catalogue()
     for name in cases:
@@ -52,6 +54,8 @@ def choose(adapter: Adapter, profiles: Sequence[str], cases: Sequence[str]) -> l
     chosen = [case for case in there_are.values() if not cases or case.id in cases]
     if not profiles and not cases:
         chosen = [case for case in chosen if case.group != MESH_GROUP]
+    if not long:
+        chosen = [case for case in chosen if not case.long or case.id in cases]
     if profiles:
         chosen = [case for case in chosen if any(Profile(name).includes(case) for name in profiles)]
     if not chosen:
@@ -85,10 +89,11 @@ class Run:
         cases: Sequence[str] = (),
         jobs: int = 1,
         patience: float = 1.0,
+        long: bool = False,
     ) -> None:
         self.adapter = adapter
         self.directory = directory
-        self.chosen = choose(adapter, profiles, cases)
+        self.chosen = choose(adapter, profiles, cases, long=long)
         self.jobs = jobs
         self.patience = patience
         self.in_cluster: InCluster | None = None
@@ -107,7 +112,7 @@ class Run:
         prepare(self.directory)
         jobs, elsewhere = [], []
         for case in longest_first(self.chosen):
-            job = Job(case.id, str(self.adapter.file), self.directory.resolve() / case.id)
+            job = Job(case.id, str(self.adapter.file), self.directory.resolve() / case.id, case.extra_s)
             aside = set_aside(case, self.adapter)
             if aside is None and self.in_cluster is not None and case.scenario is not None:
                 elsewhere.append((case, job))
@@ -117,12 +122,8 @@ class Run:
                 self._results[case.id] = aside
                 yield Finished(job, aside)
         self._write()
-        with Workers(max(1, min(self.jobs, len(jobs))), self.patience) as workers:
-            for event in workers.run(jobs):
-                if isinstance(event, Finished):
-                    self._results[event.job.case] = event.result
-                    self._write()
-                yield event
+        yield from self._by_workers([job for job in jobs if not job.extra_s], self.jobs)
+        yield from self._by_workers([job for job in jobs if job.extra_s], 1)  # others would take the machine from them
         for case, job in elsewhere:  # a cluster is the run's own to clean, and so no worker's
             yield Started(job)
             assert self.in_cluster is not None
@@ -156,10 +157,20 @@ class Run:
             cluster=self.cluster,
         )
 
+    def _by_workers(self, jobs: Sequence[Job], count: int) -> Iterator[Started | Finished]:
+        with Workers(max(1, min(count, len(jobs))), self.patience) as workers:
+            for event in workers.run(jobs):
+                if isinstance(event, Finished):
+                    self._results[event.job.case] = event.result
+                    self._write()
+                yield event
+
     def _without(self, case: Case) -> Result:
         why = "the run ended before it came to this case" if case in self.chosen else "this run was not asked for it"
         if case.group == MESH_GROUP and case not in self.chosen:
             why += f" (--profile {Profile.MESH})"
+        if case.long and case not in self.chosen:
+            why += " (--long: it takes minutes)"
         return Result(case.id, Outcome.DESELECTED, why)
 
     def _write(self) -> None:
@@ -186,9 +197,10 @@ def reproduce(
 
 @cache
 def suite_hash() -> str:
-    """SHA-256 over the names and the source code of the modules that hold the cases, in hexadecimal."""
+    """SHA-256 over the names and contents of the modules that hold the cases and of the plans that they play, in
+    hexadecimal."""
     digest = hashlib.sha256()
-    for file in _sources(groups.__path__):
+    for file in [*_sources(groups.__path__), *shipped.files()]:
         content = file.read_bytes()
         digest.update(f"{file.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()

@@ -12,17 +12,21 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from harness.adapters import contract
 from harness.adapters.contract import Adapter
 from harness.conformance.catalogue import cases
+from harness.conformance.generated import planned, shipped
+from harness.conformance.model import Case
 from harness.conformance.mutants.catalogue import named
 from harness.conformance.run import run
 from harness.sandbox import syscalls
 
 MUTANT = "mutant:"
+PLAN = "plan:"
 _BEFORE_THE_LIMIT = 0.95
 _AT_ONCE_S = 0.001
 
@@ -40,10 +44,16 @@ def main() -> None:
             late = threading.Timer(max(left * _BEFORE_THE_LIMIT, _AT_ONCE_S), tell_where_it_is)
             late.daemon = True
             late.start()
-            result = run(cases()[order["case"]], adapter(order["adapter"]), Path(order["directory"]), order["patience"])
+            result = run(_tried(order), adapter(order["adapter"]), Path(order["directory"]), order["patience"])
             late.cancel()
             answers.write(json.dumps(result.plain()) + "\n")
             answers.flush()
+
+
+def _tried(order: Mapping[str, str]) -> Case:
+    """A mutant needs no more than a case's shorter form."""
+    asked = case(order["case"])
+    return asked.shortened() if order["adapter"].startswith(MUTANT) else asked
 
 
 def tell_where_it_is() -> None:
@@ -57,6 +67,11 @@ def tell_where_it_is() -> None:
             stack = "".join(traceback.format_stack(frame))
             sys.stderr.write(f"It is late. Thread {names.get(ident, ident)}, the innermost call last:\n{stack}")
     sys.stderr.flush()
+
+
+def case(name: str) -> Case:
+    """By its id, or `plan:` and the file of a plan."""
+    return planned.case_of(shipped.load(Path(name.removeprefix(PLAN)))) if name.startswith(PLAN) else cases()[name]
 
 
 @cache

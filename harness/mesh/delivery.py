@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 from typing import Self
 
 from harness.mesh import redirect
@@ -54,6 +55,12 @@ class Conversation:
     def server_ends(self) -> None:
         """Half-close: the server has nothing more to send."""
         self._server.shutdown(socket.SHUT_WR)
+
+    def resets(self, *, by_client: bool) -> None:
+        """One side ends it with an RST in place of a FIN (socket(7), SO_LINGER)."""
+        sock = self._client if by_client else self._server
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
+        sock.close()
 
     def close(self) -> None:
         self._client.close()

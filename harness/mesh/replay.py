@@ -1,8 +1,9 @@
 """A sidecar's traffic legs as packets, for tests that need no proxy.
 
 `conversation` builds the frames of one TCP connection as they appear on a pod's `lo`; `play` puts them there. The
-frames are a plain list: drop, repeat, reorder or cut them before playing. The pod's own TCP never answers, because the
-kernel refuses packets that claim to come from its own addresses but were not sent by it.
+frames are a plain list: drop, repeat, reorder or cut them before playing. Over IPv4 the pod's own TCP never answers,
+because the kernel refuses packets that claim to come from its own addresses but were not sent by it. Over IPv6 it does
+not look at that: `keep_out` the pod's TCP first.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _SERVER_ISN = 2_000_000_000
 _MACS = bytes(12)
 _TCP, _TTL, _WINDOW = 6, 64, 8192
 _CHECKSUM_AT = 16
-_FLAGS = {"F": 0x01, "S": 0x02, "P": 0x08, "A": 0x10}
+_FLAGS = {"F": 0x01, "S": 0x02, "R": 0x04, "P": 0x08, "A": 0x10}
+_PEER = {"client": "server", "server": "client"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,34 +65,50 @@ def conversation(
     server_isn: int = _SERVER_ISN,
 ) -> list[bytes]:
     """Ethernet frames of a connection that carries (request, response) pairs, each side's bytes in pieces of `mss`."""
-    sequence = {"client": client_isn, "server": server_isn}
-    frames: list[bytes] = []
+    frames = FrameMaker(leg, client_isn=client_isn, server_isn=server_isn)
+    made = frames.handshake() if handshake else frames.skip_handshake()
+    for request, response in exchanges:
+        made += frames.data("client", request, mss) + frames.data("server", response, mss)
+    return made + (frames.fin() if close else [])
 
-    def emit(side: str, flags: str, payload: bytes = b"") -> None:
-        peer = "server" if side == "client" else "client"
+
+class FrameMaker:
+    """Makes the Ethernet frames of one connection, in order; sides are `client` and `server`."""
+
+    def __init__(self, leg: Leg, *, client_isn: int = _CLIENT_ISN, server_isn: int = _SERVER_ISN) -> None:
+        self._leg = leg
+        self._sequence = {"client": client_isn, "server": server_isn}
+
+    def handshake(self) -> list[bytes]:
+        return [self._frame("client", "S"), self._frame("server", "SA"), self._frame("client", "A")]
+
+    def skip_handshake(self) -> list[bytes]:
+        """As if it had been before."""
+        self._sequence = {side: number + 1 & 0xFFFFFFFF for side, number in self._sequence.items()}
+        return []
+
+    def data(self, side: str, data: bytes, mss: int = DEFAULT_MSS) -> list[bytes]:
+        """In pieces of `mss` bytes."""
+        return [self._frame(side, "PA", data[start : start + mss]) for start in range(0, len(data), mss)]
+
+    def fin(self, first: str = "client") -> list[bytes]:
+        """An orderly end, which one side begins."""
+        other = _PEER[first]
+        return [self._frame(first, "FA"), self._frame(other, "FA"), self._frame(first, "A")]
+
+    def rst(self, side: str) -> list[bytes]:
+        """One side resets it."""
+        return [self._frame(side, "RA")]
+
+    def _frame(self, side: str, flags: str, payload: bytes = b"") -> bytes:
+        leg, peer = self._leg, _PEER[side]
         (source, sport), (target, dport) = (
             (leg.client, leg.server) if side == "client" else (leg.replies_from, leg.client)
         )
-        acknowledged = sequence[peer] if "A" in flags else 0
-        tcp = struct.pack("!HHII", sport, dport, sequence[side], acknowledged) + _rest_of_tcp(flags)
-        frames.append(packet(source, target, tcp + payload))
-        sequence[side] = (sequence[side] + len(payload) + sum(flag in "SF" for flag in flags)) & 0xFFFFFFFF
-
-    if handshake:
-        emit("client", "S")
-        emit("server", "SA")
-        emit("client", "A")
-    else:
-        sequence = {side: number + 1 & 0xFFFFFFFF for side, number in sequence.items()}
-    for request, response in exchanges:
-        for side, data in (("client", request), ("server", response)):
-            for start in range(0, len(data), mss):
-                emit(side, "PA", data[start : start + mss])
-    if close:
-        emit("client", "FA")
-        emit("server", "FA")
-        emit("client", "A")
-    return frames
+        acknowledged = self._sequence[peer] if "A" in flags else 0
+        tcp = struct.pack("!HHII", sport, dport, self._sequence[side], acknowledged) + _rest_of_tcp(flags)
+        self._sequence[side] = (self._sequence[side] + len(payload) + sum(flag in "SF" for flag in flags)) & 0xFFFFFFFF
+        return packet(source, target, tcp + payload)
 
 
 def packet(source: str, target: str, segment: bytes) -> bytes:
@@ -122,8 +140,24 @@ def _checksum(data: bytes) -> bytes:
 
 def play(pod: Pod, frames: Sequence[bytes]) -> None:
     """Send the frames on the pod's `lo`, in order."""
-    sock = pod.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    with sock:
-        sock.bind(("lo", 0))
+    with sender(pod) as sock:
         for frame in frames:
             sock.send(frame)
+
+
+def keep_out(pod: Pod, first_port: int, last_port: int) -> None:
+    """Hide from the pod's own TCP what is played over IPv6 with client ports of this range. Captures still see it."""
+    ports = f"{first_port}:{last_port}"
+    rules = [f"-A INPUT -i lo -p tcp --{end} {ports} -j DROP" for end in ("sport", "dport")]
+    pod.run(["ip6tables-restore", "--noflush"], text="\n".join(["*filter", *rules, "COMMIT", ""]))
+
+
+def sender(pod: Pod) -> socket.socket:
+    """A socket that sends frames on the pod's `lo`; the caller closes it."""
+    sock = pod.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    try:
+        sock.bind(("lo", 0))
+    except BaseException:
+        sock.close()
+        raise
+    return sock

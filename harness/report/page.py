@@ -45,6 +45,7 @@ GROUPS: Mapping[str, str] = {
     "LIFE": "Life cycle",
     "EDGE": "Edges",
     "SEC": "Security",
+    "GEN": "Generated conversations",
     "LOAD": "Load",
 }
 

@@ -187,7 +187,8 @@ class Process:
 
 
 def orphans(procfs: Path, known: Set[int]) -> dict[int, str]:
-    """Processes whose parent is PID 1, other than those `known`: pid -> command."""
+    """Processes whose parent is PID 1, other than those `known`: pid -> command. One that has ended is none, although
+    PID 1 may not have reaped it yet."""
     found = {}
     for entry in os.scandir(procfs):
         if not entry.name.isdigit() or int(entry.name) in known:
@@ -197,6 +198,7 @@ def orphans(procfs: Path, known: Set[int]) -> dict[int, str]:
             command = (procfs / entry.name / "cmdline").read_bytes()
         except OSError:
             continue  # gone meanwhile
-        if stat.rpartition(")")[2].split()[1] == "1":  # proc_pid_stat(5): the fourth field, ppid
+        state, parent = stat.rpartition(")")[2].split()[:2]  # proc_pid_stat(5): the third and the fourth field
+        if parent == "1" and state != "Z":
             found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip() or stat
     return found

@@ -23,6 +23,8 @@ _GROUPS = (
     "sec",
     "pcap",
     "mesh",
+    "world",
+    "conversations",
 )
 """Around the reference."""
 _INSIDE = ("inside.disc", "inside.disc_environ", "inside.capture", "inside.mesh")

@@ -84,7 +84,7 @@ def _where(leg: Expected, seen: Seen, claims: frozenset[Feature]) -> Iterator[Fi
         ways = " or ".join(sorted(leg.directions & _WAYS or leg.directions))
         yield FieldDifference("direction", ways, seen.direction or "none", missing=seen.direction is None)
     for name, told, right in (
-        ("src", seen.src, frozenset({leg.connection.client})),
+        ("src", seen.src, frozenset({leg.connection.client, leg.connection.source})),
         ("dst", seen.dst, expectation.sidecar_ends(leg.connection)),
     ):
         if told is not None and same_end(told) not in right:
@@ -113,7 +113,7 @@ def _start_lines(exchange: TrueExchange, seen: Seen, claims: frozenset[Feature])
         ):
             yield FieldDifference(name, in_words(str(true)), in_words(str(told)))
     version = seen.record.get("version")
-    if isinstance(version, str) and (match := _VERSION.fullmatch(version)):
+    if isinstance(version, str) and not exchange.upgraded and (match := _VERSION.fullmatch(version)):
         right = exchange.protocol.removeprefix("HTTP/")
         if f"{match[1]}.{match[2] or 0}" != (right if "." in right else f"{right}.0"):
             yield FieldDifference("version", exchange.protocol, version)
@@ -137,7 +137,7 @@ def _body(whose: str, true: TrueMessage, told: Message) -> Iterator[FieldDiffere
             min(len(told.body), len(true.body)),
         )
         yield FieldDifference(f"{whose}.body", owed, f"{len(told.body)} bytes, others from byte {at} on")
-    elif len(told.body) < len(true.body) and not told.truncated:
+    elif len(told.body) < len(true.body) and true.complete and not told.truncated:
         yield FieldDifference(
             f"{whose}.body", f"{owed}, or said to be cut", f"{len(told.body)} bytes, and no such word"
         )

@@ -36,6 +36,12 @@ def _http1(connection: TcpConnection) -> Decoded:
                 found, problem = websocket.messages(way, start, from_client=from_client, deflate=deflate)
                 messages += found
                 flaw = flaw or problem
+        elif upgrade == [b"h2c"] and last.request is not None:
+            rest, problem = http2.exchanges(
+                asked.behind(read.switched_at[0]), answered.behind(read.switched_at[1]), exchanges[-1]
+            )
+            exchanges = (*exchanges[:-1], *map(with_call, rest))
+            flaw = flaw or problem
     return Decoded(connection, exchanges, tuple(messages), connection.flaw or flaw)
 
 

@@ -6,7 +6,7 @@ The two directions have separate header tables, so each is read to its end by it
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hpack import Decoder, HPACKError
 
@@ -67,6 +67,8 @@ def read_side(data: bytes, *, client: bool) -> Side:
             number = int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF
             begin, end = at, at + 9 + size
             if end > len(data):
+                if kind == _DATA and block is None and not flags & _PADDED and number in side.streams:
+                    side.streams[number].body.append(data[begin + 9 :])  # as far as it comes
                 break
             payload, at = data[begin + 9 : end], end
             if block is not None:
@@ -137,11 +139,16 @@ def _headers(side: Side, decoder: Decoder, block: tuple[int, int, int, bytearray
     stream.fields, stream.headed = fields, True
 
 
-def exchanges(requests: OneWay, responses: OneWay) -> tuple[list[TrueExchange], str]:
-    """The exchanges of a connection whose client has sent the preface, by the number of their stream; and the flaw."""
+def exchanges(
+    requests: OneWay, responses: OneWay, upgraded: TrueExchange | None = None
+) -> tuple[list[TrueExchange], str]:
+    """The exchanges of a connection whose client has sent the preface, by the number of their stream; and the flaw.
+
+    `upgraded` is the exchange of HTTP/1 by which the connection became HTTP/2, if it did: its request is stream 1's.
+    """
     asked, answered = read_side(requests.data, client=True), read_side(responses.data, client=False)
     flaw = asked.flaw or answered.flaw
-    found = []
+    found = [] if upgraded is None else [_upgraded(upgraded, answered.streams.get(1), responses)]
     streams: Iterable[tuple[int, HalfOfStream, bool]] = [
         *((number, half, False) for number, half in asked.streams.items() if half.headed),
         *((number, half, True) for number, half in answered.promised.items()),
@@ -150,6 +157,23 @@ def exchanges(requests: OneWay, responses: OneWay) -> tuple[list[TrueExchange], 
         response = answered.streams.get(number)
         found.append(_exchange(request, response, requests, responses, pushed=pushed))
     return found, flaw
+
+
+def _upgraded(first: TrueExchange, response: HalfOfStream | None, responses: OneWay) -> TrueExchange:
+    """The exchange whose request was HTTP/1 and whose answer is HTTP/2 (RFC 7540, section 3.2)."""
+    if response is None or not response.headed:
+        return replace(first, protocol=PROTOCOL, status=None, response=None, response_last_ns=None, upgraded=True)
+    status, last = response.pseudo(b":status"), responses.time_of(response.last)
+    return replace(
+        first,
+        protocol=PROTOCOL,
+        status=int(status) if status is not None and status.isdigit() else None,
+        response=_message(response),
+        last_ns=max(first.last_ns, last),
+        response_last_ns=last,
+        reset=first.reset or response.reset,
+        upgraded=True,
+    )
 
 
 def _exchange(

@@ -80,6 +80,11 @@ def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Diffe
     clients = {each.connection.client for each in expectations}
     yield from _strange(question, seen, matched, excused)
     for number, each in matched.repeats.items():
+        if any(
+            _two_halves(expectations[other], seen[told], seen[number], question.spans)
+            for told, other in matched.pairs.items()
+        ):
+            continue
         on_lo = seen[number].src is None or same_end(seen[number].src or "") in clients
         if on_lo and not excused.covers(seen[number]) and expectations[each].duty is not Duty.NEVER:
             yield _repeated(expectations[each], seen[number])
@@ -111,6 +116,19 @@ def _strange(question: Question, seen: Sequence[Seen], matched: Matched, excused
             yield Difference(
                 DifferenceKind.INVENTED, "", what, "no record of what did not happen", str(record), None, record.record
             )
+
+
+def _two_halves(leg: Expected, asked: Seen, answered: Seen, spans: Sequence[Span]) -> bool:
+    """Whether two records are a request without its answer and that answer, of an exchange within which the tapper may
+    have lost sight of the pod: both are true then."""
+    exchange = leg.exchange
+    if asked.response is not None or answered.request is not None or answered.response is None:
+        return False
+    if asked.src != answered.src or answered.status != exchange.status:
+        return False
+    return not any(
+        span.pod == leg.pod and span.start_ns <= exchange.first_ns and exchange.last_ns <= span.end_ns for span in spans
+    )
 
 
 def _repeated(leg: Expected, record: Seen) -> Difference:
@@ -169,7 +187,7 @@ class _Excused:
     def _add(self, decoded: Decoded) -> None:
         connection = decoded.connection
         self._any = True
-        self._ends |= {connection.client, connection.server, connection.replies_from}
+        self._ends |= {connection.client, connection.source, connection.server, connection.replies_from}
         for way in (connection.requests, connection.responses):
             self._markers |= set(MARKER.findall(way.data))
 
@@ -177,7 +195,7 @@ class _Excused:
         if not self._any:
             return False
         markers = set(MARKER.findall((record.target or "").encode(errors="replace")))
-        if markers:
-            return bool(markers & self._markers)
         end = same_end(record.src or "")
-        return end is None or end in self._ends
+        if markers and (markers & self._markers or end is None):
+            return bool(markers & self._markers)
+        return end is None or end in self._ends  # bytes behind a hole are not among what was read

@@ -112,6 +112,11 @@ class _Index:
             markers = MARKER.findall(record.target.encode(errors="replace"))
             if markers:
                 return tuple(self._by_marker.get(markers[0], ()))
+        elif record.response is not None:  # an answer by itself: it carries its request's marker
+            values = " ".join(value for _, value in record.response.headers)
+            for marker in MARKER.findall(values.encode(errors="replace")):
+                if own := tuple(each for each in self._by_marker.get(marker, ()) if self._may_be(each, record)):
+                    return own
         end = same_end(record.src or "")
         if end is not None:
             several = self._by_client.get(end, ())

@@ -38,12 +38,19 @@ class OneWay:
             return 0
         return self.times[max(bisect_right(self.offsets, offset) - 1, 0)]
 
+    def behind(self, start: int) -> OneWay:
+        """What comes from this offset on."""
+        first = max(bisect_right(self.offsets, start) - 1, 0)
+        offsets = tuple(max(offset - start, 0) for offset in self.offsets[first:])
+        return OneWay(self.data[start:], offsets, self.times[first:], self.ended_ns)
+
 
 @dataclass(frozen=True, slots=True)
 class TcpConnection:
     """A connection on a pod's `lo`. A redirected one has replies from another address than its requests went to."""
 
     client: Address
+    """Where the server's packets went."""
     server: Address
     """Where the client's packets went."""
     replies_from: Address
@@ -57,6 +64,14 @@ class TcpConnection:
     reset: bool = False
     disordered: bool = False
     """Whether segments came in another order, again, or overlapping."""
+    renumbered: Address | None = None
+    """Where the client's packets came from, if that is another port than `client`: of sockets that share a port towards
+    several destinations the kernel gives one another port when it redirects them."""
+
+    @property
+    def source(self) -> Address:
+        """Where the client's packets came from."""
+        return self.renumbered or self.client
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +119,8 @@ class TrueExchange:
     call: TrueCall | None = None
     reset: bool = False
     """Whether its stream or connection was reset before its end."""
+    upgraded: bool = False
+    """Whether it was asked in HTTP/1 and answered in HTTP/2, so that either is its version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +132,8 @@ class TrueSocketMessage:
     payload: bytes
     first_ns: int
     last_ns: int
+    whole: bool = True
+    """False of one that the end of the connection cut off: then `payload` is what crossed of it."""
 
 
 @dataclass(frozen=True, slots=True)

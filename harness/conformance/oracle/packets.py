@@ -93,7 +93,7 @@ def _connections(pods: Sequence[PodDecoded]) -> dict[tuple[str, str, int, str, i
     for pod in pods:
         for decoded in pod.decoded:
             each = decoded.connection
-            found[(pod.truth.name, *each.client, *each.server)] = each
+            found[(pod.truth.name, *each.source, *each.server)] = each
             found[(pod.truth.name, *each.replies_from, *each.client)] = each
     return found
 

@@ -62,7 +62,7 @@ def differences(
         if leg.duty is not Duty.MUST or client in unclear:
             continue
         for message in crossed.get(client, ()):
-            if not message.opcode & _CONTROL:
+            if message.whole and not message.opcode & _CONTROL:
                 what = expectation.about(leg)
                 yield Difference(DifferenceKind.MISSING, _FIELD, what, f"a record of {_in_words(message)}", "none", leg)
 
@@ -73,7 +73,9 @@ def _agrees(message: TrueSocketMessage, record: Mapping[str, Any]) -> bool:
         return False
     if record.get("deflated"):
         return True  # shown as it was sent, because what came before is not known
-    if record.get("size") not in (None, len(message.payload)):
+    if not message.whole and not record.get("truncated"):
+        return False
+    if message.whole and record.get("size") not in (None, len(message.payload)):
         return False
     text, preview = record.get("text"), record.get("preview_b64")
     if isinstance(text, str):

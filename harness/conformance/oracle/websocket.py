@@ -24,7 +24,10 @@ def extension(values: Sequence[bytes]) -> bytes | None:
 def messages(
     way: OneWay, start: int, *, from_client: bool, deflate: bytes | None
 ) -> tuple[list[TrueSocketMessage], str]:
-    """All whole messages and control frames of one side from `start` on; and why it was read no further, if it was."""
+    """All messages and control frames of one side from `start` on; and why it was read no further, if it was.
+
+    The last message may not be whole.
+    """
     data, at = way.data, start
     found: list[TrueSocketMessage] = []
     parts: list[bytes] = []
@@ -37,7 +40,7 @@ def messages(
         if size >= 126:
             width = 2 if size == 126 else 8
             if at + width > len(data):
-                return found, ""
+                break
             size, at = int.from_bytes(data[at : at + width], "big"), at + width
         key = b""
         if two & 0x80:
@@ -45,7 +48,10 @@ def messages(
         if bool(key) != from_client:
             return found, "a frame of a client without a mask, or of a server with one"
         if at + size > len(data):
-            return found, ""
+            if not one & _CONTROL:
+                opcode, first = (one & 0x0F, begin) if one & 0x0F else (opcode, first)
+                parts.append(_unmasked(data[at:], key))
+            break
         payload, at = _unmasked(data[at : at + size], key), at + size
         final, reserved, code = one & 0x80, one & 0x70, one & 0x0F
         last_ns = way.time_of(at - 1)
@@ -71,6 +77,9 @@ def messages(
                 inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         found.append(TrueSocketMessage(from_client, opcode, whole, way.time_of(first), last_ns))
         opcode, parts = 0, []
+    if opcode:
+        last_ns = way.time_of(len(data) - 1)
+        found.append(TrueSocketMessage(from_client, opcode, b"".join(parts), way.time_of(first), last_ns, whole=False))
     return found, ""
 
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from harness.conformance.oracle.model import Address, OneWay, TcpConnection
+from harness.mesh.envoy_config import OUTBOUND_PORT
 from harness.sandbox.frames import ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame
 
 _TCP = 6
@@ -155,10 +156,20 @@ def _opened(packet: TcpPacket, flows: dict[_Key, tuple[_Growing, int]]) -> _Grow
 def _answered(
     packet: TcpPacket, flows: dict[_Key, tuple[_Growing, int]], unanswered: dict[tuple[bytes, int], list[_Growing]]
 ) -> tuple[_Growing, int] | None:
-    """The connection that this SYN-ACK answers: the one of that client whose number it acknowledges."""
-    for each in unanswered.get(packet.flow[2:], ()):
+    """The connection that this SYN-ACK answers: the one of that client whose number it acknowledges.
+
+    A redirected client may have sent from another port than it is answered at.
+    """
+    redirected = (
+        each
+        for (address, _), waiting in unanswered.items()
+        if address == packet.flow[2]
+        for each in waiting
+        if each.client[3] == OUTBOUND_PORT
+    )
+    for each in (*unanswered.get(packet.flow[2:], ()), *redirected):
         if each.isn is not None and packet.ack == each.isn + 1 & _WRAP - 1:
-            unanswered[packet.flow[2:]].remove(each)
+            unanswered[each.client[:2]].remove(each)
             each.server = packet.flow
             each.ways[1].start = packet.seq + 1 & _WRAP - 1
             flows[packet.flow] = each, 1
@@ -262,8 +273,8 @@ def _finished(growing: _Growing) -> TcpConnection:
             flaw = flaw or MISSING_BYTES
         elif way.end is not None and way.end < len(way.data):
             flaw = flaw or STRAY_NUMBERS
-    client, server = _addresses(growing.client)
-    replies_from = server if growing.server is None else _addresses(growing.server)[0]
+    source, server = _addresses(growing.client)
+    replies_from, client = (server, source) if growing.server is None else _addresses(growing.server)
     ways = tuple(OneWay(bytes(way.data), tuple(way.offsets), tuple(way.times), way.ended_ns) for way in growing.ways)
     return TcpConnection(
         client,
@@ -276,6 +287,7 @@ def _finished(growing: _Growing) -> TcpConnection:
         flaw,
         growing.reset,
         growing.disordered,
+        renumbered=source if source != client else None,
     )
 
 

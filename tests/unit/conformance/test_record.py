@@ -206,8 +206,11 @@ def test_an_unfinished_run_says_so(adapter: Adapter) -> None:
 
 
 def test_choosing(adapter: Adapter) -> None:
-    everything = [case for case in catalogue().values() if case.group != "MESH"]
+    judging = [case for case in catalogue().values() if case.group != "MESH"]
+    everything = [case for case in judging if not case.long]
     assert choose(adapter, [], []) == everything
+    assert choose(adapter, [], [], long=True) == judging
+    assert [case.id for case in choose(adapter, [], ["LOAD-05"])] == ["LOAD-05"]
     assert {case.group for case in choose(adapter, ["TAP-MESH"], [])} == {"MESH"}
     assert [case.id for case in choose(adapter, [], ["CAP-03", "CAP-01"])] == ["CAP-01", "CAP-03"]
     assert choose(adapter, ["TAP-HTTP1"], []) == [case for case in everything if Profile.HTTP1.includes(case)]

@@ -1,0 +1,70 @@
+"""A planned connection as frames that are swapped, repeated and lost on their way. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from harness.conformance.generated.plan import FIN, RST, Talk
+from harness.conformance.generated.turns import Marked, Script
+from harness.mesh.replay import DEFAULT_MSS, FrameMaker, Leg
+
+
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """The frames of a connection as they go on the wire."""
+
+    frames: tuple[bytes, ...]
+    marked: tuple[Marked, ...]
+    """`whole_after` counts frames here. What a loss may have touched is not among them."""
+
+
+def framed(talk: Talk, script: Script, leg: Leg, seed: str) -> Framed:
+    """Its sequence numbers begin anywhere, as the seed has it."""
+    digest = hashlib.sha256(seed.encode()).digest()
+    maker = FrameMaker(leg, client_isn=int.from_bytes(digest[:4], "big"), server_isn=int.from_bytes(digest[4:8], "big"))
+    # 1. data segments, each with its side and the turn that it belongs to
+    before = maker.handshake()
+    segments = [
+        (turn.side, number, frame)
+        for number, turn in enumerate(script.turns)
+        for frame in maker.data(turn.side, turn.data, talk.segments.cut or DEFAULT_MSS)
+    ]
+    after = _end(talk, maker)
+    # 2. what becomes of them on the way
+    sent = list(_sent(talk, segments))
+    # 3. which exchanges are whole, and after how many frames
+    there = {frame for _, frame in sent}
+    first_lost = min((number for _, number, frame in segments if frame not in there), default=len(script.turns))
+    marked = []
+    for each in script.marked:
+        if each.whole_after <= first_lost:
+            last = max((at for at, (number, _) in enumerate(sent) if number < each.whole_after), default=-1)
+            marked.append(replace(each, whole_after=len(before) + last + 1))
+    return Framed((*before, *(frame for _, frame in sent), *after), tuple(marked))
+
+
+def _sent(talk: Talk, segments: list[tuple[str, int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Turn number and frame of each that is sent."""
+    how, at = talk.segments, 0
+    while at < len(segments):
+        side, number, frame = segments[at]
+        rhythm = at + 1
+        following = segments[at + 1] if at + 1 < len(segments) else None
+        if how.lost and rhythm % how.lost == 0:
+            at += 1
+            continue
+        if how.swapped and rhythm % how.swapped == 0 and following is not None and following[0] == side:
+            yield following[1], following[2]
+            at += 1
+        yield number, frame
+        if how.repeated and rhythm % how.repeated == 0:
+            yield number, frame
+        at += 1
+
+
+def _end(talk: Talk, maker: FrameMaker) -> list[bytes]:
+    if talk.close.how == FIN:
+        return maker.fin(talk.close.side)
+    return maker.rst(talk.close.side) if talk.close.how == RST else []

@@ -1,0 +1,118 @@
+"""Drawing plans: a number of them from a seed, and the ones that ship.
+
+python -m harness.conformance.generated.drawing  writes the files of `plans/` anew (script/plans). Another version of
+hypothesis draws other plans from the same seed; that is why the plans ship, and not their seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import SearchStrategy
+
+from harness.conformance.generated import shipped, writing
+from harness.conformance.generated.plan import BURST, ENVOY_RETURNS, POD_JOINS, POD_LEAVES, Happening, Plan, Talk
+from harness.conformance.generated.plan_file import to_json
+from harness.conformance.generated.strategies import THEMES
+
+_SEED = 20_261_130
+_DRAWN = 60
+_MOST_TALKS, _MOST_TURNS, _MOST_EXCHANGES = 14, 1500, 300
+_MOST_BYTES = 3 << 20
+_HAPPENINGS = (
+    Happening(ENVOY_RETURNS, 1, 150),
+    Happening(POD_JOINS, 3, 300),
+    Happening(BURST, 2, 450),
+    Happening(POD_LEAVES, 2, 600),
+    Happening(ENVOY_RETURNS, 1, 700),
+    Happening(POD_JOINS, 2, 800),
+)
+_SPREAD: Mapping[str, tuple[int, tuple[Happening, ...]]] = {"pods": (5, ()), "lives": (4, _HAPPENINGS)}
+"""Themes whose connections are shared out among so many pods, to which this happens: each thing at least once."""
+
+
+def drawn(strategy: SearchStrategy[Plan], number: int, count: int) -> list[Plan]:
+    """So many plans by a seed; fewer where there are no more."""
+    found: list[Plan] = []
+
+    @seed(number)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def draw(plan: Plan) -> None:
+        found.append(plan)
+
+    draw()
+    return found
+
+
+def main() -> None:
+    """Replace the plans that ship."""
+    for file in shipped.files():
+        file.unlink()
+    shipped.FOLDER.mkdir(exist_ok=True)
+    for theme in THEMES:
+        plan = _together(drawn(THEMES[theme].draw(), _SEED, _DRAWN))
+        if theme in _SPREAD:
+            plan = _spread(plan, *_SPREAD[theme])
+        plan = replace(plan, name=f"{theme}-1")
+        (shipped.FOLDER / f"{plan.name}.json").write_text(to_json(plan))
+
+
+def _spread(plan: Plan, pods: int, happenings: tuple[Happening, ...]) -> Plan:
+    """Over so many pods, by turns."""
+    talks = tuple(replace(talk, pod=number % pods) for number, talk in enumerate(plan.talks))
+    return replace(plan, pods=pods, talks=talks, happenings=happenings)
+
+
+def _together(plans: Iterable[Plan]) -> Plan:
+    """One plan of the connections of many: as many as can be played in a second, of each kind some."""
+    chosen: list[Talk] = []
+    turns = exchanges = size = 0
+    for each in _by_turns(plans):
+        talk = replace(each, pod=0)
+        script = writing.script(Plan(talks=(talk,)), 0)
+        weight = len(script.turns), len(talk.played), sum(len(turn.data) for turn in script.turns)
+        if turns + weight[0] > _MOST_TURNS or exchanges + weight[1] > _MOST_EXCHANGES or size + weight[2] > _MOST_BYTES:
+            continue
+        chosen.append(talk)
+        turns, exchanges, size = turns + weight[0], exchanges + weight[1], size + weight[2]
+        if len(chosen) == _MOST_TALKS:
+            break
+    return Plan(talks=tuple(chosen))
+
+
+def _by_turns(plans: Iterable[Plan]) -> Iterator[Talk]:
+    """Each kind of connection comes early: those that show something that no earlier one has shown go first."""
+    talks = [talk for plan in plans for talk in plan.talks]
+    known: set[object] = set()
+    later = []
+    for talk in talks:
+        traits = _traits(talk)
+        if traits <= known:
+            later.append(talk)
+            continue
+        known |= traits
+        yield talk
+    yield from later
+
+
+def _traits(talk: Talk) -> set[object]:
+    found: set[object] = {talk.protocol, talk.direction, talk.close.how, talk.close.after == 1000, talk.together > 1}
+    found |= {talk.segments.cut, talk.segments.merged, bool(talk.segments.lost), bool(talk.segments.swapped)}
+    for each in talk.exchanges:
+        for whose, content in (("asked", each.request), ("answered", each.response)):
+            found |= {(whose, content.framing), (whose, content.coding), (whose, content.size.bit_length())}
+        found |= {each.method, each.status, each.interim, bool(each.response_fields)}
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""A plan played in a trial: its pods, its connections side by side, and what happens to the pods meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+from harness.conformance import expect, truth
+from harness.conformance.generated import disorder, writing
+from harness.conformance.generated.plan import (
+    BURST,
+    CLIENT,
+    ENVOY_RETURNS,
+    FIN,
+    ITSELF,
+    MOST_TALKS,
+    OUTBOUND,
+    PERMILLE,
+    POD_JOINS,
+    POD_LEAVES,
+    RST,
+    STAYS_OPEN,
+    Happening,
+    Plan,
+    Talk,
+)
+from harness.conformance.generated.turns import Marked, Script
+from harness.conformance.tap import Tap
+from harness.conformance.trial import Trial
+from harness.conformance.truth import INBOUND, Leg, Sent
+from harness.mesh import delivery, replay
+from harness.mesh.delivery import APP_PORT, Conversation
+from harness.mesh.fake_envoy import FakeEnvoy
+from harness.mesh.workload import Delivery
+from harness.sandbox.pod import Pod
+
+_FIRST_PORT = 45_000
+_SERVICE = {4: ("10.96.77.{}", 80), 6: ("fd00:96::{}", 80)}
+_BURST = 6
+
+
+def play(trial: Trial, plan: Plan) -> Tap:
+    """Play it to its end with a tapper that looks into its pods, and end the tapper.
+
+    What the tapper then has to have reported is the oracle's to say (`Trial.differences`): it knows what crossed each
+    pod's `lo`. Canaries before and after prove that the tapper looked.
+    """
+    with ExitStack() as open_until_the_end:
+        stage = _PlayedPods(trial, plan)
+        talks = [_PlayedTalk(plan, number, stage.pods[talk.pod]) for number, talk in enumerate(plan.talks)]
+        for talk in talks:
+            open_until_the_end.callback(talk.close)
+        _take_turns(talks, stage)
+        calm = [pod for pod in stage.targets if pod.name not in stage.disturbed]
+        sure = [each for talk in talks if talk.pod in calm for each in talk.sent]
+        if sure:
+            stage.tap.settle(sure, *calm)
+        stage.tap.look(*stage.targets)
+        stage.tap.end()
+    seen = any(expect.of(each, stage.tap.seen) for each in sure)
+    stage.tap.require(seen or not sure, f"something of {len(sure)} exchanges", "none of them")
+    return stage.tap
+
+
+def _take_turns(talks: Sequence[_PlayedTalk], stage: _PlayedPods) -> None:
+    """One step of each after the other, until none has any left; the quiet ones are waited for last."""
+    waiting = sorted(stage.plan.happenings, key=lambda each: each.at)
+    total, done = sum(talk.steps_there_are for talk in talks), 0
+    going = list(talks)
+    while going:
+        now = time.monotonic()
+        awake = [talk for talk in going if talk.quiet_until <= now]
+        if not awake:
+            # the quiet is what is tried: nobody is waited for
+            threading.Event().wait(min(talk.quiet_until for talk in going) - now)
+        for talk in awake:
+            while waiting and done * PERMILLE >= waiting[0].at * total:
+                stage.happens(waiting.pop(0))
+            if talk.step():
+                done += 1
+            else:
+                going.remove(talk)
+    for happening in waiting:
+        stage.happens(happening)
+
+
+class _PlayedPods:
+    """The pods of a plan, their Envoys, and the tapper with its targets."""
+
+    def __init__(self, trial: Trial, plan: Plan) -> None:
+        self.plan = plan
+        self._trial = trial
+        self.pods = [trial.pod(f"{plan.name}-pod-{number}", envoy=None) for number in range(plan.pods)]
+        for number in {talk.pod for talk in plan.talks if talk.ipv6 and talk.segments.in_disorder}:
+            replay.keep_out(self.pods[number], _FIRST_PORT, _FIRST_PORT + MOST_TALKS)
+        self._envoys: dict[str, FakeEnvoy] = {pod.name: trial.envoy(pod) for pod in self.pods}
+        joins = {each.pod for each in plan.happenings if each.what == POD_JOINS}
+        self.disturbed = {self.pods[each.pod].name for each in plan.happenings}
+        """Pods to which something happens: a tapper may lose sight of them for a while."""
+        self.targets = [pod for number, pod in enumerate(self.pods) if number not in joins] or self.pods[:1]
+        self.tap = trial.tap(*self.targets)
+
+    def happens(self, happening: Happening) -> None:
+        """Do it, and wait until the tapper looks where it should look then."""
+        pod = self.pods[happening.pod]
+        if happening.what == ENVOY_RETURNS:
+            self._envoys[pod.name].stop()
+            self._envoys[pod.name] = self._trial.envoy(pod)
+        elif happening.what == POD_LEAVES and len(self.targets) > 1:
+            self._retarget([each for each in self.targets if each is not pod])
+            return
+        elif happening.what == POD_JOINS:
+            self._retarget([*(each for each in self.targets if each is not pod), pod])
+        elif happening.what == BURST:
+            without, within = [each for each in self.targets if each is not pod], self.targets
+            if pod not in within:
+                within = [*within, pod]
+            for number in range(_BURST):
+                self._retarget(within if number % 2 or not without else without)
+        if pod in self.targets:
+            self.tap.look(pod)
+
+    def _retarget(self, pods: list[Pod]) -> None:
+        self.targets = pods
+        self.tap.retarget(*(self._trial.target(pod) for pod in pods))
+
+
+class _PlayedTalk:
+    """One connection of a plan while it is played; it is opened by its first step."""
+
+    def __init__(self, plan: Plan, number: int, pod: Pod) -> None:
+        self.pod = pod
+        self.sent: list[Sent] = []
+        """What has passed whole by now."""
+        self.quiet_until = 0.0
+        """When it goes on, by time.monotonic()."""
+        talk, script = plan.talks[number], writing.script(plan, number)
+        self._rest = ExitStack()
+        if talk.segments.in_disorder:
+            leg = _leg_of_frames(talk, pod, number)
+            frames = disorder.framed(talk, script, leg, f"{plan.name}/{number}")
+            self.steps_there_are = len(frames.frames)
+            self._steps = self._by_frames(talk, frames, leg)
+        else:
+            self.steps_there_are = len(script.turns)
+            self._steps = self._by_sockets(talk, script, number)
+        self._half, self._done, self._quiet_s = self.steps_there_are // 2, 0, talk.quiet_ms / 1000
+
+    def step(self) -> bool:
+        """Whether there was one left."""
+        if next(self._steps, None) is None:
+            return False
+        self._done += 1
+        if self._done == self._half and self._quiet_s:
+            self.quiet_until = time.monotonic() + self._quiet_s
+        return True
+
+    def close(self) -> None:
+        """End what was left open."""
+        self._rest.close()
+
+    # -- inner -----------------------------------------------------------------------------------------------------
+
+    def _by_sockets(self, talk: Talk, script: Script, number: int) -> Iterator[bool]:
+        legs = [self._rest.enter_context(each) for each in _conversations(talk, self.pod, number)]
+        marked = list(script.marked)
+        for done, turn in enumerate(script.turns, start=1):
+            # a call to itself passes its two legs one after the other, and back the other way
+            for leg in legs if turn.side == CLIENT else reversed(legs):
+                leg.client_sends(turn.data) if turn.side == CLIENT else leg.server_sends(turn.data)
+            while marked and marked[0].whole_after <= done:
+                self._passed(marked.pop(0), talk, [(leg.src, leg.dst) for leg in legs])
+            yield True
+        for leg in legs:
+            _end(talk, leg)
+
+    def _by_frames(self, talk: Talk, frames: disorder.Framed, leg: replay.Leg) -> Iterator[bool]:
+        wire = self._rest.enter_context(replay.sender(self.pod))
+        marked = sorted(frames.marked, key=lambda each: each.whole_after)
+        ends = (leg.client, leg.replies_from)
+        for done, frame in enumerate(frames.frames, start=1):
+            wire.send(frame)
+            while marked and marked[0].whole_after <= done:
+                self._passed(marked.pop(0), talk, [ends])
+            yield True
+
+    def _passed(self, marked: Marked, talk: Talk, ends: Sequence[tuple[tuple[str, int], tuple[str, int]]]) -> None:
+        ways = (truth.OUTBOUND, INBOUND) if talk.direction == ITSELF else (talk.direction,)
+        src, dst = (truth.endpoint(end) for end in ends[0]) if len(ends) == 1 else (None, None)
+        legs = tuple(Leg(self.pod, way) for way in ways)
+        status = marked.status
+        bodies = marked.request_body, marked.response_body
+        self.sent.append(Sent(marked.nonce, marked.method, marked.target, status, legs, src, dst, *bodies))
+
+
+def _conversations(talk: Talk, pod: Pod, number: int) -> Iterator[Conversation]:
+    """The legs of a connection: one, or two of a pod's call to itself."""
+    if talk.direction in (OUTBOUND, ITSELF):
+        yield delivery.outbound(pod, _service(talk, number))
+    if talk.direction in (truth.INBOUND, ITSELF):
+        style = Delivery.LOCALHOST if talk.localhost else Delivery.PASSTHROUGH
+        yield delivery.inbound(pod, APP_PORT + number, delivery=style, ipv6=talk.ipv6)
+
+
+def _leg_of_frames(talk: Talk, pod: Pod, number: int) -> replay.Leg:
+    if talk.direction == OUTBOUND:
+        return replay.outbound(pod, _service(talk, number), _FIRST_PORT + number)
+    return replay.inbound(pod, APP_PORT + number, _FIRST_PORT + number, ipv6=talk.ipv6, localhost=talk.localhost)
+
+
+def _service(talk: Talk, number: int) -> tuple[str, int]:
+    host, port = _SERVICE[6 if talk.ipv6 else 4]
+    return host.format(10 + number), port
+
+
+def _end(talk: Talk, leg: Conversation) -> None:
+    by_client = talk.close.side == CLIENT
+    if talk.close.how == STAYS_OPEN:
+        return
+    if talk.close.how == RST:
+        leg.resets(by_client=by_client)
+    elif talk.close.how == FIN:
+        leg.client_ends() if by_client else leg.server_ends()
+    leg.close()

@@ -1,0 +1,22 @@
+"""From one planned connection to its bytes. Pure."""
+
+from __future__ import annotations
+
+from harness.conformance.generated import contents, http1, http2
+from harness.conformance.generated.plan import GRPC, HTTP1, HTTP2, UPGRADE, WEBSOCKET, Plan
+from harness.conformance.generated.turns import Script
+
+_WRITERS = {
+    HTTP1: http1.script,
+    WEBSOCKET: http1.websocket_script,
+    HTTP2: http2.script,
+    UPGRADE: http2.script,
+    GRPC: http2.script,
+}
+
+
+def script(plan: Plan, number: int) -> Script:
+    """Of the plan's connection of this number: every byte of it, as far as it comes, in the segments it comes in."""
+    talk = plan.talks[number]
+    nonces = [contents.nonce(plan.name, number, each) for each in range(len(talk.played))]
+    return _WRITERS[talk.protocol](talk, nonces).until(talk.close).segmented(talk.segments)

@@ -1,0 +1,95 @@
+"""GEN: conversations that nobody arranged, and whatever is reported of them."""
+
+from __future__ import annotations
+
+from harness.adapters.contract import Feature
+from harness.conformance.generated.play import play
+from harness.conformance.generated.shipped import shipped
+from harness.conformance.model import Level, case
+from harness.conformance.trial import Trial
+
+_SOURCE = "an ordinary conversation: what is required of each exchange is required of any"
+
+
+@case("GEN-01", Level.MUST, _SOURCE, features={Feature.HTTP1})
+def http1(trial: Trial) -> None:
+    """A tapper MUST report ordinary HTTP/1 conversations as they were.
+
+    Drawn by rule and shipped as a plan: methods, targets and statuses of many kinds; fields that are repeated, empty,
+    long, or hold bytes above ASCII; bodies of sizes around the powers of two, chunked, coded, with trailers, until the
+    end of the connection; interim answers, pipelined requests, pauses; connections that end, are reset, or break off
+    anywhere. They run side by side, in and out of a pod, and of the pod to itself. Every record is held against what
+    crossed the pod's `lo`.
+    """
+    _play_all(trial, "http1")
+
+
+@case("GEN-02", Level.MUST, _SOURCE, features={Feature.HTTP1, Feature.HTTP2})
+def http2(trial: Trial) -> None:
+    """A tapper that claims HTTP/2 MUST report ordinary HTTP/2 conversations as they were.
+
+    As GEN-01, with up to sixteen streams open at once, whose frames take turns and whose answers come in another order.
+    Connections begin with prior knowledge, and by an upgrade from HTTP/1.1.
+    """
+    _play_all(trial, "http2")
+
+
+@case("GEN-03", Level.MUST, _SOURCE, features={Feature.HTTP2, Feature.GRPC})
+def grpc(trial: Trial) -> None:
+    """A tapper that claims gRPC MUST report ordinary gRPC calls as they were.
+
+    As GEN-02: calls with no message, one and many on either side, and with every status.
+    """
+    _play_all(trial, "grpc")
+
+
+@case("GEN-04", Level.MUST, _SOURCE, features={Feature.HTTP1, Feature.WEBSOCKET})
+def websocket(trial: Trial) -> None:
+    """A tapper that claims WebSocket MUST report ordinary WebSocket conversations as they were.
+
+    Text and binary messages of both sides, of sizes around the powers of two, whole and in several frames.
+    """
+    _play_all(trial, "websocket")
+
+
+@case("GEN-05", Level.MUST, _SOURCE, features={Feature.HTTP1})
+def segments(trial: Trial) -> None:
+    """A tapper MUST report ordinary conversations as they were, whatever segments they come in.
+
+    As GEN-01, in segments of a few bytes and of many; on some connections segments are swapped, repeated or lost.
+    """
+    _play_all(trial, "segments")
+
+
+@case("GEN-06", Level.MUST, _SOURCE)
+def pods(trial: Trial) -> None:
+    """A tapper MUST report ordinary conversations of several pods as they were, each of the pod that it was in.
+
+    Five pods are targets at once. Heads are in one segment and connections end in order, so that this can be asked of
+    every tapper.
+    """
+    _play_all(trial, "pods")
+
+
+@case("GEN-07", Level.MUST, _SOURCE, features={Feature.TARGETS_DYNAMIC})
+def lives(trial: Trial) -> None:
+    """A tapper MUST report ordinary conversations as they were while pods and Envoys come and go.
+
+    While the conversations go on an Envoy ends and another takes its place, pods leave the list of targets and join it,
+    and lists come in bursts. What is reported has to be true all the time; nothing may be missing of pods that stay.
+    """
+    _play_all(trial, "lives")
+
+
+@case("GEN-08", Level.MUST, _SOURCE, features={Feature.HTTP1, Feature.HTTP2, Feature.IPV6})
+def ipv6(trial: Trial) -> None:
+    """A tapper that claims IPv6 MUST report ordinary conversations over it as they were.
+
+    As GEN-01 and GEN-02, over IPv6.
+    """
+    _play_all(trial, "ipv6")
+
+
+def _play_all(trial: Trial, theme: str) -> None:
+    for plan in shipped(theme):
+        play(trial, plan)

@@ -1,0 +1,79 @@
+"""The plans that ship: whole, of what their cases claim, and part of the suite's hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.conformance import suite
+from harness.conformance.catalogue import cases
+from harness.conformance.generated import shipped, writing
+from harness.conformance.generated.checks import PlanError
+from harness.conformance.generated.plan import HAPPENINGS, Plan
+from harness.conformance.generated.strategies import THEMES
+
+CASES = {
+    "http1": "GEN-01",
+    "http2": "GEN-02",
+    "grpc": "GEN-03",
+    "websocket": "GEN-04",
+    "segments": "GEN-05",
+    "pods": "GEN-06",
+    "lives": "GEN-07",
+    "ipv6": "GEN-08",
+}
+
+
+def test_every_theme_has_a_case_and_a_plan() -> None:
+    assert set(CASES) == set(THEMES)
+    assert set(CASES.values()) == {case for case in cases() if case.startswith("GEN-")}
+    assert {file.stem.rpartition("-")[0] for file in shipped.files()} == set(THEMES)
+
+
+@pytest.mark.parametrize("theme", CASES)
+def test_a_case_claims_what_its_plans_need(theme: str) -> None:
+    assert cases()[CASES[theme]].features == THEMES[theme].features
+    for plan in shipped.shipped(theme):
+        assert plan.features <= THEMES[theme].features
+
+
+@pytest.mark.parametrize("file", shipped.files(), ids=lambda file: file.stem)
+def test_a_plan_is_named_as_its_file_and_can_be_written(file: Path) -> None:
+    plan = shipped.load(file)
+    assert plan.name == file.stem
+    assert sum(len(writing.script(plan, number).turns) for number in range(len(plan.talks))) > 200
+
+
+def test_pods_and_lives_are_as_many_as_they_should_be() -> None:
+    (pods,) = shipped.shipped("pods")
+    assert {talk.pod for talk in pods.talks} == {0, 1, 2, 3, 4}
+    assert pods.exchanges > 100
+    (lives,) = shipped.shipped("lives")
+    assert {each.what for each in lives.happenings} == set(HAPPENINGS)
+
+
+def test_the_suites_hash_covers_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = suite.suite_hash()
+    changed = tmp_path / "http1-1.json"
+    changed.write_text("{}")
+    monkeypatch.setattr(shipped, "files", lambda: [changed])
+    suite.suite_hash.cache_clear()
+    try:
+        assert suite.suite_hash() != before
+    finally:
+        monkeypatch.undo()
+        suite.suite_hash.cache_clear()
+
+
+def test_a_file_that_is_no_plan_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.json"
+    with pytest.raises(PlanError, match=r"wrong\.json cannot be read: No such file"):
+        shipped.load(file)
+    file.write_text('{"pods": 9}')
+    with pytest.raises(PlanError, match=r"wrong\.json is no plan: the plan: pods has to be from 1 to 5"):
+        shipped.load(file)
+
+
+def test_what_a_plan_is_in_words() -> None:
+    assert str(Plan()) == "1 conversation of 1 exchange"
