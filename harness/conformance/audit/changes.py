@@ -40,6 +40,8 @@ _NFTABLES = {
     9: "set made", 11: "set deleted", 12: "set element made", 14: "set element deleted",
 }  # fmt: skip
 
+_IFLA_EVENT_FEATURES = 2  # linux/if_link.h
+
 Place = Node | Pod
 
 
@@ -136,8 +138,9 @@ class Changes:
             self._promiscuous.add(name)
         for fact in sorted(changed - {PROMISCUITY}):
             yield f"link {name}: {fact} was {known.get(fact)}, and became {now[fact]}"
-        if not changed:
-            yield f"link {name}: its features (offloads) or settings changed"
+        # the kernel also repeats what is known, up to a second after a link has come up (net/core/link_watch.c)
+        if not changed and message.get_attr("IFLA_EVENT") == _IFLA_EVENT_FEATURES:
+            yield f"link {name}: its features (offloads) changed"
 
     def _of_tables(self) -> Iterator[str]:
         for data in self._queued(self._tables):

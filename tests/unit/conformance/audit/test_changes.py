@@ -71,7 +71,7 @@ def test_an_offload_that_is_switched_is_told_and_is_in_the_snapshot(pods: tuple[
             "link eth0: features (offloads) was" in each for each in state.differences(before, state.snapshot(pod))
         )
         _gro(sock, _SGRO, was)
-        assert changes.told() == ["link eth0: its features (offloads) or settings changed"]
+        assert changes.told() == ["link eth0: its features (offloads) changed"]
 
 
 def _gro(sock: socket.socket, command: int, value: int = 0) -> int:
