@@ -7,7 +7,7 @@ The extension modules are of the same source, by mypyc:
 
 Without TAPPER_COMPILE nothing is compiled and no compiler is needed; with it, pip brings what compiles into the build's
 own environment (`CompiledTapper.dependencies`), all but the C compiler. The plain modules are always in the wheel, too:
-`tapper/form.py` says when they are taken.
+`tapper/runtime/form.py` says when they are taken.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ _LAST_LINES, _WIDEST = 20, 200
 """Of what a compiler wrote: lines, and characters of a line."""
 
 _HOT = (
-    "tapper/memo.py",
-    "tapper/outlet.py",
-    "tapper/accounts.py",
-    "tapper/held.py",
-    "tapper/replay.py",
+    "tapper/runtime/memo.py",
+    "tapper/run/writer.py",
+    "tapper/run/accounts.py",
+    "tapper/run/pending.py",
+    "tapper/wire/*.py",
+    "tapper/run/replay.py",
     "tapper/streams/*.py",
     "tapper/protocols/*.py",
     "tapper/output/ndjson.py",

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, Unsupported
-from tapper import standard_streams
+from tapper.runtime import standard_streams
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # in the standard library from Python 3.12 on

@@ -1,6 +1,6 @@
 """The reference tapper: decrypted HTTP out of service-mesh pods, by way of their own network namespaces."""
 
-from tapper.form import choose
+from tapper.runtime.form import choose
 
 __version__ = "0.1.0"
 

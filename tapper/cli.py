@@ -12,26 +12,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
-from tapper import FORM, __version__, standard_streams
-from tapper.accounts import Snapshot
+from tapper import FORM, __version__
 from tapper.capture.memory import MIB, TOTAL
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
 from tapper.errors import MissingPackageError, TapperError, UsageError, explain
-from tapper.outlet import Outlet
 from tapper.output.arguments import NO_REDACT_WARNING, PCAPNG_WARNING, add_shape, body_limit, check_recording, shape
 from tapper.output.escape import wants_colour
 from tapper.output.ndjson import Ndjson
-from tapper.output.records import Format, Silent
+from tapper.output.records import Format, Silent, Snapshot
 from tapper.output.sink import Closed, Console, open_output
 from tapper.output.text import Text
-from tapper.tap import Options, Tap
+from tapper.run.tap import Options, Tap
+from tapper.run.writer import Outlet
+from tapper.runtime import standard_streams
 from tapper.targets.addresses import parse_targets
 from tapper.targets.arguments import add_kubernetes, asks_kubernetes, kubernetes_feed
 from tapper.targets.feed import FileFeed, TargetFeed
 
 if TYPE_CHECKING:
-    from tapper.enquiry import Enquiry
+    from tapper.run.snapshot_requests import Enquiry
 
 _OUTPUTS = ("har", "ndjson", "pcapng", "text")
 _LISTINGS = ("ndjson", "text")
@@ -169,7 +169,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     if arguments.read is not None:
-        from tapper.replay import Replay, open_capture  # noqa: PLC0415
+        from tapper.run.replay import Replay, open_capture  # noqa: PLC0415
 
         with open_capture(arguments.read, arguments.write) as stream, open_output(arguments.write) as output:
             outlet = Outlet(output, form, console, shaped, recorder, kept)
@@ -201,8 +201,8 @@ def _metrics(where: str | None) -> Iterator[Enquiry[Snapshot] | None]:
     if where is None:
         yield None
         return
-    from tapper.enquiry import Enquiry  # noqa: PLC0415
     from tapper.output.listening import parse_listening  # noqa: PLC0415
+    from tapper.run.snapshot_requests import Enquiry  # noqa: PLC0415
 
     listening = parse_listening(where, "--metrics")
     try:
@@ -220,7 +220,7 @@ def _metrics(where: str | None) -> Iterator[Enquiry[Snapshot] | None]:
 
 
 def _discover(arguments: argparse.Namespace, form: Format, console: Console) -> None:
-    from tapper.listing import listing  # noqa: PLC0415
+    from tapper.follow.discover import listing  # noqa: PLC0415
 
     targets = parse_targets(arguments.filter_authorities) or None
     procfs = Procfs(arguments.procfs)

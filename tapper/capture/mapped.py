@@ -29,7 +29,7 @@ from tapper.capture import bpf
 from tapper.capture.bpf import Instruction
 from tapper.capture.walk import Blocks, Packets
 from tapper.errors import MissingCapabilityError, TapperError, UsageError, explain
-from tapper.privileges import Capability, advice
+from tapper.namespaces.privileges import Capability, advice
 
 SOL_PACKET = 263
 PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION = 5, 6, 10

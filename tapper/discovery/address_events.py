@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import socket
 
-from tapper.discovery.interfaces import parse
 from tapper.discovery.subscription import Subscription
+from tapper.namespaces.addresses import parse
 from tapper.targets.addresses import Address
 
 _SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID = 270, 8  # linux/socket.h, linux/netlink.h

@@ -20,8 +20,8 @@ from dataclasses import replace
 
 from tapper.discovery.births import Births
 from tapper.discovery.envoy import Envoy, Process, Refused, Unreadable, what_counts
-from tapper.discovery.netns import NamespaceId
 from tapper.discovery.procfs import Procfs
+from tapper.namespaces.identity import NamespaceId
 from tapper.targets.addresses import Address
 
 YOUNG_S = 10.0

@@ -13,7 +13,7 @@ from collections.abc import Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from tapper.discovery.netns import NamespaceId
+from tapper.namespaces.identity import NamespaceId
 from tapper.targets.addresses import Address, parse_address
 
 DELETED = " (deleted)"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tapper.discovery.envoy import DELETED, Verdict, is_envoy_path
-from tapper.discovery.netns import NamespaceId
+from tapper.namespaces.identity import NamespaceId
 from tapper.targets.addresses import Address
 
 

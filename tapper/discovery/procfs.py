@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from tapper.discovery.envoy import Process, Unreadable, is_envoy_path, what_counts
-from tapper.discovery.netns import NamespaceId, namespace_of
 from tapper.discovery.process_memory import ProcessMemory
 from tapper.errors import ProcfsError, explain
+from tapper.namespaces.identity import NamespaceId, namespace_of
 
 T = TypeVar("T")
 

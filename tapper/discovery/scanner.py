@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from tapper.discovery.census import Census
 from tapper.discovery.envoy import Envoy, Process, Refused, Verdict, classify
 from tapper.discovery.finders import Candidate, Finder
-from tapper.discovery.netns import NamespaceId
 from tapper.discovery.procfs import Procfs
 from tapper.errors import MissingCapabilityError
-from tapper.privileges import Capability, advice, why_unreadable
+from tapper.namespaces.identity import NamespaceId
+from tapper.namespaces.privileges import Capability, advice, why_unreadable
 from tapper.targets.addresses import Address
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tapper.accounts import Row
 from tapper.output.escape import escape
+from tapper.output.records import Row
 from tapper.targets.pods import PodName
 
 _COLUMNS = (

@@ -1,8 +1,8 @@
 """The counts as Prometheus metrics (the text format and OpenMetrics, by the official client library), over HTTP.
 
 Nothing is counted here and nothing is kept: a scrape asks the loop for the counts as they stand. Labels have as many
-values as there are pods: those captured now, and at most `tapper.accounts.MOST_GONE` closed sources. A series goes on
-when its source is opened again.
+values as there are pods: those captured now, and at most `tapper.run.accounts.MOST_GONE` closed sources. A series goes
+on when its source is opened again.
 
 This module needs the package `prometheus_client`; only `--metrics` imports it.
 """
@@ -23,9 +23,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from tapper import __version__
-from tapper.accounts import Row, Snapshot
 from tapper.errors import TapperError, explain
 from tapper.output.listening import Listening
+from tapper.output.records import Row, Snapshot
 
 Ask: TypeAlias = Callable[[], Snapshot]
 """Asks for the counts; raises TimeoutError where nobody answers."""

@@ -11,7 +11,6 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Final
 
 from tapper.discovery.envoy import Envoy, Verdict
-from tapper.memo import Memo
 from tapper.output.escape import escape_bytes
 from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason, verified
 from tapper.protocols.exchange import Exchange
@@ -22,6 +21,7 @@ from tapper.protocols.messages import End
 from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
 from tapper.protocols.websocket import TEXT
+from tapper.runtime.memo import Memo
 from tapper.streams.bounds import SECOND
 from tapper.streams.connection import Leg
 

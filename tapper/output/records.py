@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from tapper.discovery.envoy import Envoy, Refused
 from tapper.discovery.finders import Finder, Resident
-from tapper.discovery.netns import NamespaceId
+from tapper.namespaces.identity import NamespaceId
 from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting
 from tapper.streams.bounds import Tally
+from tapper.streams.legs import Direction
 from tapper.targets.addresses import Address
 from tapper.targets.pods import PodName
 
@@ -136,6 +137,57 @@ class Totals:
                 setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
         for kind, count in other.undecoded.items():
             self.undecoded[kind] = self.undecoded.get(kind, 0) + count
+
+
+class LegKey(NamedTuple):
+    """Of whose exchanges, and in which direction."""
+
+    pod_ip: str | None
+    name: PodName | None
+    direction: Direction
+
+
+@dataclass(slots=True)
+class Seen:
+    """Exchanges, and those of them that have something missing."""
+
+    exchanges: int = 0
+    incomplete: int = 0
+
+
+@dataclass(slots=True)
+class Row:
+    """The counts of one source, whether open or not."""
+
+    place: Place
+    counts: Totals
+    legs: dict[LegKey, Seen]
+
+    def plus(self, later: Row) -> Row:
+        """Together with the same source's when it was opened again."""
+        counts = self.counts.copy()
+        counts.merge(later.counts)
+        legs = {key: Seen(seen.exchanges, seen.incomplete) for key, seen in self.legs.items()}
+        for key, seen in later.legs.items():
+            mine = legs.setdefault(key, Seen())
+            mine.exchanges += seen.exchanges
+            mine.incomplete += seen.incomplete
+        return Row(_named(later.place, self.place), counts, legs)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that was counted, as of one moment."""
+
+    rows: list[Row]
+    sources: int
+    """How many are open."""
+    targets: int
+    """Addresses."""
+
+
+def _named(place: Place, before: Place) -> Place:
+    return place if place.instance_ip in place.pods or before.instance_ip not in before.pods else before
 
 
 class Format(Protocol):

@@ -26,10 +26,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from tapper.native import mypyc_attr
 from tapper.protocols.grpc import Call
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, RequestHead, Response, ResponseHead
+from tapper.runtime.native import mypyc_attr
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import HALF, MASK
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
-from tapper.native import mypyc_attr
+from tapper.runtime.native import mypyc_attr
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 """Names and values as they came, in their order, duplicates kept; bytes as latin-1 characters."""

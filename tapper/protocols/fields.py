@@ -6,8 +6,8 @@ from typing import Final, TypeAlias, cast
 
 from hpack.table import HeaderTable
 
-from tapper.native import mypyc_attr
 from tapper.protocols.fieldlist import FieldList, Headers, listed
+from tapper.runtime.native import mypyc_attr
 
 OVERHEAD: Final = 32
 """What an entry of a header table is counted for, beside its octets (RFC 7541 section 4.1)."""

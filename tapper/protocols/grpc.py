@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from tapper.memo import Memo
 from tapper.protocols.fieldlist import Headers
+from tapper.runtime.memo import Memo
 
 MOST_SIZES: Final = 64
 """Sizes of single messages that are kept for each direction; all are counted."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from tapper.memo import Memo
-from tapper.native import mypyc_attr
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.fieldlist import Headers
 from tapper.protocols.fields import UNKNOWN_FIELDS, Fields
 from tapper.protocols.grpc import NO_MESSAGES, Call, Counter, Messages, call
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
+from tapper.runtime.memo import Memo
+from tapper.runtime.native import mypyc_attr
 
 TABLE_UNKNOWN: Final = "header table unknown"
 BLOCK_UNSEEN: Final = "header block not seen"

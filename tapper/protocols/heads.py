@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tapper.memo import Memo
 from tapper.protocols.fieldlist import UNFRAMED, FieldList, Framing, Headers, Template, is_plain_word
+from tapper.runtime.memo import Memo
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST = r"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^\x00-\x20\x7f]+) (HTTP/1\.[0-9])\r?"

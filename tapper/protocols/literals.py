@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tapper.memo import Memo
 from tapper.protocols import huffman
 from tapper.protocols.fields import STATIC, Entry
 from tapper.protocols.huffman import Malformed
+from tapper.runtime.memo import Memo
 
 _LONGEST_SHIFT: Final = 21  # numbers of up to 28 bits: more than any length or index can be
 

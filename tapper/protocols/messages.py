@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from tapper.native import mypyc_attr
 from tapper.protocols.fieldlist import FieldList, Headers
+from tapper.runtime.native import mypyc_attr
 
 HEAD_LIMIT: Final = 64 * 1024
 """Longest head or trailer section. Envoy's own default is 60 KiB, nginx's 32 KiB, Apache's 8 KiB a line."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tapper.native import mypyc_attr
 from tapper.protocols import heads
 from tapper.protocols.fieldlist import FieldList, Headers, Template
+from tapper.runtime.native import mypyc_attr
 
 LONGEST: Final = 2048
 """Bytes of the fields that a pattern is made of: each reader of a connection may keep two."""

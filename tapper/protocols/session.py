@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tapper.native import mypyc_attr
 from tapper.protocols import heads
 from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.detect import Kind, foreign, undecided
@@ -22,6 +21,7 @@ from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.tls import HelloReader
 from tapper.protocols.websocket import WebSocket
+from tapper.runtime.native import mypyc_attr
 from tapper.streams.connection import Connection, Consumer, Leg, Wire
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK

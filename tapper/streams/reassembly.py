@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, TypeAlias
 
-from tapper.native import mypyc_attr
+from tapper.runtime.native import mypyc_attr
 from tapper.streams.sequence import MASK, unwrap
 
 SEGMENT_COST: Final = 128

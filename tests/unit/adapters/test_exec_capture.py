@@ -22,14 +22,14 @@ from harness.mesh import fake_envoy, replay
 from harness.sandbox.node import Node
 from harness.waiting import wait_until
 from tapper.discovery.exec_events import subscribe
-from tapper.privileges import missing
+from tapper.namespaces.privileges import missing
 
 pytestmark = pytest.mark.usefixtures("exec_events")
 
 LOOKING_ONCE = """
 import sys
-import tapper.following as following
-from tapper import pace
+import tapper.follow.follower as following
+from tapper.follow import pace
 pace.SHORTEST_INTERVAL_S = pace._LONGEST_INTERVAL_S = 3600.0
 following.Unseen.missing = lambda *_: None
 if {deaf}:

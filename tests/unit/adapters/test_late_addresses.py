@@ -45,12 +45,12 @@ def test_an_address_that_comes_late(node: Node, tapper: StartTapper) -> None:
 
 LATER_LOOKS = """
 import sys
-import tapper.following as following
-from tapper import pace
-from tapper.capture import owners
+import tapper.follow.follower as following
+from tapper.follow import pace
+from tapper.follow import owners
 pace.SHORTEST_INTERVAL_S = pace._LONGEST_INTERVAL_S = {interval}
 owners._YOUNG_S, owners._ANSWER_HOLDS_S = {young}, 3600.0
-from tapper import processes
+from tapper.follow import events as processes
 if not {events}:
     def refused(): raise PermissionError(1, "refused")
     processes.address_events.subscribe = refused

@@ -122,7 +122,7 @@ def test_it_is_not_taken_for_sources_that_changed(unpacked: Path, hook: dict[str
     assert version(edited) == "compiled"
     with (edited / "tapper" / "memo.py").open("a") as source:
         source.write("# changed\n")
-    assert version(edited) == "pure Python (tapper/memo.py has changed since it was compiled)"
+    assert version(edited) == "pure Python (tapper/runtime/memo.py has changed since it was compiled)"
 
 
 def test_both_forms_pass_the_same_tests(unpacked: Path) -> None:

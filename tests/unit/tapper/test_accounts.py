@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from tapper_wire import Capture, Wire
 
-from tapper import accounts
-from tapper.accounts import Account, Books, LegKey, Row, Seen
 from tapper.output.counts import table
-from tapper.output.records import Place, Stat, Totals
+from tapper.output.records import LegKey, Place, Row, Seen, Stat, Totals
 from tapper.protocols.detect import Kind
 from tapper.protocols.session import Sighting
+from tapper.run import accounts
+from tapper.run.accounts import Account, Books
 from tapper.streams.connection import Scope
 from tapper.streams.legs import Direction
 from tapper.targets.pods import PodName

@@ -10,12 +10,12 @@ import pytest
 from tapper_wire import Capture, Wire, get, interleave, ok, one_packet
 
 import tapper
-from tapper.protocols.beneath import Beneath, Peek, _Twin, _until, place_of
 from tapper.protocols.session import Session, Sighting
 from tapper.streams.bounds import Limits
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connection import Wire as Kind
 from tapper.streams.connections import Connections
+from tapper.wire.verdict import Beneath, Peek, _Twin, _until, place_of
 
 POD, CALLER, OTHER = "10.0.0.2", "10.0.0.3", "10.0.0.4"
 NODE = Scope(None, frozenset({ip_address(POD).packed}))
@@ -141,7 +141,7 @@ def test_an_answer_to_nobody_knows_what_may_be_its_twins() -> None:
 
 
 def test_twins_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tapper.protocols.beneath._MOST_TWINS", 2)
+    monkeypatch.setattr("tapper.wire.verdict._MOST_TWINS", 2)
     world = nested(World().wire(*mutual()), get("/a"))
     beneath = Beneath(world.node.connections)
     (seen,), (twin,) = world.pod.seen, world.node.seen
@@ -307,7 +307,7 @@ def test_many_that_carry_the_same_are_not_looked_through(monkeypatch: pytest.Mon
         looked_at += 1
         return _until(connection, first)
 
-    monkeypatch.setattr("tapper.protocols.beneath._until", counted)
+    monkeypatch.setattr("tapper.wire.verdict._until", counted)
     assert world.all_said == [Kind.TLS]
     assert looked_at == 1
 

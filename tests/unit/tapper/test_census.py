@@ -18,10 +18,10 @@ from tapper.discovery.births import Births
 from tapper.discovery.census import Census
 from tapper.discovery.envoy import Process
 from tapper.discovery.finders import Finder
-from tapper.discovery.netns import namespace_of
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan, scan
 from tapper.errors import ProcfsError
+from tapper.namespaces.identity import namespace_of
 
 TARGETS = frozenset({ip_address("10.0.0.1")})
 OTHERS = frozenset({ip_address("10.0.0.2")})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapper.discovery.envoy import Envoy, Process, Refused, Unreadable, Verdict, classify, instance_ip, is_envoy_path
-from tapper.discovery.netns import NamespaceId
+from tapper.namespaces.identity import NamespaceId
 
 NETNS = NamespaceId(4, 4026531840)
 TARGETS = frozenset({ip_address("10.0.0.1"), ip_address("fd00::1")})

@@ -24,12 +24,14 @@ import harness
 from harness.sandbox.node import Node
 from harness.sandbox.process import MINIMAL_ENVIRON, Command
 from harness.waiting import wait_until
-from tapper import following, pace, processes
 from tapper.capture.sources import Sources
 from tapper.discovery.exec_events import PROC_EVENT_EXEC, ExecEvents, parse, subscribe
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
-from tapper.following import Follower
+from tapper.follow import events as processes
+from tapper.follow import follower as following
+from tapper.follow import pace
+from tapper.follow.follower import Follower
 from tapper.output.sink import Console
 
 

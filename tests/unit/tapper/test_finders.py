@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from tapper.discovery.finders import Candidate, Finder, is_linkerd_path, why_unseen
-from tapper.discovery.netns import NamespaceId
+from tapper.namespaces.identity import NamespaceId
 
 NETNS = NamespaceId(4, 999)
 HOME = Candidate(77, NETNS, Finder.NETNS)

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from tapper import following
-from tapper.capture import owners
-from tapper.capture.namespace import Visit
 from tapper.discovery import census
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan
 from tapper.errors import TapperError
-from tapper.following import Follower
+from tapper.follow import follower as following
+from tapper.follow import owners
+from tapper.follow.follower import Follower
+from tapper.namespaces.enter import Visit
 from tapper.output.sink import Console
 
 POD, OTHER, STRANGER = (ip_address(f"10.0.0.{number}") for number in (1, 2, 3))

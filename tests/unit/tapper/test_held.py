@@ -9,14 +9,14 @@ from ipaddress import ip_address
 import pytest
 from tapper_wire import Capture, Wire, get, ok
 
-from tapper.accounts import Account
-from tapper.held import Held
 from tapper.output.records import Place
-from tapper.protocols.beneath import Beneath
 from tapper.protocols.facts import Note, Tls
 from tapper.protocols.session import Sighting
+from tapper.run.accounts import Account
+from tapper.run.pending import Held
 from tapper.streams.connection import Scope
 from tapper.streams.connection import Wire as Kind
+from tapper.wire.verdict import Beneath
 
 PLACE = Place("pod", 1, "lo", 77, "10.0.0.2")
 GRACE = 20_000_000
@@ -155,7 +155,7 @@ def test_notes_wait_as_well_and_the_order_stays() -> None:
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tapper.held._MOST", 3)
+    monkeypatch.setattr("tapper.run.pending._MOST", 3)
     world = World()
     for _ in range(5):
         world.put()

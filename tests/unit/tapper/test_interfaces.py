@@ -16,7 +16,7 @@ from harness.adapters.reference import TAPPER_ENVIRON
 from harness.sandbox import links
 from harness.sandbox.node import Node
 from harness.sandbox.process import Command
-from tapper.discovery.interfaces import (
+from tapper.namespaces.addresses import (
     IFA_ADDRESS,
     IFA_LOCAL,
     NLM_F_DUMP_INTR,
@@ -83,9 +83,9 @@ def test_no_bytes_do_worse_than_a_value_error(noise: bytes, cut: int) -> None:
 
 ASKS = """
 import json, sys
-from tapper.capture.owners import owned_by
-from tapper.discovery.interfaces import own_addresses
-from tapper.discovery.netns import namespace_of
+from tapper.follow.owners import owned_by
+from tapper.namespaces.addresses import own_addresses
+from tapper.namespaces.identity import namespace_of
 from tapper.discovery.procfs import Procfs
 
 procfs, told = Procfs(), []

@@ -18,13 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harness.waiting import wait_until
 from tapper import __version__
-from tapper.accounts import LegKey, Row, Seen, Snapshot
 from tapper.cli import main
-from tapper.enquiry import Enquiry
 from tapper.errors import TapperError, UsageError
 from tapper.output.listening import Listening, parse_listening
 from tapper.output.metrics import BY_KIND, BY_LEG, BY_SOURCE, SOURCE, Counters, serving
-from tapper.output.records import Place, Totals
+from tapper.output.records import LegKey, Place, Row, Seen, Snapshot, Totals
+from tapper.run.snapshot_requests import Enquiry
 from tapper.streams.legs import Direction
 from tapper.targets.pods import PodName
 

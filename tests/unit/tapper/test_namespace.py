@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from tapper.capture.namespace import Visit, run_inside_each
-from tapper.discovery.netns import NamespaceId, namespace_of
 from tapper.errors import NamespaceGoneError
+from tapper.namespaces.enter import Visit, run_inside_each
+from tapper.namespaces.identity import NamespaceId, namespace_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="setns needs CAP_SYS_ADMIN")
 OWN = "/proc/self/ns/net"

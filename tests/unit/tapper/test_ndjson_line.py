@@ -11,8 +11,6 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapper import memo
-from tapper.memo import Memo
 from tapper.output import ndjson
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
@@ -21,6 +19,8 @@ from tapper.protocols.fieldlist import FieldList, Template, listed
 from tapper.protocols.grpc import Call, Messages
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
 from tapper.protocols.session import Sighting
+from tapper.runtime import memo
+from tapper.runtime.memo import Memo
 from tapper.streams.connection import Leg, Wire
 from tapper.streams.legs import Direction
 from tapper.targets.pods import PodName

@@ -17,15 +17,15 @@ from tapper_wire import Capture, Wire, get, ok
 
 import tapper.output.ndjson as module
 from tapper.discovery.envoy import Envoy, Refused, Verdict
-from tapper.discovery.netns import NamespaceId
-from tapper.outlet import Outlet
+from tapper.namespaces.identity import NamespaceId
 from tapper.output.ndjson import SCHEMA, Ndjson
 from tapper.output.records import Place, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
 from tapper.protocols.facts import ByteStream, Note, Tls, WebSocketMessage
 from tapper.protocols.grpc import NO_MESSAGES, Call, Messages
-from tapper.replay import Replay
+from tapper.run.replay import Replay
+from tapper.run.writer import Outlet
 from tapper.streams.connection import Leg
 from tapper.streams.connection import Wire as Kind
 from tapper.streams.legs import Direction

@@ -10,7 +10,7 @@ import pytest
 from tapper_wire import Capture, Wire, get, ok
 
 from tapper.discovery.envoy import Envoy, Refused, Verdict
-from tapper.discovery.netns import NamespaceId
+from tapper.namespaces.identity import NamespaceId
 from tapper.output.escape import escape, wants_colour
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place, Stat, Totals

@@ -6,11 +6,11 @@ from ipaddress import ip_address
 
 import pytest
 
-from tapper.capture import owners
-from tapper.capture.owners import Owners
 from tapper.discovery.finders import Candidate, Finder
-from tapper.discovery.netns import NamespaceId
 from tapper.discovery.procfs import Procfs
+from tapper.follow import owners
+from tapper.follow.owners import Owners
+from tapper.namespaces.identity import NamespaceId
 
 POD = Candidate(7, NamespaceId(4, 4026531999), Finder.NETNS)
 

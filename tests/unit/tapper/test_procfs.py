@@ -17,11 +17,11 @@ import pytest
 from harness.waiting import wait_until
 from tapper.discovery import procfs as module
 from tapper.discovery.envoy import Process, Unreadable, Verdict
-from tapper.discovery.netns import namespace_of
 from tapper.discovery.process_memory import ProcessMemory
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import scan
 from tapper.errors import MissingCapabilityError, ProcfsError
+from tapper.namespaces.identity import namespace_of
 
 TARGETS = frozenset({ip_address("10.0.0.1")})
 

@@ -21,11 +21,11 @@ from harness.waiting import wait_until
 from tapper.capture.bpf import Instruction, program
 from tapper.capture.mapped import SMALLEST_BLOCK, Mapped, Statistics, block_size
 from tapper.capture.memory import MIB, RingMemory
-from tapper.capture.namespace import run_inside
 from tapper.capture.ring import AT_ONCE, Ring, open_ring
 from tapper.capture.sources import Source, Sources
-from tapper.discovery.netns import NamespaceId, namespace_of
 from tapper.errors import NamespaceGoneError, TapperError
+from tapper.namespaces.enter import run_inside
+from tapper.namespaces.identity import NamespaceId, namespace_of
 from tapper.streams.packet import Packet
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="setns needs CAP_SYS_ADMIN")

@@ -7,12 +7,12 @@ from typing import Any
 
 from harness.conformance.mutants.model import Fault, Mutant
 from harness.conformance.mutants.reasons import UNFOUND
-from tapper import following
 from tapper.capture import bpf
 from tapper.capture.bpf import Instruction
 from tapper.capture.mapped import SMALLEST_BLOCK
 from tapper.capture.memory import RingMemory
-from tapper.capture.namespace import Visit
+from tapper.follow import follower as following
+from tapper.namespaces.enter import Visit
 from tapper.streams.connection import Scope
 from tapper.streams.legs import Endpoint
 

@@ -13,7 +13,7 @@ from harness.conformance.mutants.reasons import ITS_END, TOO_MUCH, UNFOUND
 from tapper.discovery import envoy, finders, procfs, scanner
 from tapper.discovery.envoy import Envoy, Process, Refused, Verdict
 from tapper.discovery.procfs import Procfs
-from tapper.following import Follower
+from tapper.follow.follower import Follower
 from tapper.targets.addresses import Address
 
 

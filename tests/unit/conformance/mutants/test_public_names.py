@@ -48,7 +48,7 @@ def test_no_private_name_of_another_module(module: Path) -> None:
     [
         "Follower._judge = None",
         "x = tap._follower._targets",
-        "from tapper.following import _Followed",
+        "from tapper.follow.follower import _Followed",
         "setattr(Reader, '_keep', None)",
         "getattr(Reader, '_keep')",
     ],

@@ -16,11 +16,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from tapper.accounts import Account
 from tapper.capture.mapped import RETIRE_MS
-from tapper.protocols.beneath import Beneath
 from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting
+from tapper.run.accounts import Account
+from tapper.wire.verdict import Beneath
 
 Seen: TypeAlias = Sighting | Note
 

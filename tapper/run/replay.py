@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 
-from tapper.accounts import Account
 from tapper.capture.file import CaptureFile, FilePacket
 from tapper.errors import CaptureFileError, UsageError, explain
-from tapper.outlet import Outlet
 from tapper.output.records import Place, Stat
 from tapper.output.sink import Console
 from tapper.protocols.session import Sighting
+from tapper.run.accounts import Account
+from tapper.run.writer import Outlet
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address, packed, parse_address
 

@@ -9,68 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from tapper.capture.sources import Reader
-from tapper.output.records import Place, Stat, Totals
+from tapper.output.records import LegKey, Place, Row, Seen, Stat, Totals
 from tapper.protocols.detect import Kind
 from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting
 from tapper.streams.connections import Connections
-from tapper.streams.legs import Direction
-from tapper.targets.pods import PodName
 
 MOST_GONE = 1000
 """Closed sources whose counts are kept one by one; the totals keep everything."""
 MOST_LEGS = 4096
 """Of one source: pods and directions that are counted one by one. The node's source sees many pods."""
-
-
-class LegKey(NamedTuple):
-    """Of whose exchanges, and in which direction."""
-
-    pod_ip: str | None
-    name: PodName | None
-    direction: Direction
-
-
-@dataclass(slots=True)
-class Seen:
-    """Exchanges, and those of them that have something missing."""
-
-    exchanges: int = 0
-    incomplete: int = 0
-
-
-@dataclass(slots=True)
-class Row:
-    """The counts of one source, whether open or not."""
-
-    place: Place
-    counts: Totals
-    legs: dict[LegKey, Seen]
-
-    def plus(self, later: Row) -> Row:
-        """Together with the same source's when it was opened again."""
-        counts = self.counts.copy()
-        counts.merge(later.counts)
-        legs = {key: Seen(seen.exchanges, seen.incomplete) for key, seen in self.legs.items()}
-        for key, seen in later.legs.items():
-            mine = legs.setdefault(key, Seen())
-            mine.exchanges += seen.exchanges
-            mine.incomplete += seen.incomplete
-        return Row(_named(later.place, self.place), counts, legs)
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything that was counted, as of one moment."""
-
-    rows: list[Row]
-    sources: int
-    """How many are open."""
-    targets: int
-    """Addresses."""
 
 
 @dataclass(slots=True, eq=False)
@@ -154,7 +104,3 @@ class Books:
             before = rows.get(row.place.identity)
             rows[row.place.identity] = row if before is None else before.plus(row)
         return list(rows.values())
-
-
-def _named(place: Place, before: Place) -> Place:
-    return place if place.instance_ip in place.pods or before.instance_ip not in before.pods else before

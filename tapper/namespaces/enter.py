@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from tapper.discovery.netns import NamespaceId, namespace_of
 from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError, explain
-from tapper.privileges import Capability, advice
+from tapper.namespaces.identity import NamespaceId, namespace_of
+from tapper.namespaces.privileges import Capability, advice
 
 T = TypeVar("T")
 

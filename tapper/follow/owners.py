@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 
-from tapper.capture.namespace import Visit, run_inside, run_inside_each
 from tapper.discovery.finders import Candidate
-from tapper.discovery.interfaces import own_addresses
-from tapper.discovery.netns import NamespaceId
 from tapper.discovery.procfs import Procfs
 from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError
+from tapper.namespaces.addresses import own_addresses
+from tapper.namespaces.enter import Visit, run_inside, run_inside_each
+from tapper.namespaces.identity import NamespaceId
 from tapper.targets.addresses import Address
 
 

@@ -17,7 +17,8 @@ from types import ModuleType
 
 _GROUP = "tapper__mypyc"
 """The extension module that holds the code of all others, beside this package."""
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
+"""The folder that the package `tapper` lies in."""
 
 
 class _Plain:

@@ -10,13 +10,13 @@ import math
 from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
-from tapper.capture.namespace import run_inside
-from tapper.capture.owners import Owners
 from tapper.discovery.finders import Candidate
-from tapper.discovery.netns import NamespaceId, own_user_namespace, owner_of
 from tapper.discovery.procfs import Procfs
-from tapper.discovery.veth import is_linked_to
 from tapper.errors import TapperError
+from tapper.follow.owners import Owners
+from tapper.namespaces.enter import run_inside
+from tapper.namespaces.identity import NamespaceId, own_user_namespace, owner_of
+from tapper.namespaces.veth import is_linked_to
 from tapper.output.sink import Console
 from tapper.targets.addresses import Address
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from tapper.discovery.envoy import Verdict
 from tapper.discovery.finders import Candidate, Finder, why_gateway, why_proxyless, why_unseen
-from tapper.discovery.netns import NamespaceId
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.roles import gateway_role, is_proxyless
 from tapper.discovery.scanner import Scan, scan
 from tapper.errors import TapperError
+from tapper.namespaces.identity import NamespaceId
 from tapper.output.records import Place
 from tapper.output.sink import Console
 from tapper.protocols.facts import Note, Tls

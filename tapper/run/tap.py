@@ -2,7 +2,7 @@
 
     ring -> source (namespace, pod) -> stream -> protocol -> exchange -> output
 
-Which pods' sources there are is `tapper.following`'s affair.
+Which pods' sources there are is `tapper.follow.follower`'s affair.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tapper.accounts import Account, Row, Snapshot
 from tapper.capture import bpf
 from tapper.capture.mapped import Statistics
 from tapper.capture.memory import TOTAL, RingMemory
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import NO_INTERFACE, Source, Sources
 from tapper.discovery.finders import Finder
-from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.errors import UsageError, explain
-from tapper.following import Follower
-from tapper.held import POLL_S, Held
-from tapper.outlet import Outlet
-from tapper.output.records import Place, Stat
+from tapper.follow.follower import Follower
+from tapper.follow.missing import Opaque
+from tapper.namespaces.identity import NamespaceId, own_namespace
+from tapper.output.records import Place, Row, Snapshot, Stat
 from tapper.output.sink import Closed, Console
-from tapper.protocols.beneath import Beneath
 from tapper.protocols.facts import Note
 from tapper.protocols.session import Sighting
+from tapper.run.accounts import Account
+from tapper.run.pending import POLL_S, Held
+from tapper.run.writer import Outlet
 from tapper.signals import StopSignals
 from tapper.streams.connection import Scope
 from tapper.streams.packet import mirror
 from tapper.targets.addresses import Address, packed
 from tapper.targets.feed import TargetFeed
 from tapper.targets.pods import Targets, union
-from tapper.unseen import Opaque
+from tapper.wire.verdict import Beneath
 
 if TYPE_CHECKING:
-    from tapper.enquiry import Enquiry  # whose imports cost what only --metrics needs
+    from tapper.run.snapshot_requests import Enquiry  # whose imports cost what only --metrics needs
 
 _NODE = "node"
 _LOOPBACK_INDEX = 1  # LOOPBACK_IFINDEX, include/net/net_namespace.h: the same in every namespace

@@ -5,7 +5,7 @@ pidfd and causes a look at once. A source is closed only on evidence: the proces
 looked at and lead to a target no longer. A look that failed, or did not see everything, closes nothing. Most looks find
 what the last one found, and then nothing is done.
 
-Before a namespace is captured in, it is asked for its own addresses (`tapper.homes`).
+Before a namespace is captured in, it is asked for its own addresses (`tapper.follow.decision`).
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
-from tapper import pace
 from tapper.capture import bpf
 from tapper.capture.memory import RingMemory
-from tapper.capture.namespace import Visit, run_inside, run_inside_each
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
 from tapper.discovery.births import Births
 from tapper.discovery.census import Census
 from tapper.discovery.finders import Candidate, Finder
-from tapper.discovery.netns import NamespaceId, own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.roles import linkerd_pod
 from tapper.discovery.scanner import Scan, made_unreadable, scan, unexamined
-from tapper.discovery.sockets import tcp_connections
 from tapper.errors import NamespaceGoneError, TapperError
-from tapper.homes import Homes, Wanted
+from tapper.follow import pace
+from tapper.follow.decision import Homes, Wanted
+from tapper.follow.events import Processes
+from tapper.follow.missing import Known, Unseen
+from tapper.namespaces.enter import Visit, run_inside, run_inside_each
+from tapper.namespaces.identity import NamespaceId, own_namespace
+from tapper.namespaces.privileges import check_following
+from tapper.namespaces.sockets import tcp_connections
 from tapper.output.records import Place
 from tapper.output.sink import Console
-from tapper.privileges import check_following
-from tapper.processes import Processes
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address
-from tapper.unseen import Known, Unseen
 
 T = TypeVar("T")
 

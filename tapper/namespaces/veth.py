@@ -12,8 +12,8 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from tapper.discovery.interfaces import NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
 from tapper.errors import TapperError, explain
+from tapper.namespaces.addresses import NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
 
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWNSID, RTM_GETNSID = 16, 18, 88, 90  # linux/rtnetlink.h
 IFLA_LINK_NETNSID = 37  # linux/if_link.h

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Set
 
-from tapper.capture.owners import owned_by
 from tapper.discovery.finders import Finder, judge
-from tapper.discovery.netns import own_namespace
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import scan, unexamined
+from tapper.follow.owners import owned_by
+from tapper.namespaces.identity import own_namespace
 from tapper.output.records import Listed, Owned
 from tapper.targets.addresses import Address
 

@@ -13,19 +13,19 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from tapper import __version__
-from tapper.accounts import Account, Books, Row
 from tapper.output.counts import table
 from tapper.output.pcapng import Recorder
-from tapper.output.records import Format, Place, Stat, Totals
+from tapper.output.records import Format, Place, Row, Stat, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
-from tapper.protocols.beneath import Peek
 from tapper.protocols.facts import Note
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.session import Session, Sighting
+from tapper.run.accounts import Account, Books
 from tapper.streams.bounds import HELD_BY_SOURCE
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
+from tapper.wire.verdict import Peek
 
 _LINES_AT_ONCE = 64
 _HELD_BYTES: Final = 256 << 20  # by all sources together

@@ -1,0 +1,1 @@
+"""What was under a pod's plaintext on the wire: TLS or nothing."""
