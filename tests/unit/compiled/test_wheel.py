@@ -1,26 +1,25 @@
-"""The compiled form: installed as a user installs it, it is taken, and held to the same tests; the plain form is taken
-where it was not asked for, or cannot be used."""
+"""The compiled form, built and installed by pip as for a user: it is taken, and held to the same tests. The plain form
+is taken where the compiled one was not asked for, or cannot be used."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import runpy
 import shutil
 import subprocess
 import sys
-import venv
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from image_python import image_python
 
 ROOT = Path(__file__).parents[3]
 _BUILD_S = 1800  # half a minute where nothing else runs
 _TESTS_S = 900
-_ENOUGH = shutil.ignore_patterns("pip*", "__pycache__")
+_ENOUGH = shutil.ignore_patterns("pip*", "kubernetes*", "__pycache__")
 
 
 def attempt(argv: Sequence[str], environ: dict[str, str], limit_s: int, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -50,17 +49,6 @@ def make_wheel(into: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     return attempt(pip, environ, _BUILD_S, ROOT)
 
 
-def installed_as_a_user_does(folder: Path) -> None:
-    """`TAPPER_COMPILE=1 pip install .` in a fresh virtual environment: pip brings what the build needs, and no more."""
-    fresh = folder.with_suffix(".new")
-    shutil.rmtree(fresh, ignore_errors=True)  # of a session that was ended
-    venv.create(fresh, with_pip=True)
-    run([str(fresh / "bin" / "python"), "-m", "pip", "install", str(ROOT)], {"TAPPER_COMPILE": "1"}, _BUILD_S)
-    (site,) = fresh.glob("lib/python*/site-packages")
-    site.rename(folder)
-    shutil.rmtree(fresh)
-
-
 @pytest.fixture(scope="module")
 def hook() -> dict[str, Any]:
     """The names of hatch_build.py, which is no module of a package."""
@@ -68,18 +56,10 @@ def hook() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def unpacked(hook: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pip has put into site-packages. Made once for all processes that run these tests."""
-    lack = hook["lacking"]()
-    if lack is not None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"nothing can be compiled here: {lack}")
-    ours = tmp_path_factory.getbasetemp()
-    folder = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "compiled-site"
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            installed_as_a_user_does(folder)
-    return folder
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pip has put into site-packages, where `TAPPER_COMPILE=1 pip wheel .` and `pip install` made and took it."""
+    (site,) = image_python(tmp_path_factory).glob("lib/python*/site-packages")
+    return site
 
 
 def version(folder: Path, **environ: str) -> str:
@@ -120,7 +100,7 @@ def test_it_is_not_taken_for_sources_that_changed(unpacked: Path, hook: dict[str
     shutil.copy2(ROOT / "hatch_build.py", edited)
     (edited / "tapper" / "compiled.sources").write_text(hook["record"](edited))
     assert version(edited) == "compiled"
-    with (edited / "tapper" / "memo.py").open("a") as source:
+    with (edited / "tapper" / "runtime" / "memo.py").open("a") as source:
         source.write("# changed\n")
     assert version(edited) == "pure Python (tapper/runtime/memo.py has changed since it was compiled)"
 
