@@ -128,7 +128,7 @@ def _numbered_by_arrival(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
 ARRIVAL_ORDER = Mutant(
     "arrival-order",
     "It reads segments as they come, whatever their sequence numbers.",
-    {"CAP-07": OUT_OF_STEP},
+    {"CAP-07": OUT_OF_STEP, "CAP-19": OUT_OF_STEP},
     Fault(packets=(_numbered_by_arrival,)),
 )
 

@@ -15,6 +15,7 @@ _GROUPS = (
     "http",
     "http_segments",
     "cap",
+    "cap_strays",
     "edge",
     "life",
     "life_processes",

@@ -22,6 +22,8 @@ _MOST_CHUNKS = 1 << 20
 
 STARTS = re.compile(_TOKEN + rb" [^\s\x00-\x1f\x7f]+ HTTP/1\.[01]\r\n")
 """What the first bytes of an HTTP/1 request look like."""
+_NEXT = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH) [^\s\x00-\x1f\x7f]+ HTTP/1\.[01]\r\n")
+"""The same with a method that is known (RFC 9110, section 9.1; RFC 5789): the end of a body is easily a token, too."""
 
 
 class Unclear(Exception):
@@ -129,7 +131,7 @@ def _requests(data: bytes) -> Iterator[Read]:
             return
         chunked, length = _framing(head)
         expects = any(value.lower() == b"100-continue" for value in head.values(b"expect"))
-        refused = expects and (chunked or bool(length)) and STARTS.match(data, head.end) is not None
+        refused = expects and (chunked or bool(length)) and _NEXT.match(data, head.end) is not None
         if refused:
             message, at = TrueMessage(head.fields, complete=False), head.end
         elif chunked:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from harness.conformance.mutants.model import Fault, Mutant
-from harness.conformance.mutants.reasons import UNFOUND
+from harness.conformance.mutants.reasons import OUT_OF_STEP, UNFOUND
 from tapper import following
-from tapper.capture import bpf
+from tapper.capture import bpf, walk
 from tapper.capture.bpf import Instruction
 from tapper.capture.mapped import SMALLEST_BLOCK
 from tapper.capture.memory import RingMemory
@@ -44,6 +44,18 @@ OUTSIDE = Mutant(
     "It never enters a namespace, and captures on the node's own lo.",
     {"NETNS-01": UNFOUND},
     Fault(patches=(_stay_outside,)),
+)
+
+
+def _take_any_checksum() -> None:
+    walk.is_right = lambda *_: True  # type: ignore[attr-defined]
+
+
+ANY_CHECKSUM = Mutant(
+    "any-checksum",
+    "It takes segments that their receiver drops for a wrong checksum.",
+    {"CAP-20": OUT_OF_STEP},
+    Fault(patches=(_take_any_checksum,)),
 )
 
 
