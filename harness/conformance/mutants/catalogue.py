@@ -14,6 +14,7 @@ _GROUPS = (
     "told",
     "http",
     "http_segments",
+    "http_unusual",
     "cap",
     "cap_strays",
     "edge",
