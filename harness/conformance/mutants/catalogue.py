@@ -23,6 +23,7 @@ _GROUPS = (
     "load",
     "netns",
     "sec",
+    "sec_hostile",
     "pcap",
     "mesh",
 )
