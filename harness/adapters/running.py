@@ -11,7 +11,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -181,6 +182,15 @@ class UnderTest:
                 pass
             case Update.NONE:
                 raise InternalError(f"{self.adapter.implementation.name} cannot be given other targets")
+
+    @contextmanager
+    def unread(self) -> Iterator[None]:
+        """Take nothing of its standard output meanwhile: what it writes fills the pipe (64 KiB, pipe(7)), and waits."""
+        self._pipes.hold()
+        try:
+            yield
+        finally:
+            self._pipes.go_on()
 
     def stop(self, patience: float = 1.0) -> Ending:
         """Ask it to end, insist after its grace, read the rest of its output, and look for what it left."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from harness.conformance.mutants.model import Fault, Mutant
 from harness.conformance.mutants.packets import FIN, RST, SYN, End, RawPacket, tcp
-from harness.conformance.mutants.reasons import LOST
+from harness.conformance.mutants.reasons import ITS_END, LOST
 from harness.conformance.mutants.streams import Record
 
 _MOST_CONNECTIONS = 500
@@ -61,4 +62,16 @@ FEW_CONNECTIONS = Mutant(
     "It follows five hundred connections at a time, as mizu does.",
     {"LOAD-04": f"{LOST}|with its answer"},
     Fault(packets=(_few_connections,)),
+)
+
+
+def _never_wait() -> None:
+    os.set_blocking(1, False)
+
+
+ENDS_WHEN_UNREAD = Mutant(
+    "ends-when-unread",
+    "A write that would have to wait is an error that nobody has thought of.",
+    {"LOAD-07": ITS_END},
+    Fault(begin=(_never_wait,)),
 )

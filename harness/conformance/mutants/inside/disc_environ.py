@@ -112,7 +112,7 @@ def _read_all_of_it() -> None:
     def read(_self: ProcessMemory, path: str, _most: int | None = None) -> bytes:
         return Path(path).read_bytes()
 
-    ProcessMemory.read = read  # type: ignore[method-assign]
+    ProcessMemory.read = read  # type: ignore[method-assign,assignment]
 
 
 READS_ALL_OF_IT = Mutant(
