@@ -38,6 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="DIR",
         help="where the report and the evidence go (default: tapper-harness-report/NAME-TIME here)",
     )
+    parser.add_argument("--long", action="store_true", help="also the cases that take minutes, one after the other")
     add_jobs(parser)
     clusters.add(parser)
     parser.set_defaults(run=run)
@@ -62,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             cases=arguments.case,
             jobs=arguments.jobs or default_jobs(),
             patience=arguments.patience,
+            long=arguments.long,
         )
         who = adapter.implementation
         with contextlib.ExitStack() as rest:

@@ -6,7 +6,7 @@ import enum
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.adapters.contract import Feature
@@ -106,6 +106,10 @@ class Case:
     """What it plays where a world is given: the sandbox's mesh, or a cluster."""
     needs: tuple[str, ...] = ()
     """What that world has to have, in the words of `harness.worlds.world.NEEDS`."""
+    extra_s: float = 0.0
+    """How much longer than any other case it may take, in seconds. Such a case is run where it is asked for."""
+    shorter: Callable[[Trial], None] | None = None
+    """The same in a few seconds, of a case that takes longer than any other may: the kit's own tests run that."""
 
     @property
     def group(self) -> str:
@@ -120,6 +124,15 @@ class Case:
     def explanation(self) -> str:
         """Why, and how it is tried."""
         return self.text.partition("\n\n")[2].strip()
+
+    @property
+    def long(self) -> bool:
+        """Whether it takes longer than any other case may."""
+        return self.extra_s > 0
+
+    def shortened(self) -> Case:
+        """The same case at a length at which the kit's own tests can run it."""
+        return replace(self, function=self.shorter, extra_s=0.0) if self.shorter is not None else self
 
     @property
     def text(self) -> str:
@@ -138,13 +151,25 @@ def case(
     features: frozenset[Feature] | set[Feature] = frozenset(),
     discovery: bool = False,
     real_envoy: bool = False,
+    extra_s: float = 0.0,
+    shorter: Callable[[Trial], None] | None = None,
 ) -> Callable[[Callable[[Trial], None]], Case]:
     """Turn a function into a `Case`. Its docstring is the documentation; the first paragraph is the requirement."""
     if not CASE_ID.fullmatch(identifier):
         raise ValueError(f"{identifier} is not a case id like CAP-01")
 
     def make(function: Callable[[Trial], None]) -> Case:
-        return Case(identifier, level, source, function, frozenset(features), discovery, real_envoy)
+        return Case(
+            identifier,
+            level,
+            source,
+            function,
+            frozenset(features),
+            discovery,
+            real_envoy,
+            extra_s=extra_s,
+            shorter=shorter,
+        )
 
     return make
 

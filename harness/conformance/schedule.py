@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ MOST_JOBS = 8
 WORKER = (sys.executable, "-m", "harness.conformance.worker")
 _SLOW = ("LIFE-07", "CAP-13", "HTTP-21", "LIFE-09", "LIFE-11", "LIFE-05", "LIFE-08", "LIFE-04")
 """Those in which a delay is what is tried, or fifty updates are, the longest first."""
-_SLOW_GROUPS = ("LOAD", "LIFE", "SEC")
+_SLOW_GROUPS = ("GEN", "LOAD", "LIFE", "SEC")
 _FAREWELL_S = 2.0
 _STILL = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
 _LOG_TAIL = 20_000
@@ -47,9 +46,12 @@ class Job:
     """One case with one adapter. `directory` gets the evidence."""
 
     case: str
+    """Its id, or `plan:` and the file of a plan."""
     adapter: str
     """The adapter's file, or `mutant:` and a mutant's name."""
     directory: Path
+    extra_s: float = 0.0
+    """How much longer than any other it may take, in seconds; scales with --patience."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +100,19 @@ class Workers:
         self._slots: list[_Worker | None] = [None] * count
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Started | Finished]:
-        """Run them in this order; results come as they are known. Never raises for what a worker does."""
-        waiting = deque(jobs)
-        while waiting or any(worker is not None and worker.job for worker in self._slots):
+        """Run them in this order; results come as they are known. Never raises for what a worker does.
+
+        A job is asked for when there is a worker for it: there may be endlessly many.
+        """
+        waiting = iter(jobs)
+        while True:
             for number, worker in enumerate(self._slots):
-                if waiting and (worker is None or not worker.job):
-                    job = waiting.popleft()
+                if (worker is None or not worker.job) and (job := next(waiting, None)) is not None:
                     self._give(number, job)
                     yield Started(job)
             busy = [worker for worker in self._slots if worker is not None and worker.job]
+            if not busy:
+                return
             next_deadline = min(worker.deadline for worker in busy)
             readable = wait([worker.answers_fd for worker in busy], max(0.0, next_deadline - time.monotonic()))
             for number, worker in enumerate(self._slots):
@@ -142,18 +148,22 @@ class Workers:
         worker = self._slots[number]
         if worker is None:
             worker = self._slots[number] = _Worker(self._argv)
-        worker.give(job, self._patience, self._limit_s)
+        worker.give(job, self._patience, self._limit_of(job))
+
+    def _limit_of(self, job: Job) -> float:
+        return self._limit_s + job.extra_s * self._patience
 
     def _too_late(self, worker: _Worker, job: Job) -> Result:
         worker.kill()
         worker.keep_log(job.directory)
+        limit_s = self._limit_of(job)
         return Result(
             job.case,
             Outcome.TIMEOUT,
-            f"the case took longer than the {self._limit_s:g} s that a case may take, and was ended",
-            expected=f"an end within {self._limit_s:g} s",
+            f"the case took longer than the {limit_s:g} s that it may take, and was ended",
+            expected=f"an end within {limit_s:g} s",
             seen="none",
-            seconds=self._limit_s,
+            seconds=limit_s,
             evidence=job.directory.name,
         )
 

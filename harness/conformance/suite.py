@@ -32,10 +32,11 @@ class SelectionError(HarnessError):
     """Somebody asked for what there is not; the sentence says what there is."""
 
 
-def choose(adapter: Adapter, profiles: Sequence[str], cases: Sequence[str]) -> list[Case]:
+def choose(adapter: Adapter, profiles: Sequence[str], cases: Sequence[str], *, long: bool = False) -> list[Case]:
     """The cases that were named, or those of the profiles that were named. Raises `SelectionError`.
 
     Where none is named, all that judge a tapper by itself: those in a mesh of real sidecars are asked for by name.
+    Cases that take minutes are chosen where they are named, or by `long`.
     """
     there_are = catalogue()
     for name in cases:
@@ -52,6 +53,8 @@ def choose(adapter: Adapter, profiles: Sequence[str], cases: Sequence[str]) -> l
     chosen = [case for case in there_are.values() if not cases or case.id in cases]
     if not profiles and not cases:
         chosen = [case for case in chosen if case.group != MESH_GROUP]
+    if not long:
+        chosen = [case for case in chosen if not case.long or case.id in cases]
     if profiles:
         chosen = [case for case in chosen if any(Profile(name).includes(case) for name in profiles)]
     if not chosen:
@@ -85,10 +88,11 @@ class Run:
         cases: Sequence[str] = (),
         jobs: int = 1,
         patience: float = 1.0,
+        long: bool = False,
     ) -> None:
         self.adapter = adapter
         self.directory = directory
-        self.chosen = choose(adapter, profiles, cases)
+        self.chosen = choose(adapter, profiles, cases, long=long)
         self.jobs = jobs
         self.patience = patience
         self.in_cluster: InCluster | None = None
@@ -107,7 +111,7 @@ class Run:
         prepare(self.directory)
         jobs, elsewhere = [], []
         for case in longest_first(self.chosen):
-            job = Job(case.id, str(self.adapter.file), self.directory.resolve() / case.id)
+            job = Job(case.id, str(self.adapter.file), self.directory.resolve() / case.id, case.extra_s)
             aside = set_aside(case, self.adapter)
             if aside is None and self.in_cluster is not None and case.scenario is not None:
                 elsewhere.append((case, job))
@@ -117,12 +121,8 @@ class Run:
                 self._results[case.id] = aside
                 yield Finished(job, aside)
         self._write()
-        with Workers(max(1, min(self.jobs, len(jobs))), self.patience) as workers:
-            for event in workers.run(jobs):
-                if isinstance(event, Finished):
-                    self._results[event.job.case] = event.result
-                    self._write()
-                yield event
+        yield from self._by_workers([job for job in jobs if not job.extra_s], self.jobs)
+        yield from self._by_workers([job for job in jobs if job.extra_s], 1)  # others would take the machine from them
         for case, job in elsewhere:  # a cluster is the run's own to clean, and so no worker's
             yield Started(job)
             assert self.in_cluster is not None
@@ -156,10 +156,20 @@ class Run:
             cluster=self.cluster,
         )
 
+    def _by_workers(self, jobs: Sequence[Job], count: int) -> Iterator[Started | Finished]:
+        with Workers(max(1, min(count, len(jobs))), self.patience) as workers:
+            for event in workers.run(jobs):
+                if isinstance(event, Finished):
+                    self._results[event.job.case] = event.result
+                    self._write()
+                yield event
+
     def _without(self, case: Case) -> Result:
         why = "the run ended before it came to this case" if case in self.chosen else "this run was not asked for it"
         if case.group == MESH_GROUP and case not in self.chosen:
             why += f" (--profile {Profile.MESH})"
+        if case.long and case not in self.chosen:
+            why += " (--long: it takes minutes)"
         return Result(case.id, Outcome.DESELECTED, why)
 
     def _write(self) -> None:

@@ -27,7 +27,9 @@ def judge(pytestconfig: pytest.Config) -> Iterator[Judge]:
     judge.close()
 
 
-@pytest.mark.parametrize("case_id", [case.id for case in cases().values() if case.group != MESH_GROUP])
+@pytest.mark.parametrize(
+    "case_id", [case.id for case in cases().values() if case.group != MESH_GROUP and not case.long]
+)
 def test_case(case_id: str, judge: Judge, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """One case of the catalogue: `tapper-harness cases` explains them."""
     directory = pytest_face.evidence_folder(request.config, tmp_path, case_id)

@@ -14,6 +14,7 @@ from harness.conformance.mutants.streams import Record, header
 _REFUSED = 400
 _FRAME_HEADER = 9
 _HALF = 1 << 31
+_QUIET_NS = 2 * 10**9
 
 
 def _no_answers_ahead(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
@@ -82,4 +83,28 @@ ANYTHING_AS_HTTP = Mutant(
     "It makes an exchange of every connection, whatever it carries.",
     {"HTTP-26": "that carries none"},
     Fault(records=(_present_anything,)),
+)
+
+
+def _forgetting(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
+    """By the packets' own time, for connections of which something was seen."""
+    last: dict[frozenset[End], int] = {}
+    forgotten: set[frozenset[End]] = set()
+    for packet in packets:
+        segment = tcp(packet)
+        if segment is not None:
+            if segment.flags & SYN:
+                forgotten.discard(segment.connection)
+            elif packet.ticks - last.get(segment.connection, packet.ticks) > _QUIET_NS:
+                forgotten.add(segment.connection)
+            last[segment.connection] = packet.ticks
+        if segment is None or segment.connection not in forgotten:
+            yield packet
+
+
+FORGETS_THE_QUIET = Mutant(
+    "forgets-the-quiet",
+    "It forgets a connection on which nothing moves for two seconds.",
+    {"HTTP-28": f"{OUT_OF_STEP}|a record with it", "HTTP-29": f"{OUT_OF_STEP}|a record with it"},
+    Fault(packets=(_forgetting,)),
 )
