@@ -26,6 +26,7 @@ class Pipes:
         self._news = threading.Event()
         self._let_go = threading.Event()
         self._held = threading.Event()
+        self._holding = threading.Event()
         self.said_ready = False
         """Whether it has written to the descriptor for that."""
         self.closed = False
@@ -40,8 +41,10 @@ class Pipes:
         return come
 
     def hold(self) -> None:
-        """Take nothing more of standard output until `go_on`, but for what is under way: the pipe fills up."""
+        """Take nothing more of standard output until `go_on`: the pipe fills up. Its end is still noticed."""
+        self._holding.clear()
         self._held.set()
+        self._holding.wait(2 * _LOOK_UP_MS / 1000)  # no longer where the thread has ended
 
     def go_on(self) -> None:
         """Take it again."""
@@ -60,6 +63,8 @@ class Pipes:
         while waiting_for_ready or not self.closed:
             if not self.closed:
                 poller.modify(self._stdout, 0 if self._held.is_set() else select.POLLIN)
+            if self._held.is_set():
+                self._holding.set()
             happened = {fd for fd, _ in poller.poll(_LOOK_UP_MS)}
             if self._ready in happened:
                 self.said_ready = bool(os.read(self._ready, 1))

@@ -82,3 +82,15 @@ def test_what_is_captured_besides_is_nobody_s(world: World) -> None:
     elsewhere = replay.Leg(("10.244.0.1", 1234), ("192.0.2.1", 443), ("192.0.2.1", 443))
     besides = [Packet(0, "eth0", ETHERNET, len(data), data) for data in replay.conversation(elsewhere, [(b"a", b"b")])]
     assert said(judged(world, captured(world) + besides)) == []
+
+
+def test_packets_that_their_receiver_refuses_may_be_captured_or_not() -> None:
+    changed = everything()
+    frames = changed.frames["pod-1"]
+    at = next(number for number, frame in enumerate(frames) if b" HTTP/1.1\r\n" in frame.data)
+    other = replace(frames[at], data=frames[at].data[:-2] + b"??", refused=True)
+    frames.insert(at, other)
+    with_it, without = captured(changed), [each for each in captured(changed) if each.data != other.data]
+    assert len(without) < len(with_it)
+    assert said(judged(changed, with_it)) == []
+    assert said(judged(changed, without)) == []
