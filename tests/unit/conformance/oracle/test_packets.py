@@ -11,6 +11,7 @@ from oracle_world import World, everything
 from harness.adapters.packets import Packet
 from harness.conformance.oracle.model import Difference, DifferenceKind, Span
 from harness.mesh import replay
+from harness.sandbox.frames import ETHERNET_HEADER
 
 ETHERNET = 1
 
@@ -88,7 +89,9 @@ def test_packets_that_their_receiver_refuses_may_be_captured_or_not() -> None:
     changed = everything()
     frames = changed.frames["pod-1"]
     at = next(number for number, frame in enumerate(frames) if b" HTTP/1.1\r\n" in frame.data)
-    other = replace(frames[at], data=frames[at].data[:-2] + b"??", refused=True)
+    seq_at = ETHERNET_HEADER + 20 + 4
+    elsewhere = (1 << 31).to_bytes(4, "big")
+    other = replace(frames[at], data=frames[at].data[:seq_at] + elsewhere + frames[at].data[seq_at + 4 :], refused=True)
     frames.insert(at, other)
     with_it, without = captured(changed), [each for each in captured(changed) if each.data != other.data]
     assert len(without) < len(with_it)
