@@ -88,7 +88,7 @@ def test_what_is_captured_besides_is_nobody_s(world: World) -> None:
 def test_packets_that_their_receiver_refuses_may_be_captured_or_not() -> None:
     changed = everything()
     frames = changed.frames["pod-1"]
-    at = next(number for number, frame in enumerate(frames) if b" HTTP/1.1\r\n" in frame.data)
+    at = [number for number, frame in enumerate(frames) if b" HTTP/1.1\r\n" in frame.data][1]
     seq_at = ETHERNET_HEADER + 20 + 4
     elsewhere = (1 << 31).to_bytes(4, "big")
     other = replace(frames[at], data=frames[at].data[:seq_at] + elsewhere + frames[at].data[seq_at + 4 :], refused=True)
