@@ -25,6 +25,8 @@ class Pipes:
         self._take = take
         self._news = threading.Event()
         self._let_go = threading.Event()
+        self._held = threading.Event()
+        self._holding = threading.Event()
         self.said_ready = False
         """Whether it has written to the descriptor for that."""
         self.closed = False
@@ -38,6 +40,16 @@ class Pipes:
         self._news.clear()
         return come
 
+    def hold(self) -> None:
+        """Take nothing more of standard output until `go_on`: the pipe fills up. Its end is still noticed."""
+        self._holding.clear()
+        self._held.set()
+        self._holding.wait(2 * _LOOK_UP_MS / 1000)  # no longer where the thread has ended
+
+    def go_on(self) -> None:
+        """Take it again."""
+        self._held.clear()
+
     def finish(self, seconds: float) -> None:
         """Take the rest. A process that hides may hold standard output open: it is waited for so long."""
         self._let_go.set()
@@ -49,6 +61,10 @@ class Pipes:
         poller.register(self._ready, select.POLLIN)
         waiting_for_ready = True
         while waiting_for_ready or not self.closed:
+            if not self.closed:
+                poller.modify(self._stdout, 0 if self._held.is_set() else select.POLLIN)
+            if self._held.is_set():
+                self._holding.set()
             happened = {fd for fd, _ in poller.poll(_LOOK_UP_MS)}
             if self._ready in happened:
                 self.said_ready = bool(os.read(self._ready, 1))

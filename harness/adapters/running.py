@@ -11,7 +11,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -188,6 +189,15 @@ class UnderTest:
         """Stop all of its processes (SIGSTOP): what it captures waits in the kernel. `stop` lets them go on."""
         self.family.send_signal(signal.SIGSTOP)
         self._frozen = True
+
+    @contextmanager
+    def unread(self) -> Iterator[None]:
+        """Take nothing of its standard output meanwhile: what it writes fills the pipe (64 KiB, pipe(7)), and waits."""
+        self._pipes.hold()
+        try:
+            yield
+        finally:
+            self._pipes.go_on()
 
     def stop(self, patience: float = 1.0) -> Ending:
         """Ask it to end, insist after its grace, read the rest of its output, and look for what it left."""

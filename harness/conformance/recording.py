@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.sandbox import pcap
-from harness.sandbox.frames import Frame
+from harness.sandbox.checksums import receiver_refuses
+from harness.sandbox.frames import ETHERNET_HEADER, Frame
 
 _ETH_P_ALL = 0x0003
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
@@ -20,6 +21,10 @@ _SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@qq")
 _SOL_PACKET = 263  # linux/socket.h
 _PACKET_STATISTICS = 6
+_PACKET_AUXDATA = 8
+_STATUS = struct.Struct("@I")  # the first field of struct tpacket_auxdata
+_CSUM_NOT_READY, _CSUM_VALID = 1 << 3, 1 << 7  # TP_STATUS_: the kernel takes such a packet without adding it up
+_ANCILLARY = 128
 _STATISTICS = struct.Struct("@II")  # struct tpacket_stats: packets, drops
 
 
@@ -45,6 +50,7 @@ class Recording:
             except PermissionError:  # an ordinary user has to do with what the machine allows
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
             self._socket.bind(("lo", _ETH_P_ALL))
             self._socket.setblocking(False)
         except BaseException:
@@ -74,9 +80,13 @@ class Recording:
         """What lies in the kernel, without the first of the two copies."""
         while True:
             try:
-                data, ancillary, _, address = self._socket.recvmsg(_LARGEST_FRAME, 64)
+                data, ancillary, _, address = self._socket.recvmsg(_LARGEST_FRAME, _ANCILLARY)
             except BlockingIOError:
                 return
             if address[2] != _PACKET_OUTGOING:
-                seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
-                yield Frame(seconds * 10**9 + nanoseconds, data)
+                said = {(level, kind): value for level, kind, value in ancillary}
+                seconds, nanoseconds = _TIMESPEC.unpack_from(said[socket.SOL_SOCKET, _SO_TIMESTAMPNS])
+                (status,) = _STATUS.unpack_from(said[_SOL_PACKET, _PACKET_AUXDATA])
+                unread = status & (_CSUM_NOT_READY | _CSUM_VALID)
+                refused = not unread and receiver_refuses(data[ETHERNET_HEADER:])
+                yield Frame(seconds * 10**9 + nanoseconds, data, refused)

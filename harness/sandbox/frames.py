@@ -28,6 +28,8 @@ class Frame:
 
     time_ns: int
     data: bytes
+    refused: bool = False
+    """Whether its receiver drops it, because its checksum is wrong."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

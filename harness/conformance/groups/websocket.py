@@ -24,7 +24,7 @@ def upgraded(trial: Trial) -> None:
     leg = Leg(server, INBOUND)
     nonce, inner = truth.new_nonce(), truth.new_nonce()
     with delivery.inbound(server) as conversation:
-        conversation.exchange(*_upgrade(nonce))
+        conversation.exchange(*upgrade(nonce))
         sent = [truth.sent(conversation, leg, nonce, status=101)]
         request, response = truth.request(inner), truth.response(inner, 203)
         conversation.client_sends(b"\x81" + bytes([0x80 | 126]) + len(request).to_bytes(2, "big") + bytes(4))
@@ -50,15 +50,15 @@ def websocket_messages(trial: Trial) -> None:
     tap = trial.tap(server)
     nonce, texts = truth.new_nonce(), [truth.new_nonce() for _ in range(4)]
     with delivery.inbound(server) as conversation:
-        conversation.exchange(*_upgrade(nonce))
+        conversation.exchange(*upgrade(nonce))
         for send, masked, (whole, halved) in (
             (conversation.client_sends, True, texts[:2]),
             (conversation.server_sends, False, texts[2:]),
         ):
-            send(_frame(0x81, whole, masked=masked))
+            send(frame(0x81, whole, masked=masked))
             for first, part in ((0x01, halved[:20]), (0x89, "ping"), (0x80, halved[20:])):
-                send(_frame(first, part, masked=masked))
-        conversation.exchange(_frame(0x88, "", masked=True), _frame(0x88, "", masked=False))
+                send(frame(first, part, masked=masked))
+        conversation.exchange(frame(0x88, "", masked=True), frame(0x88, "", masked=False))
         sent = [truth.sent(conversation, leg=Leg(server, INBOUND), nonce=nonce, status=101)]
     sent += truth.deliver(server)
     tap.settle(sent, server)
@@ -70,7 +70,7 @@ def websocket_messages(trial: Trial) -> None:
         tap.require(told, f"the {whose} message, {text}", "no record with it")
 
 
-def _upgrade(nonce: str) -> tuple[bytes, bytes]:
+def upgrade(nonce: str) -> tuple[bytes, bytes]:
     """The opening handshake (RFC 6455, section 1.3; the key and its answer are the ones there)."""
     asked = truth.request(
         nonce,
@@ -88,7 +88,7 @@ def _upgrade(nonce: str) -> tuple[bytes, bytes]:
     return asked, answer.encode()
 
 
-def _frame(first: int, text: str, *, masked: bool) -> bytes:
+def frame(first: int, text: str, *, masked: bool) -> bytes:
     """A WebSocket frame (RFC 6455, section 5.2); `first` is FIN and the opcode."""
     payload = text.encode()
     if not masked:

@@ -128,7 +128,7 @@ def _numbered_by_arrival(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
 ARRIVAL_ORDER = Mutant(
     "arrival-order",
     "It reads segments as they come, whatever their sequence numbers.",
-    {"CAP-07": OUT_OF_STEP},
+    {"CAP-07": OUT_OF_STEP, "CAP-19": OUT_OF_STEP},
     Fault(packets=(_numbered_by_arrival,)),
 )
 
@@ -172,7 +172,7 @@ def _one_off_after_loss(records: Iterator[Record]) -> Iterator[Record]:
 PAIRS_THROUGH_LOSS = Mutant(
     "pairs-through-loss",
     "After lost bytes, and from midway on, it pairs in order of appearance, so that every answer is one question off.",
-    {"CAP-07": ANOTHERS_ANSWER, "EDGE-01": "its own answer"},
+    {"CAP-07": ANOTHERS_ANSWER, "EDGE-01": "its own answer", "HTTP-27": "its own answer"},
     Fault(records=(_one_off_after_loss,)),
 )
 

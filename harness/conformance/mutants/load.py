@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from harness.conformance.mutants.model import Fault, Mutant
 from harness.conformance.mutants.packets import FIN, RST, SYN, End, RawPacket, tcp
-from harness.conformance.mutants.reasons import LOST
+from harness.conformance.mutants.reasons import ITS_END, LOST
 from harness.conformance.mutants.streams import Record
 
 _MOST_CONNECTIONS = 500
 _TOO_MANY_DROPS = 10**9
+_MUCH = 1 << 20
 
 
 def _hide_drops(records: Iterator[Record]) -> Iterator[Record]:
@@ -21,7 +23,7 @@ def _hide_drops(records: Iterator[Record]) -> Iterator[Record]:
 NO_DROPS = Mutant(
     "hides-drops",
     "It never tells what the kernel dropped.",
-    {"LOAD-01": "seen: 0"},
+    {"LOAD-01": "seen: 0", "LOAD-07": "seen: 0"},
     Fault(records=(_hide_drops,)),
 )
 
@@ -61,4 +63,45 @@ FEW_CONNECTIONS = Mutant(
     "It follows five hundred connections at a time, as mizu does.",
     {"LOAD-04": f"{LOST}|with its answer"},
     Fault(packets=(_few_connections,)),
+)
+
+
+def _never_wait() -> None:
+    os.set_blocking(1, False)
+
+
+ENDS_WHEN_UNREAD = Mutant(
+    "ends-when-unread",
+    "A write that would have to wait is an error that nobody has thought of.",
+    {"LOAD-07": ITS_END},
+    Fault(begin=(_never_wait,)),
+)
+
+
+def _one_pod_at_a_time(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
+    """Once a connection has carried much, packets of other pods wait for its end."""
+    carried: dict[frozenset[End], int] = {}
+    busy: tuple[str, frozenset[End]] | None = None
+    waiting: list[RawPacket] = []
+    for packet in packets:
+        segment = tcp(packet)
+        if busy is not None and packet.interface != busy[0]:
+            waiting.append(packet)
+            continue
+        yield packet
+        if segment is not None:
+            carried[segment.connection] = carried.get(segment.connection, 0) + len(segment.payload)
+            if busy is None and carried[segment.connection] > _MUCH:
+                busy = packet.interface, segment.connection
+            elif busy is not None and segment.connection == busy[1] and segment.flags & (FIN | RST):
+                yield from waiting
+                waiting, busy = [], None
+    yield from waiting
+
+
+ONE_POD_AT_A_TIME = Mutant(
+    "one-pod-at-a-time",
+    "It reads what one pod has for it to its end before it turns to another.",
+    {"LOAD-08": "5 requests, the first being"},
+    Fault(packets=(_one_pod_at_a_time,)),
 )

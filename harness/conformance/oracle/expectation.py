@@ -39,14 +39,15 @@ def read_pod(truth: PodTruth) -> PodDecoded:
 def directions(connection: TcpConnection) -> frozenset[str]:
     """The words that are true of a connection on a pod's `lo`.
 
-    From the sidecar's own address to the application is `inbound`; to the sidecar's outbound listener `outbound`. Both
-    ends on the loopback address may be a sidecar that delivers there, or the application with itself.
+    From the sidecar's own address to the application is `inbound`; to the sidecar's outbound listener `outbound`,
+    whatever its port: its answers come in the name of whom the application asked. Both ends on the loopback address may
+    be a sidecar that delivers there, or the application with itself.
     """
     client, (server, port) = connection.client[0], connection.server
-    if port == OUTBOUND_PORT and is_loopback(server):
-        return frozenset({OUTBOUND})
     if port == INBOUND_PORT:
         return _ANY
+    if is_loopback(server) and (port == OUTBOUND_PORT or connection.replies_from != connection.server):
+        return frozenset({OUTBOUND})
     if client in _PASSTHROUGH:
         return frozenset({INBOUND})
     if is_loopback(client) and is_loopback(server):

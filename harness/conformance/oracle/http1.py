@@ -22,6 +22,8 @@ _MOST_CHUNKS = 1 << 20
 
 STARTS = re.compile(_TOKEN + rb" [^\s\x00-\x1f\x7f]+ HTTP/1\.[01]\r\n")
 """What the first bytes of an HTTP/1 request look like."""
+_NEXT = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH) [^\s\x00-\x1f\x7f]+ HTTP/1\.[01]\r\n")
+"""The same with a method that is known (RFC 9110, section 9.1; RFC 5789): the end of a body is easily a token, too."""
 
 
 class Unclear(Exception):
@@ -50,6 +52,9 @@ class Read:
     head: Head
     message: TrueMessage
     end: int
+    refused: bool = False
+    """Whether its body was not sent, because it expected a 100 (Continue) that did not come (RFC 9110, section 10.1.1).
+    Told by what follows its head, which begins like another request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ def read(asked: bytes, answered: bytes, *, closed: bool) -> Messages:
     except Unclear as unclear:
         flaw = f"the client's bytes are unclear: {unclear}"
     at = number = 0
+    continued = False
     try:
         while at < len(answered):
             known = requests[number] if number < len(requests) else None
@@ -90,7 +96,11 @@ def read(asked: bytes, answered: bytes, *, closed: bool) -> Messages:
             at = response.end
             status = int(response.head.start[1])
             if 100 <= status < 200 and status != 101:
+                continued = continued or status == 100
                 continue
+            if known is not None and known.refused and (continued or status < 300):
+                raise Unclear("a request whose body begins like a request")
+            continued = False
             switched = _switches(known, status)
             pairs.append(Pair(known, response, switched))
             number += 1
@@ -120,11 +130,15 @@ def _requests(data: bytes) -> Iterator[Read]:
         if head is None:
             return
         chunked, length = _framing(head)
-        if chunked:
+        expects = any(value.lower() == b"100-continue" for value in head.values(b"expect"))
+        refused = expects and (chunked or bool(length)) and _NEXT.match(data, head.end) is not None
+        if refused:
+            message, at = TrueMessage(head.fields, complete=False), head.end
+        elif chunked:
             message, at = _chunked(data, head)
         else:
             message, at = _of_length(data, head, length or 0)
-        yield Read(head, message, at)
+        yield Read(head, message, at, refused)
         if head.start[0] == b"CONNECT":
             return
 

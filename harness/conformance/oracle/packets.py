@@ -158,7 +158,7 @@ def _of_flow(
     owed = [
         each
         for each in crossed.truth
-        if any(pod == leg.pod and first <= each.time_ns <= last for pod, first, last in windows)
+        if not each.refused and any(pod == leg.pod and first <= each.time_ns <= last for pod, first, last in windows)
     ]
     missing = [each for each in owed if not _inside(_interval(each, base), covered)]
     if missing and leg.connection.began_ns >= min(first for pod, first, _ in windows if pod == leg.pod):

@@ -1,6 +1,8 @@
 """Frames of one interface become TCP connections (RFC 9293). Pure; the whole recording is in hand.
 
 The kit's own reading of TCP, and not the tapper's: simple, because every packet is there before the first is looked at.
+What its receiver does not take is no part of a connection: a segment with a wrong checksum, numbers that are further
+away than any window, a SYN within the connection that nobody answers (RFC 9293, section 3.10.7.4).
 A connection is certain where its handshake was recorded, no byte is missing, and no byte was sent in two versions.
 Of all others a tapper may say this or that, and the oracle asks for nothing.
 """
@@ -10,7 +12,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import ip_address
 
@@ -23,7 +25,7 @@ _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _WRAP = 1 << 32
 _HALF = 1 << 31
 _FURTHEST = 64 << 20
-"""A segment that is further from the others than any window allows (RFC 7323 allows a gibibyte) is no part of them."""
+"""A segment that is further from the others than Linux lets a window be (tcp(7), tcp_rmem) is no part of them."""
 
 NO_HANDSHAKE = "its beginning was not seen"
 MISSING_BYTES = "bytes of it were never sent"
@@ -45,6 +47,8 @@ class TcpPacket:
     ack: int
     flags: int
     payload: bytes
+    refused: bool = False
+    """Whether its receiver drops it, because its checksum is wrong."""
 
 
 @dataclass(slots=True)
@@ -112,7 +116,7 @@ def packets(frames: Iterable[Frame]) -> Iterable[TcpPacket]:
         if len(data) > ETHERNET_HEADER and int.from_bytes(data[12:14], "big") in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
             packet = packet_of(frame.time_ns, data[ETHERNET_HEADER:])
             if packet is not None:
-                yield packet
+                yield replace(packet, refused=True) if frame.refused else packet
 
 
 def connections(frames: Iterable[Frame]) -> list[TcpConnection]:
@@ -121,28 +125,66 @@ def connections(frames: Iterable[Frame]) -> list[TcpConnection]:
     flows: dict[_Key, tuple[_Growing, int]] = {}
     unanswered: dict[tuple[bytes, int], list[_Growing]] = {}
     for packet in packets(frames):
+        if packet.refused:
+            continue
         if packet.flags & _SYN and not packet.flags & _ACK:
-            found = _opened(packet, flows)
-            if found is None:
-                before = flows.get(packet.flow)
-                again = before is not None and before[0].isn == packet.seq
-                found = _Growing(packet.flow, packet.time_ns, packet.seq, flaw=SAME_NUMBERS if again else "")
-                found.ways[0].start = packet.seq + 1 & _WRAP - 1
-                known.append(found)
-                flows[packet.flow] = found, 0
-                unanswered.setdefault(packet.flow[:2], []).append(found)
-                answers = flows.get(_mirrored(packet.flow))
-                if answers is not None and answers[0] is not found:
-                    del flows[_mirrored(packet.flow)]  # of an earlier connection with the same two ends
-            _take(found, 0, packet)
+            _take(_opening(packet, flows, unanswered, known), 0, packet)
             continue
         at_hand = flows.get(packet.flow)
         if packet.flags & _SYN:
-            at_hand = _answered(packet, flows, unanswered) or at_hand
+            at_hand = _answered(packet, flows, unanswered, known) or at_hand
+        elif at_hand is not None:
+            at_hand = _replaced(packet, at_hand[0], flows, unanswered, known) or at_hand
         if at_hand is None:
             at_hand = _joined(packet, flows, unanswered, known)
         _take(at_hand[0], at_hand[1], packet)
     return [_finished(each) for each in known]
+
+
+def _opening(
+    packet: TcpPacket,
+    flows: dict[_Key, tuple[_Growing, int]],
+    unanswered: dict[tuple[bytes, int], list[_Growing]],
+    known: list[_Growing],
+) -> _Growing:
+    """The connection that a SYN opens, or opens again. Within another connection it opens none unless it is answered:
+    that one's end answers it with no more than an acknowledgement (RFC 9293, section 3.10.7.4)."""
+    found = _opened(packet, flows)
+    if found is None:
+        before = flows.get(packet.flow)
+        again = before is not None and before[0].isn == packet.seq
+        found = _Growing(packet.flow, packet.time_ns, packet.seq, flaw=SAME_NUMBERS if again else "")
+        found.ways[0].start = packet.seq + 1 & _WRAP - 1
+        unanswered.setdefault(packet.flow[:2], []).append(found)
+        if before is None or before[1] != 0 or before[0].server is None or before[0].over():
+            _begin(found, flows, known)
+    return found
+
+
+def _begin(found: _Growing, flows: dict[_Key, tuple[_Growing, int]], known: list[_Growing]) -> None:
+    """From here on packets with its addresses are its own."""
+    known.append(found)
+    flows[found.client] = found, 0
+    answers = flows.get(_mirrored(found.client))
+    if answers is not None and answers[0] is not found:
+        del flows[_mirrored(found.client)]  # of an earlier connection with the same two ends
+
+
+def _replaced(
+    packet: TcpPacket,
+    at_hand: _Growing,
+    flows: dict[_Key, tuple[_Growing, int]],
+    unanswered: dict[tuple[bytes, int], list[_Growing]],
+    known: list[_Growing],
+) -> tuple[_Growing, int] | None:
+    """The later connection with the same ends whose first byte this packet has, though its SYN-ACK was not seen."""
+    for each in unanswered.get(packet.flow[:2], ()):
+        begins = each.isn is not None and packet.seq == each.isn + 1 & _WRAP - 1
+        if begins and each is not at_hand and each.client == packet.flow and _is_far(at_hand.ways[0], packet.seq):
+            each.flaw = each.flaw or NO_HANDSHAKE
+            _begin(each, flows, known)
+            return each, 0
+    return None
 
 
 def _opened(packet: TcpPacket, flows: dict[_Key, tuple[_Growing, int]]) -> _Growing | None:
@@ -154,7 +196,10 @@ def _opened(packet: TcpPacket, flows: dict[_Key, tuple[_Growing, int]]) -> _Grow
 
 
 def _answered(
-    packet: TcpPacket, flows: dict[_Key, tuple[_Growing, int]], unanswered: dict[tuple[bytes, int], list[_Growing]]
+    packet: TcpPacket,
+    flows: dict[_Key, tuple[_Growing, int]],
+    unanswered: dict[tuple[bytes, int], list[_Growing]],
+    known: list[_Growing],
 ) -> tuple[_Growing, int] | None:
     """The connection that this SYN-ACK answers: the one of that client whose number it acknowledges.
 
@@ -170,6 +215,8 @@ def _answered(
     for each in (*unanswered.get(packet.flow[2:], ()), *redirected):
         if each.isn is not None and packet.ack == each.isn + 1 & _WRAP - 1:
             unanswered[each.client[:2]].remove(each)
+            if flows.get(each.client) != (each, 0):
+                _begin(each, flows, known)
             each.server = packet.flow
             each.ways[1].start = packet.seq + 1 & _WRAP - 1
             flows[packet.flow] = each, 1
@@ -212,16 +259,14 @@ def _mirrored(flow: _Key) -> _Key:
 
 def _take(connection: _Growing, side: int, packet: TcpPacket) -> None:
     """Put a packet's bytes where they belong in what its side sends."""
-    way, syn = connection.ways[side], packet.flags & _SYN
+    way, peer, syn = connection.ways[side], connection.ways[1 - side], packet.flags & _SYN
     if way.start is None:
         connection.flaw = connection.flaw or NO_HANDSHAKE
         way.start = packet.seq + bool(syn)
-    reached = len(way.data)
-    offset = packet.seq + bool(syn) - way.start - reached & _WRAP - 1
-    offset = reached + (offset - _WRAP if offset >= _HALF else offset)
-    if abs(offset - reached) > _FURTHEST:
-        connection.flaw = connection.flaw or STRAY_NUMBERS
+    if _is_far(way, packet.seq) or (packet.flags & _ACK and _is_far(peer, packet.ack)):
         return
+    reached = len(way.data)
+    offset = _offset(way, packet.seq + bool(syn))
     if packet.flags & _RST:
         connection.reset = connection.reset or offset == reached
         connection.last_ns = packet.time_ns
@@ -238,6 +283,18 @@ def _take(connection: _Growing, side: int, packet: TcpPacket) -> None:
     connection.last_ns = packet.time_ns
     if packet.flags & _FIN and way.ended_ns is None:
         way.end, way.ended_ns = offset + len(packet.payload), packet.time_ns
+
+
+def _offset(way: _Way, number: int) -> int:
+    """Which of a side's bytes a sequence number means, counted from 0; negative for one before the first."""
+    reached = len(way.data)
+    ahead = number - (way.start or 0) - reached & _WRAP - 1
+    return reached + (ahead - _WRAP if ahead >= _HALF else ahead)
+
+
+def _is_far(way: _Way, number: int) -> bool:
+    """Whether a number is none that this side's bytes can have next, so that its peer does not take the segment."""
+    return way.start is not None and abs(_offset(way, number) - len(way.data)) > _FURTHEST
 
 
 def _append(way: _Way, time_ns: int, payload: bytes) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from harness.adapters.pipes import Pipes
-from harness.waiting import DEFAULT_TIMEOUT
+from harness.waiting import DEFAULT_TIMEOUT, wait_until
 
 LONG = 10.0
 """Seconds: nothing of this takes a hundredth of it."""
@@ -97,3 +97,19 @@ def test_who_outlives_the_wait_reads_what_is_its_own(ends: Ends) -> None:
         os.close(descriptor)
     pipes.finish(DEFAULT_TIMEOUT)
     assert pipes.closed
+
+
+def test_what_is_held_is_taken_later(ends: Ends) -> None:
+    pipes = Pipes(*ends.readers, ends.taken.append)
+    pipes.hold()
+    os.write(ends.stdout, b"first")
+    os.write(ends.ready, b"\n")
+    wait_until(lambda: pipes.said_ready, "the word that it is ready")
+    assert ends.taken == []
+    pipes.go_on()
+    wait_until(lambda: ends.taken == [b"first"], "what was held")
+    os.close(ends.ready)
+    pipes.hold()
+    os.close(ends.stdout)
+    wait_until(lambda: pipes.closed, "the end of it")
+    pipes.finish(DEFAULT_TIMEOUT)

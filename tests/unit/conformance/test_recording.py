@@ -1,4 +1,4 @@
-"""What is recorded of a pod's `lo`: everything once, kept when the pod goes."""
+"""What is recorded of a pod's `lo`: everything once, kept when the pod goes. What its receiver refuses is marked."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.conformance import truth
+from harness.conformance import strays, truth
 from harness.conformance.oracle.decode import decode
 from harness.conformance.oracle.wire import connections
 from harness.conformance.recording import Recording
-from harness.mesh import delivery
+from harness.mesh import delivery, replay
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 
@@ -46,3 +46,24 @@ def test_a_pod_that_is_deleted_is_let_go_and_what_was_recorded_stays(pod: Pod) -
     pod.wait_released()
     (connection,) = connections(recording.frames())
     assert [each.target for each in decode(connection).exchanges] == [each.target for each in sent]
+
+
+def test_only_a_filled_in_and_wrong_checksum_is_refused(pod: Pod) -> None:
+    """The kernel leaves the checksum out of what it hands over on lo, and takes it all the same."""
+    exchange = truth.request("nonce-a"), truth.response("nonce-a")
+    replayed = replay.conversation(replay.inbound(pod, 8080, 40001), [exchange])
+    recording = Recording(pod, pod.name)
+    try:
+        with delivery.inbound(pod) as conversation:
+            conversation.exchange(*exchange)
+        own = len(recording.frames())
+        replay.play(pod, replayed)
+        replay.play(pod, [strays.refused(frame) for frame in replayed])
+        frames = recording.frames()
+    finally:
+        recording.close()
+    refused = [frame.refused for frame in frames[own:] if frame.data in (*replayed, *map(strays.refused, replayed))]
+    assert own > 0
+    assert not any(frame.refused for frame in frames[:own])
+    assert refused == [False] * len(replayed) + [True] * len(replayed)
+    assert [each.requests.data for each in connections(frames)] == [exchange[0]] * 2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from harness.conformance.mutants.model import Fault, Mutant
-from harness.conformance.mutants.reasons import UNFOUND
-from tapper.capture import bpf
+from harness.conformance.mutants.reasons import LOST, OUT_OF_STEP, UNFOUND
+from tapper.capture import bpf, walk
 from tapper.capture.bpf import Instruction
 from tapper.capture.mapped import SMALLEST_BLOCK
 from tapper.capture.memory import RingMemory
@@ -17,6 +19,8 @@ from tapper.streams.connection import Scope
 from tapper.streams.legs import Endpoint
 
 _MOST_PODS = 150
+_SOL_PACKET, _PACKET_FANOUT = 263, 18  # linux/socket.h, linux/if_packet.h
+_GROUP = 77  # PACKET_FANOUT_HASH, which is 0, stands in the upper half
 
 
 def _look_at_the_wire() -> None:
@@ -44,6 +48,38 @@ OUTSIDE = Mutant(
     "It never enters a namespace, and captures on the node's own lo.",
     {"NETNS-01": UNFOUND},
     Fault(patches=(_stay_outside,)),
+)
+
+
+def _take_any_checksum() -> None:
+    walk.is_right = lambda *_: True  # type: ignore[attr-defined]
+
+
+ANY_CHECKSUM = Mutant(
+    "any-checksum",
+    "It takes segments that their receiver drops for a wrong checksum.",
+    {"CAP-20": OUT_OF_STEP},
+    Fault(patches=(_take_any_checksum,)),
+)
+
+
+def _join_a_fanout_group() -> None:
+    whole = following.open_ring  # type: ignore[attr-defined]
+
+    def joined(*rest: Any) -> Any:
+        ring = whole(*rest)
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, fileno=os.dup(ring.fileno())) as shared:
+            shared.setsockopt(_SOL_PACKET, _PACKET_FANOUT, _GROUP)
+        return ring
+
+    following.open_ring = joined  # type: ignore[attr-defined,assignment]
+
+
+FANOUT = Mutant(
+    "fanout",
+    "Its sockets are in a fanout group, which any process of the pod may join.",
+    {"SEC-13": LOST},
+    Fault(patches=(_join_a_fanout_group,)),
 )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from harness.conformance.mutants.model import Fault, Mutant
 from harness.conformance.mutants.reasons import TOO_MUCH, UNFOUND
 from tapper.discovery import envoy
+from tapper.discovery.process_memory import ProcessMemory
 
 _KEY = b"INSTANCE_IP="
 
@@ -103,4 +105,19 @@ ENVIRON_UTF8 = Mutant(
     "It gives up on an environment that is not UTF-8.",
     {"DISC-08": UNFOUND},
     Fault(patches=(lambda: _read_environ(_strict),)),
+)
+
+
+def _read_all_of_it() -> None:
+    def read(_self: ProcessMemory, path: str, _most: int | None = None) -> bytes:
+        return Path(path).read_bytes()
+
+    ProcessMemory.read = read  # type: ignore[method-assign,assignment]
+
+
+READS_ALL_OF_IT = Mutant(
+    "reads-all-of-it",
+    "It reads the environment of a process however large it is.",
+    {"SEC-12": "MiB"},
+    Fault(patches=(_read_all_of_it,)),
 )

@@ -70,3 +70,34 @@ def test_behind_a_change_of_protocol_nothing_is_read() -> None:
     read = http1.read(asked, answered, closed=False)
     assert read.flaw == ""
     assert read.switched_at == (len(GET), len(answered) - 4)
+
+
+EXPECTING = b"PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+REFUSAL = b"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "bodies", "complete"),
+    [
+        (EXPECTING + GET, REFUSAL + OK, [b"", b""], False),
+        (EXPECTING + b"abc" + GET, REFUSAL + OK, [b"abc", b""], True),
+        (EXPECTING + b"abc" + GET, b"HTTP/1.1 100 Continue\r\n\r\n" + OK + OK, [b"abc", b""], True),
+        (EXPECTING + EXPECTING + b"abc", REFUSAL + OK, [b"", b"abc"], False),
+    ],
+)
+def test_a_refused_expectation_is_followed_by_the_next_request(
+    asked: bytes, answered: bytes, bodies: list[bytes], complete: bool
+) -> None:
+    read = http1.read(asked, answered, closed=False)
+    assert read.flaw == ""
+    requests = [pair.request for pair in read.pairs if pair.request is not None]
+    assert [each.message.body for each in requests] == bodies
+    assert requests[0].message.complete is complete
+    assert all(pair.response is not None for pair in read.pairs)
+
+
+def test_a_body_that_begins_like_a_request_and_was_asked_for_is_unclear() -> None:
+    body = GET.ljust(40)
+    asked = EXPECTING.replace(b": 3", b": 40") + body
+    read = http1.read(asked + GET, b"HTTP/1.1 100 Continue\r\n\r\n" + OK + OK, closed=False)
+    assert read.flaw != ""

@@ -11,6 +11,7 @@ from oracle_world import World, everything
 from harness.adapters.packets import Packet
 from harness.conformance.oracle.model import Difference, DifferenceKind, Span
 from harness.mesh import replay
+from harness.sandbox.frames import ETHERNET_HEADER
 
 ETHERNET = 1
 
@@ -82,3 +83,17 @@ def test_what_is_captured_besides_is_nobody_s(world: World) -> None:
     elsewhere = replay.Leg(("10.244.0.1", 1234), ("192.0.2.1", 443), ("192.0.2.1", 443))
     besides = [Packet(0, "eth0", ETHERNET, len(data), data) for data in replay.conversation(elsewhere, [(b"a", b"b")])]
     assert said(judged(world, captured(world) + besides)) == []
+
+
+def test_packets_that_their_receiver_refuses_may_be_captured_or_not() -> None:
+    changed = everything()
+    frames = changed.frames["pod-1"]
+    at = [number for number, frame in enumerate(frames) if b" HTTP/1.1\r\n" in frame.data][1]
+    seq_at = ETHERNET_HEADER + 20 + 4
+    elsewhere = (1 << 31).to_bytes(4, "big")
+    other = replace(frames[at], data=frames[at].data[:seq_at] + elsewhere + frames[at].data[seq_at + 4 :], refused=True)
+    frames.insert(at, other)
+    with_it, without = captured(changed), [each for each in captured(changed) if each.data != other.data]
+    assert len(without) < len(with_it)
+    assert said(judged(changed, with_it)) == []
+    assert said(judged(changed, without)) == []

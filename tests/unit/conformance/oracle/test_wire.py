@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from oracle_world import START_NS, STEP_NS, pod
 
-from harness.conformance import disturb
+from harness.conformance import disturb, strays
 from harness.conformance.oracle import wire
 from harness.conformance.oracle.model import TcpConnection
 from harness.conformance.oracle.wire import connections
+from harness.conformance.strays import ACK, FAR, FIN, PSH, RST, SYN, Stray
 from harness.mesh import replay
 from harness.sandbox.frames import Frame
 
@@ -119,3 +121,40 @@ def test_nothing_that_can_cross_breaks_the_reading() -> None:
             flipped[chance.randrange(14, len(flipped))] = chance.randrange(256)
             frames[at] = bytes(flipped)
         crossed(frames)
+
+
+STRAYS: dict[str, Stray] = {
+    "RST": lambda at: at.from_client(RST, seq=FAR),
+    "FIN": lambda at: at.from_server(FIN | ACK, seq=FAR),
+    "SYN": lambda at: at.from_client(SYN, seq=FAR),
+    "second SYN-ACK": lambda at: at.from_server(SYN | ACK, seq=FAR, ack=at.client_isn + 1 - at.client),
+    "bytes ahead": lambda at: at.from_client(PSH | ACK, b"stray", seq=FAR),
+    "bytes behind": lambda at: at.from_server(PSH | ACK, b"stray", seq=-FAR),
+    "bytes that acknowledge what was never sent": lambda at: at.from_client(PSH | ACK, b"stray", ack=FAR),
+}
+
+
+@pytest.mark.parametrize("kind", STRAYS)
+def test_what_a_receiver_does_not_take_is_no_part_of_a_connection(kind: str) -> None:
+    (connection,) = crossed(strays.between(LEG, [(ASKED, ANSWERED), (ASKED, ANSWERED)], [STRAYS[kind]] * 4))
+    assert (connection.requests.data, connection.responses.data) == (ASKED * 2, ANSWERED * 2)
+    assert connection.flaw == ""
+    assert not connection.reset
+
+
+def test_segments_with_a_wrong_checksum_are_passed_over() -> None:
+    true = [Frame(START_NS + number, data) for number, data in enumerate(WHOLE)]
+    wrong = Frame(START_NS + 4, strays.refused(WHOLE[4]), refused=True)
+    other = Frame(START_NS + 4, true[4].data.replace(ASKED[210:220], b"x" * 10), refused=True)
+    (connection,) = connections([*true[:4], wrong, other, *true[4:]])
+    assert (connection.requests.data, connection.flaw) == (ASKED, "")
+    assert connections([replace(frame, refused=True) for frame in true]) == []
+
+
+def test_a_syn_within_a_connection_begins_another_one_once_it_is_answered() -> None:
+    first = replay.conversation(LEG, [(ASKED, ANSWERED)], close=False, client_isn=1_000)
+    second = replay.conversation(LEG, [(b"later", b"on")], client_isn=1_500_000_000, server_isn=9)
+    for after_the_syn in (second, [second[0], *second[2:]]):
+        found = crossed([*first, *after_the_syn])
+        assert [each.requests.data for each in found] == [ASKED, b"later"]
+        assert found[0].responses.data == ANSWERED

@@ -1,0 +1,44 @@
+"""Whether a receiver takes a packet, by the checksum of its TCP segment (RFC 9293, section 3.1; RFC 1071). Pure."""
+
+from __future__ import annotations
+
+import struct
+
+_TCP = 6
+_FRAGMENT = 0x3FFF  # more fragments, or not the first: a fragment does not hold all that was added up
+
+
+def receiver_refuses(ip: bytes) -> bool:
+    """Whether the TCP segment in a whole IP packet has a wrong checksum. False where there is no whole segment.
+
+    Only of packets whose checksum has been filled in: a kernel that hands a packet over on `lo` leaves that out.
+    """
+    segment = _segment(ip)
+    if segment is None:
+        return False
+    addresses, tcp = segment
+    return _sum(addresses + struct.pack("!II", _TCP, len(tcp)) + tcp) != 0xFFFF
+
+
+def _segment(ip: bytes) -> tuple[bytes, bytes] | None:
+    """Both addresses, packed, and the TCP segment; IPv6 extension headers are not followed."""
+    if len(ip) >= 20 and ip[0] >> 4 == 4:
+        total, fragment, protocol = struct.unpack_from("!2xH2xHxB", ip)
+        at, addresses = (ip[0] & 0x0F) * 4, ip[12:20]
+        if fragment & _FRAGMENT:
+            return None
+    elif len(ip) >= 40 and ip[0] >> 4 == 6:
+        length, protocol = struct.unpack_from("!4xHB", ip)
+        total, at, addresses = 40 + length, 40, ip[8:40]
+    else:
+        return None
+    return (addresses, ip[at:total]) if protocol == _TCP and at <= total <= len(ip) else None
+
+
+def _sum(data: bytes) -> int:
+    """The words of 16 bits added up in ones' complement: 0xFFFF for data that hold their own checksum."""
+    data += bytes(len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
