@@ -94,6 +94,15 @@ def in_window(half: Half[T], seq: int, size: int) -> bool:
     return start <= edge + max(receiver.window << scale, _SMALLEST_WINDOW)
 
 
+def acknowledges_the_unsent(half: Half[T], segment: HeldSegment) -> bool:
+    """Whether a segment of `half` acknowledges bytes that its receiver cannot have sent: further ahead of those that
+    were seen than any window reaches. The receiver drops it, with its bytes (RFC 9293 section 3.10.7.4)."""
+    receiver = half.peer.stream
+    if not segment.flags & ACK or receiver.position < 0:
+        return False
+    return difference(segment.ack, receiver.position & MASK) > FAR
+
+
 def is_of_stranger(connection: Connection[T], half: Half[T], segment: HeldSegment) -> bool:
     """Whether a segment of `half` proves that the other end did send the stranger: it acknowledges its bytes, or it is
     outside the window as well and expects just these bytes."""

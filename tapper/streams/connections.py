@@ -19,7 +19,14 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Final, Generic, TypeVar
 
-from tapper.streams.acceptance import SynVerdict, in_window, is_of_stranger, resets, syn_verdict
+from tapper.streams.acceptance import (
+    SynVerdict,
+    acknowledges_the_unsent,
+    in_window,
+    is_of_stranger,
+    resets,
+    syn_verdict,
+)
 from tapper.streams.bounds import SECOND, Limits, Tally
 from tapper.streams.connection import Connection, Consumer, Half, HeldSegment, Scope, Suspicion, taken
 from tapper.streams.copies import is_copy, original
@@ -345,6 +352,8 @@ class Connections(Generic[T]):
             if connection.ended:
                 return done
         carries = not flags & SYN and (segment.payload or flags & FIN)
+        if carries and acknowledges_the_unsent(half, segment):
+            return done
         if carries and not in_window(half, segment.seq, len(segment.payload)):
             return [*done, *self._stranger(half, segment)]
         # 3. Its bytes, and what they open.

@@ -29,6 +29,8 @@ _BYTES: Sequence[Stray] = (
     lambda at: at.from_server(PSH | ACK, truth.response("nonce-of-nobody", 500), seq=FAR),
     lambda at: at.from_client(PSH | ACK, _OF_NOBODY, seq=-FAR),
     lambda at: at.from_server(PSH | ACK, truth.response("nonce-of-nobody", 500), seq=-FAR),
+    lambda at: at.from_client(PSH | ACK, _OF_NOBODY, ack=FAR),
+    lambda at: at.from_server(PSH | ACK, truth.response("nonce-of-nobody", 500), ack=FAR),
     lambda at: at.from_client(ACK, ack=FAR),
     lambda at: at.from_server(ACK, ack=FAR),
 )

@@ -41,6 +41,10 @@ IGNORED: dict[str, Callable[[Wire], list[bytes]]] = {
     "data beyond the window": lambda it: [up(it, 70_000, PSH | ACK, b"x" * 100)],
     "data far behind": lambda it: [up(it, -FAR, PSH | ACK, b"x" * 100)],
     "an acknowledgement of what was not sent": lambda it: [down(it, 0, ACK, ack=it.client + FAR)],
+    "data with an acknowledgement of what was not sent": lambda it: [
+        up(it, 0, PSH | ACK, b"GET /forged HTTP/1.1\r\n\r\n", ack=it.server + FAR),
+        down(it, 0, PSH | ACK, ok("forged"), ack=it.client + FAR),
+    ],
     "a segment without ACK": lambda it: [up(it, 0, PSH, b"GET /forged HTTP/1.1\r\n\r\n")],
 }
 
