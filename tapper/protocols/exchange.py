@@ -31,7 +31,7 @@ from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, RequestHead, Response, ResponseHead
 from tapper.runtime.native import mypyc_attr
 from tapper.streams.reassembly import Data
-from tapper.streams.sequence import HALF, MASK
+from tapper.streams.sequence import HALF, MASK, after
 
 MOST_UNANSWERED: Final = 256
 """Requests of one connection that may wait for an answer; nginx and Envoy close long before."""
@@ -132,6 +132,7 @@ class Conversation:
         "_assumed",
         "_kept",
         "_last_ack",
+        "_lost_to",
         "_owed",
         "_pipelines",
         "_requests",
@@ -139,6 +140,7 @@ class Conversation:
         "_responses",
         "_responses_lost",
         "_server_from_start",
+        "_server_next",
         "_unanswered",
         "_unheard",
         "given_away",
@@ -160,6 +162,8 @@ class Conversation:
         self._owed = 0  # the fewest responses that may be on their way
         self._unheard = True  # whether nothing of the server was read yet
         self._last_ack = -1  # of the last request: the number of the byte that its sender expected then
+        self._server_next = 0  # the number after the server's last byte that was read or lost
+        self._lost_to: int | None = None  # the number after the server's last byte that was lost
         self._pipelines = False  # whether the client has sent a request while another one was unanswered
         self._assumed = False  # whether the order of requests and responses is known by the third rule alone
         self._kept = 0  # by the readers
@@ -180,6 +184,7 @@ class Conversation:
 
     def from_server(self, chunk: Data) -> list[Exchange]:
         self._unheard = False
+        self._server_next = chunk.seq + len(chunk.data)
         if self._server_from_start:
             self._server_from_start = False
             self._answered_to = chunk.seq
@@ -197,6 +202,8 @@ class Conversation:
         return self._take_requests(self._requests.gap(size))
 
     def server_gap(self, size: int | None) -> list[Exchange]:
+        if size is not None:
+            self._lost_to = self._server_next = (self._server_next + size) & MASK
         return self._take_responses(self._responses.gap(size))
 
     def client_end(self) -> list[Exchange]:
@@ -239,8 +246,9 @@ class Conversation:
         self.heads += 1
         self._requests_lost = False
         head = entry.head
-        nothing_between, self._last_ack = head.ack == self._last_ack, head.ack
-        if self._unheard and not nothing_between:
+        before, self._last_ack = self._last_ack, head.ack
+        nothing_between = head.ack == before
+        if not nothing_between and (self._unheard or self._has_lost_behind(before)):
             self._owed = 0  # the client has received what nobody here has seen
         if not self._pipelines and (self._owed > 0 or nothing_between):
             self._pipelines = True
@@ -254,6 +262,10 @@ class Conversation:
         done = self._give_up(1)
         self._unanswered[0].certain = False
         return done
+
+    def _has_lost_behind(self, number: int) -> bool:
+        """Whether bytes of the server were lost that come after this number."""
+        return self._lost_to is not None and after(self._lost_to, number)
 
     def _arrived(self, entry: _Entry, end: End) -> list[Exchange]:
         """A request is over."""

@@ -96,7 +96,8 @@ def in_window(half: Half[T], seq: int, size: int) -> bool:
 
 def acknowledges_the_unsent(half: Half[T], segment: HeldSegment) -> bool:
     """Whether a segment of `half` acknowledges bytes that its receiver cannot have sent: further ahead of those that
-    were seen than any window reaches. The receiver drops it, with its bytes (RFC 9293 section 3.10.7.4)."""
+    were seen than any window reaches. The receiver drops it, with its bytes (RFC 9293 section 3.10.7.4), unless the
+    ports were used again."""
     receiver = half.peer.stream
     if not segment.flags & ACK or receiver.position < 0:
         return False
@@ -112,6 +113,9 @@ def is_of_stranger(connection: Connection[T], half: Half[T], segment: HeldSegmen
     if side == half.side:
         return False
     reached = difference(segment.ack, stranger.seq)
-    if reached == 0:
-        return not in_window(half, segment.seq, len(segment.payload))
+    if reached == 0 or acknowledges_the_unsent(half.peer, stranger):
+        # True bytes of the stranger's number would be acknowledged likewise. So the other end's own numbers have to
+        # tell that this is another connection: the one that the stranger acknowledges.
+        answers = abs(difference(segment.seq, stranger.ack)) <= FAR
+        return 0 <= reached <= FAR and answers and not in_window(half, segment.seq, len(segment.payload))
     return 0 < reached <= FAR

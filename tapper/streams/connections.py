@@ -352,9 +352,9 @@ class Connections(Generic[T]):
             if connection.ended:
                 return done
         carries = not flags & SYN and (segment.payload or flags & FIN)
-        if carries and acknowledges_the_unsent(half, segment):
-            return done
-        if carries and not in_window(half, segment.seq, len(segment.payload)):
+        if carries and not (
+            in_window(half, segment.seq, len(segment.payload)) and not acknowledges_the_unsent(half, segment)
+        ):
             return [*done, *self._stranger(half, segment)]
         # 3. Its bytes, and what they open.
         for changed, chunks in taken(half, segment):

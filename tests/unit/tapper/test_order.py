@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tapper_wire import Capture, Wire, get, ok
@@ -172,3 +173,10 @@ def test_a_lost_fin_holds_nothing_back_for_ever() -> None:
     packets.append(wire.answer(ok("1")))
     capture = Capture().feed(packets)
     assert capture.finish().pairs == [("/1", "1")]
+
+
+@pytest.mark.parametrize("lost", [{10}, {10, 13}, {10, 13, 16}, {4, 7, 10}, {13, 19}])
+def test_lost_answers_cost_no_other_pair(lost: set[int]) -> None:
+    """Packet 3n + 4 answers request n. Answers that are lost in a row are one gap, told before the questions."""
+    packets = [raw for at, raw in enumerate(conversation(MAKERS[0](1000), 8)) if at not in lost]
+    check(Capture().feed(packets).finish(), 8, len(lost))
