@@ -47,8 +47,8 @@ def _loss(result: Result) -> str:
         if peer != TAPPER or without is None:
             continue
         if with_loss is None:
-            return f"It lost nothing at any rate that was tried, up to {without:,.0f} exchanges a second."
-        return f"It lost nothing up to {without:,.0f} exchanges a second, and something at {with_loss:,.0f}."
+            return f"The tapper lost nothing at any rate that was tried, up to {without:,.0f} exchanges a second."
+        return f"The tapper lost nothing up to {without:,.0f} exchanges a second, and something at {with_loss:,.0f}."
     return ""
 
 

@@ -187,7 +187,7 @@ def test_the_document_begins_with_its_result_in_words() -> None:
         "To decode 10,000 small HTTP/1.1 exchanges at 1,500 a second the tapper takes 0.300 s of processor time. "
         "That is 3.0 times what `tcpdump -w` takes to copy the packets to a file. "
         "`tshark fields` takes 10 times as much as the tapper. `tshark ek` takes 15 times as much as the tapper. "
-        "It lost nothing up to 1,500 exchanges a second, and something at 6,000. "
+        "The tapper lost nothing up to 1,500 exchanges a second, and something at 6,000. "
         "It holds 20 MiB of memory without its capture rings, and no more after 320,000 exchanges."
     )
     assert document.page(found).splitlines()[2].startswith("To decode 10,000 small")
