@@ -6,5 +6,5 @@ meter       the program that each of them runs under; measure: one measurement o
 rounds      all of them in turn, again and again
 scaling     what the tapper alone costs as something grows
 kit         what the harness itself takes, which is no part of all that
-table, goals, plot, document   what is printed and saved
+table, goals, words, plot, document   what is printed and saved
 """

@@ -40,8 +40,8 @@ def summary(result: Result, workload: str) -> str:
         for peer, found in sorted(good.items(), key=lambda item: median(each.per_10k for each in item[1] or [_NEVER]))
         if found
     ]
-    heads = ("peer", "CPU s/10k", "x tapper", "seen", "too many", "dropped", "memory MiB", "requests", "at /s")
-    text = markdown(_against_the_tapper(rows), (*heads, "its reader has"), numbers=range(1, 9))
+    heads = ("peer", "CPU s/10k", "relative", "seen", "false reports", "dropped", "memory MiB", "requests", "at /s")
+    text = markdown(_against_the_tapper(rows), (*heads, "output contains"), numbers=range(1, 9))
     for measurement in result.measurements:
         if measurement.workload == workload and measurement.died is not None:
             text += f"\n{measurement.peer} gave no number: {' '.join(measurement.died.split())}\n"
@@ -75,21 +75,29 @@ def _against_the_tapper(rows: list[list[str]]) -> list[list[str]]:
     return rows
 
 
-def highest_rates(result: Result) -> str:
+def rates_without_loss(result: Result) -> list[tuple[str, float | None, float | None]]:
     """For each peer that was given several rates of plain HTTP/1.1, 500 B: the highest at which it reported everything
-    every time, and the lowest at which it did not."""
+    every time, and the lowest at which it did not, in exchanges a second. None: there was no such rate."""
     rates: dict[str, dict[str, list[Measurement]]] = {}
     for each in result.measurements:
         if each.workload.startswith("500 B") and each.seen is not None and each.died is None:
             rates.setdefault(each.peer, {}).setdefault(each.workload, []).append(each)
-    rows = []
+    rows: list[tuple[str, float | None, float | None]] = []
     for peer, workloads in rates.items():
         if len(workloads) < 2:
             continue
         good = {name: min(m.rate for m in found) for name, found in workloads.items() if all(map(_whole, found))}
         bad = [min(m.rate for m in found) for name, found in workloads.items() if name not in good]
-        rows.append((peer, f"{max(good.values()):.0f}" if good else "none", f"{min(bad):.0f}" if bad else "none"))
-    rows.sort(key=lambda row: -float(row[1].replace("none", "0")))
+        rows.append((peer, max(good.values(), default=None), min(bad, default=None)))
+    return sorted(rows, key=lambda row: -(row[1] or 0.0))
+
+
+def highest_rates(result: Result) -> str:
+    """The rates without loss as a table, the best peer first."""
+    rows = [
+        (peer, *("none" if rate is None else f"{rate:.0f}" for rate in rates))
+        for peer, *rates in rates_without_loss(result)
+    ]
     return markdown(rows, ("peer", "highest rate without loss, /s", "lowest with loss, /s"), numbers=[1, 2])
 
 

@@ -1,4 +1,4 @@
-"""The edge case: an Envoy started by hand with a target's INSTANCE_IP (docs/istio.md, section 5)."""
+"""The edge case: an Envoy started by hand with a target's INSTANCE_IP (docs/limits.md)."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def nobody(stage: Stage) -> None:
     tap.expect_never(unseen, while_seeing=sent)
 
 
-@mesh_case(12, Level.MUST, "docs/istio.md, section 5: INSTANCE_IP proves nothing", features={Feature.VERIFIED_IDENTITY})
+@mesh_case(12, Level.MUST, "docs/limits.md: INSTANCE_IP proves nothing", features={Feature.VERIFIED_IDENTITY})
 def envoy_by_hand(stage: Stage) -> None:
     """A tapper that verifies identity MUST refuse an Envoy that claims a target's address in another pod.
 

@@ -14,7 +14,7 @@ from harness.adapters.contract import Feature
 from harness.conformance.record import PARTIAL
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "adapters.md").read_text()
-EXAMPLE = PAGE.partition("## An example, from nothing")[2]
+EXAMPLE = PAGE.partition("## An example, from nothing")[2].partition("\n## ")[0]
 
 
 def blocks(text: str, language: str) -> list[str]:

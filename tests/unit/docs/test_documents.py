@@ -13,13 +13,16 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("**/*.md")])
 
 RUN_BY = {
+    "script/demo --keep": "tests/unit/demo/test_demo.py::test_keep_prints_commands_that_work",
+    "tapper discover": "tests/unit/adapters/test_identity.py::test_discover_shows_claims_beside_what_is_owned",
+    "tapper-harness adapter new my-tapper": "tests/unit/conformance/test_adapter_command.py",
     "script/demo": "tests/unit/demo/test_demo.py::test_script_demo_shows_that_all_four_hold",
     "script/test": "this very run, and test_script_test_runs_pytest",
     "pytest tests/e2e": "itself; .ci/run runs it",
     # There is no cluster here: what these would apply is rendered and validated, and its parts run in a sandbox.
     "kubectl apply -k fixtures/istio/tapper": "tests/unit/fixtures/test_manifests.py, test_least_privilege.py",
     "kubectl apply -k fixtures/istio/sample": "tests/unit/fixtures/test_manifests.py, test_sample.py",
-    # the steps of docs/istio.md, section 4, on a cluster
+    # the steps of docs/cluster.md
     "kubectl apply -f fixtures/istio/sample/namespace.yaml -f fixtures/istio/sample/server.yaml "
     "-f fixtures/istio/sample/client.yaml": "tests/unit/fixtures/test_sample.py; by hand on a cluster",
     **dict.fromkeys(
@@ -106,10 +109,21 @@ def test_script_test_runs_pytest() -> None:
     assert "deselected" in done.stdout
 
 
+def anchors(page: Path) -> set[str]:
+    """The headings as GitHub names them in addresses."""
+    headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", text_of(document)):
-        assert (document.parent / target).exists(), f"{document.name} links to {target}, which is not there"
+    for link in re.findall(r"\]\(([^)]+)\)", text_of(document)):
+        if link.startswith("https://"):
+            continue
+        target, _, anchor = link.partition("#")
+        page = document.parent / target if target else document
+        assert page.exists(), f"{document.name} links to {link}, which is not there"
+        assert not anchor or anchor in anchors(page), f"{document.name} links to {link}, and no heading is called so"
 
 
 def test_documents_that_are_mentioned_exist() -> None:
@@ -125,7 +139,7 @@ def test_options_in_the_documents_exist() -> None:
     sources.append(REPOSITORY / "hatch_build.py")  # which is script/compile
     ours = "".join(map(text_of, sources))
     for document in DOCUMENTS:
-        if document.name in ("CHANGELOG.md", "tappers.md"):  # what was, and what others' programs said
+        if document.name == "tappers.md":  # what others' programs said
             continue
         for option in set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text_of(document))) - OF_OTHERS:
             assert f'"{option}"' in ours, f"{document.name} mentions {option}, which nothing takes"
