@@ -112,7 +112,7 @@ def test_a_plain_form_is_a_peer_only_beside_a_compiled_one(
 
 def test_a_profile_is_summed_up_by_concept_and_by_function() -> None:
     samples = a_run().profile
-    assert by_concept(samples) == {"tapper.streams": 0.75, "tapper": 0.25}
+    assert by_concept(samples) == {"tapper.streams": 0.75, "tapper.run": 0.25}
     assert by_function(samples, 1) == {"tapper.streams.packet:parse": 0.5}
     assert "4 samples" in table.everything(a_run())
 
