@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _ABOVE_PACKAGES = Path(__file__).resolve().parents[3]
-"""The folder with the packages `tapper` and `harness`: the checkout's, or site-packages."""
+"""The folder with the packages: the checkout's, or site-packages."""
 _SHIPPED = _ABOVE_PACKAGES / "harness" / "checkout"
-_PACKAGES = ("tapper", "harness")
+_PACKAGES = ("tapper", "tapper_harness", "harness")
 
 FIXTURES = (_SHIPPED if _SHIPPED.is_dir() else _ABOVE_PACKAGES) / "fixtures" / "istio"
 """The manifests, and the Containerfile."""
