@@ -229,7 +229,7 @@ ALWAYS_IN = _mutant(
 LAST_POD = _mutant(
     "last-pod",
     "It names the pod that it looked into last, whatever pod an exchange was seen in.",
-    {"CAP-16": "at (first|second|third|fourth)"},
+    {"CAP-16": 'at pod "(first|second|third|fourth)"'},
     _last_pod,
 )
 ONE_VERSION = _mutant(
