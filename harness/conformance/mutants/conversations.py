@@ -103,7 +103,7 @@ def calls_without_status(records: Iterator[Record]) -> Iterator[Record]:
 def binary_messages_lost(records: Iterator[Record]) -> Iterator[Record]:
     """It drops a WebSocket's binary messages."""
     for record in records:
-        if record["type"] != "websocket" or record["opcode"] != 2:
+        if record["type"] != "websocket" or record.get("opcode") != 2:
             yield record
 
 

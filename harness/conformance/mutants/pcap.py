@@ -51,7 +51,7 @@ SNAPSHOT = _mutant(
 ONE_POD = _mutant(
     "one-pod",
     "It writes the packets of all pods as the first one's.",
-    {"CAP-16": "at (second|third|fourth)"},
+    {"CAP-16": 'at pod "(second|third|fourth)"'},
     _first_pod_only,
 )
 HOUR = _mutant(

@@ -15,7 +15,7 @@ from harness.conformance.mutants.streams import Record, both_messages, each
 
 _RESOLVER = ("10.96.0.10", 53)
 _SECRETS = ("authorization", "cookie", "set-cookie", "proxy-authorization")
-_COPIES = 100
+_COPIES = 400
 _UNREDACTED = ("--no-redact",)
 
 

@@ -143,7 +143,9 @@ def test_a_plan_by_itself(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_ends_a_soak_and_says_what_is_known(tmp_path: Path) -> None:
-    argv = [*COMMAND, "check", "--adapter", "reference", "--soak", "60", "--report", "out", "--jobs", "1"]
+    # a shell has its background jobs ignore SIGINT, and what they start
+    argv = ["env", "--default-signal=INT", *COMMAND]
+    argv += ["check", "--adapter", "reference", "--soak", "60", "--report", "out", "--jobs", "1"]
     with subprocess.Popen(argv, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, text=True) as running:
         wait_until(lambda: any((tmp_path / "out").glob("*/tap-1/stdout")), "a tapper to be on trial", 60)
         running.send_signal(signal.SIGINT)
