@@ -13,6 +13,8 @@ from oracle_faults import FAULTS, Wrong, found
 from oracle_world import Record, World, everything
 
 from harness.adapters.contract import Feature
+from harness.conformance.oracle import expectation
+from harness.conformance.oracle.judge import answer
 from harness.conformance.oracle.model import Difference, DifferenceKind, Span
 
 
@@ -131,3 +133,21 @@ def test_a_difference_is_told_in_words(world: World) -> None:
         f"HTTP/1.1 GET {record['target']} -> 213, outbound at pod pod-1, {record['src']} > 127.0.0.1:15001: "
         "expected direction outbound; seen: inbound"
     )
+
+
+def test_a_recording_that_lost_packets_proves_no_invention(world: World) -> None:
+    """What is told of that pod may have been among the lost packets; what is told of the other pod was not."""
+    question = world.question()
+    invented = [
+        replace(record, target=f"/orders/nonce-{index:032x}", src=f"127.0.0.9:{50000 + index}")
+        for index, record in enumerate(question.seen)
+    ]
+    asked = replace(question, seen=[*question.seen, *invented])
+    pods = [expectation.read_pod(truth) for truth in world.truths()]
+    blind = [replace(pod, truth=replace(pod.truth, lost=pod.truth.name == "pod-1")) for pod in pods]
+
+    def accused(differences: Iterable[Difference]) -> set[str]:
+        return {each.record["pod_ip"] for each in differences if each.kind is DifferenceKind.INVENTED and each.record}
+
+    assert accused(answer(asked, pods)) == {str(pod.ipv4) for pod in world.pods}
+    assert accused(answer(asked, blind)) == {str(world.pods[1].ipv4)}
