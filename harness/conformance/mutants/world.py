@@ -15,6 +15,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from harness.conformance.mutants.model import Fault, Mutant
@@ -106,10 +107,13 @@ def _into_no_name() -> None:
 def _to_a_port() -> None:
     """The socket is in the node's own network, as a connection to a collector would be."""
     for data in _frames():
-        _OUT.sendto(gzip.compress(data)[:60_000], _SOMEWHERE)
+        _out().sendto(gzip.compress(data)[:60_000], _SOMEWHERE)
 
 
-_OUT = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+@cache
+def _out() -> socket.socket:
+    """Opened where it is called first: in the node's own network, before any pod is entered."""
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
 
 def _to_the_log() -> None:
@@ -141,7 +145,7 @@ SENDS_NEIGHBOURS = Mutant(
     "sends-neighbours",
     "It sends what every pod says to a port of the node, compressed.",
     {"SEC-03": "sent in the node's network"},
-    Fault(begin=(_in_every_pod(_to_a_port),)),
+    Fault(begin=(_out, _in_every_pod(_to_a_port))),
 )
 TELLS_THE_LOG = Mutant(
     "tells-the-log",
