@@ -8,10 +8,10 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections.abc import Iterator
 from typing import Final
 
 from tapper.errors import TapperError, explain
+from tapper.namespaces.netlink import HEADER, messages
 
 MOST_SOCKETS: Final = 50_000
 """More are not read: that many take a tenth of a second."""
@@ -22,7 +22,6 @@ _NLM_F_DUMP: Final = 0x301  # with NLM_F_REQUEST
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _LARGEST: Final = 1 << 16
 
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _REQUEST = struct.Struct("=BBxxI48x")  # struct inet_diag_req_v2: family, protocol, extensions, states, a socket's id
 _MESSAGE_SIZE: Final = 72  # struct inet_diag_msg
 _PORTS_AT, _SOURCE_AT, _DESTINATION_AT = 4, 8, 24  # in it: struct inet_diag_sockid begins at 4
@@ -39,8 +38,8 @@ def tcp_connections() -> frozenset[bytes]:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
             for family in (socket.AF_INET, socket.AF_INET6):
                 request = _REQUEST.pack(family, socket.IPPROTO_TCP, _STATES)
-                size = _HEADER.size + len(request)
-                netlink.send(_HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _NLM_F_DUMP, 1, 0) + request)
+                size = HEADER.size + len(request)
+                netlink.send(HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _NLM_F_DUMP, 1, 0) + request)
                 done = False
                 while not done:
                     done = _read(netlink.recv(_LARGEST), found)
@@ -53,7 +52,7 @@ def tcp_connections() -> frozenset[bytes]:
 
 def _read(datagram: bytes, found: set[bytes]) -> bool:
     """Add one datagram's connections; whether it was the last. Raises OSError with the kernel's number."""
-    for kind, body in _messages(datagram):
+    for kind, body in messages(datagram):
         if kind == _NLMSG_DONE:
             return True
         if kind == _NLMSG_ERROR:
@@ -62,16 +61,6 @@ def _read(datagram: bytes, found: set[bytes]) -> bool:
         if len(body) >= _MESSAGE_SIZE:
             found.add(_key(body))
     return False
-
-
-def _messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + _HEADER.size <= len(datagram):
-        length, kind, *_ = _HEADER.unpack_from(datagram, at)
-        if not _HEADER.size <= length <= len(datagram) - at:
-            return
-        yield kind, datagram[at + _HEADER.size : at + length]
-        at += (length + 3) & ~3
 
 
 def _key(message: bytes) -> bytes:

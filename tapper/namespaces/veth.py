@@ -14,11 +14,11 @@ from collections.abc import Iterator
 
 from tapper.errors import TapperError, explain
 from tapper.namespaces.addresses import NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
+from tapper.namespaces.netlink import HEADER, messages
 
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWNSID, RTM_GETNSID = 16, 18, 88, 90  # linux/rtnetlink.h
 IFLA_LINK_NETNSID = 37  # linux/if_link.h
 NETNSA_NSID, NETNSA_FD = 1, 3  # linux/net_namespace.h
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 _IFINFOMSG_SIZE, _RTGENMSG_SIZE = 16, 4  # the second one with its padding
 _LARGEST = 1 << 16
@@ -44,8 +44,8 @@ def _number_of(sock: socket.socket, namespace: int) -> int:
     """The number of a namespace, by its descriptor, within that of the socket; negative where it has none."""
     attribute = _ATTRIBUTE.pack(8, NETNSA_FD) + struct.pack("=I", namespace)
     body = bytes(_RTGENMSG_SIZE) + attribute
-    sock.send(_HEADER.pack(_HEADER.size + len(body), RTM_GETNSID, NLM_F_REQUEST, 1, 0) + body)
-    for kind, payload in _messages(sock.recv(_LARGEST)):
+    sock.send(HEADER.pack(HEADER.size + len(body), RTM_GETNSID, NLM_F_REQUEST, 1, 0) + body)
+    for kind, payload in messages(sock.recv(_LARGEST)):
         if kind == NLMSG_ERROR:
             raise OSError(-struct.unpack_from("=i", payload)[0], "the kernel refused to number a namespace")
         if kind == RTM_NEWNSID:
@@ -56,10 +56,10 @@ def _number_of(sock: socket.socket, namespace: int) -> int:
 
 def _linked(sock: socket.socket) -> Iterator[int]:
     """The numbers of the namespaces to which interfaces lead."""
-    request = _HEADER.pack(_HEADER.size + _IFINFOMSG_SIZE, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 2, 0)
+    request = HEADER.pack(HEADER.size + _IFINFOMSG_SIZE, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 2, 0)
     sock.send(request + bytes(_IFINFOMSG_SIZE))
     while True:
-        for kind, payload in _messages(sock.recv(_LARGEST)):
+        for kind, payload in messages(sock.recv(_LARGEST)):
             if kind == NLMSG_DONE:
                 return
             if kind == NLMSG_ERROR:
@@ -67,17 +67,6 @@ def _linked(sock: socket.socket) -> Iterator[int]:
             value = _attributes(payload[_IFINFOMSG_SIZE:]).get(IFLA_LINK_NETNSID, b"")
             if kind == RTM_NEWLINK and len(value) == 4:
                 yield int(struct.unpack("=i", value)[0])
-
-
-def _messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and payload of each message; what is cut off ends them."""
-    at = 0
-    while at + _HEADER.size <= len(datagram):
-        length, kind, *_ = _HEADER.unpack_from(datagram, at)
-        if length < _HEADER.size:
-            return
-        yield kind, datagram[at + _HEADER.size : at + length]
-        at += (length + 3) & ~3
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
