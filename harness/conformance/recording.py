@@ -1,4 +1,4 @@
-"""What really happened on the `lo` of a pod or of the node: a capture that lies in the kernel until it is wanted."""
+"""What crossed the interfaces of a pod or of the node: a capture that stays in the kernel until it is read."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _BUFFER = 32 << 20
 _LARGEST_FRAME = 1 << 18
 _PACKET_OUTGOING = 4  # linux/if_packet.h: the first of the two copies that a raw socket gets on lo
+_LOOPBACK = "lo"
 _SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@qq")
 _SOL_PACKET = 263  # linux/socket.h
@@ -35,15 +36,20 @@ class Network(Protocol):
 
 
 class Recording:
-    """From construction on. It pins the network namespace until `close`."""
+    """Records from construction on. It pins the network namespace until `close`.
 
-    def __init__(self, place: Network, name: str) -> None:
+    `only_lo` leaves out all interfaces but `lo`: those of the node carry the packets of every pod.
+    """
+
+    def __init__(self, place: Network, name: str, *, only_lo: bool = False) -> None:
         self.name = name
         self.lost = False
         """Whether packets are missing, because more crossed than the kernel would keep."""
-        self._frames: list[Frame] = []
+        self._on_lo: list[Frame] = []
+        self._elsewhere: list[Frame] = []
         self._open = True
-        self._socket = place.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        of_all_interfaces = 0 if only_lo else socket.htons(_ETH_P_ALL)
+        self._socket = place.socket(socket.AF_PACKET, socket.SOCK_RAW, of_all_interfaces)
         try:
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
@@ -51,42 +57,56 @@ class Recording:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
-            self._socket.bind(("lo", _ETH_P_ALL))
+            if only_lo:
+                self._socket.bind((_LOOPBACK, _ETH_P_ALL))
             self._socket.setblocking(False)
         except BaseException:
             self._socket.close()
             raise
 
     def frames(self) -> list[Frame]:
-        """Everything so far, each frame once."""
-        if self._open:
-            self._frames += self._queued()
-            _, drops = _STATISTICS.unpack(self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size))
-            self.lost = self.lost or drops > 0  # the kernel counts from the last call on
-        return self._frames
+        """All frames of `lo` so far, each once."""
+        self._read()
+        return self._on_lo
+
+    def frames_elsewhere(self) -> list[Frame]:
+        """All frames of the other interfaces so far: of a pod those of its `eth0`."""
+        self._read()
+        return self._elsewhere
 
     def save(self, path: Path) -> None:
-        """Write everything so far as a pcap file (link type Ethernet, nanoseconds)."""
+        """Write the frames of `lo` so far as a pcap file (link type Ethernet, nanoseconds)."""
         pcap.write(path, self.frames())
 
     def close(self) -> None:
-        """Let go of the namespace. What was recorded stays."""
+        """Let go of the namespace. The frames that were recorded stay."""
         if self._open:
-            self.frames()
+            self._read()
             self._open = False
             self._socket.close()
 
-    def _queued(self) -> Iterator[Frame]:
-        """What lies in the kernel, without the first of the two copies."""
+    def _read(self) -> None:
+        """Take all frames that the kernel holds."""
+        if not self._open:
+            return
+        for interface, frame in self._queued():
+            (self._on_lo if interface == _LOOPBACK else self._elsewhere).append(frame)
+        _, drops = _STATISTICS.unpack(self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size))
+        self.lost = self.lost or drops > 0  # the kernel counts from the last call on
+
+    def _queued(self) -> Iterator[tuple[str, Frame]]:
+        """The frames in the kernel with the names of their interfaces; of `lo` without the first of the two copies."""
         while True:
             try:
                 data, ancillary, _, address = self._socket.recvmsg(_LARGEST_FRAME, _ANCILLARY)
             except BlockingIOError:
                 return
-            if address[2] != _PACKET_OUTGOING:
-                said = {(level, kind): value for level, kind, value in ancillary}
-                seconds, nanoseconds = _TIMESPEC.unpack_from(said[socket.SOL_SOCKET, _SO_TIMESTAMPNS])
-                (status,) = _STATUS.unpack_from(said[_SOL_PACKET, _PACKET_AUXDATA])
-                unread = status & (_CSUM_NOT_READY | _CSUM_VALID)
-                refused = not unread and receiver_refuses(data[ETHERNET_HEADER:])
-                yield Frame(seconds * 10**9 + nanoseconds, data, refused)
+            interface, packet_type = address[0], address[2]
+            if interface == _LOOPBACK and packet_type == _PACKET_OUTGOING:
+                continue
+            values = {(level, kind): value for level, kind, value in ancillary}
+            seconds, nanoseconds = _TIMESPEC.unpack_from(values[socket.SOL_SOCKET, _SO_TIMESTAMPNS])
+            (status,) = _STATUS.unpack_from(values[_SOL_PACKET, _PACKET_AUXDATA])
+            unread = status & (_CSUM_NOT_READY | _CSUM_VALID)
+            refused = not unread and receiver_refuses(data[ETHERNET_HEADER:])
+            yield interface, Frame(seconds * 10**9 + nanoseconds, data, refused)

@@ -151,7 +151,15 @@ class Trial:
         breaks = [(name, time_ns) for name, envoy in self._envoys for time_ns in envoy.changes()]
         claimed = self._foreign_envoys
         truths = [
-            PodTruth(name, addresses[name], each.frames(), self._netns(name), each.lost, name in claimed)
+            PodTruth(
+                name,
+                addresses[name],
+                each.frames(),
+                self._netns(name),
+                each.frames_elsewhere(),
+                lost=each.lost,
+                foreign_envoy=name in claimed,
+            )
             for name, each in self._recordings.items()
         ]
         question = Question(
@@ -197,7 +205,7 @@ class Trial:
             self.record(pod)
             self._some_unrecorded = self._some_unrecorded or bool(self.taps)  # an earlier tapper may have seen more
         if NODE not in self._recordings and any(str(GATEWAY4) in target.ips for target in targets):
-            self._recordings[NODE] = Recording(self.node, NODE)
+            self._recordings[NODE] = Recording(self.node, NODE, only_lo=True)
 
     def _addresses(self, name: str, told: Sequence[tuple[int, Sequence[Target]]]) -> frozenset[str]:
         """A pod's own, and those by which the tapper was told of it."""
