@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,29 +71,33 @@ def answer(question: Question, pods: Sequence[PodDecoded]) -> list[Difference]:
 def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Difference]:
     """The differences of a tapper that writes records."""
     outside = expectation.between_pods(pods, question.spans)
-    on_node, on_lo = _parted(question.seen, pods)
-    yield from _on_lo(question, pods, on_lo)
+    on_node, on_lo = _parted(question.seen, pods, outside)
+    yield from _on_lo(question, pods, on_lo, {leg.exchange.target for leg in outside})
     yield from _on_node(question, pods, outside, on_node)
 
 
-def _parted(seen: Iterable[Seen], pods: Sequence[PodDecoded]) -> tuple[list[Seen], list[Seen]]:
+def _parted(
+    seen: Iterable[Seen], pods: Sequence[PodDecoded], outside: Sequence[Expected]
+) -> tuple[list[Seen], list[Seen]]:
     """The records of what crossed between pods, and those of what crossed a pod's `lo`.
 
-    A record says so by its direction, or, where it has none, by the client's end.
+    A record is of the former kind by its direction, or by the client's end, whatever its direction says.
     """
     clients = {decoded.connection.client for pod in pods for decoded in pod.decoded}
-    between = {decoded.connection.client for pod in pods for decoded in pod.outside} - clients
+    between = {leg.connection.client for leg in outside} - clients
     on_node: list[Seen] = []
     on_lo: list[Seen] = []
     for each in seen:
-        end = None if each.src is None else same_end(each.src)
-        is_between = each.direction == expectation.NODE or (each.direction is None and end in between)
+        is_between = each.direction == expectation.NODE or (each.src is not None and same_end(each.src) in between)
         (on_node if is_between else on_lo).append(each)
     return on_node, on_lo
 
 
-def _on_lo(question: Question, pods: Sequence[PodDecoded], seen: Sequence[Seen]) -> Iterator[Difference]:
-    """The differences of the records of legs on a pod's `lo`."""
+def _on_lo(
+    question: Question, pods: Sequence[PodDecoded], seen: Sequence[Seen], between_pods: Collection[str | None]
+) -> Iterator[Difference]:
+    """The differences of the records of legs on a pod's `lo`. `between_pods`: targets that crossed in plaintext there,
+    too, so that a record without a direction and ends may be of that."""
     expectations = expectation.expected(pods, question.spans, question.undetermined)
     matched = match(expectations, seen)
     shown = [expectations[each] for each in matched.pairs.values()]
@@ -108,7 +112,11 @@ def _on_lo(question: Question, pods: Sequence[PodDecoded], seen: Sequence[Seen])
             for told, other in matched.pairs.items()
         ):
             continue
-        on_lo = seen[number].src is None or same_end(seen[number].src or "") in clients
+        record = seen[number]
+        if record.src is None:
+            on_lo = record.direction is not None or record.target not in between_pods
+        else:
+            on_lo = same_end(record.src) in clients
         if on_lo and not excused.covers(seen[number]) and expectations[each].duty is not Duty.NEVER:
             yield _repeated(expectations[each], seen[number])
     yield from _told(question, pods, expectations, seen, matched)
@@ -126,13 +134,13 @@ def _on_node(
         return
     excused = _Excused([(pod.truth, pod.outside) for pod in pods], question)
     addresses = frozenset[str]().union(*(pod.truth.addresses for pod in pods))
-    of_pods = [each for each in seen if _ends_at(each, addresses)]
-    matched = match(expectations, of_pods)
-    yield from _strange(question, of_pods, matched, excused)
+    matched = match(expectations, seen)
+    matched.strange = [number for number in matched.strange if _ends_at(seen[number], addresses)]
+    yield from _strange(question, seen, matched, excused)
     for number, each in matched.repeats.items():
-        if not excused.covers(of_pods[number]):
-            yield _repeated(expectations[each], of_pods[number])
-    yield from _told(question, pods, expectations, of_pods, matched)
+        if not excused.covers(seen[number]):
+            yield _repeated(expectations[each], seen[number])
+    yield from _told(question, pods, expectations, seen, matched)
 
 
 def _ends_at(record: Seen, addresses: frozenset[str]) -> bool:
