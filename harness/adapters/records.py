@@ -87,6 +87,10 @@ class Records:
         with self._lock:
             return [record for record in self._parsed if record["type"] == kind]
 
+    def others(self) -> list[Mapping[str, Any]]:
+        with self._lock:
+            return [record for record in self._parsed if record["type"] != "http"]
+
     def everything(self) -> Iterable[bytes]:
         with self._lock:
             yield bytes(self._raw)
@@ -163,6 +167,8 @@ def _message(table: Mapping[str, Any] | None) -> Message | None:
         bool(table.get("truncated")),
         _pairs(table.get("trailers")),
         gives_body=table.get("body_b64") is not None,
+        gives_headers=table.get("headers") is not None,
+        gives_trailers=table.get("trailers") is not None,
     )
 
 
