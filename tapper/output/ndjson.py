@@ -104,12 +104,11 @@ def _field(field: tuple[str, str]) -> str:
 
 
 def _leg(leg: Leg) -> str:
-    """What is said of a leg, and what follows it. Kept with the leg."""
-    leg.json = (
+    """The members that describe a leg, and the name of the member after them."""
+    return (
         f',"pod_ip":{_text(leg.pod_ip)},"direction":{_quoted(leg.direction)}'
-        f',"src":{_quoted(leg.src)},"dst":{_quoted(leg.dst)},"wire":{_text(leg.wire)},"method":'
+        f',"src":"{leg.src}","dst":"{leg.dst}","wire":{_text(leg.wire)},"method":'
     )
-    return leg.json
 
 
 def _method(method: str) -> str:
@@ -177,6 +176,7 @@ class Ndjson:
     def __init__(self) -> None:
         self._known: Memo[tuple[str, str], str] = Memo(_field, lambda field: len(field[0]) + len(field[1]))
         self._methods: Memo[str, str] = Memo(_method, len)
+        self._legs: Memo[Leg, str] = Memo(_leg, lambda _: 0)
         # What was said last, each with what it was said of: of many exchanges in a row it is the same.
         self._second = -1
         self._begins = ""
@@ -235,7 +235,7 @@ class Ndjson:
             self._place, self._named = place, bool(place.pods or place.name)
             self._ends = f',"netns":{"null" if place.netns is None else place.netns}'
         return (
-            f"{self._begins}{_fraction(ts)}{leg.json or _leg(leg)}{method}{quote}{target}{quote}{self._outcome}"
+            f"{self._begins}{_fraction(ts)}{self._legs[leg]}{method}{quote}{target}{quote}{self._outcome}"
             f'{asked}{said},"response":{answered}{replied},"duration_s":{duration}{self._ends}'
             f"{self._further(place, leg, exchange)}}}\n"
         )
@@ -299,7 +299,13 @@ class Ndjson:
 
     def note(self, place: Place, note: Note) -> str:
         leg = note.leg
-        where = {"pod_ip": leg.pod_ip, "direction": leg.direction, "src": leg.src, "dst": leg.dst, "wire": leg.wire}
+        where = {
+            "pod_ip": leg.pod_ip,
+            "direction": leg.direction,
+            "src": str(leg.src),
+            "dst": str(leg.dst),
+            "wire": leg.wire,
+        }
         kind, what = _fact(note.fact)
         return _line({"type": kind, "ts": note.fact.ts / 1e9, **where, **what, "netns": place.netns})
 

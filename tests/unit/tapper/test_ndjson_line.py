@@ -22,7 +22,7 @@ from tapper.protocols.session import Sighting
 from tapper.runtime import memo
 from tapper.runtime.memo import Memo
 from tapper.streams.connection import Leg, Wire
-from tapper.streams.legs import Direction
+from tapper.streams.legs import Direction, Endpoint
 from tapper.targets.pods import PodName
 
 NASTY = 'a"b\\c\x00\x1f\x7f\xe9\u2028\U0001f600</script>'
@@ -67,7 +67,17 @@ exchanges = st.one_of(
     st.builds(Exchange, requests, st.none(), st.none() | texts, st.none() | calls),
     st.builds(Exchange, st.none(), responses, st.none() | texts, st.none() | calls),
 )
-legs = st.builds(Leg, st.none() | texts, st.sampled_from(Direction), texts, texts, st.none() | st.sampled_from(Wire))
+ends_of_legs = st.builds(
+    Endpoint, st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16), st.integers(0, 65535)
+)
+legs = st.builds(
+    Leg,
+    st.none() | texts,
+    st.sampled_from(Direction),
+    ends_of_legs,
+    ends_of_legs,
+    st.none() | st.sampled_from(Wire),
+)
 
 
 @given(st.binary(max_size=300))
@@ -83,7 +93,7 @@ def test_a_line_is_what_a_general_encoder_writes(leg: Leg, exchange: Exchange, n
     record = json.loads(line, parse_float=Decimal)
     exact = partial(json.dumps, separators=(",", ":"), default=lambda number: {"decimal": f"{number:f}"})
     assert exact(record) + "\n" == re.sub(r'("ts"|"duration_s"):(-?\d+\.\d{9})(?=[,}])', r'\1:{"decimal":"\2"}', line)
-    assert (record["ts"] * 10**9, record["src"], record["pod_ip"]) == (exchange.ts, leg.src, leg.pod_ip)
+    assert (record["ts"] * 10**9, record["src"], record["pod_ip"]) == (exchange.ts, str(leg.src), leg.pod_ip)
     duration = record["duration_s"]
     assert (None if duration is None else duration * 10**9) == exchange.duration
     assert record.get("pod") == ({"namespace": NASTY, "name": "web-0"} if pods else None)
