@@ -19,6 +19,7 @@ from tapper.protocols.facts import Fact, Note, limited
 from tapper.protocols.fieldlist import Headers
 from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import BODY_LIMIT
+from tapper.protocols.readers import PLAIN_READERS, Readers
 from tapper.protocols.tls import HelloReader
 from tapper.protocols.websocket import WebSocket
 from tapper.runtime.native import mypyc_attr
@@ -45,7 +46,7 @@ class Sighting:
 class Session(Consumer[Sighting]):
     """Makes Sightings. `count` is told the kind of what is no HTTP,
     `notice` what there is to say besides exchanges, as soon as it is known; `body_limit` is how many bytes of a body
-    are kept."""
+    are kept; `readers` are the classes that read messages."""
 
     __slots__ = (
         "_body_limit",
@@ -59,6 +60,7 @@ class Session(Consumer[Sighting]):
         "_http2",
         "_leg",
         "_notice",
+        "_readers",
         "_tally",
         "_tunnel",
         "_websocket",
@@ -70,12 +72,14 @@ class Session(Consumer[Sighting]):
         count: Callable[[Kind], None],
         notice: Callable[[Note], None] | None = None,
         body_limit: int = BODY_LIMIT,
+        readers: Readers = PLAIN_READERS,
     ) -> None:
         super().__init__()
         self._connection = connection
         self._count = count
         self._notice = notice
         self._body_limit = body_limit
+        self._readers = readers
         self._client = connection.client
         self._conversation: Conversation | None = None
         self._http2: Http2 | None = None
@@ -251,7 +255,7 @@ class Session(Consumer[Sighting]):
 
     def _begin_http2(self, in_step: tuple[bool, bool]) -> list[Sighting]:
         """From here on the connection is HTTP/2; what was kept of its beginning comes first."""
-        http2 = self._http2 = Http2(self._client, in_step, self._body_limit)
+        http2 = self._http2 = self._readers.http2(self._client, in_step, self._body_limit)
         self._connection.carries(Wire.PLAIN)
         self._conversation = None
         done: list[Sighting] = []
@@ -285,7 +289,7 @@ class Session(Consumer[Sighting]):
             # The exchange goes out first, then what came behind it in the same segment.
             return [*self._sight([exchange]), *self._begin_tunnel(tokens, response.head.headers, rest)]
         # A request for h2c gets its final answer in HTTP/2: 101 is an interim one.
-        http2 = self._http2 = Http2(self._client, (True, True), self._body_limit)
+        http2 = self._http2 = self._readers.http2(self._client, (True, True), self._body_limit)
         http2.upgraded(request)
         self._conversation = None
         return self._sight(http2.data(1 - self._client, rest)) if rest.data else []
@@ -317,7 +321,7 @@ class Session(Consumer[Sighting]):
         """The conversation, made when it is first needed; None while the roles are unknown or if there is no HTTP."""
         if self._conversation is None and self._client is not None:
             started = self._connection.from_start
-            self._conversation = Conversation(
+            self._conversation = self._readers.http1(
                 client_in_step=started(self._client),
                 server_in_step=started(1 - self._client),
                 body_limit=self._body_limit,

@@ -22,6 +22,7 @@ from tapper.protocols.facts import Note
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.session import Session, Sighting
 from tapper.run.accounts import Account, Books
+from tapper.run.parts import PLAIN, Parts
 from tapper.streams.bounds import HELD_BY_SOURCE
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
@@ -42,6 +43,7 @@ class Outlet:
         shape: Shape,
         recorder: Recorder | None = None,
         body_limit: int = BODY_LIMIT,
+        parts: Parts = PLAIN,
     ) -> None:
         self._output = output
         self._form = form
@@ -49,6 +51,7 @@ class Outlet:
         self._shape = shape
         self._recorder = recorder
         self._body_limit = body_limit
+        self._readers = parts.readers
         self._books = Books()
 
     def fileno(self) -> int:
@@ -172,7 +175,7 @@ class Outlet:
     # What its sources' connections say.
 
     def _session(self, account: Account, connection: Connection[Sighting]) -> Session:
-        return Session(connection, account.undecoded, account.notes.append, self._body_limit)
+        return Session(connection, account.undecoded, account.notes.append, self._body_limit, self._readers)
 
     def _sightings(self, account: Account, sightings: list[Sighting]) -> list[str]:
         shown = self._shape.apply(sightings, account.counts)
