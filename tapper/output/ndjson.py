@@ -14,12 +14,12 @@ from tapper.discovery.envoy import Envoy, Verdict
 from tapper.output.escape import escape_bytes
 from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason, verified
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
+from tapper.protocols.facts import Fact, Tls, WebSocketMessage
 from tapper.protocols.fieldlist import FieldList, Headers, Template, is_plain
 from tapper.protocols.grpc import Call, Messages
 from tapper.protocols.messages import End
 from tapper.protocols.probes import is_probe
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.protocols.websocket import TEXT
 from tapper.runtime.memo import Memo
 from tapper.streams.bounds import SECOND
@@ -205,8 +205,8 @@ class Ndjson:
     def ack(self, generation: int) -> str:
         return _line({"type": "ack", "generation": generation})
 
-    def sighting(self, place: Place, sighting: Sighting) -> str:
-        leg, exchange = sighting.leg, sighting.exchange
+    def exchange(self, place: Place, record: ExchangeRecord) -> str:
+        leg, exchange = record.leg, record.exchange
         request, response = exchange.request, exchange.response
         method, target, quote, duration = _UNKNOWN_METHOD, "null", "", "null"
         asked = answered = "null"  # as far as a body
@@ -297,11 +297,12 @@ class Ndjson:
         known = self._known
         return ",".join([known[field] for field in fields])
 
-    def note(self, place: Place, note: Note) -> str:
-        leg = note.leg
+    def fact(self, place: Place, record: FactRecord) -> str:
+        leg = record.leg
         where = {"pod_ip": leg.pod_ip, "direction": leg.direction, "src": leg.src, "dst": leg.dst, "wire": leg.wire}
-        kind, what = _fact(note.fact)
-        return _line({"type": kind, "ts": note.fact.ts / 1e9, **where, **what, "netns": place.netns})
+        kind, what = _fact(record.fact)
+        rest = _encode({**where, **what, "netns": place.netns})
+        return f'{{"type":"{kind}","ts":{_seconds(record.fact.ts)},{rest[1:]}\n'
 
     def stat(self, place: Place | None, counts: Totals, *, so_far: bool = False) -> str:
         told = asdict(counts)
