@@ -29,7 +29,7 @@ _BUFFER = 64 << 20
 _LARGEST_FRAME = 1 << 18
 
 
-class Wire:
+class WireRecorder:
     """Records both directions of a pod's veth, seen from the node, from construction to `stop`.
 
     Frames lie in the kernel's queue as soon as they cross, so nothing that was sent before `stop` is missed; what the

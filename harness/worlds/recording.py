@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from harness.errors import HarnessError
 from harness.sandbox import frames
 from harness.sandbox.frames import Flow, Frame
-from harness.sandbox.wire import Wire
+from harness.sandbox.wire import WireRecorder
 
 
 class WireRecording:
     """A `Recording` by a wire of the sandbox."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: WireRecorder) -> None:
         self._wire = wire
 
     def found(self, markers: Iterable[str]) -> set[str]:

@@ -16,7 +16,7 @@ from harness.mesh.workload import Mode
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Process
-from harness.sandbox.wire import Wire
+from harness.sandbox.wire import WireRecorder
 from harness.waiting import wait_until
 from harness.worlds import recording, talk
 from harness.worlds.tap import Record, Tap
@@ -116,7 +116,7 @@ class SandboxWorld:
     def capabilities(self) -> Capabilities:
         return self.CAPABILITIES
 
-    def __init__(self, node: Node, rights: Set[str], record: Callable[[Pod], Wire] = Wire) -> None:
+    def __init__(self, node: Node, rights: Set[str], record: Callable[[Pod], WireRecorder] = WireRecorder) -> None:
         self._node = node
         self._mesh = Mesh(node)
         self._rights = frozenset(rights)

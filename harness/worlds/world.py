@@ -102,7 +102,7 @@ class Program(Protocol):
         """End it, and return all that it has written."""
 
 
-class Recording(Protocol):
+class LinkRecording(Protocol):
     """What crossed a pod's link to its node, as the node saw it. Asking ends it."""
 
     def found(self, markers: Iterable[str]) -> set[str]:
@@ -177,7 +177,7 @@ class World(Protocol):
         `without`, at once.
         """
 
-    def wire(self, pod: WorldPod) -> Recording:
+    def wire(self, pod: WorldPod) -> LinkRecording:
         """Record what crosses between the pod and its node from now on."""
 
     def delete(self, pod: WorldPod) -> None:
