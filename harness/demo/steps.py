@@ -12,7 +12,7 @@ from harness.mesh import fake_envoy, traffic
 from harness.mesh.mesh import Mesh, MeshPod, Service
 from harness.mesh.traffic import AnsweredRequest
 from harness.sandbox.node import Node
-from harness.sandbox.wire import WireRecorder
+from harness.sandbox.recorder import on_link
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Scene:
 
 def plain(scene: Scene) -> StepOutcome:
     """Without a mesh: whoever watches the wire reads the requests."""
-    with WireRecorder(scene.server.pod) as wire, scene.tapper(istio=False) as tapper:
+    with on_link(scene.server.pod) as wire, scene.tapper(istio=False) as tapper:
         sent = scene.send()
         tapper.wait_targets([exchange.target for exchange in sent])
     found = wire.found(traffic.nonces(sent))
@@ -69,7 +69,7 @@ def plain(scene: Scene) -> StepOutcome:
 def strict(scene: Scene) -> StepOutcome:
     """With sidecars and STRICT mTLS: nothing but TLS, and a tapper on the node is blind."""
     scene.mesh.inject(scene.client, scene.server)
-    with WireRecorder(scene.server.pod) as wire, scene.tapper(istio=False) as tapper:
+    with on_link(scene.server.pod) as wire, scene.tapper(istio=False) as tapper:
         sent = scene.send()
     found = wire.found(traffic.nonces(sent))
     carried = sum(len(data) for data in wire.streams.values())
@@ -86,7 +86,7 @@ def strict(scene: Scene) -> StepOutcome:
 def decrypted(scene: Scene) -> StepOutcome:
     """The reference tapper in the pods' network namespaces: everything, once on each side."""
     pods = (scene.client.pod, scene.server.pod)
-    with WireRecorder(scene.server.pod) as wire, scene.tapper(istio=True) as tapper:
+    with on_link(scene.server.pod) as wire, scene.tapper(istio=True) as tapper:
         tapper.wait_capturing(*pods)
         sent = scene.send()
         targets = [exchange.target for exchange in sent]

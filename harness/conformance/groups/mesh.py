@@ -13,9 +13,10 @@ from harness.errors import HarnessError
 from harness.mesh import traffic
 from harness.mesh.traffic import nonces
 from harness.mesh.workload import Mode
+from harness.sandbox.recorder import Recorded
 from harness.worlds import talk
 from harness.worlds.pairs import PodPair, pair
-from harness.worlds.world import LinkRecording, WorldPod
+from harness.worlds.world import WorldPod
 
 ISTIO = "Istio: PeerAuthentication (security.istio.io/v1)"
 
@@ -37,7 +38,7 @@ def leaving(pod: WorldPod, sent: Iterable[traffic.AnsweredRequest]) -> list[Sent
     return through_mesh(sent, ExpectedLeg(pod, OUTBOUND))
 
 
-def _require_on_the_wire(wire: LinkRecording, sent: Iterable[Sent], readable: set[str]) -> None:
+def _require_on_the_wire(wire: Recorded, sent: Iterable[Sent], readable: set[str]) -> None:
     """That the mesh does what the case takes for granted: these markers can be read between the pods, and no others."""
     found = wire.found(each.nonce for each in sent)
     if found != readable:

@@ -307,7 +307,7 @@ class ClusterWorld:
         argv = ["python", "-m", "harness.worlds.programs.sniff", *addresses]
         program = ClusterProgram(self._api, space, observer, "app", argv)
         program.wait_output("ready")
-        return ClusterRecording(program)
+        return ClusterRecording(program, pod.name)
 
     def _ready(self, name: str) -> Mapping[str, Any] | None:
         found = self._api.get({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": self._space}})
