@@ -294,18 +294,22 @@ def _run(argv: Sequence[str] | None, console: Console) -> int:
         console.warn(str(error))
         return error.exit_code
     except Closed:
-        standard_streams.drop_output()
+        standard_streams.drop(sys.stdout)
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0
 
 
 def _flush(console: Console) -> None:
-    """Write what waits in the buffer of standard output: help, or the version. Python itself, at exit, would tell of a
-    failure by a traceback."""
+    """Write the buffers of standard output, which may hold help or the version, and of standard error. Python itself
+    would do so at exit, and answer a failure with a traceback or with exit code 120."""
     try:
         sys.stdout.flush()
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             console.warn(f"cannot write the output: {explain(error)}")
-        standard_streams.drop_output()
+        standard_streams.drop(sys.stdout)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        standard_streams.drop(sys.stderr)
