@@ -11,11 +11,13 @@ from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final
 
+from tapper.fast.headers import HeaderTemplate, TemplateList
+from tapper.fast.text import is_plain
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.fieldlist import FieldList, Headers, Template, is_plain
 from tapper.protocols.grpc import Call, Messages
+from tapper.protocols.headers import HeaderList, Headers
 from tapper.protocols.messages import End
 from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
@@ -124,7 +126,7 @@ class FastNdjson(Ndjson):
     def sighting(self, place: Place, sighting: Sighting) -> str:
         leg, exchange = sighting.leg, sighting.exchange
         request, response = exchange.request, exchange.response
-        method, target, quote, duration = _UNKNOWN_METHOD, "null", "", "null"
+        method, target, duration = _UNKNOWN_METHOD, "null", "null"
         asked = answered = "null"  # as far as a body
         said = replied = ""
         version: str | None = None
@@ -141,7 +143,7 @@ class FastNdjson(Ndjson):
             if head.method:
                 method = self._methods[head.method]
             if head.target:
-                target, quote = head.target if head.plain else _quoted(head.target)[1:-1], '"'
+                target = _quoted(head.target)
         if ts // SECOND != self._second:
             self._second = ts // SECOND
             self._begins = f'{{"type":"http","ts":{self._second}.'
@@ -151,7 +153,7 @@ class FastNdjson(Ndjson):
             self._place, self._named = place, bool(place.pods or place.name)
             self._ends = f',"netns":{"null" if place.netns is None else place.netns}'
         return (
-            f"{self._begins}{_fraction(ts)}{leg.json or _leg(leg)}{method}{quote}{target}{quote}{self._outcome}"
+            f"{self._begins}{_fraction(ts)}{leg.json or _leg(leg)}{method}{target}{self._outcome}"
             f'{asked}{said},"response":{answered}{replied},"duration_s":{duration}{self._ends}'
             f"{self._further(place, leg, exchange)}}}\n"
         )
@@ -171,8 +173,10 @@ class FastNdjson(Ndjson):
             further += f',"grpc":{_grpc(exchange.grpc)}'
         return further
 
-    def _told(self, fields: FieldList) -> str:
+    def _told(self, fields: HeaderList) -> str:
         """A message up to its body."""
+        if not isinstance(fields, TemplateList):
+            return f"{_BEFORE_HEADERS}{self._listed(fields.headers)}{_BEFORE_BODY}"
         pieces = fields.template.json
         if pieces is None:
             pieces = self._pieces(fields.template)
@@ -193,7 +197,7 @@ class FastNdjson(Ndjson):
             return f'{body}","body_size":{end.size},"truncated":{_BOOLEAN[end.truncated]},"trailers":[{trailers}]}}'
         return f'{body}","body_size":{end.size}{_IN_FULL}'
 
-    def _pieces(self, template: Template) -> list[str]:
+    def _pieces(self, template: HeaderTemplate) -> list[str]:
         """A message up to its body, without the values that vary. Kept with the template, unless it is long."""
         pieces: list[str] = []
         told = _BEFORE_HEADERS

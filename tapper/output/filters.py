@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from tapper.errors import UsageError
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.fieldlist import Headers
+from tapper.protocols.headers import Headers
 from tapper.protocols.messages import Request
 
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a token, RFC 9110 section 9.1

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from tapper.output.filters import field, host_of
 from tapper.output.records import Place, Silent, Totals
-from tapper.protocols.fieldlist import Headers
+from tapper.protocols.headers import Headers
 from tapper.protocols.messages import End, Request, Response
 from tapper.protocols.session import Sighting
 
