@@ -26,6 +26,7 @@ from tapper.streams.bounds import SECOND
 from tapper.streams.connection import Leg
 
 _BOOLEAN: Final = ("false", "true")
+_MOST_LEGS: Final = 4096
 _LONGEST: Final = 4096  # characters that are remembered of the fields of a message
 
 
@@ -69,12 +70,11 @@ def _field(field: tuple[str, str]) -> str:
 
 
 def _leg(leg: Leg) -> str:
-    """What is said of a leg, and what follows it. Kept with the leg."""
-    leg.json = (
+    """The members that describe a leg, and the name of the member after them."""
+    return (
         f',"pod_ip":{_text(leg.pod_ip)},"direction":{_quoted(leg.direction)}'
-        f',"src":{_quoted(leg.src)},"dst":{_quoted(leg.dst)},"wire":{_text(leg.wire)},"method":'
+        f',"src":"{leg.src}","dst":"{leg.dst}","wire":{_text(leg.wire)},"method":'
     )
-    return leg.json
 
 
 def _method(method: str) -> str:
@@ -113,6 +113,8 @@ class FastNdjson(Ndjson):
         super().__init__()
         self._known: Memo[tuple[str, str], str] = Memo(_field, lambda field: len(field[0]) + len(field[1]))
         self._methods: Memo[str, str] = Memo(_method, len)
+        # By id: to hash a leg would cost more. The leg is kept as well, so that no other leg gets its id.
+        self._legs: dict[int, tuple[Leg, str]] = {}
         # What was said last, each with what it was said of: of many exchanges in a row it is the same.
         self._second = -1
         self._begins = ""
@@ -153,10 +155,18 @@ class FastNdjson(Ndjson):
             self._place, self._named = place, bool(place.pods or place.name)
             self._ends = f',"netns":{"null" if place.netns is None else place.netns}'
         return (
-            f"{self._begins}{_fraction(ts)}{leg.json or _leg(leg)}{method}{target}{self._outcome}"
+            f"{self._begins}{_fraction(ts)}{self._leg(leg)}{method}{target}{self._outcome}"
             f'{asked}{said},"response":{answered}{replied},"duration_s":{duration}{self._ends}'
             f"{self._further(place, leg, exchange)}}}\n"
         )
+
+    def _leg(self, leg: Leg) -> str:
+        entry = self._legs.get(id(leg))
+        if entry is None:
+            if len(self._legs) >= _MOST_LEGS:
+                self._legs.clear()
+            entry = self._legs[id(leg)] = (leg, _leg(leg))
+        return entry[1]
 
     def _further(self, place: Place, leg: Leg, exchange: Exchange) -> str:
         """What is said of few exchanges."""

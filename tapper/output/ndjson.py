@@ -75,7 +75,13 @@ def _base64(data: bytes) -> str:
 
 
 def _leg(leg: Leg) -> dict[str, Any]:
-    return {"pod_ip": leg.pod_ip, "direction": leg.direction, "src": leg.src, "dst": leg.dst, "wire": leg.wire}
+    return {
+        "pod_ip": leg.pod_ip,
+        "direction": leg.direction,
+        "src": str(leg.src),
+        "dst": str(leg.dst),
+        "wire": leg.wire,
+    }
 
 
 def _message(message: Request | Response) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from tapper.protocols.grpc import Call, Messages
 from tapper.protocols.headers import HeaderList
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
 from tapper.streams.connection import Leg, Wire
-from tapper.streams.legs import Direction
+from tapper.streams.legs import Direction, Endpoint
 
 NASTY = 'a"b\\c\x00\x1f\x7f\xe9\u2028\U0001f600</script>'
 texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.just(NASTY)
@@ -44,4 +44,13 @@ exchanges = st.one_of(
     st.builds(Exchange, requests, st.none(), st.none() | texts, st.none() | calls),
     st.builds(Exchange, st.none(), responses, st.none() | texts, st.none() | calls),
 )
-legs = st.builds(Leg, st.none() | texts, st.sampled_from(Direction), texts, texts, st.none() | st.sampled_from(Wire))
+addresses = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
+endpoints = st.builds(Endpoint, addresses, st.integers(0, 65535))
+legs = st.builds(
+    Leg,
+    st.none() | texts,
+    st.sampled_from(Direction),
+    endpoints,
+    endpoints,
+    st.none() | st.sampled_from(Wire),
+)

@@ -29,7 +29,7 @@ def test_a_line_is_what_a_general_encoder_writes(leg: Leg, exchange: Exchange, n
     record = json.loads(line, parse_float=Decimal)
     exact = partial(json.dumps, separators=(",", ":"), default=lambda number: {"decimal": f"{number:f}"})
     assert exact(record) + "\n" == re.sub(r'("ts"|"duration_s"):(-?\d+\.\d{9})(?=[,}])', r'\1:{"decimal":"\2"}', line)
-    assert (record["ts"] * 10**9, record["src"], record["pod_ip"]) == (exchange.ts, leg.src, leg.pod_ip)
+    assert (record["ts"] * 10**9, record["src"], record["pod_ip"]) == (exchange.ts, str(leg.src), leg.pod_ip)
     duration = record["duration_s"]
     assert (None if duration is None else duration * 10**9) == exchange.duration
     assert record.get("pod") == ({"namespace": NASTY, "name": "web-0"} if pods else None)
