@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from tapper.errors import UsageError
 from tapper.protocols.headers import mask_values
 from tapper.protocols.heads import TOKEN
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord
 
 ALWAYS = ("Authorization", "Cookie", "Set-Cookie", "Proxy-Authorization")
 """RFC 9110 sections 11.6.2 and 11.7.2, RFC 6265 sections 4.1 and 4.2."""
@@ -33,9 +33,9 @@ class Redaction:
                 raise UsageError(f"{name!r} is not the name of a header field (--redact)")
         self._names = frozenset(name.lower() for name in secret)
 
-    def apply(self, sighting: Sighting) -> None:
+    def apply(self, record: ExchangeRecord) -> None:
         """Redact the messages in place: nothing later needs the original values."""
-        for message in (sighting.exchange.request, sighting.exchange.response):
+        for message in (record.exchange.request, record.exchange.response):
             if message is not None:
                 message.head.fields = message.head.fields.masked(self._names)
                 if message.end.trailers:

@@ -13,7 +13,7 @@ from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.headers import HeaderList, Headers
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord
 from tapper.streams.connection import Leg
 from tapper.targets.pods import PodName
 
@@ -39,12 +39,12 @@ def test_lines_are_equal(drawn: list[tuple[Leg, Exchange, int | None, bool]], is
     for leg, exchange, netns, named in drawn:
         pods = {leg.pod_ip: PodName(NASTY, "web-0")} if named and leg.pod_ip else {}
         place = Place("pod", netns, "lo", pods=pods)
-        expected = plain.sighting(place, Sighting(leg, exchange))
+        expected = plain.exchange(place, ExchangeRecord(leg, exchange))
         for message in (exchange.request, exchange.response):
             if message is not None and is_varying is not None:
                 message.head.fields = with_template(message.head.fields, is_varying)
         for _ in range(2):  # the second time from the caches
-            assert fast.sighting(place, Sighting(leg, exchange)) == expected
+            assert fast.exchange(place, ExchangeRecord(leg, exchange)) == expected
 
 
 names = st.sampled_from(["Cookie", "COOKIE", "X-Id", "User-Agent", "a"])
