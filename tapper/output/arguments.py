@@ -66,7 +66,7 @@ def check_recording(arguments: argparse.Namespace, *, to_terminal: bool) -> None
     if chosen:
         option = chosen[0].replace("_", "-")
         raise UsageError(
-            f"--{option} selects exchanges, but -o pcapng writes packets as they were captured: leave one of them out"
+            f"--{option} is for exchanges, but -o pcapng writes packets as they were captured: leave one of them out"
         )
     if to_terminal:
         raise UsageError("-o pcapng is not for terminals: name a file with -w, or pipe it to a program")
