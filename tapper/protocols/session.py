@@ -15,7 +15,7 @@ from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.detect import Kind, foreign, undecided
 from tapper.protocols.exchange import Conversation, Exchange, ends_http1
 from tapper.protocols.facts import Fact, limited
-from tapper.protocols.fieldlist import Headers
+from tapper.protocols.headers import Headers
 from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.readers import PLAIN_READERS, Readers

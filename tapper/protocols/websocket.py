@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 
 from tapper.protocols.facts import WebSocketMessage
-from tapper.protocols.fieldlist import Headers
+from tapper.protocols.headers import Headers
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.streams.reassembly import Data
 
