@@ -138,11 +138,11 @@ class Opaque:
         if not isinstance(note.fact, Tls):
             return
         leg = note.leg
-        port = leg.dst.rpartition(":")[2]
+        port = str(leg.dst.port)
         if leg.direction is not Direction.WIRE:
             self._own_tls(place, leg.pod_ip or "", leg.direction, port)
         elif port == _HBONE_PORT:
-            ends = {end.rpartition(":")[0].strip("[]") for end in (leg.src, leg.dst)}
+            ends = {end.host for end in (leg.src, leg.dst)}
             for address in ends & set(map(str, targets)) - self._judged:
                 self._hbone.setdefault(address, time.monotonic())
 

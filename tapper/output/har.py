@@ -45,10 +45,10 @@ class Har(Silent):
         entry = {
             "startedDateTime": _moment(exchange.ts),
             **_timing(exchange.request, exchange.response),
-            "request": _request(exchange.request, leg.dst),
+            "request": _request(exchange.request, str(leg.dst)),
             "response": _response(exchange.response),
             "cache": {},
-            "serverIPAddress": leg.dst.rpartition(":")[0].strip("[]"),
+            "serverIPAddress": leg.dst.host,
             "connection": f"{leg.src} {leg.dst}",
             "_pod_ip": leg.pod_ip,
             "_direction": leg.direction,

@@ -49,6 +49,10 @@ class Place:
         """What stays the same of a place, also when its source is opened again; the names of pods may change."""
         return self.kind, self.netns, self.interface, self.instance_ip
 
+    def name_of(self, address: str | None) -> PodName | None:
+        """The name of the pod that has this address; None where it is not known."""
+        return self.pods.get(address or "") or (self.name if address == self.instance_ip else None)
+
     def __str__(self) -> str:
         if self.kind == "file":
             return f"{self.interface} of {self.instance_ip or 'a file'}"

@@ -134,12 +134,12 @@ class Terminal(Text):
 def _where(place: Place, leg: Leg, ts: int) -> dict[str, Styled]:
     arrow, style = _ARROWS[leg.direction]
     name = place.pods.get(leg.pod_ip or "")
-    ours_asks = leg.direction is Direction.OUTBOUND or leg.src.rpartition(":")[0].strip("[]") == leg.pod_ip
+    ours_asks = leg.direction is Direction.OUTBOUND or leg.src.host == leg.pod_ip
     return {
         "time": Styled(clock(ts), "dim"),
         "arrow": Styled(arrow, style),
         "pod": Styled((leg.pod_ip or "-") if name is None else printable(name.name), "bold"),
-        "peer": Styled(leg.dst if ours_asks else leg.src, "dim"),
+        "peer": Styled(str(leg.dst if ours_asks else leg.src), "dim"),
     }
 
 

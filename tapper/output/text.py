@@ -76,7 +76,7 @@ class Text(Silent):
 
 
 def _where(leg: Leg) -> str:
-    return f"{leg.pod_ip or '-':<15}  {leg.direction:<8}  {leg.src:>21} -> {leg.dst:<21}"
+    return f"{leg.pod_ip or '-':<15}  {leg.direction:<8}  {leg.src!s:>21} -> {leg.dst!s:<21}"
 
 
 def remarks(leg: Leg, exchange: Exchange) -> list[str]:

@@ -24,6 +24,7 @@ from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.records import FactRecord, Record
 from tapper.protocols.session import Session
 from tapper.run.accounts import Account, Books
+from tapper.run.parts import PLAIN, Parts
 from tapper.streams.bounds import HELD_BY_SOURCE
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
@@ -44,6 +45,7 @@ class Outlet:
         shape: Shape,
         recorder: Recorder | None = None,
         body_limit: int = BODY_LIMIT,
+        parts: Parts = PLAIN,
     ) -> None:
         self._output = output
         self._form = form
@@ -51,6 +53,7 @@ class Outlet:
         self._shape = shape
         self._recorder = recorder
         self._body_limit = body_limit
+        self._readers = parts.readers
         self._books = Books()
 
     def fileno(self) -> int:
@@ -163,7 +166,7 @@ class Outlet:
     # What its sources' connections say.
 
     def _session(self, account: Account, connection: Connection[Record]) -> Session:
-        return Session(connection, account.undecoded, self._body_limit)
+        return Session(connection, account.undecoded, self._body_limit, self._readers)
 
     def _lines(self, account: Account, records: Sequence[Record]) -> list[str]:
         shown = self._shape.apply(records, account.counts)

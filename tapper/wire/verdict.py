@@ -25,11 +25,9 @@ end.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import ip_address
 from typing import NamedTuple, TypeAlias
 
 from tapper.protocols.detect import Kind, foreign
@@ -116,7 +114,7 @@ class Beneath:
                 continue
             leg, exchange = record.leg, record.exchange
             asked = _asked(exchange)
-            twin = _Twin(place_of(leg.src)[:-2], exchange.ts, exchange.end, exchange)
+            twin = _Twin(leg.src.address, exchange.ts, exchange.end, exchange)
             self._twins.setdefault(asked, deque()).append(twin)
             self._order.append(asked)
             if len(self._order) > _MOST_TWINS:
@@ -163,13 +161,13 @@ class Beneath:
 
     def _connections(self, leg: Leg, own: Connections[Record]) -> list[Kinds[Record]]:
         if leg.direction is Direction.INBOUND:
-            source, application = place_of(leg.src)[:-2], place_of(leg.dst)
+            source, application = leg.src.address, leg.dst.packed
             if source in DELIVERY_ADDRESSES or source == application[:-2]:
                 return self._at(application, own)
             return [] if is_loopback(source) else self._at(source + application, own)
         if leg.direction is not Direction.OUTBOUND:
             return []
-        client, server = place_of(leg.src)[:-2], place_of(leg.dst)
+        client, server = leg.src.address, leg.dst.packed
         return self._at(client + server, own)[:1] or self._at(client, own)
 
     def _at(self, place: bytes, own: Connections[Record]) -> list[Kinds[Record]]:
@@ -177,7 +175,7 @@ class Beneath:
         return [seen, called] if seen and called else [seen or called] if seen or called else []
 
     def _by_content(self, leg: Leg, exchange: Exchange, plain: Iterable[Connection[Record]]) -> Wire | None:
-        client = None if leg.direction is Direction.INBOUND else place_of(leg.src)[:-2]
+        client = None if leg.direction is Direction.INBOUND else leg.src.address
         alike = [
             twin
             for twin in self._at_the_time(exchange)
@@ -242,10 +240,3 @@ def _read_whole(connection: Connection[Record]) -> bool:
     if connection.scope.on_lo:
         return False  # only peeked at
     return connection.from_start(0) and connection.from_start(1) and not connection.held and not connection.gapped
-
-
-@functools.lru_cache(maxsize=4096)
-def place_of(endpoint: str) -> bytes:
-    """`10.0.0.1:80` or `[fd00::1]:80` as address and port in network byte order."""
-    address, _, port = endpoint.rpartition(":")
-    return ip_address(address.strip("[]")).packed + int(port).to_bytes(2, "big")

@@ -12,6 +12,7 @@ from tapper.protocols.session import Session
 from tapper.streams.bounds import Limits
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
+from tapper.streams.legs import Endpoint
 from tapper.streams.packet import Packet
 
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
@@ -55,6 +56,12 @@ def ipv6(src: str, dst: str, payload: bytes, *, protocol: int = 6) -> bytes:
 def packet(src: tuple[str, int], dst: tuple[str, int], seq: int, ack: int, flags: int, payload: bytes = b"") -> bytes:
     segment = tcp(src[1], dst[1], seq, ack, flags, payload)
     return (ipv6 if ":" in src[0] else ipv4)(src[0], dst[0], segment)
+
+
+def endpoint(text: str) -> Endpoint:
+    """`10.0.0.1:80` or `[fd00::1]:80`."""
+    address, _, port = text.rpartition(":")
+    return Endpoint(ip_address(address.strip("[]")).packed, int(port))
 
 
 class Wire:

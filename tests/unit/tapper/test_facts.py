@@ -9,7 +9,7 @@ import pytest
 from h2_wire import opening
 from hypothesis import given
 from hypothesis import strategies as st
-from tapper_wire import Capture, Wire, get
+from tapper_wire import Capture, Wire, endpoint, get
 
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
@@ -65,7 +65,10 @@ def test_a_client_hello_in_any_pieces(step: int, record: int) -> None:
     capture.feed(it.close()).finish()
     assert len(capture.facts) == 1
     assert (capture.undecoded, capture.seen) == (["tls"], [])
-    assert (capture.facts[0].leg.src, capture.facts[0].leg.dst) == ("127.0.0.6:40000", "10.0.0.2:8080")
+    assert (capture.facts[0].leg.src, capture.facts[0].leg.dst) == (
+        endpoint("127.0.0.6:40000"),
+        endpoint("10.0.0.2:8080"),
+    )
 
 
 def test_a_hello_that_names_nothing() -> None:

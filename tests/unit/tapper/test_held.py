@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from tapper_wire import Capture, Wire, get, ok
+from tapper_wire import Capture, Wire, endpoint, get, ok
 
 from tapper.output.records import Place
 from tapper.protocols.facts import Tls
@@ -98,7 +98,7 @@ def test_where_the_ring_is_empty_nothing_waits_for_what_is_the_same_anyhow() -> 
 
 def test_where_nothing_of_the_pod_is_captured_nothing_waits() -> None:
     world = World()
-    stranger = replace(world.seen, leg=replace(world.seen.leg, dst="10.0.0.9:8080"))
+    stranger = replace(world.seen, leg=replace(world.seen.leg, dst=endpoint("10.0.0.9:8080")))
     world.put(seen=stranger)
     assert world.ready() == []
     world.drained = True
@@ -125,7 +125,7 @@ def test_what_only_content_can_tell_waits_for_the_end_of_its_twin() -> None:
     plain = Wire((("10.0.0.4", 41000), ("10.0.0.2", 8080)), None, 5_000_000, 7_000_000)
     world.node.ts = world.seen.exchange.ts - 5_000_000
     world.node.feed([*plain.handshake(), plain.ask(get("/a"))])
-    stranger = replace(world.seen, leg=replace(world.seen.leg, dst="10.0.0.9:8080"))
+    stranger = replace(world.seen, leg=replace(world.seen.leg, dst=endpoint("10.0.0.9:8080")))
     world.put()
     world.put(seen=stranger)
     world.drained = True

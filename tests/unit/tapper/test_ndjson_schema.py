@@ -13,7 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from tapper_wire import Capture, Wire, get, ok
+from tapper_wire import Capture, Wire, endpoint, get, ok
 
 import tapper.output.ndjson as module
 from tapper.discovery.envoy import Envoy, Refused, Verdict
@@ -80,7 +80,7 @@ def every_record() -> Iterator[Record]:
     yield from records(form.processes(found, {}))
     yield from records(form.processes(found, {NamespaceId(4, 999): frozenset({parse_address("fd00::1")})}))
     yield from records(form.ack(7))
-    leg = Leg("10.0.0.2", Direction.INBOUND, "127.0.0.6:40000", "10.0.0.2:8080")
+    leg = Leg("10.0.0.2", Direction.INBOUND, endpoint("127.0.0.6:40000"), endpoint("10.0.0.2:8080"))
     for fact in (Tls(5, "shop", ("h2",)), Tls(5, None, ()), ByteStream(5, "other", (1, 2), 0, (b"a", b"\xff"), True)):
         yield from records(form.fact(POD, FactRecord(leg, fact)))
     for opcode in (1, 2):

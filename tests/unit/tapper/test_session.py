@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tapper_wire import exchanges
+from tapper_wire import endpoint, exchanges
 
 from tapper.protocols.records import FactRecord, Record
 from tapper.protocols.session import Session
@@ -43,7 +43,7 @@ def test_a_syn_tells_the_roles() -> None:
     it = bench(1, started=True)
     assert it.session.data(1, request()) == []
     (sighting,) = it.session.data(0, response())
-    assert (sighting.leg.src, sighting.leg.dst) == ("10.0.0.2:80", "10.0.0.1:40000")
+    assert (sighting.leg.src, sighting.leg.dst) == (endpoint("10.0.0.2:80"), endpoint("10.0.0.1:40000"))
 
 
 def test_without_a_syn_a_request_tells_the_roles() -> None:
@@ -51,7 +51,7 @@ def test_without_a_syn_a_request_tells_the_roles() -> None:
     assert it.session.data(0, Data(b"rest of something", 1, 80, 500)) == []
     assert it.session.data(0, request()) == []
     (sighting,) = exchanges(it.session.data(1, response()))
-    assert (sighting.leg.src, sighting.leg.dst) == ("10.0.0.1:40000", "10.0.0.2:80")
+    assert (sighting.leg.src, sighting.leg.dst) == (endpoint("10.0.0.1:40000"), endpoint("10.0.0.2:80"))
 
 
 def test_without_a_syn_a_response_tells_the_roles() -> None:
@@ -60,7 +60,7 @@ def test_without_a_syn_a_response_tells_the_roles() -> None:
     assert first.exchange.request is None
     assert it.session.data(0, request()) == []
     (second,) = exchanges(it.session.data(1, response()))
-    assert (second.leg.src, second.exchange.request is None) == ("10.0.0.1:40000", False)
+    assert (second.leg.src, second.exchange.request is None) == (endpoint("10.0.0.1:40000"), False)
 
 
 def test_bytes_too_few_to_tell_are_read_when_there_are_more() -> None:

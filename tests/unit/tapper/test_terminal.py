@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
-from tapper_wire import Capture, Wire, get, ok
+from tapper_wire import Capture, Wire, endpoint, get, ok
 
 from tapper.output.escape import printable
 from tapper.output.records import Place
@@ -45,7 +45,7 @@ def test_columns() -> None:
 
 
 def test_an_outbound_leg_names_the_server() -> None:
-    leg = Leg("10.0.0.2", Direction.OUTBOUND, "10.0.0.2:40000", "10.96.0.9:80")
+    leg = Leg("10.0.0.2", Direction.OUTBOUND, endpoint("10.0.0.2:40000"), endpoint("10.96.0.9:80"))
     (line,) = shown(130, replace(sighting(), leg=leg))
     assert line.split()[1:4] == ["←", "10.0.0.2", "10.96.0.9:80"]
 
@@ -133,7 +133,7 @@ def test_verbose_highlights_json_and_changes_nothing_else() -> None:
 
 
 def test_a_note_takes_the_room_that_is_left() -> None:
-    leg = Leg("10.0.0.2", Direction.WIRE, "10.0.0.9:40000", "10.0.0.2:8080", LegWire.TLS)
+    leg = Leg("10.0.0.2", Direction.WIRE, endpoint("10.0.0.9:40000"), endpoint("10.0.0.2:8080"), LegWire.TLS)
     text = SGR.sub("", Terminal(lambda: 90).fact(POD, FactRecord(leg, Tls(5, "shop.\x1b[2J" + "x" * 200, ("h2",)))))
     assert cell_len(text.removesuffix("\n")) <= 90
     assert r"TLS shop.\x1b[2Jxxx" in text
