@@ -33,7 +33,7 @@ from tapper.output.records import Place, Row, Snapshot, Stat
 from tapper.output.sink import Closed, Console
 from tapper.protocols.records import FactRecord, Record
 from tapper.run.accounts import Account
-from tapper.run.pending import POLL_S, Held
+from tapper.run.pending import POLL_S, PendingRecords
 from tapper.run.writer import Outlet
 from tapper.signals import StopSignals
 from tapper.streams.connection import Scope
@@ -41,7 +41,7 @@ from tapper.streams.packet import mirror
 from tapper.targets.addresses import Address, packed
 from tapper.targets.feed import TargetFeed
 from tapper.targets.pods import Targets, union
-from tapper.wire.verdict import Beneath
+from tapper.wire.verdict import WireVerdict
 
 if TYPE_CHECKING:
     from tapper.run.snapshot_requests import Enquiry  # whose imports cost what only --metrics needs
@@ -82,7 +82,7 @@ class Options:
 class Tap:
     """One run. `run` returns when a signal asks for it, and raises Closed when nobody reads the output any longer."""
 
-    _held: Held  # made with the node's source, which is the first
+    _pending: PendingRecords  # made with the node's source, which is the first
 
     def __init__(
         self, options: Options, outlet: Outlet, console: Console, enquiry: Enquiry[Snapshot] | None = None
@@ -152,13 +152,13 @@ class Tap:
         if self._opaque.waiting:
             self._opaque.judge(self._is_quiet)
             wake = min(wake, time.monotonic() + _GLANCE_INTERVAL_S)
-        if self._held:
+        if self._pending:
             wake = min(wake, time.monotonic() + POLL_S)
         if any(account.connections.pending for account in self._captures.values()):
             wake = min(wake, self._next_second)
         self._sources.turn(wake - time.monotonic(), self._deliver, self._trouble, self._closed)
-        if self._held:
-            self._outlet.report(self._held.ready())
+        if self._pending:
+            self._outlet.report(self._pending.ready())
         self._outlet.stay_within_bounds(self._captures.values(), self._take)
         now = time.monotonic()
         if now >= self._next_second:
@@ -203,7 +203,7 @@ class Tap:
             self._sources.shut(source.key)
         while len(self._sources):
             self._sources.turn(_FOREVER_S, self._deliver, self._trouble, self._closed)
-        self._outlet.report(self._held.rest())
+        self._outlet.report(self._pending.rest())
         for close in self._last_words:
             close()
 
@@ -227,13 +227,13 @@ class Tap:
         """What was seen in pods waits for the wire beneath; what was seen on the wire does not."""
         if account is self._captures.get(_NODE):
             self._outlet.deliver(account, seen)
-            self._held.wire_read(seen, account.connections.newest)
+            self._pending.wire_read(seen, account.connections.newest)
         elif not seen:
             self._outlet.record()
-        elif not self._ending and self._held.passes(account):
+        elif not self._ending and self._pending.may_bypass(account):
             self._outlet.deliver(account, seen)
         else:
-            self._held.put(account, seen)
+            self._pending.add(account, seen)
             self._outlet.record()
         for record in seen:
             if isinstance(record, FactRecord):
@@ -252,7 +252,7 @@ class Tap:
         if self._ending:
             self._last_words.append(close)
             return
-        self._outlet.report(self._held.of(account))
+        self._outlet.report(self._pending.of(account))
         close()
 
     def _say_closed(self, account: Account, ts: int, stat: Stat) -> None:
@@ -269,7 +269,7 @@ class Tap:
         ring = open_ring(self._options.interface, bpf.program(targets), self._memory)
         place = Place("node", self._own.inode, self._options.interface or "any")
         self._add(_NODE, ring, place, Scope(None, targets))
-        self._held = Held(Beneath(self._captures[_NODE].connections), ring.drained)
+        self._pending = PendingRecords(WireVerdict(self._captures[_NODE].connections), ring.drained)
 
     def _begin_following(self) -> None:
         options = self._options
@@ -296,7 +296,7 @@ class Tap:
         self._console.progress(f"capturing {account.place}")
 
     def _drop(self, key: Hashable) -> None:
-        self._held.drop(self._captures[key])
+        self._pending.drop(self._captures[key])
         self._sources.discard(key, self._closed)
 
     def _is_quiet(self, address: str) -> bool | None:

@@ -28,7 +28,7 @@ from tapper.run.parts import PLAIN, Parts
 from tapper.streams.bounds import HELD_BY_SOURCE
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
-from tapper.wire.verdict import Peek
+from tapper.wire.verdict import TlsProbe
 
 _LINES_AT_ONCE = 64
 _HELD_BYTES: Final = 256 << 20  # by all sources together
@@ -110,7 +110,7 @@ class Outlet:
     def open(self, place: Place, scope: Scope) -> Account:
         """The account of a new source."""
         connections: Connections[Record] = Connections(
-            scope, lambda connection: self._session(account, connection), peek=Peek
+            scope, lambda connection: self._session(account, connection), peek=TlsProbe
         )
         recorder = self._recorder
         reader = connections if recorder is None else recorder.record(place, connections)
