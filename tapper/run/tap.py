@@ -26,8 +26,8 @@ from tapper.capture.sources import NO_INTERFACE, Source, Sources
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
 from tapper.errors import UsageError, explain
+from tapper.follow.encrypted import EncryptedTargets
 from tapper.follow.follower import Follower
-from tapper.follow.missing import Opaque
 from tapper.namespaces.identity import NamespaceId, own_namespace
 from tapper.output.records import Place, Row, Snapshot, Stat
 from tapper.output.sink import Closed, Console
@@ -100,7 +100,7 @@ class Tap:
         self._named: dict[TargetFeed, Targets] = {}
         self._targets = Targets(options.targets)
         self._unacknowledged: int | None = None
-        self._opaque = Opaque(console)
+        self._encrypted = EncryptedTargets(console)
         self._next_second = 0.0  # by time.monotonic
         self._next_enquiry = 0.0
         self._asked: set[Hashable] = set()  # sources whose quiet connections were asked about, this time round
@@ -150,8 +150,8 @@ class Tap:
             if follower.is_due() and follower.look():
                 self._acknowledge()
             wake = min(wake, follower.next_look)
-        if self._opaque.waiting:
-            self._opaque.judge(self._is_quiet)
+        if self._encrypted.waiting:
+            self._encrypted.judge(self._is_quiet)
             wake = min(wake, time.monotonic() + _GLANCE_INTERVAL_S)
         if self._held:
             wake = min(wake, time.monotonic() + POLL_S)
@@ -241,7 +241,7 @@ class Tap:
                 self._notice(account, note)
 
     def _notice(self, account: Account, note: Note) -> None:
-        self._opaque.note(account.place, note, self._targets.addresses)
+        self._encrypted.note(account.place, note, self._targets.addresses)
         if account is self._captures.get(_NODE):
             self._outlet.report([(account, note)])
         else:
@@ -346,7 +346,7 @@ class Tap:
             self._acknowledge()
         else:
             self._follower.retarget(self._targets.addresses)
-        self._opaque.keep(self._targets.addresses)
+        self._encrypted.keep(self._targets.addresses)
 
     def _acknowledge(self) -> None:
         """The sources are what the list of this generation asks for."""
