@@ -162,7 +162,8 @@ class Follower:
 
     def _plan_next_look(self, started: float) -> None:
         now = time.monotonic()
-        notified = self._settled and self._events.has_execs and Finder.NETNS not in self._finders
+        complete = self._settled and self._last is not None and not self._last.unreadable
+        notified = complete and self._events.has_execs and Finder.NETNS not in self._finders
         starting = self._scanner.is_execve_under_way()
         early, late = pace.interval(now - started, notified=notified, execve_under_way=starting)
         self._ended, self._cost, self._early, self.next_look = now, now - started, now + early, now + late
@@ -182,9 +183,10 @@ class Follower:
             self._look_after_event()
 
     def _is_worth_a_look(self, pid: int) -> bool:
-        """Whether the program that a process began is a proxy, or may be a new pod's by `netns`; most are neither."""
+        """Whether the program that a process began is a proxy or replaces one, or may be a new pod's by `netns`."""
         exe = self._procfs.exe(pid)
-        if any(finder.finds(exe) for finder in self._finders if finder is not Finder.NETNS):
+        replaces = pid in self._events.waits_for_ends
+        if replaces or any(finder.finds(exe) for finder in self._finders if finder is not Finder.NETNS):
             return True
         netns = self._procfs.netns(pid) if Finder.NETNS in self._finders else None
         return netns is not None and netns not in self._sources and self._rules.is_new(netns)

@@ -27,7 +27,6 @@ from tapper.discovery.exec_events import ExecEvents, parse, subscribe
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
 from tapper.follow import follower as following
-from tapper.follow import pace
 from tapper.follow.follower import Follower
 from tapper.output.sink import Console
 
@@ -181,9 +180,9 @@ def fake_events(monkeypatch: pytest.MonkeyPatch) -> FakeEvents:
     return played
 
 
-def follower(sources: Sources[Any], finder: Finder = Finder.ENVOY) -> Follower:
+def follower(procfs: Procfs, sources: Sources[Any], finder: Finder = Finder.ENVOY) -> Follower:
     return Follower(
-        Procfs(),
+        procfs,
         sources,
         Console(io.StringIO()),
         lambda *_: pytest.fail("a source was opened"),
@@ -196,7 +195,7 @@ def follower(sources: Sources[Any], finder: Finder = Finder.ENVOY) -> Follower:
 def test_an_exec_of_an_envoy_causes_a_look_and_others_do_not(envoy: int, fake_events: FakeEvents) -> None:
     """Of a process that is no proxy, of one that is gone, then of an Envoy; and where some are not known."""
     sources: Sources[Any] = Sources()
-    following = follower(sources)
+    following = follower(Procfs(), sources)
     try:
         following.begin()
 
@@ -220,7 +219,12 @@ def test_an_exec_of_an_envoy_causes_a_look_and_others_do_not(envoy: int, fake_ev
     [(True, Finder.ENVOY, True), (False, Finder.ENVOY, False), (True, Finder.NETNS, False)],
 )
 def test_where_the_kernel_notifies_of_programs_scans_are_rare(
-    notified: bool, finder: Finder, rarely: bool, fake_events: FakeEvents, monkeypatch: pytest.MonkeyPatch
+    notified: bool,
+    finder: Finder,
+    rarely: bool,
+    fake_events: FakeEvents,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """But not for `netns`: a network namespace, or its address, begins without a program."""
     if not notified:
@@ -230,8 +234,10 @@ def test_where_the_kernel_notifies_of_programs_scans_are_rare(
             raise PermissionError(1, "Operation not permitted")
 
         monkeypatch.setattr(exec_events, "subscribe", refuse)
-    monkeypatch.setattr(pace, "SCAN_SHARE", 1_000_000)  # a scan costs so much that the interval is the longest
-    played = follower(Sources(), finder)
+    (tmp_path / "stat").touch()
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/status").write_text(f"NSpid:\t{os.getpid()}\n")
+    played = follower(Procfs(tmp_path), Sources(), finder)
     try:
         before = time.monotonic()
         played.begin()
