@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
+from tapper.fast.connections import FastConnections
 from tapper.fast.ndjson import FastNdjson
 from tapper.run.parts import Parts
 
-PARTS = Parts(ndjson=FastNdjson)
+PARTS = Parts(ndjson=FastNdjson, connections=FastConnections)

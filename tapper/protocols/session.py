@@ -23,7 +23,7 @@ from tapper.protocols.readers import PLAIN_READERS, Readers
 from tapper.protocols.tls import HelloReader
 from tapper.protocols.websocket import WebSocket
 from tapper.runtime.native import mypyc_attr
-from tapper.streams.connection import Connection, Consumer, Leg, Wire
+from tapper.streams.connection import Connection, Consumer, Leg, WireSecurity
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 
@@ -246,7 +246,7 @@ class Session(Consumer[Sighting]):
         if self._proven:
             self._tally = None
         if beginning or self._proven:
-            self._connection.carries(Wire.PLAIN)  # TLS would have begun with a record
+            self._connection.set_wire(WireSecurity.PLAIN)  # TLS would have begun with a record
         return done
 
     def _untouched(self, side: int) -> bool:
@@ -256,7 +256,7 @@ class Session(Consumer[Sighting]):
     def _begin_http2(self, in_step: tuple[bool, bool]) -> list[Sighting]:
         """From here on the connection is HTTP/2; what was kept of its beginning comes first."""
         http2 = self._http2 = self._readers.http2(self._client, in_step, self._body_limit)
-        self._connection.carries(Wire.PLAIN)
+        self._connection.set_wire(WireSecurity.PLAIN)
         self._conversation = None
         done: list[Sighting] = []
         for side, early in enumerate(self._early):
@@ -267,7 +267,7 @@ class Session(Consumer[Sighting]):
 
     def _begin_tls(self, side: int, chunks: list[Data]) -> list[Sighting]:
         hello = self._hello = HelloReader(self._client)
-        self._connection.carries(Wire.TLS)
+        self._connection.set_wire(WireSecurity.TLS)
         self._conversation = self._tally = None
         other = self._early[1 - side] or ()
         self._early = [None, None]

@@ -25,7 +25,6 @@ from tapper.run.accounts import Account, Books
 from tapper.run.parts import PLAIN, Parts
 from tapper.streams.bounds import HELD_BY_SOURCE
 from tapper.streams.connection import Connection, Scope
-from tapper.streams.connections import Connections
 from tapper.wire.verdict import Peek
 
 _LINES_AT_ONCE = 64
@@ -51,7 +50,7 @@ class Outlet:
         self._shape = shape
         self._recorder = recorder
         self._body_limit = body_limit
-        self._readers = parts.readers
+        self._parts = parts
         self._books = Books()
 
     def fileno(self) -> int:
@@ -107,9 +106,7 @@ class Outlet:
 
     def open(self, place: Place, scope: Scope) -> Account:
         """The account of a new source."""
-        connections: Connections[Sighting] = Connections(
-            scope, lambda connection: self._session(account, connection), peek=Peek
-        )
+        connections = self._parts.connections(scope, lambda connection: self._session(account, connection), peek=Peek)
         recorder = self._recorder
         reader = connections if recorder is None else recorder.record(place, connections)
         account = Account(place, connections, reader)  # which a session asks for only when packets come
@@ -175,7 +172,7 @@ class Outlet:
     # What its sources' connections say.
 
     def _session(self, account: Account, connection: Connection[Sighting]) -> Session:
-        return Session(connection, account.undecoded, account.notes.append, self._body_limit, self._readers)
+        return Session(connection, account.undecoded, account.notes.append, self._body_limit, self._parts.readers)
 
     def _sightings(self, account: Account, sightings: list[Sighting]) -> list[str]:
         shown = self._shape.apply(sightings, account.counts)

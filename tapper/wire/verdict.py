@@ -37,10 +37,10 @@ from tapper.protocols.heads import begins_request, begins_response
 from tapper.protocols.messages import Request
 from tapper.protocols.probes import is_probe
 from tapper.protocols.session import Sighting
-from tapper.streams.connection import Connection, Consumer, Leg, Wire
+from tapper.streams.connection import Connection, Consumer, Leg, WireSecurity
 from tapper.streams.connections import Connections
+from tapper.streams.endpoint_index import ByWire
 from tapper.streams.legs import DELIVERY_ADDRESSES, Direction, is_loopback
-from tapper.streams.places import Kinds
 from tapper.streams.reassembly import Data
 
 _MOST = 1000
@@ -74,9 +74,9 @@ class Peek(Consumer[Sighting]):
         connection, data = self._connection, chunk.data
         if connection.wire is None:
             if foreign(data, beginning=False) is Kind.TLS:
-                connection.carries(Wire.TLS)
+                connection.set_wire(WireSecurity.TLS)
             elif begins_request(data) or begins_response(data) or (connection.from_start(side) and len(data) > 2):
-                connection.carries(Wire.PLAIN)
+                connection.set_wire(WireSecurity.PLAIN)
         if connection.wire is not None:
             connection.consumer = None
         return ()
@@ -104,7 +104,7 @@ class Beneath:
     """`node` is the source of the node's interfaces."""
 
     def __init__(self, node: Connections[Sighting]) -> None:
-        self._node = node.places
+        self._node = node.by_endpoint
         self._twins: dict[_Asked, deque[_Twin]] = {}
         self._order: deque[_Asked] = deque()
 
@@ -132,32 +132,39 @@ class Beneath:
 
     def blind(self, own: Connections[Sighting]) -> bool:
         """Whether no wire is known beneath anything that is seen on this pod's lo."""
-        return not self._node and not own.places
+        return not self._node and not own.by_endpoint
 
     def settled(self, seen: Sighting | Note, own: Connections[Sighting]) -> bool:
         """Whether the connections tell without content. Then nothing that is yet to come changes the answer, once what
         brought this is read."""
         return len({kind for kinds in self._connections(seen.leg, own) for kind in kinds}) <= 1
 
-    def wire(self, leg: Leg, exchange: Exchange | None, own: Connections[Sighting]) -> Wire | None:
+    def wire(self, leg: Leg, exchange: Exchange | None, own: Connections[Sighting]) -> WireSecurity | None:
         """What was under this leg of a pod whose lo is `own`; `exchange` is None for what is not one."""
         found = self._connections(leg, own)
         if not found or (exchange is not None and is_probe(leg, exchange)):
             return None
         first, last = (0, _NEVER) if exchange is None else (exchange.ts, exchange.end)
-        kinds: set[Wire | None] = set()
+        kinds: set[WireSecurity | None] = set()
         for there in found:
             for kind, those in there.items():
                 if kind not in kinds and _some_during(those, first, last):
                     kinds.add(kind)
         if len(kinds) == 1:
             return kinds.pop()
-        if kinds != {Wire.TLS, Wire.PLAIN} or exchange is None or exchange.request is None or exchange.response is None:
+        if (
+            kinds != {WireSecurity.TLS, WireSecurity.PLAIN}
+            or exchange is None
+            or exchange.request is None
+            or exchange.response is None
+        ):
             return None
-        plain = (it for there in found for it in there.get(Wire.PLAIN, ()) if it.first <= last and _until(it, first))
+        plain = (
+            it for there in found for it in there.get(WireSecurity.PLAIN, ()) if it.first <= last and _until(it, first)
+        )
         return self._by_content(leg, exchange, plain)
 
-    def _connections(self, leg: Leg, own: Connections[Sighting]) -> list[Kinds[Sighting]]:
+    def _connections(self, leg: Leg, own: Connections[Sighting]) -> list[ByWire[Sighting]]:
         if leg.direction is Direction.INBOUND:
             source, application = leg.src.address, leg.dst.packed
             if source in DELIVERY_ADDRESSES or source == application[:-2]:
@@ -168,11 +175,11 @@ class Beneath:
         client, server = leg.src.address, leg.dst.packed
         return self._at(client + server, own)[:1] or self._at(client, own)
 
-    def _at(self, place: bytes, own: Connections[Sighting]) -> list[Kinds[Sighting]]:
-        seen, called = self._node.at(place), own.places.at(place)
+    def _at(self, place: bytes, own: Connections[Sighting]) -> list[ByWire[Sighting]]:
+        seen, called = self._node.at(place), own.by_endpoint.at(place)
         return [seen, called] if seen and called else [seen or called] if seen or called else []
 
-    def _by_content(self, leg: Leg, exchange: Exchange, plain: Iterable[Connection[Sighting]]) -> Wire | None:
+    def _by_content(self, leg: Leg, exchange: Exchange, plain: Iterable[Connection[Sighting]]) -> WireSecurity | None:
         client = None if leg.direction is Direction.INBOUND else leg.src.address
         alike = [
             twin
@@ -182,11 +189,11 @@ class Beneath:
         for twin in alike:
             inner, outer = (exchange, twin.exchange) if client is None else (twin.exchange, exchange)
             if outer.request is not None and outer.ts <= inner.ts and inner.end <= outer.end:
-                return Wire.PLAIN
+                return WireSecurity.PLAIN
         some = list(itertools.islice(plain, _MOST + 1))
         if alike or len(some) > _MOST or not all(map(_read_whole, some)):
             return None
-        return Wire.TLS
+        return WireSecurity.TLS
 
     def _at_the_time(self, exchange: Exchange) -> Iterator[_Twin]:
         first, last = exchange.ts, exchange.end

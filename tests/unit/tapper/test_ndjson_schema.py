@@ -27,7 +27,7 @@ from tapper.protocols.grpc import NO_MESSAGES, Call, Messages
 from tapper.run.replay import Replay
 from tapper.run.writer import Outlet
 from tapper.streams.connection import Leg
-from tapper.streams.connection import Wire as Kind
+from tapper.streams.connection import WireSecurity as Kind
 from tapper.streams.legs import Direction
 from tapper.targets.addresses import parse_address
 from tapper.targets.pods import PodName

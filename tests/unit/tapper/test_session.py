@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tapper_wire import endpoint
 
 from tapper.protocols.session import Session, Sighting
+from tapper.streams.bounds import Budget
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.reassembly import Data
 
@@ -22,7 +23,7 @@ class Bench:
 
 
 def bench(client: int | None, *, started: bool) -> Bench:
-    connection: Connection[Sighting] = Connection(Scope("10.0.0.2", None), KEY, BACK, client, 0, 1000)
+    connection: Connection[Sighting] = Connection(Scope("10.0.0.2", None), KEY, BACK, client, 0, Budget())
     if started:
         connection.halves[0].stream.syn(99)
         connection.halves[1].stream.syn(499)

@@ -16,7 +16,7 @@ from tapper.protocols.facts import Note, Tls
 from tapper.protocols.fieldlist import listed
 from tapper.protocols.session import Sighting
 from tapper.streams.connection import Leg
-from tapper.streams.connection import Wire as LegWire
+from tapper.streams.connection import WireSecurity as LegWire
 from tapper.streams.legs import Direction
 from tapper.targets.pods import PodName
 
