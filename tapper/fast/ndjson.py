@@ -1,6 +1,6 @@
 """The records of exchanges as NDJSON, put together from pieces that are JSON already.
 
-Replaces `tapper.output.ndjson.Ndjson.sighting`. Exchanges are most of what is written, and a general encoder costs more
+Replaces `tapper.output.ndjson.Ndjson.exchange`. Exchanges are most of what is written, and a general encoder costs more
 than all other work on an exchange.
 """
 
@@ -18,7 +18,7 @@ from tapper.protocols.fieldlist import FieldList, Headers, Template, is_plain
 from tapper.protocols.grpc import Call, Messages
 from tapper.protocols.messages import End
 from tapper.protocols.probes import is_probe
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord
 from tapper.runtime.memo import Memo
 from tapper.streams.bounds import SECOND
 from tapper.streams.connection import Leg
@@ -121,8 +121,8 @@ class FastNdjson(Ndjson):
         self._named = False
         self._ends = ""
 
-    def sighting(self, place: Place, sighting: Sighting) -> str:
-        leg, exchange = sighting.leg, sighting.exchange
+    def exchange(self, place: Place, record: ExchangeRecord) -> str:
+        leg, exchange = record.leg, record.exchange
         request, response = exchange.request, exchange.response
         method, target, quote, duration = _UNKNOWN_METHOD, "null", "", "null"
         asked = answered = "null"  # as far as a body

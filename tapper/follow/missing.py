@@ -19,7 +19,8 @@ from tapper.errors import TapperError
 from tapper.namespaces.identity import NamespaceId
 from tapper.output.records import Place
 from tapper.output.sink import Console
-from tapper.protocols.facts import Note, Tls
+from tapper.protocols.facts import Tls
+from tapper.protocols.records import FactRecord
 from tapper.streams.legs import Direction
 from tapper.targets.addresses import Address
 
@@ -132,7 +133,7 @@ class Opaque:
         """Whether there is something to `judge`."""
         return bool(self._hbone)
 
-    def note(self, place: Place, note: Note, targets: Set[Address]) -> None:
+    def note(self, place: Place, note: FactRecord, targets: Set[Address]) -> None:
         """Something was seen."""
         if not isinstance(note.fact, Tls):
             return

@@ -9,8 +9,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from tapper.discovery.envoy import Envoy, Refused
 from tapper.discovery.finders import Finder, Resident
 from tapper.namespaces.identity import NamespaceId
-from tapper.protocols.facts import Note
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.streams.bounds import Tally
 from tapper.streams.legs import Direction
 from tapper.targets.addresses import Address
@@ -203,9 +202,9 @@ class Format(Protocol):
 
     def ack(self, generation: int, /) -> str: ...
 
-    def sighting(self, place: Place, sighting: Sighting, /) -> str: ...
+    def exchange(self, place: Place, record: ExchangeRecord, /) -> str: ...
 
-    def note(self, place: Place, note: Note, /) -> str: ...
+    def fact(self, place: Place, record: FactRecord, /) -> str: ...
 
     def stat(self, place: Place | None, counts: Totals, /, *, so_far: bool = False) -> str: ...
 
@@ -231,10 +230,10 @@ class Silent:
     def ack(self, _generation: int) -> str:
         return ""
 
-    def note(self, _place: Place, _note: Note) -> str:
+    def fact(self, _place: Place, _record: FactRecord) -> str:
         return ""
 
-    def sighting(self, _place: Place, _sighting: Sighting) -> str:
+    def exchange(self, _place: Place, _record: ExchangeRecord) -> str:
         return ""
 
     def stat(self, _place: Place | None, _counts: Totals, *, so_far: bool = False) -> str:  # noqa: ARG002

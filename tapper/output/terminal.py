@@ -20,8 +20,7 @@ from tapper.output.filters import field
 from tapper.output.records import Place
 from tapper.output.text import Text, clock, fact_line, further, remarks, size
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.facts import Note
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.streams.connection import Leg
 from tapper.streams.legs import Direction
 
@@ -86,8 +85,8 @@ class Terminal(Text):
             no_color=not colour,
         )
 
-    def sighting(self, place: Place, sighting: Sighting) -> str:
-        leg, exchange = sighting.leg, sighting.exchange
+    def exchange(self, place: Place, record: ExchangeRecord) -> str:
+        leg, exchange = record.leg, record.exchange
         cells = _where(place, leg, exchange.ts) | _what(exchange)
         cells["wire"] = Styled(leg.wire or "", "green" if leg.wire == "tls" else "red")
         text = self._line(cells)
@@ -99,8 +98,8 @@ class Terminal(Text):
                 text.append_text(_detail(mark, part, line, json if _is_json(exchange, mark) else None))
         return self._rendered(text)
 
-    def note(self, place: Place, note: Note) -> str:
-        cells = _where(place, note.leg, note.fact.ts) | {"target": Styled(fact_line(note.fact))}
+    def fact(self, place: Place, record: FactRecord) -> str:
+        cells = _where(place, record.leg, record.fact.ts) | {"target": Styled(fact_line(record.fact))}
         return self._rendered(self._line(cells, through=True))
 
     def _rendered(self, text: Styled) -> str:

@@ -28,7 +28,7 @@ from importlib.util import find_spec
 
 from tapper.output.ndjson import Ndjson
 from tapper.protocols.readers import PLAIN_READERS, Readers
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import Record
 from tapper.streams.connections import Connections
 
 
@@ -38,7 +38,7 @@ class Parts:
 
     ndjson: type[Ndjson] = Ndjson
     readers: Readers = PLAIN_READERS
-    connections: type[Connections[Sighting]] = Connections
+    connections: type[Connections[Record]] = Connections
 
 
 PLAIN = Parts()

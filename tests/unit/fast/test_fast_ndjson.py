@@ -11,7 +11,7 @@ from tapper.fast.ndjson import FastNdjson
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord
 from tapper.streams.connection import Leg
 from tapper.targets.pods import PodName
 
@@ -23,7 +23,7 @@ def test_lines_are_equal(drawn: list[tuple[Leg, Exchange, int | None, bool]]) ->
     plain, fast = Ndjson(), FastNdjson()
     for leg, exchange, netns, named in drawn:
         pods = {leg.pod_ip: PodName(NASTY, "web-0")} if named and leg.pod_ip else {}
-        place, sighting = Place("pod", netns, "lo", pods=pods), Sighting(leg, exchange)
-        expected = plain.sighting(place, sighting)
-        assert fast.sighting(place, sighting) == expected
-        assert fast.sighting(place, sighting) == expected, "the second time from the caches"
+        place, record = Place("pod", netns, "lo", pods=pods), ExchangeRecord(leg, exchange)
+        expected = plain.exchange(place, record)
+        assert fast.exchange(place, record) == expected
+        assert fast.exchange(place, record) == expected, "the second time from the caches"

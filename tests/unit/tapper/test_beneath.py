@@ -10,7 +10,8 @@ import pytest
 from tapper_wire import Capture, Wire, endpoint, get, interleave, ok, one_packet
 
 import tapper
-from tapper.protocols.session import Session, Sighting
+from tapper.protocols.records import ExchangeRecord, Record
+from tapper.protocols.session import Session
 from tapper.streams.bounds import Limits
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connection import WireSecurity as Kind
@@ -47,7 +48,7 @@ class World:
         there.ts = here.ts
         return self
 
-    def said(self, sighting: Sighting) -> Kind | None:
+    def said(self, sighting: ExchangeRecord) -> Kind | None:
         beneath = Beneath(self.node.connections)
         beneath.saw(self.node.seen)
         return beneath.wire(sighting.leg, sighting.exchange, self.pod.connections)
@@ -281,7 +282,7 @@ def test_another_clients_request_is_no_outbound_twin() -> None:
 @pytest.mark.parametrize("joined", [False, True])
 def test_a_peek_ends_when_it_has_seen_enough(first: bytes, expected: Kind | None, joined: bool) -> None:
     wire = Wire(((POD, 42000), ("127.0.0.1", 15006)), ((POD, 8080), (POD, 42000)))
-    seen: Connections[Sighting] = Connections(Scope(POD, None), lambda it: Session(it, lambda _: None), peek=Peek)
+    seen: Connections[Record] = Connections(Scope(POD, None), lambda it: Session(it, lambda _: None), peek=Peek)
     packets = [*wire.handshake(), wire.ask(first), wire.server_ack(), wire.answer(b"")]
     for number, raw in enumerate(packets[3 if joined else 0 :]):
         assert not one_packet(seen, number, raw)
@@ -302,7 +303,7 @@ def test_many_that_carry_the_same_are_not_looked_through(monkeypatch: pytest.Mon
     world.lo(*whole(delivered()))
     looked_at = 0
 
-    def counted(connection: Connection[Sighting], first: int) -> bool:
+    def counted(connection: Connection[Record], first: int) -> bool:
         nonlocal looked_at
         looked_at += 1
         return _until(connection, first)
@@ -377,7 +378,7 @@ def test_only_what_was_there_at_the_time_tells() -> None:
 
 def test_a_copy_of_what_has_just_been_given_up_leaves_nothing_behind() -> None:
     targets = frozenset(ip_address(it).packed for it in (POD, OTHER))
-    node: Connections[Sighting] = Connections(
+    node: Connections[Record] = Connections(
         Scope(None, targets), lambda it: Session(it, lambda _: None), Limits(connections=1)
     )
     dialled = Wire(((OTHER, 41000), ("10.96.0.9", 80)))

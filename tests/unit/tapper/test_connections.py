@@ -409,7 +409,7 @@ def test_connections_of_which_the_sockets_are_gone_are_concluded() -> None:
     assert capture.connections.quiet(since, 1) == keys[:1]
     assert capture.connections.quiet(since - SECOND, 10) == []
     capture.feed([lively.answer(ok("1"))])
-    capture.seen += capture.connections.gone(keys, since)
+    capture.records += capture.connections.gone(keys, since)
     assert capture.pairs == [("/lively", "1"), ("/silent", None)]
     assert capture.connections.tally.given_up == 1
     assert len(capture.connections.quiet(capture.ts + 1, 10)) == 1

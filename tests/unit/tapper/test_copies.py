@@ -106,7 +106,7 @@ def feed_on(capture: Capture, packets: list[tuple[int, bytes]], *, apart: int = 
     """Nanoseconds lie between two packets."""
     for index, raw in packets:
         capture.ts += apart
-        capture.connections.packets(raw, [(capture.ts, index, 0, len(raw))], capture.seen)
+        capture.connections.packets(raw, [(capture.ts, index, 0, len(raw))], capture.records)
     return capture
 
 

@@ -10,8 +10,8 @@ import pytest
 from tapper_wire import Capture, Wire, endpoint, get, ok
 
 from tapper.output.records import Place
-from tapper.protocols.facts import Note, Tls
-from tapper.protocols.session import Sighting
+from tapper.protocols.facts import Tls
+from tapper.protocols.records import FactRecord, Record
 from tapper.run.accounts import Account
 from tapper.run.pending import Held
 from tapper.streams.connection import Scope
@@ -45,14 +45,14 @@ class World:
     def open(self) -> Account:
         return Account(PLACE, self.pod.connections, self.pod.connections)
 
-    def put(self, account: Account | None = None, seen: Sighting | Note | None = None) -> None:
+    def put(self, account: Account | None = None, seen: Record | None = None) -> None:
         self.held.put(account or self.account, iter([seen or self.seen]))
 
-    def ready(self) -> list[Sighting | Note]:
+    def ready(self) -> list[Record]:
         return [seen for _, seen in self.held.ready()]
 
 
-def known(seen: Sighting | Note) -> Sighting | Note:
+def known(seen: Record) -> Record:
     return replace(seen, leg=replace(seen.leg, wire=Kind.TLS))
 
 
@@ -147,7 +147,7 @@ def test_what_nobody_wants_any_longer_is_gone() -> None:
 
 def test_notes_wait_as_well_and_the_order_stays() -> None:
     world = World()
-    note = Note(world.seen.leg, Tls(world.end, None, ()))
+    note = FactRecord(world.seen.leg, Tls(world.end, None, ()))
     world.put()
     world.put(seen=note)
     world.held.wire_read((), world.end + GRACE)
