@@ -23,7 +23,7 @@ from tapper.output.records import Format, Silent, Snapshot
 from tapper.output.sink import Closed, Console, open_output
 from tapper.output.text import Text
 from tapper.run.parts import Parts, chosen
-from tapper.run.tap import Options, Tap
+from tapper.run.tap import LiveTap, Options
 from tapper.run.writer import Outlet
 from tapper.runtime import standard_streams
 from tapper.targets.addresses import parse_targets
@@ -31,7 +31,7 @@ from tapper.targets.arguments import add_kubernetes, asks_kubernetes, kubernetes
 from tapper.targets.feed import FileFeed, TargetFeed
 
 if TYPE_CHECKING:
-    from tapper.run.snapshot_requests import Enquiry
+    from tapper.run.snapshot_requests import SnapshotRequests
 
 _OUTPUTS = ("har", "ndjson", "pcapng", "text")
 _LISTINGS = ("ndjson", "text")
@@ -191,18 +191,18 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: P
         feeds=tuple(feeds),
         ready_fd=arguments.ready_fd,
     )
-    with _metrics(arguments.metrics) as enquiry, open_output(arguments.write) as output:
-        Tap(options, Outlet(output, form, console, shaped, recorder, kept, parts), console, enquiry).run()
+    with _metrics(arguments.metrics) as requests, open_output(arguments.write) as output:
+        LiveTap(options, Outlet(output, form, console, shaped, recorder, kept, parts), console, requests).run()
 
 
 @contextmanager
-def _metrics(where: str | None) -> Iterator[Enquiry[Snapshot] | None]:
+def _metrics(where: str | None) -> Iterator[SnapshotRequests[Snapshot] | None]:
     """What those ask who scrape. The package that it takes is imported only where it is asked for."""
     if where is None:
         yield None
         return
     from tapper.output.listening import parse_listening  # noqa: PLC0415
-    from tapper.run.snapshot_requests import Enquiry  # noqa: PLC0415
+    from tapper.run.snapshot_requests import SnapshotRequests  # noqa: PLC0415
 
     listening = parse_listening(where, "--metrics")
     try:
@@ -214,9 +214,9 @@ def _metrics(where: str | None) -> Iterator[Enquiry[Snapshot] | None]:
             "--metrics needs the Python package prometheus_client, which is not installed: "
             "pip install 'tapper-harness[metrics]'"
         ) from None
-    enquiry: Enquiry[Snapshot] = Enquiry()
-    with serving(listening, enquiry.ask), closing(enquiry):
-        yield enquiry
+    requests: SnapshotRequests[Snapshot] = SnapshotRequests()
+    with serving(listening, requests.ask), closing(requests):
+        yield requests
 
 
 def _discover(arguments: argparse.Namespace, form: Format, console: Console) -> None:
