@@ -16,7 +16,7 @@ from tapper.protocols.facts import Tls
 from tapper.protocols.headers import HeaderList
 from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.streams.connection import Leg
-from tapper.streams.connection import Wire as LegWire
+from tapper.streams.connection import WireSecurity as LegWire
 from tapper.streams.legs import Direction
 from tapper.targets.pods import PodName
 
