@@ -138,7 +138,7 @@ class Opaque:
             return
         leg = note.leg
         port = leg.dst.rpartition(":")[2]
-        if leg.direction is not Direction.WIRE:
+        if leg.direction is not Direction.NODE:
             self._own_tls(place, leg.pod_ip or "", leg.direction, port)
         elif port == _HBONE_PORT:
             ends = {end.rpartition(":")[0].strip("[]") for end in (leg.src, leg.dst)}

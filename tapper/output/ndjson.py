@@ -26,10 +26,11 @@ from tapper.streams.bounds import SECOND
 from tapper.streams.connection import Leg
 
 CONTRACT = 1
-SCHEMA = 1
+SCHEMA = 2
 """The version of ndjson.schema.json. It grows when a field goes or changes its meaning, not when one is added."""
 
 _BOOLEAN: Final = ("false", "true")
+_MTLS: Final = {True: "true", False: "false", None: "null"}
 _LONGEST: Final = 4096  # characters that are remembered of the fields of a message
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -107,7 +108,7 @@ def _leg(leg: Leg) -> str:
     """What is said of a leg, and what follows it. Kept with the leg."""
     leg.json = (
         f',"pod_ip":{_text(leg.pod_ip)},"direction":{_quoted(leg.direction)}'
-        f',"src":{_quoted(leg.src)},"dst":{_quoted(leg.dst)},"wire":{_text(leg.wire)},"method":'
+        f',"src":{_quoted(leg.src)},"dst":{_quoted(leg.dst)},"mtls":{_MTLS[leg.mtls]},"method":'
     )
     return leg.json
 
@@ -299,8 +300,10 @@ class Ndjson:
 
     def note(self, place: Place, note: Note) -> str:
         leg = note.leg
-        where = {"pod_ip": leg.pod_ip, "direction": leg.direction, "src": leg.src, "dst": leg.dst, "wire": leg.wire}
+        where: dict[str, Any] = {"pod_ip": leg.pod_ip, "direction": leg.direction, "src": leg.src, "dst": leg.dst}
         kind, what = _fact(note.fact)
+        if kind != "tls":  # TLS of the application and TLS of the mesh cannot be told apart
+            where["mtls"] = leg.mtls
         return _line({"type": kind, "ts": note.fact.ts / 1e9, **where, **what, "netns": place.netns})
 
     def stat(self, place: Place | None, counts: Totals, *, so_far: bool = False) -> str:

@@ -91,9 +91,14 @@ class Leg:
     src: str
     dst: str
     wire: Wire | None = None
-    """What crossed the wire beneath; None where that is not known, or where there is no wire."""
+    """How the request crossed the network; None where that is not known, or where it never left the pod."""
     json: str = field(default="", init=False, compare=False, repr=False)
     """The same as JSON, kept for the next exchange; empty while nobody has asked."""
+
+    @property
+    def mtls(self) -> bool | None:
+        """Whether the request crossed the network inside the mesh's TLS; None where that is not known."""
+        return None if self.wire is None else self.wire is Wire.TLS
 
 
 class HeldSegment(NamedTuple):

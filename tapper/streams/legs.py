@@ -40,7 +40,8 @@ class Direction(StrEnum):
     INBOUND = "inbound"
     OUTBOUND = "outbound"
     LOCAL = "local"
-    WIRE = "wire"
+    NODE = "node"
+    """On one of the node's interfaces, so outside of every pod."""
 
 
 class Endpoint(NamedTuple):
@@ -134,7 +135,7 @@ def classify(
     on lo can only be one of a redirected connection.
     """
     if not on_lo:
-        return Direction.WIRE
+        return Direction.NODE
     if server.port == OUTBOUND_PORT and is_loopback(server.address):
         return Direction.OUTBOUND
     if client.address in DELIVERY_ADDRESSES or (is_loopback(client.address) and is_loopback(server.address)):

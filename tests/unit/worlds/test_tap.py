@@ -61,7 +61,7 @@ def test_sources_are_those_that_are_open_on_each_node() -> None:
 
 
 def test_seen_counts_every_address_of_a_pod_and_no_probe() -> None:
-    tap = Told(a=[http("/1"), http("/1", ip="fd00::1"), http("/2", ip="10.0.0.9"), http("/3", direction="wire")])
+    tap = Told(a=[http("/1"), http("/1", ip="fd00::1"), http("/2", ip="10.0.0.9"), http("/3", direction="node")])
     tap.records["a"].append(http("/healthz/ready", agent="kube-probe/1.34"))
     tap.records["a"].append(http(None) | {"request": None})  # an answer, whose question crossed before the capture
     assert tap.seen(SERVER) == {"/1": 2, "/3": 1}
