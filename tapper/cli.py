@@ -53,11 +53,12 @@ def _parser() -> _Parser:
 
     shared = _Parser(add_help=False)
     shared.add_argument(
+        "--targets",
         "--filter-authorities",
         action="append",
         default=[],
         metavar="IP[,IP…]",
-        help="the addresses of the pods that are targets; may be repeated",
+        help="the addresses of the pods that are targets; may be repeated (--filter-authorities is the older name)",
     )
     shared.add_argument("--procfs", default="/proc", metavar="DIR", help="the node's procfs (default: %(default)s)")
     shared.add_argument(
@@ -134,7 +135,7 @@ def _parser() -> _Parser:
 
 
 def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
-    targets = parse_targets(arguments.filter_authorities)
+    targets = parse_targets(arguments.targets)
     feeds: list[TargetFeed] = []
     if arguments.targets_file is not None:
         feeds.append(FileFeed(arguments.targets_file, console.warn))
@@ -151,7 +152,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
             raise UsageError("-r reads a file to its end and has nothing to be scraped: leave out --metrics")
     elif not targets and not feeds:
         raise UsageError(
-            "an empty list of targets captures nothing: name at least one address with --filter-authorities, "
+            "an empty list of targets captures nothing: name at least one address with --targets, "
             "a file with --targets-file, or pods with --namespace, --all-namespaces, --pod-regex or --selector"
         )
     shaped = shape(arguments)
@@ -222,7 +223,7 @@ def _metrics(where: str | None) -> Iterator[Enquiry[Snapshot] | None]:
 def _discover(arguments: argparse.Namespace, form: Format, console: Console) -> None:
     from tapper.follow.discover import listing  # noqa: PLC0415
 
-    targets = parse_targets(arguments.filter_authorities) or None
+    targets = parse_targets(arguments.targets) or None
     procfs = Procfs(arguments.procfs)
     shown, owned = listing(procfs, targets, _finders(arguments), console.warn, everything=arguments.all)
     with open_output(arguments.write) as output:

@@ -547,7 +547,7 @@ def test_a_missing_capability_is_named(node: Node, capability: str, istio: list[
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["tap"], 2, "filter-authorities"),
+        (["tap"], 2, "--targets"),
         (["tap", "--filter-authorities", "10.0.0.300"], 2, "10.0.0.300"),
         (["tap", "--filter-authorities", "10.0.0.1", "-i", "nope0"], 2, "nope0"),
         (["tap", "--filter-authorities", "10.0.0.1", "--verify"], 2, "they go with --istio"),
