@@ -19,10 +19,10 @@ from tapper.discovery.procfs import Procfs
 from tapper.errors import MissingPackageError, TapperError, UsageError, explain
 from tapper.output.arguments import NO_REDACT_WARNING, PCAPNG_WARNING, add_shape, body_limit, check_recording, shape
 from tapper.output.escape import wants_colour
-from tapper.output.ndjson import Ndjson
 from tapper.output.records import Format, Silent, Snapshot
 from tapper.output.sink import Closed, Console, open_output
 from tapper.output.text import Text
+from tapper.run.parts import Parts, chosen
 from tapper.run.tap import Options, Tap
 from tapper.run.writer import Outlet
 from tapper.runtime import standard_streams
@@ -134,7 +134,7 @@ def _parser() -> _Parser:
     return parser
 
 
-def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
+def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: Parts) -> None:
     targets = parse_targets(arguments.targets)
     feeds: list[TargetFeed] = []
     if arguments.targets_file is not None:
@@ -173,7 +173,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
         from tapper.run.replay import Replay, open_capture  # noqa: PLC0415
 
         with open_capture(arguments.read, arguments.write) as stream, open_output(arguments.write) as output:
-            outlet = Outlet(output, form, console, shaped, recorder, kept)
+            outlet = Outlet(output, form, console, shaped, recorder, kept, parts)
             Replay(targets, outlet, console).run(stream, arguments.read)
         return
     # Each source takes three descriptors, and the limit that shells set is made for programs that still use select(2).
@@ -193,7 +193,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console) -> None:
         ready_fd=arguments.ready_fd,
     )
     with _metrics(arguments.metrics) as enquiry, open_output(arguments.write) as output:
-        Tap(options, Outlet(output, form, console, shaped, recorder, kept), console, enquiry).run()
+        Tap(options, Outlet(output, form, console, shaped, recorder, kept, parts), console, enquiry).run()
 
 
 @contextmanager
@@ -241,7 +241,7 @@ def _finders(arguments: argparse.Namespace) -> frozenset[Finder]:
     return frozenset(map(Finder, arguments.discover or [Finder.ENVOY]))
 
 
-def _form(arguments: argparse.Namespace) -> Format:
+def _form(arguments: argparse.Namespace, parts: Parts) -> Format:
     verbose = arguments.command == "tap" and arguments.verbose
     if arguments.output == "text":
         return _text(arguments, verbose=verbose)
@@ -253,7 +253,7 @@ def _form(arguments: argparse.Namespace) -> Format:
         from tapper.output.har import Har  # noqa: PLC0415
 
         return Har()
-    return Ndjson() if arguments.output == "ndjson" else Silent()
+    return parts.ndjson() if arguments.output == "ndjson" else Silent()
 
 
 def _text(arguments: argparse.Namespace, *, verbose: bool) -> Format:
@@ -285,9 +285,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None, console: Console) -> int:
     try:
         arguments = _parser().parse_args(argv)
-        form = _form(arguments)
+        parts = chosen()
+        form = _form(arguments, parts)
         if arguments.command == "tap":
-            _tap(arguments, form, console)
+            _tap(arguments, form, console, parts)
         else:
             _discover(arguments, form, console)
     except TapperError as error:

@@ -25,7 +25,7 @@ from harness.adapters.packets import Capture
 from harness.adapters.pipes import Pipes
 from harness.adapters.records import Records
 from harness.adapters.stderr import StandardError
-from harness.adapters.targets import Target, TargetsFile
+from harness.adapters.targets import Target, TargetsFileWriter
 from harness.errors import HarnessError, InternalError, WaitTimeout
 from harness.sandbox.node import Node
 from harness.sandbox.process import MINIMAL_ENVIRON, Command, Overlay
@@ -79,7 +79,7 @@ class UnderTest:
         self.adapter = adapter
         self._node = node
         self._directory = directory
-        self._targets = TargetsFile(directory / "targets.json")
+        self._targets = TargetsFileWriter(directory / "targets.json")
         self._state = directory / "state"
         self._state.mkdir(parents=True)
         self._out = directory / "output"

@@ -33,7 +33,7 @@ def target(pod: Pod, name: str | None = None, *, ips: Sequence[str] | None = Non
     return Target(name or pod.name, addresses, f"uid-{pod.name}", pid=pod.pause_pid if pid else None)
 
 
-class TargetsFile:
+class TargetsFileWriter:
     """The file, which is replaced by rename, so that nobody reads half of one."""
 
     def __init__(self, path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from harness.adapters.observed import Seen
+from harness.adapters.observed import ReportedExchange
 from harness.adapters.packets import Capture, Packet
 from harness.adapters.running import Ending, UnderTest
 from harness.conformance import expect
@@ -27,7 +27,7 @@ class Tap(Watched):
         self.directory = directory
         self._written = written
         self.ending: Ending | None = None
-        self._seen: list[Seen] | None = None
+        self._seen: list[ReportedExchange] | None = None
 
     # -- its end ---------------------------------------------------------------------------------------------------
 
@@ -49,13 +49,13 @@ class Tap(Watched):
             self.ending = self.under_test.stop(self.patience)
 
     @property
-    def seen(self) -> list[Seen]:
+    def seen(self) -> list[ReportedExchange]:
         """Every exchange it reported."""
         if self._seen is None:
             raise InternalError("a case asks what a tapper saw before it has ended it")
         return self._seen
 
-    def reported(self) -> list[Seen]:
+    def reported(self) -> list[ReportedExchange]:
         """Every exchange it reported, also where the case has not asked for its verdict."""
         return self.under_test.output.seen() if self._seen is None else self._seen
 

@@ -16,7 +16,6 @@ from harness.conformance.oracle import targets as target_times
 from harness.conformance.oracle.compare import same_address
 from harness.conformance.oracle.judge import Question, judge
 from harness.conformance.oracle.model import Difference, PodTruth
-from harness.conformance.recording import Recording
 from harness.conformance.tap import Tap
 from harness.mesh import delivery, fake_envoy
 from harness.mesh.fake_envoy import FakeEnvoy, Variant
@@ -25,6 +24,7 @@ from harness.sandbox.links import GATEWAY4
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Environ
+from harness.sandbox.recorder import Recorder, on_lo
 
 NODE = "node"
 """The name under which the node's own `lo` is recorded."""
@@ -45,7 +45,7 @@ class Trial:
         """Client ends (`127.0.0.6:40001`) of connections about which a tapper may say this or that."""
         self.may_lose = False
         """Set by a case that sends more than anybody has to keep up with."""
-        self._recordings: dict[str, Recording] = {}
+        self._recordings: dict[str, Recorder] = {}
         self._unrecorded: set[str] = set()
         self._some_unrecorded = False
         self._envoys: list[tuple[str, FakeEnvoy]] = []
@@ -92,8 +92,8 @@ class Trial:
     def record(self, pod: Pod) -> None:
         """Keep what happens on a pod's `lo`, for the oracle and the evidence, until the pod is deleted."""
         if pod.name not in self._recordings:
-            recording = self._recordings[pod.name] = Recording(pod, pod.name)
-            pod.before_deletion.append(recording.close)
+            recording = self._recordings[pod.name] = on_lo(pod, pod.name)
+            pod.before_deletion.append(recording.stop)
 
     def tap(
         self,
@@ -151,7 +151,7 @@ class Trial:
         breaks = [(name, time_ns) for name, envoy in self._envoys for time_ns in envoy.changes()]
         claimed = self._foreign_envoys
         truths = [
-            PodTruth(name, addresses[name], each.frames(), self._netns(name), each.lost, name in claimed)
+            PodTruth(name, addresses[name], each.frames, self._netns(name), each.dropped > 0, name in claimed)
             for name, each in self._recordings.items()
         ]
         question = Question(
@@ -183,7 +183,7 @@ class Trial:
         with ExitStack() as rest:  # the node goes, whatever happens to the others
             rest.callback(self.node.close)
             for recording in self._recordings.values():
-                rest.callback(recording.close)
+                rest.callback(recording.stop)
             for tap in self.taps:
                 rest.callback(tap.stop)
 
@@ -197,7 +197,7 @@ class Trial:
             self.record(pod)
             self._some_unrecorded = self._some_unrecorded or bool(self.taps)  # an earlier tapper may have seen more
         if NODE not in self._recordings and any(str(GATEWAY4) in target.ips for target in targets):
-            self._recordings[NODE] = Recording(self.node, NODE)
+            self._recordings[NODE] = on_lo(self.node, NODE)
 
     def _addresses(self, name: str, told: Sequence[tuple[int, Sequence[Target]]]) -> frozenset[str]:
         """A pod's own, and those by which the tapper was told of it."""

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from harness.adapters.reference import Record
 from harness.demo import steps
-from harness.demo.steps import Outcome, Scene
+from harness.demo.steps import Scene, StepOutcome
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 
@@ -39,7 +39,7 @@ def run(requests: int, keep: bool, console: Console) -> bool:
     return holds
 
 
-def _play(node: Node, requests: int, console: Console) -> tuple[Scene, list[Outcome]]:
+def _play(node: Node, requests: int, console: Console) -> tuple[Scene, list[StepOutcome]]:
     results = []
     with console.status("starting three pods") as status:  # silent where the output is no terminal
         scene = Scene(node, requests)
@@ -50,7 +50,7 @@ def _play(node: Node, requests: int, console: Console) -> tuple[Scene, list[Outc
     return scene, results
 
 
-def _table(results: list[Outcome]) -> Table:
+def _table(results: list[StepOutcome]) -> Table:
     table = Table(title="Two pods, two real Envoys, one machine", title_justify="left", box=box.ROUNDED, width=WIDTH)
     table.add_column("#", justify="right")
     table.add_column("looked at", ratio=5)

@@ -16,9 +16,9 @@ from harness.mesh.workload import Mode
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Process
-from harness.sandbox.wire import Wire
+from harness.sandbox.recorder import Recorder, on_link
 from harness.waiting import wait_until
-from harness.worlds import recording, talk
+from harness.worlds import talk
 from harness.worlds.tap import Record, Tap
 from harness.worlds.world import APP_PORT, SERVICE_PORT, Capabilities, Deployed, WorldPod, WorldService
 
@@ -116,7 +116,7 @@ class SandboxWorld:
     def capabilities(self) -> Capabilities:
         return self.CAPABILITIES
 
-    def __init__(self, node: Node, rights: Set[str], record: Callable[[Pod], Wire] = Wire) -> None:
+    def __init__(self, node: Node, rights: Set[str], record: Callable[[Pod], Recorder] = on_link) -> None:
         self._node = node
         self._mesh = Mesh(node)
         self._rights = frozenset(rights)
@@ -250,8 +250,8 @@ class SandboxWorld:
             tap.wait_for(lambda: any(source["kind"] == "node" for source in tap.of_type("source")), "the node")
         return tap
 
-    def wire(self, pod: WorldPod) -> recording.WireRecording:
-        return recording.WireRecording(self._record(self._members[pod].pod))
+    def wire(self, pod: WorldPod) -> Recorder:
+        return self._record(self._members[pod].pod)
 
     # -- helpers ---------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import WaitTimeout
-from harness.mesh.traffic import Sent
+from harness.mesh.traffic import AnsweredRequest
 from harness.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Tap(ABC):
 
     def wait_seen(
         self,
-        sent: Sequence[Sent],
+        sent: Sequence[AnsweredRequest],
         pod: WorldPod | None = None,
         direction: str | None = None,
         timeout: float = TIMEOUT_S,

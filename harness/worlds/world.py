@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from harness.mesh.workload import Mode
+from harness.sandbox.recorder import Recorded
 from harness.worlds.tap import Tap
 
 APP_PORT = 8080
@@ -102,16 +103,6 @@ class Program(Protocol):
         """End it, and return all that it has written."""
 
 
-class Recording(Protocol):
-    """What crossed a pod's link to its node, as the node saw it. Asking ends it."""
-
-    def found(self, markers: Iterable[str]) -> set[str]:
-        """Which markers crossed in plain sight. Raises HarnessError when frames were lost."""
-
-    def carried(self, port: int) -> tuple[int, int]:
-        """How many bytes crossed to and from that TCP port: in streams that are TLS throughout, and in others."""
-
-
 class Deployed(Protocol):
     """A Deployment, and the service in front of it."""
 
@@ -177,7 +168,7 @@ class World(Protocol):
         `without`, at once.
         """
 
-    def wire(self, pod: WorldPod) -> Recording:
+    def wire(self, pod: WorldPod) -> Recorded:
         """Record what crosses between the pod and its node from now on."""
 
     def delete(self, pod: WorldPod) -> None:

@@ -19,7 +19,8 @@ from tapper.errors import TapperError
 from tapper.namespaces.identity import NamespaceId
 from tapper.output.records import Place
 from tapper.output.sink import Console
-from tapper.protocols.facts import Note, Tls
+from tapper.protocols.facts import Tls
+from tapper.protocols.records import FactRecord
 from tapper.streams.legs import Direction
 from tapper.targets.addresses import Address
 
@@ -132,16 +133,16 @@ class Opaque:
         """Whether there is something to `judge`."""
         return bool(self._hbone)
 
-    def note(self, place: Place, note: Note, targets: Set[Address]) -> None:
+    def note(self, place: Place, note: FactRecord, targets: Set[Address]) -> None:
         """Something was seen."""
         if not isinstance(note.fact, Tls):
             return
         leg = note.leg
-        port = leg.dst.rpartition(":")[2]
+        port = str(leg.dst.port)
         if leg.direction is not Direction.NODE:
             self._own_tls(place, leg.pod_ip or "", leg.direction, port)
         elif port == _HBONE_PORT:
-            ends = {end.rpartition(":")[0].strip("[]") for end in (leg.src, leg.dst)}
+            ends = {end.host for end in (leg.src, leg.dst)}
             for address in ends & set(map(str, targets)) - self._judged:
                 self._hbone.setdefault(address, time.monotonic())
 

@@ -18,7 +18,7 @@ from tapper.output.filters import field, host_of
 from tapper.output.records import Place, Silent, Totals
 from tapper.protocols.fieldlist import Headers
 from tapper.protocols.messages import End, Request, Response
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _UNKNOWN = -1  # a size that nobody knows
@@ -36,19 +36,19 @@ class Har(Silent):
         creator = _encode({"name": "tapper-harness reference", "version": version})
         return f'{{"log":{{"version":"1.2","creator":{creator},"entries":['
 
-    def sighting(self, place: Place, sighting: Sighting) -> str:
+    def exchange(self, place: Place, record: ExchangeRecord) -> str:
         """An entry. Without a request there is none: nothing says what the archive must say of one."""
-        exchange, leg = sighting.exchange, sighting.leg
+        exchange, leg = record.exchange, record.leg
         if exchange.request is None:
             self._unasked += 1
             return ""
         entry = {
             "startedDateTime": _moment(exchange.ts),
             **_timing(exchange.request, exchange.response),
-            "request": _request(exchange.request, leg.dst),
+            "request": _request(exchange.request, str(leg.dst)),
             "response": _response(exchange.response),
             "cache": {},
-            "serverIPAddress": leg.dst.rpartition(":")[0].strip("[]"),
+            "serverIPAddress": leg.dst.host,
             "connection": f"{leg.src} {leg.dst}",
             "_pod_ip": leg.pod_ip,
             "_direction": leg.direction,

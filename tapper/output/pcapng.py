@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from tapper.output.records import Place, Stat
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import Record
 from tapper.streams.connection import Scope
 from tapper.streams.connections import Connections
 from tapper.streams.packet import Packet
@@ -94,18 +94,18 @@ def _concerns(scope: Scope, data: bytes) -> bool:
 class Recording:
     """A `tapper.capture.sources.Reader` that keeps packets for the file before the streams get them."""
 
-    connections: Connections[Sighting]
+    connections: Connections[Record]
     number: int
     pending: list[bytes]
 
-    def packets(self, memory: bytes, found: list[Packet], made: list[Sighting]) -> None:
+    def packets(self, memory: bytes, found: list[Packet], made: list[Record]) -> None:
         for ts, _, start, stop in found:
             data = memory[start:stop]
             if _concerns(self.connections.scope, data):
                 self.pending.append(packet(self.number, ts, data))
         self.connections.packets(memory, found, made)
 
-    def finish(self) -> list[Sighting]:
+    def finish(self) -> list[Record]:
         return self.connections.finish()
 
 
@@ -117,7 +117,7 @@ class Recorder:
         self._numbers: dict[tuple[str, int | None, str, str | None], int] = {}
         self._count = 0
 
-    def record(self, place: Place, connections: Connections[Sighting]) -> Recording:
+    def record(self, place: Place, connections: Connections[Record]) -> Recording:
         """A new interface, named `10.244.0.3 lo` after its pod, or `node any`."""
         self._numbers[place.identity] = number = self._count
         self._count += 1

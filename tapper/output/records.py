@@ -9,8 +9,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from tapper.discovery.envoy import Envoy, Refused
 from tapper.discovery.finders import Finder, Resident
 from tapper.namespaces.identity import NamespaceId
-from tapper.protocols.facts import Note
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.streams.bounds import Tally
 from tapper.streams.legs import Direction
 from tapper.targets.addresses import Address
@@ -49,6 +48,10 @@ class Place:
     def identity(self) -> tuple[str, int | None, str, str | None]:
         """What stays the same of a place, also when its source is opened again; the names of pods may change."""
         return self.kind, self.netns, self.interface, self.instance_ip
+
+    def name_of(self, address: str | None) -> PodName | None:
+        """The name of the pod that has this address; None where it is not known."""
+        return self.pods.get(address or "") or (self.name if address == self.instance_ip else None)
 
     def __str__(self) -> str:
         if self.kind == "file":
@@ -199,9 +202,9 @@ class Format(Protocol):
 
     def ack(self, generation: int, /) -> str: ...
 
-    def sighting(self, place: Place, sighting: Sighting, /) -> str: ...
+    def exchange(self, place: Place, record: ExchangeRecord, /) -> str: ...
 
-    def note(self, place: Place, note: Note, /) -> str: ...
+    def fact(self, place: Place, record: FactRecord, /) -> str: ...
 
     def stat(self, place: Place | None, counts: Totals, /, *, so_far: bool = False) -> str: ...
 
@@ -227,10 +230,10 @@ class Silent:
     def ack(self, _generation: int) -> str:
         return ""
 
-    def note(self, _place: Place, _note: Note) -> str:
+    def fact(self, _place: Place, _record: FactRecord) -> str:
         return ""
 
-    def sighting(self, _place: Place, _sighting: Sighting) -> str:
+    def exchange(self, _place: Place, _record: ExchangeRecord) -> str:
         return ""
 
     def stat(self, _place: Place | None, _counts: Totals, *, so_far: bool = False) -> str:  # noqa: ARG002

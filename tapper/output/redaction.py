@@ -1,4 +1,4 @@
-"""Secrets out of sightings, before any output sees them.
+"""Secrets out of records, before any output sees them.
 
 What is replaced are values of header fields and trailer fields, by name. Targets and bodies are left as they were:
 what is a secret there, nothing in the protocol says.
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from tapper.errors import UsageError
 from tapper.protocols.fieldlist import FieldList, Headers, Template
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord
 
 REDACTED = "[redacted]"
 ALWAYS = ("Authorization", "Cookie", "Set-Cookie", "Proxy-Authorization")
@@ -34,9 +34,9 @@ class Redaction:
         self._names = frozenset(name.lower() for name in wanted)
         self._lengths = frozenset(map(len, wanted))
 
-    def apply(self, sighting: Sighting) -> None:
+    def apply(self, record: ExchangeRecord) -> None:
         """Take the secrets out of it. Nothing else is changed, and nobody needs it as it was."""
-        request, response = sighting.exchange.request, sighting.exchange.response
+        request, response = record.exchange.request, record.exchange.response
         # Not in a loop over both: attributes of what is one of two types would be looked up by name.
         if request is not None:
             request.head.fields = self._shown(request.head.fields)

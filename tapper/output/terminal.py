@@ -20,8 +20,7 @@ from tapper.output.filters import field
 from tapper.output.records import Place
 from tapper.output.text import Text, clock, fact_line, further, remarks, size
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.facts import Note
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.streams.connection import Leg
 from tapper.streams.legs import Direction
 
@@ -86,8 +85,8 @@ class Terminal(Text):
             no_color=not colour,
         )
 
-    def sighting(self, place: Place, sighting: Sighting) -> str:
-        leg, exchange = sighting.leg, sighting.exchange
+    def exchange(self, place: Place, record: ExchangeRecord) -> str:
+        leg, exchange = record.leg, record.exchange
         cells = _where(place, leg, exchange.ts) | _what(exchange)
         if leg.mtls is not None:
             cells["mtls"] = Styled("mTLS", "green") if leg.mtls else Styled("plain", "red")
@@ -100,8 +99,8 @@ class Terminal(Text):
                 text.append_text(_detail(mark, part, line, json if _is_json(exchange, mark) else None))
         return self._rendered(text)
 
-    def note(self, place: Place, note: Note) -> str:
-        cells = _where(place, note.leg, note.fact.ts) | {"target": Styled(fact_line(note.fact))}
+    def fact(self, place: Place, record: FactRecord) -> str:
+        cells = _where(place, record.leg, record.fact.ts) | {"target": Styled(fact_line(record.fact))}
         return self._rendered(self._line(cells, through=True))
 
     def _rendered(self, text: Styled) -> str:
@@ -136,12 +135,12 @@ class Terminal(Text):
 def _where(place: Place, leg: Leg, ts: int) -> dict[str, Styled]:
     arrow, style = _ARROWS[leg.direction]
     name = place.pods.get(leg.pod_ip or "")
-    ours_asks = leg.direction is Direction.OUTBOUND or leg.src.rpartition(":")[0].strip("[]") == leg.pod_ip
+    ours_asks = leg.direction is Direction.OUTBOUND or leg.src.host == leg.pod_ip
     return {
         "time": Styled(clock(ts), "dim"),
         "arrow": Styled(arrow, style),
         "pod": Styled((leg.pod_ip or "-") if name is None else printable(name.name), "bold"),
-        "peer": Styled(leg.dst if ours_asks else leg.src, "dim"),
+        "peer": Styled(str(leg.dst if ours_asks else leg.src), "dim"),
     }
 
 

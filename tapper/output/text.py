@@ -10,10 +10,10 @@ from tapper.output.details import details
 from tapper.output.escape import escape, escape_bytes, shortened
 from tapper.output.records import Listed, Owned, Place, Silent, Totals, found_by, reason
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
+from tapper.protocols.facts import Fact, Tls, WebSocketMessage
 from tapper.protocols.messages import Response
 from tapper.protocols.probes import is_probe
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.protocols.websocket import OPCODES
 from tapper.streams.connection import Leg
 
@@ -49,8 +49,8 @@ class Text(Silent):
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
 
-    def sighting(self, _place: Place, sighting: Sighting) -> str:
-        leg, exchange = sighting.leg, sighting.exchange
+    def exchange(self, _place: Place, record: ExchangeRecord) -> str:
+        leg, exchange = record.leg, record.exchange
         request = exchange.request
         asked = "(request not seen)"
         if request is not None:
@@ -63,8 +63,8 @@ class Text(Silent):
             return line
         return line + "".join(f"    * {remark}\n" for remark in remarks(leg, exchange)) + details(exchange)
 
-    def note(self, _place: Place, note: Note) -> str:
-        return f"{clock(note.fact.ts)}  {_where(note.leg)}  {fact_line(note.fact)}\n"
+    def fact(self, _place: Place, record: FactRecord) -> str:
+        return f"{clock(record.fact.ts)}  {_where(record.leg)}  {fact_line(record.fact)}\n"
 
     def processes(self, found: Sequence[Listed], owned: Owned) -> str:
         rows = [_PROCESS_COLUMNS, *(_row(process, owned) for process in found)]
@@ -76,7 +76,7 @@ class Text(Silent):
 
 
 def _where(leg: Leg) -> str:
-    return f"{leg.pod_ip or '-':<15}  {leg.direction:<8}  {leg.src:>21} -> {leg.dst:<21}"
+    return f"{leg.pod_ip or '-':<15}  {leg.direction:<8}  {leg.src!s:>21} -> {leg.dst!s:<21}"
 
 
 def remarks(leg: Leg, exchange: Exchange) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from tapper.protocols.frames import PREFACE, is_frames
+from tapper.protocols.frames import PREFACE, looks_like_frames
 
 
 class Kind(StrEnum):
@@ -33,7 +33,7 @@ def foreign(data: bytes, *, beginning: bool) -> Kind | None:
     """TLS or HTTP2 where the bytes say so, else None. `data` starts at a segment's, or the stream's, beginning."""
     if len(data) >= 3 and data[0] in _RECORD_TYPES and data[1] == 3 and data[2] <= 4:
         return Kind.TLS
-    if data.startswith(PREFACE) or (_opens_with_settings(data) if beginning else is_frames(data)):
+    if data.startswith(PREFACE) or (_opens_with_settings(data) if beginning else looks_like_frames(data, exact=True)):
         return Kind.HTTP2
     return None
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from tapper.streams.connection import Leg
-
 
 @dataclass(frozen=True, slots=True)
 class Tls:
@@ -66,11 +64,3 @@ def limited(fact: Fact, body_limit: int) -> Fact:
     if not isinstance(fact, WebSocketMessage) or len(fact.body) <= body_limit:
         return fact
     return replace(fact, body=fact.body[:body_limit], truncated=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A fact and where it was seen."""
-
-    leg: Leg
-    fact: Fact

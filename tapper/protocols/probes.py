@@ -19,9 +19,9 @@ _OUTBOUND: Final = Direction.OUTBOUND
 _PROBE: Final = "kube-probe/"
 _AGENT_NAMES: Final = frozenset({"user-agent"})
 _ASKED_OF_AGENT: Final = "/app-health/"
-_AGENT_PORT: Final = ":15020"
+_AGENT_PORT: Final = 15020
 _ASKED_OF_SIDECAR: Final = "/healthz/ready"
-_SIDECAR_PORT: Final = ":15021"
+_SIDECAR_PORT: Final = 15021
 
 
 def is_probe(leg: Leg, exchange: Exchange) -> bool:
@@ -30,9 +30,9 @@ def is_probe(leg: Leg, exchange: Exchange) -> bool:
         return False
     head = exchange.request.head
     # Two conditions rather than a loop: this is asked of every exchange.
-    if head.target.startswith(_ASKED_OF_AGENT) and leg.dst.endswith(_AGENT_PORT):
+    if head.target.startswith(_ASKED_OF_AGENT) and leg.dst.port == _AGENT_PORT:
         return True
-    if head.target.startswith(_ASKED_OF_SIDECAR) and leg.dst.endswith(_SIDECAR_PORT):
+    if head.target.startswith(_ASKED_OF_SIDECAR) and leg.dst.port == _SIDECAR_PORT:
         return True
     template = head.fields.template
     if template.kubelets is None:

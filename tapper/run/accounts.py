@@ -7,14 +7,13 @@ that claims a pod's address, adds to somebody else's counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tapper.capture.sources import Reader
 from tapper.output.records import LegKey, Place, Row, Seen, Stat, Totals
 from tapper.protocols.detect import Kind
-from tapper.protocols.facts import Note
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import FactRecord, Record
 from tapper.streams.connections import Connections
 
 MOST_GONE = 1000
@@ -28,30 +27,23 @@ class Account:
     """What belongs to a source besides where its packets come from."""
 
     place: Place
-    connections: Connections[Sighting]
-    reader: Reader[Sighting]
+    connections: Connections[Record]
+    reader: Reader[Record]
     """Gets the source's packets: the connections, or who records the packets on their way to them."""
     counts: Totals = field(default_factory=lambda: Totals(sources=1))
     """Of its exchanges; those of its packets and streams come with `row`."""
-    notes: list[Note] = field(default_factory=list)
-    """What its connections have said besides exchanges, and what is to be reported after the exchanges that the same
-    packets made: a message of a WebSocket may come in the segment of its 101."""
     _legs: dict[LegKey, Seen] = field(default_factory=dict)
 
-    def take_notes(self) -> list[Note]:
-        """Those that were not taken yet."""
-        taken = self.notes[:]
-        self.notes.clear()
-        return taken
-
-    def count(self, sightings: Sequence[Sighting]) -> None:
-        """These are reported."""
+    def count(self, records: Iterable[Record]) -> None:
+        """Count the exchanges among these records, which are reported."""
         legs, names = self._legs, self.place.pods
         key: LegKey | None = None
         seen = Seen()
-        incomplete = 0
-        for sighting in sightings:
-            leg = sighting.leg
+        exchanges = incomplete = 0
+        for record in records:
+            if isinstance(record, FactRecord):
+                continue
+            leg = record.leg
             if key is None or leg.pod_ip != key.pod_ip or leg.direction is not key.direction:  # mostly they are alike
                 key = LegKey(leg.pod_ip, names.get(leg.pod_ip or ""), leg.direction)
                 seen = legs.pop(key) if key in legs else Seen()
@@ -59,10 +51,11 @@ class Account:
                 if len(legs) > MOST_LEGS:
                     del legs[next(iter(legs))]
             seen.exchanges += 1
-            if sighting.exchange.partial:
+            exchanges += 1
+            if record.exchange.partial:
                 seen.incomplete += 1
                 incomplete += 1
-        self.counts.exchanges += len(sightings)
+        self.counts.exchanges += exchanges
         self.counts.incomplete += incomplete
 
     def undecoded(self, kind: Kind) -> None:

@@ -14,15 +14,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
 
 from tapper.capture.mapped import RETIRE_MS
-from tapper.protocols.facts import Note
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import FactRecord, Record
 from tapper.run.accounts import Account
 from tapper.wire.verdict import Beneath
-
-Seen: TypeAlias = Sighting | Note
 
 _PATIENCE_NS = 2 * RETIRE_MS * 1_000_000
 _GRACE_NS = 20_000_000  # a response passes lo before it passes the wire
@@ -38,7 +34,7 @@ class Held:
     def __init__(self, beneath: Beneath, drained: Callable[[], bool]) -> None:
         self._beneath = beneath
         self._drained = drained
-        self._items: deque[tuple[int, Account, Seen]] = deque()  # and when its last byte was seen
+        self._items: deque[tuple[int, Account, Record]] = deque()  # and when its last byte was seen
         self._read_to = 0
         self._drained_at = 0
         """When the node's ring was asked last and all of it had been read, in nanoseconds since 1970."""
@@ -59,17 +55,17 @@ class Held:
             self._drained_at = now
         return True
 
-    def put(self, account: Account, seen: Iterable[Seen]) -> None:
+    def put(self, account: Account, seen: Iterable[Record]) -> None:
         """This came of a pod's source. Runs `seen` to its end."""
         for it in seen:
-            self._items.append((it.fact.ts if isinstance(it, Note) else it.exchange.end, account, it))
+            self._items.append((it.fact.ts if isinstance(it, FactRecord) else it.exchange.end, account, it))
 
-    def wire_read(self, sightings: Iterable[Sighting], newest: int) -> None:
+    def wire_read(self, records: Iterable[Record], newest: int) -> None:
         """All that the node's ring had was read: these, the last packet at `newest` (nanoseconds since 1970)."""
-        self._beneath.saw(sightings)
+        self._beneath.saw(records)
         self._read_to = max(self._read_to, newest - _GRACE_NS)
 
-    def ready(self) -> Iterator[tuple[Account, Seen]]:
+    def ready(self) -> Iterator[tuple[Account, Record]]:
         """What need not wait any longer, or cannot, in order."""
         items, read_to = self._items, self._known_to()
         while items and items[0][0] <= read_to:
@@ -80,12 +76,12 @@ class Held:
         while len(items) > _MOST:
             yield items.popleft()[1:]
 
-    def rest(self) -> Iterator[tuple[Account, Seen]]:
+    def rest(self) -> Iterator[tuple[Account, Record]]:
         """All that waits, when no more will come of the wire."""
         while self._items:
             yield self._leave(self._items.popleft())
 
-    def of(self, account: Account) -> Iterator[tuple[Account, Seen]]:
+    def of(self, account: Account) -> Iterator[tuple[Account, Record]]:
         """What waits of one source."""
         mine = [item for item in self._items if item[1] is account]
         self.drop(account)
@@ -100,6 +96,6 @@ class Held:
     def _known_to(self) -> int:
         return max(self._read_to, time.time_ns() - _PATIENCE_NS - _GRACE_NS)
 
-    def _leave(self, item: tuple[int, Account, Seen]) -> tuple[Account, Seen]:
+    def _leave(self, item: tuple[int, Account, Record]) -> tuple[Account, Record]:
         _, account, seen = item
         return account, self._beneath.told(seen, account.connections)

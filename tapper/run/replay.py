@@ -22,7 +22,7 @@ from tapper.capture.file import CaptureFile, FilePacket
 from tapper.errors import CaptureFileError, UsageError, explain
 from tapper.output.records import Place, Stat
 from tapper.output.sink import Console
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import Record
 from tapper.run.accounts import Account
 from tapper.run.writer import Outlet
 from tapper.streams.connection import Scope
@@ -77,7 +77,7 @@ class Replay:
             for count, packet in enumerate(file.packets()):
                 self._take(packet)
                 if count % _CHECKED_EVERY == 0:
-                    self._outlet.stay_within_bounds([it.account for it in self._read], self._deliver)
+                    self._outlet.stay_within_bounds([it.account for it in self._read], self._outlet.deliver)
         except OSError as error:
             self._end(file)
             raise CaptureFileError(f"cannot read {name} to its end: {explain(error)} (-r)") from error
@@ -98,15 +98,10 @@ class Replay:
         interface.received += 1
         interface.cut += packet.cut
         account = interface.account
-        made: list[Sighting] = []
+        made: list[Record] = []
         account.reader.packets(packet.data, [(packet.ts, packet.interface_index, 0, len(packet.data))], made)
-        if made or account.notes:
-            self._deliver(account, made)
-
-    def _deliver(self, account: Account, made: list[Sighting]) -> None:
-        self._outlet.deliver(account, made)
-        if account.notes:
-            self._outlet.report((account, note) for note in account.take_notes())
+        if made:
+            self._outlet.deliver(account, made)
 
     def _find(self, name: str) -> _Interface | None:
         if name not in self._interfaces:
@@ -134,7 +129,7 @@ class Replay:
             if interface is None:
                 continue
             account = interface.account
-            self._deliver(account, account.reader.finish())
+            self._outlet.deliver(account, account.reader.finish())
             stat = Stat(interface.received, file.dropped[name], interface.cut)
             self._outlet.close(account, self._ts, stat)
         self._outlet.end()

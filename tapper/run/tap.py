@@ -31,8 +31,7 @@ from tapper.follow.missing import Opaque
 from tapper.namespaces.identity import NamespaceId, own_namespace
 from tapper.output.records import Place, Row, Snapshot, Stat
 from tapper.output.sink import Closed, Console
-from tapper.protocols.facts import Note
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import FactRecord, Record
 from tapper.run.accounts import Account
 from tapper.run.pending import POLL_S, Held
 from tapper.run.writer import Outlet
@@ -94,7 +93,7 @@ class Tap:
         self._console = console
         self._own = own_namespace()
         self._memory = RingMemory(options.ring_memory)
-        self._sources: Sources[Sighting] = Sources()
+        self._sources: Sources[Record] = Sources()
         self._captures: dict[object, Account] = {}
         self._follower: Follower | None = None
         self._named: dict[TargetFeed, Targets] = {}
@@ -221,10 +220,10 @@ class Tap:
 
     # What the loop calls.
 
-    def _deliver(self, source: Source[Sighting], seen: list[Sighting]) -> None:
+    def _deliver(self, source: Source[Record], seen: list[Record]) -> None:
         self._take(self._captures[source.key], seen)
 
-    def _take(self, account: Account, seen: list[Sighting]) -> None:
+    def _take(self, account: Account, seen: list[Record]) -> None:
         """What was seen in pods waits for the wire beneath; what was seen on the wire does not."""
         if account is self._captures.get(_NODE):
             self._outlet.deliver(account, seen)
@@ -236,22 +235,15 @@ class Tap:
         else:
             self._held.put(account, seen)
             self._outlet.record()
-        if account.notes:
-            for note in account.take_notes():
-                self._notice(account, note)
+        for record in seen:
+            if isinstance(record, FactRecord):
+                self._opaque.note(account.place, record, self._targets.addresses)
 
-    def _notice(self, account: Account, note: Note) -> None:
-        self._opaque.note(account.place, note, self._targets.addresses)
-        if account is self._captures.get(_NODE):
-            self._outlet.report([(account, note)])
-        else:
-            self._held.put(account, (note,))
-
-    def _trouble(self, source: Source[Sighting], message: str) -> None:
+    def _trouble(self, source: Source[Record], message: str) -> None:
         place = self._captures[source.key].place
         self._console.warn(f"interface {place.interface} in network namespace {place.netns}: {message}")
 
-    def _closed(self, source: Source[Sighting], statistics: Statistics) -> None:
+    def _closed(self, source: Source[Record], statistics: Statistics) -> None:
         account = self._captures.pop(source.key)
         self._leave_lo_to_pods()
         if self._follower is not None:
@@ -372,7 +364,7 @@ class Tap:
             self._follower.release()
 
 
-def _stat(source: Source[Sighting], counted: Statistics) -> Stat:
+def _stat(source: Source[Record], counted: Statistics) -> Stat:
     return Stat(counted.received, counted.dropped, source.ring.cut, source.ring.bad_checksum)
 
 

@@ -9,7 +9,9 @@ makes; here it is counted, written, and kept within bounds.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from tapper import __version__
@@ -18,10 +20,11 @@ from tapper.output.pcapng import Recorder
 from tapper.output.records import Format, Place, Row, Stat, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
-from tapper.protocols.facts import Note
 from tapper.protocols.messages import BODY_LIMIT
-from tapper.protocols.session import Session, Sighting
+from tapper.protocols.records import FactRecord, Record
+from tapper.protocols.session import Session
 from tapper.run.accounts import Account, Books
+from tapper.run.parts import PLAIN, Parts
 from tapper.streams.bounds import HELD_BY_SOURCE
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
@@ -42,6 +45,7 @@ class Outlet:
         shape: Shape,
         recorder: Recorder | None = None,
         body_limit: int = BODY_LIMIT,
+        parts: Parts = PLAIN,
     ) -> None:
         self._output = output
         self._form = form
@@ -49,6 +53,7 @@ class Outlet:
         self._shape = shape
         self._recorder = recorder
         self._body_limit = body_limit
+        self._readers = parts.readers
         self._books = Books()
 
     def fileno(self) -> int:
@@ -104,7 +109,7 @@ class Outlet:
 
     def open(self, place: Place, scope: Scope) -> Account:
         """The account of a new source."""
-        connections: Connections[Sighting] = Connections(
+        connections: Connections[Record] = Connections(
             scope, lambda connection: self._session(account, connection), peek=Peek
         )
         recorder = self._recorder
@@ -117,27 +122,16 @@ class Outlet:
         self.record()
         self._output.write(self._form.source("open", account.place))
 
-    def deliver(self, account: Account, sightings: list[Sighting]) -> None:
-        """What a source's packets made."""
-        self._write(self._sightings(account, sightings))
+    def deliver(self, account: Account, records: Sequence[Record]) -> None:
+        """Report the records that a source's packets made, in order."""
+        self._write(self._lines(account, records))
         self.record()
 
-    def report(self, seen: Iterable[tuple[Account, Sighting | Note]]) -> None:
-        """What the sources made before, in order, in one piece."""
+    def report(self, records: Iterable[tuple[Account, Record]]) -> None:
+        """Report records of several sources, in order."""
         lines: list[str] = []
-        run: list[Sighting] = []  # of one account, without a note in between
-        owner: Account | None = None
-        for account, it in seen:
-            if owner is not None and (account is not owner or isinstance(it, Note)):
-                lines += self._sightings(owner, run)
-                run, owner = [], None
-            if isinstance(it, Note):
-                lines += self._note(account, it)
-            else:
-                owner = account
-                run.append(it)
-        if owner is not None:
-            lines += self._sightings(owner, run)
+        for account, group in groupby(records, key=itemgetter(0)):
+            lines += self._lines(account, [record for _, record in group])
         self._write(lines)
 
     def _write(self, lines: list[str]) -> None:
@@ -160,7 +154,7 @@ class Outlet:
         self._output.write(self._form.source("closed", account.place) + self._form.stat(account.place, row.counts))
 
     def stay_within_bounds(
-        self, accounts: Collection[Account], deliver: Callable[[Account, list[Sighting]], None]
+        self, accounts: Collection[Account], deliver: Callable[[Account, list[Record]], None]
     ) -> None:
         """Give up what the greediest source holds where all together hold too much: to `deliver`."""
         if len(accounts) * HELD_BY_SOURCE <= _HELD_BYTES:
@@ -171,17 +165,14 @@ class Outlet:
 
     # What its sources' connections say.
 
-    def _session(self, account: Account, connection: Connection[Sighting]) -> Session:
-        return Session(connection, account.undecoded, account.notes.append, self._body_limit)
+    def _session(self, account: Account, connection: Connection[Record]) -> Session:
+        return Session(connection, account.undecoded, self._body_limit, self._readers)
 
-    def _sightings(self, account: Account, sightings: list[Sighting]) -> list[str]:
-        shown = self._shape.apply(sightings, account.counts)
-        if not shown:
-            return []
+    def _lines(self, account: Account, records: Sequence[Record]) -> list[str]:
+        shown = self._shape.apply(records, account.counts)
         account.count(shown)
-        place, line = account.place, self._form.sighting
-        return [line(place, sighting) for sighting in shown]
-
-    def _note(self, account: Account, note: Note) -> list[str]:
-        shown = self._shape.note(note)
-        return [] if shown is None else [self._form.note(account.place, shown)]
+        place, form = account.place, self._form
+        return [
+            form.fact(place, record) if isinstance(record, FactRecord) else form.exchange(place, record)
+            for record in shown
+        ]

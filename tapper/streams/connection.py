@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -13,7 +13,6 @@ from tapper.streams.order import Order
 from tapper.streams.packet import ACK, FIN, SYN, mirror
 from tapper.streams.reassembly import Chunk, Data, HalfStream
 from tapper.streams.sequence import MASK
-from tapper.targets.addresses import spell
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -81,19 +80,19 @@ class Wire(StrEnum):
     PLAIN = "plain"
 
 
-@dataclass(unsafe_hash=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Leg:
-    """Where an exchange was seen. `src` is the client, `dst` the server, as the packets had them. Nothing changes it
-    once it is made, but for what is kept in it."""
+    """The place where an exchange was seen: one of the connections that the exchange crossed."""
 
     pod_ip: str | None
+    """The pod's address in canonical text; None where it is not known."""
     direction: Direction
-    src: str
-    dst: str
+    src: Endpoint
+    """The client, as its packets named it."""
+    dst: Endpoint
+    """The server, as its packets named it."""
     wire: Wire | None = None
-    """How the request crossed the network; None where that is not known, or where it never left the pod."""
-    json: str = field(default="", init=False, compare=False, repr=False)
-    """The same as JSON, kept for the next exchange; empty while nobody has asked."""
+    """What the connection between the two pods carried; None where that is not known."""
 
     @property
     def mtls(self) -> bool | None:
@@ -252,14 +251,12 @@ class Connection(Generic[T]):
         pod_ip = self.scope.pod_ip
         if self.scope.some_lo:
             ours = client_end if direction is Direction.OUTBOUND else server_end
-            return Leg(
-                None if is_loopback(ours.address) else spell(ours.address), direction, str(client_end), str(server_end)
-            )
+            return Leg(None if is_loopback(ours.address) else ours.host, direction, client_end, server_end)
         if pod_ip is None and self.scope.targets is not None:
             ours = server_end if server_end.address in self.scope.targets else client_end
-            pod_ip = spell(ours.address)
+            pod_ip = ours.host
         wire = None if self.scope.on_lo else self.wire
-        return Leg(pod_ip, direction, str(client_end), str(server_end), wire)
+        return Leg(pod_ip, direction, client_end, server_end, wire)
 
 
 class Suspicion(Generic[T]):

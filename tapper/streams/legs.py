@@ -45,14 +45,25 @@ class Direction(StrEnum):
 
 
 class Endpoint(NamedTuple):
-    """An address in network byte order, 4 or 16 bytes, and a port."""
+    """One end of a connection."""
 
     address: bytes
+    """4 or 16 bytes in network byte order."""
     port: int
 
+    @property
+    def host(self) -> str:
+        """The address in canonical text (RFC 5952)."""
+        return spell(self.address)
+
+    @property
+    def packed(self) -> bytes:
+        """Address and port in network byte order, 6 or 18 bytes."""
+        return self.address + self.port.to_bytes(2, "big")
+
     def __str__(self) -> str:
-        text = spell(self.address)
-        return f"[{text}]:{self.port}" if ":" in text else f"{text}:{self.port}"
+        """`10.0.0.1:80`, or `[fd00::1]:80` (RFC 3986 section 3.2.2)."""
+        return f"[{self.host}]:{self.port}" if len(self.address) == 16 else f"{self.host}:{self.port}"
 
 
 def endpoints(key: bytes) -> tuple[Endpoint, Endpoint]:

@@ -25,20 +25,17 @@ end.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import ip_address
 from typing import NamedTuple, TypeAlias
 
 from tapper.protocols.detect import Kind, foreign
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.facts import Note
 from tapper.protocols.heads import begins_request, begins_response
 from tapper.protocols.messages import Request
 from tapper.protocols.probes import is_probe
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord, FactRecord, Record
 from tapper.streams.connection import Connection, Consumer, Leg, Wire
 from tapper.streams.connections import Connections
 from tapper.streams.legs import DELIVERY_ADDRESSES, Direction, is_loopback
@@ -63,16 +60,16 @@ _Asked: TypeAlias = tuple[str, str] | None
 """Method and target; None where the request was not seen."""
 
 
-class Peek(Consumer[Sighting]):
+class Peek(Consumer[Record]):
     """Reads as far as it takes to tell TLS from plaintext."""
 
     __slots__ = ("_connection",)
 
-    def __init__(self, connection: Connection[Sighting]) -> None:
+    def __init__(self, connection: Connection[Record]) -> None:
         super().__init__()
         self._connection = connection
 
-    def data(self, side: int, chunk: Data) -> Sequence[Sighting]:
+    def data(self, side: int, chunk: Data) -> Sequence[Record]:
         connection, data = self._connection, chunk.data
         if connection.wire is None:
             if foreign(data, beginning=False) is Kind.TLS:
@@ -83,13 +80,13 @@ class Peek(Consumer[Sighting]):
             connection.consumer = None
         return ()
 
-    def gap(self, side: int, size: int | None) -> Sequence[Sighting]:  # noqa: ARG002
+    def gap(self, side: int, size: int | None) -> Sequence[Record]:  # noqa: ARG002
         return ()
 
-    def end(self, side: int) -> Sequence[Sighting]:  # noqa: ARG002
+    def end(self, side: int) -> Sequence[Record]:  # noqa: ARG002
         return ()
 
-    def finish(self) -> Sequence[Sighting]:
+    def finish(self) -> Sequence[Record]:
         return ()
 
 
@@ -105,16 +102,19 @@ class _Twin(NamedTuple):
 class Beneath:
     """`node` is the source of the node's interfaces."""
 
-    def __init__(self, node: Connections[Sighting]) -> None:
+    def __init__(self, node: Connections[Record]) -> None:
         self._node = node.places
         self._twins: dict[_Asked, deque[_Twin]] = {}
         self._order: deque[_Asked] = deque()
 
-    def saw(self, sightings: Iterable[Sighting]) -> None:
+    def saw(self, records: Iterable[Record]) -> None:
         """These were read, in plaintext, on the node's interfaces."""
-        for leg, exchange in ((sighting.leg, sighting.exchange) for sighting in sightings):
+        for record in records:
+            if isinstance(record, FactRecord):
+                continue
+            leg, exchange = record.leg, record.exchange
             asked = _asked(exchange)
-            twin = _Twin(place_of(leg.src)[:-2], exchange.ts, exchange.end, exchange)
+            twin = _Twin(leg.src.address, exchange.ts, exchange.end, exchange)
             self._twins.setdefault(asked, deque()).append(twin)
             self._order.append(asked)
             if len(self._order) > _MOST_TWINS:
@@ -123,25 +123,25 @@ class Beneath:
                 if not self._twins[oldest]:
                     del self._twins[oldest]
 
-    def told(self, seen: Sighting | Note, own: Connections[Sighting]) -> Sighting | Note:
+    def told(self, seen: Record, own: Connections[Record]) -> Record:
         """The same with its wire; `own` is the pod's lo that it was seen on."""
         leg = seen.leg
-        wire = self.wire(leg, None if isinstance(seen, Note) else seen.exchange, own)
+        wire = self.wire(leg, None if isinstance(seen, FactRecord) else seen.exchange, own)
         if wire is None:
             return seen
         leg = Leg(leg.pod_ip, leg.direction, leg.src, leg.dst, wire)
-        return Note(leg, seen.fact) if isinstance(seen, Note) else Sighting(leg, seen.exchange)
+        return FactRecord(leg, seen.fact) if isinstance(seen, FactRecord) else ExchangeRecord(leg, seen.exchange)
 
-    def blind(self, own: Connections[Sighting]) -> bool:
+    def blind(self, own: Connections[Record]) -> bool:
         """Whether no wire is known beneath anything that is seen on this pod's lo."""
         return not self._node and not own.places
 
-    def settled(self, seen: Sighting | Note, own: Connections[Sighting]) -> bool:
+    def settled(self, seen: Record, own: Connections[Record]) -> bool:
         """Whether the connections tell without content. Then nothing that is yet to come changes the answer, once what
         brought this is read."""
         return len({kind for kinds in self._connections(seen.leg, own) for kind in kinds}) <= 1
 
-    def wire(self, leg: Leg, exchange: Exchange | None, own: Connections[Sighting]) -> Wire | None:
+    def wire(self, leg: Leg, exchange: Exchange | None, own: Connections[Record]) -> Wire | None:
         """What was under this leg of a pod whose lo is `own`; `exchange` is None for what is not one."""
         found = self._connections(leg, own)
         if not found or (exchange is not None and is_probe(leg, exchange)):
@@ -159,23 +159,23 @@ class Beneath:
         plain = (it for there in found for it in there.get(Wire.PLAIN, ()) if it.first <= last and _until(it, first))
         return self._by_content(leg, exchange, plain)
 
-    def _connections(self, leg: Leg, own: Connections[Sighting]) -> list[Kinds[Sighting]]:
+    def _connections(self, leg: Leg, own: Connections[Record]) -> list[Kinds[Record]]:
         if leg.direction is Direction.INBOUND:
-            source, application = place_of(leg.src)[:-2], place_of(leg.dst)
+            source, application = leg.src.address, leg.dst.packed
             if source in DELIVERY_ADDRESSES or source == application[:-2]:
                 return self._at(application, own)
             return [] if is_loopback(source) else self._at(source + application, own)
         if leg.direction is not Direction.OUTBOUND:
             return []
-        client, server = place_of(leg.src)[:-2], place_of(leg.dst)
+        client, server = leg.src.address, leg.dst.packed
         return self._at(client + server, own)[:1] or self._at(client, own)
 
-    def _at(self, place: bytes, own: Connections[Sighting]) -> list[Kinds[Sighting]]:
+    def _at(self, place: bytes, own: Connections[Record]) -> list[Kinds[Record]]:
         seen, called = self._node.at(place), own.places.at(place)
         return [seen, called] if seen and called else [seen or called] if seen or called else []
 
-    def _by_content(self, leg: Leg, exchange: Exchange, plain: Iterable[Connection[Sighting]]) -> Wire | None:
-        client = None if leg.direction is Direction.INBOUND else place_of(leg.src)[:-2]
+    def _by_content(self, leg: Leg, exchange: Exchange, plain: Iterable[Connection[Record]]) -> Wire | None:
+        client = None if leg.direction is Direction.INBOUND else leg.src.address
         alike = [
             twin
             for twin in self._at_the_time(exchange)
@@ -200,7 +200,7 @@ class Beneath:
                     break  # whoever is answered is told at once, so those before are older
 
 
-def _some_during(those: dict[Connection[Sighting], None], first: int, last: int) -> bool:
+def _some_during(those: dict[Connection[Record], None], first: int, last: int) -> bool:
     """Whether there was one at the time. Mostly the latest was."""
     for it in reversed(those):  # noqa: SIM110 - asked of every exchange, and a generator would cost as much again
         if it.first <= last and _until(it, first):
@@ -208,7 +208,7 @@ def _some_during(those: dict[Connection[Sighting], None], first: int, last: int)
     return False
 
 
-def _until(connection: Connection[Sighting], first: int) -> bool:
+def _until(connection: Connection[Record], first: int) -> bool:
     """Whether it was not over by then; one that was peeked at is closed before it ends."""
     return connection.last >= first or not connection.closed or connection.scope.on_lo
 
@@ -235,15 +235,8 @@ def _said(request: Request) -> frozenset[tuple[str, str]]:
     )
 
 
-def _read_whole(connection: Connection[Sighting]) -> bool:
+def _read_whole(connection: Connection[Record]) -> bool:
     """Whether all requests in it are among the exchanges seen."""
     if connection.scope.on_lo:
         return False  # only peeked at
     return connection.from_start(0) and connection.from_start(1) and not connection.held and not connection.gapped
-
-
-@functools.lru_cache(maxsize=4096)
-def place_of(endpoint: str) -> bytes:
-    """`10.0.0.1:80` or `[fd00::1]:80` as address and port in network byte order."""
-    address, _, port = endpoint.rpartition(":")
-    return ip_address(address.strip("[]")).packed + int(port).to_bytes(2, "big")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from scenes import Pair, both_legs_once, pair
+from scenes import PodPair, both_legs_once, pair
 from stages import play
 
 from harness.conformance.groups import mesh_lifetimes
@@ -77,7 +77,7 @@ def test_churn_is_bounded(world: World, request: pytest.FixtureRequest) -> None:
     tap.stop()
 
 
-def _one_turn(world: World, tap: Tap, meshed: Pair, number: int) -> None:
+def _one_turn(world: World, tap: Tap, meshed: PodPair, number: int) -> None:
     guest = world.pod(f"guest-{number}", mode=Mode.STRICT)
     service = world.service(f"guests-{number}", guest)
     tap.retarget([*meshed.pods, guest])

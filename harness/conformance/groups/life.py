@@ -152,10 +152,10 @@ def others_change(trial: Trial) -> None:
         for number in range(6):
             named = [stays, other] if number % 2 == 0 else [stays]
             tap.retarget(*(trial.target(pod) for pod in named))
-            sent += [truth.speak(conversation, truth.Leg(stays, truth.INBOUND)) for _ in range(5)]
+            sent += [truth.speak(conversation, truth.ExpectedLeg(stays, truth.INBOUND)) for _ in range(5)]
             if other in named:
                 tap.look(other)
-            sent += [truth.speak(conversation, truth.Leg(stays, truth.INBOUND)) for _ in range(5)]
+            sent += [truth.speak(conversation, truth.ExpectedLeg(stays, truth.INBOUND)) for _ in range(5)]
     tap.settle(sent, stays)
     tap.end()
     tap.expect_once(sent)

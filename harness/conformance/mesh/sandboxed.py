@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.adapters.observed import Seen
+from harness.adapters.observed import ReportedExchange
 from harness.conformance.mesh.stage import Running, Stage
 from harness.conformance.tap import Tap
 from harness.conformance.trial import Trial
@@ -38,7 +38,7 @@ class _UnderTest:
         self._tap = tap
         self._world = world
 
-    def sightings(self) -> list[Seen]:
+    def sightings(self) -> list[ReportedExchange]:
         self._tap.under_test.output.refresh()
         return self._tap.under_test.output.seen()
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from harness.adapters.contract import Adapter
-from harness.adapters.observed import Seen
+from harness.adapters.observed import ReportedExchange
 from harness.conformance.mesh.watched import Watched
 from harness.worlds.world import World, WorldPod
 
@@ -19,7 +19,7 @@ from harness.worlds.world import World, WorldPod
 class Running(Protocol):
     """A tapper that runs in a world. On several nodes it is several processes, which are asked as one."""
 
-    def sightings(self) -> list[Seen]:
+    def sightings(self) -> list[ReportedExchange]:
         """Every exchange that it has reported so far."""
 
     def mentioned(self) -> set[str]:

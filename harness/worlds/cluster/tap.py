@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.worlds.cluster import execute, objects
-from harness.worlds.cluster.api import ClusterApi, Refused
+from harness.worlds.cluster.api import ApiRefused, ClusterApi
 from harness.worlds.cluster.execute import FollowedLog
 from harness.worlds.cluster.kustomize import Manifest, of_kind
 from harness.worlds.tap import Record, Tap
@@ -196,7 +196,7 @@ class ClusterTap(Tap):
         """Follow the log of every container that there is by now."""
         try:
             pods = self._pods()
-        except Refused:
+        except ApiRefused:
             return  # away for the moment: what there is to read comes later
         for pod in pods:
             status = _status(pod)

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.adapters.contract import Adapter, Update, environment, targets_document
-from harness.adapters.observed import Output, Seen, in_words
+from harness.adapters.observed import Output, ReportedExchange, in_words
 from harness.adapters.packets import Capture
 from harness.adapters.records import Records
 from harness.adapters.running import TapperFault
 from harness.errors import HarnessError, InternalError, WaitTimeout
 from harness.worlds.cluster import adapted, execute
 from harness.worlds.cluster.adapted import DESK, TAPPER
-from harness.worlds.cluster.api import Refused
+from harness.worlds.cluster.api import ApiRefused
 from harness.worlds.cluster.execute import FollowedLog
 from harness.worlds.cluster.kustomize import Manifest, of_kind
 from harness.worlds.cluster.session import ClusterSession
@@ -110,7 +110,7 @@ class ClusterUnderTest:
 
     # -- Running ---------------------------------------------------------------------------------------------------
 
-    def sightings(self) -> list[Seen]:
+    def sightings(self) -> list[ReportedExchange]:
         self._refresh()
         return [seen for node in self._nodes.values() for seen in node.output.seen()]
 
@@ -130,7 +130,7 @@ class ClusterUnderTest:
             self._looked_at = time.monotonic()
             try:
                 self._obituary = next(filter(None, map(self._ended, self._pods())), None)
-            except Refused:
+            except ApiRefused:
                 return None  # it is away for the moment
         return self._obituary
 

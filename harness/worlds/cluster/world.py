@@ -9,7 +9,7 @@ from harness.errors import HarnessError
 from harness.mesh.workload import Mode
 from harness.worlds import talk
 from harness.worlds.cluster import execute, objects
-from harness.worlds.cluster.api import Refused
+from harness.worlds.cluster.api import ApiRefused
 from harness.worlds.cluster.deployed import ClusterDeployment
 from harness.worlds.cluster.execute import ClusterProgram
 from harness.worlds.cluster.frames import ClusterRecording
@@ -199,7 +199,7 @@ class ClusterWorld:
         def again() -> bool:
             try:
                 return bool(starts() > before)
-            except Refused as error:
+            except ApiRefused as error:
                 if error.status != _FORBIDDEN:
                     raise
                 return False  # one that has just started has not read yet who may do what
@@ -307,7 +307,7 @@ class ClusterWorld:
         argv = ["python", "-m", "harness.worlds.programs.sniff", *addresses]
         program = ClusterProgram(self._api, space, observer, "app", argv)
         program.wait_output("ready")
-        return ClusterRecording(program)
+        return ClusterRecording(program, pod.name)
 
     def _ready(self, name: str) -> Mapping[str, Any] | None:
         found = self._api.get({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": self._space}})

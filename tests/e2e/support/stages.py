@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from harness.adapters import contract, shipped
-from harness.adapters.observed import MARKER, Seen
+from harness.adapters.observed import MARKER, ReportedExchange
 from harness.adapters.records import exchange
 from harness.conformance.mesh.stage import Running, Stage
 from harness.conformance.model import Case
@@ -38,7 +38,7 @@ class _Reference:
     def __init__(self, tap: Tap) -> None:
         self._tap = tap
 
-    def sightings(self) -> list[Seen]:
+    def sightings(self) -> list[ReportedExchange]:
         return [exchange(record) for record in self._tap.of_type("http")]
 
     def mentioned(self) -> set[str]:

@@ -15,25 +15,25 @@ from harness.mesh import fake_envoy, replay, traffic
 from harness.mesh.fake_envoy import Variant
 from harness.mesh.mesh import Mesh, MeshPod
 from harness.mesh.podhttp import PodConnection
-from harness.mesh.traffic import Sent, nonces
+from harness.mesh.traffic import AnsweredRequest, nonces
 from harness.mesh.workload import Delivery, Mode
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command
-from harness.sandbox.wire import Wire
+from harness.sandbox.recorder import Recorder
 from harness.waiting import wait_until
 
 StartTapper = Callable[..., RunningTapper]
-StartWire = Callable[[Pod], Wire]
+StartWire = Callable[[Pod], Recorder]
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
-def once_each(sent: list[Sent]) -> dict[str, int]:
+def once_each(sent: list[AnsweredRequest]) -> dict[str, int]:
     return {exchange.target: 1 for exchange in sent}
 
 
-def targets(sent: list[Sent]) -> list[str]:
+def targets(sent: list[AnsweredRequest]) -> list[str]:
     return [exchange.target for exchange in sent]
 
 
@@ -41,7 +41,7 @@ def request(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n".encode()
 
 
-def played(pod: Pod, path: str, leg: replay.Leg | None = None) -> None:
+def played(pod: Pod, path: str, leg: replay.ReplayLeg | None = None) -> None:
     """One exchange on a pod's lo, by default as an inbound leg."""
     replay.play(pod, replay.conversation(leg or replay.inbound(pod, 8080), [(request(path), ANSWER)]))
 

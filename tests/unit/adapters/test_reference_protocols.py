@@ -14,10 +14,10 @@ from pod_programs import python, start
 from harness.adapters.reference import Record, RunningTapper
 from harness.mesh.mesh import Mesh, MeshPod
 from harness.sandbox.pod import Pod
-from harness.sandbox.wire import Wire
+from harness.sandbox.recorder import Recorder
 
 StartTapper = Callable[..., RunningTapper]
-StartWire = Callable[[Pod], Wire]
+StartWire = Callable[[Pod], Recorder]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from harness.adapters.reference import RunningTapper
 from harness.mesh.mesh import Mesh, MeshPod
-from harness.mesh.traffic import Sent
+from harness.mesh.traffic import AnsweredRequest
 from harness.mesh.workload import Mode
 
 StartTapper = Callable[..., RunningTapper]
@@ -22,7 +22,7 @@ def pair(mesh: Mesh) -> tuple[MeshPod, MeshPod]:
     return client, server
 
 
-def told(running: RunningTapper, sent: list[Sent], count: int) -> dict[str, set[bool | None]]:
+def told(running: RunningTapper, sent: list[AnsweredRequest], count: int) -> dict[str, set[bool | None]]:
     """What is said of mTLS, by direction, once each request was reported `count` times."""
     targets = {exchange.target for exchange in sent}
 

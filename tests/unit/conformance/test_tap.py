@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from harness.adapters.contract import Adapter, Feature, load
-from harness.adapters.observed import MARKER, Seen
+from harness.adapters.observed import MARKER, ReportedExchange
 from harness.adapters.running import Ending, UnderTest
 from harness.conformance import groups, watched
 from harness.conformance.groups.disc import linkerd_proxy
@@ -43,12 +43,12 @@ class Played:
     def stderr(self) -> Played:
         return self
 
-    reported: list[Seen] = field(default_factory=list)
+    reported: list[ReportedExchange] = field(default_factory=list)
 
     def stop(self, _patience: float) -> Ending:
         return Ending(code=0, killed=False, seconds=0.0, strays={})
 
-    def seen(self) -> list[Seen]:
+    def seen(self) -> list[ReportedExchange]:
         return self.reported
 
     def declared_ready(self) -> bool:
@@ -92,7 +92,9 @@ def request() -> Sent:
 def test_answers_are_asked_of_those_who_claim_to_report_them(played: Played, claims: set[Feature]) -> None:
     sent = request()
     ended = tap(
-        replace(played, adapter=replace(played.adapter, claims=frozenset(claims)), reported=[Seen(sent.target)])
+        replace(
+            played, adapter=replace(played.adapter, claims=frozenset(claims)), reported=[ReportedExchange(sent.target)]
+        )
     )
     ended.end()
     if claims <= {Feature.POD_IDENTITY}:

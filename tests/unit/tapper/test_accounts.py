@@ -9,7 +9,7 @@ from tapper_wire import Capture, Wire
 from tapper.output.counts import table
 from tapper.output.records import LegKey, Place, Row, Seen, Stat, Totals
 from tapper.protocols.detect import Kind
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord
 from tapper.run import accounts
 from tapper.run.accounts import Account, Books
 from tapper.streams.connection import Scope
@@ -32,7 +32,7 @@ def row(place: Place, received: int, exchanges: int = 0) -> Row:
     return opened.row(Stat(received, 0))
 
 
-def sightings(count: int, unanswered: int = 0) -> list[Sighting]:
+def sightings(count: int, unanswered: int = 0) -> list[ExchangeRecord]:
     wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     packets = wire.handshake()
     for number in range(count):

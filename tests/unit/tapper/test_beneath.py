@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
-from tapper_wire import Capture, Wire, get, interleave, ok, one_packet
+from tapper_wire import Capture, Wire, endpoint, get, interleave, ok, one_packet
 
 import tapper
-from tapper.protocols.session import Session, Sighting
+from tapper.protocols.records import ExchangeRecord, Record
+from tapper.protocols.session import Session
 from tapper.streams.bounds import Limits
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connection import Wire as Kind
 from tapper.streams.connections import Connections
-from tapper.wire.verdict import Beneath, Peek, _Twin, _until, place_of
+from tapper.wire.verdict import Beneath, Peek, _Twin, _until
 
 POD, CALLER, OTHER = "10.0.0.2", "10.0.0.3", "10.0.0.4"
 NODE = Scope(None, frozenset({ip_address(POD).packed}))
@@ -47,7 +48,7 @@ class World:
         there.ts = here.ts
         return self
 
-    def said(self, sighting: Sighting) -> Kind | None:
+    def said(self, sighting: ExchangeRecord) -> Kind | None:
         beneath = Beneath(self.node.connections)
         beneath.saw(self.node.seen)
         return beneath.wire(sighting.leg, sighting.exchange, self.pod.connections)
@@ -172,7 +173,7 @@ def test_a_pods_own_plaintext_is_only_peeked_at() -> None:
     pod = world.pod.connections = Connections(Scope(POD, None), world.pod._open, peek=Peek)
     own = Wire(((POD, 42000), ("127.0.0.1", 15006)), ((POD, 8080), (POD, 42000)))
     world.wire(*mutual()).lo(*own.handshake(), own.ask(get("/a"))).lo(*whole(delivered())).lo(own.answer(ok("x")))
-    assert set(pod.places.at(place_of(f"{POD}:8080"))) == {Kind.PLAIN}
+    assert set(pod.places.at(endpoint(f"{POD}:8080").packed)) == {Kind.PLAIN}
     assert world.all_said == [None]
 
 
@@ -224,10 +225,10 @@ def test_a_translated_connection_counts_at_both_addresses() -> None:
     world.wire(*interleave(whole(dialled), whole(received)))
     assert world.node.connections.tally.copies == 1
     world.lo(*whole(delivered()))
-    assert [len(it) for it in world.node.connections.places.at(place_of(f"{POD}:8080")).values()] == [1]
+    assert [len(it) for it in world.node.connections.places.at(endpoint(f"{POD}:8080").packed).values()] == [1]
     world.wire(*dialled.close(), *received.close())
     world.node.finish()
-    assert not world.node.connections.places.at(place_of(f"{POD}:8080"))
+    assert not world.node.connections.places.at(endpoint(f"{POD}:8080").packed)
     assert not world.node.connections.places.at(ip_address(OTHER).packed)
 
 
@@ -281,11 +282,11 @@ def test_another_clients_request_is_no_outbound_twin() -> None:
 @pytest.mark.parametrize("joined", [False, True])
 def test_a_peek_ends_when_it_has_seen_enough(first: bytes, expected: Kind | None, joined: bool) -> None:
     wire = Wire(((POD, 42000), ("127.0.0.1", 15006)), ((POD, 8080), (POD, 42000)))
-    seen: Connections[Sighting] = Connections(Scope(POD, None), lambda it: Session(it, lambda _: None), peek=Peek)
+    seen: Connections[Record] = Connections(Scope(POD, None), lambda it: Session(it, lambda _: None), peek=Peek)
     packets = [*wire.handshake(), wire.ask(first), wire.server_ack(), wire.answer(b"")]
     for number, raw in enumerate(packets[3 if joined else 0 :]):
         assert not one_packet(seen, number, raw)
-    ((connection,),) = seen.places.at(place_of(f"{POD}:8080")).values()
+    ((connection,),) = seen.places.at(endpoint(f"{POD}:8080").packed).values()
     if joined and first[0] == 0:
         expected = None  # the middle of anything
     assert connection.wire is expected
@@ -302,7 +303,7 @@ def test_many_that_carry_the_same_are_not_looked_through(monkeypatch: pytest.Mon
     world.lo(*whole(delivered()))
     looked_at = 0
 
-    def counted(connection: Connection[Sighting], first: int) -> bool:
+    def counted(connection: Connection[Record], first: int) -> bool:
         nonlocal looked_at
         looked_at += 1
         return _until(connection, first)
@@ -350,7 +351,7 @@ def test_a_pods_call_to_itself_may_still_be_answered() -> None:
     own = Wire(((POD, 42000), ("127.0.0.1", 15006)), ((POD, 8080), (POD, 42000)))
     world.lo(*own.handshake(), own.ask(TLS), own.answer(TLS), *whole(delivered()))
     assert world.all_said == [Kind.TLS]
-    assert pod.places.at(ip_address(POD).packed + place_of(f"{POD}:8080")), "found by its client, too"
+    assert pod.places.at(ip_address(POD).packed + endpoint(f"{POD}:8080").packed), "found by its client, too"
 
 
 def test_a_twin_may_be_told_before_one_that_ended_earlier() -> None:
@@ -377,7 +378,7 @@ def test_only_what_was_there_at_the_time_tells() -> None:
 
 def test_a_copy_of_what_has_just_been_given_up_leaves_nothing_behind() -> None:
     targets = frozenset(ip_address(it).packed for it in (POD, OTHER))
-    node: Connections[Sighting] = Connections(
+    node: Connections[Record] = Connections(
         Scope(None, targets), lambda it: Session(it, lambda _: None), Limits(connections=1)
     )
     dialled = Wire(((OTHER, 41000), ("10.96.0.9", 80)))

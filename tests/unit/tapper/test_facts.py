@@ -9,7 +9,7 @@ import pytest
 from h2_wire import opening
 from hypothesis import given
 from hypothesis import strategies as st
-from tapper_wire import Capture, Wire, get
+from tapper_wire import Capture, Wire, endpoint, get
 
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
@@ -50,7 +50,7 @@ def say(packets: Wire, client: bytes, server: bytes, step: int = 10_000) -> list
 
 
 def facts(capture: Capture) -> list[object]:
-    return [note.fact for note in capture.notes]
+    return [note.fact for note in capture.facts]
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
@@ -62,9 +62,12 @@ def test_a_client_hello_in_any_pieces(step: int, record: int) -> None:
     capture.feed(say(it, records(hello(), record) + b"\x17\x03\x03\0\2ab", b"\x16\x03\x03\0\1\2", step))
     assert facts(capture) == [Tls(first, "shop.example", ("h2", "http/1.1"))], "before the connection ends"
     capture.feed(it.close()).finish()
-    assert len(capture.notes) == 1
+    assert len(capture.facts) == 1
     assert (capture.undecoded, capture.seen) == (["tls"], [])
-    assert (capture.notes[0].leg.src, capture.notes[0].leg.dst) == ("127.0.0.6:40000", "10.0.0.2:8080")
+    assert (capture.facts[0].leg.src, capture.facts[0].leg.dst) == (
+        endpoint("127.0.0.6:40000"),
+        endpoint("10.0.0.2:8080"),
+    )
 
 
 def test_a_hello_that_names_nothing() -> None:
@@ -132,10 +135,10 @@ def test_bytes_of_neither() -> None:
     assert isinstance(fact, ByteStream)
     assert (fact.what, fact.sizes, fact.lost, fact.client_known) == ("other", (14, 107), 0, True)
     assert fact.previews == (b"*1\r\n$4\r\nPING\r\n", (b"+PONG\r\n" + b"x" * 100)[:64])
-    line = json.loads(Ndjson().note(POD, capture.notes[0]))
+    line = json.loads(Ndjson().fact(POD, capture.facts[0]), parse_float=str)
     assert line == {
         "type": "stream",
-        "ts": fact.ts / 1e9,
+        "ts": f"{fact.ts // 10**9}.{fact.ts % 10**9:09}",
         "pod_ip": "10.0.0.2",
         "direction": "inbound",
         "src": "127.0.0.6:40000",
@@ -150,7 +153,7 @@ def test_bytes_of_neither() -> None:
         "client_known": True,
         "netns": 1,
     }
-    text = Text().note(POD, capture.notes[0])
+    text = Text().fact(POD, capture.facts[0])
     assert "bytes (other)  14 B sent: *1\\r\\n$4\\r\\nPING\\r\\n  107 B received: +PONG\\r\\n" in text
 
 
@@ -198,14 +201,14 @@ def test_what_follows_an_upgrade(asked: bytes, answered: bytes, what: str, step:
 def test_http_has_no_notes() -> None:
     it = wire()
     capture = Capture().feed([*it.handshake(), *it.exchange("/1", "a"), *it.close()]).finish()
-    assert (capture.pairs, capture.notes) == ([("/1", "a")], [])
+    assert (capture.pairs, capture.facts) == ([("/1", "a")], [])
     silent = wire()
-    assert Capture().feed([*silent.handshake(), *silent.close()]).finish().notes == []
+    assert Capture().feed([*silent.handshake(), *silent.close()]).finish().facts == []
 
 
 def test_text_of_tls() -> None:
     it = wire()
     capture = Capture().feed([*it.handshake(), it.ask(hello("shop.example"))])
-    assert Text().note(POD, capture.notes[0]).endswith("TLS shop.example h2 http/1.1\n")
-    record = json.loads(Ndjson().note(POD, capture.notes[0]))
+    assert Text().fact(POD, capture.facts[0]).endswith("TLS shop.example h2 http/1.1\n")
+    record = json.loads(Ndjson().fact(POD, capture.facts[0]))
     assert (record["type"], record["sni"], record["alpn"]) == ("tls", "shop.example", ["h2", "http/1.1"])

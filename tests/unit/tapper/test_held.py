@@ -7,11 +7,11 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from tapper_wire import Capture, Wire, get, ok
+from tapper_wire import Capture, Wire, endpoint, get, ok
 
 from tapper.output.records import Place
-from tapper.protocols.facts import Note, Tls
-from tapper.protocols.session import Sighting
+from tapper.protocols.facts import Tls
+from tapper.protocols.records import FactRecord, Record
 from tapper.run.accounts import Account
 from tapper.run.pending import Held
 from tapper.streams.connection import Scope
@@ -45,14 +45,14 @@ class World:
     def open(self) -> Account:
         return Account(PLACE, self.pod.connections, self.pod.connections)
 
-    def put(self, account: Account | None = None, seen: Sighting | Note | None = None) -> None:
+    def put(self, account: Account | None = None, seen: Record | None = None) -> None:
         self.held.put(account or self.account, iter([seen or self.seen]))
 
-    def ready(self) -> list[Sighting | Note]:
+    def ready(self) -> list[Record]:
         return [seen for _, seen in self.held.ready()]
 
 
-def known(seen: Sighting | Note) -> Sighting | Note:
+def known(seen: Record) -> Record:
     return replace(seen, leg=replace(seen.leg, wire=Kind.TLS))
 
 
@@ -98,7 +98,7 @@ def test_where_the_ring_is_empty_nothing_waits_for_what_is_the_same_anyhow() -> 
 
 def test_where_nothing_of_the_pod_is_captured_nothing_waits() -> None:
     world = World()
-    stranger = replace(world.seen, leg=replace(world.seen.leg, dst="10.0.0.9:8080"))
+    stranger = replace(world.seen, leg=replace(world.seen.leg, dst=endpoint("10.0.0.9:8080")))
     world.put(seen=stranger)
     assert world.ready() == []
     world.drained = True
@@ -125,7 +125,7 @@ def test_what_only_content_can_tell_waits_for_the_end_of_its_twin() -> None:
     plain = Wire((("10.0.0.4", 41000), ("10.0.0.2", 8080)), None, 5_000_000, 7_000_000)
     world.node.ts = world.seen.exchange.ts - 5_000_000
     world.node.feed([*plain.handshake(), plain.ask(get("/a"))])
-    stranger = replace(world.seen, leg=replace(world.seen.leg, dst="10.0.0.9:8080"))
+    stranger = replace(world.seen, leg=replace(world.seen.leg, dst=endpoint("10.0.0.9:8080")))
     world.put()
     world.put(seen=stranger)
     world.drained = True
@@ -147,7 +147,7 @@ def test_what_nobody_wants_any_longer_is_gone() -> None:
 
 def test_notes_wait_as_well_and_the_order_stays() -> None:
     world = World()
-    note = Note(world.seen.leg, Tls(world.end, None, ()))
+    note = FactRecord(world.seen.leg, Tls(world.end, None, ()))
     world.put()
     world.put(seen=note)
     world.held.wire_read((), world.end + GRACE)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
+from tapper_wire import endpoint
 
 from tapper.streams.legs import (
     Candidate,
@@ -15,11 +16,6 @@ from tapper.streams.legs import (
     is_redirected,
     may_be_reply,
 )
-
-
-def end(text: str) -> Endpoint:
-    address, _, port = text.rpartition(":")
-    return Endpoint(ip_address(address.strip("[]")).packed, int(port))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +36,7 @@ def end(text: str) -> Endpoint:
     ],
 )
 def test_the_leg_of_a_connection(client: str, server: str, on_lo: bool, both_ways: bool, direction: Direction) -> None:
-    assert classify(end(client), end(server), on_lo=on_lo, both_ways=both_ways) is direction
+    assert classify(endpoint(client), endpoint(server), on_lo=on_lo, both_ways=both_ways) is direction
 
 
 @pytest.mark.parametrize(
@@ -57,13 +53,13 @@ def test_transparent_interception_delivers_from_the_callers_address(
     client: str, server: str, pod: str | None, direction: Direction
 ) -> None:
     own = None if pod is None else ip_address(pod).packed
-    assert classify(end(client), end(server), on_lo=True, both_ways=True, pod=own) is direction
+    assert classify(endpoint(client), endpoint(server), on_lo=True, both_ways=True, pod=own) is direction
 
 
 def test_endpoints_are_spelled_for_people() -> None:
     key = ip_address("fd00::1").packed + ip_address("fd00:0::2").packed + b"\x9c\x40\x1f\x90"
     assert list(map(str, endpoints(key))) == ["[fd00::1]:40000", "[fd00::2]:8080"]
-    assert str(end("10.0.0.1:80")) == "10.0.0.1:80"
+    assert str(endpoint("10.0.0.1:80")) == "10.0.0.1:80"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +77,7 @@ def test_endpoints_are_spelled_for_people() -> None:
     ],
 )
 def test_redirected_halves_go_to_a_loopback_address(source: str, destination: str, expected: bool) -> None:
-    assert is_redirected(end(source), end(destination)) is expected
+    assert is_redirected(endpoint(source), endpoint(destination)) is expected
 
 
 @pytest.mark.parametrize(
@@ -96,10 +92,10 @@ def test_redirected_halves_go_to_a_loopback_address(source: str, destination: st
     ],
 )
 def test_replies_of_redirected_connections_go_to_the_pod(source: str, destination: str, expected: bool) -> None:
-    assert may_be_reply(end(source), end(destination)) is expected
+    assert may_be_reply(endpoint(source), endpoint(destination)) is expected
 
 
-POD = end("10.0.0.2:40000")
+POD = endpoint("10.0.0.2:40000")
 
 
 def waiting(token: str, following: int, ack: int | None, pod: Endpoint = POD) -> Candidate:
@@ -160,7 +156,7 @@ def test_nothing_is_decided_between_equals() -> None:
 def test_another_address_never_pairs() -> None:
     pairing = Pairing()
     pairing.offer(waiting("A", 1001, None), redirected=True)
-    assert pairing.offer(waiting("B", 1, 1001, end("10.0.0.9:40000")), redirected=False) is None
+    assert pairing.offer(waiting("B", 1, 1001, endpoint("10.0.0.9:40000")), redirected=False) is None
 
 
 def test_who_waits_no_longer_is_not_found() -> None:

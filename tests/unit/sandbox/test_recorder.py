@@ -14,9 +14,9 @@ from harness.errors import HarnessError
 from harness.mesh.certificates import CertificateAuthority, spiffe_id
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
-from harness.sandbox.wire import Wire
+from harness.sandbox.recorder import Recorder, on_link
 
-StartWire = Callable[[Pod], Wire]
+StartWire = Callable[[Pod], Recorder]
 
 
 def transfer(client: Pod, server: Pod, data: bytes, port: int = 9000) -> None:
@@ -79,7 +79,7 @@ def test_a_megabyte_is_recorded_whole(node: Node, wire: StartWire) -> None:
 
 def test_drops_are_counted_and_refuse_a_verdict(node: Node) -> None:
     client, server = node.pod("client"), node.pod("server")
-    recording = Wire(server, buffer=1)
+    recording = on_link(server, buffer=1)
     transfer(client, server, b"x" * (20 << 20))
     recording.stop()
     assert recording.dropped > 0

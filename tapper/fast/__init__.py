@@ -1,0 +1,11 @@
+"""Classes that exist for speed alone. Each is a subclass of a plain class and gives the same results.
+
+`tapper.run.parts` says how they come into use. The tapper is complete without this package.
+"""
+
+from __future__ import annotations
+
+from tapper.fast.ndjson import FastNdjson
+from tapper.run.parts import Parts
+
+PARTS = Parts(ndjson=FastNdjson)
