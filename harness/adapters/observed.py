@@ -18,7 +18,7 @@ def in_words(text: str, most: int = _MOST_SHOWN) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class ReportedMessage:
     """A request or a response, as far as the tapper gave it."""
 
     headers: tuple[tuple[str, str], ...] = ()
@@ -38,7 +38,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ReportedExchange:
     """One exchange that the tapper reported, or one that the kit found in the packets it captured.
 
     Addresses are `10.244.0.3:8080` and `[fd00::3]:8080`; None is what the tapper did not say.
@@ -54,8 +54,8 @@ class Seen:
     dst: str | None = None
     time: float | None = None
     """Seconds since 1970, of the request's first byte."""
-    request: Message | None = None
-    response: Message | None = None
+    request: ReportedMessage | None = None
+    response: ReportedMessage | None = None
     mtls: bool | None = None
     """Whether the exchange crossed the pod's network interface in TLS; None where the tapper does not say."""
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class Output(Protocol):
     def mentioned(self) -> set[str]:
         """The kit's markers that are anywhere in it so far: the quick question while waiting."""
 
-    def seen(self) -> list[Seen]:
+    def seen(self) -> list[ReportedExchange]:
         """Every exchange so far."""
 
     def records(self, kind: str) -> list[Mapping[str, Any]]:

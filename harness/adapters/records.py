@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.adapters import files
-from harness.adapters.observed import Markers, Message, Seen
+from harness.adapters.observed import Markers, ReportedExchange, ReportedMessage
 
 _LONGEST_LINE = 64 << 20
 _MOST_RECORDS = 500_000
@@ -34,7 +34,7 @@ class Records:
         self._lock = threading.Lock()
         self._raw = bytearray()
         self._markers = Markers()
-        self._parsed: list[Mapping[str, Any]] = []
+        self._parsed: list[dict[str, Any]] = []
         self._rest = bytearray()
         self._bad_lines = 0
         self._overwhelmed = False
@@ -61,7 +61,7 @@ class Records:
             return
         try:
             data = files.read(self._file, self._read_so_far)
-        except files.Unreadable as error:
+        except files.UnreadableFile as error:
             self._complain(f"its output, {error}")
             return
         self._read_so_far += len(data)
@@ -80,7 +80,7 @@ class Records:
         with self._lock:
             return set(self._markers.found)
 
-    def seen(self) -> list[Seen]:
+    def seen(self) -> list[ReportedExchange]:
         return [exchange(record) for record in self.records("http")]
 
     def records(self, kind: str) -> list[Mapping[str, Any]]:
@@ -90,6 +90,11 @@ class Records:
     def others(self) -> list[Mapping[str, Any]]:
         with self._lock:
             return [record for record in self._parsed if record["type"] != "http"]
+
+    def all(self) -> list[dict[str, Any]]:
+        """Every record so far, in order."""
+        with self._lock:
+            return list(self._parsed)
 
     def everything(self) -> Iterable[bytes]:
         with self._lock:
@@ -121,7 +126,7 @@ class Records:
             self.problems.append(problem)
 
 
-def exchange(record: Mapping[str, Any]) -> Seen:
+def exchange(record: Mapping[str, Any]) -> ReportedExchange:
     """An `http` record. Raises ValueError, TypeError or AttributeError for one that breaks the contract."""
     status = record.get("status")
     if not isinstance(status, int | None) or isinstance(status, bool):
@@ -137,9 +142,12 @@ def exchange(record: Mapping[str, Any]) -> Seen:
     ts = record.get("ts")
     if not isinstance(ts, int | float | None) or isinstance(ts, bool):
         raise ValueError("its ts is no number")
-    return Seen(
+    mtls = record.get("mtls")
+    if not isinstance(mtls, bool | None):
+        raise ValueError("its mtls is neither true nor false nor null")
+    return ReportedExchange(
         **texts,
-        mtls=_mtls(record),
+        mtls=mtls,
         status=status,
         time=None if ts is None else float(ts),
         request=_message(record.get("request")),
@@ -148,20 +156,12 @@ def exchange(record: Mapping[str, Any]) -> Seen:
     )
 
 
-def _mtls(record: Mapping[str, Any]) -> bool | None:
-    """The record's word on mTLS: `mtls`, or, in the first version of the reference's records, `wire`."""
-    told = record.get("mtls", {"tls": True, "plain": False}.get(str(record.get("wire"))))
-    if not isinstance(told, bool | None):
-        raise ValueError("its mtls is neither true nor false nor null")
-    return told
-
-
-def _message(table: Mapping[str, Any] | None) -> Message | None:
+def _message(table: Mapping[str, Any] | None) -> ReportedMessage | None:
     if table is None:
         return None
     if not isinstance(table, dict):
         raise ValueError("its request and response have to be objects")
-    return Message(
+    return ReportedMessage(
         _pairs(table.get("headers")),
         base64.b64decode(table.get("body_b64") or "", validate=True),
         bool(table.get("truncated")),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 
-from harness.adapters.observed import MARKER, Seen
+from harness.adapters.observed import MARKER, ReportedExchange
 from harness.conformance.oracle.compare import FieldDifference
 from harness.conformance.oracle.expectation import INBOUND, NODE, OUTBOUND, PodDecoded
 from harness.conformance.oracle.model import Decoded, Expected, OneWay, TcpConnection
@@ -33,7 +33,7 @@ class Carriage(enum.Enum):
 _MTLS = {Carriage.TLS: True, Carriage.PLAINTEXT: False}
 
 
-def difference(leg: Expected, seen: Seen, pod: PodDecoded | None) -> Iterator[FieldDifference]:
+def difference(leg: Expected, seen: ReportedExchange, pod: PodDecoded | None) -> Iterator[FieldDifference]:
     """The difference of a record's word on mTLS, where it has one and the recording tells.
 
     `pod` is the pod on whose `lo` the leg is; None of what crossed between pods, which was read in plaintext.

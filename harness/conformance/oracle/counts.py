@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
-from harness.adapters.observed import Seen, in_words
+from harness.adapters.observed import ReportedExchange, in_words
 from harness.conformance.oracle.compare import same_end
 from harness.conformance.oracle.expectation import PodDecoded
 from harness.conformance.oracle.model import Difference, DifferenceKind
@@ -25,7 +25,7 @@ Record = Mapping[str, Any]
 
 
 def differences(
-    pods: Sequence[PodDecoded], seen: Sequence[Seen], records: Sequence[Record], generations: int
+    pods: Sequence[PodDecoded], seen: Sequence[ReportedExchange], records: Sequence[Record], generations: int
 ) -> Iterator[Difference]:
     """Every count that cannot be right. `seen` are the exchanges that were reported, `records` all other records;
     `generations` is how many lists of targets the tapper was given, 0 where that is not known."""
@@ -37,9 +37,10 @@ def differences(
     if wrong:
         return
     yield from _of_places(pods, [record for record in stats if "netns" in record])
-    yield from _growing([record for record in stats if "netns" not in record], farewells[-1:])
-    for farewell in farewells[-1:]:
-        yield from _of_run(farewell, pods, seen, stats)
+    if len(farewells) <= 1:  # several processes count each for itself
+        yield from _growing([record for record in stats if "netns" not in record], farewells)
+    if farewells:
+        yield from _of_run(farewells, pods, seen, stats)
 
 
 def _acknowledged(records: Sequence[Record], generations: int) -> Iterator[Difference]:
@@ -84,9 +85,10 @@ def _growing(stats: Sequence[Record], farewell: Sequence[Record]) -> Iterator[Di
 
 
 def _of_run(
-    farewell: Record, pods: Sequence[PodDecoded], seen: Sequence[Seen], stats: Sequence[Record]
+    farewells: Sequence[Record], pods: Sequence[PodDecoded], seen: Sequence[ReportedExchange], stats: Sequence[Record]
 ) -> Iterator[Difference]:
-    """The last record's counts: of the exchanges that were reported, and of the packets of all places."""
+    """The counts of `bye`: of the exchanges that were reported, and of the packets of all places. Several processes
+    write a record each, and their sum is compared."""
     halves = sum(each.request is None or each.response is None for each in seen)
     doubtful = sum(bool(each.record.get("incomplete")) for each in seen)
     received = [record["received"] for record in stats if "netns" in record and record.get("received") is not None]
@@ -100,15 +102,16 @@ def _of_run(
         ),
     }
     for name, (least, most, why) in bounds.items():
-        told = farewell.get(name)
-        if told is None or (name == "incomplete" and not _tells_messages(seen)):
+        several = [record[name] for record in farewells if record.get(name) is not None]
+        told = sum(several)
+        if len(several) < len(farewells) or (name == "incomplete" and not _tells_messages(seen)):
             continue
         if told < least or (most is not None and told > most):
             right = f"{least}" if least == most else f"at least {least}" if told < least else f"at most {most}"
-            yield _difference(name, f"{right}, {why}", told, farewell)
+            yield _difference(name, f"{right}, {why}", told, farewells[-1])
 
 
-def _packets_of_requests(pods: Sequence[PodDecoded], seen: Sequence[Seen]) -> int:
+def _packets_of_requests(pods: Sequence[PodDecoded], seen: Sequence[ReportedExchange]) -> int:
     """The least number of packets that a tapper must have received to know these exchanges by their requests."""
     reported = {same_end(each.src) for each in seen if each.src is not None and each.request is not None}
     return len(
@@ -122,7 +125,7 @@ def _packets_of_requests(pods: Sequence[PodDecoded], seen: Sequence[Seen]) -> in
     )
 
 
-def _tells_messages(seen: Sequence[Seen]) -> bool:
+def _tells_messages(seen: Sequence[ReportedExchange]) -> bool:
     """Whether its records have requests and responses at all: without them none of its exchanges is a half."""
     return any(each.request is not None for each in seen)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.adapters.contract import Feature
-from harness.adapters.observed import MARKER, Seen, in_words
+from harness.adapters.observed import MARKER, ReportedExchange, in_words
 from harness.adapters.packets import Packet
 from harness.conformance.oracle import beneath, compare, counts, expectation, packets, sockets
 from harness.conformance.oracle.compare import same_address, same_end
@@ -38,7 +38,7 @@ class Question:
     spans: Sequence[Span]
     """When each pod was a target, in time's order. A pod without a span never was one."""
     claims: frozenset[Feature]
-    seen: Sequence[Seen] = ()
+    seen: Sequence[ReportedExchange] = ()
     """What a tapper of records reported."""
     others: Sequence[Mapping[str, Any]] = ()
     """Its records of all types but `http`, in order."""
@@ -83,16 +83,16 @@ def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Diffe
 
 
 def _parted(
-    seen: Iterable[Seen], pods: Sequence[PodDecoded], outside: Sequence[Expected]
-) -> tuple[list[Seen], list[Seen]]:
+    seen: Iterable[ReportedExchange], pods: Sequence[PodDecoded], outside: Sequence[Expected]
+) -> tuple[list[ReportedExchange], list[ReportedExchange]]:
     """The records of what crossed between pods, and those of what crossed a pod's `lo`.
 
     A record is of the former kind by its direction, or by the client's end, whatever its direction says.
     """
     clients = {decoded.connection.client for pod in pods for decoded in pod.decoded}
     between = {leg.connection.client for leg in outside} - clients
-    on_node: list[Seen] = []
-    on_lo: list[Seen] = []
+    on_node: list[ReportedExchange] = []
+    on_lo: list[ReportedExchange] = []
     for each in seen:
         is_between = each.direction == expectation.NODE or (each.src is not None and same_end(each.src) in between)
         (on_node if is_between else on_lo).append(each)
@@ -100,7 +100,10 @@ def _parted(
 
 
 def _on_lo(
-    question: Question, pods: Sequence[PodDecoded], seen: Sequence[Seen], between_pods: Collection[str | None]
+    question: Question,
+    pods: Sequence[PodDecoded],
+    seen: Sequence[ReportedExchange],
+    between_pods: Collection[str | None],
 ) -> Iterator[Difference]:
     """The differences of the records of legs on a pod's `lo`. `between_pods`: targets that crossed in plaintext there,
     too, so that a record without a direction and ends may be of that."""
@@ -132,14 +135,14 @@ def _on_lo(
         yield from sockets.differences(pods, upgrades, question.others)
 
 
-def _proves_until(leg: Expected, record: Seen) -> int:
+def _proves_until(leg: Expected, record: ReportedExchange) -> int:
     """Until when a record proves that the tapper looked, in nanoseconds since 1970."""
     answered = record.status is not None or record.response is not None
     return leg.exchange.last_ns if answered else leg.exchange.first_ns
 
 
 def _on_node(
-    question: Question, pods: Sequence[PodDecoded], expectations: Sequence[Expected], seen: Sequence[Seen]
+    question: Question, pods: Sequence[PodDecoded], expectations: Sequence[Expected], seen: Sequence[ReportedExchange]
 ) -> Iterator[Difference]:
     """The differences of the records of what crossed between pods."""
     if not seen:
@@ -155,7 +158,7 @@ def _on_node(
     yield from _told(question, pods, expectations, seen, matched)
 
 
-def _ends_at(record: Seen, addresses: frozenset[str]) -> bool:
+def _ends_at(record: ReportedExchange, addresses: frozenset[str]) -> bool:
     """Whether one end of a record is a recorded pod: of anything else the kit has no truth."""
     ends = [same_end(end) for end in (record.src, record.dst) if end is not None]
     return any(end is not None and end[0] in addresses for end in ends)
@@ -165,7 +168,7 @@ def _told(
     question: Question,
     pods: Sequence[PodDecoded],
     expectations: Sequence[Expected],
-    seen: Sequence[Seen],
+    seen: Sequence[ReportedExchange],
     matched: Matched,
 ) -> Iterator[Difference]:
     """What the matched records tell wrongly, and those that should not be there."""
@@ -186,7 +189,9 @@ def _told(
             yield from _wrong(leg, record, question, by_name.get(leg.pod))
 
 
-def _strange(question: Question, seen: Sequence[Seen], matched: Matched, excused: _Excused) -> Iterator[Difference]:
+def _strange(
+    question: Question, seen: Sequence[ReportedExchange], matched: Matched, excused: _Excused
+) -> Iterator[Difference]:
     for number in matched.strange:
         record = seen[number]
         if question.whole and not excused.covers(record):
@@ -196,7 +201,7 @@ def _strange(question: Question, seen: Sequence[Seen], matched: Matched, excused
             )
 
 
-def _two_halves(leg: Expected, asked: Seen, answered: Seen, spans: Sequence[Span]) -> bool:
+def _two_halves(leg: Expected, asked: ReportedExchange, answered: ReportedExchange, spans: Sequence[Span]) -> bool:
     """Whether two records are a request without its answer and that answer, of an exchange within which the tapper may
     have lost sight of the pod: both are true then."""
     exchange = leg.exchange
@@ -209,7 +214,7 @@ def _two_halves(leg: Expected, asked: Seen, answered: Seen, spans: Sequence[Span
     )
 
 
-def _repeated(leg: Expected, record: Seen) -> Difference:
+def _repeated(leg: Expected, record: ReportedExchange) -> Difference:
     return Difference(
         DifferenceKind.REPEATED,
         "",
@@ -221,7 +226,7 @@ def _repeated(leg: Expected, record: Seen) -> Difference:
     )
 
 
-def _wrong(leg: Expected, record: Seen, question: Question, pod: PodDecoded | None) -> Iterator[Difference]:
+def _wrong(leg: Expected, record: ReportedExchange, question: Question, pod: PodDecoded | None) -> Iterator[Difference]:
     fields = list(compare.differences(leg, record, question.claims, question.tolerance_s))
     fields += beneath.difference(leg, record, pod)
     for field in fields:
@@ -271,7 +276,7 @@ class _Excused:
         for way in (connection.requests, connection.responses):
             self._markers |= set(MARKER.findall(way.data))
 
-    def covers(self, record: Seen) -> bool:
+    def covers(self, record: ReportedExchange) -> bool:
         if not self._any:
             return False
         if self._unproven and (record.pod_ip is None or same_address(record.pod_ip) in self._unproven):

@@ -97,7 +97,7 @@ class World:
         self._read = self._read or [expectation.read_pod(truth) for truth in self.truths()]
         return answer(question, self._read)
 
-    def leg(self, where: Pod, *, way: str = "inbound", ipv6: bool = False, port: int = 8080) -> replay.Leg:
+    def leg(self, where: Pod, *, way: str = "inbound", ipv6: bool = False, port: int = 8080) -> replay.ReplayLeg:
         self.ports += 1
         if way == "inbound":
             return replay.inbound(where, port, self.ports, ipv6=ipv6)
@@ -114,19 +114,23 @@ class World:
         return first, self.now_ns - STEP_NS
 
     @contextmanager
-    def beneath(self, where: Pod, asked: bytes, answered: bytes, *, outgoing: bool = False) -> Iterator[replay.Leg]:
+    def beneath(
+        self, where: Pod, asked: bytes, answered: bytes, *, outgoing: bool = False
+    ) -> Iterator[replay.ReplayLeg]:
         """A connection between the pod and another one that has no name. It carries these bytes, the request before
         what is played meanwhile, and the answer after it."""
         self.ports += 1
         own, other = str(where.ipv4), "10.244.0.99"
         server = (other if outgoing else own, 8080)
-        leg = replay.Leg((own if outgoing else other, self.ports), server, server)
+        leg = replay.ReplayLeg((own if outgoing else other, self.ports), server, server)
         maker = replay.FrameMaker(leg)
         self.play(where, [*maker.handshake(), *maker.data("client", asked)], outside=True)
         yield leg
         self.play(where, [*maker.data("server", answered), *maker.fin()], outside=True)
 
-    def http1(self, where: Pod, several: Sequence[Wrote], *, way: str = "inbound", ipv6: bool = False) -> replay.Leg:
+    def http1(
+        self, where: Pod, several: Sequence[Wrote], *, way: str = "inbound", ipv6: bool = False
+    ) -> replay.ReplayLeg:
         """A connection with these exchanges, one after the other."""
         leg = self.leg(where, way=way, ipv6=ipv6)
         pairs = [(each.request(), each.response()) for each in several]
@@ -141,7 +145,7 @@ class World:
             at += ask + answer
         return leg
 
-    def tell(self, where: Pod, leg: replay.Leg, way: str, each: Wrote, first_ns: int, last_ns: int) -> None:
+    def tell(self, where: Pod, leg: replay.ReplayLeg, way: str, each: Wrote, first_ns: int, last_ns: int) -> None:
         """Add the record of an exchange."""
         self.records.append(
             {
@@ -165,7 +169,7 @@ class World:
 
     def http2(self, where: Pod, several: Sequence[Wrote]) -> None:
         """A connection of HTTP/2 with these as streams, all open at once; trailers end a response that has some."""
-        leg, client, server = self.leg(where), h2c.Side(), h2c.Side()
+        leg, client, server = self.leg(where), h2c.Http2Sender(), h2c.Http2Sender()
         asked, answered = h2c.PREFACE + h2c.settings(), h2c.settings()
         for number, each in enumerate(several):
             stream = 1 + 2 * number

@@ -124,6 +124,16 @@ def test_faults_in_websocket_messages_are_found(
     assert (kind, field) in {(each.kind, each.field) for each in differences}
 
 
+@pytest.mark.parametrize("word", ["node", "wire"])
+def test_what_was_seen_between_others_than_pods_is_not_compared(world: World, word: str) -> None:
+    """The kit has recordings of pods only. `wire` is the older word for `node`."""
+    outside = world.records[0] | {"direction": word, "target": "/never/sent"}
+    between_others = outside | {"src": "192.0.2.1:40000", "dst": "192.0.2.2:80", "pod_ip": None}
+    assert said(world.judged(world.question([*world.records, between_others], others=world.sockets))) == []
+    kinds = [each.kind for each in world.judged(world.question([*world.records, outside], others=world.sockets))]
+    assert kinds == [DifferenceKind.INVENTED]
+
+
 def test_a_difference_is_told_in_words(world: World) -> None:
     records: list[dict[str, Any]] = copy.deepcopy(world.records)
     record = next(record for record in records if record["status"] == 213)
