@@ -8,7 +8,7 @@ from tapper.protocols.exchange import Exchange
 from tapper.protocols.grpc import Call, Messages
 from tapper.protocols.headers import HeaderList
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
-from tapper.streams.connection import Leg, Wire
+from tapper.streams.connection import Leg, WireSecurity
 from tapper.streams.legs import Direction, Endpoint
 
 NASTY = 'a"b\\c\x00\x1f\x7f\xe9\u2028\U0001f600</script>'
@@ -52,5 +52,5 @@ legs = st.builds(
     st.sampled_from(Direction),
     endpoints,
     endpoints,
-    st.none() | st.sampled_from(Wire),
+    st.none() | st.sampled_from(WireSecurity),
 )
