@@ -12,8 +12,8 @@ from tapper_wire import Wire, get, ok
 
 from tapper.fast import PARTS
 from tapper.output import pcapng
+from tapper.output.format import Format
 from tapper.output.har import Har
-from tapper.output.records import Format
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
 from tapper.output.text import Text
