@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from tapper.discovery.envoy import Envoy, Verdict
 from tapper.output.details import details
 from tapper.output.escape import escape, escape_bytes, shortened
-from tapper.output.records import Listed, Owned, Place, Silent, Totals, found_by, reason
+from tapper.output.format import Format
+from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, Tls, WebSocketMessage
 from tapper.protocols.messages import Response
@@ -42,8 +43,8 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-class Text(Silent):
-    """A `tapper.output.records.Format` for pipes and files: a line for each exchange.
+class Text(Format):
+    """The format for pipes and files: a line for each exchange.
 
     `verbose` adds its header fields and the beginning of its bodies. `tapper.output.terminal` is for terminals.
     """
