@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from tapper.fast.http2 import FastHttp2
 from tapper.fast.ndjson import FastNdjson
+from tapper.protocols.readers import Readers
 from tapper.run.parts import Parts
 
-PARTS = Parts(ndjson=FastNdjson)
+PARTS = Parts(ndjson=FastNdjson, readers=Readers(http2=FastHttp2))
