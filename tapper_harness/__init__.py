@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from harness.mesh.mesh import Mesh
     from harness.sandbox.node import Node
     from harness.sandbox.pod import Pod
-    from harness.sandbox.wire import Wire
+    from harness.sandbox.recorder import Recorder
 
 _node_key: pytest.StashKey[Node] = pytest.StashKey()
-_wires_key: pytest.StashKey[list[Wire]] = pytest.StashKey()
+_wires_key: pytest.StashKey[list[Recorder]] = pytest.StashKey()
 _failed_key = pytest.StashKey[bool]()
 _told_key = pytest.StashKey[list[str]]()
 
@@ -122,7 +122,7 @@ def _write_evidence(directory: Path, item: pytest.Item, logs: dict[str, str]) ->
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in logs.items():
         (directory / f"{name}.log").write_text(text)
-    wires: list[Wire] = item.stash[_wires_key]
+    wires: list[Recorder] = item.stash[_wires_key]
     for number, wire in enumerate(wires):
         wire.save(directory / f"wire-{number}-{wire.name}.pcap")
 
@@ -175,15 +175,15 @@ def harness_fake_envoy(request: pytest.FixtureRequest) -> Callable[..., FakeEnvo
 
 
 @pytest.fixture
-def harness_wire(request: pytest.FixtureRequest, harness_node: Node) -> Iterator[Callable[[Pod], Wire]]:
-    """`harness_wire(pod)` records what crosses a pod's veth from then on. See `harness.sandbox.wire.Wire`."""
+def harness_wire(request: pytest.FixtureRequest, harness_node: Node) -> Iterator[Callable[[Pod], Recorder]]:
+    """`harness_wire(pod)` records what crosses a pod's veth from then on. See `harness.sandbox.recorder`."""
     with importing(request.config):
-        from harness.sandbox.wire import Wire
-    wires: list[Wire] = request.node.stash[_wires_key]
+        from harness.sandbox.recorder import on_link
+    wires: list[Recorder] = request.node.stash[_wires_key]
 
-    def start(pod: Pod) -> Wire:
+    def start(pod: Pod) -> Recorder:
         assert pod.node is harness_node, f"pod {pod.name} is on another node than the test's"
-        wires.append(Wire(pod))
+        wires.append(on_link(pod))
         return wires[-1]
 
     yield start
@@ -208,6 +208,8 @@ def harness_tapper(request: pytest.FixtureRequest, harness_node: Node) -> Iterat
 
     yield start
     for running in started:
-        if running.process.running:
+        if not running.process.running:
+            running.running.stop()  # it has ended by itself: only the kit's threads are left to end
+        else:
             code = running.stop()
             assert code == 0, f"the tapper ended with {code}:\n{running.read_log()}"

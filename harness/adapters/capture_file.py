@@ -51,7 +51,7 @@ class Record:
 
 
 @dataclass(slots=True)
-class _Interface:
+class _InterfaceBlock:
     """What an interface description block of pcapng says."""
 
     link_type: int
@@ -124,7 +124,7 @@ class _Blocks:
     content: bytes
     at: int = 0
     order: str = "<"
-    interfaces: list[_Interface] = field(default_factory=list)
+    interfaces: list[_InterfaceBlock] = field(default_factory=list)
 
     def records(self) -> Iterator[Record]:
         while (block := self._next()) is not None:
@@ -162,8 +162,8 @@ class _Blocks:
         self.at += length
         return kind, content[at + 8 : at + length - 4]
 
-    def _interface(self, body: bytes) -> _Interface:
-        found = _Interface(*struct.unpack_from(self.order + "HxxI", body))
+    def _interface(self, body: bytes) -> _InterfaceBlock:
+        found = _InterfaceBlock(*struct.unpack_from(self.order + "HxxI", body))
         at = 8
         while at + 4 <= len(body):
             option, length = struct.unpack_from(self.order + "HH", body, at)

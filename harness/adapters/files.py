@@ -10,22 +10,22 @@ MOST = 256 << 20
 """Of one file no more than this is read, in bytes."""
 
 
-class Unreadable(Exception):
+class UnreadableFile(Exception):
     """A file that cannot be read as one: the sentence says why."""
 
 
 def read(path: Path, start: int = 0) -> bytes:
-    """What lies in a file from `start` on, up to `MOST`; nothing of one that is not there. Raises `Unreadable`."""
+    """What lies in a file from `start` on, up to `MOST`; nothing of one that is not there. Raises `UnreadableFile`."""
     try:
         with open(path, "rb", opener=_not_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise Unreadable(f"{path.name} is no regular file")
+                raise UnreadableFile(f"{path.name} is no regular file")
             file.seek(start)
             return file.read(max(0, MOST - start))
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise Unreadable(f"{path.name} cannot be read: {error.strerror}") from None
+        raise UnreadableFile(f"{path.name} cannot be read: {error.strerror}") from None
 
 
 def size(folder: Path) -> int:

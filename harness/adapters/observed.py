@@ -18,7 +18,7 @@ def in_words(text: str, most: int = _MOST_SHOWN) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class ReportedMessage:
     """A request or a response, as far as the tapper gave it."""
 
     headers: tuple[tuple[str, str], ...] = ()
@@ -35,7 +35,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ReportedExchange:
     """One exchange that the tapper reported, or one that the kit found in the packets it captured.
 
     Addresses are `10.244.0.3:8080` and `[fd00::3]:8080`; None is what the tapper did not say.
@@ -46,13 +46,13 @@ class Seen:
     status: int | None = None
     pod_ip: str | None = None
     direction: str | None = None
-    """`inbound` (a sidecar hands a request to its application) or `outbound`."""
+    """`inbound` (from a sidecar to its application), `outbound`, `local`, or `node` (seen outside of pods)."""
     src: str | None = None
     dst: str | None = None
     time: float | None = None
     """Seconds since 1970, of the request's first byte."""
-    request: Message | None = None
-    response: Message | None = None
+    request: ReportedMessage | None = None
+    response: ReportedMessage | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     """What it was read from, for evidence and for fields that only some tappers have."""
 
@@ -95,7 +95,7 @@ class Output(Protocol):
     def mentioned(self) -> set[str]:
         """The kit's markers that are anywhere in it so far: the quick question while waiting."""
 
-    def seen(self) -> list[Seen]:
+    def seen(self) -> list[ReportedExchange]:
         """Every exchange so far."""
 
     def records(self, kind: str) -> list[Mapping[str, Any]]:

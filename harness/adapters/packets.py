@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.adapters import capture_file, files
-from harness.adapters.observed import MARKER, Markers, Message, Seen
+from harness.adapters.observed import MARKER, Markers, ReportedExchange, ReportedMessage
 from harness.sandbox.frames import Flow, Segment, parse_ip_tcp, tcp_streams_of
 
 # where the IP header begins, by link type (https://www.tcpdump.org/linktypes.html: EN10MB, RAW, SLL, IPV4, IPV6, SLL2)
@@ -69,7 +69,7 @@ class Capture:
             at = self._looked_at.get(path, 0)
             try:
                 data = files.read(path, at)
-            except files.Unreadable:
+            except files.UnreadableFile:
                 continue  # `finish` complains
             self._looked_at[path] = at + len(data)
             with self._lock:
@@ -87,7 +87,7 @@ class Capture:
         """Every whole packet so far."""
         return [packet for name, content in self._files().items() for packet in self._read(name, content)]
 
-    def seen(self) -> list[Seen]:
+    def seen(self) -> list[ReportedExchange]:
         return list(exchanges(self.packets()))
 
     def records(self, _kind: str) -> list[Mapping[str, Any]]:
@@ -111,7 +111,7 @@ class Capture:
         for path in self._paths():
             try:
                 found[path.stem] = files.read(path)
-            except files.Unreadable as error:
+            except files.UnreadableFile as error:
                 if str(error) not in self.problems:
                     self.problems.append(str(error))
         return found
@@ -136,7 +136,7 @@ class Capture:
                 self.problems.append(f"{name} is not a whole pcap or pcapng file: {damage}")
 
 
-def exchanges(packets: Iterable[Packet]) -> Iterator[Seen]:
+def exchanges(packets: Iterable[Packet]) -> Iterator[ReportedExchange]:
     """The kit's own requests, one for each packet that carries the head of one: a packet delivered twice counts twice.
 
     An answer is found by its marker in what goes back to the client's address and port, whoever it comes from: a
@@ -153,15 +153,15 @@ def exchanges(packets: Iterable[Packet]) -> Iterator[Seen]:
             if marker is not None:
                 flow = segment.flow
                 status, body = answers.get((packet.interface, flow.src, flow.sport), {}).get(marker[0], (None, None))
-                yield Seen(
+                yield ReportedExchange(
                     target=head[2].decode("latin-1"),
                     method=head[1].decode(),
                     status=status,
                     direction=_direction(flow),
                     src=_endpoint(flow.src, flow.sport),
                     dst=_endpoint(flow.dst, flow.dport),
-                    request=Message(body=segment.payload[head.end() :]),
-                    response=None if body is None else Message(body=body),
+                    request=ReportedMessage(body=segment.payload[head.end() :]),
+                    response=None if body is None else ReportedMessage(body=body),
                     time=None if packet.time_ns is None else packet.time_ns / 1e9,
                     record={"interface": packet.interface},
                 )

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.adapters import files
-from harness.adapters.observed import Markers, Message, Seen
+from harness.adapters.observed import Markers, ReportedExchange, ReportedMessage
 
 _LONGEST_LINE = 64 << 20
 _MOST_RECORDS = 500_000
 _MOST_BAD_LINES = 10_000
 _KEPT_PROBLEMS = 20
+_NODE_BEFORE = "wire"
+"""The `direction` of what was seen on the node's interfaces, as the contract spelled it before it was `node`."""
 
 
 class Records:
@@ -32,7 +34,7 @@ class Records:
         self._lock = threading.Lock()
         self._raw = bytearray()
         self._markers = Markers()
-        self._parsed: list[Mapping[str, Any]] = []
+        self._parsed: list[dict[str, Any]] = []
         self._rest = bytearray()
         self._bad_lines = 0
         self._overwhelmed = False
@@ -59,7 +61,7 @@ class Records:
             return
         try:
             data = files.read(self._file, self._read_so_far)
-        except files.Unreadable as error:
+        except files.UnreadableFile as error:
             self._complain(f"its output, {error}")
             return
         self._read_so_far += len(data)
@@ -78,12 +80,17 @@ class Records:
         with self._lock:
             return set(self._markers.found)
 
-    def seen(self) -> list[Seen]:
+    def seen(self) -> list[ReportedExchange]:
         return [exchange(record) for record in self.records("http")]
 
     def records(self, kind: str) -> list[Mapping[str, Any]]:
         with self._lock:
             return [record for record in self._parsed if record["type"] == kind]
+
+    def all(self) -> list[dict[str, Any]]:
+        """Every record so far, in order."""
+        with self._lock:
+            return list(self._parsed)
 
     def everything(self) -> Iterable[bytes]:
         with self._lock:
@@ -115,7 +122,7 @@ class Records:
             self.problems.append(problem)
 
 
-def exchange(record: Mapping[str, Any]) -> Seen:
+def exchange(record: Mapping[str, Any]) -> ReportedExchange:
     """An `http` record. Raises ValueError, TypeError or AttributeError for one that breaks the contract."""
     status = record.get("status")
     if not isinstance(status, int | None) or isinstance(status, bool):
@@ -126,10 +133,12 @@ def exchange(record: Mapping[str, Any]) -> Seen:
             raise ValueError(f"its {name} is no text")
         if value is not None:
             texts[name] = _text(value)
+    if texts["direction"] == _NODE_BEFORE:
+        texts["direction"] = "node"
     ts = record.get("ts")
     if not isinstance(ts, int | float | None) or isinstance(ts, bool):
         raise ValueError("its ts is no number")
-    return Seen(
+    return ReportedExchange(
         **texts,
         status=status,
         time=None if ts is None else float(ts),
@@ -139,12 +148,12 @@ def exchange(record: Mapping[str, Any]) -> Seen:
     )
 
 
-def _message(table: Mapping[str, Any] | None) -> Message | None:
+def _message(table: Mapping[str, Any] | None) -> ReportedMessage | None:
     if table is None:
         return None
     if not isinstance(table, dict):
         raise ValueError("its request and response have to be objects")
-    return Message(
+    return ReportedMessage(
         _pairs(table.get("headers")),
         base64.b64decode(table.get("body_b64") or "", validate=True),
         bool(table.get("truncated")),

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, ip_address
 
 from harness.adapters.contract import Adapter, Feature
-from harness.adapters.observed import Seen
+from harness.adapters.observed import ReportedExchange
 from harness.conformance import positions
 from harness.conformance.audit import unpacked
 from harness.conformance.oracle.compare import same_address
-from harness.conformance.truth import INBOUND, OUTBOUND, Leg, Place, Sent, in_words, nonces_in
+from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, NamedPod, Sent, in_words, nonces_in
 from harness.conformance.verdict import Violation
 from harness.mesh.app import NONCE_HEADER
 from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
@@ -22,12 +22,12 @@ _ENDPOINT = re.compile(r"\[([0-9a-fA-F:.]+)\]:(\d+)")
 _SIDECAR = (f"{LOOPBACK[4]}:{OUTBOUND_PORT}", f"[{LOOPBACK[6]}]:{OUTBOUND_PORT}")
 
 
-def of(sent: Sent, seen: Iterable[Seen]) -> list[Seen]:
+def of(sent: Sent, seen: Iterable[ReportedExchange]) -> list[ReportedExchange]:
     """The sightings of one request."""
     return [each for each in seen if each.target is not None and sent.nonce in each.target]
 
 
-def once(sent: Sequence[Sent], sightings: Sequence[Seen], adapter: Adapter, *, copies: int = 1) -> None:
+def once(sent: Sequence[Sent], sightings: Sequence[ReportedExchange], adapter: Adapter, *, copies: int = 1) -> None:
     """Every request is there once for each of its legs, and told right.
 
     `copies`: how often a tapper reports everything, as it turned out in calm. What is no more than that is another
@@ -47,7 +47,7 @@ def once(sent: Sequence[Sent], sightings: Sequence[Seen], adapter: Adapter, *, c
 
 def seen(
     sent: Sequence[Sent],
-    sightings: Sequence[Seen],
+    sightings: Sequence[ReportedExchange],
     adapter: Adapter,
     *,
     paired: bool = False,
@@ -74,7 +74,7 @@ def seen(
         _is_told_right(each, index[each.nonce], adapter, paired=paired)
 
 
-def is_of_the_wire(sighting: Seen, pods: Sequence[Place]) -> bool:
+def is_of_the_wire(sighting: ReportedExchange, pods: Sequence[NamedPod]) -> bool:
     """Whether a sighting is of what crosses the wire between these pods, and so of neither leg on a pod's `lo`.
 
     It says so itself by a direction that is neither inbound nor outbound; or, where it tells no direction, by two ends
@@ -87,7 +87,7 @@ def is_of_the_wire(sighting: Seen, pods: Sequence[Place]) -> bool:
     return len(ends) == 2 and ends[0] != ends[1] and set(ends) <= addresses
 
 
-def may_be_of_the_wire(sighting: Seen) -> bool:
+def may_be_of_the_wire(sighting: ReportedExchange) -> bool:
     """Whether it tells neither a direction nor its ends, so that nobody can say of which way it is."""
     return sighting.direction is None and None in (sighting.src, sighting.dst)
 
@@ -101,7 +101,7 @@ def _host(endpoint: str) -> str:
         return host
 
 
-def usual_copies(canaries: Sequence[Sent], sightings: Sequence[Seen]) -> int | None:
+def usual_copies(canaries: Sequence[Sent], sightings: Sequence[ReportedExchange]) -> int | None:
     """How often a tapper reports one exchange in calm, by what it says of canaries; None where it says nothing of them.
 
     The most frequent number, and of equally frequent ones the least.
@@ -111,7 +111,7 @@ def usual_copies(canaries: Sequence[Sent], sightings: Sequence[Seen]) -> int | N
     return min(counts, key=lambda count: (-counts[count], count)) if counts else None
 
 
-def _too_often(sent: Sequence[Sent], index: dict[str, list[Seen]], copies: int) -> list[Sent]:
+def _too_often(sent: Sequence[Sent], index: dict[str, list[ReportedExchange]], copies: int) -> list[Sent]:
     return [each for each in sent if len(index.get(each.nonce, ())) > len(each.legs) * copies]
 
 
@@ -121,8 +121,8 @@ def _times(each: Sent, copies: int) -> str:
     return times if copies == 1 else f"{times}, and each {copies} times as in calm"
 
 
-def _index(sent: Sequence[Sent], sightings: Sequence[Seen]) -> dict[str, list[Seen]]:
-    index: dict[str, list[Seen]] = {}
+def _index(sent: Sequence[Sent], sightings: Sequence[ReportedExchange]) -> dict[str, list[ReportedExchange]]:
+    index: dict[str, list[ReportedExchange]] = {}
     wanted = {each.nonce for each in sent}
     for each in sightings:
         for nonce in wanted & set(nonces_in(each.target or "")):
@@ -152,7 +152,7 @@ def absent(forbidden: Sequence[Sent], found: Mapping[bytes, str]) -> None:
             raise Violation("nothing of what it was not asked for", f"{each.method} {each.target} ({legs}) {where}")
 
 
-def answered(sent: Sequence[Sent], seen: Sequence[Seen]) -> None:
+def answered(sent: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None:
     """Every request is there with its answer."""
     for each in sent:
         found = of(each, seen)
@@ -162,7 +162,7 @@ def answered(sent: Sequence[Sent], seen: Sequence[Seen]) -> None:
             )
 
 
-def bodies(sent: Sequence[Sent], seen: Sequence[Seen], *, where_told: bool = False) -> None:
+def bodies(sent: Sequence[Sent], seen: Sequence[ReportedExchange], *, where_told: bool = False) -> None:
     """Every body is given whole, or is said not to be; each request has been found before (`once`).
 
     `where_told`: only those that a record has; one that leaves bodies out has said nothing wrong.
@@ -183,7 +183,7 @@ def bodies(sent: Sequence[Sent], seen: Sequence[Seen], *, where_told: bool = Fal
                     )
 
 
-def nothing_invented(seen: Sequence[Seen], strange_ports: Iterable[int]) -> None:
+def nothing_invented(seen: Sequence[ReportedExchange], strange_ports: Iterable[int]) -> None:
     """No exchange is reported of connections that carry none that could be told: those of these ports.
 
     Nor one of which nothing is said: neither what was asked, nor the answer, nor by whom.
@@ -195,14 +195,14 @@ def nothing_invented(seen: Sequence[Seen], strange_ports: Iterable[int]) -> None
             raise Violation("no HTTP of a connection that carries none", str(each))
 
 
-def not_presented(hidden: Sequence[Sent], seen: Sequence[Seen]) -> None:
+def not_presented(hidden: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None:
     """Nothing of these is presented as a request, although its bytes were there."""
     for each in hidden:
         for sighting in of(each, seen):
             raise Violation("no request made of bytes that are another protocol's", str(sighting))
 
 
-def paired_right(sent: Sequence[Sent], seen: Sequence[Seen]) -> None:
+def paired_right(sent: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None:
     """Whatever is shown with an answer is shown with its own: a request may be missing, or its answer."""
     for each in sent:
         for sighting in of(each, seen):
@@ -217,7 +217,7 @@ def _first_difference(given: bytes, body: bytes) -> str:
     return "" if at is None else f", another one at {at}"
 
 
-def _is_told_right(sent: Sent, found: Sequence[Seen], adapter: Adapter, *, paired: bool = False) -> None:
+def _is_told_right(sent: Sent, found: Sequence[ReportedExchange], adapter: Adapter, *, paired: bool = False) -> None:
     if Feature.HTTP1 in adapter.claims or Feature.HTTP2 in adapter.claims:
         for sighting in found:
             statuses = {sent.status} if paired else {sent.status, None}
@@ -241,7 +241,7 @@ def _is_told_right(sent: Sent, found: Sequence[Seen], adapter: Adapter, *, paire
         raise Violation(f"{sent.method} {sent.target} {_legs(wanted)}", f"{_legs(told)}: " + "; ".join(map(str, found)))
 
 
-def _is_from_and_to(sent: Sent, sighting: Seen) -> None:
+def _is_from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
     """What is said of the two ends is true; it may be nothing. `dst` of a redirected one may be the sidecar."""
     if len(sent.legs) != 1:
         return
@@ -267,7 +267,7 @@ def _parsed(match: re.Match[str]) -> tuple[IPv6Address, int]:
     return IPv6Address(match[1]), int(match[2])
 
 
-def names_pod(sighting: Seen, leg: Leg) -> bool:
+def names_pod(sighting: ReportedExchange, leg: ExpectedLeg) -> bool:
     """Whether a sighting says that it is of the leg's pod: by an address, or by the name of a capture's interface."""
     addresses = (str(leg.pod.ipv4), str(leg.pod.ipv6))
     if sighting.pod_ip is not None:
@@ -287,7 +287,7 @@ def _count(some: Sequence[Sent]) -> str:
     return "none" if not some else str(len(some))
 
 
-def _which(some: Sequence[Sent], sent: Sequence[Sent], index: dict[str, list[Seen]]) -> str:
+def _which(some: Sequence[Sent], sent: Sequence[Sent], index: dict[str, list[ReportedExchange]]) -> str:
     """Which of those that were sent, and of the first one what was seen: `, namely the 2nd of 9; GET /x: seen …`."""
     wanted = {each.nonce for each in some}
     places = positions.in_words((at for at, each in enumerate(sent) if each.nonce in wanted), len(sent))
@@ -300,7 +300,7 @@ def _which(some: Sequence[Sent], sent: Sequence[Sent], index: dict[str, list[See
     return words + (f", without {lacking}" if lacking else "") + f": {'; '.join(map(str, found[:_EXAMPLES]))}"
 
 
-def _lacking(sent: Sent, found: Sequence[Seen]) -> str:
+def _lacking(sent: Sent, found: Sequence[ReportedExchange]) -> str:
     """Of an exchange with several legs those that nobody reported, as far as the sightings tell their directions."""
     told = {each.direction for each in found}
     if len(sent.legs) < 2 or len(found) >= len(sent.legs) or None in told:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hpack import Encoder
 
-from harness.mesh.delivery import Conversation
+from harness.mesh.delivery import LoopbackConnection
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS, _CONTINUATION = 0x0, 0x1, 0x4, 0x9
@@ -15,7 +15,7 @@ _END_STREAM, _ACK, _END_HEADERS, _PADDED = 0x1, 0x1, 0x4, 0x8
 Fields = Sequence[tuple[str, str]]
 
 
-class Side:
+class Http2Sender:
     """One direction: its header table lives as long as it does, so its blocks have to be sent in the order made."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ def settings(*, ack: bool = False) -> bytes:
     return _frame(_SETTINGS, _ACK if ack else 0, 0, b"")
 
 
-def begin(conversation: Conversation) -> None:
+def begin(conversation: LoopbackConnection) -> None:
     """The connection's preface on either side (RFC 9113, section 3.4)."""
     conversation.exchange(PREFACE + settings(), settings())
     conversation.exchange(settings(ack=True), settings(ack=True))

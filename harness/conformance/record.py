@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.adapters.contract import Adapter, Implementation
 from harness.conformance.model import FAILED, INCOMPLETE, Case, Outcome, Profile, Result
-from harness.conformance.verdict import Verdict, on_profile
+from harness.conformance.verdict import ProfileVerdict, on_profile
 from harness.errors import InternalError
 
 SUCCESS, FAILURE, USAGE, PARTIAL, KIT_ERROR = range(5)
@@ -45,7 +45,7 @@ class ClusterRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CaseRow:
     """A case of the catalogue, and what became of it. All of it is in the report, so that one can be read alone."""
 
     level: str
@@ -82,7 +82,7 @@ class RunRecord:
     """False in the report of a run that was interrupted, or is still going on."""
     profiles: Mapping[str, str]
     """Profile -> verdict."""
-    rows: tuple[Row, ...]
+    rows: tuple[CaseRow, ...]
     cluster: ClusterRun | None = None
     """None: no case was run in a cluster."""
 
@@ -104,11 +104,11 @@ class RunRecord:
 
     def in_words(self, profile: str) -> str:
         """What the verdict on a profile means, and which SHOULDs are missed: `…, but it misses 1 SHOULD: CAP-06`."""
-        verdict = Verdict(self.profiles[profile])
-        missed = () if verdict is Verdict.NOT_CLAIMED else self.missed(profile)
+        verdict = ProfileVerdict(self.profiles[profile])
+        missed = () if verdict is ProfileVerdict.NOT_CLAIMED else self.missed(profile)
         if not missed:
             return verdict.meaning
-        joint = "; besides, " if verdict is Verdict.FAILURE else ", but "
+        joint = "; besides, " if verdict is ProfileVerdict.FAILURE else ", but "
         return f"{verdict.meaning}{joint}it misses {len(missed)} SHOULD{'s' * (len(missed) > 1)}: {', '.join(missed)}"
 
     def count(self) -> dict[Outcome, int]:
@@ -116,7 +116,7 @@ class RunRecord:
         outcomes = [row.result.outcome for row in self.rows]
         return {outcome: outcomes.count(outcome) for outcome in Outcome if outcome in outcomes}
 
-    def to_look_at(self) -> list[Row]:
+    def to_look_at(self) -> list[CaseRow]:
         """What needs a person's attention, the worst first."""
         rows = [row for row in self.rows if row.result.outcome in NEEDS_A_LOOK]
         return sorted(rows, key=lambda row: NEEDS_A_LOOK.index(row.result.outcome))
@@ -128,13 +128,13 @@ class RunRecord:
             return FAILURE
         if Outcome.ERROR in outcomes:
             return KIT_ERROR
-        claimed = [verdict for verdict in self.judged.values() if verdict != Verdict.NOT_CLAIMED]
+        claimed = [verdict for verdict in self.judged.values() if verdict != ProfileVerdict.NOT_CLAIMED]
         if self.asked_cases or not claimed:
             return PARTIAL if outcomes & INCOMPLETE - {Outcome.DESELECTED} or not self.finished else SUCCESS
-        return PARTIAL if Verdict.PARTIAL in claimed else SUCCESS
+        return PARTIAL if ProfileVerdict.PARTIAL in claimed else SUCCESS
 
 
-def rows(cases: Iterable[Case], results: Mapping[str, Result]) -> tuple[Row, ...]:
+def rows(cases: Iterable[Case], results: Mapping[str, Result]) -> tuple[CaseRow, ...]:
     """One for every case. Raises `InternalError` where a case has no result, or a result no case."""
     cases = list(cases)
     if {case.id for case in cases} != set(results):
@@ -142,7 +142,7 @@ def rows(cases: Iterable[Case], results: Mapping[str, Result]) -> tuple[Row, ...
             f"a report lacks cases, or has strange ones: {sorted({c.id for c in cases} ^ set(results))}"
         )
     return tuple(
-        Row(
+        CaseRow(
             case.level.value,
             case.requirement,
             case.source,

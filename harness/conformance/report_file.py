@@ -16,7 +16,7 @@ import yaml
 
 from harness.adapters.contract import Implementation
 from harness.conformance.model import Result
-from harness.conformance.record import ClusterRun, Environment, Row, RunRecord
+from harness.conformance.record import CaseRow, ClusterRun, Environment, RunRecord
 from harness.errors import HarnessError, Unsupported
 
 NAME = "report.yaml"
@@ -71,7 +71,7 @@ def keep_error(directory: Path, text: str) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _entry(row: Row) -> str:
+def _entry(row: CaseRow) -> str:
     """Its lines in the list of results: a run writes each of them many times, and YAML is slow."""
     return _yaml([_plain_row(row)])
 
@@ -131,7 +131,7 @@ def plain(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _plain_row(row: Row) -> dict[str, Any]:
+def _plain_row(row: CaseRow) -> dict[str, Any]:
     result = {name: _writable(value) for name, value in row.result.plain().items() if name != "charges"}
     return {
         "case": result.pop("case"),
@@ -180,9 +180,9 @@ def _cluster_run(entry: Mapping[str, Any] | None) -> ClusterRun | None:
     return None if entry is None else ClusterRun(tuple(entry["options"]), entry["limits"], entry["jobs"])
 
 
-def _row(entry: Mapping[str, Any]) -> Row:
+def _row(entry: Mapping[str, Any]) -> CaseRow:
     result = dict(entry)
-    return Row(
+    return CaseRow(
         level=result.pop("level"),
         requirement=result.pop("requirement"),
         source=result.pop("source"),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.mesh import replay
-from harness.mesh.replay import Leg
+from harness.mesh.replay import ReplayLeg
 
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 FAR = 0x20000000
@@ -24,7 +24,7 @@ _CHECKSUM_AT = 14 + 20 + 16
 class Moment:
     """Where a connection is: its ends, its first number and the next ones of either side."""
 
-    leg: Leg
+    leg: ReplayLeg
     client_isn: int
     client: int
     server: int
@@ -41,7 +41,7 @@ class Moment:
 Stray = Callable[[Moment], bytes]
 
 
-def between(leg: Leg, exchanges: Sequence[tuple[bytes, bytes]], strays: Sequence[Stray]) -> list[bytes]:
+def between(leg: ReplayLeg, exchanges: Sequence[tuple[bytes, bytes]], strays: Sequence[Stray]) -> list[bytes]:
     """The frames of a connection, with a stray after each request and after each answer, by turns.
 
     There have to be as many places as strays. Raises ValueError where there are fewer.

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 from harness.conformance.model import Outcome
-from harness.conformance.record import Row, RunRecord
+from harness.conformance.record import CaseRow, RunRecord
 from harness.conformance.suite import reproduce
 from tapper.output.escape import escape
 
@@ -31,7 +31,7 @@ def text(record: RunRecord, directory: Path, adapter: str) -> str:
     return "\n" + "\n\n".join(blocks)
 
 
-def _about(row: Row, record: RunRecord, directory: Path, adapter: str) -> str:
+def _about(row: CaseRow, record: RunRecord, directory: Path, adapter: str) -> str:
     result = row.result
     lines = [f"{result.case} {result.outcome}: {row.requirement}"]
     if result.outcome in {Outcome.FAIL, Outcome.NON_STRICT, Outcome.TIMEOUT} and result.expected:

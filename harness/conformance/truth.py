@@ -11,7 +11,7 @@ from typing import Protocol
 
 from harness.mesh import delivery, traffic
 from harness.mesh.app import NONCE_HEADER
-from harness.mesh.delivery import APP_PORT, Conversation
+from harness.mesh.delivery import APP_PORT, LoopbackConnection
 from harness.mesh.workload import Delivery
 from harness.sandbox.pod import Pod
 
@@ -21,7 +21,7 @@ OUTBOUND = "outbound"
 Headers = Sequence[tuple[str, str]]
 
 
-class Place(Protocol):
+class NamedPod(Protocol):
     """A pod, of the sandbox or of a cluster, as far as a sighting can name it."""
 
     @property
@@ -35,16 +35,16 @@ class Place(Protocol):
     def ipv6(self) -> object: ...
 
 
-def in_words(place: Place) -> str:
+def in_words(place: NamedPod) -> str:
     """A pod in a sentence: `pod "server" (10.244.0.2)`."""
     return f'pod "{place.name}" ({place.ipv4})'
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class ExpectedLeg:
     """Where an exchange can be seen: on one pod's `lo`, on its way in or out."""
 
-    pod: Place
+    pod: NamedPod
     direction: str
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class Sent:
     method: str
     target: str
     status: int
-    legs: tuple[Leg, ...]
+    legs: tuple[ExpectedLeg, ...]
     src: str | None = None
     """The client's address, where the kit knows it: `127.0.0.6:40001`."""
     dst: str | None = None
@@ -105,18 +105,18 @@ def deliver(
 ) -> list[Sent]:
     """Requests as a sidecar hands them to its application, one after the other on a connection of their own."""
     with delivery.inbound(pod, port, delivery=style, ipv6=ipv6, address=address) as conversation:
-        return [speak(conversation, Leg(pod, INBOUND), headers=headers, body=body) for _ in range(count)]
+        return [speak(conversation, ExpectedLeg(pod, INBOUND), headers=headers, body=body) for _ in range(count)]
 
 
 def ask(pod: Pod, destination: tuple[str, int], count: int = 1, *, body: bytes = b"ok\n") -> list[Sent]:
     """Requests as an application hands them to its sidecar, meant for `destination`."""
     with delivery.outbound(pod, destination) as conversation:
-        return [speak(conversation, Leg(pod, OUTBOUND), body=body) for _ in range(count)]
+        return [speak(conversation, ExpectedLeg(pod, OUTBOUND), body=body) for _ in range(count)]
 
 
 def speak(
-    conversation: Conversation,
-    leg: Leg,
+    conversation: LoopbackConnection,
+    leg: ExpectedLeg,
     *,
     method: str = "GET",
     status: int = 200,
@@ -133,8 +133,8 @@ def speak(
 
 
 def sent(
-    conversation: Conversation,
-    leg: Leg,
+    conversation: LoopbackConnection,
+    leg: ExpectedLeg,
     nonce: str,
     *,
     method: str = "GET",
@@ -153,7 +153,7 @@ def nonces_in(target: str) -> list[str]:
     return [part for part in parts if part.startswith("nonce-")]
 
 
-def through_mesh(exchanges: Iterable[traffic.Sent], *legs: Leg) -> list[Sent]:
+def through_mesh(exchanges: Iterable[traffic.AnsweredRequest], *legs: ExpectedLeg) -> list[Sent]:
     """What `harness.mesh.traffic.send` has sent, with the legs that a tapper can see of it."""
     return [Sent(each.nonce, each.method, each.target, each.status, legs) for each in exchanges]
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.adapters.contract import Adapter, Feature
-from harness.adapters.observed import Seen, in_words
+from harness.adapters.observed import ReportedExchange, in_words
 from harness.adapters.running import TapperFault
 from harness.conformance import expect
-from harness.conformance.tap import Tap
+from harness.conformance.tap import Tap, canary
 from harness.conformance.trial import Trial
 from harness.conformance.truth import Sent
 from harness.conformance.verdict import Violation
-from harness.conformance.watched import READY_S, canary
+from harness.conformance.watched import READY_S
 
 _SHOWN = 3
 
@@ -107,7 +107,7 @@ def _written(tap: Tap) -> Step:
     return Step(True, "Its packets could be read.")
 
 
-def _told(adapter: Adapter, sent: list[Sent], sightings: list[Seen]) -> Step:
+def _told(adapter: Adapter, sent: list[Sent], sightings: list[ReportedExchange]) -> Step:
     found = {one.nonce: expect.of(one, sightings) for one in sent}
     seen = [one for one in sent if found[one.nonce]]
     if not seen:

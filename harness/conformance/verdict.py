@@ -31,7 +31,7 @@ class Late(Violation):
     """The tapper did not do something within the kit's time limit."""
 
 
-class Verdict(enum.StrEnum):
+class ProfileVerdict(enum.StrEnum):
     """On a profile."""
 
     SUCCESS = "success"
@@ -46,10 +46,10 @@ class Verdict(enum.StrEnum):
 
 
 _MEANINGS = {
-    Verdict.SUCCESS: "every core case was tried and passed",
-    Verdict.PARTIAL: "nothing failed, but core cases were not tried",
-    Verdict.FAILURE: "a core case failed, or the tapper hung or crashed",
-    Verdict.NOT_CLAIMED: "the adapter does not claim it",
+    ProfileVerdict.SUCCESS: "every core case was tried and passed",
+    ProfileVerdict.PARTIAL: "nothing failed, but core cases were not tried",
+    ProfileVerdict.FAILURE: "a core case failed, or the tapper hung or crashed",
+    ProfileVerdict.NOT_CLAIMED: "the adapter does not claim it",
 }
 
 
@@ -71,17 +71,17 @@ def missed(case: Case) -> Outcome:
     return Outcome.FAIL if case.level is Level.MUST else Outcome.NON_STRICT
 
 
-def on_profile(profile: Profile, cases: Iterable[Case], results: dict[str, Result], adapter: Adapter) -> Verdict:
+def on_profile(profile: Profile, cases: Iterable[Case], results: dict[str, Result], adapter: Adapter) -> ProfileVerdict:
     """`failure` on any failed MUST, timeout or crash; `partial` where something was not tried; else `success`."""
     if profile.feature not in adapter.claims:
-        return Verdict.NOT_CLAIMED
+        return ProfileVerdict.NOT_CLAIMED
     return of((case.level, results[case.id].outcome) for case in cases if profile.includes(case))
 
 
-def of(outcomes: Iterable[tuple[Level, Outcome]]) -> Verdict:
+def of(outcomes: Iterable[tuple[Level, Outcome]]) -> ProfileVerdict:
     """The verdict on a claimed profile, from the levels and outcomes of its cases."""
     known = list(outcomes)
     if any(outcome in FAILED for _, outcome in known):
-        return Verdict.FAILURE
+        return ProfileVerdict.FAILURE
     core = [outcome for level, outcome in known if level is Level.MUST]
-    return Verdict.PARTIAL if any(outcome in INCOMPLETE for outcome in core) else Verdict.SUCCESS
+    return ProfileVerdict.PARTIAL if any(outcome in INCOMPLETE for outcome in core) else ProfileVerdict.SUCCESS

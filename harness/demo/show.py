@@ -15,7 +15,7 @@ from rich.table import Table
 
 from harness.adapters.reference import Record
 from harness.demo import steps
-from harness.demo.steps import Outcome, Scene
+from harness.demo.steps import Scene, StepOutcome
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 
@@ -39,7 +39,7 @@ def run(requests: int, keep: bool, console: Console) -> bool:
     return holds
 
 
-def _play(node: Node, requests: int, console: Console) -> tuple[Scene, list[Outcome]]:
+def _play(node: Node, requests: int, console: Console) -> tuple[Scene, list[StepOutcome]]:
     results = []
     with console.status("starting three pods") as status:  # silent where the output is no terminal
         scene = Scene(node, requests)
@@ -50,7 +50,7 @@ def _play(node: Node, requests: int, console: Console) -> tuple[Scene, list[Outc
     return scene, results
 
 
-def _table(results: list[Outcome]) -> Table:
+def _table(results: list[StepOutcome]) -> Table:
     table = Table(title="Two pods, two real Envoys, one machine", title_justify="left", box=box.ROUNDED, width=WIDTH)
     table.add_column("#", justify="right")
     table.add_column("looked at", ratio=5)
@@ -99,7 +99,7 @@ def look_around(scene: Scene) -> list[tuple[str, str]]:
             f"what the server's veth carries: TLS{_TCPDUMP_NOTE if node.single_id else ''}",
             f"{_enter(node)} tcpdump -Z root -nA -i {scene.server.pod.link} tcp",
         ),
-        ("what the tapper makes of it", f"{_enter(node)} {tapper} tap --istio --filter-authorities {scene.server.ip}"),
+        ("what the tapper makes of it", f"{_enter(node)} {tapper} tap --istio --targets {scene.server.ip}"),
         ("which Envoys the tapper finds, and why not others", f"{_enter(node)} {tapper} discover"),
     ]
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from harness.adapters.reference import Record, RunningTapper
 from harness.mesh import fake_envoy, traffic
 from harness.mesh.mesh import Mesh, MeshPod, Service
-from harness.mesh.traffic import Sent
+from harness.mesh.traffic import AnsweredRequest
 from harness.sandbox.node import Node
-from harness.sandbox.wire import Wire
+from harness.sandbox.recorder import on_link
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepOutcome:
     """One row of the demo's table."""
 
     title: str
@@ -38,7 +38,7 @@ class Scene:
         self.outsider: MeshPod = self.mesh.pod("outsider")
         self.shop: Service = self.mesh.service("shop", self.server)
 
-    def send(self) -> list[Sent]:
+    def send(self) -> list[AnsweredRequest]:
         return self.mesh.send(self.client, self.shop, self.requests, connections=2)
 
     @contextmanager
@@ -51,14 +51,14 @@ class Scene:
             raise RuntimeError(f"the tapper ended with {running.process.returncode}:\n{running.read_log()}")
 
 
-def plain(scene: Scene) -> Outcome:
+def plain(scene: Scene) -> StepOutcome:
     """Without a mesh: whoever watches the wire reads the requests."""
-    with Wire(scene.server.pod) as wire, scene.tapper(istio=False) as tapper:
+    with on_link(scene.server.pod) as wire, scene.tapper(istio=False) as tapper:
         sent = scene.send()
         tapper.wait_targets([exchange.target for exchange in sent])
     found = wire.found(traffic.nonces(sent))
     total = len(sent)
-    return Outcome(
+    return StepOutcome(
         "no mesh: the wire between the pods",
         f"{total} of {total} requests readable",
         f"{len(found)} of {total} readable; tapper without --istio: {_once(tapper.seen(), sent)} of {total}",
@@ -66,15 +66,15 @@ def plain(scene: Scene) -> Outcome:
     )
 
 
-def strict(scene: Scene) -> Outcome:
+def strict(scene: Scene) -> StepOutcome:
     """With sidecars and STRICT mTLS: nothing but TLS, and a tapper on the node is blind."""
     scene.mesh.inject(scene.client, scene.server)
-    with Wire(scene.server.pod) as wire, scene.tapper(istio=False) as tapper:
+    with on_link(scene.server.pod) as wire, scene.tapper(istio=False) as tapper:
         sent = scene.send()
     found = wire.found(traffic.nonces(sent))
     carried = sum(len(data) for data in wire.streams.values())
     plaintext = sum(len(data) for data in wire.streams_not_tls().values())
-    return Outcome(
+    return StepOutcome(
         "sidecars, STRICT mTLS: the same wire",
         "only TLS, 0 requests readable",
         f"{len(found)} of {len(sent)} readable; {carried:,} bytes, {carried - plaintext:,} of them TLS; "
@@ -83,10 +83,10 @@ def strict(scene: Scene) -> Outcome:
     )
 
 
-def decrypted(scene: Scene) -> Outcome:
+def decrypted(scene: Scene) -> StepOutcome:
     """The reference tapper in the pods' network namespaces: everything, once on each side."""
     pods = (scene.client.pod, scene.server.pod)
-    with Wire(scene.server.pod) as wire, scene.tapper(istio=True) as tapper:
+    with on_link(scene.server.pod) as wire, scene.tapper(istio=True) as tapper:
         tapper.wait_capturing(*pods)
         sent = scene.send()
         targets = [exchange.target for exchange in sent]
@@ -96,7 +96,7 @@ def decrypted(scene: Scene) -> Outcome:
     into = _once(tapper.seen(scene.server.pod, "inbound"), sent)
     total = len(sent)
     found = wire.found(traffic.nonces(sent))
-    return Outcome(
+    return StepOutcome(
         "the same traffic, by tapper --istio",
         f"{total} of {total} on each side, once each",
         f"leaving client {out} of {total}, entering server {into} of {total}, "
@@ -106,7 +106,7 @@ def decrypted(scene: Scene) -> Outcome:
     )
 
 
-def manual_envoy(scene: Scene) -> Outcome:
+def manual_envoy(scene: Scene) -> StepOutcome:
     """A process named envoy, started by hand in a pod nobody asked for, with a target's INSTANCE_IP: captured too."""
     outsider = scene.outsider
     with scene.tapper(istio=True) as tapper:
@@ -124,7 +124,7 @@ def manual_envoy(scene: Scene) -> Outcome:
     seen_after = _once(tapper.seen(scene.server.pod), after)
     total = len(after)
     mine = [record for record in tapper.exchanges if record["target"].startswith("/after")]
-    return Outcome(
+    return StepOutcome(
         "edge case: an envoy started by hand with the server's INSTANCE_IP",
         "captured too (a documented limitation)",
         f"outsider's own requests: {seen_before} of {len(before)} before it, {seen_after} of {total} with it",
@@ -133,10 +133,10 @@ def manual_envoy(scene: Scene) -> Outcome:
     )
 
 
-STEPS: tuple[Callable[[Scene], Outcome], ...] = (plain, strict, decrypted, manual_envoy)
+STEPS: tuple[Callable[[Scene], StepOutcome], ...] = (plain, strict, decrypted, manual_envoy)
 
 
-def _once(seen: Counter[str], sent: list[Sent]) -> int:
+def _once(seen: Counter[str], sent: list[AnsweredRequest]) -> int:
     """How many of the sent requests were seen exactly once."""
     return sum(seen[exchange.target] == 1 for exchange in sent)
 

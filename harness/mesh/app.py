@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 NONCE_HEADER = "x-nonce"
 
 
-class Handler(BaseHTTPRequestHandler):
+class AppHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "tapper-harness-app"
     disable_nagle_algorithm = True
@@ -99,13 +99,13 @@ class Handler(BaseHTTPRequestHandler):
         return body
 
 
-class Server(ThreadingHTTPServer):
+class AppServer(ThreadingHTTPServer):
     address_family = socket.AF_INET6  # and IPv4 with it
     daemon_threads = True
     request_queue_size = 128
 
     def __init__(self, name: str, port: int) -> None:
-        super().__init__(("::", port), type("NamedHandler", (Handler,), {"pod_name": name}))
+        super().__init__(("::", port), type("NamedHandler", (AppHandler,), {"pod_name": name}))
 
     def server_bind(self) -> None:
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
-    Server(arguments.name, arguments.port).serve_forever()
+    AppServer(arguments.name, arguments.port).serve_forever()
 
 
 if __name__ == "__main__":

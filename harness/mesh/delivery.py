@@ -23,7 +23,7 @@ APP_PORT = 8080
 _IP_TRANSPARENT = 19  # linux/in.h
 
 
-class Conversation:
+class LoopbackConnection:
     """One TCP connection inside a pod. Use it as a context manager, or call `close`."""
 
     def __init__(self, client: socket.socket, server: socket.socket, destination: tuple[str, int]) -> None:
@@ -81,7 +81,7 @@ def inbound(
     ipv6: bool = False,
     source_port: int = 0,
     address: str | None = None,
-) -> Conversation:
+) -> LoopbackConnection:
     """A connection as a sidecar makes it to its application; `source_port` 0 lets the kernel choose.
 
     `address` is another address of the pod than its first, of the same family, for PASSTHROUGH. For PASSTHROUGH over
@@ -102,13 +102,13 @@ def inbound(
             raise
 
 
-def inbound_from_itself(pod: Pod, port: int = APP_PORT) -> Conversation:
+def inbound_from_itself(pod: Pod, port: int = APP_PORT) -> LoopbackConnection:
     """A connection as Linkerd's proxy makes it to its application, over IPv4: from the pod's address to the same."""
     with pod.listen(pod.ip, port) as listener:
         return _join(pod.socket(), listener, (pod.ip, 0), (pod.ip, port), (pod.ip, port))
 
 
-def inbound_transparent(pod: Pod, caller: str, port: int = APP_PORT) -> Conversation:
+def inbound_transparent(pod: Pod, caller: str, port: int = APP_PORT) -> LoopbackConnection:
     """A connection as a sidecar makes it to its application where interception is transparent: from the caller's IPv4
     address. The pod needs `outfit_tproxy` first."""
     client = pod.socket()
@@ -118,7 +118,9 @@ def inbound_transparent(pod: Pod, caller: str, port: int = APP_PORT) -> Conversa
         return _join(client, listener, (caller, 0), (pod.ip, port), (pod.ip, port))
 
 
-def wire(client: Pod, server: Pod, proxy_port: int, port: int = APP_PORT, *, transparent: bool = False) -> Conversation:
+def wire(
+    client: Pod, server: Pod, proxy_port: int, port: int = APP_PORT, *, transparent: bool = False
+) -> LoopbackConnection:
     """A connection from another pod that the server's proxy takes at `proxy_port`, over IPv4. What is said on it is
     the test's affair: mostly TLS."""
     listener = server.socket()
@@ -132,7 +134,7 @@ def wire(client: Pod, server: Pod, proxy_port: int, port: int = APP_PORT, *, tra
         return _join(client.socket(), listener, None, (server.ip, port), (server.ip, port))
 
 
-def outbound(pod: Pod, destination: tuple[str, int], *, proxy_port: int = OUTBOUND_PORT) -> Conversation:
+def outbound(pod: Pod, destination: tuple[str, int], *, proxy_port: int = OUTBOUND_PORT) -> LoopbackConnection:
     """A connection from the pod's application to `destination`, redirected to where its sidecar would listen.
 
     The pod needs its `outfit` first, or another that redirects to `proxy_port`.
@@ -147,7 +149,7 @@ def outbound(pod: Pod, destination: tuple[str, int], *, proxy_port: int = OUTBOU
             raise
 
 
-def across(client: Pod, server: Pod, port: int = APP_PORT) -> Conversation:
+def across(client: Pod, server: Pod, port: int = APP_PORT) -> LoopbackConnection:
     """A plain connection between two pods that have no sidecars: over their veths, and through the node."""
     with server.listen(server.ip, port) as listener:
         sock = client.socket()
@@ -182,7 +184,7 @@ def _join(
     source: tuple[str, int] | None,
     address: tuple[str, int],
     destination: tuple[str, int],
-) -> Conversation:
+) -> LoopbackConnection:
     client.settimeout(DEFAULT_TIMEOUT)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if source is not None:
@@ -190,7 +192,7 @@ def _join(
     client.connect(address)
     server, _ = listener.accept()
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Conversation(client, server, destination)
+    return LoopbackConnection(client, server, destination)
 
 
 def _carry(sender: socket.socket, receiver: socket.socket, data: bytes) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.mesh import app, redirect, traffic
 from harness.mesh.certificates import CertificateAuthority, spiffe_id
 from harness.mesh.sidecar import Sidecar
-from harness.mesh.workload import Delivery, Destination, Endpoint, Mode, ProxySpec
+from harness.mesh.workload import Delivery, Destination, Mode, ProxySpec, UpstreamEndpoint
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Process
@@ -125,7 +125,7 @@ class Mesh:
 
     def send(
         self, client: MeshPod, server: MeshPod | Service, count: int = 1, *, connections: int = 1, ipv6: bool = False
-    ) -> list[traffic.Sent]:
+    ) -> list[traffic.AnsweredRequest]:
         """Requests with nonces from one pod to another or to a service. See `traffic.send`."""
         if isinstance(server, Service):
             host, port = server.ip, server.port
@@ -164,10 +164,12 @@ class Mesh:
         for member in self._plan.pods.values():
             for port in member.ports:
                 for address in (member.ip, str(member.pod.ipv6)):
-                    endpoint = Endpoint(address, port, _identity(member))
+                    endpoint = UpstreamEndpoint(address, port, _identity(member))
                     yield Destination(f"{member.name}.default.svc.cluster.local|{address}", address, port, (endpoint,))
         for service in self._plan.services:
-            endpoints = tuple(Endpoint(member.ip, service.target_port, _identity(member)) for member in service.pods)
+            endpoints = tuple(
+                UpstreamEndpoint(member.ip, service.target_port, _identity(member)) for member in service.pods
+            )
             yield Destination(f"{service.name}.default.svc.cluster.local", service.ip, service.port, endpoints)
 
 

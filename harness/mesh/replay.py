@@ -29,7 +29,7 @@ _PEER = {"client": "server", "server": "client"}
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class ReplayLeg:
     """Who talks to whom on `lo`: (address, port) pairs. Replies may come from elsewhere than requests went to."""
 
     client: tuple[str, int]
@@ -37,25 +37,25 @@ class Leg:
     replies_from: tuple[str, int]
 
 
-def inbound(pod: Pod, port: int, source_port: int = 40001, *, ipv6: bool = False, localhost: bool = False) -> Leg:
+def inbound(pod: Pod, port: int, source_port: int = 40001, *, ipv6: bool = False, localhost: bool = False) -> ReplayLeg:
     """The decrypted leg to an application: from 127.0.0.6 to the pod's address, or all on 127.0.0.1."""
     family = 6 if ipv6 else 4
     address = str(pod.ipv6 if ipv6 else pod.ipv4)
     source = PASSTHROUGH_SOURCE[family]
     if localhost:
         address = source = LOOPBACK[family]
-    return Leg((source, source_port), (address, port), (address, port))
+    return ReplayLeg((source, source_port), (address, port), (address, port))
 
 
-def outbound(pod: Pod, destination: tuple[str, int], source_port: int = 40002) -> Leg:
+def outbound(pod: Pod, destination: tuple[str, int], source_port: int = 40002) -> ReplayLeg:
     """The leg from an application to its sidecar: redirected to 15001, answered in the destination's name."""
     ipv6 = ":" in destination[0]
     address = str(pod.ipv6 if ipv6 else pod.ipv4)
-    return Leg((address, source_port), (LOOPBACK[6 if ipv6 else 4], OUTBOUND_PORT), destination)
+    return ReplayLeg((address, source_port), (LOOPBACK[6 if ipv6 else 4], OUTBOUND_PORT), destination)
 
 
 def conversation(
-    leg: Leg,
+    leg: ReplayLeg,
     exchanges: Iterable[tuple[bytes, bytes]],
     *,
     handshake: bool = True,
@@ -75,7 +75,7 @@ def conversation(
 class FrameMaker:
     """Makes the Ethernet frames of one connection, in order; sides are `client` and `server`."""
 
-    def __init__(self, leg: Leg, *, client_isn: int = _CLIENT_ISN, server_isn: int = _SERVER_ISN) -> None:
+    def __init__(self, leg: ReplayLeg, *, client_isn: int = _CLIENT_ISN, server_isn: int = _SERVER_ISN) -> None:
         self._leg = leg
         self._sequence = {"client": client_isn, "server": server_isn}
 

@@ -20,7 +20,7 @@ def new_nonce() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class AnsweredRequest:
     """A request that was answered, as its client knows it."""
 
     nonce: str
@@ -40,7 +40,7 @@ def send(
     connections: int = 1,
     prefix: str = "/orders",
     timeout: float = DEFAULT_TIMEOUT,
-) -> list[Sent]:
+) -> list[AnsweredRequest]:
     """Send `count` GET requests from a pod, one after the other, over `connections` keep-alive connections in turn.
 
     The nonce is in the target and in a header; the application's answer must carry it too. Raises `HarnessError` when
@@ -54,11 +54,11 @@ def send(
             line.close()
 
 
-def nonces(sent: Sequence[Sent]) -> set[str]:
+def nonces(sent: Sequence[AnsweredRequest]) -> set[str]:
     return {exchange.nonce for exchange in sent}
 
 
-def _exchange(client: Pod, connection: PodConnection, prefix: str) -> Sent:
+def _exchange(client: Pod, connection: PodConnection, prefix: str) -> AnsweredRequest:
     nonce = new_nonce()
     target = f"{prefix}/{nonce}"
     connection.request("GET", target, headers={NONCE_HEADER: nonce, "User-Agent": "tapper-harness"})
@@ -66,4 +66,4 @@ def _exchange(client: Pod, connection: PodConnection, prefix: str) -> Sent:
     body = response.read()
     if response.status != 200 or json.loads(body)["nonce"] != nonce:
         raise HarnessError(f"{client.name} asked for {target} and got {response.status}: {body[:200]!r}")
-    return Sent(nonce, "GET", target, response.status, client.name)
+    return AnsweredRequest(nonce, "GET", target, response.status, client.name)

@@ -30,7 +30,7 @@ class Delivery(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class UpstreamEndpoint:
     """One address behind a destination. `identity` is the SPIFFE URI to insist on, None for plaintext."""
 
     address: str
@@ -45,7 +45,7 @@ class Destination:
     name: str
     address: str
     port: int
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[UpstreamEndpoint, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from harness.conformance.record import Row, RunRecord
+from harness.conformance.record import CaseRow, RunRecord
 from harness.conformance.suite import reproduce
 from harness.report.merge import Merged
 from harness.report.page import GROUPS, CaseView, Cell, Column, Group, Link, Page
@@ -38,7 +38,7 @@ def build(
         Column(f"t{number}", label, each.record, each.conflicts, followable(each.record.implementation.url))
         for number, (each, label) in enumerate(zip(merged, labels, strict=True), 1)
     ]
-    known: dict[str, Row] = {}
+    known: dict[str, CaseRow] = {}
     for each in merged:
         for row in each.record.rows:
             known.setdefault(row.result.case, row)

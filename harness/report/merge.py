@@ -13,8 +13,8 @@ from pathlib import Path
 
 from harness.adapters.contract import Feature
 from harness.conformance.model import Level, Outcome, Profile
-from harness.conformance.record import Row, RunRecord
-from harness.conformance.verdict import Verdict, of
+from harness.conformance.record import CaseRow, RunRecord
+from harness.conformance.verdict import ProfileVerdict, of
 
 WORST_FIRST = (
     Outcome.FAIL,
@@ -31,7 +31,7 @@ WORST_FIRST = (
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class StoredReport:
     """A report, and the folder that it lies in with its evidence."""
 
     record: RunRecord
@@ -49,9 +49,9 @@ class Merged:
     """A sentence for each case that ended differently in two runs."""
 
 
-def merge(sources: Iterable[Source]) -> tuple[Merged, ...]:
+def merge(sources: Iterable[StoredReport]) -> tuple[Merged, ...]:
     """One for every tapper and suite, in the order in which they were given first."""
-    together: dict[object, list[Source]] = {}
+    together: dict[object, list[StoredReport]] = {}
     for source in sources:
         together.setdefault(_identity(source.record), []).append(source)
     return tuple(_merge(sorted(runs, key=lambda run: run.record.started)) for runs in together.values())
@@ -68,11 +68,11 @@ def _identity(record: RunRecord) -> object:
     )
 
 
-def _merge(runs: Sequence[Source]) -> Merged:
+def _merge(runs: Sequence[StoredReport]) -> Merged:
     last = runs[-1].record
     if len(runs) == 1:
         return Merged(last, dict.fromkeys(last.results, runs[0].directory), ())
-    rows: list[Row] = []
+    rows: list[CaseRow] = []
     origin: dict[str, Path] = {}
     conflicts: list[str] = []
     for case in last.results:
@@ -99,26 +99,26 @@ def _merge(runs: Sequence[Source]) -> Merged:
     return Merged(record, origin, tuple(conflicts))
 
 
-def verdicts(rows: Sequence[Row], claims: Sequence[str]) -> dict[str, str]:
+def verdicts(rows: Sequence[CaseRow], claims: Sequence[str]) -> dict[str, str]:
     """On every profile there is, from the rows of a report."""
     return {
         profile.value: (
             of((Level(row.level), row.result.outcome) for row in rows if profile.value in row.profiles)
             if Feature(profile.feature).value in claims
-            else Verdict.NOT_CLAIMED
+            else ProfileVerdict.NOT_CLAIMED
         ).value
         for profile in Profile
         if profile is not Profile.MESH or _was_asked(rows)
     }
 
 
-def _was_asked(rows: Sequence[Row]) -> bool:
+def _was_asked(rows: Sequence[CaseRow]) -> bool:
     """Whether any run was for the profile about meshes, which is asked for by name."""
     mesh = (row.result.outcome for row in rows if Profile.MESH.value in row.profiles)
     return any(outcome is not Outcome.DESELECTED for outcome in mesh)
 
 
-def _row(record: RunRecord, case: str) -> Row:
+def _row(record: RunRecord, case: str) -> CaseRow:
     return next(row for row in record.rows if row.result.case == case)
 
 

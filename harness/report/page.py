@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.conformance.model import Outcome
-from harness.conformance.record import NEEDS_A_LOOK, Row, RunRecord
+from harness.conformance.record import NEEDS_A_LOOK, CaseRow, RunRecord
 
 SYMBOLS: Mapping[str, str] = {
     "pass": "✓",
@@ -70,7 +70,7 @@ class Column:
     """Of the implementation, where it is an address to follow."""
 
     @property
-    def to_look_at(self) -> tuple[Row, ...]:
+    def to_look_at(self) -> tuple[CaseRow, ...]:
         """The worst first."""
         return tuple(self.record.to_look_at())
 
@@ -84,7 +84,7 @@ class Cell:
     """What became of a case with a tapper."""
 
     column: Column
-    row: Row
+    row: CaseRow
     evidence: tuple[Link, ...]
     more_evidence: int
     """How many files are not listed."""
@@ -109,7 +109,7 @@ class Cell:
 class CaseView:
     """A case with all tappers. What it requires is told as the first report that knows it does."""
 
-    row: Row
+    row: CaseRow
     cells: tuple[Cell | None, ...]
     """As the columns; None where the suite of that report has no such case."""
     explanation: str

@@ -15,7 +15,7 @@ from harness.conformance.suite import suite_hash
 from harness.errors import HarnessError
 from harness.report import junit, render
 from harness.report.building import Reasons, build
-from harness.report.merge import Merged, Source, merge
+from harness.report.merge import Merged, StoredReport, merge
 from harness.report.page import Page
 
 FORMATS: Mapping[str, Callable[[Page], str]] = {
@@ -27,7 +27,9 @@ FORMATS: Mapping[str, Callable[[Page], str]] = {
 
 def read(folders: Sequence[Path]) -> tuple[Merged, ...]:
     """The tappers in these reports. Raises `ReportError` for a file that is none."""
-    return merge(Source(report_file.load(folder), folder if folder.is_dir() else folder.parent) for folder in folders)
+    return merge(
+        StoredReport(report_file.load(folder), folder if folder.is_dir() else folder.parent) for folder in folders
+    )
 
 
 class ReasonsError(HarnessError):
@@ -86,7 +88,7 @@ def write(tappers: Sequence[Merged], output: Path, docs: str | None = None) -> t
 def after_run(record: RunRecord, directory: Path) -> tuple[Path, ...]:
     """All formats beside the report.yaml of a run that has ended. Raises `Unsupported` where they cannot be written."""
     with report_file.told_where(directory):
-        return write(merge([Source(record, directory)]), directory)
+        return write(merge([StoredReport(record, directory)]), directory)
 
 
 def clear(directory: Path) -> None:

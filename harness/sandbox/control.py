@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from harness.errors import InternalError
 from harness.sandbox import protocol
-from harness.sandbox.launch import World
+from harness.sandbox.launch import StartedNode
 
 
 class Control:
     """Over the world's control socket, which it closes."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: StartedNode) -> None:
         self._world = world
         self._lock = threading.Lock()
         self.closed = False
@@ -29,7 +29,7 @@ class Control:
             try:
                 protocol.send(self._world.control, request, fds)
                 reply, received = protocol.receive(self._world.control)
-            except protocol.Closed:
+            except protocol.PeerGone:
                 raise self.gone() from None
         if "error" in reply:
             raise OSError(reply["errno"], reply["error"])

@@ -44,7 +44,7 @@ def main(orders_fd: int) -> NoReturn:
                 continue
             try:
                 _, given = protocol.receive(orders)
-            except protocol.Closed:
+            except protocol.PeerGone:
                 os._exit(0)
             pid = os.fork()
             if pid == 0:
@@ -58,7 +58,7 @@ def main(orders_fd: int) -> NoReturn:
             poller.register(pidfd, select.POLLIN)
             try:
                 protocol.send(orders, {"pid": pid}, [pidfd])
-            except protocol.Closed:
+            except protocol.PeerGone:
                 os._exit(0)
 
 

@@ -83,7 +83,7 @@ def _run_init(control: socket.socket) -> NoReturn:
         protocol.send(control, {"state": "ready"}, [root])
         os.close(root)
         Init(control).serve()
-    except protocol.Closed:
+    except protocol.PeerGone:
         os._exit(0)
     except OSError as error:
         protocol.send(control, {"error": str(error), "errno": error.errno})

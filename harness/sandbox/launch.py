@@ -106,7 +106,7 @@ def _forks(owner: int) -> _Forks:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class StartedNode:
     """A running node: its keeper, the socket to its PID 1, its root directory as a descriptor, its log."""
 
     keeper: Keeper
@@ -120,7 +120,7 @@ class World:
         return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
 
 
-def start() -> World:
+def start() -> StartedNode:
     """Start the keeper and PID 1. Raises `Unsupported` with one sentence when the machine does not allow it."""
     if sys.platform != "linux":
         raise Unsupported("the sandbox is made of Linux namespaces: it runs on Linux only")
@@ -145,7 +145,7 @@ def start() -> World:
             reply, fds = protocol.receive(ours)
         if "error" in reply:
             raise Unsupported(_why_not(reply))
-    except protocol.Closed:
+    except protocol.PeerGone:
         keeper.wait()
         keeper.close()
         text = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
@@ -159,7 +159,7 @@ def start() -> World:
         keeper.close()
         log.close()
         raise
-    return World(keeper, ours, fds[0], log, single_id)
+    return StartedNode(keeper, ours, fds[0], log, single_id)
 
 
 def _fork_keeper(fds: Sequence[int]) -> Keeper:
@@ -167,11 +167,11 @@ def _fork_keeper(fds: Sequence[int]) -> Keeper:
     owner = os.getpid()
     try:
         return _forks(owner).keeper(fds)
-    except protocol.Closed:
+    except protocol.PeerGone:
         _forks.cache_clear()
     try:
         return _forks(owner).keeper(fds)
-    except protocol.Closed:
+    except protocol.PeerGone:
         raise InternalError("the sandbox's fork server ended as soon as it was started") from None
 
 

@@ -26,32 +26,32 @@ Frame = tuple[Message, list[int]]
 """A message and the descriptors that came with it."""
 
 
-class Closed(Exception):
+class PeerGone(Exception):
     """The other side is gone."""
 
 
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
-    """Send one message with `fds`. Raises `Closed` when the peer is gone."""
+    """Send one message with `fds`. Raises `PeerGone` when the peer is gone."""
     body = json.dumps(message).encode()
     head = _HEADER.pack(len(body), len(fds))
     try:
         sent = socket.send_fds(sock, [head], fds) if fds else sock.send(head)
         sock.sendall(head[sent:] + body)
     except (BrokenPipeError, ConnectionResetError) as error:
-        raise Closed from error
+        raise PeerGone from error
 
 
 def receive(sock: socket.socket) -> Frame:
-    """Receive one message and its descriptors (close-on-exec). Raises `Closed` at end of stream."""
+    """Receive one message and its descriptors (close-on-exec). Raises `PeerGone` at end of stream."""
     try:
         head, fds = _with_descriptors(sock)
         if not head:
-            raise Closed
+            raise PeerGone
         head += _exactly(sock, _HEADER.size - len(head))
         length, count = _HEADER.unpack(head)
         body = _exactly(sock, length)
     except ConnectionResetError as error:
-        raise Closed from error
+        raise PeerGone from error
     if len(fds) != count:
         for fd in fds:
             os.close(fd)
@@ -77,7 +77,7 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
     while len(data) < size:
         chunk = sock.recv(size - len(data))
         if not chunk:
-            raise Closed
+            raise PeerGone
         data += chunk
     return bytes(data)
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.mesh.traffic import Sent
+from harness.mesh.traffic import AnsweredRequest
 from harness.waiting import wait_until
 
 if TYPE_CHECKING:
-    from harness.worlds.world import Program, World, WorldPod, WorldService
+    from harness.worlds.model import WorldPod, WorldService
+    from harness.worlds.world import Program, World
 
 _RATE = 500.0
 """Requests a second where a scenario has no wish."""
@@ -54,7 +55,7 @@ def send(
     *,
     protocol: str = "http",
     prefix: str = "/orders",
-) -> list[Sent]:
+) -> list[AnsweredRequest]:
     """Send `count` requests with nonces over one connection. Raises HarnessError unless every one was answered."""
     output = world.run(client, client_command(service, protocol, count, _RATE, prefix))
     sent, failures = read(output, client.name)
@@ -63,14 +64,16 @@ def send(
     return sent
 
 
-def attempt(world: World, client: WorldPod, service: WorldService) -> tuple[list[Sent], list[dict[str, Any]]]:
+def attempt(
+    world: World, client: WorldPod, service: WorldService
+) -> tuple[list[AnsweredRequest], list[dict[str, Any]]]:
     """One request that may fail: what was answered, and what was not (nonce, target, error)."""
     argv = client_command(service, "http", 1, _RATE, "/orders")
     # exit code 1 is the client's word for "not answered"; a shell turns it into a success
     return read(world.run(client, ["sh", "-c", '"$@" || test $? = 1', "sh", *argv]), client.name)
 
 
-def read(output: str, client: str) -> tuple[list[Sent], list[dict[str, Any]]]:
+def read(output: str, client: str) -> tuple[list[AnsweredRequest], list[dict[str, Any]]]:
     """What a client's lines say. A line that is still being written is left out."""
     sent, failures = [], []
     for line in output.splitlines(keepends=True):
@@ -78,7 +81,7 @@ def read(output: str, client: str) -> tuple[list[Sent], list[dict[str, Any]]]:
             continue
         said = json.loads(line)
         if said.get("status") == 200:
-            sent.append(Sent(said["nonce"], said["method"], said["target"], 200, client))
+            sent.append(AnsweredRequest(said["nonce"], said["method"], said["target"], 200, client))
         else:
             failures.append(said)
     return sent, failures
@@ -91,7 +94,7 @@ class Load:
     program: Program
     client: WorldPod
 
-    def so_far(self) -> list[Sent]:
+    def so_far(self) -> list[AnsweredRequest]:
         return read(self.program.output(), self.client.name)[0]
 
     def wait_more(self, count: int, timeout: float = 30.0) -> None:
@@ -104,7 +107,7 @@ class Load:
             self.program.output,
         )
 
-    def stop(self) -> tuple[list[Sent], list[dict[str, Any]]]:
+    def stop(self) -> tuple[list[AnsweredRequest], list[dict[str, Any]]]:
         """End it: what was answered, and what was not."""
         return read(self.program.stop(), self.client.name)
 
@@ -126,10 +129,10 @@ class DetachedLoad:
         world.run(client, ["sh", "-c", script])
         wait_until(lambda: len(self._so_far()) >= _FIRST, f"{_FIRST} answers for {client.name}", 30)
 
-    def stop(self) -> tuple[list[Sent], list[dict[str, Any]]]:
+    def stop(self) -> tuple[list[AnsweredRequest], list[dict[str, Any]]]:
         """End it: what was answered, and what was not."""
         self._world.run(self._client, ["sh", "-c", f"kill $(cat {_OUTPUT}.pid)"])
         return read(self._world.run(self._client, ["cat", _OUTPUT]), self._client.name)
 
-    def _so_far(self) -> list[Sent]:
+    def _so_far(self) -> list[AnsweredRequest]:
         return read(self._world.run(self._client, ["cat", _OUTPUT]), self._client.name)[0]

@@ -16,8 +16,9 @@ from typing import Final, cast
 
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
 
+from tapper.fast.headers import fixed
 from tapper.protocols.blocks import STATIC, TABLE_LIMIT, UNKNOWN, BlockDecoder, DecodedBlock, Entry, Malformed, integer
-from tapper.protocols.fieldlist import Headers, listed
+from tapper.protocols.headers import Headers
 from tapper.protocols.messages import HEAD_LIMIT
 from tapper.runtime.memo import Memo
 from tapper.runtime.native import mypyc_attr
@@ -132,7 +133,7 @@ class FastBlockDecoder(BlockDecoder):
     def __init__(self, *, from_start: bool) -> None:
         super().__init__(from_start=from_start)
         self._whole_blocks: dict[bytes, DecodedBlock] = {}  # what they mean while the table stays as it is
-        self._shown = listed(())  # of the last block: messages with equal fields share it
+        self._shown = fixed(())  # of the last block: messages with equal fields share it
 
     def forget(self) -> None:
         super().forget()
@@ -212,7 +213,7 @@ class FastBlockDecoder(BlockDecoder):
         decoded.octets = size - missing - 32 * len(headers)
         fields = cast(Headers, tuple(shown))
         if fields != self._shown.headers:  # mostly the same objects, which are compared in no time
-            self._shown = listed(fields)
+            self._shown = fixed(fields)
         decoded.shown = self._shown
         # 4. Keep the block until the table changes.
         if is_changed:

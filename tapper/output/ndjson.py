@@ -13,16 +13,16 @@ from tapper.discovery.envoy import Envoy, Verdict
 from tapper.output.escape import escape_bytes
 from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason, verified
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.facts import Fact, Note, Tls, WebSocketMessage
+from tapper.protocols.facts import Fact, Tls, WebSocketMessage
 from tapper.protocols.messages import Request, Response
 from tapper.protocols.probes import is_probe
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.protocols.websocket import TEXT
 from tapper.streams.bounds import SECOND
 from tapper.streams.connection import Leg
 
 CONTRACT = 1
-SCHEMA = 1
+SCHEMA = 2
 """The version of ndjson.schema.json. It grows when a field goes or changes its meaning, not when one is added."""
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -75,7 +75,13 @@ def _base64(data: bytes) -> str:
 
 
 def _leg(leg: Leg) -> dict[str, Any]:
-    return {"pod_ip": leg.pod_ip, "direction": leg.direction, "src": leg.src, "dst": leg.dst, "wire": leg.wire}
+    return {
+        "pod_ip": leg.pod_ip,
+        "direction": leg.direction,
+        "src": str(leg.src),
+        "dst": str(leg.dst),
+        "mtls": leg.mtls,
+    }
 
 
 def _message(message: Request | Response) -> dict[str, Any]:
@@ -167,8 +173,8 @@ class Ndjson:
     def ack(self, generation: int) -> str:
         return _line({"type": "ack", "generation": generation})
 
-    def sighting(self, place: Place, sighting: Sighting) -> str:
-        leg, exchange = sighting.leg, sighting.exchange
+    def exchange(self, place: Place, record: ExchangeRecord) -> str:
+        leg, exchange = record.leg, record.exchange
         return _line(
             {
                 "type": "http",
@@ -181,9 +187,12 @@ class Ndjson:
             }
         )
 
-    def note(self, place: Place, note: Note) -> str:
-        kind, members = _fact(note.fact)
-        return _line({"type": kind, "ts": Seconds(note.fact.ts), **_leg(note.leg), **members, "netns": place.netns})
+    def fact(self, place: Place, record: FactRecord) -> str:
+        kind, members = _fact(record.fact)
+        leg = _leg(record.leg)
+        if kind == "tls":  # the application's TLS and the mesh's look alike
+            del leg["mtls"]
+        return _line({"type": kind, "ts": Seconds(record.fact.ts), **leg, **members, "netns": place.netns})
 
     def stat(self, place: Place | None, counts: Totals, *, so_far: bool = False) -> str:
         told = asdict(counts)

@@ -21,7 +21,7 @@ from hpack.exceptions import HPACKDecodingError
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
-from tapper.protocols.fieldlist import FieldList, Headers, listed
+from tapper.protocols.headers import HeaderList, Headers
 from tapper.protocols.messages import HEAD_LIMIT
 from tapper.runtime.native import mypyc_attr
 
@@ -52,7 +52,7 @@ STATIC: Final[list[Entry]] = [
     *(Entry(name.decode("latin-1"), value.decode("latin-1")) for name, value in HeaderTable.STATIC_TABLE),
 ]
 """The static table (appendix A), by index."""
-_NO_FIELDS: Final = listed(())
+_NO_FIELDS: Final = HeaderList()
 _OF_REQUESTS: Final = (":method", ":path", ":scheme", ":authority")
 
 
@@ -66,7 +66,7 @@ class DecodedBlock:
 
     headers: Headers = ()
     """Names and values in their order, pseudo-header fields included; octets as latin-1 characters."""
-    shown: FieldList = _NO_FIELDS
+    shown: HeaderList = _NO_FIELDS
     """`headers` without pseudo-header fields, except :authority."""
     complete: bool = True
     """False if `headers` lacks fields whose entries are unknown."""
@@ -85,7 +85,7 @@ class DecodedBlock:
 def decoded(headers: Headers, *, complete: bool = True) -> DecodedBlock:
     block = DecodedBlock()
     block.headers, block.complete = headers, complete
-    block.shown = listed(tuple(field for field in headers if field[0] == ":authority" or field[0][:1] != ":"))
+    block.shown = HeaderList(tuple(field for field in headers if field[0] == ":authority" or field[0][:1] != ":"))
     block.octets = sum(len(name) + len(value) for name, value in headers)
     first = dict(reversed(headers))
     block.is_request = any(name in first for name in _OF_REQUESTS)

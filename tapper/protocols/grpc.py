@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from tapper.protocols.fieldlist import Headers
+from tapper.protocols.headers import Headers
 
 MOST_SIZES: Final = 64
 """How many sizes of messages are kept for each direction. All messages are counted."""

@@ -6,8 +6,8 @@ from typing import Final
 
 from tapper.protocols.blocks import UNREADABLE_BLOCK, DecodedBlock
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.fieldlist import Headers
 from tapper.protocols.grpc import NO_MESSAGES, Call, Counter, Messages, call
+from tapper.protocols.headers import Headers
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
 from tapper.runtime.memo import Memo
 from tapper.runtime.native import mypyc_attr

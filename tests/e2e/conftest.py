@@ -12,13 +12,14 @@ import pytest
 from manifests import FOLDER, container, of_kind, render
 
 from harness.errors import HarnessError, Unsupported
+from harness.worlds.model import NEEDS, lacking
 from harness.worlds.sandbox import SandboxWorld
-from harness.worlds.world import NEEDS, World, lacking
+from harness.worlds.world import World
 
 if TYPE_CHECKING:
     from harness.sandbox.node import Node
     from harness.sandbox.pod import Pod
-    from harness.sandbox.wire import Wire
+    from harness.sandbox.recorder import Recorder
     from harness.worlds.cluster.session import ClusterSession
 
 _failed_key = pytest.StashKey[str]()
@@ -85,7 +86,7 @@ def world(request: pytest.FixtureRequest, cluster: ClusterSession | None) -> Ite
 def _in_sandbox(request: pytest.FixtureRequest, needs: list[str]) -> Iterator[World]:
     _require(lacking(SandboxWorld.CAPABILITIES, needs))
     node: Node = request.getfixturevalue("harness_node")
-    record: Callable[[Pod], Wire] = request.getfixturevalue("harness_wire")
+    record: Callable[[Pod], Recorder] = request.getfixturevalue("harness_wire")
     world = SandboxWorld(node, granted(), record)
     try:
         yield world

@@ -12,7 +12,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 _TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
 
 
-class WebSocket:
+class HandmadeWebSocket:
     """An open connection. `masked` is what a client's messages have to be (section 5.3)."""
 
     def __init__(self, sock: socket.socket, *, masked: bool) -> None:
@@ -21,7 +21,7 @@ class WebSocket:
         self._rest = b""
 
     @classmethod
-    def accept(cls, listener: socket.socket) -> WebSocket:
+    def accept(cls, listener: socket.socket) -> HandmadeWebSocket:
         """The server's side of the opening handshake with whoever connects."""
         sock, _ = listener.accept()
         made = cls(sock, masked=False)
@@ -35,7 +35,7 @@ class WebSocket:
         return made
 
     @classmethod
-    def connect(cls, port: int, target: str) -> WebSocket:
+    def connect(cls, port: int, target: str) -> HandmadeWebSocket:
         """The client's side, to a server on this host. Raises OSError."""
         sock = socket.create_connection(("127.0.0.1", port))
         key = base64.b64encode(os.urandom(16)).decode()

@@ -63,7 +63,7 @@ class Written:
                     name = os.readlink(entry)
                     if name.endswith(" (deleted)") and stat.S_ISREG(entry.stat().st_mode):
                         self._open[name] = files.read(entry)
-                except (OSError, files.Unreadable):
+                except (OSError, files.UnreadableFile):
                     continue  # closed meanwhile
 
     def contents(self) -> Iterator[tuple[str, bytes]]:
@@ -74,7 +74,7 @@ class Written:
                 return
             try:
                 yield name, files.read(path)
-            except files.Unreadable:
+            except files.UnreadableFile:
                 continue  # no file that holds anything: a pipe, a socket, a device
 
     # -- inner -----------------------------------------------------------------------------------------------------

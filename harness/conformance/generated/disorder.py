@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from harness.conformance.generated.plan import FIN, RST, Talk
 from harness.conformance.generated.turns import Marked, Script
-from harness.mesh.replay import DEFAULT_MSS, FrameMaker, Leg
+from harness.mesh.replay import DEFAULT_MSS, FrameMaker, ReplayLeg
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Framed:
     """`whole_after` counts frames here. What a loss may have touched is not among them."""
 
 
-def framed(talk: Talk, script: Script, leg: Leg, seed: str) -> Framed:
+def framed(talk: Talk, script: Script, leg: ReplayLeg, seed: str) -> Framed:
     """Its sequence numbers begin anywhere, as the seed has it."""
     digest = hashlib.sha256(seed.encode()).digest()
     maker = FrameMaker(leg, client_isn=int.from_bytes(digest[:4], "big"), server_isn=int.from_bytes(digest[4:8], "big"))

@@ -29,9 +29,9 @@ from harness.conformance.generated.plan import (
 from harness.conformance.generated.turns import Marked, Script
 from harness.conformance.tap import Tap
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg, Sent
+from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery, replay
-from harness.mesh.delivery import APP_PORT, Conversation
+from harness.mesh.delivery import APP_PORT, LoopbackConnection
 from harness.mesh.fake_envoy import FakeEnvoy
 from harness.mesh.workload import Delivery
 from harness.sandbox.pod import Pod
@@ -176,7 +176,7 @@ class _PlayedTalk:
         for leg in legs:
             _end(talk, leg)
 
-    def _by_frames(self, talk: Talk, frames: disorder.Framed, leg: replay.Leg) -> Iterator[bool]:
+    def _by_frames(self, talk: Talk, frames: disorder.Framed, leg: replay.ReplayLeg) -> Iterator[bool]:
         wire = self._rest.enter_context(replay.sender(self.pod))
         marked = sorted(frames.marked, key=lambda each: each.whole_after)
         ends = (leg.client, leg.replies_from)
@@ -189,13 +189,13 @@ class _PlayedTalk:
     def _passed(self, marked: Marked, talk: Talk, ends: Sequence[tuple[tuple[str, int], tuple[str, int]]]) -> None:
         ways = (truth.OUTBOUND, INBOUND) if talk.direction == ITSELF else (talk.direction,)
         src, dst = (truth.endpoint(end) for end in ends[0]) if len(ends) == 1 else (None, None)
-        legs = tuple(Leg(self.pod, way) for way in ways)
+        legs = tuple(ExpectedLeg(self.pod, way) for way in ways)
         status = marked.status
         bodies = marked.request_body, marked.response_body
         self.sent.append(Sent(marked.nonce, marked.method, marked.target, status, legs, src, dst, *bodies))
 
 
-def _conversations(talk: Talk, pod: Pod, number: int) -> Iterator[Conversation]:
+def _conversations(talk: Talk, pod: Pod, number: int) -> Iterator[LoopbackConnection]:
     """The legs of a connection: one, or two of a pod's call to itself."""
     if talk.direction in (OUTBOUND, ITSELF):
         yield delivery.outbound(pod, _service(talk, number))
@@ -204,7 +204,7 @@ def _conversations(talk: Talk, pod: Pod, number: int) -> Iterator[Conversation]:
         yield delivery.inbound(pod, APP_PORT + number, delivery=style, ipv6=talk.ipv6)
 
 
-def _leg_of_frames(talk: Talk, pod: Pod, number: int) -> replay.Leg:
+def _leg_of_frames(talk: Talk, pod: Pod, number: int) -> replay.ReplayLeg:
     if talk.direction == OUTBOUND:
         return replay.outbound(pod, _service(talk, number), _FIRST_PORT + number)
     return replay.inbound(pod, APP_PORT + number, _FIRST_PORT + number, ipv6=talk.ipv6, localhost=talk.localhost)
@@ -215,7 +215,7 @@ def _service(talk: Talk, number: int) -> tuple[str, int]:
     return host.format(10 + number), port
 
 
-def _end(talk: Talk, leg: Conversation) -> None:
+def _end(talk: Talk, leg: LoopbackConnection) -> None:
     by_client = talk.close.side == CLIENT
     if talk.close.how == STAYS_OPEN:
         return

@@ -91,7 +91,7 @@ def largest_frame(trial: Trial) -> None:
     if max(map(len, frames)) != _LARGEST_FRAME:
         raise InternalError(f"the largest frame has {max(map(len, frames))} bytes instead of {_LARGEST_FRAME}")
     replay.play(server, frames)
-    sent = [Sent(nonce, "GET", truth.target_of(nonce), 200, (truth.Leg(server, INBOUND),), response_body=body)]
+    sent = [Sent(nonce, "GET", truth.target_of(nonce), 200, (truth.ExpectedLeg(server, INBOUND),), response_body=body)]
     tap.settle(sent, server)
     tap.end()
     tap.expect_seen(sent)
@@ -127,7 +127,7 @@ def ciphertext_is_no_http(trial: Trial) -> None:
     nonce = truth.new_nonce()
     said = tls.flights([(truth.request(nonce), truth.response(nonce))] * 3, alpn=("istio-http/1.1", "http/1.1"))
     before = truth.deliver(server, 3)
-    to_itself = replay.Leg((server.ip, 41501), ("127.0.0.1", 15006), (server.ip, 8501))
+    to_itself = replay.ReplayLeg((server.ip, 41501), ("127.0.0.1", 15006), (server.ip, 8501))
     replay.play(server, replay.conversation(to_itself, said, mss=60_000))
     with delivery.inbound(server, 8502) as conversation:
         for ours, theirs in said:
@@ -237,7 +237,7 @@ def calls_itself(trial: Trial) -> None:
     service = trial.mesh.service("own", own)
     trial.record(own.pod)
     tap = trial.tap(own.pod)
-    legs = truth.Leg(own.pod, OUTBOUND), truth.Leg(own.pod, INBOUND)
+    legs = truth.ExpectedLeg(own.pod, OUTBOUND), truth.ExpectedLeg(own.pod, INBOUND)
     sent = truth.through_mesh(trial.mesh.send(own, service, 3), *legs)
     tap.settle(sent, own.pod)
     tap.end()
@@ -295,6 +295,6 @@ def _numbered(server: Pod, source_port: int) -> tuple[list[tuple[bytes, bytes]],
         nonce, status, body = truth.new_nonce(), 200 + number, disturb.filler(number + 1, 400)
         exchanges.append((truth.request(nonce), truth.response(nonce, status, body=body)))
         src = f"127.0.0.6:{source_port}"
-        leg = truth.Leg(server, INBOUND)
+        leg = truth.ExpectedLeg(server, INBOUND)
         sent.append(Sent(nonce, "GET", truth.target_of(nonce), status, (leg,), src, response_body=body))
     return exchanges, sent

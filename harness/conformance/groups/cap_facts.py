@@ -8,7 +8,7 @@ import time
 from harness.conformance import expect, truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg
+from harness.conformance.truth import INBOUND, ExpectedLeg
 from harness.conformance.verdict import NotClaimed
 from harness.mesh import delivery
 
@@ -26,7 +26,7 @@ def equal_requests(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    nonce, leg = truth.new_nonce(), Leg(server, INBOUND)
+    nonce, leg = truth.new_nonce(), ExpectedLeg(server, INBOUND)
     asked, answer = truth.request(nonce), truth.response(nonce)
     for count in (3, 1, 1):
         with delivery.inbound(server) as conversation:
@@ -59,7 +59,7 @@ def when_it_was(trial: Trial) -> None:
         conversation.client_sends(truth.request(nonce))
         threading.Event().wait(_DELAY_S * trial.patience)  # the delay is what is tried: nobody is waited for
         conversation.server_sends(truth.response(nonce))
-        sent = truth.sent(conversation, Leg(server, INBOUND), nonce)
+        sent = truth.sent(conversation, ExpectedLeg(server, INBOUND), nonce)
     tap.settle([sent], server)
     tap.end()
     tap.expect_seen([sent])

@@ -9,7 +9,7 @@ from harness.conformance import expect, strays, truth
 from harness.conformance.model import Level, case
 from harness.conformance.strays import ACK, FAR, FIN, PSH, RST, SYN, Moment, Stray
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, OUTBOUND, Leg, Sent
+from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, Sent
 from harness.mesh import replay
 from harness.mesh.delivery import APP_PORT
 from harness.mesh.envoy_config import LOOPBACK
@@ -141,7 +141,7 @@ def another_redirect_port(trial: Trial) -> None:
     sent = []
     for port, source_port in ((4140, 40501), (15101, 40502)):
         destination = ("10.96.77.10", 80)
-        leg = replay.Leg((server.ip, source_port), (LOOPBACK[4], port), destination)
+        leg = replay.ReplayLeg((server.ip, source_port), (LOOPBACK[4], port), destination)
         exchanges, several = _exchanges(server, source_port, 2, outbound=True)
         replay.play(server, replay.conversation(leg, exchanges))
         sent += several
@@ -174,7 +174,7 @@ def _exchanges(
     server: Pod, source_port: int, count: int, *, outbound: bool = False
 ) -> tuple[list[tuple[bytes, bytes]], list[Sent]]:
     """Exchanges that the kit writes itself, told apart by their status, and their records."""
-    leg = Leg(server, OUTBOUND if outbound else INBOUND)
+    leg = ExpectedLeg(server, OUTBOUND if outbound else INBOUND)
     src = f"{server.ip if outbound else '127.0.0.6'}:{source_port}"
     exchanges, sent = [], []
     for number in range(count):

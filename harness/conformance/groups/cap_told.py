@@ -6,7 +6,7 @@ from harness.adapters.contract import Feature
 from harness.conformance import truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg
+from harness.conformance.truth import INBOUND, ExpectedLeg
 from harness.mesh import delivery
 from harness.mesh.app import NONCE_HEADER
 
@@ -88,7 +88,7 @@ def version_and_duration(trial: Trial) -> None:
             conversation.exchange(
                 asked, f"HTTP/{version} 200 OK\r\n{NONCE_HEADER}: {nonce}\r\nContent-Length: 0\r\n\r\n".encode()
             )
-            sent.append(truth.sent(conversation, Leg(server, INBOUND), nonce))
+            sent.append(truth.sent(conversation, ExpectedLeg(server, INBOUND), nonce))
     tap.settle(sent, server)
     tap.end()
     tap.expect_seen(sent)

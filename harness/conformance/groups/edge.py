@@ -11,7 +11,7 @@ from harness.conformance import expect, tls, truth
 from harness.conformance.model import Level, case
 from harness.conformance.tap import Tap
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, OUTBOUND, Leg, Sent
+from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery, fake_envoy, replay
 from harness.mesh.delivery import APP_PORT
 from harness.mesh.workload import PASSTHROUGH_SOURCE, Mode
@@ -106,7 +106,7 @@ def every_mtls_mode(trial: Trial) -> None:
     for member in (client, server):
         trial.record(member.pod)
     tap = trial.tap(client.pod, server.pod)
-    outbound, inbound = Leg(client.pod, OUTBOUND), Leg(server.pod, INBOUND)
+    outbound, inbound = ExpectedLeg(client.pod, OUTBOUND), ExpectedLeg(server.pod, INBOUND)
     sent = truth.through_mesh(mesh.send(client, server, 3), outbound, inbound)
     alone: list[Sent] = []
     for mode in (Mode.PERMISSIVE, Mode.DISABLE):
@@ -200,7 +200,7 @@ def decodes_midway(trial: Trial) -> None:
     """
     server = trial.pod("server")
     with delivery.inbound(server) as inbound, delivery.outbound(server, ("10.96.77.10", 80)) as outbound:
-        legs = ((inbound, Leg(server, INBOUND)), (outbound, Leg(server, OUTBOUND)))
+        legs = ((inbound, ExpectedLeg(server, INBOUND)), (outbound, ExpectedLeg(server, OUTBOUND)))
         for conversation, leg in legs:
             truth.speak(conversation, leg)
         tap = trial.tap(server)
@@ -214,7 +214,9 @@ def _plain(server: Pod, source_port: int, status: int) -> tuple[tuple[bytes, byt
     """An exchange that the kit writes itself, and its record."""
     nonce = truth.new_nonce()
     src = f"127.0.0.6:{source_port}"
-    sent = Sent(nonce, "GET", truth.target_of(nonce), status, (Leg(server, INBOUND),), src, response_body=b"ok\n")
+    sent = Sent(
+        nonce, "GET", truth.target_of(nonce), status, (ExpectedLeg(server, INBOUND),), src, response_body=b"ok\n"
+    )
     return (truth.request(nonce), truth.response(nonce, status, body=b"ok\n")), sent
 
 
@@ -229,7 +231,7 @@ def _on_host(trial: Trial, address: str) -> Sent:
         client.bind((PASSTHROUGH_SOURCE[4], 0))
         client.connect((address, APP_PORT))
         server, _ = listener.accept()
-    with delivery.Conversation(client, server, (address, APP_PORT)) as conversation:
+    with delivery.LoopbackConnection(client, server, (address, APP_PORT)) as conversation:
         conversation.exchange(truth.request(nonce), truth.response(nonce))
         src, dst = truth.endpoint(conversation.src), truth.endpoint(conversation.dst)
     return Sent(nonce, "GET", truth.target_of(nonce), 200, (), src, dst)

@@ -6,7 +6,7 @@ from harness.adapters.contract import Feature
 from harness.conformance import expect, truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg, Sent
+from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery
 from harness.mesh.app import NONCE_HEADER
 
@@ -20,7 +20,7 @@ def content_length(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg = Leg(server, INBOUND)
+    leg = ExpectedLeg(server, INBOUND)
     hidden = truth.new_nonce()
     bodies = [b"", b"x", b"\r\n\r\n", bytes(range(256)) * 20, truth.request(hidden)]
     with delivery.inbound(server) as conversation:
@@ -44,7 +44,7 @@ def chunked(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg = Leg(server, INBOUND)
+    leg = ExpectedLeg(server, INBOUND)
     body = b"".join(b"%d bottles\n" % number for number in range(200))
     nonce = truth.new_nonce()
     head = (
@@ -74,7 +74,7 @@ def without_body(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg = Leg(server, INBOUND)
+    leg = ExpectedLeg(server, INBOUND)
     shapes = [
         ("HEAD", 200, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n"),
         ("HEAD", 200, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"),
@@ -110,7 +110,7 @@ def large_bodies(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg = Leg(server, INBOUND)
+    leg = ExpectedLeg(server, INBOUND)
     body = bytes(number * 7 % 251 for number in range(4096)) * 256
     with delivery.inbound(server) as conversation:
         sent = [
@@ -143,7 +143,9 @@ def until_the_end(trial: Trial) -> None:
             for piece in (head.encode(), b"first ", b"and last"):
                 conversation.server_sends(piece)
             conversation.server_ends()
-            sent.append(truth.sent(conversation, Leg(server, INBOUND), nonce, status=203, body=b"first and last"))
+            sent.append(
+                truth.sent(conversation, ExpectedLeg(server, INBOUND), nonce, status=203, body=b"first and last")
+            )
     tap.settle(sent, server)
     tap.end()
     tap.expect_bodies(sent)
@@ -158,7 +160,7 @@ def long_heads(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg, nonce = Leg(server, INBOUND), truth.new_nonce()
+    leg, nonce = ExpectedLeg(server, INBOUND), truth.new_nonce()
     long = [(f"X-Long-{number}", f"{number}" * 4000) for number in range(12)]
     with delivery.inbound(server) as conversation:
         sent = [truth.speak(conversation, leg)]
@@ -187,7 +189,7 @@ def trailers_of_chunks(trial: Trial) -> None:
     body = b"bottles"
     with delivery.inbound(server) as conversation:
         conversation.exchange(head + _chunks(body, 4), answer + _chunks(body, 4))
-        leg = Leg(server, INBOUND)
+        leg = ExpectedLeg(server, INBOUND)
         sent = [truth.sent(conversation, leg, nonce, method="POST", status=203, request_body=body, body=body)]
     tap.settle(sent, server)
     tap.end()

@@ -6,7 +6,7 @@ from harness.adapters.contract import Feature
 from harness.conformance import expect, h2c, truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg, Sent
+from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery
 from harness.mesh.app import NONCE_HEADER
 
@@ -21,13 +21,13 @@ def interleaved_streams(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    client, answering = h2c.Side(), h2c.Side()
+    client, answering = h2c.Http2Sender(), h2c.Http2Sender()
     with delivery.inbound(server) as conversation:
         h2c.begin(conversation)
         exchanges = {
             1 + 2 * number: truth.sent(
                 conversation,
-                Leg(server, INBOUND),
+                ExpectedLeg(server, INBOUND),
                 truth.new_nonce(),
                 method="POST",
                 status=200 + number,
@@ -79,7 +79,7 @@ def grpc_status(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    client, answering = h2c.Side(), h2c.Side()
+    client, answering = h2c.Http2Sender(), h2c.Http2Sender()
     message = b"\x00\x00\x00\x00\x05hello"
     wanted: list[tuple[Sent, str]] = []
     with delivery.inbound(server) as conversation:
@@ -102,7 +102,7 @@ def grpc_status(trial: Trial) -> None:
                 conversation.server_sends(answering.data(stream, message))
                 conversation.server_sends(answering.headers(stream, trailers, end=True))
             src, dst = truth.endpoint(conversation.src), truth.endpoint(conversation.dst)
-            leg = Leg(server, INBOUND)
+            leg = ExpectedLeg(server, INBOUND)
             wanted.append((Sent(nonce, "POST", path, 200, (leg,), src, dst, message, body), status))
     sent = [each for each, _ in wanted]
     tap.settle(sent, server)

@@ -6,7 +6,7 @@ from harness.adapters.contract import Feature
 from harness.conformance import expect, truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg, Sent
+from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.conformance.verdict import NotClaimed
 from harness.mesh import delivery
 
@@ -40,7 +40,7 @@ def source_is_the_packets(trial: Trial) -> None:
     forged.append(("Forwarded", f"for={_FORGED}"))
     inbound = truth.deliver(server, 3, headers=forged)
     with delivery.outbound(server, ("10.96.77.10", 80)) as conversation:
-        outbound = [truth.speak(conversation, Leg(server, truth.OUTBOUND), headers=forged) for _ in range(3)]
+        outbound = [truth.speak(conversation, ExpectedLeg(server, truth.OUTBOUND), headers=forged) for _ in range(3)]
     tap.settle(inbound + outbound, server)
     tap.end()
     tap.expect_seen(inbound)
@@ -72,7 +72,7 @@ def fields_as_they_came(trial: Trial) -> None:
         ("x-several", "third"),
     ]
     raw = "".join(f"{name}:{'' if name == 'X-Colons' else '  '}{value} \r\n" for name, value in lines)
-    nonce, leg = truth.new_nonce(), Leg(server, INBOUND)
+    nonce, leg = truth.new_nonce(), ExpectedLeg(server, INBOUND)
     asked = truth.request(nonce).replace(b"\r\n\r\n", b"\r\n" + raw.encode() + b"\r\n")
     answer = truth.response(nonce, 203).replace(b"\r\n\r\n", b"\r\n" + raw.encode() + b"\r\n")
     with delivery.inbound(server) as conversation:
@@ -112,7 +112,7 @@ def as_they_came(trial: Trial) -> None:
             target = form.format(nonce=nonce)
             conversation.exchange(truth.request(nonce, method=method, target=target), truth.response(nonce, status))
             src, dst = truth.endpoint(conversation.src), truth.endpoint(conversation.dst)
-            sent.append(Sent(nonce, method, target, status, (Leg(server, INBOUND),), src, dst))
+            sent.append(Sent(nonce, method, target, status, (ExpectedLeg(server, INBOUND),), src, dst))
     tap.settle(sent, server)
     tap.end()
     tap.expect_bodies(sent)
@@ -128,7 +128,7 @@ def own_fields(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg, sent = Leg(server, INBOUND), []
+    leg, sent = ExpectedLeg(server, INBOUND), []
     with delivery.inbound(server) as conversation:
         for number in range(4):
             nonce = truth.new_nonce()

@@ -10,10 +10,10 @@ from harness.conformance import h2c, truth
 from harness.conformance.groups.websocket import frame, upgrade
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg, Sent
+from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery
 from harness.mesh.app import NONCE_HEADER
-from harness.mesh.delivery import Conversation
+from harness.mesh.delivery import LoopbackConnection
 
 _A_MOMENT_S = 3.0
 _MINUTES_S = 310.0
@@ -57,7 +57,7 @@ def quiet_for(trial: Trial, seconds: float) -> None:
     """HTTP-28 and HTTP-29, for so long."""
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg, claims = Leg(server, INBOUND), trial.adapter.claims
+    leg, claims = ExpectedLeg(server, INBOUND), trial.adapter.claims
     sent: list[Sent] = []
     last_words = []
     pause = threading.Event()
@@ -102,10 +102,10 @@ def quiet_for(trial: Trial, seconds: float) -> None:
 class _Call:
     """A gRPC call whose answer has two messages, the first of which has come."""
 
-    def __init__(self, conversation: Conversation, leg: Leg) -> None:
+    def __init__(self, conversation: LoopbackConnection, leg: ExpectedLeg) -> None:
         self._conversation, self._leg = conversation, leg
-        self._nonce, self._answering = truth.new_nonce(), h2c.Side()
-        asking = h2c.Side()
+        self._nonce, self._answering = truth.new_nonce(), h2c.Http2Sender()
+        asking = h2c.Http2Sender()
         h2c.begin(conversation)
         extra = [("content-type", "application/grpc"), ("te", "trailers"), (NONCE_HEADER, self._nonce)]
         fields = h2c.request_fields("POST", truth.target_of(self._nonce), extra)

@@ -8,9 +8,9 @@ from harness.adapters.contract import Feature
 from harness.conformance import truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg, Sent
+from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery
-from harness.mesh.delivery import Conversation
+from harness.mesh.delivery import LoopbackConnection
 
 _LATE_S = 2.5
 _MALFORMED = {
@@ -38,7 +38,7 @@ def pipelined(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg = Leg(server, INBOUND)
+    leg = ExpectedLeg(server, INBOUND)
     with delivery.inbound(server) as conversation:
         sent = [truth.speak(conversation, leg, status=210 + number) for number in range(5)]
         for together in (True, False):
@@ -62,7 +62,7 @@ def any_segmentation(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg = Leg(server, INBOUND)
+    leg = ExpectedLeg(server, INBOUND)
     sent = []
     with delivery.inbound(server) as conversation:
         for count, size in ((1, 1), (3, 7), (4, 90)):
@@ -106,7 +106,7 @@ def while_it_is_open(trial: Trial) -> None:
     server = trial.pod("server")
     tap = trial.tap(server)
     with delivery.inbound(server) as conversation:
-        sent = [truth.speak(conversation, Leg(server, INBOUND)) for _ in range(3)]
+        sent = [truth.speak(conversation, ExpectedLeg(server, INBOUND)) for _ in range(3)]
         tap.wait_seen(sent)
     tap.look(server)
     tap.end()
@@ -125,11 +125,11 @@ def never_answered(trial: Trial) -> None:
     sent = []
     for answered_before in (0, 0, 1):
         with delivery.inbound(server) as conversation:
-            sent += [truth.speak(conversation, Leg(server, INBOUND)) for _ in range(answered_before)]
+            sent += [truth.speak(conversation, ExpectedLeg(server, INBOUND)) for _ in range(answered_before)]
             nonce = truth.new_nonce()
             conversation.client_sends(truth.request(nonce))
             conversation.server_ends()
-            sent.append(truth.sent(conversation, Leg(server, INBOUND), nonce, status=0))
+            sent.append(truth.sent(conversation, ExpectedLeg(server, INBOUND), nonce, status=0))
     tap.settle(sent, server)
     tap.end()
     tap.expect_seen(sent)
@@ -149,7 +149,7 @@ def answered_early(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg, nonce, body = Leg(server, INBOUND), truth.new_nonce(), b"too much of it" * 100
+    leg, nonce, body = ExpectedLeg(server, INBOUND), truth.new_nonce(), b"too much of it" * 100
     asked = truth.request(nonce, method="PUT", body=body)
     with delivery.inbound(server) as conversation:
         conversation.client_sends(asked[:-700])
@@ -171,7 +171,7 @@ def answered_late(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg, nonce = Leg(server, INBOUND), truth.new_nonce()
+    leg, nonce = ExpectedLeg(server, INBOUND), truth.new_nonce()
     with delivery.inbound(server) as conversation:
         conversation.client_sends(truth.request(nonce))
         sent = truth.deliver(server, 3)
@@ -184,7 +184,9 @@ def answered_late(trial: Trial) -> None:
     tap.expect_paired(sent)
 
 
-def _several(conversation: Conversation, leg: Leg, count: int) -> tuple[list[bytes], list[bytes], list[Sent]]:
+def _several(
+    conversation: LoopbackConnection, leg: ExpectedLeg, count: int
+) -> tuple[list[bytes], list[bytes], list[Sent]]:
     """Requests and answers told apart by status and body, and their records."""
     requests, answers, records = [], [], []
     for number in range(count):

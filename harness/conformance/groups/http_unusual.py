@@ -9,7 +9,7 @@ from harness.adapters.contract import Feature
 from harness.conformance import h2c, truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg, Sent
+from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery, replay
 from harness.mesh.app import NONCE_HEADER
 from harness.mesh.delivery import APP_PORT
@@ -38,7 +38,7 @@ def answered_before_it_was_asked(trial: Trial) -> None:
     for number in range(5):
         nonce, status = truth.new_nonce(), 220 + number
         exchanges.append((truth.request(nonce), truth.response(nonce, status, body=b"ok\n")))
-        leg = Leg(server, INBOUND)
+        leg = ExpectedLeg(server, INBOUND)
         sent.append(
             Sent(nonce, "GET", truth.target_of(nonce), status, (leg,), "127.0.0.6:40601", response_body=b"ok\n")
         )
@@ -62,7 +62,7 @@ def refused_expectation(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg, body = Leg(server, INBOUND), b"all of the body" * 10
+    leg, body = ExpectedLeg(server, INBOUND), b"all of the body" * 10
     expectation = [("Expect", "100-continue")]
     sent = []
     with delivery.inbound(server) as conversation:
@@ -94,7 +94,7 @@ def large_stream_numbers(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    client, answering, sent = h2c.Side(), h2c.Side(), []
+    client, answering, sent = h2c.Http2Sender(), h2c.Http2Sender(), []
     with delivery.inbound(server) as conversation:
         h2c.begin(conversation)
         for number, stream in enumerate(_STREAMS):
@@ -106,7 +106,7 @@ def large_stream_numbers(trial: Trial) -> None:
             sent.append(
                 truth.sent(
                     conversation,
-                    Leg(server, INBOUND),
+                    ExpectedLeg(server, INBOUND),
                     nonce,
                     method="POST",
                     status=status,
@@ -154,7 +154,7 @@ def behind_a_proxy_header(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg, sent = Leg(server, INBOUND), []
+    leg, sent = ExpectedLeg(server, INBOUND), []
     address = bytes((203, 0, 113, 77)) + bytes((10, 0, 0, 1)) + (7777).to_bytes(2, "big") + (80).to_bytes(2, "big")
     headers = (
         b"PROXY TCP4 203.0.113.77 10.0.0.1 7777 80\r\n",

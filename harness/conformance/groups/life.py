@@ -5,9 +5,8 @@ from __future__ import annotations
 from harness.adapters.contract import Feature
 from harness.conformance import expect, truth
 from harness.conformance.model import Level, case
-from harness.conformance.tap import Tap
+from harness.conformance.tap import Tap, canary
 from harness.conformance.trial import Trial
-from harness.conformance.watched import canary
 from harness.mesh import delivery
 from harness.sandbox.pod import Pod
 
@@ -152,10 +151,10 @@ def others_change(trial: Trial) -> None:
         for number in range(6):
             named = [stays, other] if number % 2 == 0 else [stays]
             tap.retarget(*(trial.target(pod) for pod in named))
-            sent += [truth.speak(conversation, truth.Leg(stays, truth.INBOUND)) for _ in range(5)]
+            sent += [truth.speak(conversation, truth.ExpectedLeg(stays, truth.INBOUND)) for _ in range(5)]
             if other in named:
                 tap.look(other)
-            sent += [truth.speak(conversation, truth.Leg(stays, truth.INBOUND)) for _ in range(5)]
+            sent += [truth.speak(conversation, truth.ExpectedLeg(stays, truth.INBOUND)) for _ in range(5)]
     tap.settle(sent, stays)
     tap.end()
     tap.expect_once(sent)

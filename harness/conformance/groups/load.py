@@ -9,7 +9,7 @@ from harness.adapters.targets import Target
 from harness.conformance import truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg, Sent
+from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery, replay
 from harness.mesh.delivery import APP_PORT
 
@@ -40,7 +40,7 @@ def drops_are_told(trial: Trial) -> None:
     tap = trial.tap(server)
     tap.under_test.family.send_signal(signal.SIGSTOP)
     with delivery.inbound(server) as conversation:
-        leg = Leg(server, INBOUND)
+        leg = ExpectedLeg(server, INBOUND)
         sent = [truth.speak(conversation, leg, body=b"x" * (1 << 20)) for _ in range(_FLOOD)]
     tap.under_test.family.send_signal(signal.SIGCONT)
     tap.look(server)
@@ -70,7 +70,7 @@ def many_targets(trial: Trial) -> None:
     tap = trial.tap(targets=[trial.target(first), *elsewhere, trial.target(last)], look=[first, last])
     forbidden = truth.deliver(neighbour, 3)
     with delivery.across(client, plain) as conversation:
-        forbidden += [truth.speak(conversation, Leg(plain, INBOUND)) for _ in range(3)]
+        forbidden += [truth.speak(conversation, ExpectedLeg(plain, INBOUND)) for _ in range(3)]
     sent = truth.deliver(first, 3) + truth.deliver(last, 3)
     tap.settle(sent, first, last)
     tap.end()
@@ -86,7 +86,7 @@ def nothing_lost(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg = Leg(server, INBOUND)
+    leg = ExpectedLeg(server, INBOUND)
     conversations = [delivery.inbound(server) for _ in range(_CONNECTIONS)]
     try:
         body = b"y" * 2048
@@ -118,7 +118,7 @@ def many_connections(trial: Trial) -> None:
         asked += frames[3:4]
         answered += frames[4:]
         src = f"127.0.0.6:{source_port}"
-        sent.append(Sent(nonce, "GET", truth.target_of(nonce), 200, (Leg(server, INBOUND),), src))
+        sent.append(Sent(nonce, "GET", truth.target_of(nonce), 200, (ExpectedLeg(server, INBOUND),), src))
     replay.play(server, [*opened, *asked, *answered])
     tap.settle(sent, server)
     tap.end()

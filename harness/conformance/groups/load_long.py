@@ -14,11 +14,11 @@ from harness.conformance import h2c, truth
 from harness.conformance.model import Level, case
 from harness.conformance.tap import Tap
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, OUTBOUND, Leg, Sent
+from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, Sent
 from harness.errors import Unsupported
 from harness.mesh import delivery
 from harness.mesh.app import NONCE_HEADER
-from harness.mesh.delivery import Conversation
+from harness.mesh.delivery import LoopbackConnection
 from harness.sandbox.pod import Pod
 
 _MINUTE_S = 60.0
@@ -131,7 +131,7 @@ def many(trial: Trial, count: int, rate: int) -> None:
     sent: list[Sent] = []
     with ExitStack() as rest:
         conversations = [rest.enter_context(delivery.inbound(server)) for _ in range(_CONNECTIONS)]
-        leg = Leg(server, INBOUND)
+        leg = ExpectedLeg(server, INBOUND)
         started = time.monotonic()
         while len(sent) < count and tap.under_test.running:
             due = min(int((time.monotonic() - started) * rate) + 1, count)
@@ -160,23 +160,23 @@ def _cycles(seconds: float) -> Iterator[float]:
         threading.Event().wait(max(0.0, started + number * _CYCLE_S - time.monotonic()))
 
 
-def _kept(pod: Pod) -> Iterator[Conversation]:
+def _kept(pod: Pod) -> Iterator[LoopbackConnection]:
     """Connections that stay open, one for each way."""
     yield delivery.inbound(pod)
     yield delivery.outbound(pod, ("10.96.77.11", 80))
 
 
-def _legs(pod: Pod) -> tuple[Leg, Leg]:
-    return Leg(pod, INBOUND), Leg(pod, OUTBOUND)
+def _legs(pod: Pod) -> tuple[ExpectedLeg, ExpectedLeg]:
+    return ExpectedLeg(pod, INBOUND), ExpectedLeg(pod, OUTBOUND)
 
 
 class _Streams:
     """An HTTP/2 connection that stays open."""
 
     def __init__(self, pod: Pod) -> None:
-        self._leg = Leg(pod, INBOUND)
+        self._leg = ExpectedLeg(pod, INBOUND)
         self._conversation = delivery.inbound(pod, 8081)
-        self._asking, self._answering = h2c.Side(), h2c.Side()
+        self._asking, self._answering = h2c.Http2Sender(), h2c.Http2Sender()
         self._next = 1
         h2c.begin(self._conversation)
 

@@ -10,7 +10,7 @@ from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
 from harness.conformance.truth import Sent
 from harness.mesh import delivery
-from harness.mesh.delivery import Conversation
+from harness.mesh.delivery import LoopbackConnection
 
 _PIECE = bytes(range(256)) * 256
 _BYTES_PER_S = 4 << 20
@@ -47,7 +47,7 @@ def noisy_neighbour(trial: Trial) -> None:
     tap.expect_seen(sent)
 
 
-def _upload(conversation: Conversation, over: threading.Event, patience: float) -> None:
+def _upload(conversation: LoopbackConnection, over: threading.Event, patience: float) -> None:
     """Send a body at a steady rate until told that it is over."""
     conversation.client_sends(
         truth.request(truth.new_nonce(), method="PUT", headers=[("Content-Length", str(1 << 40))])

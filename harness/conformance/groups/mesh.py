@@ -8,36 +8,37 @@ from harness.adapters.contract import Feature
 from harness.conformance.mesh.case import mesh_case
 from harness.conformance.mesh.stage import Stage
 from harness.conformance.model import Level
-from harness.conformance.truth import INBOUND, OUTBOUND, Leg, Sent, through_mesh
+from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, Sent, through_mesh
 from harness.errors import HarnessError
 from harness.mesh import traffic
 from harness.mesh.traffic import nonces
 from harness.mesh.workload import Mode
+from harness.sandbox.recorder import Recorded
 from harness.worlds import talk
-from harness.worlds.pairs import Pair, pair
-from harness.worlds.world import Recording, WorldPod
+from harness.worlds.model import WorldPod
+from harness.worlds.pairs import PodPair, pair
 
 ISTIO = "Istio: PeerAuthentication (security.istio.io/v1)"
 
 
-def legs(of: Pair, sent: Iterable[traffic.Sent]) -> list[Sent]:
+def legs(of: PodPair, sent: Iterable[traffic.AnsweredRequest]) -> list[Sent]:
     """Requests that leave the client and enter the server."""
     return between(of.client, of.server, sent)
 
 
-def between(client: WorldPod, server: WorldPod, sent: Iterable[traffic.Sent]) -> list[Sent]:
-    return through_mesh(sent, Leg(client, OUTBOUND), Leg(server, INBOUND))
+def between(client: WorldPod, server: WorldPod, sent: Iterable[traffic.AnsweredRequest]) -> list[Sent]:
+    return through_mesh(sent, ExpectedLeg(client, OUTBOUND), ExpectedLeg(server, INBOUND))
 
 
-def entering(pod: WorldPod, sent: Iterable[traffic.Sent]) -> list[Sent]:
-    return through_mesh(sent, Leg(pod, INBOUND))
+def entering(pod: WorldPod, sent: Iterable[traffic.AnsweredRequest]) -> list[Sent]:
+    return through_mesh(sent, ExpectedLeg(pod, INBOUND))
 
 
-def leaving(pod: WorldPod, sent: Iterable[traffic.Sent]) -> list[Sent]:
-    return through_mesh(sent, Leg(pod, OUTBOUND))
+def leaving(pod: WorldPod, sent: Iterable[traffic.AnsweredRequest]) -> list[Sent]:
+    return through_mesh(sent, ExpectedLeg(pod, OUTBOUND))
 
 
-def _require_on_the_wire(wire: Recording, sent: Iterable[Sent], readable: set[str]) -> None:
+def _require_on_the_wire(wire: Recorded, sent: Iterable[Sent], readable: set[str]) -> None:
     """That the mesh does what the case takes for granted: these markers can be read between the pods, and no others."""
     found = wire.found(each.nonce for each in sent)
     if found != readable:
@@ -77,8 +78,8 @@ def permissive(stage: Stage) -> None:
     inside = legs(meshed, meshed.send(10))
     readable = talk.send(stage.world, outsider, meshed.service, 10)
     outside = entering(meshed.server, readable)
-    tap.wait_seen(inside)
-    tap.wait_seen(outside)
+    tap.settle(inside)
+    tap.settle(outside)
     tap.end()
     tap.expect_once(inside)
     tap.expect_once(outside)

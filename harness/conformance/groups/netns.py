@@ -7,9 +7,9 @@ from dataclasses import replace
 from harness.adapters.contract import Feature
 from harness.conformance import state, truth
 from harness.conformance.model import Level, case
+from harness.conformance.tap import canary
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg
-from harness.conformance.watched import canary
+from harness.conformance.truth import INBOUND, ExpectedLeg
 from harness.errors import InternalError
 from harness.mesh import delivery
 from harness.mesh.fake_envoy import FakeEnvoy, Variant
@@ -161,7 +161,7 @@ def equal_connections(trial: Trial) -> None:
                 for conversation, nonce in zip(open_, nonces, strict=True):
                     conversation.server_sends(_half(truth.response(nonce), part))
             for pod, conversation, nonce in zip(pods, open_, nonces, strict=True):
-                sent.append(truth.sent(conversation, Leg(pod, INBOUND), nonce))
+                sent.append(truth.sent(conversation, ExpectedLeg(pod, INBOUND), nonce))
     tap.settle(sent, *pods)
     tap.end()
     tap.expect_once(sent)

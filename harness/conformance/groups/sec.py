@@ -15,7 +15,7 @@ from harness.conformance.audit.packets import PacketWatch
 from harness.conformance.model import Level, case
 from harness.conformance.tap import Tap
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg, Sent
+from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.conformance.verdict import NotClaimed
 from harness.mesh import delivery, replay
 from harness.sandbox.node import Node
@@ -96,7 +96,7 @@ def nothing_of_neighbours(trial: Trial) -> None:
         tap = trial.tap(server, watch_files=True)
         forbidden = truth.deliver(neighbour, 5) + truth.ask(neighbour, ("10.96.77.10", 80), 5)
         with delivery.across(client, plain) as conversation:
-            forbidden += [truth.speak(conversation, Leg(plain, INBOUND)) for _ in range(5)]
+            forbidden += [truth.speak(conversation, ExpectedLeg(plain, INBOUND)) for _ in range(5)]
         canaries = truth.deliver(server, 3)
         tap.wait_seen(canaries)
         tap.end()
@@ -128,7 +128,7 @@ def secrets_stay_secret(trial: Trial) -> None:
     nonce = truth.new_nonce()
     with delivery.inbound(server) as conversation:
         conversation.exchange(truth.request(nonce, headers=asked), truth.response(nonce, headers=answered, body=b"ok"))
-        sent = [truth.sent(conversation, Leg(server, INBOUND), nonce, body=b"ok")]
+        sent = [truth.sent(conversation, ExpectedLeg(server, INBOUND), nonce, body=b"ok")]
     _expect_hidden(tap, sent, [*asked, *answered], tokens)
 
 
@@ -149,7 +149,7 @@ def secrets_stay_secret_in_http2(trial: Trial) -> None:
     tokens = _tokens(4)
     asked = [("authorization", f"Bearer {tokens[0]}"), ("cookie", f"session={tokens[1]}"), ("cookie", f"b={tokens[2]}")]
     answered = [("set-cookie", f"session={tokens[3]}")]
-    client, answering, sent = h2c.Side(), h2c.Side(), []
+    client, answering, sent = h2c.Http2Sender(), h2c.Http2Sender(), []
     with delivery.inbound(server) as conversation:
         h2c.begin(conversation)
         for stream in (1, 3):
@@ -157,7 +157,7 @@ def secrets_stay_secret_in_http2(trial: Trial) -> None:
             question = h2c.request_fields("GET", truth.target_of(nonce), asked)
             conversation.client_sends(client.headers(stream, question, end=True))
             conversation.server_sends(answering.headers(stream, [(":status", "204"), *answered], end=True))
-            sent.append(truth.sent(conversation, Leg(server, INBOUND), nonce, status=204))
+            sent.append(truth.sent(conversation, ExpectedLeg(server, INBOUND), nonce, status=204))
     _expect_hidden(tap, sent, [*asked, *answered], tokens)
 
 

@@ -7,7 +7,7 @@ from harness.conformance import attackers, truth
 from harness.conformance.groups.sec import MOST_MEMORY
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg, Sent
+from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 
 
 @case(
@@ -82,6 +82,6 @@ def forged_namespace(trial: Trial) -> None:
     seen = truth.deliver(server, 2) + truth.deliver(late, 2)
     tap.settle(seen, server, late)
     tap.end()
-    forged = Sent(nonce, "DELETE", truth.target_of(nonce), 200, (Leg(server, INBOUND),))
+    forged = Sent(nonce, "DELETE", truth.target_of(nonce), 200, (ExpectedLeg(server, INBOUND),))
     tap.expect_seen(seen)
     tap.expect_never([forged], while_seeing=seen)

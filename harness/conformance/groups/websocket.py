@@ -6,7 +6,7 @@ from harness.adapters.contract import Feature
 from harness.conformance import truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, Leg
+from harness.conformance.truth import INBOUND, ExpectedLeg
 from harness.mesh import delivery
 from harness.mesh.app import NONCE_HEADER
 
@@ -21,7 +21,7 @@ def upgraded(trial: Trial) -> None:
     """
     server = trial.pod("server")
     tap = trial.tap(server)
-    leg = Leg(server, INBOUND)
+    leg = ExpectedLeg(server, INBOUND)
     nonce, inner = truth.new_nonce(), truth.new_nonce()
     with delivery.inbound(server) as conversation:
         conversation.exchange(*upgrade(nonce))
@@ -59,7 +59,7 @@ def websocket_messages(trial: Trial) -> None:
             for first, part in ((0x01, halved[:20]), (0x89, "ping"), (0x80, halved[20:])):
                 send(frame(first, part, masked=masked))
         conversation.exchange(frame(0x88, "", masked=True), frame(0x88, "", masked=False))
-        sent = [truth.sent(conversation, leg=Leg(server, INBOUND), nonce=nonce, status=101)]
+        sent = [truth.sent(conversation, leg=ExpectedLeg(server, INBOUND), nonce=nonce, status=101)]
     sent += truth.deliver(server)
     tap.settle(sent, server)
     tap.end()

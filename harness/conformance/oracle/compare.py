@@ -12,7 +12,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from harness.adapters.contract import Feature
-from harness.adapters.observed import Message, Seen, in_words
+from harness.adapters.observed import ReportedExchange, ReportedMessage, in_words
 from harness.conformance.oracle import expectation
 from harness.conformance.oracle.model import Expected, FieldLines, TrueExchange, TrueMessage
 
@@ -35,7 +35,9 @@ class FieldDifference:
     missing: bool = False
 
 
-def differences(leg: Expected, seen: Seen, claims: frozenset[Feature], tolerance_s: float) -> Iterator[FieldDifference]:
+def differences(
+    leg: Expected, seen: ReportedExchange, claims: frozenset[Feature], tolerance_s: float
+) -> Iterator[FieldDifference]:
     """Every field of a record that does not agree with what happened, in the contract's order."""
     yield from _times(leg, seen, tolerance_s)
     yield from _where(leg, seen, claims)
@@ -52,7 +54,7 @@ def differences(leg: Expected, seen: Seen, claims: frozenset[Feature], tolerance
     yield from _call(leg.exchange, seen)
 
 
-def _times(leg: Expected, seen: Seen, tolerance_s: float) -> Iterator[FieldDifference]:
+def _times(leg: Expected, seen: ReportedExchange, tolerance_s: float) -> Iterator[FieldDifference]:
     exchange = leg.exchange
     if seen.time is not None:
         off = seen.time - exchange.first_ns / 1e9
@@ -68,7 +70,7 @@ def _times(leg: Expected, seen: Seen, tolerance_s: float) -> Iterator[FieldDiffe
             yield FieldDifference("duration_s", f"a duration of {least:.3f} s", f"{lasted:.3f} s")
 
 
-def _where(leg: Expected, seen: Seen, claims: frozenset[Feature]) -> Iterator[FieldDifference]:
+def _where(leg: Expected, seen: ReportedExchange, claims: frozenset[Feature]) -> Iterator[FieldDifference]:
     """Pod, way and ends."""
     addresses = " or ".join(sorted(leg.addresses))
     if seen.pod_ip is not None:
@@ -80,7 +82,9 @@ def _where(leg: Expected, seen: Seen, claims: frozenset[Feature]) -> Iterator[Fi
     if leg.netns is not None and isinstance(netns, int) and netns != leg.netns:
         yield FieldDifference("netns", f"the pod's network namespace, {leg.netns}", str(netns))
     claimed = Feature.DIRECTION in claims
-    if seen.direction not in leg.directions and (seen.direction in _WAYS or (claimed and seen.direction != "wire")):
+    if seen.direction not in leg.directions and (
+        seen.direction in _WAYS or (claimed and seen.direction != expectation.NODE)
+    ):
         ways = " or ".join(sorted(leg.directions & _WAYS or leg.directions))
         yield FieldDifference("direction", ways, seen.direction or "none", missing=seen.direction is None)
     for name, told, right in (
@@ -92,7 +96,9 @@ def _where(leg: Expected, seen: Seen, claims: frozenset[Feature]) -> Iterator[Fi
             yield FieldDifference(name, f"the address that the packets have, {whom}", in_words(told))
 
 
-def _start_lines(exchange: TrueExchange, seen: Seen, claims: frozenset[Feature]) -> Iterator[FieldDifference]:
+def _start_lines(
+    exchange: TrueExchange, seen: ReportedExchange, claims: frozenset[Feature]
+) -> Iterator[FieldDifference]:
     decodes = bool(claims & {Feature.HTTP1, Feature.HTTP2})
     for name, true, told in (
         ("method", exchange.method, seen.method),
@@ -119,7 +125,7 @@ def _start_lines(exchange: TrueExchange, seen: Seen, claims: frozenset[Feature])
             yield FieldDifference("version", exchange.protocol, version)
 
 
-def _message(whose: str, true: TrueMessage, told: Message) -> Iterator[FieldDifference]:
+def _message(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[FieldDifference]:
     if told.headers:
         yield from _fields(whose, true, told)
     if told.trailers and not _same_lines(true.trailers, told.trailers):
@@ -127,7 +133,7 @@ def _message(whose: str, true: TrueMessage, told: Message) -> Iterator[FieldDiff
     yield from _body(whose, true, told)
 
 
-def _body(whose: str, true: TrueMessage, told: Message) -> Iterator[FieldDifference]:
+def _body(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[FieldDifference]:
     if not told.gives_body:
         return
     owed = f"the {whose}'s body of {len(true.body)} bytes"
@@ -149,7 +155,7 @@ def _size(whose: str, true: TrueMessage, message: object) -> Iterator[FieldDiffe
         yield FieldDifference(f"{whose}.body_size", f"{len(true.body)} bytes", f"{size} bytes")
 
 
-def _fields(whose: str, true: TrueMessage, told: Message) -> Iterator[FieldDifference]:
+def _fields(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[FieldDifference]:
     """Header fields: every line of each name, in order, with its value. Names may be written in any case.
 
     HTTP/2's pseudo-header fields may be among them or not, `:authority` also as `host`; so may trailers; and cookies
@@ -217,7 +223,7 @@ def _same_lines(true: FieldLines, told: Sequence[tuple[str, str]]) -> bool:
     )
 
 
-def _call(exchange: TrueExchange, seen: Seen) -> Iterator[FieldDifference]:
+def _call(exchange: TrueExchange, seen: ReportedExchange) -> Iterator[FieldDifference]:
     """What is told of a gRPC call, in the field `grpc`."""
     told, call = seen.record.get("grpc"), exchange.call
     if not isinstance(told, dict):

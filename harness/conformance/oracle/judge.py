@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.adapters.contract import Feature
-from harness.adapters.observed import MARKER, Seen, in_words
+from harness.adapters.observed import MARKER, ReportedExchange, in_words
 from harness.adapters.packets import Packet
 from harness.conformance.oracle import compare, expectation, packets, sockets
 from harness.conformance.oracle.compare import same_address, same_end
@@ -25,7 +25,7 @@ from harness.conformance.oracle.model import (
 )
 
 _SWITCHING = 101
-_ELSEWHERE = frozenset({expectation.WIRE})
+_ELSEWHERE = frozenset({expectation.NODE})
 """Ways of what was not on a pod's `lo`, where the kit has no truth."""
 
 
@@ -38,7 +38,7 @@ class Question:
     spans: Sequence[Span]
     """When each pod was a target, in time's order. A pod without a span never was one."""
     claims: frozenset[Feature]
-    seen: Sequence[Seen] = ()
+    seen: Sequence[ReportedExchange] = ()
     """What a tapper of records reported."""
     socket_records: Sequence[Mapping[str, Any]] = ()
     """Its records of type `websocket`."""
@@ -108,7 +108,9 @@ def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Diffe
         yield from sockets.differences(pods, upgrades, question.socket_records)
 
 
-def _strange(question: Question, seen: Sequence[Seen], matched: Matched, excused: _Excused) -> Iterator[Difference]:
+def _strange(
+    question: Question, seen: Sequence[ReportedExchange], matched: Matched, excused: _Excused
+) -> Iterator[Difference]:
     for number in matched.strange:
         record = seen[number]
         if question.whole and not excused.covers(record):
@@ -118,7 +120,7 @@ def _strange(question: Question, seen: Sequence[Seen], matched: Matched, excused
             )
 
 
-def _two_halves(leg: Expected, asked: Seen, answered: Seen, spans: Sequence[Span]) -> bool:
+def _two_halves(leg: Expected, asked: ReportedExchange, answered: ReportedExchange, spans: Sequence[Span]) -> bool:
     """Whether two records are a request without its answer and that answer, of an exchange within which the tapper may
     have lost sight of the pod: both are true then."""
     exchange = leg.exchange
@@ -131,7 +133,7 @@ def _two_halves(leg: Expected, asked: Seen, answered: Seen, spans: Sequence[Span
     )
 
 
-def _repeated(leg: Expected, record: Seen) -> Difference:
+def _repeated(leg: Expected, record: ReportedExchange) -> Difference:
     return Difference(
         DifferenceKind.REPEATED,
         "",
@@ -143,7 +145,7 @@ def _repeated(leg: Expected, record: Seen) -> Difference:
     )
 
 
-def _wrong(leg: Expected, record: Seen, question: Question) -> Iterator[Difference]:
+def _wrong(leg: Expected, record: ReportedExchange, question: Question) -> Iterator[Difference]:
     for field in compare.differences(leg, record, question.claims, question.tolerance_s):
         if leg.duty is not Duty.MUST and (field.missing or leg.why not in _STILL_TRUE):
             continue
@@ -196,7 +198,7 @@ class _Excused:
         for way in (connection.requests, connection.responses):
             self._markers |= set(MARKER.findall(way.data))
 
-    def covers(self, record: Seen) -> bool:
+    def covers(self, record: ReportedExchange) -> bool:
         if not self._any:
             return False
         if self._unproven and (record.pod_ip is None or same_address(record.pod_ip) in self._unproven):

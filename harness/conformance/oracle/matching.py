@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from harness.adapters.observed import MARKER, Seen
+from harness.adapters.observed import MARKER, ReportedExchange
 from harness.conformance.oracle.compare import same_address, same_end, same_text
 from harness.conformance.oracle.expectation import sidecar_ends
 from harness.conformance.oracle.model import Address, Duty, Expected
@@ -31,7 +31,7 @@ class Matched:
     """Records that are about nothing that happened."""
 
 
-def match(expectations: Sequence[Expected], records: Sequence[Seen]) -> Matched:
+def match(expectations: Sequence[Expected], records: Sequence[ReportedExchange]) -> Matched:
     """Match each record with one expectation, and no expectation with two records."""
     index = _Index(expectations)
     groups: dict[tuple[int, ...], list[int]] = {}
@@ -55,7 +55,7 @@ def match(expectations: Sequence[Expected], records: Sequence[Seen]) -> Matched:
 
 def _assign(
     expectations: Sequence[Expected],
-    records: Sequence[Seen],
+    records: Sequence[ReportedExchange],
     free: Sequence[int],
     numbers: Sequence[int],
     found: Matched,
@@ -72,7 +72,7 @@ def _assign(
 
 
 def _in_order(
-    expectations: Sequence[Expected], records: Sequence[Seen], free: Sequence[int], numbers: Sequence[int]
+    expectations: Sequence[Expected], records: Sequence[ReportedExchange], free: Sequence[int], numbers: Sequence[int]
 ) -> Iterator[tuple[int, int]]:
     """Of each connection the first record and the first exchange, and so on; then the rest."""
     waiting: dict[Address | None, list[int]] = {}
@@ -107,7 +107,7 @@ class _Index:
             self._by_target.setdefault(exchange.target, []).append(number)
             self._by_client.setdefault(each.connection.client, []).append(number)
 
-    def about(self, record: Seen) -> tuple[int, ...]:
+    def about(self, record: ReportedExchange) -> tuple[int, ...]:
         if record.target is not None:
             markers = MARKER.findall(record.target.encode(errors="replace"))
             if markers:
@@ -124,7 +124,7 @@ class _Index:
         several = self._by_target.get(record.target, ())
         return tuple(each for each in several if self._may_be(each, record))
 
-    def _may_be(self, number: int, record: Seen) -> bool:
+    def _may_be(self, number: int, record: ReportedExchange) -> bool:
         """Whether a record without a marker may be about this: it says nothing that is not so."""
         exchange, leg = self._all[number].exchange, self._all[number]
         if exchange.target is not None and MARKER.search(exchange.target.encode("latin-1", "replace")):
@@ -143,7 +143,7 @@ class _Index:
         return pod is None or pod in leg.addresses
 
 
-def _agreement(leg: Expected, record: Seen) -> float:
+def _agreement(leg: Expected, record: ReportedExchange) -> float:
     """The more, the better they agree. What a record does not say counts neither way."""
     score = 0.0 if leg.duty is Duty.NEVER else 0.5
     exchange = leg.exchange

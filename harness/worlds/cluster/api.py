@@ -24,7 +24,7 @@ MANAGER = "tapper-harness"
 _PAUSE_S = 0.2
 
 
-class Refused(HarnessError):
+class ApiRefused(HarnessError):
     """The API server said no, or nothing; `status` is HTTP's, 0 where there was no answer."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -73,9 +73,9 @@ class ClusterApi:
         try:
             return ask()
         except ApiException as error:
-            raise Refused(error.status or 0, f"the API server at {self.host}: {_reason(error)}") from None
+            raise ApiRefused(error.status or 0, f"the API server at {self.host}: {_reason(error)}") from None
         except HTTPError as error:
-            raise Refused(0, f"the API server at {self.host} cannot be reached: {error}") from None
+            raise ApiRefused(0, f"the API server at {self.host} cannot be reached: {error}") from None
 
     def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply; what was made of it. Raises Refused."""
@@ -90,9 +90,9 @@ class ClusterApi:
                 force_conflicts=True,
             )
         except (ApiException, DynamicApiError) as error:
-            raise Refused(error.status or 0, f"{what} is not taken: {_reason(error)}") from None
+            raise ApiRefused(error.status or 0, f"{what} is not taken: {_reason(error)}") from None
         except HTTPError as error:
-            raise Refused(0, f"{what}: the API server at {self.host} cannot be reached: {error}") from None
+            raise ApiRefused(0, f"{what}: the API server at {self.host} cannot be reached: {error}") from None
         return dict(made.to_dict())
 
     def remove(self, manifest: Manifest, grace_s: int | None = None) -> bool:
@@ -106,7 +106,7 @@ class ClusterApi:
             return False
         except (ApiException, DynamicApiError) as error:
             what = f"{manifest['kind']} {manifest['metadata']['name']}"
-            raise Refused(error.status or 0, f"{what} cannot be removed: {_reason(error)}") from None
+            raise ApiRefused(error.status or 0, f"{what} cannot be removed: {_reason(error)}") from None
         return True
 
     def get(self, manifest: Manifest) -> Manifest | None:
@@ -118,9 +118,9 @@ class ClusterApi:
         except NotFoundError:
             return None
         except (ApiException, DynamicApiError) as error:
-            raise Refused(error.status or 0, f"{manifest['kind']}: {_reason(error)}") from None
+            raise ApiRefused(error.status or 0, f"{manifest['kind']}: {_reason(error)}") from None
         except HTTPError as error:
-            raise Refused(0, f"the API server at {self.host} cannot be reached: {error}") from None
+            raise ApiRefused(0, f"the API server at {self.host} cannot be reached: {error}") from None
         return dict(found.to_dict())
 
     def list(self, kind: str, namespace: str | None = None, labels: str | None = None) -> list[Manifest]:
@@ -128,9 +128,9 @@ class ClusterApi:
         try:
             found = self._resources().get(api_version="v1", kind=kind).get(namespace=namespace, label_selector=labels)
         except (ApiException, DynamicApiError) as error:
-            raise Refused(error.status or 0, f"the list of {kind}s: {_reason(error)}") from None
+            raise ApiRefused(error.status or 0, f"the list of {kind}s: {_reason(error)}") from None
         except HTTPError as error:
-            raise Refused(0, f"the API server at {self.host} cannot be reached: {error}") from None
+            raise ApiRefused(0, f"the API server at {self.host} cannot be reached: {error}") from None
         return [dict(item) for item in found.to_dict()["items"]]
 
     def has_kind(self, api_version: str, kind: str) -> bool:
@@ -147,7 +147,7 @@ class ClusterApi:
         while True:
             try:
                 found = probe()
-            except Refused as error:
+            except ApiRefused as error:
                 if error.status and error.status < 500:
                     raise
                 found, away = None, f" ({error})"
@@ -162,7 +162,7 @@ class ClusterApi:
         try:
             return self._resources().get(api_version=manifest["apiVersion"], kind=manifest["kind"])
         except ResourceNotFoundError:
-            raise Refused(
+            raise ApiRefused(
                 404, f"this cluster has no kind {manifest['kind']} of {manifest['apiVersion']}: is Istio installed?"
             ) from None
 

@@ -1,21 +1,18 @@
-"""`ClusterRecording`: what `harness.worlds.programs.sniff` has recorded on a node."""
+"""`ClusterRecording`: the frames that `harness.worlds.programs.sniff` records on a node of a cluster."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
-from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.sandbox import pcap
 from harness.sandbox.frames import Frame
-from harness.worlds import recording
+from harness.sandbox.recorder import Recorded
 from harness.worlds.world import Program
 
 
-def parse(output: str) -> list[Frame]:
-    """The frames of the program's output. Raises HarnessError when it is not whole."""
+def _parse(output: str) -> list[Frame]:
+    """The frames in the output of the program. Raises HarnessError if the output or the recording is not whole."""
     frames: list[Frame] = []
     dropped: int | None = None
     for line in output.splitlines():
@@ -30,29 +27,24 @@ def parse(output: str) -> list[Frame]:
     return frames
 
 
-class ClusterRecording:
-    """A `Recording`."""
+class ClusterRecording(Recorded):
+    """The recording of a program that runs on a node. Asking for its frames ends it."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, name: str) -> None:
+        self.name = name
         self._program = program
         self._frames: list[Frame] | None = None
 
+    @property
     def frames(self) -> list[Frame]:
         if self._frames is None:
-            self._frames = parse(self._program.stop())
+            self._frames = _parse(self._program.stop())
         return self._frames
 
+    def require_whole(self) -> None:
+        """`frames` has raised where it is not."""
+
     def end(self) -> None:
-        """Record no longer, whoever asks for it or does not."""
+        """End the program; a recording that nobody asked for is lost."""
         if self._frames is None:
             self._program.stop()
-
-    def found(self, markers: Iterable[str]) -> set[str]:
-        return recording.found(self.frames(), markers)
-
-    def carried(self, port: int) -> tuple[int, int]:
-        return recording.carried(self.frames(), port)
-
-    def save(self, path: Path) -> None:
-        """Write it as a pcap file (link type Ethernet, nanoseconds)."""
-        pcap.write(path, self.frames())

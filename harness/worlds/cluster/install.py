@@ -125,7 +125,7 @@ def run(argv: Sequence[str], timeout: float) -> str:
     return done.stdout
 
 
-class Kind:
+class ManagedKind:
     """A kind cluster, by way of pytest-kind: created, or taken over where one of that name is there already."""
 
     def __init__(self, cluster: Any, ledger: Ledger, say: Say, *, keep: bool) -> None:

@@ -72,7 +72,7 @@ def opened(options: ClusterOptions, say: Say) -> Iterator[ClusterSession]:
                     gc.collect()
 
 
-def _kind(options: ClusterOptions, ledger: Ledger, say: Say, folder: Path) -> install.Kind:
+def _kind(options: ClusterOptions, ledger: Ledger, say: Say, folder: Path) -> install.ManagedKind:
     try:
         from pytest_kind import KindCluster  # noqa: PLC0415 - of another extra
     except ModuleNotFoundError:
@@ -90,7 +90,7 @@ def _kind(options: ClusterOptions, ledger: Ledger, say: Say, folder: Path) -> in
         say(f"building the image {options.image}")
         archive = folder / "image.tar"
         daemon.build_image(options.image, archive)
-    kind = install.Kind(cluster, ledger, say, keep=options.keep)
+    kind = install.ManagedKind(cluster, ledger, say, keep=options.keep)
     kind.create()
     kind.load(archive)
     install.install_istio(istioctl, options.istio, kind.kubeconfig, None, say)

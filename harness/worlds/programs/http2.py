@@ -35,7 +35,7 @@ Fields = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class Http2Frame:
     kind: int
     flags: int
     stream: int
@@ -48,7 +48,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 @dataclass(slots=True)
-class Message:
+class Http2Message:
     """A request or an answer; `trailers` are the fields of a second HEADERS frame."""
 
     stream: int
@@ -73,9 +73,9 @@ class Line:
         block = self._encoder.encode(list(fields.items()))
         return frame(HEADERS, END_HEADERS | (END_STREAM if ends else 0), stream, block)
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[Http2Message]:
         """Whole messages until the other side ends."""
-        open_ones: dict[int, Message] = {}
+        open_ones: dict[int, Http2Message] = {}
         while (one := self._read()) is not None:
             if one.kind == SETTINGS and not one.flags & ACK:
                 self.write(frame(SETTINGS, ACK, 0))
@@ -86,7 +86,7 @@ class Line:
                 if one.stream in open_ones:
                     open_ones[one.stream].trailers = fields
                 else:
-                    open_ones[one.stream] = Message(one.stream, fields)
+                    open_ones[one.stream] = Http2Message(one.stream, fields)
             elif one.kind == DATA:
                 open_ones[one.stream].body += _unpadded(one)
                 if one.payload:
@@ -94,28 +94,28 @@ class Line:
             if one.kind in (HEADERS, DATA) and one.flags & END_STREAM:
                 yield open_ones.pop(one.stream)
 
-    def _read(self) -> Frame | None:
+    def _read(self) -> Http2Frame | None:
         head = self._source.read(9)
         if len(head) < 9:
             return None
         size = int.from_bytes(head[:3], "big")
         kind, flags, stream = struct.unpack("!BBI", head[3:])
         payload = self._source.read(size)
-        return Frame(kind, flags, stream & 0x7FFFFFFF, payload) if len(payload) == size else None
+        return Http2Frame(kind, flags, stream & 0x7FFFFFFF, payload) if len(payload) == size else None
 
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _unpadded(one: Frame) -> bytes:
+def _unpadded(one: Http2Frame) -> bytes:
     payload = one.payload
     if one.flags & PADDED:
         payload = payload[1 : len(payload) - payload[0]]
     return payload[5:] if one.kind == HEADERS and one.flags & PRIORITY else payload
 
 
-class Echo(socketserver.StreamRequestHandler):
+class Http2Echo(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         if self.rfile.read(len(PREFACE)) != PREFACE:
             return
@@ -125,7 +125,7 @@ class Echo(socketserver.StreamRequestHandler):
             line.write(answer(line, request))
 
 
-def answer(line: Line, request: Message) -> bytes:
+def answer(line: Line, request: Http2Message) -> bytes:
     nonce = request.fields.get(NONCE_HEADER, "")
     head = {":status": "200", NONCE_HEADER: nonce}
     if request.fields.get("content-type", "").startswith("application/grpc"):
@@ -138,7 +138,7 @@ def answer(line: Line, request: Message) -> bytes:
     return line.headers(request.stream, head, ends=False) + frame(DATA, END_STREAM, request.stream, nonce.encode())
 
 
-class Server(socketserver.ThreadingTCPServer):
+class Http2Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
@@ -176,7 +176,7 @@ def request(line: Line, stream: int, kind: str, authority: str, target: str, non
     return line.headers(stream, fields, ends=False) + frame(DATA, END_STREAM, stream, message)
 
 
-def _is_answer(message: Message | None, kind: str, nonce: str) -> bool:
+def _is_answer(message: Http2Message | None, kind: str, nonce: str) -> bool:
     if message is None or message.fields.get(":status") != "200" or nonce.encode() not in message.body:
         return False
     return kind != "grpc" or (message.trailers or {}).get("grpc-status") == "0"
@@ -192,7 +192,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.what == "serve":
-        Server(("", arguments.port), Echo).serve_forever()
+        Http2Server(("", arguments.port), Http2Echo).serve_forever()
     return 0 if ask(arguments.url, arguments.kind, arguments.count, arguments.rate) else 1
 
 

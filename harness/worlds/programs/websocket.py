@@ -77,7 +77,7 @@ def read_head(source: BufferedIOBase) -> tuple[str, dict[str, str]]:
     return first, fields
 
 
-class Echo(socketserver.StreamRequestHandler):
+class WebSocketEcho(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         _, fields = read_head(self.rfile)
         if "sec-websocket-key" not in fields:
@@ -96,7 +96,7 @@ class Echo(socketserver.StreamRequestHandler):
             return
 
 
-class Server(socketserver.ThreadingTCPServer):
+class WebSocketServer(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
@@ -138,7 +138,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.what == "serve":
-        Server(("", arguments.port), Echo).serve_forever()
+        WebSocketServer(("", arguments.port), WebSocketEcho).serve_forever()
     return 0 if ask(arguments.url, arguments.count, arguments.rate) else 1
 
 

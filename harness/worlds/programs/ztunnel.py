@@ -30,7 +30,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Place:
+class PodNetwork:
     """A pod's network namespace, in which sockets are made from outside."""
 
     def __init__(self, ip: str, pid: int) -> None:
@@ -89,12 +89,12 @@ class Ztunnel:
             context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
             context.load_verify_locations(folder / "root.pem")
 
-    async def serve(self, place: Place) -> None:
+    async def serve(self, place: PodNetwork) -> None:
         """Take the pod into the mesh. Returns once both its ports are open."""
         await asyncio.start_server(each(place, self._outbound), sock=place.listen(OUTBOUND))
         await asyncio.start_server(each(place, self._inbound), sock=place.listen(HBONE), ssl=self._server)
 
-    async def _outbound(self, place: Place, reader: StreamReader, writer: StreamWriter) -> None:
+    async def _outbound(self, place: PodNetwork, reader: StreamReader, writer: StreamWriter) -> None:
         raw = writer.get_extra_info("socket").getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
         port, address = struct.unpack("!2xH4s8x", raw)
         target = socket.inet_ntoa(address)
@@ -103,7 +103,7 @@ class Ztunnel:
         tunnel[1].write(f"CONNECT {target}:{port} HTTP/1.1".encode() + _END_OF_HEAD)
         await relay((reader, writer), tunnel)
 
-    async def _inbound(self, place: Place, reader: StreamReader, writer: StreamWriter) -> None:
+    async def _inbound(self, place: PodNetwork, reader: StreamReader, writer: StreamWriter) -> None:
         caller, _ = writer.get_extra_info("peername")
         head = await reader.readuntil(_END_OF_HEAD)
         port = int(head.split()[1].rpartition(b":")[2])
@@ -112,7 +112,7 @@ class Ztunnel:
 
 
 def each(
-    place: Place, handle: Callable[[Place, StreamReader, StreamWriter], Awaitable[None]]
+    place: PodNetwork, handle: Callable[[PodNetwork, StreamReader, StreamWriter], Awaitable[None]]
 ) -> Callable[[StreamReader, StreamWriter], Awaitable[None]]:
     """What to do with each connection. Where the other end cannot be reached, the caller's is closed."""
 
@@ -147,7 +147,7 @@ async def relay(one: Streams, other: Streams) -> None:
 async def serve(folder: Path) -> None:
     ztunnel = Ztunnel(folder)
     for ip, pid in json.loads((folder / "pods.json").read_text()).items():
-        await ztunnel.serve(Place(ip, pid))
+        await ztunnel.serve(PodNetwork(ip, pid))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     await asyncio.Event().wait()  # for ever: it ends with the node

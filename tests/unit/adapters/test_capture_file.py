@@ -109,7 +109,7 @@ def test_every_cut_of_a_file_that_is_written_is_no_damage() -> None:
 
 def test_a_tapper_that_writes_simple_packets_is_understood() -> None:
     nonce = truth.new_nonce()
-    leg = replay.Leg(("127.0.0.6", 40001), ("10.244.0.2", 8080), ("10.244.0.2", 8080))
+    leg = replay.ReplayLeg(("127.0.0.6", 40001), ("10.244.0.2", 8080), ("10.244.0.2", 8080))
     frames = replay.conversation(leg, [(truth.request(nonce), truth.response(nonce))])
     output = Capture()
     output.feed(section() + interface(0) + b"".join(simple(frame) for frame in frames))

@@ -15,25 +15,25 @@ from harness.mesh import fake_envoy, replay, traffic
 from harness.mesh.fake_envoy import Variant
 from harness.mesh.mesh import Mesh, MeshPod
 from harness.mesh.podhttp import PodConnection
-from harness.mesh.traffic import Sent, nonces
+from harness.mesh.traffic import AnsweredRequest, nonces
 from harness.mesh.workload import Delivery, Mode
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command
-from harness.sandbox.wire import Wire
+from harness.sandbox.recorder import Recorder
 from harness.waiting import wait_until
 
 StartTapper = Callable[..., RunningTapper]
-StartWire = Callable[[Pod], Wire]
+StartWire = Callable[[Pod], Recorder]
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
-def once_each(sent: list[Sent]) -> dict[str, int]:
+def once_each(sent: list[AnsweredRequest]) -> dict[str, int]:
     return {exchange.target: 1 for exchange in sent}
 
 
-def targets(sent: list[Sent]) -> list[str]:
+def targets(sent: list[AnsweredRequest]) -> list[str]:
     return [exchange.target for exchange in sent]
 
 
@@ -41,7 +41,7 @@ def request(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n".encode()
 
 
-def played(pod: Pod, path: str, leg: replay.Leg | None = None) -> None:
+def played(pod: Pod, path: str, leg: replay.ReplayLeg | None = None) -> None:
     """One exchange on a pod's lo, by default as an inbound leg."""
     replay.play(pod, replay.conversation(leg or replay.inbound(pod, 8080), [(request(path), ANSWER)]))
 
@@ -224,7 +224,7 @@ def test_without_a_mesh_the_nodes_interfaces_are_enough(mesh: Mesh, tapper: Star
     sent = mesh.send(client, server, 20, connections=3)
     running.wait_targets(targets(sent))
     running.stop()
-    assert running.seen(direction="wire") == once_each(sent)
+    assert running.seen(direction="node") == once_each(sent)
     assert len(running.exchanges) == 20
     assert not set(running.seen()) & set(targets(foreign))
     assert {record["pod_ip"] for record in running.exchanges} == {server.ip}
@@ -264,9 +264,9 @@ def test_permissive_shows_the_wire_and_the_inbound_leg_as_two(
     running.wait_capturing(pair[1].pod)
     sent = mesh.send(stranger, pair[1], 5)
     running.wait_targets(targets(sent), direction="inbound")
-    running.wait_targets(targets(sent), direction="wire")
+    running.wait_targets(targets(sent), direction="node")
     running.stop()
-    assert running.seen(direction="inbound") == running.seen(direction="wire") == once_each(sent)
+    assert running.seen(direction="inbound") == running.seen(direction="node") == once_each(sent)
     assert len(running.exchanges) == 10
 
 
@@ -417,7 +417,7 @@ def test_a_restarted_envoy_is_followed(mesh: Mesh, pair: tuple[MeshPod, MeshPod]
     before = mesh.send(client, server, 5)
     running.wait_targets(targets(before))
     server.sidecar.stop()
-    running.wait_for(lambda: not running.captures_in(server.pod), "the end of the source")
+    running.wait_for(lambda: not running.captures(server.pod), "the end of the source")
     server.sidecar.start_again()
     running.wait_capturing(server.pod)
     after = mesh.send(client, server, 5)
@@ -479,7 +479,7 @@ def test_descriptors_and_threads_stay_flat(node: Node, tapper: StartTapper) -> N
         running.wait_capturing(pod)
         pod.delete()
         pod.wait_released()
-        running.wait_for(lambda: not running.captures_in(pod), "the end of its source")
+        running.wait_for(lambda: not running.captures(pod), "the end of its source")
 
     come_and_go("first")
     before = process.num_fds(), process.num_threads()
@@ -547,7 +547,7 @@ def test_a_missing_capability_is_named(node: Node, capability: str, istio: list[
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["tap"], 2, "filter-authorities"),
+        (["tap"], 2, "--targets"),
         (["tap", "--filter-authorities", "10.0.0.300"], 2, "10.0.0.300"),
         (["tap", "--filter-authorities", "10.0.0.1", "-i", "nope0"], 2, "nope0"),
         (["tap", "--filter-authorities", "10.0.0.1", "--verify"], 2, "they go with --istio"),

@@ -138,7 +138,7 @@ def test_colour_on_a_terminal_only(tmp_path: Path) -> None:
     """A real pseudo-terminal of some width, a pipe, and terminals with NO_COLOR and that can do nothing."""
     wire = pcapng.section_header("t") + pcapng.interface("eth0", "")
     frames = replay.conversation(
-        replay.Leg(("10.0.0.3", 1), ("10.0.0.2", 80), ("10.0.0.2", 80)), [(ask("/"), answer())]
+        replay.ReplayLeg(("10.0.0.3", 1), ("10.0.0.2", 80), ("10.0.0.2", 80)), [(ask("/"), answer())]
     )
     wire += b"".join(pcapng.packet(0, 5_000_000_000, frame[14:]) for frame in frames)
     path = tmp_path / "in.pcapng"
@@ -260,9 +260,9 @@ def test_what_was_recorded_reads_back_without_any_privilege(
     records = [record for record in map(json.loads, read.splitlines()) if record["type"] == "http"]
 
     def told(exchanges: list[dict[str, Any]]) -> list[str]:
-        """All but the namespace and the wire beneath, which a file does not tell, and times, which each packet socket
+        """All but the namespace and `mtls`, which a file does not tell, and times, which each packet socket
         takes itself."""
-        other = {"netns": None, "wire": None, "ts": None, "duration_s": None}
+        other = {"netns": None, "mtls": None, "ts": None, "duration_s": None}
         return sorted(json.dumps(exchange | other) for exchange in exchanges)
 
     assert len(records) == 40

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.adapters.observed import Message, Seen
+from harness.adapters.observed import ReportedExchange, ReportedMessage
 from harness.adapters.packets import Capture
 from harness.conformance import expect, tls
 from harness.conformance.truth import Sent, new_nonce, target_of
@@ -17,12 +17,12 @@ NONCE = new_nonce()
 SENT = Sent(NONCE, "GET", target_of(NONCE), 201, (), response_body=b"0123456789")
 
 
-def seen(body: bytes = b"0123456789", *, truncated: bool = False) -> Seen:
-    return Seen(SENT.target, "GET", 201, response=Message(body=body, truncated=truncated))
+def seen(body: bytes = b"0123456789", *, truncated: bool = False) -> ReportedExchange:
+    return ReportedExchange(SENT.target, "GET", 201, response=ReportedMessage(body=body, truncated=truncated))
 
 
 @pytest.mark.parametrize("fine", [seen(), seen(b"", truncated=True), seen(b"0123", truncated=True)])
-def test_a_body_is_whole_or_said_to_be_cut(fine: Seen) -> None:
+def test_a_body_is_whole_or_said_to_be_cut(fine: ReportedExchange) -> None:
     expect.bodies([SENT], [fine])
 
 
@@ -34,7 +34,7 @@ def test_a_body_is_whole_or_said_to_be_cut(fine: Seen) -> None:
         (replace(seen(), response=None), "0 bytes"),
     ],
 )
-def test_a_body_that_is_neither_is_a_violation(wrong: Seen, what: str) -> None:
+def test_a_body_that_is_neither_is_a_violation(wrong: ReportedExchange, what: str) -> None:
     with pytest.raises(Violation, match=what):
         expect.bodies([SENT], [wrong])
 
@@ -54,7 +54,7 @@ def test_an_answer_is_the_request_s_own_or_absent() -> None:
 
 def test_an_exchange_of_a_strange_port_is_invented() -> None:
     expect.nothing_invented([replace(seen(), src="127.0.0.6:40000", dst="10.244.0.2:18502")], [8502])
-    expect.nothing_invented([Seen(None, status=200)], [8502])
+    expect.nothing_invented([ReportedExchange(None, status=200)], [8502])
     for src, dst in (
         (None, None),
         (None, "10.244.0.2:8502"),
@@ -62,11 +62,11 @@ def test_an_exchange_of_a_strange_port_is_invented() -> None:
         ("[fd00::1]:1", "[fd00::2]:8502"),
     ):
         with pytest.raises(Violation, match="carries none"):
-            expect.nothing_invented([Seen(None, src=src, dst=dst)], [8502])
+            expect.nothing_invented([ReportedExchange(None, src=src, dst=dst)], [8502])
 
 
 def test_hidden_bytes_are_not_to_be_presented() -> None:
-    expect.not_presented([SENT], [Seen("/orders/another"), Seen(None)])
+    expect.not_presented([SENT], [ReportedExchange("/orders/another"), ReportedExchange(None)])
     with pytest.raises(Violation, match="another protocol"):
         expect.not_presented([SENT], [seen()])
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from harness.conformance import disturb
-from harness.mesh.replay import Leg, conversation
+from harness.mesh.replay import ReplayLeg, conversation
 from harness.sandbox.frames import parse_tcp
 
-LEG = Leg(("127.0.0.6", 40001), ("10.244.0.2", 8080), ("10.244.0.2", 8080))
+LEG = ReplayLeg(("127.0.0.6", 40001), ("10.244.0.2", 8080), ("10.244.0.2", 8080))
 REQUEST, ANSWER = disturb.filler(1, 1050), disturb.filler(2, 990)
 FRAMES = conversation(LEG, [(REQUEST, ANSWER)], mss=200)
 

@@ -11,9 +11,9 @@ import pytest
 
 from harness.adapters import contract
 from harness.adapters.contract import Adapter, Feature
-from harness.adapters.observed import Message, Seen
+from harness.adapters.observed import ReportedExchange, ReportedMessage
 from harness.conformance import expect, groups
-from harness.conformance.truth import INBOUND, OUTBOUND, Leg, Sent, new_nonce, target_of
+from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, Sent, new_nonce, target_of
 from harness.conformance.verdict import Violation
 from harness.mesh.app import NONCE_HEADER
 from harness.sandbox.pod import Pod
@@ -25,12 +25,16 @@ PLAIN = replace(REFERENCE, claims=frozenset({Feature.PACKETS}))
 
 def sent(direction: str = INBOUND) -> Sent:
     nonce = new_nonce()
-    return Sent(nonce, "GET", target_of(nonce), 200, (Leg(POD, direction),), "[::6]:40001", "[fd00:10:244::2]:8080")
+    return Sent(
+        nonce, "GET", target_of(nonce), 200, (ExpectedLeg(POD, direction),), "[::6]:40001", "[fd00:10:244::2]:8080"
+    )
 
 
-def seen(each: Sent) -> Seen:
+def seen(each: Sent) -> ReportedExchange:
     direction = each.legs[0].direction
-    return Seen(each.target, "GET", 200, "10.244.0.2", direction, each.src, each.dst, response=Message())
+    return ReportedExchange(
+        each.target, "GET", 200, "10.244.0.2", direction, each.src, each.dst, response=ReportedMessage()
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +56,7 @@ def test_a_sentence_says_which_of_many_and_which_leg() -> None:
         == f"5 not at all, namely the 4th to 5th and 7th to 9th of 9; the first is GET {many[3].target}"
     )
     other = cast(Pod, SimpleNamespace(name="client", ipv4="10.244.0.9", ipv6="fd00:10:244::9"))
-    two = replace(sent(), legs=(Leg(other, OUTBOUND), Leg(POD, INBOUND)), src=None, dst=None)
+    two = replace(sent(), legs=(ExpectedLeg(other, OUTBOUND), ExpectedLeg(POD, INBOUND)), src=None, dst=None)
     with pytest.raises(Violation) as raised:
         expect.seen([two], [replace(seen(two), direction=INBOUND)], REFERENCE)
     begin = (
@@ -135,9 +139,9 @@ def test_the_target_is_as_it_was_where_http_is_claimed() -> None:
 
 def test_the_answer_is_the_request_s_own() -> None:
     each, other = sent(), sent()
-    own = Message(headers=((NONCE_HEADER, each.nonce),))
+    own = ReportedMessage(headers=((NONCE_HEADER, each.nonce),))
     expect.seen([each], [replace(seen(each), response=own)], REFERENCE)
-    answer = Message(headers=((NONCE_HEADER, other.nonce),))
+    answer = ReportedMessage(headers=((NONCE_HEADER, other.nonce),))
     with pytest.raises(Violation, match=f"its own answer; seen: that of {other.nonce}"):
         expect.seen([each], [replace(seen(each), response=answer)], REFERENCE)
 
@@ -156,9 +160,9 @@ def test_another_pod_s_address_is_not_this_pod_s() -> None:
 
 def test_a_record_without_a_body_has_said_nothing_about_it() -> None:
     each = replace(sent(), response_body=b"ok")
-    without = replace(seen(each), response=Message(gives_body=False))
+    without = replace(seen(each), response=ReportedMessage(gives_body=False))
     expect.bodies([each], [without], where_told=True)
     with pytest.raises(Violation, match="body of 2 bytes"):
         expect.bodies([each], [without])
     with pytest.raises(Violation, match="body of 2 bytes"):
-        expect.bodies([each], [replace(seen(each), response=Message(body=b"no"))], where_told=True)
+        expect.bodies([each], [replace(seen(each), response=ReportedMessage(body=b"no"))], where_told=True)

@@ -25,7 +25,7 @@ def decoded(decoder: Decoder, block: bytes) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("pieces", [1, 2, 5])
 def test_a_block_in_pieces_is_one_block_that_ends_once(pieces: int) -> None:
     fields = h2c.request_fields("POST", "/orders/1", [("x-one", "1"), ("x-two", "2")])
-    found = frames(h2c.Side().headers(3, fields, end=True, pieces=pieces))
+    found = frames(h2c.Http2Sender().headers(3, fields, end=True, pieces=pieces))
     assert len(found) == pieces
     assert [kind for kind, *_ in found] == [1] + [9] * (pieces - 1)
     assert [bool(flags & 4) for _, flags, *_ in found] == [False] * (pieces - 1) + [True]
@@ -35,12 +35,12 @@ def test_a_block_in_pieces_is_one_block_that_ends_once(pieces: int) -> None:
 
 
 def test_the_second_block_uses_the_table_of_the_first() -> None:
-    side, decoder = h2c.Side(), Decoder()
+    side, decoder = h2c.Http2Sender(), Decoder()
     first, second = side.headers(1, [("x-common", "as before")]), side.headers(3, [("x-common", "as before")])
     assert len(second) < len(first)
     assert decoded(decoder, first[9:]) == decoded(decoder, second[9:]) == [("x-common", "as before")]
 
 
 def test_data_is_padded_as_asked() -> None:
-    assert frames(h2c.Side.data(5, b"body", end=True)) == [(0, 1, 5, b"body")]
-    assert frames(h2c.Side.data(5, b"body", padding=3)) == [(0, 8, 5, b"\x03body\0\0\0")]
+    assert frames(h2c.Http2Sender.data(5, b"body", end=True)) == [(0, 1, 5, b"body")]
+    assert frames(h2c.Http2Sender.data(5, b"body", padding=3)) == [(0, 8, 5, b"\x03body\0\0\0")]

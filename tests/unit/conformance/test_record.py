@@ -18,7 +18,7 @@ from harness.conformance.record import ClusterRun, Environment, RunRecord
 from harness.conformance.report_file import ReportError
 from harness.conformance.suite import SelectionError, choose, prepare
 from harness.conformance.summary import text
-from harness.conformance.verdict import Verdict, on_profile, set_aside
+from harness.conformance.verdict import ProfileVerdict, on_profile, set_aside
 from harness.errors import InternalError
 
 
@@ -109,7 +109,7 @@ def test_where_cases_were_named_they_alone_are_judged(adapter: Adapter, outcomes
 
 def test_a_tapper_that_claims_no_profile_is_judged_by_its_cases(adapter: Adapter) -> None:
     nothing = replace(adapter, claims=frozenset({Feature.IPV6}))
-    assert {on_profile(profile, CASES, results(), nothing) for profile in Profile} == {Verdict.NOT_CLAIMED}
+    assert {on_profile(profile, CASES, results(), nothing) for profile in Profile} == {ProfileVerdict.NOT_CLAIMED}
     assert made(nothing, results()).exit_code() == 0
     assert made(nothing, results(Outcome.FAIL)).exit_code() == 1
 
@@ -252,6 +252,6 @@ def test_a_must_of_one_profile_is_not_anothers(adapter: Adapter) -> None:
         if Feature.HTTP2 in case.features:
             known[case.id] = Result(case.id, Outcome.FAIL, "why")
     judged = {profile: on_profile(profile, catalogue().values(), known, adapter) for profile in Profile}
-    assert (judged[Profile.HTTP1], judged[Profile.HTTP2]) == (Verdict.SUCCESS, Verdict.FAILURE)
+    assert (judged[Profile.HTTP1], judged[Profile.HTTP2]) == (ProfileVerdict.SUCCESS, ProfileVerdict.FAILURE)
     assert Feature.HTTP2 in catalogue()["SEC-11"].features
     assert Feature.HTTP2 not in catalogue()["SEC-04"].features

@@ -10,10 +10,10 @@ import pytest
 from harness.conformance import strays, truth
 from harness.conformance.oracle.decode import decode
 from harness.conformance.oracle.wire import connections
-from harness.conformance.recording import Recording
 from harness.mesh import delivery, replay
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
+from harness.sandbox.recorder import on_lo
 
 
 @pytest.fixture
@@ -25,26 +25,26 @@ def pod() -> Iterator[Pod]:
 
 
 def test_every_exchange_is_recorded_once(pod: Pod, tmp_path: Path) -> None:
-    recording = Recording(pod, pod.name)
+    recording = on_lo(pod, pod.name)
     sent = truth.deliver(pod, 3) + truth.ask(pod, ("10.96.77.10", 80), 2) + truth.deliver(pod, ipv6=True)
-    decoded = [decode(connection) for connection in connections(recording.frames())]
+    decoded = [decode(connection) for connection in connections(recording.frames)]
     assert [each.target for some in decoded for each in some.exchanges] == [each.target for each in sent]
     assert [some.flaw for some in decoded] == ["", "", ""]
-    assert not recording.lost
-    before = len(recording.frames())
+    assert recording.dropped == 0
+    before = len(recording.frames)
     recording.save(tmp_path / "lo.pcap")
     sent += truth.deliver(pod)
-    assert len(recording.frames()) > before
-    recording.close()
+    assert len(recording.frames) > before
+    recording.stop()
 
 
 def test_a_pod_that_is_deleted_is_let_go_and_what_was_recorded_stays(pod: Pod) -> None:
-    recording = Recording(pod, pod.name)
-    pod.before_deletion.append(recording.close)
+    recording = on_lo(pod, pod.name)
+    pod.before_deletion.append(recording.stop)
     sent = truth.deliver(pod, 2)
     pod.delete()
     pod.wait_released()
-    (connection,) = connections(recording.frames())
+    (connection,) = connections(recording.frames)
     assert [each.target for each in decode(connection).exchanges] == [each.target for each in sent]
 
 
@@ -52,16 +52,16 @@ def test_only_a_filled_in_and_wrong_checksum_is_refused(pod: Pod) -> None:
     """The kernel leaves the checksum out of what it hands over on lo, and takes it all the same."""
     exchange = truth.request("nonce-a"), truth.response("nonce-a")
     replayed = replay.conversation(replay.inbound(pod, 8080, 40001), [exchange])
-    recording = Recording(pod, pod.name)
+    recording = on_lo(pod, pod.name)
     try:
         with delivery.inbound(pod) as conversation:
             conversation.exchange(*exchange)
-        own = len(recording.frames())
+        own = len(recording.frames)
         replay.play(pod, replayed)
         replay.play(pod, [strays.refused(frame) for frame in replayed])
-        frames = recording.frames()
+        frames = recording.frames
     finally:
-        recording.close()
+        recording.stop()
     refused = [frame.refused for frame in frames[own:] if frame.data in (*replayed, *map(strays.refused, replayed))]
     assert own > 0
     assert not any(frame.refused for frame in frames[:own])

@@ -20,7 +20,7 @@ import pytest
 from harness import cli
 from harness.adapters.reference import RunningTapper
 from harness.demo import steps
-from harness.demo.steps import Outcome, Scene
+from harness.demo.steps import Scene, StepOutcome
 from harness.mesh import fake_envoy
 from harness.mesh.mesh import Mesh
 from harness.sandbox.node import Node
@@ -111,13 +111,13 @@ def test_a_manual_envoy_that_is_not_captured_is_noticed(scene: Scene, monkeypatc
 def test_a_step_that_does_not_hold_is_shown_and_exits_with_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def good(_: Scene) -> Outcome:
+    def good(_: Scene) -> StepOutcome:
         """Good: fine."""
-        return Outcome("a good step", "x", "x", True)
+        return StepOutcome("a good step", "x", "x", True)
 
-    def bad(_: Scene) -> Outcome:
+    def bad(_: Scene) -> StepOutcome:
         """Bad: not fine."""
-        return Outcome("a bad step", "x", "y", False)
+        return StepOutcome("a bad step", "x", "y", False)
 
     monkeypatch.setattr(steps, "STEPS", (good, bad))
     assert cli.main(["demo", "--requests", "1"]) == 1

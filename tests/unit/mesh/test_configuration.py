@@ -16,7 +16,7 @@ from harness.mesh import redirect
 from harness.mesh.certificates import CertificateAuthority, spiffe_id
 from harness.mesh.envoy_config import bootstrap, listeners
 from harness.mesh.sidecar import envoy_binary
-from harness.mesh.workload import Delivery, Destination, Endpoint, Mode, ProxySpec
+from harness.mesh.workload import Delivery, Destination, Mode, ProxySpec, UpstreamEndpoint
 
 AUTHORITY = CertificateAuthority()
 IDENTITY = AUTHORITY.issue(spiffe_id("default", "server"))
@@ -26,7 +26,7 @@ def spec(directory: Path, mode: Mode, delivery: Delivery, mark: int | None = Non
     (directory / "cert-chain.pem").write_bytes(IDENTITY.certificate)
     (directory / "key.pem").write_bytes(IDENTITY.key)
     (directory / "root-cert.pem").write_bytes(AUTHORITY.root)
-    endpoints = (Endpoint("10.244.0.3", 8080, IDENTITY.uri), Endpoint("fd00::3", 8080, None))
+    endpoints = (UpstreamEndpoint("10.244.0.3", 8080, IDENTITY.uri), UpstreamEndpoint("fd00::3", 8080, None))
     destinations = (
         Destination("shop", "10.96.0.10", 80, endpoints),
         Destination("pod", "fd00::3", 8080, endpoints[1:]),

@@ -15,10 +15,10 @@ from report_records import HOSTILE, WORLD, hostile, record, result
 
 from harness.conformance.model import Outcome
 from harness.conformance.record import ClusterRun, RunRecord
-from harness.conformance.verdict import Verdict
+from harness.conformance.verdict import ProfileVerdict
 from harness.report import junit, render
 from harness.report.building import build
-from harness.report.merge import Source, merge
+from harness.report.merge import StoredReport, merge
 from harness.report.page import MEANINGS, SYMBOLS, Page
 
 VOID = {"meta", "input", "link", "img", "br"}
@@ -61,7 +61,7 @@ class Document(HTMLParser):
 
 
 def page(*records: RunRecord, output: Path = Path("out"), **more: Any) -> Page:
-    return build(merge(Source(each, output / each.implementation.name) for each in records), output, **more)
+    return build(merge(StoredReport(each, output / each.implementation.name) for each in records), output, **more)
 
 
 ONE = page(record({"CAP-01": result("CAP-01", Outcome.FAIL, expected="a thing", seen="no thing")}))
@@ -223,7 +223,7 @@ def test_evidence_is_linked_relative_to_the_page(tmp_path: Path) -> None:
         "CAP-01": result("CAP-01", Outcome.FAIL, evidence="CAP-01"),
         "CAP-02": result("CAP-02", Outcome.FAIL, evidence="../secret"),
     }
-    made = build(merge([Source(record(ends), tmp_path / "run one")]), tmp_path / "page")
+    made = build(merge([StoredReport(record(ends), tmp_path / "run one")]), tmp_path / "page")
     links = {case.id: cell.evidence for case in made.cases for cell in case.cells if cell}
     assert [(link.name, link.href) for link in links["CAP-01"]] == [
         ("tap-1/a #1?.pcapng", "../run%20one/CAP-01/tap-1/a%20%231%3F.pcapng")
@@ -240,5 +240,5 @@ def test_the_pages_of_the_cases_are_linked_where_they_lie() -> None:
 
 def test_every_outcome_and_verdict_has_its_sign_and_its_words() -> None:
     assert set(MEANINGS) == set(Outcome)
-    assert set(SYMBOLS) == set(Outcome) | set(Verdict)
+    assert set(SYMBOLS) == set(Outcome) | set(ProfileVerdict)
     assert len({SYMBOLS[outcome] for outcome in Outcome}) == len(Outcome)

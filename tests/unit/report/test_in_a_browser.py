@@ -13,7 +13,7 @@ from report_records import hostile, record, result
 from harness.conformance.model import Outcome
 from harness.report import render
 from harness.report.building import build
-from harness.report.merge import Source, merge
+from harness.report.merge import StoredReport, merge
 
 SHOWN = "[...document.querySelectorAll('details.case')].filter(e => e.checkVisibility()).map(e => e.dataset.case)"
 # the smallest contrast of a text with what is behind it, by WCAG 2.2, 1.4.3
@@ -82,10 +82,10 @@ def show(window: Browser, folder: Path, tappers: list[dict[str, Outcome]]) -> It
         record({case: result(case, end) for case, end in ends.items()}, name=f"tapper {number}", seconds=number)
         for number, ends in enumerate(tappers)
     ]
-    yield from opened(window, folder, [Source(each, folder) for each in records])
+    yield from opened(window, folder, [StoredReport(each, folder) for each in records])
 
 
-def opened(window: Browser, folder: Path, sources: list[Source]) -> Iterator[Browser]:
+def opened(window: Browser, folder: Path, sources: list[StoredReport]) -> Iterator[Browser]:
     path = folder / "report.html"
     path.write_text(render.html(build(merge(sources), folder)))
     window.troubles.clear()
@@ -212,7 +212,7 @@ def test_on_paper_nothing_is_folded(three: Browser) -> None:
 
 
 def test_hostile_words_stay_words(window: Browser, tmp_path: Path) -> None:
-    for page in opened(window, tmp_path, [Source(hostile(), tmp_path)]):
+    for page in opened(window, tmp_path, [StoredReport(hostile(), tmp_path)]):
         assert page.run("document.scripts.length") == 1
         assert page.run("document.images.length") == 0
         assert page.run("document.title").startswith("Conformance of <script>alert(1)</script>")

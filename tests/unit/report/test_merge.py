@@ -11,13 +11,13 @@ from report_records import CLAIMS, WORLD, record, result
 
 from harness.conformance.model import Outcome
 from harness.conformance.record import RunRecord
-from harness.report.merge import WORST_FIRST, Source, merge, verdicts
+from harness.report.merge import WORST_FIRST, StoredReport, merge, verdicts
 
 EARLY, LATE = "2026-01-02T03:04:05Z", "2026-01-03T03:04:05Z"
 
 
-def sources(*records: RunRecord) -> list[Source]:
-    return [Source(each, Path(f"run-{number}")) for number, each in enumerate(records)]
+def sources(*records: RunRecord) -> list[StoredReport]:
+    return [StoredReport(each, Path(f"run-{number}")) for number, each in enumerate(records)]
 
 
 def only(case: str, outcome: Outcome, started: str) -> RunRecord:

@@ -25,7 +25,7 @@ from harness.mesh import delivery, fake_envoy
 from harness.mesh.mesh import Mesh
 from harness.mesh.traffic import nonces
 from harness.sandbox.node import Node
-from harness.sandbox.wire import Wire
+from harness.sandbox.recorder import on_link
 
 assert os.geteuid() == 65534
 with Node() as node:
@@ -33,7 +33,7 @@ with Node() as node:
     mesh = Mesh(node)
     client, server = mesh.pod("client"), mesh.pod("server")
     mesh.inject(client, server)
-    recording = Wire(server.pod)
+    recording = on_link(server.pod)
     sent = mesh.send(client, server, 10) + mesh.send(client, mesh.service("shop", server), 10)
     assert recording.found(nonces(sent)) == set() and recording.streams and not recording.streams_not_tls()
     for variant in fake_envoy.Variant:

@@ -22,14 +22,14 @@ import json, os, sys, time
 from pathlib import Path
 from harness.mesh.mesh import Mesh
 from harness.sandbox.node import Node
-from harness.sandbox.wire import Wire
+from harness.sandbox.recorder import on_link
 
 node = Node()
 mesh = Mesh(node)
 client, server = mesh.pod("client"), mesh.pod("server")
 mesh.inject(client, server)
 mesh.send(client, server, 3)
-wire = Wire(server.pod)
+wire = on_link(server.pod)
 stubborn = server.pod.spawn(["sh", "-c", "trap '' TERM INT HUP; setsid sleep 1000 & while :; do sleep 1000; done"])
 host_pids = [node.host_pid, *(process.host_pid for process in node._processes if process.running)]
 keeper = Path(f"/proc/{node._world.keeper.pid}/stat").read_text()

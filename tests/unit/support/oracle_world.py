@@ -88,7 +88,7 @@ class World:
         self._read = self._read or [expectation.read_pod(truth) for truth in self.truths()]
         return answer(question, self._read)
 
-    def leg(self, where: Pod, *, way: str = "inbound", ipv6: bool = False, port: int = 8080) -> replay.Leg:
+    def leg(self, where: Pod, *, way: str = "inbound", ipv6: bool = False, port: int = 8080) -> replay.ReplayLeg:
         self.ports += 1
         if way == "inbound":
             return replay.inbound(where, port, self.ports, ipv6=ipv6)
@@ -103,7 +103,9 @@ class World:
             self.now_ns += STEP_NS
         return first, self.now_ns - STEP_NS
 
-    def http1(self, where: Pod, several: Sequence[Wrote], *, way: str = "inbound", ipv6: bool = False) -> replay.Leg:
+    def http1(
+        self, where: Pod, several: Sequence[Wrote], *, way: str = "inbound", ipv6: bool = False
+    ) -> replay.ReplayLeg:
         """A connection with these exchanges, one after the other."""
         leg = self.leg(where, way=way, ipv6=ipv6)
         pairs = [(each.request(), each.response()) for each in several]
@@ -118,7 +120,7 @@ class World:
             at += ask + answer
         return leg
 
-    def tell(self, where: Pod, leg: replay.Leg, way: str, each: Wrote, first_ns: int, last_ns: int) -> None:
+    def tell(self, where: Pod, leg: replay.ReplayLeg, way: str, each: Wrote, first_ns: int, last_ns: int) -> None:
         """Add the record of an exchange."""
         self.records.append(
             {
@@ -141,7 +143,7 @@ class World:
 
     def http2(self, where: Pod, several: Sequence[Wrote]) -> None:
         """A connection of HTTP/2 with these as streams, all open at once; trailers end a response that has some."""
-        leg, client, server = self.leg(where), h2c.Side(), h2c.Side()
+        leg, client, server = self.leg(where), h2c.Http2Sender(), h2c.Http2Sender()
         asked, answered = h2c.PREFACE + h2c.settings(), h2c.settings()
         for number, each in enumerate(several):
             stream = 1 + 2 * number

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.adapters.contract import Implementation
 from harness.conformance.model import Outcome, Result
-from harness.conformance.record import Environment, Row, RunRecord
+from harness.conformance.record import CaseRow, Environment, RunRecord
 from harness.report.merge import verdicts
 
 WORLD = (
@@ -32,7 +32,9 @@ def record(results: Mapping[str, Result] | None = None, *, name: str = "a tapper
     """Cases that are not named passed."""
     results = results or {}
     rows = tuple(
-        Row(level, requirement, "somebody had it", (), ("TAP-PACKET", "TAP-HTTP1"), results.get(case) or result(case))
+        CaseRow(
+            level, requirement, "somebody had it", (), ("TAP-PACKET", "TAP-HTTP1"), results.get(case) or result(case)
+        )
         for case, level, requirement in WORLD
     )
     known = RunRecord(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.fieldlist import FieldList, Template, listed
 from tapper.protocols.grpc import Call, Messages
+from tapper.protocols.headers import HeaderList
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
-from tapper.streams.connection import Leg, Wire
-from tapper.streams.legs import Direction
+from tapper.streams.connection import Leg, WireSecurity
+from tapper.streams.legs import Direction, Endpoint
 
 NASTY = 'a"b\\c\x00\x1f\x7f\xe9\u2028\U0001f600</script>'
 texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.just(NASTY)
@@ -21,16 +21,7 @@ calls = st.builds(
 times = st.integers(0, 1 << 70)
 
 
-def of_a_kind(parts: list[tuple[str, str, bytes | None]]) -> FieldList:
-    """Names, values, and for those that vary the value that it is."""
-    varying = [at for at, (_, _, value) in enumerate(parts) if value is not None]
-    template = Template(tuple((name, value) for name, value, _ in parts), varying)
-    return FieldList(template, [value for _, _, value in parts if value is not None])
-
-
-lists = fields.map(listed) | st.lists(st.tuples(texts, texts, st.none() | st.binary(max_size=5)), max_size=4).map(
-    of_a_kind
-)
+lists = fields.map(HeaderList)
 ends = st.builds(
     lambda ts, body, lost, trailers: End(ts, 0, body, len(body) + lost, lost > 0, trailers),
     times,
@@ -53,4 +44,13 @@ exchanges = st.one_of(
     st.builds(Exchange, requests, st.none(), st.none() | texts, st.none() | calls),
     st.builds(Exchange, st.none(), responses, st.none() | texts, st.none() | calls),
 )
-legs = st.builds(Leg, st.none() | texts, st.sampled_from(Direction), texts, texts, st.none() | st.sampled_from(Wire))
+addresses = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
+endpoints = st.builds(Endpoint, addresses, st.integers(0, 65535))
+legs = st.builds(
+    Leg,
+    st.none() | texts,
+    st.sampled_from(Direction),
+    endpoints,
+    endpoints,
+    st.none() | st.sampled_from(WireSecurity),
+)

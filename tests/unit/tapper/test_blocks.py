@@ -23,7 +23,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tapper.protocols.blocks import TABLE_LIMIT, BlockDecoder, DecodedBlock
-from tapper.protocols.fieldlist import Headers
+from tapper.protocols.headers import Headers
 
 
 def both(decoded: DecodedBlock) -> tuple[Headers, bool]:

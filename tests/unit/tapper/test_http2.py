@@ -6,7 +6,7 @@ import pytest
 from h2_wire import SETTINGS, Fields, Peer, Talk, data, frame, opening
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tapper_wire import Capture, Wire
+from tapper_wire import Capture, Wire, endpoint
 
 from tapper.protocols.blocks import TABLE_LIMIT
 from tapper.protocols.halves import BLOCK_UNSEEN, TABLE_UNKNOWN
@@ -297,7 +297,7 @@ def test_a_whole_connection(step: int) -> None:
     packets += [it.answer(got[at : at + step]) for at in range(0, len(got), step)]
     capture = Capture().feed([*packets, *it.close()]).finish()
     assert (capture.pairs, capture.undecoded) == ([("/1", "a")], [])
-    assert (capture.seen[0].leg.src, capture.seen[0].leg.direction) == ("127.0.0.6:40000", "inbound")
+    assert (capture.seen[0].leg.src, capture.seen[0].leg.direction) == (endpoint("127.0.0.6:40000"), "inbound")
 
 
 def test_a_server_that_speaks_first() -> None:
@@ -317,7 +317,7 @@ def test_a_connection_joined_midway() -> None:
     client.get(1, "/old")
     packets = [it.ask(client.get(3, "/3")), it.answer(server.ok(3, b"a")), it.ask(client.get(5, "/3"))]
     (sighting,) = Capture().feed(packets).seen
-    assert (sighting.leg.src, sighting.leg.dst) == ("127.0.0.6:40000", "10.0.0.2:8080")
+    assert (sighting.leg.src, sighting.leg.dst) == (endpoint("127.0.0.6:40000"), endpoint("10.0.0.2:8080"))
     assert sighting.exchange.incomplete == TABLE_UNKNOWN
 
 
@@ -368,5 +368,5 @@ def test_no_bytes_make_it_raise_or_grow(sent: list[tuple[int, bytes | int]], kno
         else:
             talk.done += talk.http2.data(side, Data(piece, 1, 0, 0))
         assert talk.http2.held <= 1024 * len(sent) + 200
-    talk.lose(0, None).lose(1, None)
+    talk.lose(0, None).lose(1, None).finish()
     assert talk.http2.held == 0

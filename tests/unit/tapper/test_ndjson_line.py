@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord
 from tapper.runtime import memo
 from tapper.runtime.memo import Memo
 from tapper.streams.connection import Leg
@@ -25,11 +25,11 @@ from tapper.targets.pods import PodName
 @given(legs, exchanges, st.none() | st.integers(1, 1 << 32), st.booleans())
 def test_a_line_is_what_a_general_encoder_writes(leg: Leg, exchange: Exchange, netns: int | None, named: bool) -> None:
     pods = {leg.pod_ip: PodName(NASTY, "web-0")} if named and leg.pod_ip else {}
-    line = Ndjson().sighting(Place("pod", netns, "lo", pods=pods), Sighting(leg, exchange))
+    line = Ndjson().exchange(Place("pod", netns, "lo", pods=pods), ExchangeRecord(leg, exchange))
     record = json.loads(line, parse_float=Decimal)
     exact = partial(json.dumps, separators=(",", ":"), default=lambda number: {"decimal": f"{number:f}"})
     assert exact(record) + "\n" == re.sub(r'("ts"|"duration_s"):(-?\d+\.\d{9})(?=[,}])', r'\1:{"decimal":"\2"}', line)
-    assert (record["ts"] * 10**9, record["src"], record["pod_ip"]) == (exchange.ts, leg.src, leg.pod_ip)
+    assert (record["ts"] * 10**9, record["src"], record["pod_ip"]) == (exchange.ts, str(leg.src), leg.pod_ip)
     duration = record["duration_s"]
     assert (None if duration is None else duration * 10**9) == exchange.duration
     assert record.get("pod") == ({"namespace": NASTY, "name": "web-0"} if pods else None)

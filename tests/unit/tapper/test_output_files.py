@@ -85,7 +85,7 @@ def test_a_fifo_and_a_device_are_written_to(tmp_path: Path) -> None:
 
 def capture_of(tmp_path: Path, exchanges: int) -> Path:
     path = tmp_path / "in.pcap"
-    leg = replay.Leg(("127.0.0.6", 40001), ("10.0.0.3", 8080), ("10.0.0.3", 8080))
+    leg = replay.ReplayLeg(("127.0.0.6", 40001), ("10.0.0.3", 8080), ("10.0.0.3", 8080))
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     pairs = [(f"GET /{number} HTTP/1.1\r\nHost: shop\r\n\r\n".encode(), answer) for number in range(exchanges)]
     pcap.write(path, [Frame(1_000_000_000 + at, data) for at, data in enumerate(replay.conversation(leg, pairs))])

@@ -20,7 +20,7 @@ import yaml
 from harness.errors import Unsupported, WaitTimeout
 from harness.mesh.workload import Mode
 from harness.worlds.cluster import objects
-from harness.worlds.cluster.api import ClusterApi, Refused, is_local
+from harness.worlds.cluster.api import ApiRefused, ClusterApi, is_local
 from harness.worlds.cluster.cleanup import Ledger
 from harness.worlds.cluster.session import ClusterSession, require_consent
 
@@ -103,17 +103,19 @@ def test_a_refusal_has_the_servers_words(api: ClusterApi) -> None:
     service = objects.service(
         "Bad_Name", "w5-recorded", port=80, target_port=8080, protocol="http", headless=False, ipv6=False
     )
-    with pytest.raises(Refused, match=r"Service Bad_Name is not taken: .*a DNS-1035 label must consist of") as refused:
+    with pytest.raises(
+        ApiRefused, match=r"Service Bad_Name is not taken: .*a DNS-1035 label must consist of"
+    ) as refused:
         api.apply(service)
     assert refused.value.status == 422
-    with pytest.raises(Refused, match='namespaces "w5-none" not found'):
+    with pytest.raises(ApiRefused, match='namespaces "w5-none" not found'):
         api.apply(objects.peer_authentication("a", "w5-none", Mode.STRICT))
 
 
 def test_a_cluster_without_istio_is_told(api: ClusterApi) -> None:
     assert api.has_kind("security.istio.io/v1", "PeerAuthentication")
     assert not api.has_kind("nope.example/v1", "Nope")
-    with pytest.raises(Refused, match=r"no kind Nope of nope\.example/v1: is Istio installed\?"):
+    with pytest.raises(ApiRefused, match=r"no kind Nope of nope\.example/v1: is Istio installed\?"):
         api.apply({"apiVersion": "nope.example/v1", "kind": "Nope", "metadata": {"name": "a"}})
 
 
@@ -141,7 +143,7 @@ def _without_pods(ask: Any) -> Any:
 def test_a_server_that_is_away_is_waited_for_and_told(tmp_path: Path) -> None:
     api = ClusterApi(kubeconfig(tmp_path, "http://127.0.0.1:1"), None)
     try:
-        with pytest.raises(Refused, match=r"http://127\.0\.0\.1:1 cannot be reached") as refused:
+        with pytest.raises(ApiRefused, match=r"http://127\.0\.0\.1:1 cannot be reached") as refused:
             api.call(api.version)
         assert refused.value.status == 0
         with pytest.raises(WaitTimeout, match=r"waited 0 s for the nodes, in vain \(.*cannot be reached"):

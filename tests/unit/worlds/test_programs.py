@@ -17,9 +17,42 @@ from harness.mesh.mesh import Mesh
 from harness.mesh.traffic import nonces
 from harness.sandbox.frames import Frame
 from harness.sandbox.process import Command
+from harness.sandbox.recorder import Recorded
 from harness.waiting import wait_until
-from harness.worlds import recording
-from harness.worlds.cluster import frames
+from harness.worlds.cluster.frames import ClusterRecording
+
+
+class Ended:
+    """A program that has ended with this output."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+
+    def output(self) -> str:
+        return self._output
+
+    def stop(self) -> str:
+        return self._output
+
+
+def read(output: str) -> ClusterRecording:
+    return ClusterRecording(Ended(output), "server")
+
+
+class Given(Recorded):
+    """A recording of these frames."""
+
+    name = "server"
+
+    def __init__(self, *given: Frame) -> None:
+        self._given = list(given)
+
+    @property
+    def frames(self) -> list[Frame]:
+        return self._given
+
+    def require_whole(self) -> None:
+        """No frame is missing."""
 
 
 def test_a_sniffer_records_what_crosses(mesh: Mesh) -> None:
@@ -31,19 +64,19 @@ def test_a_sniffer_records_what_crosses(mesh: Mesh) -> None:
     sent = mesh.send(client, server, 5)
     foreign = traffic.send(client.pod, other.ip, 8080, 5)
     assert sniffer.stop() == 0
-    recorded = frames.parse(sniffer.read_log())
-    assert recording.found(recorded, nonces(sent) | nonces(foreign)) == nonces(sent)
-    tls, plain = recording.carried(recorded, 8080)
+    recorded = read(sniffer.read_log())
+    assert recorded.found(nonces(sent) | nonces(foreign)) == nonces(sent)
+    tls, plain = recorded.carried(8080)
     assert tls == 0
     assert plain > 0
 
 
 def test_a_recording_that_is_not_whole_is_no_evidence() -> None:
     with pytest.raises(HarnessError, match="its end is missing"):
-        frames.parse("ready\n")
+        read("ready\n").found([])
     with pytest.raises(HarnessError, match="the kernel dropped 3 frames"):
-        frames.parse('ready\n{"dropped": 3}\n')
-    assert frames.parse('ready\n{"dropped": 0}\n') == []
+        read('ready\n{"dropped": 3}\n').found([])
+    assert read('ready\n{"dropped": 0}\n').frames == []
 
 
 def segment(seq: int, data: bytes = b"") -> Frame:
@@ -54,11 +87,12 @@ def segment(seq: int, data: bytes = b"") -> Frame:
 
 def test_a_connection_that_is_older_than_the_recording() -> None:
     """It begins with a keep-alive; what follows is whole, and what is missing later is not."""
-    older = [segment(99), segment(100, b"GET /non"), segment(108, b"ce-1 HTTP/1.1")]
-    assert recording.found(older, {"nonce-1"}) == {"nonce-1"}
-    assert recording.carried(older, 8080) == (0, len(b"GET /nonce-1 HTTP/1.1"))
+    segments = [segment(99), segment(100, b"GET /non"), segment(108, b"ce-1 HTTP/1.1")]
+    older = Given(*segments)
+    assert older.found({"nonce-1"}) == {"nonce-1"}
+    assert older.carried(8080) == (0, len(b"GET /nonce-1 HTTP/1.1"))
     with pytest.raises(HarnessError, match="2 bytes of a stream are not in the recording"):
-        recording.found([*older, segment(123, b"x")], {"nonce-1"})
+        Given(*segments, segment(123, b"x")).found({"nonce-1"})
 
 
 @pytest.mark.parametrize("how", ["a line", "the end"])

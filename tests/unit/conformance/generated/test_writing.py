@@ -35,7 +35,7 @@ from harness.conformance.generated.plan import (
 )
 from harness.conformance.generated.strategies import THEMES
 from harness.conformance.generated.turns import Script
-from harness.mesh.replay import Leg
+from harness.mesh.replay import ReplayLeg
 from harness.sandbox.frames import Flow, Frame, tcp_streams
 
 QUICK = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
@@ -237,7 +237,7 @@ def test_segments_have_the_same_bytes(how: Segmentation) -> None:
         assert b"".join(turn.data for turn in script.turns[: new.whole_after]).startswith(before)
 
 
-LEG = Leg(("127.0.0.6", 45000), ("10.0.0.1", 8080), ("10.0.0.1", 8080))
+LEG = ReplayLeg(("127.0.0.6", 45000), ("10.0.0.1", 8080), ("10.0.0.1", 8080))
 FLOWS = {CLIENT: Flow("127.0.0.6", 45000, "10.0.0.1", 8080), SERVER: Flow("10.0.0.1", 8080, "127.0.0.6", 45000)}
 
 

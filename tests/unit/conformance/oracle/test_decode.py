@@ -33,7 +33,7 @@ def test_a_silent_connection_is_no_flaw() -> None:
 @pytest.mark.parametrize(
     "frames",
     [
-        h2c.Side.data(1, b"before any head"),
+        h2c.Http2Sender.data(1, b"before any head"),
         b"\0\0\1\x09\4\0\0\0\1\x82",
         b"\0\0\5\1\4\0\0\0\1\x3f\xe1\xff\xff\x7f",
         b"\0\0\2\1\x0c\0\0\0\1\x09\x82",

@@ -80,7 +80,7 @@ def test_times_of_another_hour_are_told(world: World) -> None:
 
 
 def test_what_is_captured_besides_is_nobody_s(world: World) -> None:
-    elsewhere = replay.Leg(("10.244.0.1", 1234), ("192.0.2.1", 443), ("192.0.2.1", 443))
+    elsewhere = replay.ReplayLeg(("10.244.0.1", 1234), ("192.0.2.1", 443), ("192.0.2.1", 443))
     besides = [Packet(0, "eth0", ETHERNET, len(data), data) for data in replay.conversation(elsewhere, [(b"a", b"b")])]
     assert said(judged(world, captured(world) + besides)) == []
 

@@ -20,10 +20,10 @@ from harness.conformance.generated.turns import Turn
 from harness.conformance.oracle.decode import decode
 from harness.conformance.oracle.model import Decoded
 from harness.conformance.oracle.wire import connections
-from harness.mesh.replay import FrameMaker, Leg
+from harness.mesh.replay import FrameMaker, ReplayLeg
 from harness.sandbox.frames import Frame
 
-INBOUND = Leg(("127.0.0.6", 40000), ("10.0.0.1", 8080), ("10.0.0.1", 8080))
+INBOUND = ReplayLeg(("127.0.0.6", 40000), ("10.0.0.1", 8080), ("10.0.0.1", 8080))
 
 
 def decoded(turns: Iterable[Turn]) -> Decoded:
@@ -77,8 +77,8 @@ def test_a_websocket_message_that_breaks_off() -> None:
 
 
 def test_a_redirected_client_that_is_answered_at_another_port() -> None:
-    sending = FrameMaker(Leg(("10.0.0.1", 30_719), ("127.0.0.1", 15001), ("10.96.0.1", 80)))
-    answered = FrameMaker(Leg(("10.0.0.1", 51_546), ("127.0.0.1", 15001), ("10.96.0.1", 80)))
+    sending = FrameMaker(ReplayLeg(("10.0.0.1", 30_719), ("127.0.0.1", 15001), ("10.96.0.1", 80)))
+    answered = FrameMaker(ReplayLeg(("10.0.0.1", 51_546), ("127.0.0.1", 15001), ("10.96.0.1", 80)))
     asks, answers = b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n"
     sent = [maker.handshake() + maker.data(CLIENT, asks) + maker.data(SERVER, answers) for maker in (sending, answered)]
     frames = [sent[0][0], sent[1][1], sent[0][2], sent[0][3], sent[1][4]]

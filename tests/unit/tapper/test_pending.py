@@ -1,0 +1,163 @@
+"""What waits until the wire was read as far. Packets come from the future, so that no clock lets anything go."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+from tapper_wire import Capture, Wire, endpoint, get, ok
+
+from tapper.output.records import Place
+from tapper.protocols.facts import Tls
+from tapper.protocols.records import FactRecord, Record
+from tapper.run.accounts import Account
+from tapper.run.pending import PendingRecords
+from tapper.streams.connection import Scope
+from tapper.streams.connection import WireSecurity as Kind
+from tapper.wire.verdict import WireVerdict
+
+PLACE = Place("pod", 1, "lo", 77, "10.0.0.2")
+GRACE = 20_000_000
+TLS = b"\x16\x03\x01\x00\x05hello"
+
+
+class World:
+    def __init__(self, now: int | None = None) -> None:
+        """`now` is the time of the first packet, in nanoseconds since 1970."""
+        # a thousand seconds from this very moment: a module's constant would be the past late in a long session
+        now = time.time_ns() + 10**12 if now is None else now
+        self.node = Capture(Scope(None, frozenset({ip_address("10.0.0.2").packed})))
+        self.pod = Capture()
+        self.node.ts = self.pod.ts = now
+        self.drained = False
+        self.pending = PendingRecords(WireVerdict(self.node.connections), lambda: self.drained)
+        wire = Wire((("10.0.0.3", 40000), ("10.0.0.2", 8080)))
+        self.node.feed([*wire.handshake(), wire.ask(TLS), wire.answer(TLS)])
+        leg = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
+        self.pod.ts = self.node.ts
+        self.pod.feed([*leg.handshake(), leg.ask(get("/a")), leg.answer(ok("x"))])
+        (self.seen,) = self.pod.seen
+        self.end = self.pod.ts
+        self.account = self.open()
+
+    def open(self) -> Account:
+        return Account(PLACE, self.pod.connections, self.pod.connections)
+
+    def put(self, account: Account | None = None, seen: Record | None = None) -> None:
+        self.pending.add(account or self.account, iter([seen or self.seen]))
+
+    def ready(self) -> list[Record]:
+        return [seen for _, seen in self.pending.ready()]
+
+
+def known(seen: Record) -> Record:
+    return replace(seen, leg=replace(seen.leg, wire=Kind.TLS))
+
+
+def test_it_waits_until_the_wire_is_read_past_its_end() -> None:
+    world = World()
+    world.put()
+    assert world.ready() == []
+    world.pending.wire_read((), world.end + GRACE - 1)
+    assert world.ready() == []
+    world.pending.wire_read((), world.end + GRACE)
+    assert world.ready() == [known(world.seen)]
+    assert len(world.pending) == 0
+
+
+def test_time_alone_lets_it_go() -> None:
+    """Nothing passes the wire any more; what it brought has been handed over by then."""
+    world = World(time.time_ns() - 10**9)
+    world.put()
+    assert world.ready() == [known(world.seen)]
+
+
+def test_what_leaves_early_is_not_known() -> None:
+    world = World()
+    world.put()
+    world.put(world.open())
+    assert [seen for _, seen in world.pending.of(world.account)] == [world.seen]
+    assert len(world.pending) == 1
+
+
+def test_at_the_end_all_is_read() -> None:
+    world = World()
+    world.put()
+    assert list(world.pending.rest()) == [(world.account, known(world.seen))]
+    assert len(world.pending) == 0
+
+
+def test_where_the_ring_is_empty_nothing_waits_for_what_is_the_same_anyhow() -> None:
+    world = World()
+    world.put()
+    world.drained = True
+    assert world.ready() == [known(world.seen)]
+
+
+def test_where_nothing_of_the_pod_is_captured_nothing_waits() -> None:
+    world = World()
+    stranger = replace(world.seen, leg=replace(world.seen.leg, dst=endpoint("10.0.0.9:8080")))
+    world.put(seen=stranger)
+    assert world.ready() == []
+    world.drained = True
+    assert world.ready() == [stranger]
+
+
+def test_what_came_before_the_ring_was_last_empty_need_not_ask_again() -> None:
+    world = World(time.time_ns() - 10**9)
+    account = Account(PLACE, Capture().connections, Capture().connections)  # of a pod of which no wire is known
+    blind = PendingRecords(WireVerdict(Capture().connections), lambda: world.drained)
+    assert not blind.may_bypass(account)
+    world.drained = True
+    assert blind.may_bypass(account)
+    world.drained = False
+    account.connections.newest = time.time_ns() - 1  # of packets that were captured before that
+    assert not blind.may_bypass(account)
+    account.connections.newest -= 10**9
+    assert blind.may_bypass(account)
+
+
+def test_what_only_content_can_tell_waits_for_the_end_of_its_twin() -> None:
+    """The response passes lo before it passes the wire; and nothing overtakes what waits."""
+    world = World()
+    plain = Wire((("10.0.0.4", 41000), ("10.0.0.2", 8080)), None, 5_000_000, 7_000_000)
+    world.node.ts = world.seen.exchange.ts - 5_000_000
+    world.node.feed([*plain.handshake(), plain.ask(get("/a"))])
+    stranger = replace(world.seen, leg=replace(world.seen.leg, dst=endpoint("10.0.0.9:8080")))
+    world.put()
+    world.put(seen=stranger)
+    world.drained = True
+    assert world.ready() == []
+    world.node.ts = world.end
+    world.node.feed([plain.answer(ok("x"))])
+    world.pending.wire_read(world.node.seen, world.end + GRACE)
+    told = [replace(world.seen, leg=replace(world.seen.leg, wire=Kind.PLAIN)), stranger]
+    assert world.ready() == told
+
+
+def test_what_nobody_wants_any_longer_is_gone() -> None:
+    world = World()
+    world.put()
+    world.put(world.open())
+    world.pending.drop(world.account)
+    assert [account is world.account for account, _ in world.pending.rest()] == [False]
+
+
+def test_notes_wait_as_well_and_the_order_stays() -> None:
+    world = World()
+    note = FactRecord(world.seen.leg, Tls(world.end, None, ()))
+    world.put()
+    world.put(seen=note)
+    world.pending.wire_read((), world.end + GRACE)
+    assert world.ready() == [known(world.seen), known(note)]
+
+
+def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tapper.run.pending.MOST_PENDING", 3)
+    world = World()
+    for _ in range(5):
+        world.put()
+    assert world.ready() == [world.seen] * 2
+    assert len(world.pending) == 3
