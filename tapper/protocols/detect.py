@@ -18,7 +18,7 @@ from tapper.protocols.readers import Readers
 from tapper.protocols.reading import ConnectionReader, Content
 from tapper.protocols.records import Record
 from tapper.protocols.tls import HelloReader
-from tapper.streams.connection import Connection, Wire
+from tapper.streams.connection import Connection, WireSecurity
 from tapper.streams.reassembly import Data
 
 
@@ -105,7 +105,7 @@ class Undecided(ConnectionReader):
             return []
         # 3. It may be HTTP/1.
         if beginning:
-            self._connection.carries(Wire.PLAIN)  # TLS would have begun with a record
+            self._connection.set_wire(WireSecurity.PLAIN)  # TLS would have begun with a record
         if self.client is None:
             if heads.begins_request(data):
                 self.client = side

@@ -34,7 +34,7 @@ from tapper.protocols.readers import PLAIN_READERS, Readers
 from tapper.protocols.reading import ConnectionReader, Content
 from tapper.protocols.records import ExchangeRecord, FactRecord, Record
 from tapper.protocols.tls import HelloReader
-from tapper.streams.connection import Connection, Consumer, Leg, Wire
+from tapper.streams.connection import Connection, Consumer, Leg, WireSecurity
 from tapper.streams.reassembly import Data
 
 
@@ -88,7 +88,7 @@ class Session(Consumer[Record]):
         if self._reader.successor is not None:
             self._reader = self._reader.current
             is_tls = isinstance(self._reader, HelloReader)
-            self._connection.carries(Wire.TLS if is_tls else Wire.PLAIN)
+            self._connection.set_wire(WireSecurity.TLS if is_tls else WireSecurity.PLAIN)
             if is_tls:
                 self._count(Kind.TLS)
         self.held = self._reader.held

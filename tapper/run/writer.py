@@ -27,7 +27,6 @@ from tapper.run.accounts import Account, Books
 from tapper.run.parts import PLAIN, Parts
 from tapper.streams.bounds import HELD_BY_SOURCE
 from tapper.streams.connection import Connection, Scope
-from tapper.streams.connections import Connections
 from tapper.wire.verdict import TlsProbe
 
 _LINES_AT_ONCE = 64
@@ -54,7 +53,7 @@ class Outlet:
         self._shape = shape
         self._recorder = recorder
         self._body_limit = body_limit
-        self._readers = parts.readers
+        self._parts = parts
         self._books = Books()
 
     def fileno(self) -> int:
@@ -111,7 +110,7 @@ class Outlet:
 
     def open(self, place: Place, scope: Scope) -> Account:
         """The account of a new source."""
-        connections: Connections[Record] = Connections(
+        connections = self._parts.connections(
             scope, lambda connection: self._session(account, connection), peek=TlsProbe
         )
         recorder = self._recorder
@@ -167,7 +166,7 @@ class Outlet:
             deliver(largest, largest.connections.relieve(largest.connections.held // 2))
 
     def _session(self, account: Account, connection: Connection[Record]) -> Session:
-        return Session(connection, account.undecoded, self._body_limit, self._readers)
+        return Session(connection, account.undecoded, self._body_limit, self._parts.readers)
 
     def _lines(self, account: Account, records: Sequence[Record]) -> list[str]:
         shown = self._shape.apply(records, account.counts)

@@ -45,10 +45,10 @@ from tapper.protocols.heads import begins_request, begins_response
 from tapper.protocols.messages import Request
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import ExchangeRecord, FactRecord, Record
-from tapper.streams.connection import Connection, Consumer, Leg, Wire
+from tapper.streams.connection import Connection, Consumer, Leg, WireSecurity
 from tapper.streams.connections import Connections
+from tapper.streams.endpoint_index import ByWire
 from tapper.streams.legs import DELIVERY_ADDRESSES, Direction, is_loopback
-from tapper.streams.places import Kinds
 from tapper.streams.reassembly import Data
 
 _MOST_PLAIN = 1000
@@ -81,9 +81,9 @@ class TlsProbe(Consumer[Record]):
         connection, data = self._connection, chunk.data
         if connection.wire is None:
             if recognise(data, beginning=False) is Kind.TLS:
-                connection.carries(Wire.TLS)
+                connection.set_wire(WireSecurity.TLS)
             elif begins_request(data) or begins_response(data) or (connection.from_start(side) and len(data) > 2):
-                connection.carries(Wire.PLAIN)
+                connection.set_wire(WireSecurity.PLAIN)
         if connection.wire is not None:
             connection.consumer = None
         return ()
@@ -132,7 +132,7 @@ class WireVerdict:
     record is from."""
 
     def __init__(self, node: Connections[Record]) -> None:
-        self._node = node.places
+        self._node = node.by_endpoint
         self._exchanges = _WireExchanges()
 
     def observe(self, records: Iterable[Record]) -> None:
@@ -152,14 +152,14 @@ class WireVerdict:
 
     def has_no_wire(self, own: Connections[Record]) -> bool:
         """Whether all records of this pod are unknown, since no connection on a wire is."""
-        return not self._node and not own.places
+        return not self._node and not own.by_endpoint
 
     def is_final(self, record: Record, own: Connections[Record]) -> bool:
         """Whether the verdict is by the connections alone. Then no later packet changes it, once those that brought
         the record are read."""
         return len({wire for index in self._connections(record.leg, own) for wire in index}) <= 1
 
-    def wire(self, leg: Leg, exchange: Exchange | None, own: Connections[Record]) -> Wire | None:
+    def wire(self, leg: Leg, exchange: Exchange | None, own: Connections[Record]) -> WireSecurity | None:
         """The verdict on a leg; `exchange` is None for a fact."""
         found = self._connections(leg, own)
         if not found or (exchange is not None and is_probe(leg, exchange)):
@@ -171,7 +171,12 @@ class WireVerdict:
         }
         if len(wires) == 1:
             return wires.pop()
-        if wires != {Wire.TLS, Wire.PLAIN} or exchange is None or exchange.request is None or exchange.response is None:
+        if (
+            wires != {WireSecurity.TLS, WireSecurity.PLAIN}
+            or exchange is None
+            or exchange.request is None
+            or exchange.response is None
+        ):
             return None
         # 2. TLS and plaintext: is the exchange in the plaintext?
         inbound = leg.direction is Direction.INBOUND
@@ -179,13 +184,17 @@ class WireVerdict:
         for record in like:
             inner, outer = (exchange, record.exchange) if inbound else (record.exchange, exchange)
             if outer.request is not None and outer.ts <= inner.ts and inner.end <= outer.end:
-                return Wire.PLAIN
+                return WireSecurity.PLAIN
         # 3. Can it be excluded from the plaintext?
-        all_plain = (it for index in found for it in _during(index.get(Wire.PLAIN, {}), first, last))
+        all_plain = (it for index in found for it in _during(index.get(WireSecurity.PLAIN, {}), first, last))
         plain = list(islice(all_plain, _MOST_PLAIN + 1))
-        return Wire.TLS if not like and len(plain) <= _MOST_PLAIN and all(map(_is_read_completely, plain)) else None
+        return (
+            WireSecurity.TLS
+            if not like and len(plain) <= _MOST_PLAIN and all(map(_is_read_completely, plain))
+            else None
+        )
 
-    def _connections(self, leg: Leg, own: Connections[Record]) -> list[Kinds[Record]]:
+    def _connections(self, leg: Leg, own: Connections[Record]) -> list[ByWire[Record]]:
         """The connections that may have carried the leg, by what they carry."""
         client, server = leg.src.address, leg.dst.packed
         if leg.direction is Direction.INBOUND:
@@ -196,8 +205,8 @@ class WireVerdict:
             return self._at(client + server, own)[:1] or self._at(client, own)
         return []
 
-    def _at(self, place: bytes, own: Connections[Record]) -> list[Kinds[Record]]:
-        return [index for index in (self._node.at(place), own.places.at(place)) if index]
+    def _at(self, place: bytes, own: Connections[Record]) -> list[ByWire[Record]]:
+        return [index for index in (self._node.at(place), own.by_endpoint.at(place)) if index]
 
 
 def _during(connections: dict[Connection[Record], None], first: int, last: int) -> Iterator[Connection[Record]]:

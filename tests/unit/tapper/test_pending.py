@@ -15,7 +15,7 @@ from tapper.protocols.records import FactRecord, Record
 from tapper.run.accounts import Account
 from tapper.run.pending import PendingRecords
 from tapper.streams.connection import Scope
-from tapper.streams.connection import Wire as Kind
+from tapper.streams.connection import WireSecurity as Kind
 from tapper.wire.verdict import WireVerdict
 
 PLACE = Place("pod", 1, "lo", 77, "10.0.0.2")

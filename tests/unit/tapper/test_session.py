@@ -8,7 +8,8 @@ from tapper_wire import endpoint, exchanges
 
 from tapper.protocols.records import FactRecord, Record
 from tapper.protocols.session import Session
-from tapper.streams.connection import Connection, Scope, Wire
+from tapper.streams.bounds import Budget
+from tapper.streams.connection import Connection, Scope, WireSecurity
 from tapper.streams.reassembly import Data
 
 KEY = bytes([10, 0, 0, 1, 10, 0, 0, 2, 0x9C, 0x40, 0, 80])
@@ -23,7 +24,7 @@ class Bench:
 
 
 def bench(client: int | None, *, started: bool) -> Bench:
-    connection: Connection[Record] = Connection(Scope("10.0.0.2", None), KEY, BACK, client, 0, 1000)
+    connection: Connection[Record] = Connection(Scope("10.0.0.2", None), KEY, BACK, client, 0, Budget())
     if started:
         connection.halves[0].stream.syn(99)
         connection.halves[1].stream.syn(499)
@@ -127,7 +128,7 @@ def test_a_proven_connection_stays_http_whatever_comes() -> None:
 
 
 def test_a_connection_that_is_joined_at_a_response_is_plaintext_from_its_first_record_on() -> None:
-    connection: Connection[Record] = Connection(Scope(None, None), KEY, BACK, None, 0, 1000)
+    connection: Connection[Record] = Connection(Scope(None, None), KEY, BACK, None, 0, Budget())
     session = Session(connection, lambda _: None)
     (record,) = session.data(1, response())
-    assert record.leg.wire is Wire.PLAIN
+    assert record.leg.wire is WireSecurity.PLAIN

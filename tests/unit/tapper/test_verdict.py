@@ -11,7 +11,7 @@ from tapper.protocols.records import ExchangeRecord, Record
 from tapper.protocols.session import Session
 from tapper.streams.bounds import Limits
 from tapper.streams.connection import Scope
-from tapper.streams.connection import Wire as Kind
+from tapper.streams.connection import WireSecurity as Kind
 from tapper.streams.connections import Connections
 from tapper.wire.verdict import TlsProbe, WireVerdict
 
@@ -168,7 +168,7 @@ def test_a_pods_own_plaintext_is_only_probed() -> None:
     pod = world.pod.connections = Connections(Scope(POD, None), world.pod.open, peek=TlsProbe)
     own = Wire(((POD, 42000), ("127.0.0.1", 15006)), ((POD, 8080), (POD, 42000)))
     world.wire(*mutual()).lo(*own.handshake(), own.ask(get("/a"))).lo(*whole(delivered())).lo(own.answer(ok("x")))
-    assert set(pod.places.at(endpoint(f"{POD}:8080").packed)) == {Kind.PLAIN}
+    assert set(pod.by_endpoint.at(endpoint(f"{POD}:8080").packed)) == {Kind.PLAIN}
     assert world.verdicts == [None]
 
 
@@ -220,11 +220,11 @@ def test_a_translated_connection_counts_at_both_addresses() -> None:
     world.wire(*interleave(whole(dialled), whole(received)))
     assert world.node.connections.tally.copies == 1
     world.lo(*whole(delivered()))
-    assert [len(it) for it in world.node.connections.places.at(endpoint(f"{POD}:8080").packed).values()] == [1]
+    assert [len(it) for it in world.node.connections.by_endpoint.at(endpoint(f"{POD}:8080").packed).values()] == [1]
     world.wire(*dialled.close(), *received.close())
     world.node.finish()
-    assert not world.node.connections.places.at(endpoint(f"{POD}:8080").packed)
-    assert not world.node.connections.places.at(ip_address(OTHER).packed)
+    assert not world.node.connections.by_endpoint.at(endpoint(f"{POD}:8080").packed)
+    assert not world.node.connections.by_endpoint.at(ip_address(OTHER).packed)
 
 
 @pytest.mark.parametrize("agent", ["kube-probe/1.30", "curl/8"])
@@ -281,7 +281,7 @@ def test_a_probe_ends_when_it_has_read_enough(first: bytes, expected: Kind | Non
     packets = [*wire.handshake(), wire.ask(first), wire.server_ack(), wire.answer(b"")]
     for number, raw in enumerate(packets[3 if joined else 0 :]):
         assert not one_packet(seen, number, raw)
-    ((connection,),) = seen.places.at(endpoint(f"{POD}:8080").packed).values()
+    ((connection,),) = seen.by_endpoint.at(endpoint(f"{POD}:8080").packed).values()
     if joined and first[0] == 0:
         expected = None  # the middle of anything
     assert connection.wire is expected
@@ -315,7 +315,7 @@ def test_a_pods_call_to_itself_may_still_be_answered() -> None:
     own = Wire(((POD, 42000), ("127.0.0.1", 15006)), ((POD, 8080), (POD, 42000)))
     world.lo(*own.handshake(), own.ask(TLS), own.answer(TLS), *whole(delivered()))
     assert world.verdicts == [Kind.TLS]
-    assert pod.places.at(ip_address(POD).packed + endpoint(f"{POD}:8080").packed), "found by its client, too"
+    assert pod.by_endpoint.at(ip_address(POD).packed + endpoint(f"{POD}:8080").packed), "found by its client, too"
 
 
 def test_the_same_exchange_may_be_reported_before_one_that_ended_earlier() -> None:
@@ -350,4 +350,4 @@ def test_a_copy_of_what_has_just_been_given_up_leaves_nothing_behind() -> None:
     for raw in (dialled.handshake()[0], received.handshake()[0]):
         one_packet(node, 1, raw)
     node.finish()
-    assert len(node.places) == 0
+    assert len(node.by_endpoint) == 0
