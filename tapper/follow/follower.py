@@ -94,6 +94,8 @@ class Follower:
         """By time.monotonic: until then an unchanged scan needs no following again."""
         self._waits_for_ends = False
         """Whether process ids mean the same in the procfs and here."""
+        self._has_execs = False
+        """Whether the kernel notifies of every program that begins."""
         self._settled = False
         """Whether all that the last scan found is captured."""
         self._ended = 0.0
@@ -112,7 +114,7 @@ class Follower:
         # 1. Listen before the first scan, so that nothing is missed between the two.
         self._waits_for_ends = self._procfs.numbers_are_ours()
         if self._waits_for_ends:
-            self._events.watch_execs(self._programs_began)
+            self._has_execs = self._events.watch_execs(self._programs_began)
         if self._finders != {Finder.ENVOY}:
             self._events.watch_addresses(self._addresses_given)
         # 2. Scan and follow.
@@ -163,7 +165,7 @@ class Follower:
     def _plan_next_look(self, started: float) -> None:
         now = time.monotonic()
         complete = self._settled and self._last is not None and not self._last.unreadable
-        notified = complete and self._events.has_execs and Finder.NETNS not in self._finders
+        notified = complete and self._has_execs and Finder.NETNS not in self._finders
         starting = self._scanner.is_execve_under_way()
         early, late = pace.interval(now - started, notified=notified, execve_under_way=starting)
         self._ended, self._cost, self._early, self.next_look = now, now - started, now + early, now + late
