@@ -46,13 +46,15 @@ class ReportedExchange:
     status: int | None = None
     pod_ip: str | None = None
     direction: str | None = None
-    """`inbound` (a sidecar hands a request to its application) or `outbound`."""
+    """`inbound` (from a sidecar to its application), `outbound`, `local`, or `node` (seen outside of pods)."""
     src: str | None = None
     dst: str | None = None
     time: float | None = None
     """Seconds since 1970, of the request's first byte."""
     request: ReportedMessage | None = None
     response: ReportedMessage | None = None
+    mtls: bool | None = None
+    """Whether the exchange crossed the pod's network interface in TLS; None where the tapper does not say."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """What it was read from, for evidence and for fields that only some tappers have."""
 

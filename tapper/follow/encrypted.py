@@ -41,7 +41,7 @@ class EncryptedTargets:
             return
         leg = record.leg
         port = str(leg.dst.port)
-        if leg.direction is not Direction.WIRE:
+        if leg.direction is not Direction.NODE:
             self._own_tls(place, leg.pod_ip or "", leg.direction, port)
         elif port == _HBONE_PORT:
             ends = {end.host for end in (leg.src, leg.dst)}

@@ -16,7 +16,6 @@ from rich.text import Text as Styled
 
 from tapper.output.details import Part, parts
 from tapper.output.escape import escape, printable
-from tapper.output.filters import field
 from tapper.output.records import Place
 from tapper.output.text import Text, clock, fact_line, further, remarks, size
 from tapper.protocols.exchange import Exchange
@@ -32,7 +31,7 @@ _ARROWS = {
     Direction.INBOUND: ("→", "green"),
     Direction.OUTBOUND: ("←", "magenta"),
     Direction.LOCAL: ("↺", "blue"),
-    Direction.WIRE: ("~", "yellow"),
+    Direction.NODE: ("~", "yellow"),
 }
 _PART_STYLES = {Part.START: "bold", Part.FIELD: "", Part.BODY: "", Part.REMARK: "dim italic"}
 
@@ -53,8 +52,8 @@ _BEFORE = (
     _Column("peer", 21),
     _Column("method", 7),
 )
-_AFTER = (_Column("status", 3), _Column("size", 10, right=True), _Column("duration", 8, right=True), _Column("wire", 5))
-_DISPENSABLE = ("peer", "wire", "size", "time", "pod", "duration")
+_AFTER = (_Column("status", 3), _Column("size", 10, right=True), _Column("duration", 8, right=True), _Column("mtls", 5))
+_DISPENSABLE = ("peer", "mtls", "size", "time", "pod", "duration")
 """What a narrow window does without, in this order."""
 
 
@@ -88,7 +87,8 @@ class Terminal(Text):
     def exchange(self, place: Place, record: ExchangeRecord) -> str:
         leg, exchange = record.leg, record.exchange
         cells = _where(place, leg, exchange.ts) | _what(exchange)
-        cells["wire"] = Styled(leg.wire or "", "green" if leg.wire == "tls" else "red")
+        if leg.mtls is not None:
+            cells["mtls"] = Styled("mTLS", "green") if leg.mtls else Styled("plain", "red")
         text = self._line(cells)
         if self._verbose:
             json = JSONHighlighter()
@@ -169,7 +169,7 @@ def _what(exchange: Exchange) -> dict[str, Styled]:
 
 def _is_json(exchange: Exchange, mark: str) -> bool:
     message = exchange.request if mark == ">" else exchange.response
-    return message is not None and "json" in (field(message.head.headers, "content-type") or "").lower()
+    return message is not None and "json" in (message.head.fields.get("content-type") or "").lower()
 
 
 def _detail(mark: str, part: Part, line: str, json: JSONHighlighter | None) -> Styled:
