@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from tapper.discovery.envoy import Envoy, Process, Refused, Unreadable, Verdict, classify
-from tapper.discovery.finders import Candidate, Finder
+from tapper.discovery.envoy import Process, Unreadable, classify
+from tapper.discovery.finders import Candidate, Finder, Finding, Verdict
 from tapper.discovery.process_cache import ProcessCache
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.roles import linkerd_pod
@@ -30,9 +30,9 @@ class Scan:
     candidates: tuple[Candidate, ...]
     """The processes in namespaces that may be a target's, by the finders that were asked for. By `netns` it is one
     process a namespace, that of the lowest pid."""
-    envoys: tuple[Envoy, ...]
+    envoys: tuple[Finding, ...]
     """The Envoys of targets, by ascending pid."""
-    refused: tuple[Refused, ...]
+    refused: tuple[Finding, ...]
     """The other processes; without detail only those that have an Envoy's path or could not be read."""
     pids: frozenset[int]
     """Every process there was."""
@@ -92,8 +92,8 @@ class Scanner:
 
     def _judge(self, targets: Set[Address] | None, starting: Set[int]) -> Scan:
         candidates: list[Candidate] = []
-        envoys: list[Envoy] = []
-        refused: list[Refused] = []
+        envoys: list[Finding] = []
+        refused: list[Finding] = []
         unreadable: set[int] = set()
         residents: dict[NamespaceId, list[tuple[int, str | None]]] = {}
         readable: set[int] = set()
@@ -117,16 +117,15 @@ class Scanner:
             if linkerd and isinstance(netns, NamespaceId) and pid not in starting:
                 pod = linkerd_pod(process.environ) if isinstance(process.environ, bytes) else None
                 candidates.append(Candidate(pid, netns, Finder.LINKERD, pod=pod))
-            verdict = classify(process, targets)
-            if isinstance(verdict, Envoy):
-                envoys.append(verdict)
-                if Finder.ENVOY in finders:
-                    candidates.append(Candidate(pid, verdict.netns, Finder.ENVOY, verdict.instance_ip))
-                continue
-            if verdict.verdict is Verdict.UNREADABLE:
+            finding = classify(process, targets)
+            if finding.verdict is Verdict.ENVOY:
+                envoys.append(finding)
+                if Finder.ENVOY in finders and finding.netns is not None:
+                    candidates.append(Candidate(pid, finding.netns, Finder.ENVOY, finding.address))
+            elif self._detail or finding.verdict is not Verdict.OTHER:
+                refused.append(finding)
+            if finding.verdict is Verdict.UNREADABLE:
                 unreadable.add(pid)
-            if self._detail or verdict.verdict is not Verdict.OTHER:
-                refused.append(verdict)
         if denied and len(readable) <= 1:
             own = self._procfs.own_pid()
             if denied - {own} and not readable - {own}:

@@ -6,17 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple, Protocol, TypeAlias
 
-from tapper.discovery.envoy import Envoy, Refused
-from tapper.discovery.finders import Finder, Resident
+from tapper.discovery.finders import Finding
 from tapper.namespaces.identity import NamespaceId
 from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.streams.bounds import Tally
 from tapper.streams.legs import Direction
 from tapper.targets.addresses import Address
 from tapper.targets.pods import PodName
-
-Listed: TypeAlias = Envoy | Refused | Resident
-"""A process that `tapper discover` shows."""
 
 Owned: TypeAlias = Mapping[NamespaceId, frozenset[Address]]
 """The addresses of each network namespace that could be asked."""
@@ -60,26 +56,17 @@ class Place:
         return f"{self.interface} of {whose}, network namespace {self.netns}"
 
 
-def found_by(process: Listed) -> str | None:
-    """How a process was found: `envoy`, `linkerd` or `netns`; None if it was refused."""
-    if isinstance(process, Refused):
-        return None
-    return str(process.found_by if isinstance(process, Resident) else Finder.ENVOY)
-
-
-def verified(process: Listed, owned: Owned) -> bool | None:
+def verified(process: Finding, owned: Owned) -> bool | None:
     """True if an Envoy's namespace has the address that the Envoy claims; None if that is not known, and for other
     processes."""
-    if not isinstance(process, Envoy) or process.netns not in owned:
+    if process.address is None or process.netns is None or process.netns not in owned:
         return None
-    return process.instance_ip in owned[process.netns]
+    return process.address in owned[process.netns]
 
 
-def reason(process: Listed, owned: Owned) -> str | None:
+def reason(process: Finding, owned: Owned) -> str | None:
     """Why a process is not the Envoy of a target, or does not prove its network namespace to be a target's."""
-    if not isinstance(process, Envoy):
-        return process.reason
-    return "its network namespace does not have that address" if verified(process, owned) is False else None
+    return "its network namespace does not have that address" if verified(process, owned) is False else process.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +202,7 @@ class Format(Protocol):
         """The text that completes the output after any record, if there is no room for `bye`."""
         ...
 
-    def processes(self, found: Sequence[Listed], owned: Owned, /) -> str: ...
+    def processes(self, found: Sequence[Finding], owned: Owned, /) -> str: ...
 
 
 class Silent:
@@ -246,5 +233,5 @@ class Silent:
     def bye(self, _totals: Totals) -> str:
         return ""
 
-    def processes(self, _found: Sequence[Listed], _owned: Owned) -> str:
+    def processes(self, _found: Sequence[Finding], _owned: Owned) -> str:
         return ""
