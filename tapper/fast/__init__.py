@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from tapper.fast.connections import FastConnections
+from tapper.fast.http1 import FastConversation
 from tapper.fast.ndjson import FastNdjson
+from tapper.protocols.readers import Readers
 from tapper.run.parts import Parts
 
-PARTS = Parts(ndjson=FastNdjson, connections=FastConnections)
+PARTS = Parts(ndjson=FastNdjson, readers=Readers(http1=FastConversation), connections=FastConnections)

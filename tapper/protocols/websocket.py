@@ -13,7 +13,7 @@ from __future__ import annotations
 import zlib
 
 from tapper.protocols.facts import WebSocketMessage
-from tapper.protocols.fieldlist import Headers
+from tapper.protocols.headers import Headers
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.reading import ConnectionReader
 from tapper.streams.reassembly import Data
