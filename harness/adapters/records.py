@@ -17,6 +17,8 @@ _LONGEST_LINE = 64 << 20
 _MOST_RECORDS = 500_000
 _MOST_BAD_LINES = 10_000
 _KEPT_PROBLEMS = 20
+_NODE_BEFORE = "wire"
+"""The `direction` of what was seen on the node's interfaces, as the contract spelled it before it was `node`."""
 
 
 class Records:
@@ -32,7 +34,7 @@ class Records:
         self._lock = threading.Lock()
         self._raw = bytearray()
         self._markers = Markers()
-        self._parsed: list[Mapping[str, Any]] = []
+        self._parsed: list[dict[str, Any]] = []
         self._rest = bytearray()
         self._bad_lines = 0
         self._overwhelmed = False
@@ -85,6 +87,11 @@ class Records:
         with self._lock:
             return [record for record in self._parsed if record["type"] == kind]
 
+    def all(self) -> list[dict[str, Any]]:
+        """Every record so far, in order."""
+        with self._lock:
+            return list(self._parsed)
+
     def everything(self) -> Iterable[bytes]:
         with self._lock:
             yield bytes(self._raw)
@@ -126,6 +133,8 @@ def exchange(record: Mapping[str, Any]) -> ReportedExchange:
             raise ValueError(f"its {name} is no text")
         if value is not None:
             texts[name] = _text(value)
+    if texts["direction"] == _NODE_BEFORE:
+        texts["direction"] = "node"
     ts = record.get("ts")
     if not isinstance(ts, int | float | None) or isinstance(ts, bool):
         raise ValueError("its ts is no number")

@@ -11,4 +11,4 @@ from tapper.fast.ndjson import FastNdjson
 from tapper.protocols.readers import Readers
 from tapper.run.parts import Parts
 
-PARTS = Parts(ndjson=FastNdjson, readers=Readers(http1=FastConversation), connections=FastConnections)
+PARTS = Parts(ndjson=FastNdjson, connections=FastConnections, readers=Readers(http1=FastConversation))

@@ -29,6 +29,7 @@ from tapper.streams.connection import Leg
 _BOOLEAN: Final = ("false", "true")
 _MOST_LEGS: Final = 4096
 _MOST_CACHED: Final = 4096  # characters of the JSON of a template
+_MTLS: Final = {True: "true", False: "false", None: "null"}
 
 
 def _text(text: str | None) -> str:
@@ -74,7 +75,7 @@ def _leg(leg: Leg) -> str:
     """The members that describe a leg, and the name of the member after them."""
     return (
         f',"pod_ip":{_text(leg.pod_ip)},"direction":{_quoted(leg.direction)}'
-        f',"src":"{leg.src}","dst":"{leg.dst}","wire":{_text(leg.wire)},"method":'
+        f',"src":"{leg.src}","dst":"{leg.dst}","mtls":{_MTLS[leg.mtls]},"method":'
     )
 
 

@@ -50,7 +50,7 @@ class Har(Silent):
             "connection": f"{leg.src} {leg.dst}",
             "_pod_ip": leg.pod_ip,
             "_direction": leg.direction,
-            "_wire": leg.wire,
+            "_mtls": leg.mtls,
             "_netns": place.netns,
         }
         separator = ",\n" if self._entries else "\n"

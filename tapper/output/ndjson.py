@@ -22,7 +22,7 @@ from tapper.streams.bounds import SECOND
 from tapper.streams.connection import Leg
 
 CONTRACT = 1
-SCHEMA = 1
+SCHEMA = 2
 """The version of ndjson.schema.json. It grows when a field goes or changes its meaning, not when one is added."""
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -80,7 +80,7 @@ def _leg(leg: Leg) -> dict[str, Any]:
         "direction": leg.direction,
         "src": str(leg.src),
         "dst": str(leg.dst),
-        "wire": leg.wire,
+        "mtls": leg.mtls,
     }
 
 
@@ -189,7 +189,10 @@ class Ndjson:
 
     def fact(self, place: Place, record: FactRecord) -> str:
         kind, members = _fact(record.fact)
-        return _line({"type": kind, "ts": Seconds(record.fact.ts), **_leg(record.leg), **members, "netns": place.netns})
+        leg = _leg(record.leg)
+        if kind == "tls":  # the application's TLS and the mesh's look alike
+            del leg["mtls"]
+        return _line({"type": kind, "ts": Seconds(record.fact.ts), **leg, **members, "netns": place.netns})
 
     def stat(self, place: Place | None, counts: Totals, *, so_far: bool = False) -> str:
         told = asdict(counts)

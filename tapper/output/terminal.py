@@ -31,7 +31,7 @@ _ARROWS = {
     Direction.INBOUND: ("→", "green"),
     Direction.OUTBOUND: ("←", "magenta"),
     Direction.LOCAL: ("↺", "blue"),
-    Direction.WIRE: ("~", "yellow"),
+    Direction.NODE: ("~", "yellow"),
 }
 _PART_STYLES = {Part.START: "bold", Part.FIELD: "", Part.BODY: "", Part.REMARK: "dim italic"}
 
@@ -52,8 +52,8 @@ _BEFORE = (
     _Column("peer", 21),
     _Column("method", 7),
 )
-_AFTER = (_Column("status", 3), _Column("size", 10, right=True), _Column("duration", 8, right=True), _Column("wire", 5))
-_DISPENSABLE = ("peer", "wire", "size", "time", "pod", "duration")
+_AFTER = (_Column("status", 3), _Column("size", 10, right=True), _Column("duration", 8, right=True), _Column("mtls", 5))
+_DISPENSABLE = ("peer", "mtls", "size", "time", "pod", "duration")
 """What a narrow window does without, in this order."""
 
 
@@ -87,7 +87,8 @@ class Terminal(Text):
     def exchange(self, place: Place, record: ExchangeRecord) -> str:
         leg, exchange = record.leg, record.exchange
         cells = _where(place, leg, exchange.ts) | _what(exchange)
-        cells["wire"] = Styled(leg.wire or "", "green" if leg.wire == "tls" else "red")
+        if leg.mtls is not None:
+            cells["mtls"] = Styled("mTLS", "green") if leg.mtls else Styled("plain", "red")
         text = self._line(cells)
         if self._verbose:
             json = JSONHighlighter()

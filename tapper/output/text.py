@@ -83,7 +83,7 @@ def _where(leg: Leg) -> str:
 
 def remarks(leg: Leg, exchange: Exchange) -> list[str]:
     """The lines that --verbose adds about an exchange as a whole."""
-    said = [] if leg.wire is None else [f"the wire beneath: {leg.wire}"]
+    said = [] if leg.mtls is None else ["mTLS on the wire" if leg.mtls else "plaintext on the wire"]
     return [*said, "looks like a health probe"] if is_probe(leg, exchange) else said
 
 

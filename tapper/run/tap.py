@@ -25,8 +25,8 @@ from tapper.capture.sources import NO_INTERFACE, Source, Sources
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
 from tapper.errors import UsageError, explain
+from tapper.follow.encrypted import EncryptedTargets
 from tapper.follow.follower import Follower
-from tapper.follow.missing import Opaque
 from tapper.namespaces.identity import NamespaceId, own_namespace
 from tapper.output.records import Place, Row, Snapshot, Stat
 from tapper.output.sink import Closed, Console
@@ -91,7 +91,7 @@ class LiveTap:
         self._sources: Sources[Record] = Sources()
         self._accounts: dict[object, Account] = {}  # by the keys of the sources
         self._targets = FollowedTargets(options.targets, options.feeds)
-        self._opaque = Opaque(console)
+        self._encrypted = EncryptedTargets(console)
         self._follower: Follower | None = None
         self._quiet: quiet.QuietConnections | None = None
         self._next_second = 0.0  # by time.monotonic
@@ -141,8 +141,8 @@ class LiveTap:
             self._retarget()
         if self._follower is not None and self._follower.is_due() and self._follower.look():
             self._acknowledge()
-        if self._opaque.waiting:
-            self._opaque.judge(self._is_quiet)
+        if self._encrypted.waiting:
+            self._encrypted.judge(self._is_quiet)
         # 2. Wait, and read the rings.
         self._sources.turn(self._wake() - time.monotonic(), self._deliver, self._trouble, self._closed)
         # 3. Report the records that have waited, and keep the memory bounded.
@@ -172,7 +172,7 @@ class LiveTap:
         wake = min(now + _FOREVER_S, self._targets.next_glance)
         if self._follower is not None:
             wake = min(wake, self._follower.next_look)
-        if self._opaque.waiting:
+        if self._encrypted.waiting:
             wake = min(wake, now + _GLANCE_INTERVAL_S)
         if self._pending:
             wake = min(wake, now + POLL_S)
@@ -221,7 +221,7 @@ class LiveTap:
             self._outlet.record()
         for record in records:
             if isinstance(record, FactRecord):
-                self._opaque.note(account.place, record, self._targets.now.addresses)
+                self._encrypted.note(account.place, record, self._targets.now.addresses)
 
     def _trouble(self, source: Source[Record], message: str) -> None:
         place = self._accounts[source.key].place
@@ -313,7 +313,7 @@ class LiveTap:
             self._acknowledge()
         else:
             self._follower.retarget(targets.addresses)
-        self._opaque.keep(targets.addresses)
+        self._encrypted.keep(targets.addresses)
 
     def _acknowledge(self) -> None:
         """The sources match the list of targets."""

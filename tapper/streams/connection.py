@@ -104,6 +104,11 @@ class Leg:
     wire: WireSecurity | None = None
     """What the connection between the two pods carried; None where that is not known."""
 
+    @property
+    def mtls(self) -> bool | None:
+        """Whether the request crossed the network inside the mesh's TLS; None where that is not known."""
+        return None if self.wire is None else self.wire is WireSecurity.TLS
+
 
 class TcpSegment(NamedTuple):
     """One segment, with its payload taken out of the packet."""

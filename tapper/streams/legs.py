@@ -37,9 +37,8 @@ class Direction(StrEnum):
     OUTBOUND = "outbound"
     """From the pod's application to Envoy, on the pod's lo."""
     LOCAL = "local"
-    """From the pod to itself, past Envoy."""
-    WIRE = "wire"
-    """On the node's interfaces."""
+    NODE = "node"
+    """On one of the node's interfaces, so outside of every pod."""
 
 
 class Endpoint(NamedTuple):
@@ -143,7 +142,7 @@ def classify(
     addresses on lo, can only belong to a redirected connection.
     """
     if not on_lo:
-        return Direction.WIRE
+        return Direction.NODE
     if server.port == OUTBOUND_PORT and is_loopback(server.address):
         return Direction.OUTBOUND
     if client.address in DELIVERY_ADDRESSES or (is_loopback(client.address) and is_loopback(server.address)):

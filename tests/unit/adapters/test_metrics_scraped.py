@@ -84,7 +84,7 @@ def test_what_was_sent_through_mtls_is_what_a_scrape_says(mesh: Mesh, node: Node
         inbound = {"pod": "server", "namespace": "shop", "pod_ip": server.ip, "direction": "inbound"}
         assert value(samples, "tapper_exchanges_total", **inbound, interface="lo") == 60
         assert value(samples, "tapper_exchanges_total", pod="client", direction="outbound", interface="lo") == 60
-        assert value(samples, "tapper_exchanges_total", pod="bare", direction="wire", interface="any") == 7
+        assert value(samples, "tapper_exchanges_total", pod="bare", direction="node", interface="any") == 7
         assert value(samples, "tapper_exchanges_total") == len(running.exchanges) == 127
         assert value(samples, "tapper_exchanges_incomplete_total") == 0
         assert value(samples, "tapper_packets_received_total", pod="server") >= 2 * 60
@@ -176,7 +176,7 @@ def test_a_restart_goes_on_counting(node: Node, tapper: StartTapper) -> None:
     play(pod, "/one", 41000)
     running.wait_targets(["/one"])
     envoy.stop()
-    running.wait_for(lambda: not running.captures_in(pod), "the end of the source")
+    running.wait_for(lambda: not running.captures(pod), "the end of the source")
     assert value(scrape(node, "::1"), "tapper_exchanges_total", pod_ip=pod.ip) == 1
     fake_envoy.start(pod)
     running.wait_capturing(pod)

@@ -224,7 +224,7 @@ def test_without_a_mesh_the_nodes_interfaces_are_enough(mesh: Mesh, tapper: Star
     sent = mesh.send(client, server, 20, connections=3)
     running.wait_targets(targets(sent))
     running.stop()
-    assert running.seen(direction="wire") == once_each(sent)
+    assert running.seen(direction="node") == once_each(sent)
     assert len(running.exchanges) == 20
     assert not set(running.seen()) & set(targets(foreign))
     assert {record["pod_ip"] for record in running.exchanges} == {server.ip}
@@ -264,9 +264,9 @@ def test_permissive_shows_the_wire_and_the_inbound_leg_as_two(
     running.wait_capturing(pair[1].pod)
     sent = mesh.send(stranger, pair[1], 5)
     running.wait_targets(targets(sent), direction="inbound")
-    running.wait_targets(targets(sent), direction="wire")
+    running.wait_targets(targets(sent), direction="node")
     running.stop()
-    assert running.seen(direction="inbound") == running.seen(direction="wire") == once_each(sent)
+    assert running.seen(direction="inbound") == running.seen(direction="node") == once_each(sent)
     assert len(running.exchanges) == 10
 
 
@@ -417,7 +417,7 @@ def test_a_restarted_envoy_is_followed(mesh: Mesh, pair: tuple[MeshPod, MeshPod]
     before = mesh.send(client, server, 5)
     running.wait_targets(targets(before))
     server.sidecar.stop()
-    running.wait_for(lambda: not running.captures_in(server.pod), "the end of the source")
+    running.wait_for(lambda: not running.captures(server.pod), "the end of the source")
     server.sidecar.start_again()
     running.wait_capturing(server.pod)
     after = mesh.send(client, server, 5)
@@ -479,7 +479,7 @@ def test_descriptors_and_threads_stay_flat(node: Node, tapper: StartTapper) -> N
         running.wait_capturing(pod)
         pod.delete()
         pod.wait_released()
-        running.wait_for(lambda: not running.captures_in(pod), "the end of its source")
+        running.wait_for(lambda: not running.captures(pod), "the end of its source")
 
     come_and_go("first")
     before = process.num_fds(), process.num_threads()
@@ -547,7 +547,7 @@ def test_a_missing_capability_is_named(node: Node, capability: str, istio: list[
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["tap"], 2, "filter-authorities"),
+        (["tap"], 2, "--targets"),
         (["tap", "--filter-authorities", "10.0.0.300"], 2, "10.0.0.300"),
         (["tap", "--filter-authorities", "10.0.0.1", "-i", "nope0"], 2, "nope0"),
         (["tap", "--filter-authorities", "10.0.0.1", "--verify"], 2, "they go with --istio"),

@@ -122,7 +122,7 @@ def test_the_table() -> None:
     pod.counts.undecoded = {"tls": 2, "other": 1}
     pod.counts.gaps, pod.counts.gap_bytes, pod.counts.dropped, pod.counts.cut = 1, 77, 5, 6
     node = row(NODE, 9, 2)
-    node.legs[LegKey("10.0.0.9", PodName("a", "\x1b[2J"), Direction.WIRE)] = Seen(2, 1)
+    node.legs[LegKey("10.0.0.9", PodName("a", "\x1b[2J"), Direction.NODE)] = Seen(2, 1)
     assert table([], 0) == []
     assert table([node, pod], 0) == [
         "POD       INTERFACE  NETNS       PACKETS  DROPPED  CUT  GAPS  MISSING  EXCHANGES  INCOMPLETE  GIVEN UP"

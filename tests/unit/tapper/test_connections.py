@@ -235,7 +235,7 @@ def test_on_the_node_only_targets_are_reported() -> None:
     ]
     capture = Capture(NODE).feed(packets).finish()
     assert capture.pairs == [("/a", "y"), ("/b", "y")]
-    assert {(sighting.leg.pod_ip, sighting.leg.direction) for sighting in capture.seen} == {(POD, Direction.WIRE)}
+    assert {(sighting.leg.pod_ip, sighting.leg.direction) for sighting in capture.seen} == {(POD, Direction.NODE)}
 
 
 def test_the_servers_address_is_the_pod_where_both_ends_are_targets() -> None:

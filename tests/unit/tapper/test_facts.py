@@ -146,7 +146,7 @@ def test_bytes_of_neither() -> None:
         "direction": "inbound",
         "src": "127.0.0.6:40000",
         "dst": "10.0.0.2:8080",
-        "wire": None,
+        "mtls": None,
         "what": "other",
         "client_bytes": 14,
         "server_bytes": 107,

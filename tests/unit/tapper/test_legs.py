@@ -17,8 +17,8 @@ from tapper.streams.legs import (
 @pytest.mark.parametrize(
     ("client", "server", "on_lo", "both_ways", "direction"),
     [
-        ("10.0.0.2:40000", "10.0.0.3:8080", False, True, Direction.WIRE),
-        ("127.0.0.6:40000", "10.0.0.3:8080", False, True, Direction.WIRE),
+        ("10.0.0.2:40000", "10.0.0.3:8080", False, True, Direction.NODE),
+        ("127.0.0.6:40000", "10.0.0.3:8080", False, True, Direction.NODE),
         ("127.0.0.6:40000", "10.0.0.3:8080", True, True, Direction.INBOUND),
         ("[::6]:40000", "[fd00::3]:8080", True, True, Direction.INBOUND),
         ("127.0.0.1:40000", "127.0.0.1:8080", True, True, Direction.INBOUND),

@@ -31,7 +31,7 @@ from tapper.targets.pods import PodName
 CART = PodName("shop", "cart")
 POD = Place("pod", 77, "lo", 5, "10.0.0.2", pods={"10.0.0.2": CART})
 NODE = Place("node", 1, "any")
-IN, OUT, WIRE = Direction.INBOUND, Direction.OUTBOUND, Direction.WIRE
+IN, OUT, ON_NODE = Direction.INBOUND, Direction.OUTBOUND, Direction.NODE
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
@@ -87,12 +87,12 @@ def test_series_are_one_each_whatever_the_sources_are() -> None:
     """Two namespaces with one address, a pod without a name, and one that only the node's interfaces show."""
     twin = replace(pod_row(), place=replace(POD, netns=78))
     same = replace(pod_row(), place=replace(POD, kind="node"))
-    node = Row(NODE, Totals(received=9), {LegKey("10.0.0.9", PodName("a", 'q"\n'), WIRE): Seen(4, 0)})
+    node = Row(NODE, Totals(received=9), {LegKey("10.0.0.9", PodName("a", 'q"\n'), ON_NODE): Seen(4, 0)})
     samples = scraped(pod_row(), twin, same, node)
     received = {labels: value for (name, labels), value in samples.items() if name == "tapper_packets_received_total"}
     assert sorted(received.values()) == [9, 90, 180]
-    (wire,) = [(set(labels), value) for (_, labels), value in samples.items() if "wire" in labels and value]
-    assert wire == ({"a", 'q"\n', "10.0.0.9", "any", "1", "wire"}, 4)
+    (on_node,) = [(set(labels), value) for (_, labels), value in samples.items() if "node" in labels and value]
+    assert on_node == ({"a", 'q"\n', "10.0.0.9", "any", "1", "node"}, 4)
 
 
 def ask(port: int, path: str = "/metrics") -> tuple[int, str]:

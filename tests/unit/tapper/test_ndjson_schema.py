@@ -89,9 +89,9 @@ def every_record() -> Iterator[Record]:
     probing = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     probe = get("/ready").replace(b"Host", b"User-Agent: kube-probe/1.30\r\nHost")
     for sighting in Capture().feed([*probing.handshake(), probing.ask(probe), probing.answer(ok("x"))]).seen:
-        for kind in (None, Kind.TLS, Kind.PLAIN):
+        for kind, mtls in ((None, None), (Kind.TLS, True), (Kind.PLAIN, False)):
             (it,) = records(form.exchange(POD, replace(sighting, leg=replace(sighting.leg, wire=kind))))
-            assert (it["probe"], it["wire"]) == (True, kind)
+            assert (it["probe"], it["mtls"]) == (True, mtls)
             yield it
     call = Call("demo.Echo", "Say", 0, None, Messages(1, (5,), exact=True), NO_MESSAGES)
     told = replace(POD, verified=True, found_by="envoy", pods={"10.0.0.2": PodName("default", "shop")})

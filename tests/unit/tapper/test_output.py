@@ -56,7 +56,7 @@ def test_ndjson_of_an_exchange() -> None:
         "direction": "inbound",
         "src": "127.0.0.6:40000",
         "dst": "10.0.0.2:8080",
-        "wire": None,
+        "mtls": None,
         "method": "POST",
         "target": "/a?b=c",
         "version": "HTTP/1.1",
@@ -113,7 +113,7 @@ def test_ndjson_of_the_rest() -> None:
         "tapper": "tapper-harness reference",
         "version": "1.2",
         "contract": 1,
-        "schema": 1,
+        "schema": 2,
         "pid": 5,
     }
     place = {"kind": "pod", "pid": 77, "instance_ip": "10.0.0.2", "netns": 4026531999, "interface": "lo"}
@@ -244,7 +244,7 @@ def test_verbose_says_what_is_known_of_the_leg() -> None:
     (sighting,) = sightings((request, ok("")))
     told = replace(sighting, leg=replace(sighting.leg, wire=LegWire.TLS))
     lines = Text(verbose=True).exchange(POD, told).splitlines()
-    assert lines[1:3] == ["    * the wire beneath: tls", "    * looks like a health probe"]
+    assert lines[1:3] == ["    * mTLS on the wire", "    * looks like a health probe"]
 
 
 def test_escape() -> None:

@@ -22,6 +22,7 @@ ORDER = (
     "follow",
     "run",
     "fast",
+    "options",
     "cli __main__",
 )
 """From the lowest to the highest."""

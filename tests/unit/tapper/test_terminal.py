@@ -39,7 +39,7 @@ def shown(width: int, it: ExchangeRecord, *, verbose: bool = False, place: Place
 
 def test_columns() -> None:
     (line,) = shown(130, sighting())
-    assert " ".join(line.split()[1:]) == "→ 10.0.0.2 127.0.0.6:40000 GET /orders/1 200 512 B 1.0 ms tls"
+    assert " ".join(line.split()[1:]) == "→ 10.0.0.2 127.0.0.6:40000 GET /orders/1 200 512 B 1.0 ms mTLS"
     named = replace(POD, pods={"10.0.0.2": PodName("default", "shop")})
     assert "→  shop  " in shown(130, sighting(), place=named)[0]
 
@@ -125,7 +125,7 @@ def test_verbose_highlights_json_and_changes_nothing_else() -> None:
     text = Terminal(lambda: 120, verbose=True).exchange(POD, it)
     assert body not in text
     lines = SGR.sub("", text).splitlines()
-    assert lines[1] == "    * the wire beneath: tls"
+    assert lines[1] == "    * mTLS on the wire"
     assert lines[2] == "    > GET /orders/1 HTTP/1.1"
     assert lines[-1] == f"    < {body}"
     plain = sighting(answer=answer.replace(b"/json", b"/text"))
@@ -133,7 +133,7 @@ def test_verbose_highlights_json_and_changes_nothing_else() -> None:
 
 
 def test_a_note_takes_the_room_that_is_left() -> None:
-    leg = Leg("10.0.0.2", Direction.WIRE, endpoint("10.0.0.9:40000"), endpoint("10.0.0.2:8080"), LegWire.TLS)
+    leg = Leg("10.0.0.2", Direction.NODE, endpoint("10.0.0.9:40000"), endpoint("10.0.0.2:8080"), LegWire.TLS)
     text = SGR.sub("", Terminal(lambda: 90).fact(POD, FactRecord(leg, Tls(5, "shop.\x1b[2J" + "x" * 200, ("h2",)))))
     assert cell_len(text.removesuffix("\n")) <= 90
     assert r"TLS shop.\x1b[2Jxxx" in text
