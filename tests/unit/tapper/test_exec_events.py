@@ -88,8 +88,8 @@ def test_the_kernels_own_events(events: ExecEvents) -> None:
 
 def test_a_flood_of_records_wakes_seldom_and_none_is_lost(events: ExecEvents, monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many wake-ups the descriptor is quiet until a pause is over; the exec in between is found then."""
-    monkeypatch.setattr(exec_events, "_PAUSE_S", 0.5)
-    for _ in range(200):
+    monkeypatch.setattr(exec_events, "PAUSE_S", 0.5)
+    for _ in range(10 * exec_events.WAKE_UPS):
         events.pids()
     with subprocess.Popen([sys.executable, "-I", "-S", "-c", ""]) as child:
         child.wait()
