@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.mesh.sidecar import ENVOY_PATH, istio_environ
-from harness.sandbox.node import Node
+from harness.sandbox.bare_node import BareNode
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Environ, Process
 from harness.waiting import wait_until
@@ -90,7 +90,7 @@ def _interpreter() -> str:
     return os.path.realpath(sys.executable)
 
 
-def _waiting(node: Node, directory: Path) -> tuple[str, Sequence[str]]:
+def _waiting(node: BareNode, directory: Path) -> tuple[str, Sequence[str]]:
     """A binary to be copied, and the arguments with which a copy says that it is up, and waits.
 
     The shell is up in a millisecond, the interpreter in fifteen. A shell that is one of many programs in one binary,
@@ -127,7 +127,7 @@ class FakeEnvoy:
 
 
 def start(
-    where: Pod | Node,
+    where: Pod | BareNode,
     variant: Variant = Variant.COPY,
     *,
     instance_ip: str | None = None,
@@ -142,7 +142,7 @@ def start(
     """
     pod = where if isinstance(where, Pod) else None
     node = pod.node if pod else where
-    assert isinstance(node, Node)
+    assert isinstance(node, BareNode)
     if env is None:
         env = _environ(pod, instance_ip)
     directory = _directory(node)
@@ -175,7 +175,7 @@ def start_linkerd(pod: Pod) -> Process:
     return process
 
 
-def _directory(node: Node) -> Path:
+def _directory(node: BareNode) -> Path:
     directory = node.run_dir / f"fake-{next(_numbers)}"
     directory.mkdir()
     # a copied interpreter looks beside itself for where its library is (PEP 405)
@@ -195,7 +195,7 @@ def _environ(pod: Pod | None, instance_ip: str | None) -> Mapping[str, str]:
     return istio_environ(pod) | ({"INSTANCE_IP": instance_ip} if instance_ip else {})
 
 
-def _command(node: Node, directory: Path, variant: Variant, env: Environ) -> Command:
+def _command(node: BareNode, directory: Path, variant: Variant, env: Environ) -> Command:
     names = {
         Variant.SUFFIX: "envoy-x",
         Variant.PREFIX: "notenvoy",
@@ -247,7 +247,7 @@ def _command(node: Node, directory: Path, variant: Variant, env: Environ) -> Com
     return Command([name, *arguments], env=env, executable=executable, binds=binds)
 
 
-def _is_defunct(node: Node, pid: int) -> bool:
+def _is_defunct(node: BareNode, pid: int) -> bool:
     """True once the leader is a zombie: /proc/PID/stat's third field (proc_pid_stat(5))."""
     stat = (node.procfs / str(pid) / "stat").read_text()
     return stat.rpartition(")")[2].split()[0] == "Z"

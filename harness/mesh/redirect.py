@@ -9,7 +9,7 @@ from harness.errors import Unsupported
 from harness.mesh.envoy_config import INBOUND_PORT, OUTBOUND_PORT
 from harness.mesh.workload import PASSTHROUGH_SOURCE, PROXY_UID
 from harness.sandbox import links
-from harness.sandbox.node import Node
+from harness.sandbox.bare_node import BareNode
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import MINIMAL_ENVIRON
 
@@ -42,7 +42,7 @@ def install(pod: Pod) -> None:
     links.add_loopback_address(pod, PASSTHROUGH_SOURCE[6])
 
 
-def proxy_mark(node: Node) -> int | None:
+def proxy_mark(node: BareNode) -> int | None:
     """The socket mark that stands in for uid 1337 on a node that has only one uid; None where the uid can be had.
 
     There the kernel refuses rules that name uid 1337, whoever plays the proxy.

@@ -39,9 +39,9 @@ _FEATURE_WORDS = 4
 
 
 class SocketSource(Protocol):
-    """A node or a pod: whatever can open a socket inside its network namespace."""
+    """A node, a pod, or (the module `socket`) the caller: it opens sockets in its network namespace."""
 
-    def socket(self, family: int, kind: int, proto: int = 0) -> socket.socket: ...
+    def socket(self, family: int, kind: int, proto: int = 0, /) -> socket.socket: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,17 @@ import os
 import socket as sockets
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING
 
 from harness.sandbox import links
+from harness.sandbox.bare_node import BareNode
 from harness.sandbox.process import Command, Process
 from harness.waiting import DEFAULT_TIMEOUT, wait_until
-
-if TYPE_CHECKING:
-    from harness.sandbox.node import Node
 
 
 class Pod:
     """Made by `Node.pod`. Processes are spawned in it, sockets opened in it, packets watched on its veth (`link`)."""
 
-    def __init__(self, node: Node, name: str, addresses: links.PodAddresses, pause: Process) -> None:
+    def __init__(self, node: BareNode, name: str, addresses: links.PodAddresses, pause: Process) -> None:
         self.node = node
         self.name = name
         self.addresses = addresses

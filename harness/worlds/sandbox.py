@@ -15,7 +15,7 @@ from harness.mesh.workload import Mode
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Process
-from harness.sandbox.recorder import Recorder, on_link
+from harness.sandbox.recorder import PacketRecorder, on_link
 from harness.waiting import DEFAULT_TIMEOUT, wait_until
 from harness.worlds import talk
 from harness.worlds.model import APP_PORT, SERVICE_PORT, Capabilities, WorldPod, WorldService
@@ -57,7 +57,7 @@ class SandboxWorld:
     def capabilities(self) -> Capabilities:
         return self.CAPABILITIES
 
-    def __init__(self, node: Node, rights: Set[str], record: Callable[[Pod], Recorder] = on_link) -> None:
+    def __init__(self, node: Node, rights: Set[str], record: Callable[[Pod], PacketRecorder] = on_link) -> None:
         self._node = node
         self._mesh = Mesh(node)
         self._rights = frozenset(rights)
@@ -194,7 +194,7 @@ class SandboxWorld:
             tapper.wait_capturing()
         return tapper
 
-    def wire(self, pod: WorldPod) -> Recorder:
+    def wire(self, pod: WorldPod) -> PacketRecorder:
         return self._record(self._members[pod].pod)
 
     # -- helpers ---------------------------------------------------------------------------------------------------
