@@ -40,6 +40,7 @@ _LAST_LINES, _WIDEST = 20, 200
 
 _HOT = (
     "tapper/runtime/memo.py",
+    "tapper/fast/*.py",  # this package may be missing
     "tapper/run/writer.py",
     "tapper/run/accounts.py",
     "tapper/run/pending.py",

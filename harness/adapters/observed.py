@@ -46,7 +46,7 @@ class ReportedExchange:
     status: int | None = None
     pod_ip: str | None = None
     direction: str | None = None
-    """`inbound` (a sidecar hands a request to its application) or `outbound`."""
+    """`inbound` (from a sidecar to its application), `outbound`, `local`, or `node` (seen outside of pods)."""
     src: str | None = None
     dst: str | None = None
     time: float | None = None

@@ -17,6 +17,8 @@ _LONGEST_LINE = 64 << 20
 _MOST_RECORDS = 500_000
 _MOST_BAD_LINES = 10_000
 _KEPT_PROBLEMS = 20
+_NODE_BEFORE = "wire"
+"""The `direction` of what was seen on the node's interfaces, as the contract spelled it before it was `node`."""
 
 
 class Records:
@@ -131,6 +133,8 @@ def exchange(record: Mapping[str, Any]) -> ReportedExchange:
             raise ValueError(f"its {name} is no text")
         if value is not None:
             texts[name] = _text(value)
+    if texts["direction"] == _NODE_BEFORE:
+        texts["direction"] = "node"
     ts = record.get("ts")
     if not isinstance(ts, int | float | None) or isinstance(ts, bool):
         raise ValueError("its ts is no number")

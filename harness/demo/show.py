@@ -99,7 +99,7 @@ def look_around(scene: Scene) -> list[tuple[str, str]]:
             f"what the server's veth carries: TLS{_TCPDUMP_NOTE if node.single_id else ''}",
             f"{_enter(node)} tcpdump -Z root -nA -i {scene.server.pod.link} tcp",
         ),
-        ("what the tapper makes of it", f"{_enter(node)} {tapper} tap --istio --filter-authorities {scene.server.ip}"),
+        ("what the tapper makes of it", f"{_enter(node)} {tapper} tap --istio --targets {scene.server.ip}"),
         ("which Envoys the tapper finds, and why not others", f"{_enter(node)} {tapper} discover"),
     ]
 

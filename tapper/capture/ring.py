@@ -30,6 +30,7 @@ from tapper.capture.mapped import Mapped, Statistics, open_mapped
 from tapper.capture.memory import MIB, RingMemory
 from tapper.capture.walk import Packets
 from tapper.errors import NamespaceGoneError, TapperError, explain
+from tapper.runtime.threads import on_threads
 from tapper.streams.packet import Packet
 
 _Mark: TypeAlias = tuple[int, int, int]
@@ -291,20 +292,6 @@ def close_together(rings: Sequence[Ring]) -> None:
         for ring in rings:
             ring.close()
         return
-    waiting = iter(rings)
-    failures: list[BaseException] = []
-
-    def close() -> None:
-        for ring in waiting:
-            try:
-                ring.close()
-            except BaseException as error:  # raised again where it belongs, on the caller's thread
-                failures.append(error)
-
-    threads = [threading.Thread(target=close, name="closing") for _ in range(min(len(rings), _TOGETHER))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    for ring, result in zip(rings, on_threads([ring.close for ring in rings], _TOGETHER), strict=True):
+        if isinstance(result, TapperError):  # no thread could be started for it
+            ring.close()

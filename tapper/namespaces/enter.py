@@ -1,21 +1,22 @@
-"""Doing something inside another process's network namespace (setns(2), network_namespaces(7)).
+"""Calling a function inside another process's network namespace (setns(2), network_namespaces(7)).
 
-A thread that enters a namespace and fails to come back poisons whatever runs on it later; tappers have shipped that
-bug. So the thread that enters is thrown away. It opens a socket there, and the socket carries its namespace wherever
-it is used: binding and interface names resolve in it from outside.
+A thread that enters a namespace and fails to come back would run later work in the wrong namespace. So the thread that
+enters never comes back: it ends. A socket that it opens keeps its namespace wherever it is used: bind(2) and interface
+names resolve in that namespace.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from tapper.errors import MissingCapabilityError, NamespaceGoneError, TapperError, explain
 from tapper.namespaces.identity import NamespaceId, namespace_of
 from tapper.namespaces.privileges import Capability, advice
+from tapper.runtime.threads import on_threads
 
 T = TypeVar("T")
 
@@ -24,100 +25,55 @@ CLONE_NEWNET = 0x4000_0000  # linux/sched.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def run_inside(path: str, expected: NamespaceId, function: Callable[[], T]) -> T:
-    """Call `function` on a thread of its own inside the namespace of `path`, and return what it returned.
-
-    Raises NamespaceGoneError where the path leads nowhere any longer, or to another namespace than `expected`;
-    MissingCapabilityError where the kernel refuses; and whatever `function` raises.
-    """
-    descriptor = _open_expected(path, expected)
-    try:
-        return _on_lost_thread(descriptor, function)
-    finally:
-        os.close(descriptor)  # an open namespace is a namespace that lives on
-
-
-def _open_expected(path: str, expected: NamespaceId) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError):
-        raise NamespaceGoneError(f"{path} is gone") from None
-    except OSError as error:
-        raise TapperError(f"cannot open {path}: {explain(error)}") from error
-    try:
-        if namespace_of(f"/proc/self/fd/{descriptor}") != expected:
-            raise NamespaceGoneError(f"{path} is another namespace than before")
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
 class Visit(NamedTuple, Generic[T]):
-    """What to do in a namespace."""
+    """A function to call inside a namespace."""
 
-    path: str
+    links: Iterable[str]
+    """The /proc/PID/ns/net of processes in it. A link that leads to another namespace, or nowhere, is skipped."""
     expected: NamespaceId
     function: Callable[[], T]
 
 
-def run_inside_each(visits: Sequence[Visit[T]], threads: int = 1) -> list[T | TapperError]:
-    """`run_inside` for many namespaces: what each call returned or raised.
+def run_inside(link: str | Iterable[str], expected: NamespaceId, function: Callable[[], T]) -> T:
+    """Make one visit, and return what the function returned.
 
-    Threads go from one namespace to the next, which costs a fraction of a thread for each. One is enough for functions
-    that work; for those in which the kernel waits, several wait at the same time. Raises only what is no TapperError.
+    Raises NamespaceGoneError where no link leads to the namespace; MissingCapabilityError where the kernel refuses; and
+    whatever `function` raises.
     """
-    results: dict[int, T | TapperError] = {}
-    failures: list[BaseException] = []
-    waiting = iter(range(len(visits)))  # whose next is taken by one thread only: a built-in iterator's is one step
+    (result,) = run_inside_each([Visit([link] if isinstance(link, str) else link, expected, function)])
+    if isinstance(result, TapperError):
+        raise result
+    return result
 
-    def visit() -> None:
+
+def run_inside_each(visits: Sequence[Visit[T]], threads: int = 1) -> list[T | TapperError]:
+    """Make each visit on one of at most `threads` threads; return what each function returned, or the TapperError that
+    it or the entering raised. Other exceptions are raised. A thread goes from one namespace to the next: that costs
+    less than a thread for each."""
+    return on_threads([partial(_enter_and_call, visit) for visit in visits], threads)
+
+
+def _enter_and_call(visit: Visit[T]) -> T:
+    """Only on a thread that ends: it stays in the namespace."""
+    for link in visit.links:
+        # 1. Open the link.
         try:
-            for index in waiting:
-                try:
-                    results[index] = _enter_and_call(*visits[index])
-                except TapperError as error:
-                    results[index] = error
-        except BaseException as error:  # raised again where it belongs, on the caller's thread
-            failures.append(error)
-
-    started = [threading.Thread(target=visit, name="in-namespaces") for _ in range(min(threads, len(visits)))]
-    for thread in started:
-        thread.start()
-    for thread in started:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return [results[index] for index in range(len(visits))]
-
-
-def _enter_and_call(path: str, expected: NamespaceId, function: Callable[[], T]) -> T:
-    """On a thread that is thrown away: it stays where this leaves it."""
-    descriptor = _open_expected(path, expected)
-    try:
-        _setns(descriptor)
-    finally:
-        os.close(descriptor)
-    return function()
-
-
-def _on_lost_thread(descriptor: int, function: Callable[[], T]) -> T:
-    results: list[T] = []
-    failures: list[BaseException] = []
-
-    def enter() -> None:
+            descriptor = os.open(link, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except OSError as error:
+            raise TapperError(f"cannot open {link}: {explain(error)}") from error
         try:
+            # 2. The process may have ended, and its number may belong to another process.
+            if namespace_of(descriptor) != visit.expected:
+                continue
+            # 3. Enter.
             _setns(descriptor)
-            results.append(function())
-        except BaseException as error:  # raised again where it belongs, on the caller's thread
-            failures.append(error)
-
-    thread = threading.Thread(target=enter, name="in-namespace")
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-    return results[0]
+        finally:
+            os.close(descriptor)  # it would keep the namespace alive
+        # 4. Act inside.
+        return visit.function()
+    raise NamespaceGoneError(f"no known process is in network namespace {visit.expected.inode} any longer")
 
 
 def _setns(descriptor: int) -> None:

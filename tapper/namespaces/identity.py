@@ -11,15 +11,16 @@ _NS_GET_USERNS = 0xB701  # linux/nsfs.h
 
 
 class NamespaceId(NamedTuple):
-    """What a namespace is: device and inode of its file (ioctl_ns(2)). Process ids come and go, this does not."""
+    """Device and inode of a namespace's file (ioctl_ns(2)). They identify it for as long as it exists."""
 
     device: int
     inode: int
 
 
-def namespace_of(path: str | Path) -> NamespaceId:
-    """The identity of the namespace that a link such as /proc/PID/ns/net leads to. Raises OSError."""
-    status = os.stat(path)  # noqa: PTH116 - asked of many processes, again and again
+def namespace_of(link: str | Path | int) -> NamespaceId:
+    """The identity of the namespace to which a link such as /proc/PID/ns/net, or an open descriptor of it, leads.
+    Raises OSError."""
+    status = os.stat(link)  # noqa: PTH116 - every look at all processes calls this; Path.stat costs more
     return NamespaceId(status.st_dev, status.st_ino)
 
 
@@ -32,7 +33,7 @@ def owner_of(path: str | Path) -> NamespaceId:
     finally:
         os.close(network)
     try:
-        return namespace_of(f"/proc/self/fd/{owner}")
+        return namespace_of(owner)
     finally:
         os.close(owner)
 

@@ -1,7 +1,7 @@
 """The capabilities that a capture in pods needs (capabilities(7)), and the sentence for each that is missing.
 
-Where one is missing, the kernel does not always refuse what cannot be overlooked: processes that may not be read look
-like processes that are no Envoys. So what following needs is checked before the first look, by name.
+The kernel does not always refuse visibly: without CAP_SYS_PTRACE, a process that cannot be read looks like a process
+that is no Envoy. So the capabilities are checked by name before the first scan.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tapper.errors import MissingCapabilityError
 
 
 class Capability(IntEnum):
-    """Those that matter here, by their numbers in linux/capability.h."""
+    """The capabilities that the tapper needs or that replace one, by their numbers in linux/capability.h."""
 
     DAC_OVERRIDE = 1
     DAC_READ_SEARCH = 2
@@ -32,7 +32,7 @@ _READING = (Capability.SYS_PTRACE, Capability.DAC_READ_SEARCH)
 
 
 def advice(capability: Capability) -> str:
-    """What it is needed for, and what to do."""
+    """What a capability is needed for, and how to get it."""
     return (
         f"{_NEEDED_FOR[capability]} needs CAP_{capability.name}: "
         f"run as root, or add {capability.name} to the container's securityContext.capabilities"
@@ -40,21 +40,16 @@ def advice(capability: Capability) -> str:
 
 
 def check_following(*, reads_environ: bool) -> None:
-    """Raises MissingCapabilityError for what following pods' namespaces cannot do without.
-
-    `reads_environ` says whether pods are found by what their processes' environments say of them.
-    """
-    needed = [Capability.SYS_ADMIN, Capability.SYS_PTRACE]
-    if reads_environ:
-        needed.append(Capability.DAC_READ_SEARCH)
-    absent = missing()
+    """Raises MissingCapabilityError for the first capability that following pods needs and this thread lacks.
+    `reads_environ`: whether pods are found by the environments of processes."""
+    needed = [Capability.SYS_ADMIN, Capability.SYS_PTRACE] + [Capability.DAC_READ_SEARCH] * reads_environ
     for capability in needed:
-        if capability in absent:
+        if capability in missing():
             raise MissingCapabilityError(advice(capability))
 
 
 def why_unreadable() -> str:
-    """Why processes could not be read, to end a sentence with."""
+    """The end of a sentence: why processes could not be read."""
     names = [f"CAP_{capability.name}" for capability in _READING if capability in missing()]
     if names:
         return f"without {' and '.join(names)}"
@@ -62,10 +57,10 @@ def why_unreadable() -> str:
 
 
 def missing() -> frozenset[Capability]:
-    """Those of `_NEEDED_FOR` that this thread does not have in effect (proc(5), CapEff)."""
+    """The needed capabilities that are not in effect in this thread (proc(5), CapEff)."""
     effective = _effective()
     absent = {capability for capability in _NEEDED_FOR if not effective >> capability & 1}
-    if effective >> Capability.DAC_OVERRIDE & 1:  # which includes reading
+    if effective >> Capability.DAC_OVERRIDE & 1:  # includes the right to read
         absent.discard(Capability.DAC_READ_SEARCH)
     return frozenset(absent)
 
@@ -75,4 +70,4 @@ def _effective() -> int:
         name, _, value = line.partition(":")
         if name == "CapEff":
             return int(value, 16)
-    return ~0  # a kernel that does not say: it will refuse by itself
+    return ~0  # a kernel without CapEff: the system calls themselves will fail

@@ -1,49 +1,47 @@
-"""What of the sightings comes out, whatever the format: filters first, then redaction."""
+"""Selects the records that are reported, and takes their secrets out. Every format gets its records from here."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from tapper.output.filters import Filter
 from tapper.output.records import Totals
 from tapper.output.redaction import Redaction
-from tapper.protocols.facts import ByteStream, Note
+from tapper.protocols.facts import ByteStream
 from tapper.protocols.probes import is_probe
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import FactRecord, Record
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The only way from a source to a format, so that no format can forget a secret."""
+    """Filters first, then redaction. It is the only way from a source to a format, so no format sees a secret."""
 
     redaction: Redaction | None = field(default_factory=Redaction)
-    """None: values come out as they were."""
+    """None: nothing is redacted."""
     filter: Filter = field(default_factory=Filter)
     probes: bool = True
-    """Whether what looks like a health probe is reported."""
+    """True if exchanges that look like health probes are reported."""
 
-    def apply(self, seen: list[Sighting], totals: Totals) -> list[Sighting]:
-        """What is to be reported. Adds to `totals` what is not."""
-        if not self.probes:
-            passing = [sighting for sighting in seen if not is_probe(sighting.leg, sighting.exchange)]
-            totals.filtered += len(seen) - len(passing)
-            seen = passing
-        if not self.filter.empty:
-            passing = [sighting for sighting in seen if self.filter.passes(sighting.exchange)]
-            totals.filtered += len(seen) - len(passing)
-            seen = passing
-        if self.redaction is not None:
-            for sighting in seen:
-                self.redaction.apply(sighting)
-        return seen
+    def apply(self, records: Sequence[Record], totals: Totals) -> list[Record]:
+        """The records to report, in the same order. Counts the exchanges that are left out in `totals`."""
+        shown: list[Record] = []
+        for record in records:
+            if isinstance(record, FactRecord):
+                if self.filter.empty:  # a fact meets no condition
+                    shown.append(self._without_preview(record))
+            elif (self.probes or not is_probe(record.leg, record.exchange)) and (
+                self.filter.empty or self.filter.passes(record.exchange)
+            ):
+                if self.redaction is not None:
+                    self.redaction.apply(record)
+                shown.append(record)
+            else:
+                totals.filtered += 1
+        return shown
 
-    def note(self, note: Note) -> Note | None:
-        """What of a note is to be reported; None under a filter, since a note meets no condition.
-
-        How bytes that nobody can read begin may be a secret, and no name tells: redaction leaves only their number.
-        """
-        if not self.filter.empty:
-            return None
-        if self.redaction is not None and isinstance(note.fact, ByteStream):
-            return replace(note, fact=replace(note.fact, previews=(b"", b"")))
-        return note
+    def _without_preview(self, record: FactRecord) -> FactRecord:
+        """Undecoded bytes may contain secrets, so redaction drops their preview and keeps only the counts."""
+        if self.redaction is not None and isinstance(record.fact, ByteStream):
+            return replace(record, fact=replace(record.fact, previews=(b"", b"")))
+        return record

@@ -16,12 +16,10 @@ from rich.text import Text as Styled
 
 from tapper.output.details import Part, parts
 from tapper.output.escape import escape, printable
-from tapper.output.filters import field
 from tapper.output.records import Place
 from tapper.output.text import Text, clock, fact_line, further, remarks, size
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.facts import Note
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.streams.connection import Leg
 from tapper.streams.legs import Direction
 
@@ -33,7 +31,7 @@ _ARROWS = {
     Direction.INBOUND: ("→", "green"),
     Direction.OUTBOUND: ("←", "magenta"),
     Direction.LOCAL: ("↺", "blue"),
-    Direction.WIRE: ("~", "yellow"),
+    Direction.NODE: ("~", "yellow"),
 }
 _PART_STYLES = {Part.START: "bold", Part.FIELD: "", Part.BODY: "", Part.REMARK: "dim italic"}
 
@@ -54,8 +52,8 @@ _BEFORE = (
     _Column("peer", 21),
     _Column("method", 7),
 )
-_AFTER = (_Column("status", 3), _Column("size", 10, right=True), _Column("duration", 8, right=True), _Column("wire", 5))
-_DISPENSABLE = ("peer", "wire", "size", "time", "pod", "duration")
+_AFTER = (_Column("status", 3), _Column("size", 10, right=True), _Column("duration", 8, right=True), _Column("mtls", 5))
+_DISPENSABLE = ("peer", "mtls", "size", "time", "pod", "duration")
 """What a narrow window does without, in this order."""
 
 
@@ -86,10 +84,11 @@ class Terminal(Text):
             no_color=not colour,
         )
 
-    def sighting(self, place: Place, sighting: Sighting) -> str:
-        leg, exchange = sighting.leg, sighting.exchange
+    def exchange(self, place: Place, record: ExchangeRecord) -> str:
+        leg, exchange = record.leg, record.exchange
         cells = _where(place, leg, exchange.ts) | _what(exchange)
-        cells["wire"] = Styled(leg.wire or "", "green" if leg.wire == "tls" else "red")
+        if leg.mtls is not None:
+            cells["mtls"] = Styled("mTLS", "green") if leg.mtls else Styled("plain", "red")
         text = self._line(cells)
         if self._verbose:
             json = JSONHighlighter()
@@ -99,8 +98,8 @@ class Terminal(Text):
                 text.append_text(_detail(mark, part, line, json if _is_json(exchange, mark) else None))
         return self._rendered(text)
 
-    def note(self, place: Place, note: Note) -> str:
-        cells = _where(place, note.leg, note.fact.ts) | {"target": Styled(fact_line(note.fact))}
+    def fact(self, place: Place, record: FactRecord) -> str:
+        cells = _where(place, record.leg, record.fact.ts) | {"target": Styled(fact_line(record.fact))}
         return self._rendered(self._line(cells, through=True))
 
     def _rendered(self, text: Styled) -> str:
@@ -135,12 +134,12 @@ class Terminal(Text):
 def _where(place: Place, leg: Leg, ts: int) -> dict[str, Styled]:
     arrow, style = _ARROWS[leg.direction]
     name = place.pods.get(leg.pod_ip or "")
-    ours_asks = leg.direction is Direction.OUTBOUND or leg.src.rpartition(":")[0].strip("[]") == leg.pod_ip
+    ours_asks = leg.direction is Direction.OUTBOUND or leg.src.host == leg.pod_ip
     return {
         "time": Styled(clock(ts), "dim"),
         "arrow": Styled(arrow, style),
         "pod": Styled((leg.pod_ip or "-") if name is None else printable(name.name), "bold"),
-        "peer": Styled(leg.dst if ours_asks else leg.src, "dim"),
+        "peer": Styled(str(leg.dst if ours_asks else leg.src), "dim"),
     }
 
 
@@ -170,7 +169,7 @@ def _what(exchange: Exchange) -> dict[str, Styled]:
 
 def _is_json(exchange: Exchange, mark: str) -> bool:
     message = exchange.request if mark == ">" else exchange.response
-    return message is not None and "json" in (field(message.head.headers, "content-type") or "").lower()
+    return message is not None and "json" in (message.head.fields.get("content-type") or "").lower()
 
 
 def _detail(mark: str, part: Part, line: str, json: JSONHighlighter | None) -> Styled:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
-
-from tapper.streams.connection import Leg
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +57,3 @@ class WebSocketMessage:
 
 
 Fact: TypeAlias = Tls | ByteStream | WebSocketMessage
-
-
-def limited(fact: Fact, body_limit: int) -> Fact:
-    """The fact with no more of a message's body than so many bytes."""
-    if not isinstance(fact, WebSocketMessage) or len(fact.body) <= body_limit:
-        return fact
-    return replace(fact, body=fact.body[:body_limit], truncated=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A fact and where it was seen."""
-
-    leg: Leg
-    fact: Fact

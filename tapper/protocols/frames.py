@@ -33,6 +33,7 @@ CONTINUATION: Final = 9
 _NONE: Final = -1
 
 END_STREAM: Final = 0x01
+ACK: Final = 0x01  # of SETTINGS and PING
 END_HEADERS: Final = 0x04
 PADDED: Final = 0x08
 HAS_PRIORITY: Final = 0x20
@@ -98,32 +99,26 @@ def _usual(length: int, kind: int, flags: int, stream: int) -> bool:
     return _lawful(length, kind, stream) and length <= _USUAL_FRAME and not stream >> 31
 
 
-def _chain(data: bytes) -> tuple[int, bool]:
-    """The plausible frames that these bytes begin with: where the last of them ends, which may be behind the bytes, and
-    whether one of them is a proof: no other protocol's number would look like it. (0, False) where there are none, or
-    where implausible ones follow."""
+def looks_like_frames(data: bytes, *, exact: bool) -> bool:
+    """Whether a segment is a chain of plausible HTTP/2 frames from its first byte on.
+
+    `exact` is for a connection whose protocol is unknown: the chain ends where the segment ends, and holds more than
+    one empty frame or one DATA frame, because the length fields of other protocols often look like such a frame.
+    Without `exact` the connection is known to be HTTP/2: a preface will do, and the last frame may continue in the next
+    segment.
+    """
+    if not exact and data.startswith(PREFACE):
+        return True
     at, proven = 0, False
     while at + HEADER <= len(data):
         high, low, kind, flags, stream = _HEADER.unpack_from(data, at)
         length = high << 16 | low
         if not _usual(length, kind, flags, stream):
-            return 0, False
-        proven = proven or (length > 0 and (kind != DATA or at > 0)) or (kind == SETTINGS and flags & 1 != 0)
+            return False
+        is_acknowledgement = kind == SETTINGS and flags & ACK != 0
+        proven = proven or is_acknowledgement or (length > 0 and (kind != DATA or at > 0))
         at += HEADER + length
-    return at, proven
-
-
-def opens_with_frames(data: bytes) -> bool:
-    """Whether a segment of a connection that is HTTP/2 begins with a plausible chain of frames; the last may go on in
-    the next segment."""
-    return data.startswith(PREFACE) or _chain(data)[0] > 0
-
-
-def is_frames(data: bytes) -> bool:
-    """Whether the bytes are whole HTTP/2 frames and nothing else, so that no other protocol is likely to have sent
-    them."""
-    end, proven = _chain(data)
-    return proven and end == len(data)
+    return proven and at == len(data) if exact else at > 0
 
 
 class FrameReader:
@@ -229,7 +224,7 @@ class FrameReader:
     def _resume(self, data: bytes) -> tuple[bytes, int]:
         """What to read, with what was kept, and from where on; nothing where it is too early, or out of step."""
         if not self._in_step:
-            if not opens_with_frames(data):
+            if not looks_like_frames(data, exact=False):
                 return b"", 0
             self._in_step = self._at_start = True
         if self._partial:

@@ -42,7 +42,7 @@ def parse_targets(values: Iterable[str]) -> frozenset[Address]:
             try:
                 targets.add(parse_address(text))
             except ValueError:
-                raise UsageError(f"{text!r} is not an IPv4 or IPv6 address (--filter-authorities)") from None
+                raise UsageError(f"{text!r} is not an IPv4 or IPv6 address (--targets)") from None
     return frozenset(targets)
 
 

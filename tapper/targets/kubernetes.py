@@ -1,7 +1,8 @@
-"""Targets from Kubernetes: a thread for each namespace keeps a list of pods current, and hands it to the tapper's loop.
+"""Targets from Kubernetes: a thread for each namespace keeps a list of pods current and hands it to the tapper's loop.
 
-While the API server is away the targets stay as they were: pods do not stop because nobody can be asked about them.
-A watch that ends, or whose connection breaks, goes on where it was; after anything else a fresh list is fetched.
+While the API server is away the targets stay as they were: pods do not stop because their list cannot be fetched. After
+a watch that ends, or whose connection breaks, the next watch goes on at the same version. After any other fault a fresh
+list is fetched.
 """
 
 from __future__ import annotations
@@ -13,40 +14,43 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from tapper.errors import KubernetesError, TapperError, UsageError
-from tapper.targets.podlist import Pod, PodList, WatchError
+from tapper.targets.podlist import ApiError, PodList, TargetPod
 from tapper.targets.pods import Targets, targets_of
-from tapper.targets.podsapi import Access, PodsApi, Refused, Selection, Unreachable, Watch
+from tapper.targets.podsapi import Access, PodsApi, PodWatch, Selection
 
 _FIRST_DELAY_S = 0.2
 _LONGEST_DELAY_S = 10.0
 _START_S = 60.0
-"""For the first list and the first watch, whose requests have time limits of their own."""
+"""Time for the first list and the first watch, whose requests have time limits of their own."""
 _SHORT_WATCH_S = 1.0
+"""A watch that ends sooner, and without an event, was of no use."""
 _LEAVE_S = 1.0
-_RBAC = "its account needs a role with the verbs list and watch on pods"
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which pods are targets."""
+    """The pods that are targets."""
 
     node: str
     namespaces: tuple[str, ...] = ()
-    """Empty is the current one."""
+    """Empty: the current namespace."""
     everywhere: bool = False
+    """All namespaces."""
     labels: str | None = None
+    """A label selector."""
     wanted: re.Pattern[str] | None = None
-    """To be found in a pod's name."""
+    """Searched for in a pod's name."""
 
 
 def delay_s(failures: int, chance: float) -> float:
-    """How long to wait after so many failures in a row: doubled each time, up to 10 s; `chance`, from 0 to 1, spreads
-    the tappers of a cluster over the upper half of that."""
+    """Seconds to wait after this number of failures in a row: doubled each time, up to 10. `chance`, from 0 to 1,
+    spreads the tappers of a cluster over the upper half of that time."""
     longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(failures - 1, 16))
     return longest * (1 + chance) / 2
 
@@ -60,23 +64,21 @@ class KubernetesFeed:
         self._access = access
         self._query = query
         self._warn = warn
-        self._changed = threading.Condition()
-        self._pods: dict[Selection, frozenset[Pod]] = {}
-        """By selection, which a thread replaces as a whole."""
-        self._notes: list[str] = []
-        self._fresh = True
-        self._last: Targets | None = None
-        self._noted: set[str] = set()
-        self._eventfd = -1
         self._watchers: list[_Watcher] = []
+        self._last: Targets | None = None
+        # What the watchers' threads hand over, under the lock. `eventfd` is readable while `fresh` is set.
+        self._lock = threading.Lock()
+        self._eventfd = -1
+        self._fresh = True
+        self._pods: dict[Selection, frozenset[TargetPod]] = {}
+        self._notes: list[str] = []
+        self._noted: set[str] = set()
+        """The subjects of notes that a person was told."""
 
     def __enter__(self) -> Self:
-        query = self._query
-        api = PodsApi(self._access)
-        namespaces: tuple[str | None, ...] = query.namespaces
-        if query.everywhere:
-            namespaces = (None,)
-        elif not namespaces:
+        query, api = self._query, PodsApi(self._access)
+        namespaces: tuple[str | None, ...] = (None,) if query.everywhere else query.namespaces
+        if not namespaces:
             self._warn(f"the pods are those of the namespace {api.namespace}, the current one of {api.source}")
             namespaces = (api.namespace,)
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -86,8 +88,9 @@ class KubernetesFeed:
         try:
             for watcher in self._watchers:
                 watcher.start()
+            deadline = time.monotonic() + _START_S
             for watcher in self._watchers:
-                watcher.wait_begun(time.monotonic() + _START_S)
+                watcher.wait_begun(deadline)
         except BaseException:
             self._leave()
             raise
@@ -103,7 +106,7 @@ class KubernetesFeed:
     def _leave(self) -> None:
         for watcher in self._watchers:
             watcher.stop()
-        with self._changed:
+        with self._lock:
             os.close(self._eventfd)
             self._eventfd = -1
 
@@ -113,7 +116,7 @@ class KubernetesFeed:
     def news(self) -> Targets | None:
         if not self._fresh:
             return None
-        with self._changed:
+        with self._lock:
             self._fresh = False
             try:
                 os.eventfd_read(self._eventfd)
@@ -129,46 +132,48 @@ class KubernetesFeed:
         self._last = targets
         return targets
 
-    # From the watchers' threads.
+    # The watchers' threads call the rest.
 
-    def put(self, selection: Selection, pods: frozenset[Pod], notes: dict[str, str]) -> None:
-        """The pods of a selection now, and what there is to say about them."""
-        with self._changed:
-            fresh = [note for subject, note in notes.items() if subject not in self._noted]
+    def put(self, selection: Selection, listed: PodList) -> None:
+        """Replace the pods of a selection, and tell a person the notes about new subjects."""
+        pods = listed.pods
+        with self._lock:
+            fresh = [note for subject, note in listed.notes.items() if subject not in self._noted]
             if self._pods.get(selection) == pods and not fresh:
                 return
             self._pods[selection] = pods
-            self._noted |= notes.keys()
-            self._notes += fresh
-            self._wake()
+            self._noted |= listed.notes.keys()
+            self._wake(fresh)
 
     def say(self, note: str) -> None:
-        with self._changed:
-            self._notes.append(note)
-            self._wake()
+        """Tell a person."""
+        with self._lock:
+            self._wake([note])
 
-    def _wake(self) -> None:
+    def _wake(self, notes: list[str]) -> None:
+        self._notes += notes
         self._fresh = True
-        if self._eventfd >= 0:  # a thread that was not done in time when the run ended
+        if self._eventfd >= 0:  # it is closed where a thread goes on after the run's end
             os.eventfd_write(self._eventfd, 1)
 
 
 class _Watcher:
     """The list of one selection, and the thread that keeps it current."""
 
-    def __init__(self, api: PodsApi, selection: Selection, pods: PodList, feed: KubernetesFeed) -> None:
+    def __init__(self, api: PodsApi, selection: Selection, listed: PodList, feed: KubernetesFeed) -> None:
         self._api = api
         self._selection = selection
-        self._list = pods
+        self._list = listed
         self._feed = feed
         self._begun = threading.Event()
         self._hindrance: TapperError | None = None
         """Why it could not begin."""
         self._stop = threading.Event()
-        self._watch: Watch | None = None
+        self._watch: PodWatch | None = None
         self._failures = 0
-        self._said: int | None = None
-        """The HTTP status that it has complained about, and not yet taken back; 0 is none."""
+        """In a row."""
+        self._told: int | None = None
+        """The status of the failure that a person was told of and that has not ended; 0 where no answer came."""
         self._thread = threading.Thread(target=self._run, name=f"pods in {selection.place}", daemon=True)
 
     def start(self) -> None:
@@ -182,8 +187,7 @@ class _Watcher:
             raise self._hindrance
 
     def stop(self) -> None:
-        """End the thread. One that waits for an answer, which only a time limit ends, is left to end with the
-        process."""
+        """End the thread. A thread that waits for an answer, which has a time limit, is left to the process's end."""
         self._stop.set()
         watch = self._watch
         if watch is not None:
@@ -195,87 +199,77 @@ class _Watcher:
         while not self._stop.is_set():
             try:
                 self._turn()
-            except TapperError as error:
+            except ApiError as error:
                 self._fail(error)
-            except Exception as error:  # a thread that ends would leave the targets as they are for ever, silently
-                self._fail(KubernetesError(f"{type(error).__name__}: {error}"))
+            except ValueError as error:
+                self._fail(ApiError(0, f"what it sends cannot be read: {error}"))
+            except Exception as error:  # a thread that ended would leave the targets as they are, and nobody would know
+                self._fail(ApiError(0, f"{type(error).__name__}: {error}"))
 
     def _turn(self) -> None:
-        """List where that is needed, and follow one watch to its end."""
+        """List the pods unless a watch can go on, and follow one watch to its end. Raises ApiError and ValueError."""
+        # 1. The list.
         listed = self._list
-        try:
-            if listed.version is None:
-                listed.replace(*self._api.list(self._selection))
-                self._feed.put(self._selection, listed.pods, listed.notes)
-            assert listed.version is not None
-            with self._api.watch(self._selection, listed.version) as watch:
-                self._watch = watch
-                if not self._stop.is_set():
-                    self._follow(watch)
-        except ValueError as error:
-            raise Unreachable(f"what it sends cannot be read: {error}") from error
-        except WatchError as error:
-            raise Refused(error.code, str(error)) from None
-        finally:
-            self._watch = None
+        if listed.version is None:
+            listed.replace(*self._api.list(self._selection))
+            self._feed.put(self._selection, listed)
+        assert listed.version is not None
+        # 2. The watch. A failure before it tells a person so; from here on the server answers.
+        with closing(self._api.watch(self._selection, listed.version)) as watch:
+            self._watch = watch
+            if self._told is not None:
+                self._told = None
+                self._feed.say(f"the API server at {self._api.host} answers again, for {self._selection.place}")
+            self._begun.set()
+            began = time.monotonic()
+            events = 0
+            try:
+                for line in watch if not self._stop.is_set() else ():
+                    listed.apply(line)
+                    self._feed.put(self._selection, listed)
+                    events += 1
+            finally:
+                self._watch = None
+                if events or time.monotonic() - began >= _SHORT_WATCH_S:
+                    self._failures = 0
+        # 3. A watch of no use is not begun again at once.
+        if not events and time.monotonic() - began < _SHORT_WATCH_S:
+            self._wait_after_failure()
 
-    def _follow(self, watch: Watch) -> None:
-        began = time.monotonic()
-        self._well()
-        events = 0
-        try:
-            for line in watch:
-                self._list.apply(line)
-                self._feed.put(self._selection, self._list.pods, self._list.notes)
-                events += 1
-        finally:
-            if events or time.monotonic() - began >= _SHORT_WATCH_S:
-                self._failures = 0
-        if (
-            not events and time.monotonic() - began < _SHORT_WATCH_S
-        ):  # one that was of no use is not begun again at once
-            self._failures += 1
-            self._stop.wait(delay_s(self._failures, random.random()))
-
-    def _well(self) -> None:
-        if self._said is not None:
-            self._said = None
-            self._feed.say(f"the API server at {self._api.host} answers again, for {self._selection.place}")
-        self._begun.set()
-
-    def _fail(self, error: TapperError) -> None:
+    def _fail(self, error: ApiError) -> None:
         self._list.version = None
-        self._failures += 1
-        # as a response or as an event: nothing is wrong, the server has forgotten that version, as it may
-        gone = isinstance(error, Refused) and error.status == 410
+        gone = error.status == 410  # no fault: the server has forgotten that version
         if not self._begun.is_set() and not gone:
             self._hindrance = self._at_start(error)
             self._stop.set()
             self._begun.set()
             return
-        kind = error.status if isinstance(error, Refused) else 0  # away is away, however the kernel puts it
-        if not gone and kind != self._said and not self._stop.is_set():
-            self._said = kind
+        if not gone and error.status != self._told and not self._stop.is_set():
+            self._told = error.status
             place = self._selection.place
             self._feed.say(f"{self._sentence(error)}; until that is over the targets of {place} stay as they are")
-        self._stop.wait(delay_s(self._failures, random.random()))
-        if isinstance(error, Refused) and error.status == 401:
+        self._wait_after_failure()
+        if error.status == 401:
             try:
-                self._api.log_in_again()
+                self._api.log_in()
             except KubernetesError as another:
                 self._feed.say(str(another))
 
-    def _at_start(self, error: TapperError) -> TapperError:
-        if isinstance(error, Refused) and error.status in (400, 422):
+    def _wait_after_failure(self) -> None:
+        self._failures += 1
+        self._stop.wait(delay_s(self._failures, random.random()))
+
+    def _at_start(self, error: ApiError) -> TapperError:
+        if error.status in (400, 422):
             return UsageError(f"the API server does not take the selection of pods: {error} (--selector, --node-name)")
         return KubernetesError(self._sentence(error))
 
-    def _sentence(self, error: TapperError) -> str:
+    def _sentence(self, error: ApiError) -> str:
         server = f"the API server at {self._api.host}"
-        if isinstance(error, Refused):
-            if error.status == 401:
-                return f"{server} does not take the credentials (401): {error}"
-            if error.status == 403:
-                return f"{server} refuses (403): {error}; {_RBAC}"
-            return f"{server} refuses to name the pods of {self._selection.place} ({error.status}): {error}"
-        return f"the pods cannot be asked of {server}: {error}"
+        if error.status == 0:
+            return f"the pods cannot be asked of {server}: {error}"
+        if error.status == 401:
+            return f"{server} does not take the credentials (401): {error}"
+        if error.status == 403:
+            return f"{server} refuses (403): {error}; its account needs a role with the verbs list and watch on pods"
+        return f"{server} refuses to name the pods of {self._selection.place} ({error.status}): {error}"

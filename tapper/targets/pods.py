@@ -1,4 +1,4 @@
-"""Which pods are targets: addresses, and the names of the pods that have them where those are known."""
+"""Targets: addresses, and the names of the pods that have them where the names are known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tapper.targets.addresses import Address, parse_address
 
 @dataclass(frozen=True, slots=True)
 class PodName:
-    """What Kubernetes calls a pod."""
+    """A pod's name in Kubernetes."""
 
     namespace: str
     name: str
@@ -20,73 +20,71 @@ class PodName:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is to be captured."""
+    """The addresses whose traffic is captured."""
 
     addresses: frozenset[Address]
     names: Mapping[str, PodName] = field(default_factory=dict)
-    """By address in its canonical spelling. An address that several pods share, as on the host's network, has none."""
+    """By address in its canonical spelling, without the addresses that several pods share, as on the host's network."""
     generation: int | None = None
-    """The number of the list, to be acknowledged; None where nobody gave it one."""
+    """The number of the list, which an `ack` record repeats; None where the list has no number."""
 
 
 def targets_of(pods: Iterable[tuple[PodName, Iterable[Address]]], generation: int | None = None) -> Targets:
-    """All addresses of all the pods, each with the name of the one pod that has it."""
-    addresses: set[Address] = set()
-    names: dict[str, PodName] = {}
-    shared: set[str] = set()
-    for name, owned in pods:
-        for address in owned:
-            addresses.add(address)
-            if names.setdefault(str(address), name) != name:
-                shared.add(str(address))
-    named = {address: name for address, name in names.items() if address not in shared}
-    return Targets(frozenset(addresses), named, generation)
+    """All addresses of the pods, each with the name of the one pod that has it."""
+    pairs = [(address, name) for name, addresses in pods for address in addresses]
+    names = _unambiguous((str(address), name) for address, name in pairs)
+    return Targets(frozenset(address for address, _ in pairs), names, generation)
 
 
 def union(parts: Iterable[Targets]) -> Targets:
-    """What any of them names. An address that two of them call differently has no name; there is no generation."""
+    """The targets of all parts, without a generation. An address to which two parts give different names has none."""
+    parts = list(parts)
+    addresses = frozenset(address for part in parts for address in part.addresses)
+    return Targets(addresses, _unambiguous(pair for part in parts for pair in part.names.items()))
+
+
+def _unambiguous(pairs: Iterable[tuple[str, PodName]]) -> dict[str, PodName]:
+    """The names by address, without the addresses that have several names."""
     names: dict[str, PodName] = {}
     shared: set[str] = set()
-    addresses: frozenset[Address] = frozenset()
-    for part in parts:
-        addresses |= part.addresses
-        for address, name in part.names.items():
-            if names.setdefault(address, name) != name:
-                shared.add(address)
-    return Targets(addresses, {address: name for address, name in names.items() if address not in shared})
+    for address, name in pairs:
+        if names.setdefault(address, name) != name:
+            shared.add(address)
+    return {address: name for address, name in names.items() if address not in shared}
 
 
 def parse_pods(text: str | bytes) -> Targets:
     """Read `{"generation": N, "pods": [{"uid": …, "namespace": …, "name": …, "ips": […]}]}`.
 
-    This is the targets file of the adapter contract, version 1; unknown fields are allowed. Raises ValueError that says
+    This is the targets file of the adapter contract, version 1; other members are allowed. Raises ValueError that says
     what is wrong, and where.
     """
     try:
         document = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except ValueError as error:  # UnicodeDecodeError is one, too
+    except ValueError as error:  # UnicodeDecodeError is a ValueError, too
         raise ValueError(f"it is not JSON: {error}") from None
-    generation = _field(document, "generation", int, "it")
+    generation = member(document, "generation", int, "it")
     pods: list[tuple[PodName, list[Address]]] = []
-    for number, pod in enumerate(_field(document, "pods", list, "it")):
+    for number, pod in enumerate(member(document, "pods", list, "it")):
         where = f"pods[{number}]"
-        name = PodName(_field(pod, "namespace", str, where), _field(pod, "name", str, where))
-        pods.append((name, [_address(ip, where) for ip in _field(pod, "ips", list, where)]))
+        name = PodName(member(pod, "namespace", str, where), member(pod, "name", str, where))
+        pods.append((name, [_address(ip, where) for ip in member(pod, "ips", list, where)]))
     return targets_of(pods, generation)
 
 
-def _field(record: object, name: str, kind: type[Any], where: str) -> Any:
+def member(record: object, name: str, kind: type[Any], where: str) -> Any:
+    """A member of a JSON object. Raises ValueError, which says `where`, unless it exists and has exactly this type."""
     if not isinstance(record, dict):
         raise ValueError(f"{where} is no object")
     value = record.get(name)
-    if type(value) is not kind:  # a bool is an int to isinstance
+    if type(value) is not kind:  # isinstance takes a bool for an int
         raise ValueError(f"{where} has no {name} that is {_NAMES[kind]}")
     return value
 
 
-_NAMES = {int: "a whole number", list: "a list", str: "a text"}
+_NAMES = {dict: "an object", int: "a whole number", list: "a list", str: "a text"}
 
 
 def _address(ip: object, where: str) -> Address:

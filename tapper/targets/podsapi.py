@@ -1,7 +1,9 @@
-"""Asking a Kubernetes API server for pods, through the official `kubernetes` package, which is imported when needed.
+"""Lists and watches of pods at a Kubernetes API server, through the official `kubernetes` package.
 
-Answers are read as the server sent them: the package's models cost more time and memory than all else, and refuse what
-a newer server adds.
+The package is imported when it is needed, and answers are read as the server sent them: its models cost more time and
+memory than everything else here, and refuse values that a newer server adds. Its class `Watch` is not used: it keeps a
+line of any length; version 37 skips events that are no JSON; version 28, the oldest that will do here, fails where a
+chunk ends within a character, and its `stop` waits for the next event.
 """
 
 from __future__ import annotations
@@ -12,22 +14,25 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tapper.errors import KubernetesError, MissingPackageError, explain
+from tapper.targets.podlist import MOST_PODS, ApiError
 
 _CONNECT_S = 5.0
 _ANSWER_S = 30.0
 _WATCH_S = 290
-"""How long the server is asked to keep a watch: API servers close them after 5 to 10 minutes anyway."""
+"""How long the server is asked to keep a watch: API servers end watches after 5 to 10 minutes anyway."""
 _PAGE = 500
+_PIECE = 64 << 10  # bytes that are read at a time at most
 _LARGEST_LINE = 16 << 20  # bytes; etcd takes objects of 1.5 MiB
+_LARGEST_PAGE = 256 << 20
 _LARGEST_STATUS = 64 << 10
 _ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_KEEPALIVE = [  # a server that is gone without a word is noticed within half a minute, tcp(7)
+_KEEPALIVE = [  # a server that has vanished is noticed within half a minute, tcp(7)
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
@@ -35,22 +40,10 @@ _KEEPALIVE = [  # a server that is gone without a word is noticed within half a 
 ]
 
 
-class Unreachable(KubernetesError):
-    """No answer, or one that is none."""
-
-
-class Refused(KubernetesError):
-    """The server has answered with an error; `status` is HTTP's."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to reach the API server: a kubeconfig and one of its contexts. None of either is this pod's service account
-    where there is one, else the kubeconfig that kubectl would take."""
+    """The way to the API server: a kubeconfig and one of its contexts. With neither, the pod's service account is used
+    in a cluster, else kubectl's default kubeconfig."""
 
     kubeconfig: str | None = None
     context: str | None = None
@@ -58,10 +51,10 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which pods to ask for."""
+    """The pods to ask for."""
 
     namespace: str | None
-    """None is all namespaces."""
+    """None: all namespaces."""
     node: str
     labels: str | None = None
 
@@ -71,13 +64,13 @@ class Selection:
 
 
 class PodsApi:
-    """An API server. May be used by several threads. Raises KubernetesError for a bad configuration, and
+    """An API server. Several threads may use it. Raises KubernetesError for a bad configuration, and
     MissingPackageError."""
 
     def __init__(self, access: Access) -> None:
         try:
-            self._kubernetes: ModuleType = importlib.import_module("kubernetes")
-            self._rest_errors: ModuleType = importlib.import_module("urllib3.exceptions")
+            self._kubernetes: Any = importlib.import_module("kubernetes")
+            self._failures = (importlib.import_module("urllib3.exceptions").HTTPError, OSError)
         except ImportError as error:
             raise MissingPackageError(
                 f"the package {error.name} is not installed, and pods are asked of Kubernetes through it: "
@@ -85,39 +78,78 @@ class PodsApi:
             ) from None
         self._access = access
         self.namespace = "default"
-        """The current one: of the context, or of the service account."""
+        """The current namespace: of the context, or of the service account."""
         self.source = ""
-        """What `namespace` was read from."""
-        self._core = self._configure()
+        """The place that `namespace` was read from."""
+        self.log_in()
 
     @property
     def host(self) -> str:
         return str(self._core.api_client.configuration.host)
 
-    def log_in_again(self) -> None:
-        """Read the credentials again: they may have been replaced. Raises KubernetesError."""
-        self._core = self._configure()
+    def log_in(self) -> None:
+        """Read the credentials, which may have been replaced. Raises KubernetesError."""
+        configuration = self._kubernetes.client.Configuration()
+        where = "" if self._access.kubeconfig is None else f" by {self._access.kubeconfig}"
+        try:
+            self._load(configuration)
+        except self._kubernetes.config.ConfigException as error:
+            raise KubernetesError(
+                f"there is no way{where} to the Kubernetes API: {error} (--kubeconfig, --context)"
+            ) from None
+        except OSError as error:
+            raise KubernetesError(
+                f"there is no way to the Kubernetes API: {error.filename}: {explain(error)} (--kubeconfig, --context)"
+            ) from None
+        except Exception as error:  # the package lets out any error of a kubeconfig that is no YAML, or has other types
+            raise KubernetesError(
+                f"the kubeconfig cannot be used ({type(error).__name__}: {' '.join(str(error).split())}) (--kubeconfig)"
+            ) from error
+        configuration.retries = False  # KubernetesFeed decides when to try again, and says so
+        configuration.socket_options = _KEEPALIVE
+        self._core = self._kubernetes.client.CoreV1Api(self._kubernetes.client.ApiClient(configuration))
+
+    def _load(self, configuration: Any) -> None:
+        config, path, context = self._kubernetes.config, self._access.kubeconfig, self._access.context
+        if path is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+            config.load_incluster_config(client_configuration=configuration)
+            self.namespace = _ACCOUNT_NAMESPACE.read_text(encoding="utf-8").strip()
+            self.source = "this pod's service account"
+            return
+        contexts, active = config.list_kube_config_contexts(config_file=path)
+        if context is not None:
+            active = next((one for one in contexts if one["name"] == context), active)
+        config.load_kube_config(
+            config_file=path, context=context, client_configuration=configuration, persist_config=False
+        )
+        self.namespace = active["context"].get("namespace") or "default"
+        self.source = f"the kubeconfig's context {active['name']}"
 
     def list(self, selection: Selection) -> tuple[list[object], str]:
-        """All pods of the selection, and the resource version of the list. Raises Refused and Unreachable."""
+        """All pods of the selection, and the resource version of the list. Raises ApiError."""
         items: list[object] = []
         further: dict[str, Any] = {}
         while True:
-            with _Answer(self._ask(selection, limit=_PAGE, _request_timeout=(_CONNECT_S, _ANSWER_S), **further)) as got:
+            response = self._ask(selection, limit=_PAGE, _request_timeout=(_CONNECT_S, _ANSWER_S), **further)
+            with _given_back(response):
                 try:
-                    page = json.loads(got.response.read())
-                    items += page["items"] or ()  # null where a server of old has none
-                    version, token = page["metadata"]["resourceVersion"], page["metadata"].get("continue")
-                except self._failures() as error:
-                    raise Unreachable(_reason(error)) from error
-                except (ValueError, KeyError, TypeError) as error:
-                    raise Unreachable("what it sends is no list of pods") from error
+                    body = response.read(_LARGEST_PAGE)
+                except self._failures as error:
+                    raise ApiError(0, _reason(error)) from error
+            try:
+                page = json.loads(body)
+                items += page["items"] or ()  # an old server sends null for an empty list
+                version, token = page["metadata"]["resourceVersion"], page["metadata"].get("continue")
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise ApiError(0, "its answer is no list of pods") from error
+            if len(items) > MOST_PODS:
+                raise ApiError(0, f"it names more than {MOST_PODS} pods of one node")
             if not token:
                 return items, str(version)
             further = {"_continue": token}
 
-    def watch(self, selection: Selection, version: str) -> Watch:
-        """What happens to them from that version on. Raises Refused and Unreachable."""
+    def watch(self, selection: Selection, version: str) -> PodWatch:
+        """The events from that version on. Raises ApiError."""
         response = self._ask(
             selection,
             watch=True,
@@ -126,45 +158,7 @@ class PodsApi:
             timeout_seconds=_WATCH_S,
             _request_timeout=(_CONNECT_S, _WATCH_S + _ANSWER_S),
         )
-        return Watch(response, self._failures())
-
-    def _configure(self) -> Any:
-        configuration = self._kubernetes.client.Configuration()
-        config, access = self._kubernetes.config, self._access
-        try:
-            if access.kubeconfig is None and access.context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-                config.load_incluster_config(client_configuration=configuration)
-                self.namespace = _ACCOUNT_NAMESPACE.read_text(encoding="utf-8").strip()
-                self.source = "this pod's service account"
-            else:
-                _, active = config.list_kube_config_contexts(config_file=access.kubeconfig)
-                if access.context is not None:
-                    contexts, _ = config.list_kube_config_contexts(config_file=access.kubeconfig)
-                    active = next((each for each in contexts if each["name"] == access.context), active)
-                config.load_kube_config(
-                    config_file=access.kubeconfig,
-                    context=access.context,
-                    client_configuration=configuration,
-                    persist_config=False,
-                )
-                self.namespace = active["context"].get("namespace") or "default"
-                self.source = f"the kubeconfig's context {active['name']}"
-        except config.ConfigException as error:
-            where = "" if access.kubeconfig is None else f" by {access.kubeconfig}"
-            raise KubernetesError(
-                f"there is no way{where} to the Kubernetes API: {error} (--kubeconfig, --context)"
-            ) from None
-        except OSError as error:
-            raise KubernetesError(
-                f"there is no way to the Kubernetes API: {error.filename}: {explain(error)} (--kubeconfig, --context)"
-            ) from None
-        except Exception as error:  # a kubeconfig that is no YAML, or YAML of another shape: the package lets all out
-            raise KubernetesError(
-                f"the kubeconfig cannot be used ({type(error).__name__}: {' '.join(str(error).split())}) (--kubeconfig)"
-            ) from error
-        configuration.retries = False  # whoever calls decides when to try again, and says so
-        configuration.socket_options = _KEEPALIVE
-        return self._kubernetes.client.CoreV1Api(self._kubernetes.client.ApiClient(configuration))
+        return PodWatch(response, self._failures)
 
     def _ask(self, selection: Selection, **parameters: Any) -> Any:
         if selection.labels is not None:
@@ -175,89 +169,78 @@ class PodsApi:
                 response = self._core.list_pod_for_all_namespaces(**parameters)
             else:
                 response = self._core.list_namespaced_pod(selection.namespace, **parameters)
-        except self._kubernetes.client.ApiException as error:  # older versions of the package raise what newer return
+        except self._kubernetes.client.ApiException as error:  # older versions of the package raise, newer ones return
             if error.status:
-                raise Refused(error.status, _message(error.body, error.reason)) from None
-            raise Unreachable(_reason(error)) from error
-        except self._failures() as error:
-            raise Unreachable(_reason(error)) from error
+                raise ApiError(error.status, _message(error.body, error.reason)) from None
+            raise ApiError(0, _reason(error)) from error
+        except self._failures as error:
+            raise ApiError(0, _reason(error)) from error
         if response.status != 200:
-            with _Answer(response):
+            with _given_back(response):
                 try:
                     body = response.read(_LARGEST_STATUS)
-                except self._failures():
+                except self._failures:
                     body = b""
-                raise Refused(response.status, _message(body, response.reason))
+                raise ApiError(response.status, _message(body, response.reason))
         return response
 
-    def _failures(self) -> tuple[type[Exception], ...]:
-        return (self._rest_errors.HTTPError, OSError)
+
+@contextmanager
+def _given_back(response: Any) -> Iterator[None]:
+    """Give the connection back afterwards, or end it where the answer was not read to its end."""
+    try:
+        yield
+    finally:
+        response.close()
+        response.release_conn()
 
 
-class _Answer:
-    """Gives a connection back, or ends it where the answer was not read to its end."""
-
-    def __init__(self, response: Any) -> None:
-        self.response = response
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.response.close()
-        self.response.release_conn()
-
-
-class Watch(_Answer):
-    """The lines of a watch, each an event as JSON. It ends when the server says so and when the connection breaks,
-    which makes no difference: another watch goes on from the last version."""
+class PodWatch:
+    """The lines of a watch, each an event as JSON. They end when the server ends the watch and when the connection
+    breaks: in both cases another watch goes on from the last version. `close` it in the end."""
 
     def __init__(self, response: Any, failures: tuple[type[Exception], ...]) -> None:
-        super().__init__(response)
+        self._response = response
         self._failures = failures
         self._lock = threading.Lock()
         try:
             self._connection: socket.socket | None = socket.socket(fileno=os.dup(response.fileno()))
-        except OSError:  # it has ended already: http.client closes what was read to its end
+        except OSError:  # http.client has closed a response that was read to its end
             self._connection = None
 
     def __iter__(self) -> Iterator[bytes]:
+        """Raises ApiError for a line without an end."""
         pending = bytearray()
         try:
-            for piece in self.response.stream(amt=None, decode_content=True):
+            for piece in self._response.stream(amt=_PIECE, decode_content=True):
                 pending += piece
-                *lines, rest = pending.split(b"\n")
-                pending = rest
+                *lines, pending = pending.split(b"\n")
                 if len(pending) > _LARGEST_LINE:
-                    raise Unreachable("it sends a line without an end")
+                    raise ApiError(0, f"it sends a line of more than {_LARGEST_LINE} bytes")
                 yield from (bytes(line) for line in lines if line)
         except self._failures:
             return
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def interrupt(self) -> None:
+        """End the lines now. May be called from another thread."""
+        with self._lock:
+            if self._connection is not None:
+                try:
+                    self._connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # the server has ended the connection already
+
+    def close(self) -> None:
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-        super().__exit__(kind, error, trace)
-
-    def interrupt(self) -> None:
-        """From another thread: end it now."""
-        with self._lock:
-            if self._connection is None:
-                return
-            try:
-                self._connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # the other side was faster
+        with _given_back(self._response):
+            pass
 
 
 def _message(body: object, reason: object) -> str:
-    """What a Status object says, else what the status line says."""
+    """The message of a Status object, else the reason of the status line."""
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
     try:
         return str(json.loads(text)["message"])
@@ -266,7 +249,7 @@ def _message(body: object, reason: object) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The kernel's word for it where the kernel refused: the packages wrap that several times over."""
+    """The kernel's word for it where the kernel refused: the packages wrap that error several times."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

@@ -11,7 +11,7 @@ from harness.worlds.world import World
 def test_permissive_is_mtls_between_sidecars_and_plain_for_others(world: World) -> None:
     """E2E-04: PERMISSIVE. Callers with a sidecar are not readable on the wire, those without are; both are captured."""
     tap = play(world, mesh.permissive)
-    on_the_wire = tap.seen(None, "wire")
+    on_the_wire = tap.seen(None, "node")
     assert len(on_the_wire) == 10
     assert set(on_the_wire.values()) == {1}
 

@@ -27,7 +27,7 @@ def test_a_pod_without_a_sidecar_is_said_to_have_none(world: World) -> None:
     tap = world.tapper(plain.pods)
     tap.wait_for(lambda: tap.said(plain.server.ip, "no sidecar"), "the reason")
     sent = plain.send(3)
-    tap.wait_seen(sent, None, "wire")
+    tap.wait_seen(sent, None, "node")
     tap.stop()
 
 

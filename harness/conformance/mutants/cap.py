@@ -34,7 +34,7 @@ OUTGOING_COPY = Mutant(
     "outgoing-copy",
     "It takes both copies that a raw socket gets of a frame on lo for frames.",
     {"CAP-03": TOO_OFTEN},
-    Fault(records=(repeated(lambda record: 1 if record["direction"] == "wire" else 2),)),
+    Fault(records=(repeated(lambda record: 1 if record["direction"] == "node" else 2),)),
 )
 
 

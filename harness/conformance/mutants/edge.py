@@ -21,7 +21,7 @@ SILENT_ABOUT_TARGETS = Mutant(
 
 
 def _the_wire_is_inbound(record: Record) -> Record:
-    return record | ({"direction": "inbound"} if record["direction"] == "wire" else {})
+    return record | ({"direction": "inbound"} if record["direction"] == "node" else {})
 
 
 WIRE_IS_INBOUND = Mutant(
@@ -55,7 +55,7 @@ REFUSES_SILENTLY = Mutant(
 def _seen_in_two_ways(record: Record) -> int:
     """The node's lo is one of the node's interfaces, too."""
     on_the_node = record["netns"] == Path("/proc/self/ns/net").stat().st_ino
-    return 2 if on_the_node and record["direction"] != "wire" else 1
+    return 2 if on_the_node and record["direction"] != "node" else 1
 
 
 BOTH_LOS = Mutant(

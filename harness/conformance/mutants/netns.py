@@ -18,7 +18,7 @@ _POD = " lo"  # how the reference names a pod's interface: its address, and this
 def _sources_of_its_namespace(record: Record) -> int:
     """The Envoy processes in the namespace that a record is of; one for a record of the node."""
     processes = Counter(each.netns for each in node.envoys())
-    return max(1, processes[record["netns"]]) if record["direction"] != "wire" else 1
+    return max(1, processes[record["netns"]]) if record["direction"] != "node" else 1
 
 
 BY_PID = Mutant(

@@ -207,9 +207,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "longer": Rule(
             "makes an exchange ten seconds longer", _with(lambda r: {"duration_s": (r["duration_s"] or 0.0) + 10.0})
         ),
-        "mtls": Rule(
-            "turns the word on mTLS round", _with(lambda r: {"wire": "plain" if r["wire"] == "tls" else "tls"})
-        ),
+        "mtls": Rule("turns the word on mTLS round", _with(lambda record: {"mtls": not record["mtls"]})),
         # what was said
         "method": Rule(
             "tells another method", _with(lambda record: {"method": "PUT" if record["method"] == "GET" else "GET"})

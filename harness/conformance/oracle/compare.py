@@ -82,7 +82,9 @@ def _where(leg: Expected, seen: ReportedExchange, claims: frozenset[Feature]) ->
     if leg.netns is not None and isinstance(netns, int) and netns != leg.netns:
         yield FieldDifference("netns", f"the pod's network namespace, {leg.netns}", str(netns))
     claimed = Feature.DIRECTION in claims
-    if seen.direction not in leg.directions and (seen.direction in _WAYS or (claimed and seen.direction != "wire")):
+    if seen.direction not in leg.directions and (
+        seen.direction in _WAYS or (claimed and seen.direction != expectation.NODE)
+    ):
         ways = " or ".join(sorted(leg.directions & _WAYS or leg.directions))
         yield FieldDifference("direction", ways, seen.direction or "none", missing=seen.direction is None)
     for name, told, right in (

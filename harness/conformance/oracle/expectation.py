@@ -14,10 +14,10 @@ from harness.conformance.oracle.wire import connections
 from harness.mesh.envoy_config import INBOUND_PORT, LOOPBACK, OUTBOUND_PORT
 from harness.mesh.workload import PASSTHROUGH_SOURCE
 
-INBOUND, OUTBOUND, LOCAL, WIRE = "inbound", "outbound", "local", "wire"
+INBOUND, OUTBOUND, LOCAL, NODE = "inbound", "outbound", "local", "node"
 TCP = "TCP"
 """The protocol of what stands for a connection as a whole."""
-_ANY = frozenset({INBOUND, OUTBOUND, LOCAL, WIRE})
+_ANY = frozenset({INBOUND, OUTBOUND, LOCAL, NODE})
 _ISTIO_PORTS = range(15_000, 15_100)
 """Listeners of Envoy's and Istio's own: what crosses there is not the application's (Istio, Ports used by Istio)."""
 _PASSTHROUGH = frozenset(PASSTHROUGH_SOURCE.values())

@@ -25,7 +25,7 @@ from harness.conformance.oracle.model import (
 )
 
 _SWITCHING = 101
-_ELSEWHERE = frozenset({expectation.WIRE})
+_ELSEWHERE = frozenset({expectation.NODE})
 """Ways of what was not on a pod's `lo`, where the kit has no truth."""
 
 

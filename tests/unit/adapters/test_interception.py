@@ -45,7 +45,7 @@ def test_linkerds_two_legs_and_the_wire_beneath(node: Node, tapper: StartTapper)
     assert set(legs) == {"outbound", "inbound"}
     assert (legs["outbound"]["dst"], legs["outbound"]["status"]) == ("10.96.77.10:80", 200)
     assert legs["outbound"]["src"].startswith(f"{client.ip}:")
-    assert (legs["inbound"]["dst"], legs["inbound"]["wire"]) == (f"{server.ip}:8080", "tls")
+    assert (legs["inbound"]["dst"], legs["inbound"]["mtls"]) == (f"{server.ip}:8080", True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="IP_TRANSPARENT needs CAP_NET_ADMIN where the test runs")
@@ -62,6 +62,6 @@ def test_transparent_interception_delivers_from_the_callers_address(node: Node, 
     running.wait_targets(["/transparent"])
     running.stop()
     (record,) = running.exchanges
-    assert (record["direction"], record["pod_ip"], record["wire"]) == ("inbound", server.ip, "tls")
+    assert (record["direction"], record["pod_ip"], record["mtls"]) == ("inbound", server.ip, True)
     assert record["src"].startswith(f"{client.ip}:")
     assert record["dst"] == f"{server.ip}:8080"

@@ -84,7 +84,7 @@ def test_what_was_sent_through_mtls_is_what_a_scrape_says(mesh: Mesh, node: Node
         inbound = {"pod": "server", "namespace": "shop", "pod_ip": server.ip, "direction": "inbound"}
         assert value(samples, "tapper_exchanges_total", **inbound, interface="lo") == 60
         assert value(samples, "tapper_exchanges_total", pod="client", direction="outbound", interface="lo") == 60
-        assert value(samples, "tapper_exchanges_total", pod="bare", direction="wire", interface="any") == 7
+        assert value(samples, "tapper_exchanges_total", pod="bare", direction="node", interface="any") == 7
         assert value(samples, "tapper_exchanges_total") == len(running.exchanges) == 127
         assert value(samples, "tapper_exchanges_incomplete_total") == 0
         assert value(samples, "tapper_packets_received_total", pod="server") >= 2 * 60

@@ -48,7 +48,7 @@ def test_node(mesh: Mesh, tapper: StartTapper, interpreter: str, protocol: str, 
     running.stop()
     assert running.seen(client.pod, "outbound") == running.seen(server.pod, "inbound") == dict.fromkeys(targets, 1)
     for record in running.exchanges:
-        assert (record["method"], record["status"], record["wire"]) == ("POST", 200, "tls")
+        assert (record["method"], record["status"], record["mtls"]) == ("POST", 200, True)
         assert record["version"] == version
         for message in (record["request"], record["response"]):
             assert base64.b64decode(message["body_b64"]).decode() == record["target"]

@@ -22,6 +22,6 @@ def test_a_probe_from_the_agent_is_labelled(mesh: Mesh, tapper: StartTapper) -> 
     for each in (running, without):
         each.wait_targets([sent.target])
         each.stop()
-    told = {it["target"]: (it["direction"], it.get("probe"), it["wire"]) for it in running.exchanges}
-    assert told == {"/ready": ("inbound", True, None), sent.target: ("inbound", None, "tls")}
+    told = {it["target"]: (it["direction"], it.get("probe"), it["mtls"]) for it in running.exchanges}
+    assert told == {"/ready": ("inbound", True, None), sent.target: ("inbound", None, True)}
     assert set(without.seen()) == {sent.target}

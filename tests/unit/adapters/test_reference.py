@@ -224,7 +224,7 @@ def test_without_a_mesh_the_nodes_interfaces_are_enough(mesh: Mesh, tapper: Star
     sent = mesh.send(client, server, 20, connections=3)
     running.wait_targets(targets(sent))
     running.stop()
-    assert running.seen(direction="wire") == once_each(sent)
+    assert running.seen(direction="node") == once_each(sent)
     assert len(running.exchanges) == 20
     assert not set(running.seen()) & set(targets(foreign))
     assert {record["pod_ip"] for record in running.exchanges} == {server.ip}
@@ -264,9 +264,9 @@ def test_permissive_shows_the_wire_and_the_inbound_leg_as_two(
     running.wait_capturing(pair[1].pod)
     sent = mesh.send(stranger, pair[1], 5)
     running.wait_targets(targets(sent), direction="inbound")
-    running.wait_targets(targets(sent), direction="wire")
+    running.wait_targets(targets(sent), direction="node")
     running.stop()
-    assert running.seen(direction="inbound") == running.seen(direction="wire") == once_each(sent)
+    assert running.seen(direction="inbound") == running.seen(direction="node") == once_each(sent)
     assert len(running.exchanges) == 10
 
 
@@ -547,7 +547,7 @@ def test_a_missing_capability_is_named(node: Node, capability: str, istio: list[
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["tap"], 2, "filter-authorities"),
+        (["tap"], 2, "--targets"),
         (["tap", "--filter-authorities", "10.0.0.300"], 2, "10.0.0.300"),
         (["tap", "--filter-authorities", "10.0.0.1", "-i", "nope0"], 2, "nope0"),
         (["tap", "--filter-authorities", "10.0.0.1", "--verify"], 2, "they go with --istio"),

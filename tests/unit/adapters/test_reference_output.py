@@ -260,9 +260,9 @@ def test_what_was_recorded_reads_back_without_any_privilege(
     records = [record for record in map(json.loads, read.splitlines()) if record["type"] == "http"]
 
     def told(exchanges: list[dict[str, Any]]) -> list[str]:
-        """All but the namespace and the wire beneath, which a file does not tell, and times, which each packet socket
+        """All but the namespace and `mtls`, which a file does not tell, and times, which each packet socket
         takes itself."""
-        other = {"netns": None, "wire": None, "ts": None, "duration_s": None}
+        other = {"netns": None, "mtls": None, "ts": None, "duration_s": None}
         return sorted(json.dumps(exchange | other) for exchange in exchanges)
 
     assert len(records) == 40

@@ -194,7 +194,7 @@ def test_tls_of_the_applications_own(pair: tuple[MeshPod, MeshPod], running: Run
     running.stop()
     assert len(running.of_type("tls")) == 3
     found = {record["direction"]: record for record in running.of_type("tls")}
-    wire = found.pop("wire")
+    wire = found.pop("node")
     assert wire["sni"].startswith("outbound_.8080")
     assert "istio" in wire["alpn"]
     assert set(found) == {"outbound", "inbound"}

@@ -22,31 +22,31 @@ def pair(mesh: Mesh) -> tuple[MeshPod, MeshPod]:
     return client, server
 
 
-def told(running: RunningTapper, sent: list[AnsweredRequest], count: int) -> dict[str, set[str | None]]:
-    """The wire's kinds by direction, once each request was reported `count` times."""
+def told(running: RunningTapper, sent: list[AnsweredRequest], count: int) -> dict[str, set[bool | None]]:
+    """What is said of mTLS, by direction, once each request was reported `count` times."""
     targets = {exchange.target for exchange in sent}
 
     def records() -> list[dict[str, Any]]:
         return [record for record in running.exchanges if record["target"] in targets]
 
     running.wait_for(lambda: len(records()) == count * len(sent), f"{len(sent)} requests, {count} times each")
-    found: dict[str, set[str | None]] = {}
+    found: dict[str, set[bool | None]] = {}
     for record in records():
-        found.setdefault(record["direction"], set()).add(record["wire"])
+        found.setdefault(record["direction"], set()).add(record["mtls"])
     return found
 
 
 @pytest.mark.parametrize("ipv6", [False, True])
-@pytest.mark.parametrize(("mode", "wire"), [(Mode.STRICT, "tls"), (Mode.DISABLE, "plain")])
+@pytest.mark.parametrize(("mode", "mtls"), [(Mode.STRICT, True), (Mode.DISABLE, False)])
 def test_one_mode(
-    mesh: Mesh, pair: tuple[MeshPod, MeshPod], tapper: StartTapper, mode: Mode, wire: str, ipv6: bool
+    mesh: Mesh, pair: tuple[MeshPod, MeshPod], tapper: StartTapper, mode: Mode, mtls: bool, ipv6: bool
 ) -> None:
     """From the first request on a new connection to the last, on both legs."""
     mesh.set_mode(mode, *pair)
     running = tapper([*(member.pod for member in pair), *(str(member.pod.ipv6) for member in pair if ipv6)])
     running.wait_capturing(*(member.pod for member in pair))
     sent = mesh.send(*pair, 20, connections=3, ipv6=ipv6)
-    expected = {"inbound": {wire}, "outbound": {wire}} | ({"wire": {wire}} if wire == "plain" else {})
+    expected = {"inbound": {mtls}, "outbound": {mtls}} | ({} if mtls else {"node": {False}})
     assert told(running, sent, len(expected)) == expected
     if not ipv6:
         through = mesh.send(pair[0], mesh.service("shop", pair[1]), 5)
@@ -63,9 +63,9 @@ def test_permissive_tells_callers_apart(mesh: Mesh, pair: tuple[MeshPod, MeshPod
     running.wait_capturing(client.pod, server.pod)
     for _ in range(5):
         mutual, plain, through = mesh.send(*pair, 4), mesh.send(stranger, server, 4), mesh.send(stranger, shop, 4)
-        assert told(running, mutual, 2) == {"inbound": {"tls"}, "outbound": {"tls"}}
-        assert told(running, plain, 2) == {"inbound": {"plain"}, "wire": {"plain"}}
-        assert told(running, through, 2) == {"inbound": {"plain"}, "wire": {"plain"}}
+        assert told(running, mutual, 2) == {"inbound": {True}, "outbound": {True}}
+        assert told(running, plain, 2) == {"inbound": {False}, "node": {False}}
+        assert told(running, through, 2) == {"inbound": {False}, "node": {False}}
 
 
 def test_a_wire_that_is_not_captured_is_not_known(
@@ -78,9 +78,9 @@ def test_a_wire_that_is_not_captured_is_not_known(
     assert told(running, mesh.send(*pair, 3), 1) == {"inbound": {None}}
 
 
-@pytest.mark.parametrize(("mode", "wire"), [(Mode.STRICT, "tls"), (Mode.DISABLE, "plain")])
+@pytest.mark.parametrize(("mode", "mtls"), [(Mode.STRICT, True), (Mode.DISABLE, False)])
 def test_a_pod_that_calls_itself(
-    mesh: Mesh, pair: tuple[MeshPod, MeshPod], tapper: StartTapper, mode: Mode, wire: str
+    mesh: Mesh, pair: tuple[MeshPod, MeshPod], tapper: StartTapper, mode: Mode, mtls: bool
 ) -> None:
     """Through its service, what would be the wire is its own lo; by its own address there is none."""
     server = pair[1]
@@ -89,5 +89,5 @@ def test_a_pod_that_calls_itself(
     running = tapper([server.pod])
     running.wait_capturing(server.pod)
     through, direct = mesh.send(server, shop, 3), mesh.send(server, server, 3)
-    assert told(running, through, 2) == {"inbound": {wire}, "outbound": {wire}}
+    assert told(running, through, 2) == {"inbound": {mtls}, "outbound": {mtls}}
     assert told(running, direct, 1) == {"local": {None}}

@@ -205,6 +205,11 @@ def test_what_a_tapper_leaves_is_gone_when_it_is_stopped(tmp_path: Path) -> None
         assert "its standard output is closed" in tap.under_test.why_silent()
 
 
+@pytest.mark.parametrize(("told", "meant"), [("node", "node"), ("wire", "node"), ("inbound", "inbound"), (None, None)])
+def test_an_older_word_for_the_node_is_still_taken(told: str | None, meant: str | None) -> None:
+    assert exchange({"type": "http", "target": "/", "direction": told}).direction == meant
+
+
 def test_half_of_a_surrogate_pair_becomes_what_a_report_can_hold() -> None:
     seen = exchange({"type": "http", "target": "/\ud800", "request": {"headers": [["x", "\udfff"]]}})
     assert seen.target == "/?"

@@ -15,7 +15,7 @@ README = (Path(__file__).resolve().parents[3] / "README.md").read_text()
 COMMAND_LINE, *SHOWN = README.partition("```text\n$ tapper ")[2].partition("```")[0].splitlines()
 WIDTH = 104
 REQUESTS = (["/cart"], ["-d", '{"item": 7}', "/orders"], ["/orders/1"], ["/status/404"])
-VARYING = re.compile(r"\d\d:\d\d:\d\d\.\d{3}|[\d.]+ m?s(?=  tls$)")
+VARYING = re.compile(r"\d\d:\d\d:\d\d\.\d{3}|[\d.]+ m?s(?=  mTLS$)")
 """The time and the duration."""
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
 

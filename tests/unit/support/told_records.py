@@ -21,7 +21,7 @@ def message(**values: Any) -> Record:
 def http(number: int = 0, **values: Any) -> Record:
     """An exchange; `number` makes its time, its target and its status."""
     made: Record = {"type": "http", "ts": 1000.0 + number, "pod_ip": "10.244.0.2", "direction": "inbound"}
-    made |= {"src": "127.0.0.6:40001", "dst": "10.244.0.2:8080", "wire": None, "netns": POD, "duration_s": 0.001}
+    made |= {"src": "127.0.0.6:40001", "dst": "10.244.0.2:8080", "mtls": None, "netns": POD, "duration_s": 0.001}
     made |= {"method": "GET", "target": f"/orders/{number}", "version": "HTTP/1.1", "status": 200 + number}
     return made | {"request": message(), "response": message(body=b"answer %d" % number)} | values
 
@@ -44,7 +44,7 @@ def source(netns: int = POD, state: str = "open", *, pid: int = 5, address: str 
 
 def socket_message(text: str = "hello", **values: Any) -> Record:
     """A WebSocket message."""
-    ends = {name: http()[name] for name in ("ts", "pod_ip", "direction", "src", "dst", "netns", "wire")}
+    ends = {name: http()[name] for name in ("ts", "pod_ip", "direction", "src", "dst", "netns", "mtls")}
     return {"type": "websocket", "from": "client", "text": text} | ends | values
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import Protocol
 
-from tapper.protocols.facts import Note
-from tapper.protocols.session import Session, Sighting
+from tapper.protocols.records import ExchangeRecord, FactRecord, Record
+from tapper.protocols.session import Session
 from tapper.streams.bounds import Limits
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.connections import Connections
+from tapper.streams.legs import Endpoint
 from tapper.streams.packet import Packet
 
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
@@ -55,6 +56,12 @@ def ipv6(src: str, dst: str, payload: bytes, *, protocol: int = 6) -> bytes:
 def packet(src: tuple[str, int], dst: tuple[str, int], seq: int, ack: int, flags: int, payload: bytes = b"") -> bytes:
     segment = tcp(src[1], dst[1], seq, ack, flags, payload)
     return (ipv6 if ":" in src[0] else ipv4)(src[0], dst[0], segment)
+
+
+def endpoint(text: str) -> Endpoint:
+    """`10.0.0.1:80` or `[fd00::1]:80`."""
+    address, _, port = text.rpartition(":")
+    return Endpoint(ip_address(address.strip("[]")).packed, int(port))
 
 
 class Wire:
@@ -122,40 +129,47 @@ def ok(body: str = "") -> bytes:
 
 
 class _Reader(Protocol):
-    def packets(self, memory: bytes, found: list[Packet], made: list[Sighting]) -> None: ...
+    def packets(self, memory: bytes, found: list[Packet], made: list[Record]) -> None: ...
 
 
-def one_packet(reader: _Reader, ts: int, raw: bytes) -> list[Sighting]:
+def one_packet(reader: _Reader, ts: int, raw: bytes) -> list[Record]:
     """What a reader makes of it."""
-    made: list[Sighting] = []
+    made: list[Record] = []
     reader.packets(raw, [(ts, 2, 0, len(raw))], made)
     return made
 
 
 class Capture:
-    """A source under test: packets in, sightings out."""
+    """A source under test: packets in, records out."""
 
     def __init__(self, scope: Scope | None = None, limits: Limits | None = None) -> None:
         self.undecoded: list[str] = []
-        self.notes: list[Note] = []
-        self.connections: Connections[Sighting] = Connections(
-            scope or Scope("10.0.0.2", None), self._open, limits or Limits()
+        self.connections: Connections[Record] = Connections(
+            scope or Scope("10.0.0.2", None), self.open, limits or Limits()
         )
-        self.seen: list[Sighting] = []
+        self.records: list[Record] = []
         self.ts = 1_700_000_000_000_000_000
 
-    def _open(self, connection: Connection[Sighting]) -> Session:
-        return Session(connection, self.undecoded.append, self.notes.append)
+    def open(self, connection: Connection[Record]) -> Session:
+        return Session(connection, self.undecoded.append)
 
     def feed(self, packets: Iterable[bytes]) -> Capture:
         for raw in packets:
             self.ts += MILLISECOND
-            self.seen += one_packet(self.connections, self.ts, raw)
+            self.records += one_packet(self.connections, self.ts, raw)
         return self
 
     def finish(self) -> Capture:
-        self.seen += self.connections.finish()
+        self.records += self.connections.finish()
         return self
+
+    @property
+    def seen(self) -> list[ExchangeRecord]:
+        return exchanges(self.records)
+
+    @property
+    def facts(self) -> list[FactRecord]:
+        return [record for record in self.records if isinstance(record, FactRecord)]
 
     @property
     def pairs(self) -> list[tuple[str | None, str | None]]:
@@ -163,7 +177,12 @@ class Capture:
         return [brief(sighting) for sighting in self.seen]
 
 
-def brief(sighting: Sighting) -> tuple[str | None, str | None]:
+def exchanges(records: Iterable[Record]) -> list[ExchangeRecord]:
+    """Those of the records that are exchanges, in order."""
+    return [record for record in records if isinstance(record, ExchangeRecord)]
+
+
+def brief(sighting: ExchangeRecord) -> tuple[str | None, str | None]:
     request, response = sighting.exchange.request, sighting.exchange.response
     return (
         None if request is None else request.head.target,

@@ -9,7 +9,7 @@ from tapper_wire import Capture, Wire
 from tapper.output.counts import table
 from tapper.output.records import LegKey, Place, Row, Seen, Stat, Totals
 from tapper.protocols.detect import Kind
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord
 from tapper.run import accounts
 from tapper.run.accounts import Account, Books
 from tapper.streams.connection import Scope
@@ -32,7 +32,7 @@ def row(place: Place, received: int, exchanges: int = 0) -> Row:
     return opened.row(Stat(received, 0))
 
 
-def sightings(count: int, unanswered: int = 0) -> list[Sighting]:
+def sightings(count: int, unanswered: int = 0) -> list[ExchangeRecord]:
     wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     packets = wire.handshake()
     for number in range(count):
@@ -122,7 +122,7 @@ def test_the_table() -> None:
     pod.counts.undecoded = {"tls": 2, "other": 1}
     pod.counts.gaps, pod.counts.gap_bytes, pod.counts.dropped, pod.counts.cut = 1, 77, 5, 6
     node = row(NODE, 9, 2)
-    node.legs[LegKey("10.0.0.9", PodName("a", "\x1b[2J"), Direction.WIRE)] = Seen(2, 1)
+    node.legs[LegKey("10.0.0.9", PodName("a", "\x1b[2J"), Direction.NODE)] = Seen(2, 1)
     assert table([], 0) == []
     assert table([node, pod], 0) == [
         "POD       INTERFACE  NETNS       PACKETS  DROPPED  CUT  GAPS  MISSING  EXCHANGES  INCOMPLETE  GIVEN UP"

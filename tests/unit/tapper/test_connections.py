@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tapper_wire import ACK, FIN, PSH, RST, SYN, Capture, Wire, get, interleave, ok, packet
+from tapper_wire import ACK, FIN, PSH, RST, SYN, Capture, Wire, endpoint, get, interleave, ok, packet
 
 from tapper.streams.bounds import SECOND, Limits
 from tapper.streams.connection import Scope
@@ -45,8 +45,8 @@ def test_a_symmetric_connection() -> None:
     assert (leg.pod_ip, leg.direction, leg.src, leg.dst) == (
         "10.0.0.2",
         Direction.INBOUND,
-        "127.0.0.6:40000",
-        "10.0.0.2:8080",
+        endpoint("127.0.0.6:40000"),
+        endpoint("10.0.0.2:8080"),
     )
     assert capture.finish().pairs == [("/x", "y")]
 
@@ -55,7 +55,11 @@ def test_a_redirected_connection_is_one_and_is_named_after_its_destination() -> 
     capture = Capture().feed(whole(outbound()))
     assert capture.pairs == [("/x", "y")]
     leg = capture.seen[0].leg
-    assert (leg.direction, leg.src, leg.dst) == (Direction.OUTBOUND, "10.0.0.2:41000", "10.96.7.7:80")
+    assert (leg.direction, leg.src, leg.dst) == (
+        Direction.OUTBOUND,
+        endpoint("10.0.0.2:41000"),
+        endpoint("10.96.7.7:80"),
+    )
     assert capture.connections.tally.connections == 1
 
 
@@ -64,7 +68,11 @@ def test_a_redirected_connection_over_ipv6() -> None:
     capture = Capture(Scope("fd00::2", None)).feed(whole(wire))
     assert capture.pairs == [("/x", "y")]
     leg = capture.seen[0].leg
-    assert (leg.direction, leg.src, leg.dst) == (Direction.OUTBOUND, "[fd00::2]:41000", "[fd00::9]:80")
+    assert (leg.direction, leg.src, leg.dst) == (
+        Direction.OUTBOUND,
+        endpoint("[fd00::2]:41000"),
+        endpoint("[fd00::9]:80"),
+    )
 
 
 def test_three_sockets_of_one_port_to_three_destinations() -> None:
@@ -76,7 +84,7 @@ def test_three_sockets_of_one_port_to_three_destinations() -> None:
     capture = Capture().feed(interleave(*(whole(wire, f"/{index}", f"b{index}") for index, wire in enumerate(wires))))
     assert sorted(capture.finish().pairs, key=str) == [("/0", "b0"), ("/1", "b1"), ("/2", "b2")]
     assert {(sighting.leg.src, sighting.leg.dst) for sighting in capture.seen} == {
-        ("10.0.0.2:41000", f"10.0.0.1{index}:80") for index in (1, 2, 3)
+        (endpoint("10.0.0.2:41000"), endpoint(f"10.0.0.1{index}:80")) for index in (1, 2, 3)
     }
 
 
@@ -85,7 +93,7 @@ def test_a_redirected_connection_joined_midway() -> None:
     [*wire.handshake(), *wire.exchange("/unseen", "u")]
     capture = Capture().feed([*wire.exchange("/a", "1"), *wire.exchange("/b", "2")])
     assert capture.pairs == [("/a", "1"), ("/b", "2")]
-    assert capture.seen[0].leg.dst == "10.96.7.7:80"
+    assert capture.seen[0].leg.dst == endpoint("10.96.7.7:80")
 
 
 def test_a_redirected_connection_joined_between_request_and_response() -> None:
@@ -127,7 +135,7 @@ def test_a_redirected_request_without_any_reply_says_so() -> None:
     wire = outbound()
     capture = Capture().feed([wire.handshake()[0], wire.ask(get("/x"))]).finish()
     assert capture.pairs == [("/x", None)]
-    assert (capture.seen[0].leg.direction, capture.seen[0].leg.dst) == (Direction.OUTBOUND, "127.0.0.1:15001")
+    assert (capture.seen[0].leg.direction, capture.seen[0].leg.dst) == (Direction.OUTBOUND, endpoint("127.0.0.1:15001"))
 
 
 def test_a_lone_reply_says_so() -> None:
@@ -136,7 +144,11 @@ def test_a_lone_reply_says_so() -> None:
     capture = Capture().feed([wire.answer(ok("y"))]).finish()
     assert capture.pairs == [(None, "y")]
     leg = capture.seen[0].leg
-    assert (leg.direction, leg.src, leg.dst) == (Direction.OUTBOUND, "10.0.0.2:41000", "10.96.7.7:80")
+    assert (leg.direction, leg.src, leg.dst) == (
+        Direction.OUTBOUND,
+        endpoint("10.0.0.2:41000"),
+        endpoint("10.96.7.7:80"),
+    )
 
 
 @pytest.mark.parametrize("opening", [True, False], ids=["from the start", "midway"])
@@ -145,7 +157,7 @@ def test_a_pod_that_calls_its_own_address(opening: bool) -> None:
     start = wire.handshake()
     capture = Capture().feed([*(start if opening else []), *wire.exchange("/self", "me"), *wire.close()])
     assert capture.pairs == [("/self", "me")]
-    assert (capture.seen[0].leg.direction, capture.seen[0].leg.src) == (Direction.LOCAL, "10.0.0.2:42000")
+    assert (capture.seen[0].leg.direction, capture.seen[0].leg.src) == (Direction.LOCAL, endpoint("10.0.0.2:42000"))
 
 
 def test_a_symmetric_connection_joined_at_the_response() -> None:
@@ -153,7 +165,7 @@ def test_a_symmetric_connection_joined_at_the_response() -> None:
     [*wire.handshake(), wire.ask(get("/unseen"))]
     capture = Capture().feed([wire.answer(ok("u")), wire.client_ack(), *wire.exchange("/a", "1")]).finish()
     assert capture.pairs == [(None, "u"), ("/a", "1")]
-    assert capture.seen[0].leg.src == "10.0.0.2:42000"
+    assert capture.seen[0].leg.src == endpoint("10.0.0.2:42000")
 
 
 def test_a_pod_that_calls_itself_through_its_service_is_seen_on_two_legs() -> None:
@@ -223,7 +235,7 @@ def test_on_the_node_only_targets_are_reported() -> None:
     ]
     capture = Capture(NODE).feed(packets).finish()
     assert capture.pairs == [("/a", "y"), ("/b", "y")]
-    assert {(sighting.leg.pod_ip, sighting.leg.direction) for sighting in capture.seen} == {(POD, Direction.WIRE)}
+    assert {(sighting.leg.pod_ip, sighting.leg.direction) for sighting in capture.seen} == {(POD, Direction.NODE)}
 
 
 def test_the_servers_address_is_the_pod_where_both_ends_are_targets() -> None:
@@ -397,7 +409,7 @@ def test_connections_of_which_the_sockets_are_gone_are_concluded() -> None:
     assert capture.connections.quiet(since, 1) == keys[:1]
     assert capture.connections.quiet(since - SECOND, 10) == []
     capture.feed([lively.answer(ok("1"))])
-    capture.seen += capture.connections.gone(keys, since)
+    capture.records += capture.connections.gone(keys, since)
     assert capture.pairs == [("/lively", "1"), ("/silent", None)]
     assert capture.connections.tally.given_up == 1
     assert len(capture.connections.quiet(capture.ts + 1, 10)) == 1

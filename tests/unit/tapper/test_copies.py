@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
-from tapper_wire import Capture, Wire, interleave
+from tapper_wire import Capture, Wire, endpoint, interleave
 
 from tapper.streams.connection import Scope
 
@@ -32,7 +32,7 @@ def test_a_translated_connection_is_reported_once(handshake: bool) -> None:
     dialled, delivered = packets(as_dialled(), handshake=handshake), packets(as_delivered(), handshake=handshake)
     capture = Capture(NODE).feed(interleave(dialled, delivered)).finish()
     assert capture.pairs == [("/a", "1"), ("/b", "2")]
-    assert {sighting.leg.dst for sighting in capture.seen} == {f"{VIP}:80"}
+    assert {sighting.leg.dst for sighting in capture.seen} == {endpoint(f"{VIP}:80")}
     assert capture.connections.tally.copies == 1
 
 
@@ -86,7 +86,7 @@ def test_a_copy_is_read_when_the_original_is_no_longer_in_scope() -> None:
     capture.connections.rescope(Scope(None, frozenset({ip_address(SERVER).packed})))
     capture.feed(interleave(dialled.exchange("/b", "2"), delivered.exchange("/b", "2"))).finish()
     assert capture.pairs == [("/a", "1"), ("/b", "2")]
-    assert [sighting.leg.dst for sighting in capture.seen] == [f"{VIP}:80", f"{SERVER}:8080"]
+    assert [sighting.leg.dst for sighting in capture.seen] == [endpoint(f"{VIP}:80"), endpoint(f"{SERVER}:8080")]
 
 
 NODE_ADDRESS = "192.168.0.1"
@@ -106,7 +106,7 @@ def feed_on(capture: Capture, packets: list[tuple[int, bytes]], *, apart: int = 
     """Nanoseconds lie between two packets."""
     for index, raw in packets:
         capture.ts += apart
-        capture.connections.packets(raw, [(capture.ts, index, 0, len(raw))], capture.seen)
+        capture.connections.packets(raw, [(capture.ts, index, 0, len(raw))], capture.records)
     return capture
 
 
@@ -118,7 +118,7 @@ def test_a_masqueraded_connection_is_reported_once(handshake: bool) -> None:
     dialled, delivered = packets(as_dialled(), handshake=handshake), packets(masqueraded(), handshake=handshake)
     capture = feed_on(Capture(EVERYTHING), on_two(dialled, delivered)).finish()
     assert capture.pairs == [("/a", "1"), ("/b", "2")]
-    assert {sighting.leg.src for sighting in capture.seen} == {f"{CLIENT}:40000"}
+    assert {sighting.leg.src for sighting in capture.seen} == {endpoint(f"{CLIENT}:40000")}
     assert capture.connections.tally.copies == 1
     assert capture.connections.held == 0
 

@@ -9,13 +9,14 @@ import pytest
 from h2_wire import opening
 from hypothesis import given
 from hypothesis import strategies as st
-from tapper_wire import Capture, Wire, get
+from tapper_wire import Capture, Wire, endpoint, get
 
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
 from tapper.output.text import Text
 from tapper.protocols.facts import ByteStream, Tls
 from tapper.protocols.tls import HELLO_LIMIT, HelloReader, client_hello
+from tapper.streams.reassembly import Data
 
 POD = Place("pod", 1, "lo", 77, "10.0.0.2")
 
@@ -50,7 +51,7 @@ def say(packets: Wire, client: bytes, server: bytes, step: int = 10_000) -> list
 
 
 def facts(capture: Capture) -> list[object]:
-    return [note.fact for note in capture.notes]
+    return [note.fact for note in capture.facts]
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
@@ -62,9 +63,12 @@ def test_a_client_hello_in_any_pieces(step: int, record: int) -> None:
     capture.feed(say(it, records(hello(), record) + b"\x17\x03\x03\0\2ab", b"\x16\x03\x03\0\1\2", step))
     assert facts(capture) == [Tls(first, "shop.example", ("h2", "http/1.1"))], "before the connection ends"
     capture.feed(it.close()).finish()
-    assert len(capture.notes) == 1
+    assert len(capture.facts) == 1
     assert (capture.undecoded, capture.seen) == (["tls"], [])
-    assert (capture.notes[0].leg.src, capture.notes[0].leg.dst) == ("127.0.0.6:40000", "10.0.0.2:8080")
+    assert (capture.facts[0].leg.src, capture.facts[0].leg.dst) == (
+        endpoint("127.0.0.6:40000"),
+        endpoint("10.0.0.2:8080"),
+    )
 
 
 def test_a_hello_that_names_nothing() -> None:
@@ -83,25 +87,25 @@ def test_tls_without_its_hello_is_told_all_the_same() -> None:
 
 def test_a_hello_tells_who_the_client_is() -> None:
     reader = HelloReader(None)
-    assert reader.data(0, b"\x16\x03\x03\0\4\2\0\0\0", 5) is None
+    assert not reader.data(0, Data(b"\x16\x03\x03\0\4\2\0\0\0", 5, 0, 0))
     assert reader.client == 1
-    fact = reader.data(1, hello(), 6)
+    (fact,) = reader.data(1, Data(hello(), 6, 0, 0))
     assert fact is not None
     assert (fact.ts, fact.sni) == (5, "shop.example")
 
 
 def test_a_hole_in_the_hello() -> None:
     reader = HelloReader(0)
-    assert reader.data(0, hello()[:40], 5) is None
+    assert not reader.data(0, Data(hello()[:40], 5, 0, 0))
     assert reader.held > 0
-    assert reader.gap(0) == Tls(5, None, ())
-    assert (reader.held, reader.finish()) == (0, None)
+    assert list(reader.gap(0, 1)) == [Tls(5, None, ())]
+    assert (reader.held, list(reader.finish())) == (0, [])
 
 
 def test_a_hello_is_not_waited_for_without_end() -> None:
     reader = HelloReader(0)
     endless = b"\x01" + (HELLO_LIMIT + 1).to_bytes(3, "big") + bytes(100)
-    assert reader.data(0, b"\x16\x03\x01\0\x68" + endless, 5) == Tls(5, None, ())
+    assert list(reader.data(0, Data(b"\x16\x03\x01\0\x68" + endless, 5, 0, 0))) == [Tls(5, None, ())]
 
 
 @given(st.binary(max_size=300), st.integers(1, 20), st.sampled_from([None, 0, 1]), st.booleans())
@@ -109,9 +113,11 @@ def test_no_bytes_make_it_raise(data: bytes, step: int, client: int | None, like
     """Whatever comes, there is one fact at most, and nothing is held once it is told."""
     sent = b"\x16\x03\x01" + len(data).to_bytes(2, "big") + data if like else data
     reader = HelloReader(client)
-    told = [reader.data(at % 2, sent[at : at + step], at) for at in range(0, len(sent), step)]
-    told.append(reader.finish())
-    assert sum(fact is not None for fact in told) == (1 if sent else 0)
+    facts: list[Tls] = []
+    for at in range(0, len(sent), step):
+        facts += reader.data(at % 2, Data(sent[at : at + step], at, 0, 0))
+    facts += reader.finish()
+    assert len(facts) == (1 if sent else 0)
     assert reader.held == 0
 
 
@@ -132,15 +138,15 @@ def test_bytes_of_neither() -> None:
     assert isinstance(fact, ByteStream)
     assert (fact.what, fact.sizes, fact.lost, fact.client_known) == ("other", (14, 107), 0, True)
     assert fact.previews == (b"*1\r\n$4\r\nPING\r\n", (b"+PONG\r\n" + b"x" * 100)[:64])
-    line = json.loads(Ndjson().note(POD, capture.notes[0]))
+    line = json.loads(Ndjson().fact(POD, capture.facts[0]), parse_float=str)
     assert line == {
         "type": "stream",
-        "ts": fact.ts / 1e9,
+        "ts": f"{fact.ts // 10**9}.{fact.ts % 10**9:09}",
         "pod_ip": "10.0.0.2",
         "direction": "inbound",
         "src": "127.0.0.6:40000",
         "dst": "10.0.0.2:8080",
-        "wire": None,
+        "mtls": None,
         "what": "other",
         "client_bytes": 14,
         "server_bytes": 107,
@@ -150,7 +156,7 @@ def test_bytes_of_neither() -> None:
         "client_known": True,
         "netns": 1,
     }
-    text = Text().note(POD, capture.notes[0])
+    text = Text().fact(POD, capture.facts[0])
     assert "bytes (other)  14 B sent: *1\\r\\n$4\\r\\nPING\\r\\n  107 B received: +PONG\\r\\n" in text
 
 
@@ -198,14 +204,14 @@ def test_what_follows_an_upgrade(asked: bytes, answered: bytes, what: str, step:
 def test_http_has_no_notes() -> None:
     it = wire()
     capture = Capture().feed([*it.handshake(), *it.exchange("/1", "a"), *it.close()]).finish()
-    assert (capture.pairs, capture.notes) == ([("/1", "a")], [])
+    assert (capture.pairs, capture.facts) == ([("/1", "a")], [])
     silent = wire()
-    assert Capture().feed([*silent.handshake(), *silent.close()]).finish().notes == []
+    assert Capture().feed([*silent.handshake(), *silent.close()]).finish().facts == []
 
 
 def test_text_of_tls() -> None:
     it = wire()
     capture = Capture().feed([*it.handshake(), it.ask(hello("shop.example"))])
-    assert Text().note(POD, capture.notes[0]).endswith("TLS shop.example h2 http/1.1\n")
-    record = json.loads(Ndjson().note(POD, capture.notes[0]))
+    assert Text().fact(POD, capture.facts[0]).endswith("TLS shop.example h2 http/1.1\n")
+    record = json.loads(Ndjson().fact(POD, capture.facts[0]))
     assert (record["type"], record["sni"], record["alpn"]) == ("tls", "shop.example", ["h2", "http/1.1"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tapper
-from tapper.protocols.frames import FrameReader, Handler
+from tapper.protocols.frames import PREFACE, FrameReader, Handler, looks_like_frames
 
 pytestmark = pytest.mark.skipif(
     tapper.FORM == "compiled",
@@ -119,3 +119,27 @@ OPEN = frame(1, 0, 1, b"ab")
 @pytest.mark.parametrize("step", [7, 1 << 20])
 def test_one_by_one(sent: bytes, told: list[tuple[object, ...]], step: int) -> None:
     assert heard(sent, step) == told
+
+
+PING = frame(6, 0, 0, bytes(8))
+
+
+@pytest.mark.parametrize(
+    ("segment", "known_as_http2", "unknown"),
+    [
+        pytest.param(PING, True, True, id="a frame"),
+        pytest.param(PING + frame(0, 0, 1, b"abc"), True, True, id="two frames"),
+        pytest.param(PREFACE + b"anything", True, False, id="a preface"),
+        pytest.param(PING + frame(0, 0, 1, b"abc")[:-1], True, False, id="half a frame at the end"),
+        pytest.param(PING + b"\0", True, False, id="half a frame header at the end"),
+        pytest.param(b"\0\0\4", False, False, id="less than a frame header"),
+        pytest.param(PING + frame(6, 0, 1, bytes(8)), False, False, id="then a PING of a stream"),
+        pytest.param(frame(0, 0, 1, b"abc"), True, False, id="one DATA frame, which proves nothing"),
+        pytest.param(frame(4, 0, 0), True, False, id="one empty SETTINGS frame, which proves nothing"),
+        pytest.param(frame(4, 1, 0), True, True, id="an acknowledgement of SETTINGS"),
+        pytest.param(b"", False, False, id="nothing"),
+    ],
+)
+def test_a_segment_looks_like_frames(segment: bytes, known_as_http2: bool, unknown: bool) -> None:
+    assert looks_like_frames(segment, exact=False) == known_as_http2
+    assert looks_like_frames(segment, exact=True) == unknown

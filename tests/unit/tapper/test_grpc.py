@@ -6,11 +6,12 @@ import pytest
 from h2_wire import SETTINGS, Peer, Talk, data, opening
 from hypothesis import given
 from hypothesis import strategies as st
+from tapper_wire import endpoint
 
 from tapper.output.records import Place
 from tapper.output.text import Text
 from tapper.protocols.grpc import MOST_SIZES, Counter, Messages, call, is_grpc
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord
 from tapper.streams.connection import Leg
 from tapper.streams.legs import Direction
 
@@ -35,8 +36,8 @@ def test_a_call() -> None:
     assert exchange.grpc.message == "no way \u20ac"
     assert exchange.grpc.requests == Messages(2, (3, 0), exact=True)
     assert exchange.grpc.responses == Messages(1, (70000,), exact=True)
-    leg = Leg("10.0.0.2", Direction.INBOUND, "a", "b")
-    line = Text().sighting(Place("pod", 1, "lo"), Sighting(leg, exchange))
+    leg = Leg("10.0.0.2", Direction.INBOUND, endpoint("10.0.0.1:1"), endpoint("10.0.0.2:2"))
+    line = Text().exchange(Place("pod", 1, "lo"), ExchangeRecord(leg, exchange))
     assert line.endswith("gRPC PERMISSION_DENIED, 2 sent, 1 received\n")
 
 

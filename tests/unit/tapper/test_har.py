@@ -7,12 +7,12 @@ import json
 from typing import Any
 
 import pytest
-from tapper_wire import Capture, Wire, get, ok
+from tapper_wire import Capture, Wire, exchanges, get, ok
 
 from tapper.output.har import Har
 from tapper.output.records import Place, Totals
 from tapper.output.shape import Shape
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord
 
 POD = Place("pod", 4026531999, "lo", 77, "10.0.0.2")
 
@@ -75,9 +75,9 @@ def check(value: Any, schema: Any, where: str = "") -> None:
         assert type(value) is schema, where
 
 
-def archive(sightings: list[Sighting]) -> dict[str, Any]:
+def archive(sightings: list[ExchangeRecord]) -> dict[str, Any]:
     form = Har()
-    text = form.hello("1.2.3", 5) + "".join(form.sighting(POD, it) for it in sightings) + form.bye(Totals())
+    text = form.hello("1.2.3", 5) + "".join(form.exchange(POD, it) for it in sightings) + form.bye(Totals())
     found = json.loads(text)
     assert isinstance(found, dict)
     check(found, ARCHIVE)
@@ -85,7 +85,7 @@ def archive(sightings: list[Sighting]) -> dict[str, Any]:
     return log
 
 
-def seen(*messages: tuple[bytes | None, bytes | None]) -> list[Sighting]:
+def seen(*messages: tuple[bytes | None, bytes | None]) -> list[ExchangeRecord]:
     wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     packets = wire.handshake()
     for request, response in messages:
@@ -161,11 +161,11 @@ def test_none_one_or_many_entries_are_an_archive() -> None:
 
 def test_what_a_killed_run_wrote_needs_three_characters() -> None:
     form = Har()
-    text = form.hello("1", 5) + "".join(form.sighting(POD, it) for it in seen((get("/1"), ok()), (get("/2"), ok())))
+    text = form.hello("1", 5) + "".join(form.exchange(POD, it) for it in seen((get("/1"), ok()), (get("/2"), ok())))
     check(json.loads(text + "]}}"), ARCHIVE)
 
 
 def test_redaction_reaches_the_archive() -> None:
     sightings = seen((POST, MOVED))
     assert "s3cr3t" in json.dumps(archive(sightings)), "the canary"
-    assert "s3cr3t" not in json.dumps(archive(Shape().apply(sightings, Totals())))
+    assert "s3cr3t" not in json.dumps(archive(exchanges(Shape().apply(sightings, Totals()))))

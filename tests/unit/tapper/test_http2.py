@@ -6,7 +6,7 @@ import pytest
 from h2_wire import SETTINGS, Fields, Peer, Talk, data, frame, opening
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tapper_wire import Capture, Wire
+from tapper_wire import Capture, Wire, endpoint
 
 from tapper.protocols.blocks import TABLE_LIMIT, BlockReader
 from tapper.protocols.halves import BLOCK_UNSEEN, TABLE_UNKNOWN
@@ -305,7 +305,7 @@ def test_a_whole_connection(step: int) -> None:
     packets += [it.answer(got[at : at + step]) for at in range(0, len(got), step)]
     capture = Capture().feed([*packets, *it.close()]).finish()
     assert (capture.pairs, capture.undecoded) == ([("/1", "a")], [])
-    assert (capture.seen[0].leg.src, capture.seen[0].leg.direction) == ("127.0.0.6:40000", "inbound")
+    assert (capture.seen[0].leg.src, capture.seen[0].leg.direction) == (endpoint("127.0.0.6:40000"), "inbound")
 
 
 def test_a_server_that_speaks_first() -> None:
@@ -325,7 +325,7 @@ def test_a_connection_joined_midway() -> None:
     client.get(1, "/old")
     packets = [it.ask(client.get(3, "/3")), it.answer(server.ok(3, b"a")), it.ask(client.get(5, "/3"))]
     (sighting,) = Capture().feed(packets).seen
-    assert (sighting.leg.src, sighting.leg.dst) == ("127.0.0.6:40000", "10.0.0.2:8080")
+    assert (sighting.leg.src, sighting.leg.dst) == (endpoint("127.0.0.6:40000"), endpoint("10.0.0.2:8080"))
     assert sighting.exchange.incomplete == TABLE_UNKNOWN
 
 

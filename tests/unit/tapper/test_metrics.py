@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import sys
 import threading
@@ -23,14 +24,14 @@ from tapper.errors import TapperError, UsageError
 from tapper.output.listening import Listening, parse_listening
 from tapper.output.metrics import BY_KIND, BY_LEG, BY_SOURCE, SOURCE, Counters, serving
 from tapper.output.records import LegKey, Place, Row, Seen, Snapshot, Totals
-from tapper.run.snapshot_requests import Enquiry
+from tapper.run.snapshot_requests import SnapshotRequests
 from tapper.streams.legs import Direction
 from tapper.targets.pods import PodName
 
 CART = PodName("shop", "cart")
 POD = Place("pod", 77, "lo", 5, "10.0.0.2", pods={"10.0.0.2": CART})
 NODE = Place("node", 1, "any")
-IN, OUT, WIRE = Direction.INBOUND, Direction.OUTBOUND, Direction.WIRE
+IN, OUT, ON_NODE = Direction.INBOUND, Direction.OUTBOUND, Direction.NODE
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
@@ -86,12 +87,12 @@ def test_series_are_one_each_whatever_the_sources_are() -> None:
     """Two namespaces with one address, a pod without a name, and one that only the node's interfaces show."""
     twin = replace(pod_row(), place=replace(POD, netns=78))
     same = replace(pod_row(), place=replace(POD, kind="node"))
-    node = Row(NODE, Totals(received=9), {LegKey("10.0.0.9", PodName("a", 'q"\n'), WIRE): Seen(4, 0)})
+    node = Row(NODE, Totals(received=9), {LegKey("10.0.0.9", PodName("a", 'q"\n'), ON_NODE): Seen(4, 0)})
     samples = scraped(pod_row(), twin, same, node)
     received = {labels: value for (name, labels), value in samples.items() if name == "tapper_packets_received_total"}
     assert sorted(received.values()) == [9, 90, 180]
-    (wire,) = [(set(labels), value) for (_, labels), value in samples.items() if "wire" in labels and value]
-    assert wire == ({"a", 'q"\n', "10.0.0.9", "any", "1", "wire"}, 4)
+    (on_node,) = [(set(labels), value) for (_, labels), value in samples.items() if "node" in labels and value]
+    assert on_node == ({"a", 'q"\n', "10.0.0.9", "any", "1", "node"}, 4)
 
 
 def ask(port: int, path: str = "/metrics") -> tuple[int, str]:
@@ -140,14 +141,14 @@ def in_threads(count: int, do: Callable[[], object]) -> list[threading.Thread]:
 
 
 def test_the_loop_answers_and_nobody_waits_for_ever() -> None:
-    enquiry: Enquiry[int] = Enquiry()
+    requests: SnapshotRequests[int] = SnapshotRequests()
     answers: list[int | str] = []
     everybody = threading.Barrier(4)
 
     def asking() -> None:
         everybody.wait()
         try:
-            answers.append(enquiry.ask(10))
+            answers.append(requests.ask(10))
         except TimeoutError as error:
             answers.append(str(error))
 
@@ -156,7 +157,7 @@ def test_the_loop_answers_and_nobody_waits_for_ever() -> None:
 
     def answered() -> bool:
         try:
-            enquiry.answer(threading.get_ident)
+            requests.answer(threading.get_ident)
         except BlockingIOError:
             pass  # nobody has asked
         return len(answers) == 3
@@ -167,17 +168,18 @@ def test_the_loop_answers_and_nobody_waits_for_ever() -> None:
         thread.join()
 
     with pytest.raises(TimeoutError):
-        enquiry.ask(0.01)
-    waiting = in_threads(1, lambda: answers.append(_complaint(enquiry)))
-    wait_until(lambda: enquiry._asked[1:], "the question")
-    enquiry.close()
+        requests.ask(0.01)
+    requests.answer(lambda: 0)  # nobody waits any more, but the descriptor is readable no longer
+    waiting = in_threads(1, lambda: answers.append(_complaint(requests)))
+    wait_until(lambda: select.select([requests.fileno()], [], [], 0)[0], "the request")
+    requests.close()
     waiting[0].join()
-    assert answers[-1] == _complaint(enquiry) == "nobody answers any longer"
+    assert answers[-1] == _complaint(requests) == "the loop has ended"
 
 
-def _complaint(enquiry: Enquiry[int]) -> str:
+def _complaint(requests: SnapshotRequests[int]) -> str:
     with pytest.raises(TimeoutError) as raised:
-        enquiry.ask(10)
+        requests.ask(10)
     return str(raised.value)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from tapper_wire import Capture, Wire, get, ok
+from tapper_wire import Capture, Wire, endpoint, get, ok
 
 import tapper.output.ndjson as module
 from tapper.discovery.envoy import Envoy, Refused, Verdict
@@ -22,12 +22,13 @@ from tapper.output.ndjson import SCHEMA, Ndjson
 from tapper.output.records import Place, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
-from tapper.protocols.facts import ByteStream, Note, Tls, WebSocketMessage
+from tapper.protocols.facts import ByteStream, Tls, WebSocketMessage
 from tapper.protocols.grpc import NO_MESSAGES, Call, Messages
+from tapper.protocols.records import FactRecord
 from tapper.run.replay import Replay
 from tapper.run.writer import Outlet
 from tapper.streams.connection import Leg
-from tapper.streams.connection import Wire as Kind
+from tapper.streams.connection import WireSecurity as Kind
 from tapper.streams.legs import Direction
 from tapper.targets.addresses import parse_address
 from tapper.targets.pods import PodName
@@ -71,7 +72,7 @@ def every_record() -> Iterator[Record]:
     packets = [*wire.handshake(), wire.ask(get("/a")), wire.answer(chunked), wire.answer(ok("x")), wire.ask(get("/b"))]
     for place in PLACES:
         for sighting in Capture().feed(packets).finish().seen:
-            yield from records(form.sighting(place, sighting))
+            yield from records(form.exchange(place, sighting))
     found: list[Envoy | Refused] = [
         Envoy(77, "/usr/local/bin/envoy", parse_address("fd00::1"), NamespaceId(4, 999)),
         Refused(2, None, Verdict.OTHER, "no executable"),
@@ -79,25 +80,25 @@ def every_record() -> Iterator[Record]:
     yield from records(form.processes(found, {}))
     yield from records(form.processes(found, {NamespaceId(4, 999): frozenset({parse_address("fd00::1")})}))
     yield from records(form.ack(7))
-    leg = Leg("10.0.0.2", Direction.INBOUND, "127.0.0.6:40000", "10.0.0.2:8080")
+    leg = Leg("10.0.0.2", Direction.INBOUND, endpoint("127.0.0.6:40000"), endpoint("10.0.0.2:8080"))
     for fact in (Tls(5, "shop", ("h2",)), Tls(5, None, ()), ByteStream(5, "other", (1, 2), 0, (b"a", b"\xff"), True)):
-        yield from records(form.note(POD, Note(leg, fact)))
+        yield from records(form.fact(POD, FactRecord(leg, fact)))
     for opcode in (1, 2):
         message = WebSocketMessage(5, "client", opcode, 3, b"abc", truncated=False, deflated=False)
-        yield from records(form.note(POD, Note(leg, message)))
+        yield from records(form.fact(POD, FactRecord(leg, message)))
     probing = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     probe = get("/ready").replace(b"Host", b"User-Agent: kube-probe/1.30\r\nHost")
     for sighting in Capture().feed([*probing.handshake(), probing.ask(probe), probing.answer(ok("x"))]).seen:
-        for kind in (None, Kind.TLS, Kind.PLAIN):
-            (it,) = records(form.sighting(POD, replace(sighting, leg=replace(sighting.leg, wire=kind))))
-            assert (it["probe"], it["wire"]) == (True, kind)
+        for kind, mtls in ((None, None), (Kind.TLS, True), (Kind.PLAIN, False)):
+            (it,) = records(form.exchange(POD, replace(sighting, leg=replace(sighting.leg, wire=kind))))
+            assert (it["probe"], it["mtls"]) == (True, mtls)
             yield it
     call = Call("demo.Echo", "Say", 0, None, Messages(1, (5,), exact=True), NO_MESSAGES)
     told = replace(POD, verified=True, found_by="envoy", pods={"10.0.0.2": PodName("default", "shop")})
     yield from records(form.source("open", told) + form.stat(told, Totals()))
     for sighting in Capture().feed(packets).finish().seen:
         exchange = replace(sighting.exchange, grpc=call, incomplete="header table unknown")
-        yield from records(form.sighting(told, replace(sighting, exchange=exchange)))
+        yield from records(form.exchange(told, replace(sighting, exchange=exchange)))
 
 
 def test_every_record_is_what_the_schema_says() -> None:

@@ -16,15 +16,15 @@ from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place, Stat, Totals
 from tapper.output.sink import Closed, Console, Sink
 from tapper.output.text import Text, size, summary
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord
 from tapper.streams.bounds import Tally
-from tapper.streams.connection import Wire as LegWire
+from tapper.streams.connection import WireSecurity as LegWire
 
 POD = Place("pod", 4026531999, "lo", 77, "10.0.0.2")
 NODE = Place("node", 4026531840, "any")
 
 
-def sightings(*messages: tuple[bytes, bytes | None]) -> list[Sighting]:
+def sightings(*messages: tuple[bytes, bytes | None]) -> list[ExchangeRecord]:
     wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     packets = wire.handshake()
     for request, response in messages:
@@ -49,14 +49,14 @@ def record(line: str) -> dict[str, Any]:
 
 def test_ndjson_of_an_exchange() -> None:
     (sighting,) = sightings((POST, ok("hi")))
-    assert record(Ndjson().sighting(POD, sighting)) == {
+    assert record(Ndjson().exchange(POD, sighting)) == {
         "type": "http",
         "ts": 1_700_000_000.004,
         "pod_ip": "10.0.0.2",
         "direction": "inbound",
         "src": "127.0.0.6:40000",
         "dst": "10.0.0.2:8080",
-        "wire": None,
+        "mtls": None,
         "method": "POST",
         "target": "/a?b=c",
         "version": "HTTP/1.1",
@@ -89,14 +89,14 @@ def test_ndjson_of_an_exchange() -> None:
 def test_ndjson_of_half_an_exchange() -> None:
     unanswered, unasked = sightings((b"", ok("hi")), (get("/x"), None))[::-1]
     assert {
-        key: record(Ndjson().sighting(POD, unanswered))[key] for key in ("method", "status", "response", "duration_s")
+        key: record(Ndjson().exchange(POD, unanswered))[key] for key in ("method", "status", "response", "duration_s")
     } == {
         "method": "GET",
         "status": None,
         "response": None,
         "duration_s": None,
     }
-    half = record(Ndjson().sighting(POD, unasked))
+    half = record(Ndjson().exchange(POD, unasked))
     assert [half[key] for key in ("method", "target", "request", "status", "version")] == [
         None,
         None,
@@ -113,7 +113,7 @@ def test_ndjson_of_the_rest() -> None:
         "tapper": "tapper-harness reference",
         "version": "1.2",
         "contract": 1,
-        "schema": 1,
+        "schema": 2,
         "pid": 5,
     }
     place = {"kind": "pod", "pid": 77, "instance_ip": "10.0.0.2", "netns": 4026531999, "interface": "lo"}
@@ -164,26 +164,26 @@ def test_text_of_processes_is_aligned_and_escaped() -> None:
 
 def test_text_of_an_exchange() -> None:
     (sighting,) = sightings((get("/orders/1"), ok("x" * 512)))
-    line = Text().sighting(POD, sighting)
+    line = Text().exchange(POD, sighting)
     columns = "10.0.0.2 inbound 127.0.0.6:40000 -> 10.0.0.2:8080 GET /orders/1 200 512 B 1.0 ms"
     assert " ".join(line.split()[1:]) == columns
 
 
 def test_text_columns_are_aligned() -> None:
-    lines = [Text().sighting(POD, sighting) for sighting in sightings((get("/1"), ok("")), (get("/2"), None))]
+    lines = [Text().exchange(POD, sighting) for sighting in sightings((get("/1"), ok("")), (get("/2"), None))]
     assert lines[0].index("GET") == lines[1].index("GET")
     assert lines[1].endswith("GET /2  (no response seen)\n")
 
 
 def test_text_says_truncated_and_unseen() -> None:
-    lines = [Text().sighting(POD, it) for it in sightings((b"", ok("a")), (get("/2"), ok("abc")[:-1]))]
+    lines = [Text().exchange(POD, it) for it in sightings((b"", ok("a")), (get("/2"), ok("abc")[:-1]))]
     assert "(request not seen)  200  1 B" in lines[0]
     assert "200  2 B+" in lines[1]
 
 
 def test_nothing_from_the_wire_reaches_a_terminal_raw() -> None:
     (sighting,) = sightings((b"GET /\x9b31m\xc3\xa9" + b"y" * 500 + b" HTTP/1.1\r\n\r\n", ok("")))
-    line = Text().sighting(POD, sighting)
+    line = Text().exchange(POD, sighting)
     assert line.isascii()
     assert line.removesuffix("\n").isprintable()
     assert r"/\x9b31m\xc3\xa9yyy" in line
@@ -194,8 +194,8 @@ def test_nothing_from_the_wire_reaches_a_terminal_raw() -> None:
 def test_verbose_shows_headers_bodies_and_trailers_escaped() -> None:
     hostile = POST.replace(b"\x00\x01\xff", b"\x1b\n\xff")
     (sighting,) = sightings((hostile, ok("one\r\ntwo")))
-    first, *rest = Text(verbose=True).sighting(POD, sighting).splitlines()
-    assert first + "\n" == Text().sighting(POD, sighting)
+    first, *rest = Text(verbose=True).exchange(POD, sighting).splitlines()
+    assert first + "\n" == Text().exchange(POD, sighting)
     assert rest == [
         "    > POST /a?b=c HTTP/1.1",
         "    > Host: h",
@@ -217,11 +217,11 @@ def test_verbose_shows_headers_bodies_and_trailers_escaped() -> None:
 
 def test_verbose_says_what_it_does_not_show() -> None:
     (long,) = sightings((get("/" + "x" * 2000), ok("y" * 3000)))
-    lines = Text(verbose=True).sighting(POD, long).splitlines()
+    lines = Text(verbose=True).exchange(POD, long).splitlines()
     assert lines[-2:] == ["    < " + "y" * 1000 + "...", "    < [1976 more bytes]"]
     assert max(map(len, lines)) < 1100
     (cut,) = sightings((get(), ok("abc")[:-1]))
-    assert Text(verbose=True).sighting(POD, cut).splitlines()[-2:] == ["    < ab", "    < [the rest was not seen]"]
+    assert Text(verbose=True).exchange(POD, cut).splitlines()[-2:] == ["    < ab", "    < [the rest was not seen]"]
 
 
 @pytest.mark.parametrize(
@@ -243,8 +243,8 @@ def test_verbose_says_what_is_known_of_the_leg() -> None:
     request = b"GET /ready HTTP/1.1\r\nUser-Agent: kube-probe/1.30\r\n\r\n"
     (sighting,) = sightings((request, ok("")))
     told = replace(sighting, leg=replace(sighting.leg, wire=LegWire.TLS))
-    lines = Text(verbose=True).sighting(POD, told).splitlines()
-    assert lines[1:3] == ["    * the wire beneath: tls", "    * looks like a health probe"]
+    lines = Text(verbose=True).exchange(POD, told).splitlines()
+    assert lines[1:3] == ["    * mTLS on the wire", "    * looks like a health probe"]
 
 
 def test_escape() -> None:

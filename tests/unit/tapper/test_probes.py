@@ -6,7 +6,7 @@ from tapper_wire import Capture, Wire, ok
 from tapper.output.records import Totals
 from tapper.output.shape import Shape
 from tapper.protocols.probes import is_probe
-from tapper.protocols.session import Sighting
+from tapper.protocols.records import ExchangeRecord
 from tapper.streams.connection import Scope
 
 POD = "10.0.0.2"
@@ -16,7 +16,7 @@ OURS = ("127.0.0.6", 40000)
 
 def sighting(
     target: str, field: str, client: tuple[str, int] = OURS, port: int = 8080, *, outbound: bool = False
-) -> Sighting:
+) -> ExchangeRecord:
     wire = Wire((client, (POD, port)))
     if outbound:
         wire = Wire(((POD, 42000), ("127.0.0.1", 15001)), (("10.0.0.9", 80), (POD, 42000)))
@@ -41,7 +41,7 @@ def sighting(
         (sighting("/ready", KUBELET, outbound=True), False),
     ],
 )
-def test_what_looks_like_a_probe(seen: Sighting, expected: bool) -> None:
+def test_what_looks_like_a_probe(seen: ExchangeRecord, expected: bool) -> None:
     assert is_probe(seen.leg, seen.exchange) is expected
 
 

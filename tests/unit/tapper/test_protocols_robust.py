@@ -66,9 +66,9 @@ def test_any_connection_is_read_to_its_end(sent: list[tuple[int, bytes, int]], j
     capture.feed(it.close()).finish()
     assert capture.connections.held == 0
     form, text = Ndjson(), Text()
-    lines = [form.sighting(PLACE, it) for it in capture.seen] + [form.note(PLACE, it) for it in capture.notes]
+    lines = [form.exchange(PLACE, it) for it in capture.seen] + [form.fact(PLACE, it) for it in capture.facts]
     assert all(json.loads(line)["src"] and line.count("\n") == 1 for line in lines)
-    shown = [text.sighting(PLACE, it) for it in capture.seen] + [text.note(PLACE, it) for it in capture.notes]
+    shown = [text.exchange(PLACE, it) for it in capture.seen] + [text.fact(PLACE, it) for it in capture.facts]
     assert all(line.removesuffix("\n").isprintable() and line.isascii() for line in shown)
     assert all(json.loads(line)["ts"] >= 1_700_000_000 for line in lines)
     assert bool(lines) == came, "a connection that carried anything is never invisible"

@@ -21,6 +21,8 @@ ORDER = (
     "wire",
     "follow",
     "run",
+    "fast",
+    "options",
     "cli __main__",
 )
 """From the lowest to the highest."""
@@ -43,18 +45,36 @@ def imported(path: Path) -> set[str]:
     return {module for module in found if room(module) not in {"FORM", "__version__"}}
 
 
+SEAM = ROOT / "run" / "parts.py"
+"""The only module that may import `tapper.fast`."""
+
+
 def rising(path: Path) -> list[str]:
     """The imports of a file that lead to a higher room."""
     own = path.relative_to(ROOT).with_suffix("").parts[0]
     return sorted(module for module in imported(path) if LEVEL[room(module)] > LEVEL[own])
 
 
+def uses_fast(path: Path) -> bool:
+    """True if a file outside tapper.fast imports that package."""
+    return path.parent != ROOT / "fast" and any(room(module) == "fast" for module in imported(path))
+
+
 def test_every_room_has_its_place() -> None:
     there = {path.relative_to(ROOT).with_suffix("").parts[0] for path in ROOT.rglob("*.py")} - {"__init__"}
-    assert there == set(LEVEL)
+    assert there | {"fast"} == set(LEVEL), "the tapper is complete without the package fast"
 
 
 def test_no_import_leads_up() -> None:
-    found = {str(path.relative_to(ROOT)): rising(path) for path in ROOT.rglob("*.py") if path.name != "__init__.py"}
+    found = {
+        str(path.relative_to(ROOT)): rising(path)
+        for path in ROOT.rglob("*.py")
+        if path.name != "__init__.py" and path != SEAM
+    }
     assert {path: modules for path, modules in found.items() if modules} == {}
     assert any(imported(path) for path in ROOT.rglob("*.py"))
+
+
+def test_only_the_seam_imports_the_package_fast() -> None:
+    assert [path for path in ROOT.rglob("*.py") if uses_fast(path)] == [SEAM]
+    assert [module for module in rising(SEAM) if room(module) != "fast"] == []

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tapper.protocols.session import Session, Sighting
+from tapper_wire import endpoint, exchanges
+
+from tapper.protocols.records import FactRecord, Record
+from tapper.protocols.session import Session
+from tapper.streams.bounds import Budget
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.reassembly import Data
 
@@ -16,11 +20,11 @@ BACK = bytes([10, 0, 0, 2, 10, 0, 0, 1, 0, 80, 0x9C, 0x40])
 class Bench:
     session: Session
     undecoded: list[str]
-    connection: Connection[Sighting]
+    connection: Connection[Record]
 
 
 def bench(client: int | None, *, started: bool) -> Bench:
-    connection: Connection[Sighting] = Connection(Scope("10.0.0.2", None), KEY, BACK, client, 0, 1000)
+    connection: Connection[Record] = Connection(Scope("10.0.0.2", None), KEY, BACK, client, 0, Budget())
     if started:
         connection.halves[0].stream.syn(99)
         connection.halves[1].stream.syn(499)
@@ -40,24 +44,24 @@ def test_a_syn_tells_the_roles() -> None:
     it = bench(1, started=True)
     assert it.session.data(1, request()) == []
     (sighting,) = it.session.data(0, response())
-    assert (sighting.leg.src, sighting.leg.dst) == ("10.0.0.2:80", "10.0.0.1:40000")
+    assert (sighting.leg.src, sighting.leg.dst) == (endpoint("10.0.0.2:80"), endpoint("10.0.0.1:40000"))
 
 
 def test_without_a_syn_a_request_tells_the_roles() -> None:
     it = bench(None, started=False)
     assert it.session.data(0, Data(b"rest of something", 1, 80, 500)) == []
     assert it.session.data(0, request()) == []
-    (sighting,) = it.session.data(1, response())
-    assert (sighting.leg.src, sighting.leg.dst) == ("10.0.0.1:40000", "10.0.0.2:80")
+    (sighting,) = exchanges(it.session.data(1, response()))
+    assert (sighting.leg.src, sighting.leg.dst) == (endpoint("10.0.0.1:40000"), endpoint("10.0.0.2:80"))
 
 
 def test_without_a_syn_a_response_tells_the_roles() -> None:
     it = bench(None, started=False)
-    (first,) = it.session.data(1, response(480, 100))
+    (first,) = exchanges(it.session.data(1, response(480, 100)))
     assert first.exchange.request is None
     assert it.session.data(0, request()) == []
-    (second,) = it.session.data(1, response())
-    assert (second.leg.src, second.exchange.request is None) == ("10.0.0.1:40000", False)
+    (second,) = exchanges(it.session.data(1, response()))
+    assert (second.leg.src, second.exchange.request is None) == (endpoint("10.0.0.1:40000"), False)
 
 
 def test_bytes_too_few_to_tell_are_read_when_there_are_more() -> None:
@@ -65,7 +69,7 @@ def test_bytes_too_few_to_tell_are_read_when_there_are_more() -> None:
     data = b"PRI /x HTTP/1.1\r\n\r\n"
     for index in range(len(data)):
         assert it.session.data(0, Data(data[index : index + 1], 1, 100 + index, 500)) == []
-    (sighting,) = it.session.data(1, response())
+    (sighting,) = exchanges(it.session.data(1, response()))
     assert sighting.exchange.request is not None
     assert sighting.exchange.request.head.method == "PRI"
     assert sighting.exchange.request.head.seq == 100
@@ -74,7 +78,8 @@ def test_bytes_too_few_to_tell_are_read_when_there_are_more() -> None:
 def test_bytes_too_few_to_tell_are_not_lost_at_the_end() -> None:
     it = bench(0, started=True)
     assert it.session.data(0, Data(b"P", 1, 100, 500)) == []
-    assert it.session.finish() == []
+    (record,) = it.session.finish()
+    assert isinstance(record, FactRecord)
     assert it.undecoded == ["other"]
 
 
@@ -83,7 +88,7 @@ def test_bytes_too_few_to_tell_are_read_although_the_other_side_has_spoken() -> 
     assert it.session.data(0, Data(b"P", 1, 100, 500)) == []
     assert len(it.session.data(1, response(500, 100))) == 1
     assert it.session.data(0, Data(b"UT /x HTTP/1.1\r\n\r\n", 1, 101, 521)) == []
-    (sighting,) = it.session.data(1, response(521, 119))
+    (sighting,) = exchanges(it.session.data(1, response(521, 119)))
     assert sighting.exchange.request is not None
     assert sighting.exchange.request.head.method == "PUT"
 
@@ -107,7 +112,9 @@ def test_a_gap_before_anything_falls_out_of_step() -> None:
     assert it.session.gap(0, 10) == []
     assert it.session.data(0, Data(b"rest of a head\r\n\r\n", 1, 110, 500)) == []
     assert it.session.data(0, request(128)) == []
-    alone = [*it.session.data(1, response(500, 147)), *it.session.finish()]  # the gap may have had a request in it
+    alone = exchanges(
+        [*it.session.data(1, response(500, 147)), *it.session.finish()]
+    )  # the gap may have had a request in it
     assert [sighting.exchange.request is None for sighting in alone] == [True, False]
 
 

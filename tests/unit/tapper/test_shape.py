@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from tapper_wire import Capture, Wire, get, ok, one_packet
+from tapper_wire import Capture, Wire, exchanges, get, ok, one_packet
 
 from tapper.cli import main
 from tapper.errors import UsageError
@@ -16,14 +16,15 @@ from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place, Totals
 from tapper.output.redaction import ALWAYS, Redaction
 from tapper.output.shape import Shape
-from tapper.protocols.session import Session, Sighting
+from tapper.protocols.records import ExchangeRecord, Record
+from tapper.protocols.session import Session
 from tapper.streams.connection import Scope
 from tapper.streams.connections import Connections
 
 POD = Place("pod", 4026531999, "lo", 77, "10.0.0.2")
 
 
-def seen(request: bytes | None, response: bytes | None) -> Sighting:
+def seen(request: bytes | None, response: bytes | None) -> ExchangeRecord:
     wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     packets = wire.handshake()
     packets += [wire.ask(request)] if request else []
@@ -49,7 +50,7 @@ SECRETIVE = (
 
 def test_redaction_takes_the_values_and_leaves_everything_else() -> None:
     sighting = seen(*SECRETIVE)
-    assert Ndjson().sighting(POD, sighting).count(SECRET) == 8, "the canary: it is there to be taken out"
+    assert Ndjson().exchange(POD, sighting).count(SECRET) == 8, "the canary: it is there to be taken out"
     Redaction(["x-key"]).apply(sighting)
     exchange = sighting.exchange
     assert SECRET not in repr(exchange)
@@ -69,10 +70,10 @@ def test_redaction_takes_the_values_and_leaves_everything_else() -> None:
 
 
 def test_redaction_is_the_default_and_names_only_what_it_names() -> None:
-    line = Ndjson().sighting(POD, Shape().apply([seen(*SECRETIVE)], Totals())[0])
+    line = Ndjson().exchange(POD, exchanges(Shape().apply([seen(*SECRETIVE)], Totals()))[0])
     assert line.count(SECRET) == 2, "X-Key, as header and as trailer, is nobody's secret unless somebody says so"
-    raw = Shape(redaction=None).apply([seen(*SECRETIVE)], Totals())
-    assert Ndjson().sighting(POD, raw[0]).count(SECRET) == 8
+    raw = exchanges(Shape(redaction=None).apply([seen(*SECRETIVE)], Totals()))
+    assert Ndjson().exchange(POD, raw[0]).count(SECRET) == 8
 
 
 def test_redaction_of_what_varies_from_head_to_head() -> None:
@@ -83,9 +84,9 @@ def test_redaction_of_what_varies_from_head_to_head() -> None:
     for number in range(6):
         head = f'Host: h\r\nCookie: {SECRET}{number}\r\nX-Id: id-{number}\r\nX-Key: {SECRET}\r\nX: "\r\n'
         packets += [wire.ask(f"GET /{number} HTTP/1.1\r\n{head}\r\n".encode()), wire.answer(ok())]
-    made = shape.apply(Capture().feed(packets).finish().seen, Totals())
+    made = exchanges(shape.apply(Capture().feed(packets).finish().seen, Totals()))
     for number, sighting in enumerate(made):
-        line = form.sighting(POD, sighting)
+        line = form.exchange(POD, sighting)
         record = json.loads(line)
         assert record["target"] == f"/{number}"
         assert record["request"]["headers"] == [
@@ -101,7 +102,7 @@ def test_redaction_of_what_varies_from_head_to_head() -> None:
     assert len(made) == 6
 
 
-def asked(target: str = "/", method: str = "GET", host: str = "shop.example", status: int = 200) -> Sighting:
+def asked(target: str = "/", method: str = "GET", host: str = "shop.example", status: int = 200) -> ExchangeRecord:
     return seen(
         f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode(),
         f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode(),
@@ -132,7 +133,7 @@ def asked(target: str = "/", method: str = "GET", host: str = "shop.example", st
         ({"method": ["GET"], "status": ["200"]}, asked(), asked(method="PUT")),
     ],
 )
-def test_filters(condition: dict[str, list[str]], passing: Sighting, other: Sighting) -> None:
+def test_filters(condition: dict[str, list[str]], passing: ExchangeRecord, other: ExchangeRecord) -> None:
     totals = Totals()
     assert Shape(filter=Filter(**condition)).apply([passing, other], totals) == [passing]
     assert totals.filtered == 1
@@ -187,22 +188,22 @@ def test_a_name_is_checked_where_it_is_used() -> None:
 def test_body_limit(limit: int) -> None:
     """What is kept is the beginning; the size is the whole, and `truncated` says which it is."""
     wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
-    connections: Connections[Sighting] = Connections(
+    connections: Connections[Record] = Connections(
         Scope("10.0.0.2", None), lambda connection: Session(connection, lambda _: None, body_limit=limit)
     )
-    found: list[Sighting] = []
+    found: list[ExchangeRecord] = []
     for raw in [
         *wire.handshake(),
         wire.ask(b"PUT / HTTP/1.1\r\nContent-Length: 4\r\n\r\nabcd"),
         wire.answer(ok("wxyz")),
     ]:
-        found += one_packet(connections, 1, raw)
+        found += exchanges(one_packet(connections, 1, raw))
     (sighting,) = found
     for message, body in ((sighting.exchange.request, b"abcd"), (sighting.exchange.response, b"wxyz")):
         assert message is not None
         kept: dict[str, Any] = {"body": message.end.body, "size": message.end.size, "cut": message.end.truncated}
         assert kept == {"body": body[:limit], "size": 4, "cut": limit < 4}
-    assert base64.b64encode(b"abcd"[:limit]).decode() in Ndjson().sighting(POD, sighting)
+    assert base64.b64encode(b"abcd"[:limit]).decode() in Ndjson().exchange(POD, sighting)
 
 
 def test_what_is_filtered_is_counted() -> None:

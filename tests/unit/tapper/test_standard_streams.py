@@ -52,7 +52,7 @@ def test_a_closed_standard_input_cannot_be_read(folder: Path) -> None:
 def test_help_is_shown_in_any_encoding(folder: Path, encoding: str) -> None:
     done = shell(folder, "tapper tap --help", PYTHONIOENCODING=encoding)
     assert done.returncode == 0
-    assert "--filter-authorities IP[,IP\\u2026]" in done.stdout
+    assert "--targets IP[,IP\\u2026]" in done.stdout
 
 
 def test_a_reader_who_has_gone_is_no_error(folder: Path) -> None:

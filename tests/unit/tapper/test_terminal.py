@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
-from tapper_wire import Capture, Wire, get, ok
+from tapper_wire import Capture, Wire, endpoint, get, ok
 
 from tapper.output.escape import printable
 from tapper.output.records import Place
 from tapper.output.terminal import Terminal, window_width
-from tapper.protocols.facts import Note, Tls
-from tapper.protocols.fieldlist import listed
-from tapper.protocols.session import Sighting
+from tapper.protocols.facts import Tls
+from tapper.protocols.headers import HeaderList
+from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.streams.connection import Leg
-from tapper.streams.connection import Wire as LegWire
+from tapper.streams.connection import WireSecurity as LegWire
 from tapper.streams.legs import Direction
 from tapper.targets.pods import PodName
 
@@ -24,28 +24,28 @@ POD = Place("pod", 1, "lo", 77, "10.0.0.2")
 SGR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def sighting(request: bytes = get("/orders/1"), answer: bytes | None = None) -> Sighting:
+def sighting(request: bytes = get("/orders/1"), answer: bytes | None = None) -> ExchangeRecord:
     wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     said = ok("x" * 512) if answer is None else answer
     (seen,) = Capture().feed([*wire.handshake(), wire.ask(request), wire.answer(said)]).finish().seen
     return replace(seen, leg=replace(seen.leg, wire=LegWire.TLS))
 
 
-def shown(width: int, it: Sighting, *, verbose: bool = False, place: Place = POD) -> list[str]:
-    text = Terminal(lambda: width, verbose=verbose).sighting(place, it)
+def shown(width: int, it: ExchangeRecord, *, verbose: bool = False, place: Place = POD) -> list[str]:
+    text = Terminal(lambda: width, verbose=verbose).exchange(place, it)
     assert text.endswith("\n")
     return SGR.sub("", text).splitlines()
 
 
 def test_columns() -> None:
     (line,) = shown(130, sighting())
-    assert " ".join(line.split()[1:]) == "→ 10.0.0.2 127.0.0.6:40000 GET /orders/1 200 512 B 1.0 ms tls"
+    assert " ".join(line.split()[1:]) == "→ 10.0.0.2 127.0.0.6:40000 GET /orders/1 200 512 B 1.0 ms mTLS"
     named = replace(POD, pods={"10.0.0.2": PodName("default", "shop")})
     assert "→  shop  " in shown(130, sighting(), place=named)[0]
 
 
 def test_an_outbound_leg_names_the_server() -> None:
-    leg = Leg("10.0.0.2", Direction.OUTBOUND, "10.0.0.2:40000", "10.96.0.9:80")
+    leg = Leg("10.0.0.2", Direction.OUTBOUND, endpoint("10.0.0.2:40000"), endpoint("10.96.0.9:80"))
     (line,) = shown(130, replace(sighting(), leg=leg))
     assert line.split()[1:4] == ["←", "10.0.0.2", "10.96.0.9:80"]
 
@@ -77,21 +77,21 @@ def test_wide_characters_are_cut_by_cells() -> None:
 def test_a_resized_window_is_followed() -> None:
     widths = iter([60, 150])
     form = Terminal(lambda: next(widths))
-    narrow, wide = (SGR.sub("", form.sighting(POD, sighting(get("/" + "x" * 300)))).rstrip() for _ in range(2))
+    narrow, wide = (SGR.sub("", form.exchange(POD, sighting(get("/" + "x" * 300)))).rstrip() for _ in range(2))
     assert cell_len(narrow) <= 60 < cell_len(wide) <= 150
 
 
 @pytest.mark.parametrize(("status", "colour"), [(204, "32"), (304, "36"), (404, "33"), (503, "1;31")])
 def test_colour_changes_nothing_but_colour(status: int, colour: str) -> None:
     it = sighting(answer=f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
-    coloured = Terminal(lambda: 120).sighting(POD, it)
-    plain = Terminal(lambda: 120, colour=False).sighting(POD, it)
+    coloured = Terminal(lambda: 120).exchange(POD, it)
+    plain = Terminal(lambda: 120, colour=False).exchange(POD, it)
     assert f"\x1b[{colour}m{status}\x1b[0m" in coloured
     assert SGR.sub("", coloured) == plain
     assert "\x1b" not in plain
 
 
-def hostile() -> Sighting:
+def hostile() -> ExchangeRecord:
     """As a decoder that lets everything pass would have it."""
     body = b"\x1b[2J[red]\x00\x9b"
     exchange = sighting(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + body).exchange
@@ -100,7 +100,7 @@ def hostile() -> Sighting:
     assert response is not None
     target = "/\x1b[2J[bold]\x07\u202eevil\u200b:smile:\u0085".encode().decode("latin-1")
     field = "\x1b]0;pwned\x07\u009b2J".encode().decode("latin-1")
-    head = replace(request.head, method="GET\x1b", target=target, fields=listed((("X", field),)), plain=False)
+    head = replace(request.head, method="GET\x1b", target=target, fields=HeaderList((("X", field),)))
     answer = replace(response, head=replace(response.head, reason="O\x1b[2JK"))
     return replace(
         sighting(), exchange=replace(exchange, request=replace(request, head=head), response=answer, incomplete="x")
@@ -122,19 +122,19 @@ def test_verbose_highlights_json_and_changes_nothing_else() -> None:
     body = '{"a": [1, true, null], "b": "x"}'
     answer = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
     it = sighting(answer=answer)
-    text = Terminal(lambda: 120, verbose=True).sighting(POD, it)
+    text = Terminal(lambda: 120, verbose=True).exchange(POD, it)
     assert body not in text
     lines = SGR.sub("", text).splitlines()
-    assert lines[1] == "    * the wire beneath: tls"
+    assert lines[1] == "    * mTLS on the wire"
     assert lines[2] == "    > GET /orders/1 HTTP/1.1"
     assert lines[-1] == f"    < {body}"
     plain = sighting(answer=answer.replace(b"/json", b"/text"))
-    assert body in Terminal(lambda: 120, verbose=True).sighting(POD, plain)
+    assert body in Terminal(lambda: 120, verbose=True).exchange(POD, plain)
 
 
 def test_a_note_takes_the_room_that_is_left() -> None:
-    leg = Leg("10.0.0.2", Direction.WIRE, "10.0.0.9:40000", "10.0.0.2:8080", LegWire.TLS)
-    text = SGR.sub("", Terminal(lambda: 90).note(POD, Note(leg, Tls(5, "shop.\x1b[2J" + "x" * 200, ("h2",)))))
+    leg = Leg("10.0.0.2", Direction.NODE, endpoint("10.0.0.9:40000"), endpoint("10.0.0.2:8080"), LegWire.TLS)
+    text = SGR.sub("", Terminal(lambda: 90).fact(POD, FactRecord(leg, Tls(5, "shop.\x1b[2J" + "x" * 200, ("h2",)))))
     assert cell_len(text.removesuffix("\n")) <= 90
     assert r"TLS shop.\x1b[2Jxxx" in text
     assert text.split()[2:3] == ["10.0.0.2"]

@@ -203,15 +203,16 @@ def test_after_an_upgrade(step: int) -> None:
     packets += [it.ask(sent[at : at + step]) for at in range(0, len(sent), step)]
     capture = Capture().feed([*packets, *it.close()]).finish()
     assert [sighting.exchange.response and sighting.exchange.response.head.status for sighting in capture.seen] == [101]
+    assert capture.records == [*capture.seen, *capture.facts], "the 101 comes before the frame in its segment"
     place = Place("pod", 1, "lo")
-    records = [json.loads(Ndjson().note(place, note)) for note in capture.notes]
+    records = [json.loads(Ndjson().fact(place, note)) for note in capture.facts]
     assert [(record["type"], record["from"], record["text"], record["preview_b64"]) for record in records] == [
         ("websocket", "server", "welcome\x1b", None),
         ("websocket", "client", None, "AAE="),
         ("websocket", "client", "h\u00e9", None),
     ]
     assert (records[0]["src"], records[0]["size"], records[0]["truncated"]) == ("127.0.0.6:40000", 8, False)
-    assert Text().note(place, capture.notes[0]).endswith("WebSocket text from server  8 B: welcome\\x1b\n")
+    assert Text().fact(place, capture.facts[0]).endswith("WebSocket text from server  8 B: welcome\\x1b\n")
 
 
 def test_frames_that_are_lost_right_after_the_upgrade_have_its_time() -> None:
@@ -224,7 +225,7 @@ def test_frames_that_are_lost_right_after_the_upgrade_have_its_time() -> None:
     capture = Capture().feed(packets)
     upgraded = capture.ts
     it.answer(frame(TEXT, b"lost"))
-    (note,) = capture.feed([it.answer(frame(TEXT, b"no")), it.client_ack()]).notes
+    (note,) = capture.feed([it.answer(frame(TEXT, b"no")), it.client_ack()]).facts
     assert note.fact.ts == upgraded
 
 
@@ -232,4 +233,4 @@ def test_a_refused_upgrade_stays_http() -> None:
     it = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     asked = b"GET /chat HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"
     capture = Capture().feed([*it.handshake(), it.ask(asked), it.answer(ok("no")), *it.exchange("/2", "b")]).finish()
-    assert (capture.pairs, capture.notes) == ([("/chat", "no"), ("/2", "b")], [])
+    assert (capture.pairs, capture.facts) == ([("/chat", "no"), ("/2", "b")], [])

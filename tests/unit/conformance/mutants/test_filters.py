@@ -19,7 +19,7 @@ ANYTHING: list[Record] = [
     source(pid=GONE),
     {"type": "ack", "generation": 1},
     http(),
-    http(1, version="HTTP/2", direction="wire", pod_ip=None, wire="plain"),
+    http(1, version="HTTP/2", direction="node", pod_ip=None, mtls=False),
     http(2, src="[::6]:4", direction="outbound", netns=None, pod={"namespace": "a", "name": "b"}),
     unasked(3),
     unanswered(4, version=None),

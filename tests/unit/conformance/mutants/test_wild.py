@@ -44,7 +44,7 @@ HOLDS: Mapping[str, tuple[Sequence[Record], int]] = {
     "only-ipv6": ([http(), http(src="[::6]:1")], 1),
     "only-http1": ([http(), http(version="HTTP/2")], 1),
     "only-http2": ([http(), http(version="HTTP/2")], 1),
-    "only-inbound": ([http(), http(direction="wire")], 1),
+    "only-inbound": ([http(), http(direction="node")], 1),
     "only-outbound": ([http(), http(direction="outbound")], 1),
     "only-localhost": ([http(), http(src="127.0.0.1:5"), http(src="[::1]:5")], 2),
     "only-443": ([http(), http(dst="10.0.0.1:443"), http(dst="10.0.0.1:8443")], 1),

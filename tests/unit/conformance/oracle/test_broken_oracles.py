@@ -161,7 +161,7 @@ BROKEN: dict[str, tuple[ModuleType, str, Break]] = {
         "directions",
         lambda whole: lambda each: frozenset({"inbound", "outbound"} - whole(each)),
     ),
-    "knows no way": (expectation, "directions", _result(frozenset({"inbound", "outbound", "local", "wire"}))),
+    "knows no way": (expectation, "directions", _result(frozenset({"inbound", "outbound", "local", "node"}))),
     "owes nothing": (expectation, "with_duties", _duties(Duty.MAY)),
     "forbids everything": (expectation, "with_duties", _duties(Duty.NEVER)),
     "matches backwards": (matching, "match", _backwards),

@@ -124,6 +124,12 @@ def test_faults_in_websocket_messages_are_found(
     assert (kind, field) in {(each.kind, each.field) for each in differences}
 
 
+@pytest.mark.parametrize("word", ["node", "wire"])
+def test_what_was_seen_outside_of_pods_is_not_compared(world: World, word: str) -> None:
+    outside = world.records[0] | {"direction": word, "target": "/never/sent"}
+    assert said(world.judged(world.question([*world.records, outside]))) == []
+
+
 def test_a_difference_is_told_in_words(world: World) -> None:
     records: list[dict[str, Any]] = copy.deepcopy(world.records)
     record = next(record for record in records if record["status"] == 213)

@@ -8,7 +8,7 @@ import re
 import pytest
 from kube_server import pod, recorded, recorded_events
 
-from tapper.targets.podlist import PodList, WatchError
+from tapper.targets.podlist import ApiError, PodList
 
 
 def names(pods: PodList) -> dict[str, list[str]]:
@@ -71,9 +71,9 @@ def test_a_bookmark_moves_the_version_and_nothing_else() -> None:
 
 
 def test_an_error_says_its_code() -> None:
-    with pytest.raises(WatchError, match="too old resource version") as caught:
+    with pytest.raises(ApiError, match="too old resource version") as caught:
         listed().apply(json.dumps(recorded("410-event.jsonl")))
-    assert caught.value.code == 410
+    assert caught.value.status == 410
 
 
 def test_a_pod_of_the_same_name_is_another_pod() -> None:

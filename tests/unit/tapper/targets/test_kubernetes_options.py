@@ -10,11 +10,11 @@ from tapper.cli import main
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--namespace", "shop"], "only pods of this node can be captured, and which it is nobody has said"),
+        (["--namespace", "shop"], "only pods of this node can be captured, and its name is not known"),
         (["--namespace", "shop", "--node-name", ""], "only pods of this node can be captured"),
         (["--namespace", "shop", "--node-name", "a,metadata.name=b"], "'a,metadata.name=b' cannot be a node's name"),
-        (["--namespace", "Shop", "--node-name", "a"], "'Shop' cannot be a namespace's name (--namespace)"),
-        (["--namespace", "a/../b", "--node-name", "a"], "'a/../b' cannot be a namespace's name (--namespace)"),
+        (["--namespace", "Shop", "--node-name", "a"], "'Shop' cannot be a namespace's name, which is a DNS label"),
+        (["--namespace", "a/../b", "--node-name", "a"], "'a/../b' cannot be a namespace's name, which is a DNS label"),
         (["--namespace", "a", "--all-namespaces", "--node-name", "a"], "--all-namespaces leaves nothing for"),
         (["--pod-regex", "a(", "--node-name", "a"], "'a(' is no regular expression: missing )"),
         (["--node-name", "a"], "ask for no pods: say which with --namespace"),

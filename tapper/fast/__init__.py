@@ -1,0 +1,14 @@
+"""Classes that exist for speed alone. Each is a subclass of a plain class and gives the same results.
+
+`tapper.run.parts` says how they come into use. The tapper is complete without this package.
+"""
+
+from __future__ import annotations
+
+from tapper.fast.connections import FastConnections
+from tapper.fast.http1 import FastConversation
+from tapper.fast.ndjson import FastNdjson
+from tapper.protocols.readers import Readers
+from tapper.run.parts import Parts
+
+PARTS = Parts(ndjson=FastNdjson, connections=FastConnections, readers=Readers(http1=FastConversation))

@@ -1,0 +1,234 @@
+"""The records of exchanges as NDJSON, joined from pieces that are JSON already.
+
+Replaces `tapper.output.ndjson.Ndjson.exchange`. The pieces that repeat are cached: fields, templates of fields, legs,
+methods. Measured, an exchange with 21 fields takes 10 us here, 54 us with `json`, and 15 us with orjson, which moreover
+does not escape what is not ASCII.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from collections.abc import Callable
+from json.encoder import encode_basestring_ascii as _quoted
+from typing import Final
+
+from tapper.fast.headers import HeaderTemplate, TemplateList
+from tapper.fast.text import is_plain
+from tapper.output.ndjson import Ndjson
+from tapper.output.records import Place
+from tapper.protocols.exchange import Exchange
+from tapper.protocols.grpc import Call, Messages
+from tapper.protocols.headers import HeaderList, Headers
+from tapper.protocols.messages import End
+from tapper.protocols.probes import is_probe
+from tapper.protocols.records import ExchangeRecord
+from tapper.runtime.memo import Memo
+from tapper.streams.bounds import SECOND
+from tapper.streams.connection import Leg
+
+_BOOLEAN: Final = ("false", "true")
+_MOST_LEGS: Final = 4096
+_MOST_CACHED: Final = 4096  # characters of the JSON of a template
+_MTLS: Final = {True: "true", False: "false", None: "null"}
+
+
+def _text(text: str | None) -> str:
+    return "null" if text is None else _quoted(text)
+
+
+def _base64_slowly(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode("ascii")
+
+
+def _encoder() -> Callable[[bytes], str]:
+    """pybase64 if it is installed (`tapper-harness[fast]`): Python's own encoder takes as long as all other work on a
+    body."""
+    try:
+        from pybase64 import b64encode_as_string  # noqa: PLC0415
+    except ImportError:
+        return _base64_slowly
+    return b64encode_as_string
+
+
+_base64: Final = _encoder()
+
+
+def _seconds(nanoseconds: int) -> str:
+    """As `tapper.output.ndjson.Seconds`."""
+    if 0 <= nanoseconds < SECOND:  # most durations
+        return f"0.{_fraction(nanoseconds)}"
+    if nanoseconds < 0:
+        return "-" + _seconds(-nanoseconds)
+    return f"{nanoseconds // SECOND}.{_fraction(nanoseconds)}"
+
+
+def _fraction(nanoseconds: int) -> str:
+    """The nine digits after the point."""
+    return str(SECOND + nanoseconds % SECOND)[1:]
+
+
+def _field(field: tuple[str, str]) -> str:
+    return f"[{_quoted(field[0])},{_quoted(field[1])}]"
+
+
+def _leg(leg: Leg) -> str:
+    """The members that describe a leg, and the name of the member after them."""
+    return (
+        f',"pod_ip":{_text(leg.pod_ip)},"direction":{_quoted(leg.direction)}'
+        f',"src":"{leg.src}","dst":"{leg.dst}","mtls":{_MTLS[leg.mtls]},"method":'
+    )
+
+
+def _method(method: str) -> str:
+    """A method, and the name of the member after it."""
+    return f'{_quoted(method)},"target":'
+
+
+def _outcome(version: str | None, status: int) -> str:
+    """Version and status, and the name of the member after them."""
+    return f',"version":{_text(version)},"status":{status or "null"},"request":'
+
+
+_UNKNOWN_METHOD: Final = 'null,"target":'
+_BEFORE_HEADERS: Final = '{"headers":['
+_BEFORE_BODY: Final = '],"body_b64":"'
+_IN_FULL: Final = ',"truncated":false,"trailers":[]}'
+_WITHOUT_BODY: Final = f'","body_size":0{_IN_FULL}'
+
+
+def _grpc(call: Call) -> str:
+    return (
+        f'{{"service":{_text(call.service)},"method":{_text(call.method)}'
+        f',"status":{"null" if call.status is None else call.status},"message":{_text(call.message)}'
+        f',"requests":{_messages(call.requests)},"responses":{_messages(call.responses)}}}'
+    )
+
+
+def _messages(messages: Messages) -> str:
+    sizes = ",".join(map(str, messages.sizes))
+    return f'{{"count":{messages.count},"sizes":[{sizes}],"exact":{_BOOLEAN[messages.exact]}}}'
+
+
+class FastNdjson(Ndjson):
+    """Gives the lines that Ndjson gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: Memo[tuple[str, str], str] = Memo(_field, lambda field: len(field[0]) + len(field[1]))
+        self._methods: Memo[str, str] = Memo(_method, len)
+        # By id: to hash a leg would cost more. The leg is kept as well, so that no other leg gets its id.
+        self._legs: dict[int, tuple[Leg, str]] = {}
+        # The pieces of the last record, each with the values that it was made of. Many records in a row have the same.
+        self._second = -1
+        self._begins = ""
+        self._version: str | None = None
+        self._status = -1
+        self._outcome = ""
+        self._place: Place | None = None
+        self._named = False
+        self._ends = ""
+
+    def exchange(self, place: Place, record: ExchangeRecord) -> str:
+        leg, exchange = record.leg, record.exchange
+        request, response = exchange.request, exchange.response
+        method, target, duration = _UNKNOWN_METHOD, "null", "null"
+        # Each message is two pieces: the fields, and the rest of it. A message that was not seen is null.
+        request_fields = response_fields = "null"
+        request_rest = response_rest = ""
+        version: str | None = None
+        ts = status = 0
+        if response is not None:
+            ts, version, status = response.head.ts, response.head.version, response.head.status
+            response_fields = self._fields(response.head.fields)
+            response_rest = self._rest(response.end)
+            if request is not None:
+                duration = _seconds(response.end.ts - request.head.ts)
+        if request is not None:
+            head = request.head
+            ts, version = head.ts, head.version
+            request_fields = self._fields(head.fields)
+            request_rest = self._rest(request.end)
+            if head.method:
+                method = self._methods[head.method]
+            if head.target:
+                target = _quoted(head.target)
+        if ts // SECOND != self._second:
+            self._second = ts // SECOND
+            self._begins = f'{{"type":"http","ts":{self._second}.'
+        if status != self._status or version != self._version:
+            self._status, self._version, self._outcome = status, version, _outcome(version, status)
+        if place is not self._place:
+            self._place, self._named = place, bool(place.pods or place.name)
+            self._ends = f',"netns":{"null" if place.netns is None else place.netns}'
+        return (
+            f"{self._begins}{_fraction(ts)}{self._leg(leg)}{method}{target}{self._outcome}"
+            f'{request_fields}{request_rest},"response":{response_fields}{response_rest},"duration_s":{duration}{self._ends}'
+            f"{self._optional(place, leg, exchange)}}}\n"
+        )
+
+    def _leg(self, leg: Leg) -> str:
+        entry = self._legs.get(id(leg))
+        if entry is None:
+            if len(self._legs) >= _MOST_LEGS:
+                self._legs.clear()
+            entry = self._legs[id(leg)] = (leg, _leg(leg))
+        return entry[1]
+
+    def _optional(self, place: Place, leg: Leg, exchange: Exchange) -> str:
+        """The members that few exchanges have."""
+        optional = ""
+        if self._named:
+            name = place.name_of(leg.pod_ip)
+            if name is not None:
+                optional = f',"pod":{{"namespace":{_quoted(name.namespace)},"name":{_quoted(name.name)}}}'
+        if is_probe(leg, exchange):
+            optional += ',"probe":true'
+        if exchange.incomplete is not None:
+            optional += f',"incomplete":{_quoted(exchange.incomplete)}'
+        if exchange.grpc is not None:
+            optional += f',"grpc":{_grpc(exchange.grpc)}'
+        return optional
+
+    def _fields(self, fields: HeaderList) -> str:
+        """A message up to its body."""
+        if not isinstance(fields, TemplateList):
+            return f"{_BEFORE_HEADERS}{self._listed(fields.headers)}{_BEFORE_BODY}"
+        pieces = fields.template.json
+        if pieces is None:
+            pieces = self._pieces(fields.template)
+        text = pieces[0]
+        for number, value in enumerate(fields.values):
+            decoded = value.decode("latin-1")
+            after = pieces[number + 1]
+            text = f'{text}"{decoded}"{after}' if is_plain(value) else text + _quoted(decoded) + after
+        return text
+
+    def _rest(self, end: End) -> str:
+        """A message from its body on."""
+        if not end.size and not end.truncated and not end.trailers:
+            return _WITHOUT_BODY
+        body = _base64(end.body) if end.body else ""
+        if end.truncated or end.trailers:
+            trailers = self._listed(end.trailers)
+            return f'{body}","body_size":{end.size},"truncated":{_BOOLEAN[end.truncated]},"trailers":[{trailers}]}}'
+        return f'{body}","body_size":{end.size}{_IN_FULL}'
+
+    def _pieces(self, template: HeaderTemplate) -> list[str]:
+        """A message up to its body, without the varying values. Cached in the template unless it is long."""
+        pieces: list[str] = []
+        text = _BEFORE_HEADERS
+        for index, field in enumerate(template.headers):
+            text += "," if index else ""
+            if index in template.varying:
+                pieces.append(f"{text}[{_quoted(field[0])},")
+                text = "]"
+            else:
+                text += self._known[field]
+        pieces.append(text + _BEFORE_BODY)
+        if sum(map(len, pieces)) <= _MOST_CACHED:
+            template.json = pieces
+        return pieces
+
+    def _listed(self, fields: Headers) -> str:
+        known = self._known
+        return ",".join([known[field] for field in fields])
