@@ -43,7 +43,7 @@ class BareNode:
 
     @property
     def root(self) -> Path:
-        """The node's file system, as a path that this machine's processes can open."""
+        """The node's file system, as a path for processes outside the node."""
         return Path(f"/proc/{os.getpid()}/fd/{self._world.root_fd}")
 
     @property
@@ -53,7 +53,7 @@ class BareNode:
 
     @property
     def run_dir(self) -> Path:
-        """A directory in the node's memory, gone with it. Inside the node it is `inside(run_dir)`."""
+        """A directory in the node's memory. Its path inside the node is `inside(run_dir)`."""
         return self.root / RUN_DIR.lstrip("/")
 
     @staticmethod
@@ -130,7 +130,7 @@ class BareNode:
         """
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         with open(write_end, "wb") as feed, open(read_end, "rb") as source:  # noqa: PTH123 - descriptors
-            feed.write(text.encode())  # small by nature: it fits the pipe
+            feed.write(text.encode())  # short texts only: it fits the pipe
             feed.close()
             process = self.spawn(command, pod=pod, stdin=source.fileno())
         try:
@@ -179,7 +179,7 @@ class BareNode:
         return int(reply["killed"])
 
     def strays(self) -> dict[int, str]:
-        """Processes whose parent has left them to PID 1, and that nobody asked for: pid (in the node) -> command."""
+        """Orphans that PID 1 has inherited and that nobody spawned by `spawn`: pid (in the node) -> command."""
         return orphans(self.procfs, known={process.pid for process in self._processes})
 
     def kill(self, pids: Iterable[int]) -> None:
@@ -187,17 +187,17 @@ class BareNode:
         self.run(["sh", "-c", 'for pid; do kill -KILL "$pid" 2>/dev/null; done; true', "kill", *map(str, pids)])
 
     def memory_files(self) -> int:
-        """What the files in the node's own /run take, in bytes of memory."""
+        """The size of the files in the node's own /run, in bytes of memory."""
         there = os.statvfs(self.run_dir)
         return (there.f_blocks - there.f_bfree) * there.f_frsize
 
     def forget(self, process: Process) -> None:
-        """Give back what the owner holds of a process that has ended."""
+        """Close the owner's descriptors of a process that has ended."""
         process.close()
         self._processes.remove(process)
 
     def logs(self) -> dict[str, str]:
-        """What every process has written to its log so far (16 MiB at most), by the log's name."""
+        """The log of every process so far (16 MiB at most), by the log's name."""
         return self._logs.read()
 
     # -- the end ---------------------------------------------------------------------------------------------------
