@@ -9,6 +9,7 @@ chunk ends within a character, and its `stop` waits for the next event.
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import socket
@@ -210,14 +211,18 @@ class PodWatch:
 
     def __iter__(self) -> Iterator[bytes]:
         """Raises ApiError for a line without an end."""
-        pending = bytearray()
+        pending = io.BytesIO()  # the beginning of a line
         try:
             for piece in self._response.stream(amt=_PIECE, decode_content=True):
-                pending += piece
-                *lines, pending = pending.split(b"\n")
-                if len(pending) > _LARGEST_LINE:
+                beginning, *others = piece.split(b"\n")
+                pending.write(beginning)
+                for other in others:
+                    line, pending = pending.getvalue(), io.BytesIO()
+                    pending.write(other)
+                    if line:
+                        yield line
+                if pending.tell() > _LARGEST_LINE:
                     raise ApiError(0, f"it sends a line of more than {_LARGEST_LINE} bytes")
-                yield from (bytes(line) for line in lines if line)
         except self._failures:
             return
 

@@ -17,6 +17,7 @@ from harness.waiting import wait_until
 from tapper.errors import KubernetesError, MissingPackageError, UsageError
 from tapper.targets import podsapi
 from tapper.targets.kubernetes import KubernetesFeed, Query, delay_s
+from tapper.targets.podlist import MOST_PODS
 from tapper.targets.pods import PodName, Targets
 from tapper.targets.podsapi import Access
 
@@ -277,6 +278,17 @@ def test_what_cannot_be_read_costs_a_fresh_list(server: KubeServer, follow: Foll
     assert lists(server) == 2
 
 
+def test_a_line_without_an_end_costs_a_fresh_list(server: KubeServer, follow: Follow) -> None:
+    followed = follow()
+    followed.wait(FIRST)
+    server.answer("watch", 200, "x" * (17 << 20))
+    server.drop()
+    followed.wait_said("it sends a line of more than 16777216 bytes")
+    server.answer("watch", 0, "")
+    followed.wait_said("answers again")
+    assert lists(server) >= 2
+
+
 # -- what it refuses -------------------------------------------------------------------------------------------------
 
 
@@ -296,6 +308,22 @@ def test_a_refusal_at_the_start_is_the_end(
     with pytest.raises(KubernetesError, match=sentence) as caught:
         follow()
     assert caught.value.exit_code == 7
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        ({"items": [{}] * (MOST_PODS + 1), "metadata": {"resourceVersion": "1"}}, "names more than 10000 pods"),
+        ({"items": 7, "metadata": {"resourceVersion": "1"}}, "its answer is no list of pods"),
+        ({"items": [{}], "metadata": {"resourceVersion": "1"}}, "what it sends cannot be read: a pod has no metadata"),
+    ],
+)
+def test_an_answer_that_is_no_list_of_a_nodes_pods(
+    server: KubeServer, follow: Follow, page: dict[str, object], sentence: str
+) -> None:
+    server.answer("list", 200, json.dumps(page))
+    with pytest.raises(KubernetesError, match=sentence):
+        follow()
 
 
 def test_a_bad_selector_is_the_persons_fault(server: KubeServer, follow: Follow) -> None:
