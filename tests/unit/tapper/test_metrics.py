@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from tapper import __version__
 from tapper.cli import main
 from tapper.errors import TapperError, UsageError
 from tapper.output.listening import Listening, parse_listening
-from tapper.output.metrics import BY_KIND, BY_LEG, BY_SOURCE, SOURCE, Counters, serving
+from tapper.output.metrics import BY_KIND, BY_LEG, BY_SOURCE, MOST_CLIENTS, SOURCE, Counters, serving
 from tapper.output.records import LegKey, Place, Row, Seen, Snapshot, Totals
 from tapper.run.snapshot_requests import Enquiry
 from tapper.streams.legs import Direction
@@ -44,7 +46,7 @@ def pod_row() -> Row:
 
 def scraped(*rows: Row) -> Samples:
     registry = CollectorRegistry()
-    registry.register(Counters(lambda: Snapshot(list(rows), 2, 3)))
+    registry.register(Counters(lambda _timeout_s: Snapshot(list(rows), 2, 3)))
     text = generate_latest(registry).decode()
     samples: Samples = {}
     for family in text_string_to_metric_families(text):
@@ -122,6 +124,26 @@ def test_over_http() -> None:
         ask(listening.port)
 
 
+def test_clients_that_say_nothing_cost_a_bounded_number_of_threads() -> None:
+    """A further connection is ended at once. When the others are gone, scrapes are answered again."""
+    listening = Listening("127.0.0.1", free_port())
+    place = ("127.0.0.1", listening.port)
+    with serving(listening, lambda _: Snapshot([], 0, 0)):
+        with ExitStack() as stack:
+            for _ in range(MOST_CLIENTS):
+                stack.enter_context(socket.create_connection(place, timeout=10))
+            further = stack.enter_context(socket.create_connection(place, timeout=10))
+            assert further.recv(1) == b""
+
+        def answered() -> bool:
+            try:
+                return ask(listening.port)[0] == 200
+            except (urllib.error.URLError, ConnectionError):
+                return False
+
+        wait_until(answered, "an answer")
+
+
 def test_a_loop_that_does_not_answer_is_said_so() -> None:
     def nobody(_timeout_s: float) -> Snapshot:
         raise TimeoutError
@@ -168,8 +190,9 @@ def test_the_loop_answers_and_nobody_waits_for_ever() -> None:
 
     with pytest.raises(TimeoutError):
         enquiry.ask(0.01)
+    enquiry.answer(threading.get_ident)  # too late, and no error
     waiting = in_threads(1, lambda: answers.append(_complaint(enquiry)))
-    wait_until(lambda: enquiry._asked[1:], "the question")
+    wait_until(lambda: select.select([enquiry], [], [], 0)[0], "the question")
     enquiry.close()
     waiting[0].join()
     assert answers[-1] == _complaint(enquiry) == "nobody answers any longer"
