@@ -79,4 +79,6 @@ def finish() -> None:
     sys.stdout.flush()
 
 
-drop = standard_streams.drop_output
+def drop() -> None:
+    """Send standard output, and what waits in its buffer, to /dev/null."""
+    standard_streams.drop(sys.stdout)

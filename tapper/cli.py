@@ -22,14 +22,14 @@ from tapper.output.redaction import ALWAYS
 from tapper.output.sink import Closed, Console, open_output
 from tapper.output.text import Text
 from tapper.run.parts import Parts, chosen
-from tapper.run.tap import Options, Tap
+from tapper.run.tap import LiveTap, Options
 from tapper.run.writer import Outlet
 from tapper.runtime import standard_streams
 from tapper.targets.feed import FileFeed, TargetFeed
 
 if TYPE_CHECKING:
     from tapper.output.listening import Listening
-    from tapper.run.snapshot_requests import Enquiry
+    from tapper.run.snapshot_requests import SnapshotRequests
 
 _INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
@@ -62,21 +62,25 @@ def _run(argv: Sequence[str] | None, console: Console) -> int:
         console.warn(str(error))
         return error.exit_code
     except Closed:
-        standard_streams.drop_output()
+        standard_streams.drop(sys.stdout)
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0
 
 
 def _flush(console: Console) -> None:
-    """Write what is left in the buffer of standard output, such as the help. Python itself would report a failure at
-    exit by a traceback."""
+    """Write the buffers of standard output, which may hold the help, and of standard error. Python itself would do so
+    at exit, and answer a failure with a traceback or with exit code 120."""
     try:
         sys.stdout.flush()
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             console.warn(f"cannot write the output: {explain(error)}")
-        standard_streams.drop_output()
+        standard_streams.drop(sys.stdout)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        standard_streams.drop(sys.stderr)
 
 
 def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: Parts) -> None:
@@ -132,17 +136,17 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: P
         feeds=tuple(feeds),
         ready_fd=arguments.ready_fd,
     )
-    with _metrics(arguments.metrics) as enquiry, open_output(arguments.write) as output:
-        Tap(settings, outlet(output), console, enquiry).run()
+    with _metrics(arguments.metrics) as requests, open_output(arguments.write) as output:
+        LiveTap(settings, outlet(output), console, requests).run()
 
 
 @contextmanager
-def _metrics(listening: Listening | None) -> Iterator[Enquiry[Snapshot] | None]:
+def _metrics(listening: Listening | None) -> Iterator[SnapshotRequests[Snapshot] | None]:
     """Serve metrics meanwhile, where that is asked for. The loop answers the requests for counts that this yields."""
     if listening is None:
         yield None
         return
-    from tapper.run.snapshot_requests import Enquiry  # noqa: PLC0415
+    from tapper.run.snapshot_requests import SnapshotRequests  # noqa: PLC0415
 
     try:
         from tapper.output.metrics import serving  # noqa: PLC0415
@@ -153,9 +157,9 @@ def _metrics(listening: Listening | None) -> Iterator[Enquiry[Snapshot] | None]:
             "--metrics needs the Python package prometheus_client, which is not installed: "
             "pip install 'tapper-harness[metrics]'"
         ) from None
-    enquiry: Enquiry[Snapshot] = Enquiry()
-    with serving(listening, enquiry.ask), closing(enquiry):
-        yield enquiry
+    requests: SnapshotRequests[Snapshot] = SnapshotRequests()
+    with serving(listening, requests.ask), closing(requests):
+        yield requests
 
 
 def _discover(arguments: argparse.Namespace, form: Format, console: Console) -> None:

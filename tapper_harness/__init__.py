@@ -208,6 +208,8 @@ def harness_tapper(request: pytest.FixtureRequest, harness_node: Node) -> Iterat
 
     yield start
     for running in started:
-        if running.process.running:
+        if not running.process.running:
+            running.running.stop()  # it has ended by itself: only the kit's threads are left to end
+        else:
             code = running.stop()
             assert code == 0, f"the tapper ended with {code}:\n{running.read_log()}"

@@ -34,7 +34,7 @@ class Records:
         self._lock = threading.Lock()
         self._raw = bytearray()
         self._markers = Markers()
-        self._parsed: list[Mapping[str, Any]] = []
+        self._parsed: list[dict[str, Any]] = []
         self._rest = bytearray()
         self._bad_lines = 0
         self._overwhelmed = False
@@ -86,6 +86,11 @@ class Records:
     def records(self, kind: str) -> list[Mapping[str, Any]]:
         with self._lock:
             return [record for record in self._parsed if record["type"] == kind]
+
+    def all(self) -> list[dict[str, Any]]:
+        """Every record so far, in order."""
+        with self._lock:
+            return list(self._parsed)
 
     def everything(self) -> Iterable[bytes]:
         with self._lock:

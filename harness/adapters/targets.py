@@ -29,7 +29,7 @@ class Target:
 
 def target(pod: Pod, name: str | None = None, *, ips: Sequence[str] | None = None, pid: bool = False) -> Target:
     """A pod of a node as a target, by all its addresses unless others are given."""
-    addresses = (str(pod.ipv4), str(pod.ipv6)) if ips is None else tuple(ips)
+    addresses = pod.ips if ips is None else tuple(ips)
     return Target(name or pod.name, addresses, f"uid-{pod.name}", pid=pod.pause_pid if pid else None)
 
 

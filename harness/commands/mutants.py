@@ -126,8 +126,8 @@ def _reference_runs(
     from harness.conformance.catalogue import cases
     from harness.conformance.progress import line
     from harness.conformance.schedule import Finished, Job, Workers, default_jobs, longest_first
+    from harness.worlds.model import lacking
     from harness.worlds.sandbox import SandboxWorld
-    from harness.worlds.world import lacking
 
     here = [case for case in cases().values() if not lacking(SandboxWorld.CAPABILITIES, case.needs)]
     reference = str(shipped.names()["reference"])

@@ -7,14 +7,12 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, TypeVar
 
 from harness.adapters.contract import Feature
 
-if TYPE_CHECKING:
-    from harness.conformance.mesh.stage import Stage
-    from harness.conformance.trial import Trial
-
+TrialT = TypeVar("TrialT")
+"""The kit's `Trial`, which this plain data does not know."""
 CASE_ID = re.compile(r"[A-Z]+-\d\d")
 
 
@@ -95,20 +93,21 @@ class Case:
     level: Level
     source: str
     """Where the requirement comes from: a document's section, a kernel's behaviour, a bug somebody had."""
-    function: Callable[[Trial], None]
+    function: Callable[[Any], None]
+    """The experiment; it gets a `harness.conformance.trial.Trial`."""
     features: frozenset[Feature] = frozenset()
     """All have to be claimed, or the case is not about this tapper."""
     discovery: bool = False
     """Whether it is about finding pods, which an adapter may leave to the kit."""
     real_envoy: bool = False
     """Whether real sidecars run in it."""
-    scenario: Callable[[Stage], None] | None = None
-    """What it plays where a world is given: the sandbox's mesh, or a cluster."""
+    scenario: Callable[[Any], None] | None = None
+    """The experiment in a mesh of real sidecars; it gets a `harness.conformance.mesh.stage.Stage`."""
     needs: tuple[str, ...] = ()
-    """What that world has to have, in the words of `harness.worlds.world.NEEDS`."""
+    """What that world has to have, in the words of `harness.worlds.model.NEEDS`."""
     extra_s: float = 0.0
     """How much longer than any other case it may take, in seconds. Such a case is run where it is asked for."""
-    shorter: Callable[[Trial], None] | None = None
+    shorter: Callable[[Any], None] | None = None
     """The same in a few seconds, of a case that takes longer than any other may: the kit's own tests run that."""
 
     @property
@@ -152,13 +151,13 @@ def case(
     discovery: bool = False,
     real_envoy: bool = False,
     extra_s: float = 0.0,
-    shorter: Callable[[Trial], None] | None = None,
-) -> Callable[[Callable[[Trial], None]], Case]:
+    shorter: Callable[[TrialT], None] | None = None,
+) -> Callable[[Callable[[TrialT], None]], Case]:
     """Turn a function into a `Case`. Its docstring is the documentation; the first paragraph is the requirement."""
     if not CASE_ID.fullmatch(identifier):
         raise ValueError(f"{identifier} is not a case id like CAP-01")
 
-    def make(function: Callable[[Trial], None]) -> Case:
+    def make(function: Callable[[TrialT], None]) -> Case:
         return Case(
             identifier,
             level,

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from harness.conformance.model import Case, Outcome, Result
 from harness.conformance.mutants.model import Mutant
+from harness.worlds.model import lacking
 from harness.worlds.sandbox import SandboxWorld
-from harness.worlds.world import lacking
 
 _FOUND = frozenset({Outcome.FAIL, Outcome.NON_STRICT})
 

@@ -1,41 +1,68 @@
-"""Running one case: the one implementation behind the command, the workers and pytest."""
+"""Running one case: the one implementation behind the command, the workers, pytest and the cases in a cluster."""
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
 from harness.adapters.contract import Adapter
 from harness.adapters.running import TapperFault
-from harness.conformance import report_file, truth
+from harness.conformance import report_file
 from harness.conformance.charges import convicted
 from harness.conformance.model import Case, Charge, Outcome, Result
 from harness.conformance.oracle import attribution
+from harness.conformance.oracle.model import Difference
 from harness.conformance.trial import Trial
 from harness.conformance.verdict import NotClaimed, TapperDied, Violation, missed, set_aside
+from harness.conformance.watched import Watched
 from harness.errors import InternalError, Unsupported, WaitTimeout
 from harness.waiting import wait_until
 
 _DEATH_S = 1.0
-"""Who is killed cannot be entered any longer a little before it is known to be dead."""
+"""A killed process can no longer be entered a little before it is known to be dead."""
+
+
+class Scene(Protocol):
+    """A case at work: a trial in the sandbox, or a scenario in a cluster."""
+
+    taps: list[Watched[Any]]
+
+    def play(self, case: Case) -> None:
+        """Raises `Violation`, `NotClaimed`, `TapperFault` or `Unsupported`; anything else is the kit's fault."""
+
+    def killed(self) -> list[str]:
+        """The pods that the tapper killed, in words."""
+
+    def stop(self) -> None:
+        """Stop the taps that the case has left running."""
+
+    def differences(self, tap: Watched[Any]) -> Sequence[Difference]:
+        """The differences between the report of a tapper and the recorded truth."""
+
+    def save(self, result: Result, /) -> None:
+        """Write the evidence."""
 
 
 def run(case: Case, adapter: Adapter, directory: Path, patience: float = 1.0) -> Result:
-    """Run a case and say what became of it. Never raises for what the tapper, the machine or the kit did wrong.
+    """Run a case in the sandbox; `directory` gets the evidence.
 
-    `directory` gets the evidence.
+    Never raises for a fault of the tapper, of the machine or of the kit: the result tells.
     """
-    aside = set_aside(case, adapter)
-    if aside is not None:
-        return aside
+    return set_aside(case, adapter) or carry_out(case, directory, lambda: Trial(adapter, directory, patience))
+
+
+def carry_out(case: Case, directory: Path, begin: Callable[[], AbstractContextManager[Scene]]) -> Result:
+    """Play a case in a scene, judge it and save the evidence. Never raises."""
     started = time.monotonic()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with Trial(adapter, directory, patience) as trial:
-            result = _try(case, trial)
+        with begin() as scene:
+            result = _judged(case, directory, scene)
     except Unsupported as error:
         result = Result(case.id, Outcome.BLOCKED, str(error))
     except Exception as error:
@@ -43,12 +70,36 @@ def run(case: Case, adapter: Adapter, directory: Path, patience: float = 1.0) ->
     return replace(result, seconds=time.monotonic() - started, evidence=directory.name)
 
 
-def attempt(
-    case: Case, directory: Path, play: Callable[[], None], blame: Callable[[], Result | None] = lambda: None
-) -> Result:
-    """Play a case, and say what became of it. `blame` may know, of what looks like the kit's own fault, whose it is."""
+def broken(case: Case, directory: Path, error: Exception) -> Result:
+    """A fault of the kit, which is reported as such and never counted for or against a tapper."""
+    report_file.keep_error(directory, "".join(traceback.format_exception(error)))
+    return Result(case.id, Outcome.ERROR, f"{type(error).__name__}: {error}")
+
+
+def _judged(case: Case, directory: Path, scene: Scene) -> Result:
+    # 1. Play the case.
+    result = _played(case, directory, scene)
     try:
-        play()
+        # 2. Stop the tapper: only then its output is complete.
+        scene.stop()
+        notes = dict.fromkeys(note for tap in scene.taps for note in tap.notes())
+        result = replace(result, notes=tuple(notes))
+        # 3. Compare everything else that it reported with the truth. After a failure the other differences are
+        #    consequences of it.
+        if result.outcome is Outcome.PASS:
+            result = _with_charges(case, scene, result)
+        # 4. Save the evidence.
+        scene.save(result)
+    except Exception as error:
+        result = broken(case, directory, error)
+    return result
+
+
+def _played(case: Case, directory: Path, scene: Scene) -> Result:
+    try:
+        scene.play(case)
+        if not sum(tap.checks for tap in scene.taps):
+            raise InternalError(f"{case.id} ended without having looked at anything")
     except Violation as violation:
         outcome = Outcome.FAIL if isinstance(violation, TapperDied) else missed(case)
         return Result(case.id, outcome, str(violation), expected=violation.expected, seen=violation.seen)
@@ -59,54 +110,27 @@ def attempt(
     except Unsupported as error:
         return Result(case.id, Outcome.BLOCKED, str(error))
     except Exception as error:
-        return blame() or broken(case, directory, error)
+        return _blamed(case, scene) or broken(case, directory, error)
     return Result(case.id, Outcome.PASS)
 
 
-def broken(case: Case, directory: Path, error: Exception) -> Result:
-    """The kit's own fault, which is told as such and never counted for or against a tapper."""
-    report_file.keep_error(directory, "".join(traceback.format_exception(error)))
-    return Result(case.id, Outcome.ERROR, f"{type(error).__name__}: {error}")
-
-
-def _try(case: Case, trial: Trial) -> Result:
-    def play() -> None:
-        case.function(trial)
-        if not trial.checks:
-            raise InternalError(f"{case.id} ended without having looked at anything")
-
-    def dead() -> list[str]:
-        return [truth.in_words(pod) for pod in trial.node.pods.values() if not (pod.alive or pod.deleted)]
-
-    def blame() -> Result | None:
-        if not trial.taps:
-            return None
-        try:
-            killed = wait_until(dead, "a pod to be dead", _DEATH_S)
-        except WaitTimeout:
-            return None
-        # nobody else is in the node
-        expected, seen = "processes of others left alone", f"those of {', '.join(killed)} were killed"
-        return Result(case.id, Outcome.FAIL, f"expected {expected}; seen: {seen}", expected=expected, seen=seen)
-
-    result = attempt(case, trial.directory, play, blame)
+def _blamed(case: Case, scene: Scene) -> Result | None:
+    """A failure for a tapper that killed processes of others, which looks like a fault of the kit at first."""
+    if not scene.taps:
+        return None
     try:
-        for tap in trial.taps:
-            tap.stop()
-        result = replace(result, notes=trial.notes())
-        if result.outcome is Outcome.PASS:  # what has failed by itself explains what else is wrong there
-            result = _with_charges(case, trial, result)
-        trial.save()
-    except Exception as error:
-        result = broken(case, trial.directory, error)
-    return result
+        killed = wait_until(scene.killed, "a pod to be dead", _DEATH_S)
+    except WaitTimeout:
+        return None
+    expected, seen = "processes of others left alone", f"those of {', '.join(killed)} were killed"
+    return Result(case.id, Outcome.FAIL, f"expected {expected}; seen: {seen}", expected=expected, seen=seen)
 
 
-def _with_charges(case: Case, trial: Trial, result: Result) -> Result:
-    """What the oracle says besides: of this very case a failure, of others charges."""
+def _with_charges(case: Case, scene: Scene, result: Result) -> Result:
+    """Differences that are this case's business fail it; differences that are another case's become charges."""
     found: list[Charge] = []
-    for tap in trial.taps:
-        found += attribution.charges(case.id, trial.differences(tap), tap.shown())
+    for tap in scene.taps:
+        found += attribution.charges(case.id, scene.differences(tap), tap.shown())
     own = [charge for charge in found if charge.cases[0] == case.id]
     result = replace(result, charges=tuple(charge for charge in found if charge not in own))
     return convicted(case, result, own[0]) if own else result

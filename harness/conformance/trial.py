@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from harness.adapters.contract import Adapter
-from harness.adapters.running import UnderTest
+from harness.adapters.process import TapperProcess
 from harness.adapters.targets import Target, target
+from harness.conformance import truth
 from harness.conformance.audit.written import Written
+from harness.conformance.model import Case, Result
 from harness.conformance.oracle import targets as target_times
 from harness.conformance.oracle.compare import same_address
 from harness.conformance.oracle.judge import Question, judge
 from harness.conformance.oracle.model import Difference, PodTruth
 from harness.conformance.tap import Tap
+from harness.conformance.watched import Watched
 from harness.mesh import delivery, fake_envoy
 from harness.mesh.fake_envoy import FakeEnvoy, Variant
 from harness.mesh.mesh import Mesh
@@ -33,14 +36,14 @@ TOLERANCE_S = 1.0
 
 
 class Trial:
-    """One case's world, gone when it is left. `directory` is its evidence folder."""
+    """One case in the sandbox, with a node that goes when it is left. `directory` gets the evidence."""
 
     def __init__(self, adapter: Adapter, directory: Path, patience: float = 1.0) -> None:
         self.adapter = adapter
         self.directory = directory
         self.patience = patience
         self.node = Node()
-        self.taps: list[Tap] = []
+        self.taps: list[Watched[Any]] = []
         self.undetermined: set[str] = set()
         """Client ends (`127.0.0.6:40001`) of connections about which a tapper may say this or that."""
         self.may_lose = False
@@ -112,14 +115,10 @@ class Trial:
         `capabilities` are the only ones that it gets, all if not said. `watch_files`: every file that it writes is
         known afterwards, wherever it lies; raises `Unsupported` where the kernel does not allow that.
         """
-        directory = self.directory / f"tap-{len(self.taps) + 1}"
-        directory.mkdir(parents=True)
         told = [self.target(pod) for pod in pods] if targets is None else targets
-        self._record_all(told)
+        directory = self._fresh_directory()
         written = Written(self.node, directory) if watch_files else None
-        under_test = UnderTest(
-            self.adapter,
-            self.node,
+        under_test = self.start(
             told,
             directory,
             procfs=procfs,
@@ -127,26 +126,36 @@ class Trial:
             capabilities=capabilities,
             overlay=None if written is None else written.overlay,
         )
-        tap = Tap(under_test, directory, self.patience, written)
+        tap = Tap(under_test, self.patience, written)
         self.taps.append(tap)
         tap.look(*(pods if look is None else look))
         return tap
 
+    def start(self, targets: Sequence[Target], directory: Path | None = None, **how: Any) -> TapperProcess:
+        """Start the tapper with these targets; `how` as for `TapperProcess`. The caller puts a tap into `taps`."""
+        self._record_all(targets)
+        return TapperProcess(self.adapter, self.node, targets, directory or self._fresh_directory(), **how)
+
     def target(self, pod: Pod, *, ips: Sequence[str] | None = None) -> Target:
-        """A pod as the tapper is told of it, with its pid where the adapter leaves discovery to the kit."""
+        """A pod as the tapper is told of it, by other addresses if they are given."""
         return target(pod, ips=ips, pid=self.adapter.delegates_discovery)
 
-    @property
-    def checks(self) -> int:
-        """How many expectations were looked at."""
-        return sum(tap.checks for tap in self.taps)
+    # -- how `harness.conformance.run` uses it -----------------------------------------------------------------------
 
-    def notes(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(note for tap in self.taps for note in tap.notes()))
+    def play(self, case: Case) -> None:
+        case.function(self)
 
-    def differences(self, tap: Tap) -> list[Difference]:
-        """How its report differs from what happened on every `lo` that was recorded. It has to have ended."""
-        told = tap.under_test.told
+    def killed(self) -> list[str]:
+        """The pods that somebody else killed, in words. Nobody but the tapper is in the node."""
+        return [truth.in_words(pod) for pod in self.node.pods.values() if not (pod.alive or pod.deleted)]
+
+    def stop(self) -> None:
+        for tap in self.taps:
+            tap.stop()
+
+    def differences(self, tap: Watched[Any]) -> list[Difference]:
+        """The differences between the report of a tapper that has ended and every `lo` that was recorded."""
+        told = tap.running.told
         addresses = {name: self._addresses(name, told) for name in self._recordings}
         breaks = [(name, time_ns) for name, envoy in self._envoys for time_ns in envoy.changes()]
         claimed = self._foreign_envoys
@@ -159,7 +168,7 @@ class Trial:
             target_times.spans(addresses, told, breaks),
             self.adapter.claims,
             tap.reported(),
-            tap.under_test.output.records("websocket"),
+            tap.records("websocket"),
             packets=tap.packets() if self.adapter.format != "ndjson" else None,
             tolerance_s=TOLERANCE_S * self.patience,
             undetermined=frozenset(self.undetermined),
@@ -168,7 +177,7 @@ class Trial:
         )
         return judge(question)
 
-    def save(self) -> None:
+    def save(self, _result: Result | None = None) -> None:
         """Write the evidence."""
         for tap in self.taps:
             tap.save()
@@ -179,8 +188,8 @@ class Trial:
                 (self.directory / f"{name}.log").write_text(text)
 
     def close(self) -> None:
-        """End whatever still runs, and the node with it."""
-        with ExitStack() as rest:  # the node goes, whatever happens to the others
+        """End the taps, the recordings and the node."""
+        with ExitStack() as rest:  # the node is closed also if one of the others fails
             rest.callback(self.node.close)
             for recording in self._recordings.values():
                 rest.callback(recording.stop)
@@ -188,6 +197,11 @@ class Trial:
                 rest.callback(tap.stop)
 
     # -- inner -----------------------------------------------------------------------------------------------------
+
+    def _fresh_directory(self) -> Path:
+        directory = self.directory / f"tap-{len(self.taps) + 1}"
+        directory.mkdir(parents=True)
+        return directory
 
     def _record_all(self, targets: Sequence[Target]) -> None:
         """Record every pod that there is, and the node where a target has its address."""

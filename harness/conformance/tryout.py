@@ -11,11 +11,11 @@ from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import ReportedExchange, in_words
 from harness.adapters.running import TapperFault
 from harness.conformance import expect
-from harness.conformance.tap import Tap
+from harness.conformance.tap import Tap, canary
 from harness.conformance.trial import Trial
 from harness.conformance.truth import Sent
 from harness.conformance.verdict import Violation
-from harness.conformance.watched import READY_S, canary
+from harness.conformance.watched import READY_S
 
 _SHOWN = 3
 

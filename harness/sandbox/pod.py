@@ -50,6 +50,11 @@ class Pod:
         return self.addresses.ipv6
 
     @property
+    def ips(self) -> tuple[str, ...]:
+        """Both addresses, the primary one first."""
+        return str(self.ipv4), str(self.ipv6)
+
+    @property
     def pause_pid(self) -> int:
         """A process in this pod's namespaces, as the node's procfs numbers it."""
         return self._pause.pid

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from harness.mesh.traffic import AnsweredRequest
 from harness.mesh.workload import Mode
 from harness.worlds import talk
-from harness.worlds.world import APP_PORT, World, WorldPod, WorldService
+from harness.worlds.model import APP_PORT, WorldPod, WorldService
+from harness.worlds.world import World
 
 
 @dataclass(frozen=True, slots=True)

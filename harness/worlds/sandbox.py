@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from harness.adapters.reference import TAPPER_ENVIRON, RunningTapper
+from harness.adapters.targets import Target, target
 from harness.errors import HarnessError, WaitTimeout
 from harness.mesh import fake_envoy, ztunnel
 from harness.mesh.mesh import Mesh, MeshPod, Service
@@ -17,13 +16,12 @@ from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Process
 from harness.sandbox.recorder import Recorder, on_link
-from harness.waiting import wait_until
+from harness.waiting import DEFAULT_TIMEOUT, wait_until
 from harness.worlds import talk
-from harness.worlds.tap import Record, Tap
-from harness.worlds.world import APP_PORT, SERVICE_PORT, Capabilities, Deployed, WorldPod, WorldService
+from harness.worlds.model import APP_PORT, SERVICE_PORT, Capabilities, WorldPod, WorldService
+from harness.worlds.world import Deployed
 
 NODE = "sandbox"
-_KUBERNETES_NAMESPACE = "shop"
 
 
 class SandboxProgram:
@@ -40,71 +38,14 @@ class SandboxProgram:
         return self.output()
 
 
-class SandboxTap(Tap):
-    """The tapper, as a process of the node; its targets are a file that it follows."""
+class SandboxTapper(RunningTapper):
+    """The reference with the rights that the world gives it. It has to end well."""
 
-    def __init__(self, start: Callable[[str], RunningTapper], node: Node, number: int) -> None:
-        self._start = start
-        self._node = node
-        self._file = node.run_dir / f"targets-{number}.json"
-        self._generation = 0
-        self._before: list[Record] = []
-        """What processes that were killed have said."""
-        self._logs = ""
-        self._running: RunningTapper
-
-    def begin(self, targets: Iterable[WorldPod]) -> None:
-        self._write(targets)
-        self._running = self._start(self._node.inside(self._file))
-
-    def records_by_node(self) -> dict[str, list[Record]]:
-        return {NODE: self._before + list(self._running.records)}
-
-    def retarget(self, targets: Iterable[WorldPod]) -> None:
-        self._write(targets)
-        wanted = self._generation
-        self.wait_for(
-            lambda: any(record["generation"] == wanted for record in self.of_type("ack")), f"its list {wanted}"
-        )
-
-    def read_log(self) -> str:
-        return self._logs + self._running.read_log()
-
-    def ended(self) -> int | None:
-        return self._running.process.returncode
-
-    def kill(self) -> None:
-        self._running.process.stop(signum=signal.SIGKILL)
-        self._before += self._running.records
-        self._logs += self._running.read_log()
-        self._running = self._start(self._node.inside(self._file))
-        self._running.wait_capturing()
-
-    def resident_bytes(self) -> int:
-        status = (self._node.procfs / str(self._running.process.pid) / "status").read_text()
-        found = re.search(r"^VmRSS:\s*(\d+) kB$", status, re.MULTILINE)
-        if found is None:
-            raise HarnessError("the tapper's process has no VmRSS: it has ended")
-        return int(found[1]) * 1024
-
-    def stop(self) -> None:
-        code = self._running.stop()
+    def stop(self, timeout: float = DEFAULT_TIMEOUT, signum: int = signal.SIGTERM) -> int:
+        code = super().stop(timeout, signum)
         if code != 0:
-            raise HarnessError(f"the tapper ended with {code}:\n{self._running.read_log()}")
-
-    def stop_if_running(self) -> None:
-        if self._running.process.running:
-            self.stop()
-
-    def _write(self, targets: Iterable[WorldPod]) -> None:
-        self._generation += 1
-        pods = [
-            {"uid": pod.name, "namespace": _KUBERNETES_NAMESPACE, "name": pod.name, "ips": list(pod.ips)}
-            for pod in targets
-        ]
-        fresh = self._file.with_suffix(".new")
-        fresh.write_text(json.dumps({"generation": self._generation, "pods": pods}))
-        fresh.rename(self._file)
+            raise HarnessError(f"the tapper ended with {code}:\n{self.read_log()}")
+        return code
 
 
 class SandboxWorld:
@@ -123,13 +64,16 @@ class SandboxWorld:
         self._record = record
         self._members: dict[WorldPod, MeshPod] = {}
         self._services: dict[str, Service] = {}
-        self._taps: list[SandboxTap] = []
+        self._tappers: list[SandboxTapper] = []
         self._names: dict[str, int] = {}
 
     def close(self) -> None:
         """End the tappers that still run, which have to end well. The node's owner ends the rest."""
-        for tap in self._taps:
-            tap.stop_if_running()
+        for tapper in self._tappers:
+            if tapper.running.running:
+                tapper.stop()
+            else:
+                tapper.running.stop()  # it has ended by itself: only the kit's threads are left to end
 
     # -- pods ------------------------------------------------------------------------------------------------------
 
@@ -234,21 +178,21 @@ class SandboxWorld:
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
+    def target(self, pod: WorldPod) -> Target:
+        return target(self.inside(pod))
+
     def tapper(
         self, targets: Iterable[WorldPod], *options: str, istio: bool = True, without: str | None = None
-    ) -> SandboxTap:
+    ) -> SandboxTapper:
+        pods = [self.inside(pod) for pod in targets]
         rights = self._rights - {without}
-
-        def start(file: str) -> RunningTapper:
-            arguments = ["--targets-file", file, *options]
-            return RunningTapper(self._node, [], *arguments, istio=istio, capabilities=rights, read_only=True)
-
-        tap = SandboxTap(start, self._node, len(self._taps))
-        tap.begin(targets)
+        tapper = SandboxTapper(
+            self._node, pods, *options, istio=istio, follow=True, capabilities=rights, read_only=True
+        )
+        self._tappers.append(tapper)
         if without is None:
-            self._taps.append(tap)
-            tap.wait_for(lambda: any(source["kind"] == "node" for source in tap.of_type("source")), "the node")
-        return tap
+            tapper.wait_capturing()
+        return tapper
 
     def wire(self, pod: WorldPod) -> Recorder:
         return self._record(self._members[pod].pod)

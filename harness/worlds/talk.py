@@ -12,7 +12,8 @@ from harness.mesh.traffic import AnsweredRequest
 from harness.waiting import wait_until
 
 if TYPE_CHECKING:
-    from harness.worlds.world import Program, World, WorldPod, WorldService
+    from harness.worlds.model import WorldPod, WorldService
+    from harness.worlds.world import Program, World
 
 _RATE = 500.0
 """Requests a second where a scenario has no wish."""

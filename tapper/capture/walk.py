@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from tapper import FORM
 from tapper.capture.checksum import is_right
-from tapper.streams.packet import BYTEWISE, Packet
+from tapper.streams.packet import Packet
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -41,7 +42,7 @@ _TP_STATUS_CSUM_VALID: Final = 1 << 7
 _NOT_TO_BE_CHECKED: Final = _TP_STATUS_CSUMNOTREADY | _TP_STATUS_CSUM_VALID
 """Either the checksum is left to hardware that there may not be, as on lo and veth, and the receiver does not look at
 it; or the kernel has found it to be right."""
-_BYTEWISE: Final = BYTEWISE and sys.byteorder == "little"
+_BYTEWISE: Final = FORM == "compiled" and sys.byteorder == "little"
 
 
 class Blocks:

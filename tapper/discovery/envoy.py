@@ -1,8 +1,8 @@
-"""Which process is the Envoy of a target pod: the decision, on a snapshot of what procfs said about a process.
+"""Which process is the Envoy of a target pod: a decision on what procfs says about a process.
 
-The method: the executable's path ends in `/envoy`, and its environment has INSTANCE_IP, which Istio sets to the pod's
-address, and which is one of the targets. What procfs says about a process is in that process's hands: INSTANCE_IP can
-be set by whoever starts an Envoy by hand, and such an Envoy is captured. That is a documented limit of this method.
+The executable's path ends in `/envoy`, and its environment has INSTANCE_IP, which Istio sets to the pod's address, and
+which is a target. The process controls both: an Envoy that a person starts with INSTANCE_IP is captured. This is a
+documented limit of the method.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from tapper.namespaces.identity import NamespaceId
 from tapper.targets.addresses import Address, parse_address
 
 DELETED = " (deleted)"
+LINKERD_VARIABLES = (b"_pod_name", b"_pod_ns")
 _KEY = b"INSTANCE_IP"
+_LONGEST_VALUE = 256
+"""Bytes; a Kubernetes name has up to 253, an address up to 45."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """What could not be read, by its error number."""
+    """Something that could not be read, with the error number."""
 
     errno: int
 
@@ -31,7 +34,7 @@ class Unreadable:
 
     @property
     def hostile(self) -> bool:
-        """Whether the process has made itself unreadable; no other process is."""
+        """Whether the process itself has made this unreadable."""
         return self.errno in _HOSTILE
 
 
@@ -43,16 +46,17 @@ _HOSTILE = {
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What procfs said about a process. What was not asked for, or is not there, is None."""
+    """A process as procfs shows it. A value that was not asked for, or does not exist, is None."""
 
     pid: int
     exe: str | Unreadable | None
     """The link's text, with Python's surrogate escapes for bytes that are not UTF-8; None for zombies and kernel
     threads."""
     environ: bytes | Unreadable | None = None
+    """Of its environment block the variables that matter (`relevant_variables`)."""
     netns: NamespaceId | Unreadable | None = None
     name: str = ""
-    """The kernel's name of it (comm), at most 15 bytes."""
+    """Its name in the kernel (comm), at most 15 bytes."""
     argv0: str = ""
 
 
@@ -67,7 +71,7 @@ class Verdict(StrEnum):
     LOOK_ALIKE = "look-alike"
     OTHER = "other"
     RESIDENT = "resident"
-    """Lives in a target's network namespace, which is all that ways other than Envoys ask."""
+    """In a target's network namespace, found by `linkerd` or `netns`."""
     NODE = "node"
     NO_ADDRESS = "no-address"
 
@@ -84,7 +88,7 @@ class Envoy:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Any other process, and why."""
+    """A process that is not the Envoy of a target, and why."""
 
     pid: int
     exe: str | None
@@ -92,19 +96,19 @@ class Refused:
     reason: str
     """A phrase for a person."""
     instance_ip: str | None = None
-    """As it was in the environment, where there was one; latin-1."""
+    """Its text in the environment, decoded as latin-1; None where there is none."""
     netns: NamespaceId | None = None
     hostile: bool = False
     """Whether the process has made its environment unreadable."""
 
     @property
     def looked_at(self) -> bool:
-        """Whether there was anything about it that says Envoy."""
+        """Whether anything about the process suggests an Envoy."""
         return self.verdict is not Verdict.OTHER and self.exe is not None
 
 
 def is_envoy_path(exe: str) -> bool:
-    """Whether the last component of an exe link is `envoy`, of a binary that may have been deleted since."""
+    """Whether the last component of an exe link is `envoy`, also of a deleted binary."""
     return exe.removesuffix(DELETED).endswith("/envoy")
 
 
@@ -119,10 +123,11 @@ def instance_ip(environ: bytes) -> bytes | None:
     return first_value(environ, _KEY)
 
 
-def what_counts(environ: bytes) -> bytes:
-    """Of an environment, which may be two megabytes, the entry that the verdict is about; empty where there is none."""
-    value = instance_ip(environ)
-    return b"" if value is None else b"INSTANCE_IP=" + value
+def relevant_variables(environ: bytes) -> bytes:
+    """The variables of an environment block that the tapper reads, their values cut to 256 bytes; empty without any of
+    them. The block itself may be megabytes."""
+    kept = [(_KEY, instance_ip(environ)), *((name, first_value(environ, name)) for name in LINKERD_VARIABLES)]
+    return b"\0".join(name + b"=" + value[:_LONGEST_VALUE] for name, value in kept if value is not None)
 
 
 def classify(process: Process, targets: Set[Address] | None) -> Envoy | Refused:
@@ -164,7 +169,7 @@ def classify(process: Process, targets: Set[Address] | None) -> Envoy | Refused:
 
 
 def _likeness(process: Process, *, has_instance_ip: bool) -> str | None:
-    """What makes a person take the process for an Envoy, if anything."""
+    """Why a person may take the process for an Envoy; None without a reason."""
     exe = process.exe if isinstance(process.exe, str) else ""
     if "envoy" in exe.rpartition("/")[2].lower():
         return "its executable's name has envoy in it"

@@ -1,108 +1,170 @@
-"""The kernel's word that a process has begun another program: the proc connector (linux/cn_proc.h, netlink(7)).
+"""The kernel's records of processes that begin another program with execve(2), by perf_event_open(2).
 
-It exists in the initial network namespace only; elsewhere the subscription is refused with ECONNREFUSED. It also wants
-CAP_NET_ADMIN. In a PID namespace below the initial one the kernel accepts the subscription and then tells nothing
-(drivers/connector/cn_proc.c), so `subscribe` starts a process and sees whether it is told. Without these events new
-processes are found by looking at all of them from time to time.
+A software event that counts nothing makes the kernel write a record whenever the name of a process changes; a flag of
+the record says that execve(2) changed it. There are records of all processes in the reader's PID namespace and the
+namespaces below it, in whatever network namespace, with the process ids of the reader. This needs CAP_PERFMON or
+CAP_SYS_ADMIN in the initial user namespace, or kernel.perf_event_paranoid of 0 or less.
+
+Each processor has an event and a ring of its own, which also gets records of forks and ends: the kernel cannot leave
+them out. Processors that come online later have none: the repeated scans find what begins there. The record is written
+during execve(2): the exe link is the new program's, but the environment may be empty for another moment.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
-import signal
-import socket
+import select
 import struct
 import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from tapper.discovery.subscription import Subscription
+PERF_RECORD_LOST, PERF_RECORD_COMM = 2, 3  # linux/perf_event.h
+PERF_RECORD_MISC_COMM_EXEC = 1 << 13
+RECORD = struct.Struct("=IHH")
+"""struct perf_event_header: type, flags, size with the header. Process and thread id follow in a PERF_RECORD_COMM."""
 
-NETLINK_CONNECTOR = 11
-CN_IDX_PROC = CN_VAL_PROC = 1
-PROC_CN_MCAST_LISTEN = 1
-PROC_EVENT_EXEC = 2
-_NLMSG_DONE = 3
-_SO_ATTACH_FILTER = 26
-_LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
+_SYSTEM_CALLS = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "ppc64le": 319, "s390x": 331}
+_PERF_TYPE_SOFTWARE, _PERF_COUNT_SW_DUMMY, _PERF_FLAG_FD_CLOEXEC = 1, 9, 8
+_COMM, _WATERMARK, _COMM_EXEC = 1 << 9, 1 << 14, 1 << 24
+_ATTR = struct.Struct("=IIQQQQQII8x")  # struct perf_event_attr as of PERF_ATTR_SIZE_VER0
+_HEAD, _TAIL = 1024 // 8, 1032 // 8  # of struct perf_event_mmap_page: data_head, data_tail
+_RING = max(1 << 17, mmap.PAGESIZE)
+"""Bytes of a ring: four thousand records."""
+_FULL = _RING - 256
+"""With so many unread bytes a ring may have lacked the room for another record."""
+_WAKE_UPS, _PAUSE_S = 20, 0.05
+"""After so many wake-ups in a second, the records wait for the end of a pause: what a busy node makes of processes and
+threads must not keep the tapper busy, too."""
 
-# struct nlmsghdr: len, type, flags, seq, pid; struct cn_msg: idx, val, seq, ack, len, flags; in the machine's order.
-_HEADER = struct.Struct("=IHHIIIIIIHH")
-# struct proc_event: what, cpu, timestamp; of an exec then process_pid, process_tgid.
-_EVENT = struct.Struct("=IIQII")
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
-class ExecEvents(Subscription):
+class ExecEvents:
     """An open subscription; made by `subscribe`."""
 
+    def __init__(self, processors: Sequence[int]) -> None:
+        self._rings: list[_Ring] = []
+        self._poll = select.epoll()
+        self._timer = _check(_libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK))
+        self._poll.register(self._timer, select.EPOLLIN)
+        self._wake_ups, self._second, self._paused = 0, 0.0, False
+        try:
+            for processor in processors:
+                self._rings.append(_Ring(processor))
+                self._poll.register(self._rings[-1].descriptor, select.EPOLLIN)
+        except OSError:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        """For polling: readable when there are records."""
+        return self._poll.fileno()
+
     def pids(self) -> set[int] | None:
-        """The processes (thread groups, as the initial PID namespace numbers them) that began a program since the last
-        call; None where the kernel had no room to tell of all. Raises OSError."""
-        return self.drain(parse)
+        """The processes that began a program since the last call; None where some are not known, since a ring was
+        full."""
+        self._limit_wake_ups(time.monotonic())
+        pids: set[int] = set()
+        complete = True
+        for ring in self._rings:
+            records = ring.read()
+            complete &= len(records) < _FULL
+            for pid in parse(records):
+                if pid is None:
+                    complete = False
+                else:
+                    pids.add(pid)
+        return pids if complete else None
+
+    def close(self) -> None:
+        for ring in self._rings:
+            ring.close()
+        self._poll.close()
+        os.close(self._timer)
+
+    def _limit_wake_ups(self, now: float) -> None:
+        if now >= self._second:
+            self._second, self._wake_ups = now + 1, 0
+        self._wake_ups += 1
+        pause = self._wake_ups > _WAKE_UPS
+        if pause != self._paused:
+            self._paused = pause
+            for ring in self._rings:
+                self._poll.modify(ring.descriptor, 0 if pause else select.EPOLLIN)
+        # struct itimerspec; zero disarms the timer
+        _check(_libc.timerfd_settime(self._timer, 0, struct.pack("@4l", 0, 0, 0, int(_PAUSE_S * 1e9) * pause), None))
 
 
 def subscribe() -> ExecEvents:
-    """Begin to listen, and prove by a process of our own that the kernel tells.
-
-    Raises OSError: ConnectionRefusedError outside of the initial network namespace, ENODATA where the kernel accepts
-    the subscription and does not tell, and whatever kept the process from being started.
-    """
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR)
-    try:
-        _only_execs(sock)
-        sock.bind((0, CN_IDX_PROC))
-        operation = struct.pack("=I", PROC_CN_MCAST_LISTEN)
-        length = _HEADER.size + len(operation)
-        header = _HEADER.pack(length, _NLMSG_DONE, 0, 0, os.getpid(), CN_IDX_PROC, CN_VAL_PROC, 0, 0, len(operation), 0)
-        sock.send(header + operation)
-        events = ExecEvents(sock)
-        pid = _begin_a_program()
-        told = events.pids()
-        if told is not None and pid not in told:  # None: it tells of more than there was room for
-            raise OSError(errno.ENODATA, "the kernel did not tell of a process that was started to try it")
-    except OSError:
-        sock.close()
-        raise
-    return events
+    """Begin to record. Raises OSError, EACCES or EPERM where the right is missing."""
+    return ExecEvents(list(_processors(Path("/sys/devices/system/cpu/online").read_text(encoding="ascii"))))
 
 
-def _begin_a_program() -> int:
-    """Start this interpreter, wait for its end, and return its process id. Raises OSError.
-
-    The kernel puts the event of an exec into the socket before the program runs: after its end the event is there.
-    """
-    actions = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_RDWR, 0) for stream in range(3)]
-    program = sys.executable or "/proc/self/exe"
-    # what the tapper ignores or blocks is no affair of another program
-    defaults = [signal.SIGINT, signal.SIGTERM]
-    pid = os.posix_spawn(program, [program, "-V"], {}, file_actions=actions, setsigmask=(), setsigdef=defaults)
-    os.waitpid(pid, 0)
-    return pid
-
-
-def _only_execs(sock: socket.socket) -> None:
-    """Have the kernel drop forks, ends and the rest. A filter loads words in network byte order, whatever they are."""
-    program = (
-        (_LOAD_WORD, 0, 0, _HEADER.size),
-        (_JUMP_IF_EQUAL, 0, 1, socket.htonl(PROC_EVENT_EXEC)),
-        (_RETURN, 0, 0, 0xFFFF_FFFF),
-        (_RETURN, 0, 0, 0),
-    )
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *instruction) for instruction in program))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
-
-
-def parse(datagram: bytes) -> set[int]:
-    """The thread groups that began a program, of all messages in a datagram. What is no such message is left out."""
-    found = set()
-    at = 0
-    while at + _HEADER.size + _EVENT.size <= len(datagram):
-        length, _, _, _, _, index, value, _, _, _, _ = _HEADER.unpack_from(datagram, at)
-        if length < _HEADER.size:
+def parse(records: bytes) -> Iterator[int | None]:
+    """The process (its thread group) of each exec; None where records are missing or cannot be read."""
+    at, end = 0, len(records)
+    while at + RECORD.size <= end:
+        kind, flags, size = RECORD.unpack_from(records, at)
+        following = at + size
+        if size < RECORD.size or following > end:
             break
-        if (index, value) == (CN_IDX_PROC, CN_VAL_PROC) and length >= _HEADER.size + _EVENT.size:
-            what, _, _, _, group = _EVENT.unpack_from(datagram, at + _HEADER.size)
-            if what == PROC_EVENT_EXEC:
-                found.add(group)
-        at += (length + 3) & ~3
-    return found
+        if kind == PERF_RECORD_COMM:
+            if flags & PERF_RECORD_MISC_COMM_EXEC:
+                yield int.from_bytes(records[at + RECORD.size : at + RECORD.size + 4], sys.byteorder)
+        elif kind == PERF_RECORD_LOST:
+            yield None
+        at = following
+    if at != end:
+        yield None
+
+
+class _Ring:
+    """The records of one processor."""
+
+    def __init__(self, processor: int) -> None:
+        number = _SYSTEM_CALLS.get(os.uname().machine)
+        if number is None:
+            raise OSError(errno.ENOSYS, f"perf_event_open(2) has no known number on {os.uname().machine}")
+        flags = _COMM | _WATERMARK | _COMM_EXEC
+        attributes = _ATTR.pack(_PERF_TYPE_SOFTWARE, _ATTR.size, _PERF_COUNT_SW_DUMMY, 0, 0, 0, flags, 1, 0)
+        self.descriptor = _check(_libc.syscall(number, attributes, -1, processor, -1, _PERF_FLAG_FD_CLOEXEC))
+        try:
+            self._memory = mmap.mmap(self.descriptor, mmap.PAGESIZE + _RING)
+        except OSError:
+            os.close(self.descriptor)
+            raise
+        self._words = memoryview(self._memory).cast("Q")  # whose items are read and written at once
+
+    def read(self) -> bytes:
+        """The records since the last call."""
+        head, tail = self._words[_HEAD], self._words[_TAIL]
+        start, size = mmap.PAGESIZE + tail % _RING, head - tail
+        records = self._memory[start : min(start + size, mmap.PAGESIZE + _RING)]
+        records += self._memory[mmap.PAGESIZE : mmap.PAGESIZE + size - len(records)]
+        self._words[_TAIL] = head  # the kernel may use their room
+        return records
+
+    def close(self) -> None:
+        self._words.release()
+        self._memory.close()
+        os.close(self.descriptor)
+
+
+def _processors(online: str) -> Iterator[int]:
+    """`0-2,5` -> 0, 1, 2, 5."""
+    for part in online.strip().split(","):
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
+
+
+def _check(result: int) -> int:
+    """The result of a function of the C library. Raises OSError with its error number."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -1,10 +1,10 @@
-"""The ways to a pod's network namespace.
+"""The ways to find a pod's network namespace.
 
-    envoy     a process whose executable is named envoy says by INSTANCE_IP whose it is: Istio's sidecars
+    envoy     a process whose executable is named envoy and whose INSTANCE_IP is a target: Istio's sidecars
     linkerd   a process whose executable is named linkerd2-proxy; its environment has the pod's name but no address
-    netns     any process: every network namespace that has a target's address, whatever proxy there is, or none
+    netns     any process: every network namespace that has a target's address, with any proxy or none
 
-Only the first goes by what a process says. The others go by the addresses that a namespace has.
+`envoy` believes a process; the other ways believe the addresses that a namespace has.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from enum import StrEnum
 from tapper.discovery.envoy import DELETED, Verdict, is_envoy_path
 from tapper.namespaces.identity import NamespaceId
 from tapper.targets.addresses import Address
+from tapper.targets.pods import PodName
 
 
 class Finder(StrEnum):
-    """A way, by the name that the command line has for it; those before others are preferred."""
+    """A way, by its name on the command line. The first ones are preferred."""
 
     ENVOY = "envoy"
     LINKERD = "linkerd"
     NETNS = "netns"
 
     def finds(self, exe: str | None) -> bool:
-        """Whether a process with this exe link is what this way looks for."""
+        """Whether a process with this exe link leads to a namespace in this way."""
         match self:
             case Finder.ENVOY:
                 return exe is not None and is_envoy_path(exe)
@@ -44,7 +45,9 @@ class Candidate:
     netns: NamespaceId
     found_by: Finder
     claimed: Address | None = None
-    """The address that the process says it is of, which then is a target's; None where it says nothing."""
+    """The INSTANCE_IP of an Envoy, which is a target; None by other finders."""
+    pod: PodName | None = None
+    """The pod's name, in the environment of a Linkerd proxy."""
 
 
 def is_linkerd_path(exe: str) -> bool:
@@ -54,7 +57,7 @@ def is_linkerd_path(exe: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A process that leads to a network namespace without saying whose it is, and what became of it."""
+    """A process that was found by `linkerd` or `netns`, with the verdict on its namespace."""
 
     pid: int
     exe: str | None
@@ -62,77 +65,28 @@ class Resident:
     found_by: Finder
     verdict: Verdict
     reason: str | None = None
-    """What speaks against its namespace being a target's."""
+    """Why its namespace is not a target's."""
 
     @property
     def instance_ip(self) -> None:
-        """It claims none."""
+        """An Envoy alone has one."""
 
 
 def judge(
     candidate: Candidate, exe: str | None, owned: Set[Address] | None, targets: Set[Address] | None, *, shared: bool
 ) -> Resident:
-    """The verdict on a process that claims nothing. `owned` None: the namespace could not be asked. `targets` None
-    makes a target of every address. `shared`: its lo is not one pod's."""
+    """The verdict on a process that was found by `linkerd` or `netns`.
+
+    `owned`: the addresses of its namespace, None where they could not be read. `targets` None makes a target of every
+    address. `shared`: the namespace is the node's, so its lo is not one pod's.
+    """
     verdict, reason = Verdict.RESIDENT, None
     if shared:
-        verdict, reason = (
-            Verdict.NODE,
-            "it is in the node's own network namespace: whose is whose on its lo, none can tell",
-        )
+        verdict, reason = Verdict.NODE, "it is in the node's own network namespace: its lo is not one pod's"
     elif owned is None:
-        verdict, reason = Verdict.UNREADABLE, "its network namespace could not be asked for its addresses"
+        verdict, reason = Verdict.UNREADABLE, "the addresses of its network namespace could not be read"
     elif not owned:
         verdict, reason = Verdict.NO_ADDRESS, "its network namespace has no address"
     elif targets is not None and not owned & targets:
         verdict, reason = Verdict.NOT_A_TARGET, "no address of its network namespace is a target"
     return Resident(candidate.pid, exe, candidate.netns, candidate.found_by, verdict, reason)
-
-
-_SOUGHT = {Finder.ENVOY: "Envoy", Finder.LINKERD: "Linkerd proxy", Finder.NETNS: "network namespace"}
-
-
-def why_unseen(
-    address: Address,
-    home: Candidate | None,
-    finders: Set[Finder],
-    *,
-    shared: Set[NamespaceId],
-    other_envoys: Set[NamespaceId],
-    proxyless: int | None = None,
-) -> str:
-    """A sentence about a target in whose namespace nothing is captured.
-
-    `home` is some process in the namespace that has the address, where one was found. `shared` are the namespaces of
-    which the lo is not one pod's, `other_envoys` those with an Envoy that claims no target; `proxyless` is a process
-    there that is a member of the mesh without a proxy.
-    """
-    if home is not None and home.netns in shared:
-        return f"{address} is the node's own address: whose is whose on its lo cannot be told, so only its wire is seen"
-    sought = " and no ".join(_SOUGHT[finder] for finder in Finder if finder in finders)
-    whose = f"{'with INSTANCE_IP' if finders == {Finder.ENVOY} else 'of'} {address}"
-    if home is None:
-        where = "and no network namespace here that has this address"
-    elif home.netns in other_envoys:
-        where = f"but its network namespace {home.netns.inode} (pid {home.pid}) has an Envoy that claims another"
-    elif proxyless is not None:
-        return why_proxyless(address, proxyless)
-    else:
-        where = f"and no sidecar in its network namespace {home.netns.inode} (pid {home.pid})"
-    return f"no {sought} {whose} yet, {where}: until there is, only the node sees its traffic"
-
-
-def why_proxyless(address: Address, pid: int) -> str:
-    """A sentence about a target whose application is a member of the mesh without a proxy."""
-    return (
-        f"the pod {address} has no proxy (pid {pid} is part of proxyless gRPC, by its environment): its application "
-        "does mTLS itself, so nothing of that is ever plaintext on its lo"
-    )
-
-
-def why_gateway(address: Address, pid: int, role: str) -> str:
-    """A sentence about a target whose Envoy is no sidecar."""
-    return (
-        f"the pod {address} is a gateway (its Envoy, pid {pid}, was started as proxy {role}): it decrypts and encrypts "
-        "within one process, so no plaintext of it crosses its lo, and only its wire is seen"
-    )

@@ -1,11 +1,10 @@
-"""What a process says its part in the mesh is: a gateway's proxy, an application that needs no proxy, a Linkerd pod.
+"""The role in the mesh that a process states: a gateway's proxy, an application without a proxy, a Linkerd pod.
 
-All of it is the process's own word (argv, environ), so none of it decides what is captured; it only explains.
+Arguments and environment are the process's own word, so they explain, and never decide what is captured.
 
-Istio's pilot-agent is started as `pilot-agent proxy ROLE`, with ROLE `sidecar`, `router` or `waypoint`, and starts
-Envoy as its child (the injection templates; pkg/envoy/proxy.go). Older releases also gave Envoy `--service-node
-ROLE~IP~…`.
-ISTIO_META_INTERCEPTION_MODE tells nothing: gateways have REDIRECT, too. Proxyless pods (template grpc-agent) have
+pilot-agent is started as `pilot-agent proxy ROLE`, with ROLE `sidecar`, `router` or `waypoint`, and starts Envoy as its
+child (Istio's injection templates; pkg/envoy/proxy.go). Older releases also give Envoy `--service-node ROLE~IP~…`.
+ISTIO_META_INTERCEPTION_MODE does not tell: gateways have REDIRECT, too. Proxyless pods (template grpc-agent) have
 GRPC_XDS_BOOTSTRAP in the application's environment and ISTIO_META_GENERATOR=grpc in the agent's.
 """
 
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tapper.discovery.envoy import first_value
+from tapper.discovery.envoy import LINKERD_VARIABLES, first_value
 from tapper.discovery.procfs import Procfs
 from tapper.targets.pods import PodName
 
@@ -22,7 +21,7 @@ _SERVICE_NODE = b"--service-node"
 
 
 def gateway_role(procfs: Procfs, pid: int) -> str | None:
-    """`router` or `waypoint` where an Envoy, or the agent that started it, says that it is one; else None."""
+    """`router` or `waypoint` if an Envoy, or the agent that started it, names this role; else None."""
     parent = procfs.parent(pid)
     for process in (pid, parent):
         role = None if process is None else role_of(procfs.arguments(process))
@@ -47,13 +46,13 @@ def _service_nodes(argv: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def is_proxyless(environ: bytes) -> bool:
-    """Whether an environment is that of a gRPC application that is a member of the mesh itself, or of its agent."""
+    """Whether an environment is that of a proxyless gRPC application, or of its agent."""
     return bool(first_value(environ, b"GRPC_XDS_BOOTSTRAP")) or first_value(environ, b"ISTIO_META_GENERATOR") == b"grpc"
 
 
 def linkerd_pod(environ: bytes) -> PodName | None:
-    """The pod's name, as Linkerd's injector writes it into its proxy's environment (charts/partials, _proxy.tpl)."""
-    name, namespace = first_value(environ, b"_pod_name"), first_value(environ, b"_pod_ns")
+    """The pod's name, which Linkerd's injector writes into its proxy's environment (charts/partials, _proxy.tpl)."""
+    name, namespace = (first_value(environ, variable) for variable in LINKERD_VARIABLES)
     if not name or not namespace:
         return None
     return PodName(namespace.decode("utf-8", "replace"), name.decode("utf-8", "replace"))

@@ -1,36 +1,40 @@
-"""One look at all processes: which Envoys there are, and what could not be seen.
+"""Scans of all processes: which of them lead to a target's network namespace, and which could not be read.
 
-What a scan did not see is as important as what it saw: a source is closed because its Envoy is known to be gone, never
-because a look failed.
+What a scan could not read matters as much as what it found: a source is closed because its Envoy is known to be gone,
+never because a scan failed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from tapper.discovery.census import Census
-from tapper.discovery.envoy import Envoy, Process, Refused, Verdict, classify
+from tapper.discovery.envoy import Envoy, Process, Refused, Unreadable, Verdict, classify
 from tapper.discovery.finders import Candidate, Finder
+from tapper.discovery.process_cache import ProcessCache
 from tapper.discovery.procfs import Procfs
+from tapper.discovery.roles import linkerd_pod
 from tapper.errors import MissingCapabilityError
 from tapper.namespaces.identity import NamespaceId
 from tapper.namespaces.privileges import Capability, advice, why_unreadable
 from tapper.targets.addresses import Address
 
+_EXEC_S = 1.0
+"""For how long an empty environment of a new proxy may mean that its execve(2) is not complete."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What one look found."""
+    """The result of one scan."""
 
     candidates: tuple[Candidate, ...]
-    """The processes in namespaces that may be a target's, of each way only those that were asked for. By `netns` it is
-    one process a namespace, that of the lowest pid."""
+    """The processes in namespaces that may be a target's, by the finders that were asked for. By `netns` it is one
+    process a namespace, that of the lowest pid."""
     envoys: tuple[Envoy, ...]
     """The Envoys of targets, by ascending pid."""
     refused: tuple[Refused, ...]
-    """Everything else that was looked at; without detail only what has an Envoy's path or could not be read."""
-    seen: frozenset[int]
+    """The other processes; without detail only those that have an Envoy's path or could not be read."""
+    pids: frozenset[int]
     """Every process there was."""
     unreadable: frozenset[int]
     """Processes of which something that the verdict needs could not be read."""
@@ -38,88 +42,101 @@ class Scan:
     """By `netns` only: the pid and exe of each process in a namespace, by ascending pid."""
 
 
-def unexamined(found: Scan) -> str:
-    """A sentence about what could not be read."""
-    count = len(found.unreadable)
+def unexamined(scan: Scan) -> str:
+    """A sentence about the processes that could not be read."""
+    count = len(scan.unreadable)
     processes = "1 process" if count == 1 else f"{count} processes"
     return f"{processes} could not be examined: an Envoy among them is not seen {why_unreadable()}"
 
 
-def made_unreadable(found: Scan) -> str | None:
-    """A sentence about the first process that has made its environment unreadable; None where there is none."""
-    for process in found.refused:
+def made_unreadable(scan: Scan) -> str | None:
+    """A sentence about the first process that has made its environment unreadable; None without such a process."""
+    for process in scan.refused:
         if process.hostile:
             return f"process {process.pid} ({process.exe}) is not taken for an Envoy of a target: {process.reason}"
     return None
 
 
-def scan(
-    procfs: Procfs,
-    targets: Set[Address] | None,
-    *,
-    detail: bool = False,
-    finders: Set[Finder] = frozenset({Finder.ENVOY}),
-    census: Census | None = None,
-) -> Scan:
-    """Look at every process, in the ways of `finders`.
+class Scanner:
+    """Scans one procfs again and again, by the same finders. With `detail` every process is read whole, and is in the
+    result."""
 
-    With a `census`, which is for one procfs and one way of looking, at what has changed since it was last given here;
-    where nothing has, the same Scan is returned again. Raises ProcfsError, and MissingCapabilityError where not one
-    other can be examined.
-    """
-    census = Census() if census is None else census
-    proxies = finders - {Finder.NETNS}
+    def __init__(self, procfs: Procfs, finders: Set[Finder], *, detail: bool = False) -> None:
+        self._procfs = procfs
+        self._finders = finders
+        self._detail = detail
+        self.cache = ProcessCache(procfs.listing, self._read)
+        self._last: Scan | None = None
+        self._targets: Set[Address] | None = None
 
-    def proxy(exe: str) -> bool:
-        return any(finder.finds(exe) for finder in proxies)
+    def scan(self, targets: Set[Address] | None) -> Scan:
+        """The processes as they are now; None makes a target of every address. Where no process and no target has
+        changed, the last Scan itself is returned. Raises ProcfsError, and MissingCapabilityError where no other process
+        can be read."""
+        if self.cache.refresh() or targets != self._targets:
+            self._last = None
+        if self._last is None:
+            self._last, self._targets = self._judge(targets), targets
+        return self._last
 
-    def read(pid: int) -> Process | None:
-        return procfs.snapshot(pid, detail=detail, proxy=proxy, namespaces=Finder.NETNS in finders)
+    def is_execve_under_way(self) -> bool:
+        """Whether a new proxy has no environment yet: the next scan should come soon."""
+        return any(True for _ in self._starting())
 
-    def notable(process: Process) -> bool:
-        """Whether it is more than one of many; which it is for no other targets either."""
-        if detail or (isinstance(process.exe, str) and proxy(process.exe)):
-            return True
-        verdict = classify(process, None)
-        return isinstance(verdict, Envoy) or verdict.verdict is not Verdict.OTHER
+    def _read(self, pid: int) -> Process | None:
+        namespaces = Finder.NETNS in self._finders
+        return self._procfs.snapshot(pid, detail=self._detail, proxy=self._is_proxy, namespaces=namespaces)
 
-    census.look(procfs, read, notable)
-    if census.denied and len(census.readable) <= 1:
-        own = procfs.own_pid()
-        if census.denied - {own} and not census.readable - {own}:
-            raise MissingCapabilityError(f"no process but this one can be examined: {advice(Capability.SYS_PTRACE)}")
-    if isinstance(census.outcome, Scan) and census.is_as_before(targets):
-        return census.outcome
-    candidates: list[Candidate] = []
-    envoys: list[Envoy] = []
-    refused: list[Refused] = []
-    unreadable = set(census.unreadable)
-    for process, verdict in census.verdicts(targets, classify):
-        pid, netns = process.pid, process.netns
-        if (
-            Finder.LINKERD in finders
-            and isinstance(netns, NamespaceId)
-            and isinstance(process.exe, str)
-            and Finder.LINKERD.finds(process.exe)
-        ):
-            candidates.append(Candidate(pid, netns, Finder.LINKERD))
-        if isinstance(verdict, Envoy):
-            envoys.append(verdict)
-            if Finder.ENVOY in finders:
-                candidates.append(Candidate(pid, verdict.netns, Finder.ENVOY, verdict.instance_ip))
-            continue
-        if verdict.verdict is Verdict.UNREADABLE:
-            unreadable.add(pid)
-        if detail or verdict.verdict is not Verdict.OTHER:
-            refused.append(verdict)
-    residents: dict[NamespaceId, list[tuple[int, str | None]]] = {}
-    if Finder.NETNS in finders:
-        residents = {netns: sorted(exes.items(), key=_by_pid) for netns, exes in census.residents.items()}
-    candidates += [Candidate(group[0][0], netns, Finder.NETNS) for netns, group in residents.items()]
-    found = Scan(tuple(candidates), tuple(envoys), tuple(refused), census.seen(), frozenset(unreadable), residents)
-    census.outcome = found
-    return found
+    def _is_proxy(self, exe: str) -> bool:
+        return any(finder.finds(exe) for finder in self._finders if finder is not Finder.NETNS)
 
+    def _judge(self, targets: Set[Address] | None) -> Scan:
+        candidates: list[Candidate] = []
+        envoys: list[Envoy] = []
+        refused: list[Refused] = []
+        unreadable: set[int] = set()
+        residents: dict[NamespaceId, list[tuple[int, str | None]]] = {}
+        readable: set[int] = set()
+        denied: set[int] = set()
+        finders, starting = self._finders, {process.pid for process in self._starting()}
+        for pid, process in sorted(self.cache.processes.items()):
+            exe, netns = process.exe, process.netns
+            if isinstance(exe, Unreadable):
+                denied.add(pid)
+            elif exe is not None:
+                readable.add(pid)
+            # 1. The process as a resident of its namespace.
+            if isinstance(netns, Unreadable):
+                unreadable.add(pid)
+            elif netns is not None and Finder.NETNS in finders:
+                residents.setdefault(netns, []).append((pid, exe if isinstance(exe, str) else None))
+            # 2. The process as a proxy. Of most processes nothing was read that could make it one.
+            if process.environ is None and not isinstance(exe, Unreadable) and not self._detail:
+                continue
+            linkerd = Finder.LINKERD in finders and isinstance(exe, str) and Finder.LINKERD.finds(exe)
+            if linkerd and isinstance(netns, NamespaceId) and pid not in starting:
+                pod = linkerd_pod(process.environ) if isinstance(process.environ, bytes) else None
+                candidates.append(Candidate(pid, netns, Finder.LINKERD, pod=pod))
+            verdict = classify(process, targets)
+            if isinstance(verdict, Envoy):
+                envoys.append(verdict)
+                if Finder.ENVOY in finders:
+                    candidates.append(Candidate(pid, verdict.netns, Finder.ENVOY, verdict.instance_ip))
+                continue
+            if verdict.verdict is Verdict.UNREADABLE:
+                unreadable.add(pid)
+            if self._detail or verdict.verdict is not Verdict.OTHER:
+                refused.append(verdict)
+        if denied and len(readable) <= 1:
+            own = self._procfs.own_pid()
+            if denied - {own} and not readable - {own}:
+                raise MissingCapabilityError(
+                    f"no process but this one can be examined: {advice(Capability.SYS_PTRACE)}"
+                )
+        candidates += [Candidate(group[0][0], netns, Finder.NETNS) for netns, group in residents.items()]
+        pids = frozenset(self.cache.processes)
+        return Scan(tuple(candidates), tuple(envoys), tuple(refused), pids, frozenset(unreadable), residents)
 
-def _by_pid(resident: tuple[int, str | None]) -> int:
-    return resident[0]
+    def _starting(self) -> Iterator[Process]:
+        """New proxies whose environment is empty: their execve(2) may not be complete."""
+        return (process for process in self.cache.newer_than(_EXEC_S) if process.environ == b"")

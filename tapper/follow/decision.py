@@ -1,19 +1,19 @@
-"""Whose the network namespaces are to which processes lead, and whether to capture in one.
+"""Whether to capture in the network namespace of a process, and as which target.
 
-An INSTANCE_IP is what a process says of itself, so a namespace is asked for its own addresses; of a process that claims
-nothing they are all that tells.
+A process states its INSTANCE_IP itself, so the addresses of its namespace are asked of the kernel. By the finders
+`linkerd` and `netns` these addresses alone decide.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from tapper.discovery.finders import Candidate
 from tapper.discovery.procfs import Procfs
-from tapper.errors import TapperError
-from tapper.follow.owners import Owners
+from tapper.errors import NamespaceGoneError, TapperError
+from tapper.follow.addresses import NamespaceAddresses
 from tapper.namespaces.enter import run_inside
 from tapper.namespaces.identity import NamespaceId, own_user_namespace, owner_of
 from tapper.namespaces.veth import is_linked_to
@@ -21,154 +21,166 @@ from tapper.output.sink import Console
 from tapper.targets.addresses import Address
 
 _FOREIGN = "its network namespace was made in a user namespace, as any process of a pod can make one with any address"
-_MOST_TOLD = 8
-"""Namespaces of which the same is said about one address."""
+_MOST_NAMED = 8
+"""Namespaces that are named with the same complaint about one address."""
+
+Groups = Mapping[NamespaceId, Sequence[Candidate]]
+"""The candidates by namespace, the preferred ones first."""
 
 
-class Wanted(NamedTuple):
-    """A process whose namespace is to be captured in."""
+@dataclass(frozen=True, slots=True)
+class CaptureDecision:
+    """To capture in a candidate's namespace."""
 
     candidate: Candidate
     address: Address
     doubt: str | None
-    """Why the address may not be its namespace's."""
+    """Why the address may not be the namespace's; None without doubt."""
     addresses: frozenset[Address]
-    """It is a target's as long as one of these is a target."""
+    """The namespace is a target's as long as one of these is a target."""
     owned: frozenset[Address]
-    """All that its namespace has."""
-    foreign: bool = False
-    """Whether a process of a pod may have made its namespace (`Homes.is_foreign`)."""
+    """All addresses of the namespace."""
+    foreign: bool
+    """Whether a process of a pod may have made the namespace (`CaptureRules.is_foreign`)."""
 
 
-class Homes:
-    """What is known of namespaces. With `verify` a claim is not believed that the addresses do not bear out."""
+class CaptureRules:
+    """Decides. With `verify` no namespace is captured whose address is in doubt."""
 
     def __init__(self, procfs: Procfs, console: Console, *, verify: bool) -> None:
         self._procfs = procfs
-        self._owners = Owners(procfs)
-        self._own_users = own_user_namespace()
-        self._foreign: dict[NamespaceId, bool] = {}
-        self._told: dict[tuple[Address | None, str], set[NamespaceId]] = {}
         self._console = console
         self._verify = verify
+        self.addresses = NamespaceAddresses(procfs)
         self.shared: frozenset[NamespaceId] = frozenset()
-        """The node's namespace, and this process's: their lo is many pods' or nobody's."""
+        """The node's namespace, and this process's: their lo is not one pod's."""
+        self._own_users = own_user_namespace()
+        self._foreign: dict[NamespaceId, bool] = {}
+        self._named: dict[tuple[Address | None, str], set[NamespaceId]] = {}
+        self._groups: Groups = {}
+        self._captured: Container[NamespaceId] = ()
 
-    def ask(self, groups: Mapping[NamespaceId, Sequence[Candidate]], captured: Container[NamespaceId]) -> None:
-        """Begin a look that found these processes, by their namespaces: those are asked again whose answers have become
-        too old, and whose addresses tell whether they are a target's, or the one that they are said to be."""
-        self._owners.keep(groups.keys())
+    def begin_scan(self, groups: Groups, captured: Container[NamespaceId]) -> None:
+        """Take the candidates of a new scan, and ask the namespaces whose addresses matter and are not known."""
+        self._groups, self._captured = groups, captured
         self._foreign = {netns: foreign for netns, foreign in self._foreign.items() if netns in groups}
-        self._owners.refresh(
-            group[-1]
-            for netns, group in groups.items()
-            if netns not in captured and (netns not in self.shared or group[0].claimed is not None)
+        self.addresses.forget_others(groups.keys())
+        self.addresses.refresh(
+            {
+                netns: [candidate.pid for candidate in group]
+                for netns, group in groups.items()
+                if netns not in captured and (netns not in self.shared or group[0].claimed is not None)
+            }
         )
 
-    def addresses(self, candidate: Candidate) -> frozenset[Address] | None:
-        """Those that a process's namespace has; None where it cannot be asked."""
-        return self._owners.of(candidate)[0]
-
-    def rivals(
-        self, wanted: Wanted, groups: Mapping[NamespaceId, Sequence[Candidate]], captured: Container[NamespaceId]
-    ) -> list[Candidate]:
-        """Processes of other namespaces that have the same address now, as no two pods of a node have. Namespaces that
-        a process of a pod may have made do not count: they must not cast doubt on a pod."""
-        address, found = wanted.address, []
-        for netns, group in groups.items():
-            if netns == wanted.candidate.netns or netns in self.shared or address not in self._owners.known(netns):
-                continue
-            if netns in captured and address not in (self.addresses(group[-1]) or ()):
-                continue  # it had the address when it was asked last
-            if not self.is_foreign(group[-1]):
-                found.append(group[-1])
-        return found
-
-    def is_foreign(self, candidate: Candidate) -> bool:
-        """Whether a process of a pod may have made the namespace, with any address it likes: its owner is another user
-        namespace than this process's, and no interface of it leads into the node's namespace."""
-        known = self._foreign.get(candidate.netns)
-        if known is None:
-            known = self._foreign[candidate.netns] = self._may_be_made_by_pod(candidate)
-        return known
-
-    def _may_be_made_by_pod(self, candidate: Candidate) -> bool:
-        path = self._procfs.namespace_path(candidate.pid)
-        try:
-            if owner_of(path) == self._own_users:
-                return False
-        except OSError:
-            return False  # gone, or owned by an ancestor of this process's user namespace, which no pod is in
-        node = self._procfs.namespace_path(1)
-        try:
-            return not run_inside(path, candidate.netns, lambda: is_linked_to(node))
-        except TapperError:
-            return True
-
-    def is_new(self, netns: NamespaceId) -> bool:
-        """Whether its addresses are not known, and may be one pod's."""
-        return netns not in self.shared and not self._owners.known(netns)
-
-    def doubt(self) -> None:
-        """Addresses have changed somewhere."""
-        self._owners.doubt()
-
-    def judge(self, candidate: Candidate, targets: frozenset[Address]) -> Wanted | None:
-        """Whether to capture in a process's namespace."""
-        if candidate.claimed is None and not self._may_be_target(candidate.netns, targets):
+    def decide(self, candidate: Candidate, targets: frozenset[Address]) -> CaptureDecision | None:
+        """The decision on one candidate; None not to capture, which is said where it is not evident."""
+        claimed, netns = candidate.claimed, candidate.netns
+        # 1. Without a claim, the known addresses can rule the namespace out.
+        if claimed is None and not self._may_be_target(netns, targets):
             return None
-        owned, reason = self._owners.of(candidate)
-        if owned is None and not reason:
+        # 2. Ask the namespace itself.
+        owned, doubt = frozenset[Address](), None
+        try:
+            owned = self.addresses.ask(netns, candidate.pid)
+        except NamespaceGoneError:
             return None
-        matched = (owned or frozenset()) & targets
-        address = candidate.claimed or min(matched, key=lambda each: (each.version, int(each)), default=None)
+        except TapperError as error:
+            doubt = str(error)
+        # 3. Choose the target whose namespace it is.
+        matched = owned & targets
+        address = claimed or min(matched, key=lambda target: (target.version, int(target)), default=None)
         if address is None:
-            if reason:
-                self.warn(candidate, None, "is not captured in", reason)
+            if doubt:
+                self.warn(candidate, None, "is not captured in", doubt)
             return None
+        # 4. Look for reasons against it.
         foreign = self.is_foreign(candidate)
-        doubt = reason if owned is None else _doubt(address, owned)
+        if doubt is None and address not in owned:
+            has = ", ".join(sorted(map(str, owned))) or "none"
+            doubt = f"its network namespace does not have the address of its INSTANCE_IP, but {has}"
         if foreign:
             doubt = doubt or _FOREIGN
-            if candidate.claimed is None:
+            if claimed is None:
                 self.warn(candidate, address, "is not captured", doubt)
                 return None
+        if doubt is None:
+            doubt = self._rival_of(candidate, address)
         if doubt and self._verify:
             self.warn(candidate, address, "is not captured (--verify)", doubt)
             return None
-        addresses = frozenset({address}) if candidate.claimed else matched
-        return Wanted(candidate, address, doubt, addresses, owned or frozenset({address}), foreign)
+        addresses = frozenset({address}) if claimed else matched
+        return CaptureDecision(candidate, address, doubt, addresses, owned or frozenset({address}), foreign)
+
+    def is_foreign(self, candidate: Candidate) -> bool:
+        """Whether a process of a pod may have made the namespace, with any address it likes: another user namespace
+        than this process's owns it, and no interface links it to the node's namespace."""
+        foreign = self._foreign.get(candidate.netns)
+        if foreign is None:
+            foreign = self._foreign[candidate.netns] = self._may_be_made_by_pod(candidate)
+        return foreign
+
+    def is_new(self, netns: NamespaceId) -> bool:
+        """Whether a namespace may be one pod's, and its addresses are not known."""
+        return netns not in self.shared and not self.addresses.known(netns)
 
     def holds_until(self, group: Sequence[Candidate], targets: frozenset[Address]) -> float:
-        """Until when there is no need to judge again the processes of a namespace in which nothing is captured, by
-        time.monotonic; the past where opening it is to be tried at every look."""
-        netns, claimed = group[0].netns, group[0].claimed
-        if claimed is not None or self._may_be_target(netns, targets):
+        """Until when the decision not to capture in a namespace needs no repetition, by time.monotonic; the past where
+        each scan is to try again."""
+        netns = group[0].netns
+        if group[0].claimed is not None or self._may_be_target(netns, targets):
             return -math.inf
-        return math.inf if netns in self.shared else self._owners.holds_until(netns)
+        return math.inf if netns in self.shared else self.addresses.holds_until(netns)
 
     def warn(self, candidate: Candidate, address: Address | None, fate: str, reason: str) -> None:
-        """Say once what is not as it should be about a process's namespace. A pod can make any number of namespaces, so
-        the same is said of a few of them only."""
-        who = f"network namespace {candidate.netns.inode}" if address is None else f"the pod {address}"
-        told = self._told.setdefault((address, fate), set())
-        if candidate.netns not in told and len(told) >= _MOST_TOLD:
-            self._console.warn_once((address, fate), f"{who} {fate} in further network namespaces, which are not named")
+        """Say once why something is wrong with a namespace. A pod can make any number of namespaces, so the same
+        complaint names a few of them only."""
+        subject = f"network namespace {candidate.netns.inode}" if address is None else f"the pod {address}"
+        named = self._named.setdefault((address, fate), set())
+        if candidate.netns not in named and len(named) >= _MOST_NAMED:
+            message = f"{subject} {fate} in further network namespaces, which are not named"
+            self._console.warn_once((address, fate), message)
             return
-        told.add(candidate.netns)
-        self._console.warn_once(
-            (candidate.netns, address, fate, reason), f"{who} (pid {candidate.pid}) {fate}: {reason}"
-        )
+        named.add(candidate.netns)
+        key = (candidate.netns, address, fate, reason)
+        self._console.warn_once(key, f"{subject} (pid {candidate.pid}) {fate}: {reason}")
 
     def _may_be_target(self, netns: NamespaceId, targets: frozenset[Address]) -> bool:
-        """Whether there is reason to go on with a namespace: it has a target's address, or could not be asked."""
-        maybe = netns not in self._owners or bool(self._owners.known(netns) & targets)
-        return netns not in self.shared and maybe
+        """Whether a namespace has a target's address, or has not been asked successfully."""
+        known = self.addresses.known(netns)
+        return netns not in self.shared and (known is None or not known.isdisjoint(targets))
 
+    def _may_be_made_by_pod(self, candidate: Candidate) -> bool:
+        link, node = self._procfs.namespace_path(candidate.pid), self._procfs.namespace_path(1)
+        try:
+            if owner_of(link) == self._own_users:
+                return False
+        except OSError:
+            return False  # gone, or owned by an ancestor of this process's user namespace, which no pod is in
+        try:
+            return not run_inside(link, candidate.netns, lambda: is_linked_to(node))
+        except TapperError:
+            return True
 
-def _doubt(claimed: Address, owned: frozenset[Address]) -> str | None:
-    """Why a process that claims an address may not be of the pod that has it; None where its namespace has it."""
-    if claimed in owned:
-        return None
-    has = ", ".join(sorted(map(str, owned))) or "none"
-    return f"its network namespace does not have the address of its INSTANCE_IP, but {has}"
+    def _rival_of(self, candidate: Candidate, address: Address) -> str | None:
+        """The doubt because of another namespace with the same address, as no two pods of a node have. A namespace that
+        a process of a pod may have made is no rival: it must not cast doubt on a pod."""
+        doubt = None
+        for netns, group in self._groups.items():
+            rival = group[-1]
+            if netns == candidate.netns or netns in self.shared or address not in (self.addresses.known(netns) or ()):
+                continue
+            captured = netns in self._captured
+            if self.is_foreign(rival) or (captured and not self._still_has(rival, address)):
+                continue
+            doubt = doubt or f"network namespace {netns.inode} (pid {rival.pid}) has the same address"
+            if captured:
+                reason = f"network namespace {candidate.netns.inode} (pid {candidate.pid}) has the same address"
+                self.warn(rival, address, "is captured, although it is in doubt whose it is", reason)
+        return doubt
+
+    def _still_has(self, candidate: Candidate, address: Address) -> bool:
+        try:
+            return address in self.addresses.ask(candidate.netns, candidate.pid)
+        except TapperError:
+            return False

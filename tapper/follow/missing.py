@@ -1,185 +1,138 @@
-"""Saying, once, why a target is not seen in plaintext: silence would look like nothing having been sent.
+"""Saying, once, why nothing is captured of a target: silence would look like no traffic.
 
-Some reasons are known from procfs (no namespace, no sidecar, a gateway, proxyless gRPC), others only from packets (the
-application's own TLS, HBONE on the wire and nothing on lo).
+The reasons are known from procfs: no namespace, no sidecar, a gateway, proxyless gRPC. Reasons that only packets show
+are in `tapper.follow.encrypted`.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Set
 
 from tapper.discovery.envoy import Verdict
-from tapper.discovery.finders import Candidate, Finder, why_gateway, why_proxyless, why_unseen
+from tapper.discovery.finders import Candidate, Finder
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.roles import gateway_role, is_proxyless
-from tapper.discovery.scanner import Scan, scan
+from tapper.discovery.scanner import Scan, Scanner
 from tapper.errors import TapperError
+from tapper.follow.addresses import NamespaceAddresses
 from tapper.namespaces.identity import NamespaceId
-from tapper.output.records import Place
 from tapper.output.sink import Console
-from tapper.protocols.facts import Tls
-from tapper.protocols.records import FactRecord
-from tapper.streams.legs import Direction
 from tapper.targets.addresses import Address
 
-_ENVOYS = (Verdict.NOT_A_TARGET, Verdict.NO_INSTANCE_IP, Verdict.BAD_INSTANCE_IP)
-_HBONE_PORT = "15008"  # Istio's tunnels: HTTP CONNECT in mTLS, of ztunnels, waypoints and newer sidecars
-_HBONE_PATIENCE_S = 2.0
-"""A tunnel comes before the plaintext on the server's lo: how long after it that may still be on its way."""
-_MOST_PORTS = 8  # named for a pod: whoever scans ports is not to write a log
+_OTHER_ENVOYS = (Verdict.NOT_A_TARGET, Verdict.NO_INSTANCE_IP, Verdict.BAD_INSTANCE_IP)
+_SOUGHT = {Finder.ENVOY: "Envoy", Finder.LINKERD: "Linkerd proxy", Finder.NETNS: "network namespace"}
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the follower knows already."""
-
-    claimed: Set[Address]
-    """Addresses of targets that some process claims."""
-    captured: Set[Address]
-    """Addresses that captured namespaces have."""
-    shared: Set[NamespaceId]
-    """Namespaces whose lo is not one pod's."""
-
-
-class Unseen:
-    """The reasons that procfs knows. `ask` gets the addresses that a candidate's namespace has, or None."""
+class MissingTargets:
+    """Names targets of which nothing is captured, and captured ones without plaintext, with the reason."""
 
     def __init__(
-        self,
-        procfs: Procfs,
-        console: Console,
-        finders: frozenset[Finder],
-        ask: Callable[[Candidate], Set[Address] | None],
+        self, procfs: Procfs, console: Console, finders: frozenset[Finder], addresses: NamespaceAddresses
     ) -> None:
         self._procfs = procfs
         self._console = console
         self._finders = finders
-        self._ask = ask
-        self._said: set[Address] = set()
-        self._checked: dict[NamespaceId, set[tuple[int, str | None]]] = {}
-        """Of namespaces captured in without a proxy, who was looked at for reasons."""
+        self._addresses = addresses
+        self._named: set[Address] = set()
+        self._examined: dict[NamespaceId, set[tuple[int, str | None]]] = {}
+        """The residents that were examined, by namespace that was found without a proxy."""
 
     def keep(self, targets: Set[Address]) -> None:
-        """What is no target any longer is told anew when it becomes one again."""
-        self._said &= targets
+        """Forget all addresses that are no target any longer: they are named again when they become one again."""
+        self._named &= targets
 
-    def missing(self, found: Scan, targets: Set[Address], known: Known) -> None:
-        """Say why nothing is captured of some targets, each once."""
-        unseen = targets - self._said - known.claimed - known.captured
-        self._said |= targets
-        if not unseen:
+    def say_missing(self, scan: Scan, targets: Set[Address], captured: Set[Address], shared: Set[NamespaceId]) -> None:
+        """Name the targets that no process claims and no captured namespace has. `shared`: see `why_missing`."""
+        claimed = {candidate.claimed for candidate in scan.candidates}
+        missing = targets - self._named - claimed - captured
+        self._named |= targets
+        if not missing:
             return
-        homes, residents = self._homes(targets)
-        envoys = {
-            refused.netns for refused in found.refused if refused.verdict in _ENVOYS and refused.netns is not None
-        }
-        for address in sorted(unseen, key=str):
-            home = homes.get(address)
-            proxyless = None if home is None else self._proxyless(residents.get(home.netns, set()))
-            self._console.warn(
-                why_unseen(address, home, self._finders, shared=known.shared, other_envoys=envoys, proxyless=proxyless)
-            )
-
-    def captured(self, candidate: Candidate, address: Address) -> None:
-        """A source was opened by way of a process: say so where that process gives no plaintext."""
-        if candidate.found_by is Finder.ENVOY:
-            role = gateway_role(self._procfs, candidate.pid)
-            if role is not None:
-                sentence = why_gateway(address, candidate.pid, role)
-                self._console.warn_once((candidate.netns, address, role), sentence)
-
-    def look(self, found: Scan, by_namespace: dict[NamespaceId, Address]) -> None:
-        """Look at who is new in namespaces that were found without a proxy: an application starts after its pod."""
-        self._checked = {netns: checked for netns, checked in self._checked.items() if netns in by_namespace}
-        for netns, address in by_namespace.items():
-            residents = set(found.residents.get(netns, ()))
-            checked = self._checked.setdefault(netns, set())
-            fresh, self._checked[netns] = residents - checked, residents
-            proxyless = self._proxyless(fresh) if fresh else None
-            if proxyless is not None and not any(Finder.ENVOY.finds(exe) for _, exe in residents):
-                self._console.warn_once((netns, address, "proxyless"), why_proxyless(address, proxyless))
-
-    def _proxyless(self, residents: Set[tuple[int, str | None]]) -> int | None:
-        return next((pid for pid, _ in sorted(residents) if is_proxyless(self._procfs.environ(pid))), None)
-
-    def _homes(
-        self, targets: Set[Address]
-    ) -> tuple[dict[Address, Candidate], dict[NamespaceId, set[tuple[int, str | None]]]]:
-        """Which namespace has an address, as far as that can be seen, and who lives there."""
+        # 1. Find the namespaces that have the addresses, and the processes in them.
         homes: dict[Address, Candidate] = {}
+        residents: Mapping[NamespaceId, Iterable[tuple[int, str | None]]] = {}
         try:
-            found = scan(self._procfs, targets, finders={Finder.NETNS})
-        except TapperError:
-            return homes, {}  # a reason less; the look that this is about has succeeded
-        for candidate in found.candidates:
-            homes |= dict.fromkeys(self._ask(candidate) or (), candidate)
-        return homes, {netns: set(residents) for netns, residents in found.residents.items()}
-
-
-class Opaque:
-    """The reasons that packets show."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._ports: dict[tuple[object, str], set[str]] = {}
-        self._hbone: dict[str, float] = {}
-        """Targets with HBONE on the wire about which nothing is decided, and since when, by time.monotonic."""
-        self._judged: set[str] = set()
-
-    @property
-    def waiting(self) -> bool:
-        """Whether there is something to `judge`."""
-        return bool(self._hbone)
-
-    def note(self, place: Place, note: FactRecord, targets: Set[Address]) -> None:
-        """Something was seen."""
-        if not isinstance(note.fact, Tls):
-            return
-        leg = note.leg
-        port = str(leg.dst.port)
-        if leg.direction is not Direction.NODE:
-            self._own_tls(place, leg.pod_ip or "", leg.direction, port)
-        elif port == _HBONE_PORT:
-            ends = {end.host for end in (leg.src, leg.dst)}
-            for address in ends & set(map(str, targets)) - self._judged:
-                self._hbone.setdefault(address, time.monotonic())
-
-    def _own_tls(self, place: Place, pod: str, direction: Direction, port: str) -> None:
-        ports = self._ports.setdefault((place.netns, pod), set())
-        if port in ports or len(ports) >= _MOST_PORTS:
-            return
-        ports.add(port)
-        more = "; further ports of it are not named" if len(ports) == _MOST_PORTS else ""
-        self._console.warn(
-            f"{direction} traffic of the pod {pod} on port {port} is the application's own TLS: the mesh passes it on "
-            f"as it is, so only its server name is shown{more}"
-        )
-
-    def judge(self, quiet: Callable[[str], bool | None]) -> None:
-        """Say of which targets there is nothing but HBONE. `quiet` tells whether nothing was ever seen on a pod's lo,
-        None where its lo is not captured."""
-        for address, since in list(self._hbone.items()):
-            if time.monotonic() - since < _HBONE_PATIENCE_S:
-                continue
-            del self._hbone[address]
-            self._judged.add(address)
-            silent = quiet(address)
-            if silent is False:
-                continue
-            advice = (
-                "its lo is not captured: --istio --discover netns does that"
-                if silent is None
-                else ("nothing crosses its lo, so this method cannot see into it")
-            )
+            everything = Scanner(self._procfs, {Finder.NETNS}).scan(targets)
+        except TapperError:  # a reason less; the scan that this is about has succeeded
+            pass
+        else:
+            residents = everything.residents
+            for candidate in everything.candidates:
+                try:
+                    homes |= dict.fromkeys(self._addresses.ask(candidate.netns, candidate.pid), candidate)
+                except TapperError:
+                    continue
+        # 2. Say what is wrong with each.
+        envoys = {refused.netns for refused in scan.refused if refused.verdict in _OTHER_ENVOYS and refused.netns}
+        for address in sorted(missing, key=str):
+            home = homes.get(address)
+            proxyless = None if home is None else self._proxyless(residents.get(home.netns, ()))
             self._console.warn(
-                f"the wire of the pod {address} carries HBONE (port {_HBONE_PORT}), as in ambient mode, where a "
-                f"ztunnel elsewhere encrypts for it, and {advice}"
+                why_missing(address, home, self._finders, shared=shared, other_envoys=envoys, proxyless=proxyless)
             )
 
-    def keep(self, addresses: Set[Address]) -> None:
-        """What is no target any longer is told anew when it becomes one again."""
-        targets = set(map(str, addresses))
-        self._judged &= targets
-        self._hbone = {address: since for address, since in self._hbone.items() if address in targets}
+    def say_gateway(self, candidate: Candidate, address: Address) -> None:
+        """Say that the namespace of an Envoy that is now captured gives no plaintext, if the Envoy is a gateway's."""
+        role = gateway_role(self._procfs, candidate.pid) if candidate.found_by is Finder.ENVOY else None
+        if role is not None:
+            self._console.warn_once(
+                (candidate.netns, address, role),
+                f"the pod {address} is a gateway (its Envoy, pid {candidate.pid}, was started as proxy {role}): it "
+                "decrypts and encrypts within one process, so no plaintext of it crosses its lo, and only its wire is "
+                "seen",
+            )
+
+    def say_proxyless(self, scan: Scan, without_proxy: Mapping[NamespaceId, Address]) -> None:
+        """Look for proxyless gRPC among the new processes of captured namespaces that were found without a proxy: an
+        application starts after its pod."""
+        self._examined = {netns: pids for netns, pids in self._examined.items() if netns in without_proxy}
+        for netns, address in without_proxy.items():
+            residents = set(scan.residents.get(netns, ()))
+            new = residents - self._examined.get(netns, set())
+            self._examined[netns] = residents
+            proxyless = self._proxyless(new)
+            if proxyless is not None and not any(Finder.ENVOY.finds(exe) for _, exe in residents):
+                self._console.warn_once((netns, address, "proxyless"), _why_proxyless(address, proxyless))
+
+    def _proxyless(self, residents: Iterable[tuple[int, str | None]]) -> int | None:
+        pids = sorted(pid for pid, _ in residents)
+        return next((pid for pid in pids if is_proxyless(self._procfs.environ(pid))), None)
+
+
+def why_missing(
+    address: Address,
+    home: Candidate | None,
+    finders: Set[Finder],
+    *,
+    shared: Set[NamespaceId],
+    other_envoys: Set[NamespaceId],
+    proxyless: int | None = None,
+) -> str:
+    """A sentence about a target in whose namespace nothing is captured.
+
+    `home`: a process in the namespace that has the address, if there is one. `shared`: the namespaces whose lo is not
+    one pod's. `other_envoys`: those with an Envoy that claims no target. `proxyless`: a process of a proxyless gRPC
+    application in the namespace of `home`.
+    """
+    if home is not None and home.netns in shared:
+        return (
+            f"{address} is the node's own address: the node's lo cannot be divided among pods, so only its wire is seen"
+        )
+    if home is None:
+        where = "and no network namespace here that has this address"
+    elif home.netns in other_envoys:
+        where = f"but its network namespace {home.netns.inode} (pid {home.pid}) has an Envoy that claims another"
+    elif proxyless is not None:
+        return _why_proxyless(address, proxyless)
+    else:
+        where = f"and no sidecar in its network namespace {home.netns.inode} (pid {home.pid})"
+    sought = " and no ".join(_SOUGHT[finder] for finder in Finder if finder in finders)
+    relation = "with INSTANCE_IP" if finders == {Finder.ENVOY} else "of"
+    return f"no {sought} {relation} {address} yet, {where}: until there is, only the node sees its traffic"
+
+
+def _why_proxyless(address: Address, pid: int) -> str:
+    return (
+        f"the pod {address} has no proxy (pid {pid} is part of proxyless gRPC, by its environment): its application "
+        "does mTLS itself, so nothing of that is ever plaintext on its lo"
+    )

@@ -26,28 +26,21 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Visit(NamedTuple, Generic[T]):
-    """A function to call inside the namespace to which the link `path` (/proc/PID/ns/net) leads."""
+    """A function to call inside a namespace."""
 
-    path: str
+    links: Iterable[str]
+    """The /proc/PID/ns/net of processes in it. A link that leads to another namespace, or nowhere, is skipped."""
     expected: NamespaceId
-    """Where the link leads to another namespace, the function is not called."""
     function: Callable[[], T]
 
 
-def run_inside(paths: str | Iterable[str], expected: NamespaceId, function: Callable[[], T]) -> T:
-    """Call `function` inside the namespace `expected`, by the first of its links that still leads there; return its
-    result.
+def run_inside(link: str | Iterable[str], expected: NamespaceId, function: Callable[[], T]) -> T:
+    """Make one visit, and return what the function returned.
 
-    Raises NamespaceGoneError where no link does; MissingCapabilityError where the kernel refuses; and whatever
-    `function` raises.
+    Raises NamespaceGoneError where no link leads to the namespace; MissingCapabilityError where the kernel refuses; and
+    whatever `function` raises.
     """
-    result: T | TapperError = NamespaceGoneError(
-        f"no known process is in network namespace {expected.inode} any longer"
-    )
-    for path in [paths] if isinstance(paths, str) else paths:
-        (result,) = run_inside_each([Visit(path, expected, function)])
-        if not isinstance(result, NamespaceGoneError):
-            break
+    (result,) = run_inside_each([Visit([link] if isinstance(link, str) else link, expected, function)])
     if isinstance(result, TapperError):
         raise result
     return result
@@ -57,28 +50,30 @@ def run_inside_each(visits: Sequence[Visit[T]], threads: int = 1) -> list[T | Ta
     """Make each visit on one of at most `threads` threads; return what each function returned, or the TapperError that
     it or the entering raised. Other exceptions are raised. A thread goes from one namespace to the next: that costs
     less than a thread for each."""
-    return on_threads([partial(_visit, visit) for visit in visits], threads)
+    return on_threads([partial(_enter_and_call, visit) for visit in visits], threads)
 
 
-def _visit(visit: Visit[T]) -> T:
-    """Enter a namespace for good, and call the function. Only on a thread that ends."""
-    # 1. Open the link. An open descriptor keeps a namespace alive, so it is closed before the function runs.
-    try:
-        descriptor = os.open(visit.path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError):
-        raise NamespaceGoneError(f"{visit.path} is gone") from None
-    except OSError as error:
-        raise TapperError(f"cannot open {visit.path}: {explain(error)}") from error
-    try:
-        # 2. The process may have ended, and its number may belong to another process.
-        if namespace_of(descriptor) != visit.expected:
-            raise NamespaceGoneError(f"{visit.path} leads to another namespace than before")
-        # 3. Enter.
-        _setns(descriptor)
-    finally:
-        os.close(descriptor)
-    # 4. Act inside.
-    return visit.function()
+def _enter_and_call(visit: Visit[T]) -> T:
+    """Only on a thread that ends: it stays in the namespace."""
+    for link in visit.links:
+        # 1. Open the link.
+        try:
+            descriptor = os.open(link, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except OSError as error:
+            raise TapperError(f"cannot open {link}: {explain(error)}") from error
+        try:
+            # 2. The process may have ended, and its number may belong to another process.
+            if namespace_of(descriptor) != visit.expected:
+                continue
+            # 3. Enter.
+            _setns(descriptor)
+        finally:
+            os.close(descriptor)  # it would keep the namespace alive
+        # 4. Act inside.
+        return visit.function()
+    raise NamespaceGoneError(f"no known process is in network namespace {visit.expected.inode} any longer")
 
 
 def _setns(descriptor: int) -> None:

@@ -1,1 +1,1 @@
-"""Records to text and to NDJSON. The formatters are pure; only `tapper.output.sink` writes."""
+"""Turns records into text, NDJSON, HAR and pcapng. Only `tapper.output.sink` writes."""

@@ -1,4 +1,4 @@
-"""The counts of every source as a table for a person."""
+"""The counts of all sources as a table."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ _COLUMNS = (
     "NAME",
 )
 _TO_THE_RIGHT = range(3, 11)
-_NOT_COUNTED = ("-",) * 5  # packets, drops, gaps of one pod among those that the node's interfaces carry
+_NOT_COUNTED = ("-",) * 5  # the node's packets, drops and gaps are not counted by pod
 
 
 def table(rows: Iterable[Row], forgotten: int) -> list[str]:
-    """A line a source, and under the node's one for each pod that was seen there: only exchanges are counted by pod.
-    `forgotten` is how many sources the table lacks. No sources, no table."""
+    """The lines of the table: one for each source, and below the node's source one for each pod that was seen there.
+
+    Only exchanges are counted by pod. `forgotten` is the number of sources that the table lacks. The table is empty if
+    there are no sources.
+    """
     cells = [cell for row in sorted(rows, key=_order) for cell in _cells(row)]
     if not cells:
         return []
@@ -48,7 +51,7 @@ def table(rows: Iterable[Row], forgotten: int) -> list[str]:
 
 
 def _order(row: Row) -> tuple[str, str, int]:
-    """The node first, then pods by their addresses as text."""
+    """The sort key: the node comes first, then pods by their addresses as text."""
     place = row.place
     return place.instance_ip or "", place.interface, place.netns or 0
 

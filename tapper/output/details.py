@@ -1,4 +1,4 @@
-"""What --verbose shows under an exchange's line: heads, fields and the beginnings of bodies, all of it escaped."""
+"""The lines that --verbose shows for an exchange: heads, fields and the beginnings of bodies, all of them escaped."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tapper.protocols.exchange import Exchange
 from tapper.protocols.messages import End, Request, Response
 
 PREVIEW = 1024
-"""Bytes of a body."""
+"""Bytes of a body that are shown."""
 _LONGEST_LINE = 1000
 
 
 class Part(Enum):
-    """What a line is of a message."""
+    """The part of a message that a line shows."""
 
     START = auto()
     FIELD = auto()
@@ -24,7 +24,8 @@ class Part(Enum):
 
 
 def parts(exchange: Exchange) -> Iterator[tuple[str, Part, str]]:
-    """Lines for a terminal, each with its mark: > for what the client sent and < for what it got, as curl -v has it."""
+    """(mark, part, line) for each line. As in the output of curl -v, the mark > is for the request and < for the
+    response."""
     request, response = exchange.request, exchange.response
     if request is not None:
         head = request.head
@@ -35,7 +36,7 @@ def parts(exchange: Exchange) -> Iterator[tuple[str, Part, str]]:
 
 
 def details(exchange: Exchange) -> str:
-    """The same as text."""
+    """The lines of an exchange as indented text."""
     return "".join(f"    {mark} {line}".rstrip() + "\n" for mark, _, line in parts(exchange))
 
 
@@ -48,7 +49,7 @@ def _message(mark: str, first: str, message: Request | Response) -> Iterator[tup
 
 
 def _body(end: End) -> list[tuple[Part, str]]:
-    """A line each, and what is not shown."""
+    """The lines of a body, and a remark about the bytes that are not shown."""
     if not end.size:
         return []
     lines = [(Part.BODY, line) for line in end.body[:PREVIEW].decode("latin-1").splitlines()] if end.body else []

@@ -1,4 +1,4 @@
-"""Making text fit for a terminal: no control characters from the wire, and where colour helps."""
+"""Makes text safe for a terminal: control characters from captured traffic must not reach it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _UNSAFE = re.compile(r"[^ -~]")
 
 
 def escape(text: str) -> str:
-    r"""Printable ASCII as it is, anything else as \xNN, \uNNNN or \UNNNNNNNN."""
+    r"""The text with every character but printable ASCII as \xNN, \uNNNN or \UNNNNNNNN."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 
 def printable(text: str) -> str:
-    """What a terminal can show, as it is: UTF-8 in a text of latin-1 characters as what it stands for. Controls, marks
-    of direction and whatever else is not for the eye, as `escape` has it."""
+    """The text for a terminal that shows Unicode. `text` has bytes as latin-1 characters; if they are UTF-8, they are
+    decoded. Characters that cannot be seen, such as controls and marks of direction, are escaped as by `escape`."""
     try:
         text = text.encode("latin-1").decode("utf-8")
     except UnicodeError:
@@ -24,15 +24,15 @@ def printable(text: str) -> str:
 
 
 def escape_bytes(data: bytes) -> str:
-    """The same for bytes of no known encoding."""
+    """The same for bytes of unknown encoding. Backslashes are doubled."""
     return escape(data.decode("latin-1").replace("\\", "\\\\"))
 
 
 def shortened(text: str, longest: int) -> str:
-    """At most so many characters, and three dots where there were more."""
+    """The text, cut after `longest` characters; three dots stand for the rest."""
     return text if len(text) <= longest else text[:longest] + "..."
 
 
 def wants_colour(environ: Mapping[str, str], *, terminal: bool) -> bool:
-    """Only a terminal that can, and not where NO_COLOR is set to anything (no-color.org)."""
+    """True for a terminal that can show colours, unless NO_COLOR is set (no-color.org)."""
     return terminal and not environ.get("NO_COLOR") and environ.get("TERM", "dumb") != "dumb"

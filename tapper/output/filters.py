@@ -1,7 +1,7 @@
-"""Which exchanges are reported.
+"""Selects the exchanges that are reported.
 
-Each kind of condition is a list, and one of its values has to hold; all kinds that are given have to hold. What an
-exchange does not show (its request or its response was not seen) meets no condition.
+Each option has a list of values, one of which must match. If several options are given, all must match. An exchange
+whose request was not seen matches no method, path or host; one whose response was not seen matches no status.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 
 from tapper.errors import UsageError
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.fieldlist import Headers
+from tapper.protocols.heads import TOKEN
 from tapper.protocols.messages import Request
 
-_METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a token, RFC 9110 section 9.1
+_METHOD = re.compile(f"{TOKEN}+")  # RFC 9110 section 9.1
 _STATUS = re.compile(r"[1-9](?:[0-9][0-9]|[xX][xX])")
 _HOST = re.compile(r"[^\s/@]+")
 _PORT = re.compile(r":[0-9]*\Z")
@@ -23,9 +23,10 @@ Condition = Callable[[str], bool]
 
 
 class Filter:
-    """`method`: exact, and case matters. `path`: see `_path`. `status`: 404, or 5xx for a class. `host`: see `_host`.
+    """The values of the options --method, --path, --status and --host.
 
-    Raises UsageError, with the value and the option in it, for a value that nothing could meet.
+    A method must be equal, case included. A status is a number such as 404, or 5xx for a class. For paths and hosts see
+    `_path` and `_host`. Raises UsageError, which names value and option, for a value that nothing can match.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Filter:
 
     @property
     def empty(self) -> bool:
-        """Whether everything passes."""
+        """True if every exchange passes."""
         return not (self._methods or self._paths or self._statuses or self._hosts)
 
     def passes(self, exchange: Exchange) -> bool:
@@ -75,29 +76,25 @@ def path_of(target: str) -> str:
 
 
 def host_of(request: Request) -> str:
-    """The host, with its port where there is one: of an absolute target, else of the first Host or :authority field;
-    empty where nothing says it."""
+    """The host, with its port if there is one: that of an absolute target, else the first Host or :authority field;
+    empty if there is none."""
     target = request.head.target
     if not target.startswith("/") and "://" in target:
         return target.partition("://")[2].partition("/")[0].partition("?")[0]
-    return field(request.head.headers, "host") or field(request.head.headers, ":authority") or ""
+    return request.head.fields.get("host") or request.head.fields.get(":authority") or ""
 
 
-def field(headers: Headers, name: str) -> str | None:
-    """The value of the first field of that name, given in lower case; None without one."""
-    return next((value for key, value in headers if key.lower() == name), None)
-
-
-def _checked(values: Iterable[str], form: re.Pattern[str], what: str, option: str) -> list[str]:
-    found = list(values)
-    for value in found:
+def _checked(values: Iterable[str], form: re.Pattern[str], noun: str, option: str) -> list[str]:
+    """The values, each of which matches `form`. Raises UsageError."""
+    checked = list(values)
+    for value in checked:
         if not form.fullmatch(value):
-            raise UsageError(f"{value!r} is not {what} ({option})")
-    return found
+            raise UsageError(f"{value!r} is not {noun} ({option})")
+    return checked
 
 
 def _path(value: str) -> Condition:
-    """A prefix of the path; with * or ? in it a glob for the whole path, in which * stands for slashes as well."""
+    """Matches paths with this prefix. A value with * or ? is a glob for the whole path; * matches slashes as well."""
     if not value.startswith(("/", "*")):
         raise UsageError(f"{value!r} is not a path: it has to begin with / or * (--path)")
     if "*" in value or "?" in value:
@@ -106,7 +103,7 @@ def _path(value: str) -> Condition:
 
 
 def _host(value: str) -> Condition:
-    """The whole host, * and ? as in a path. Ports are only compared where the value has one."""
+    """Matches the whole host, with * and ? as in a path. Ports are compared only if the value has one."""
     matches = _glob(value.lower())
     if _PORT.search(value) and not value.endswith("]") and (value.count(":") == 1 or "]:" in value):
         return matches

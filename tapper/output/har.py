@@ -1,9 +1,7 @@
-"""HTTP Archive 1.2 (the specification by Jan Odvarko), which browsers' developer tools open.
+"""HTTP Archive 1.2 (specification by Jan Odvarko), which the developer tools of browsers open.
 
-It is written as it comes, an entry a line. A run that is killed loses nothing but the last line, `]}}`: whoever appends
-that has the archive whole again.
-
-What the archive has no place for is in fields that begin with an underscore, as the specification wants it.
+Each entry is written at once, on a line of its own. An archive whose writer was killed lacks only its last line:
+append `]}}` to complete it. Fields that begin with an underscore are additions, as the specification allows.
 """
 
 from __future__ import annotations
@@ -14,33 +12,33 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from tapper.output.filters import field, host_of
+from tapper.output.filters import host_of
 from tapper.output.records import Place, Silent, Totals
-from tapper.protocols.fieldlist import Headers
+from tapper.protocols.headers import Headers
 from tapper.protocols.messages import End, Request, Response
 from tapper.protocols.records import ExchangeRecord
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_UNKNOWN = -1  # a size that nobody knows
-_UNKNOWN_TYPE = "x-unknown"  # what browsers write
+_UNKNOWN = -1  # the specification's value for an unknown size
+_UNKNOWN_TYPE = "x-unknown"  # as browsers write it
 
 
 class Har(Silent):
-    """A `tapper.output.records.Format`, with a memory: of how many entries it wrote and left out."""
+    """A `tapper.output.records.Format`. It counts the entries, and the responses that it leaves out."""
 
     def __init__(self) -> None:
         self._entries = 0
-        self._unasked = 0
+        self._without_request = 0
 
     def hello(self, version: str, _pid: int) -> str:
         creator = _encode({"name": "tapper-harness reference", "version": version})
         return f'{{"log":{{"version":"1.2","creator":{creator},"entries":['
 
     def exchange(self, place: Place, record: ExchangeRecord) -> str:
-        """An entry. Without a request there is none: nothing says what the archive must say of one."""
+        """An entry. None for a response without its request: the archive requires the request's method and URL."""
         exchange, leg = record.exchange, record.leg
         if exchange.request is None:
-            self._unasked += 1
+            self._without_request += 1
             return ""
         entry = {
             "startedDateTime": _moment(exchange.ts),
@@ -63,8 +61,8 @@ class Har(Silent):
         return "\n]}}\n"
 
     def bye(self, _totals: Totals) -> str:
-        left_out = f"{self._unasked} responses without their requests are left out"
-        comment = f',"comment":{_encode(left_out)}' if self._unasked else ""
+        left_out = f"{self._without_request} responses without their requests are left out"
+        comment = f',"comment":{_encode(left_out)}' if self._without_request else ""
         return f"\n]{comment}}}}}\n"
 
 
@@ -76,7 +74,8 @@ def _moment(ts: int) -> str:
 
 
 def _timing(request: Request, response: Response | None) -> dict[str, Any]:
-    """Milliseconds; `time` is the sum of the three. A server may answer before the request is complete."""
+    """The members about time, in milliseconds. `time` is the sum of the three timings, none of which is negative: a
+    server may answer before the request is complete."""
     send = max(0, request.end.ts - request.head.ts)
     wait = receive = 0
     if response is not None:
@@ -90,11 +89,11 @@ def _request(request: Request, server: str) -> dict[str, Any]:
     head, end = request.head, request.end
     target = head.target
     url = target if "://" in target and not target.startswith("/") else _url(host_of(request) or server, target)
-    said: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "method": head.method,
         "url": url,
         "httpVersion": head.version,
-        "cookies": [],  # they are among the headers, redacted or not, and in one place only
+        "cookies": [],  # they are among the headers, where redaction finds them
         "headers": _fields(head.headers),
         "queryString": _fields(tuple(parse_qsl(target.partition("?")[2], keep_blank_values=True))),
         "headersSize": head.size,
@@ -103,14 +102,14 @@ def _request(request: Request, server: str) -> dict[str, Any]:
     }
     if end.size:
         text, encoding = _text(end.body)
-        said["postData"] = {
-            "mimeType": field(head.headers, "content-type") or _UNKNOWN_TYPE,
+        entry["postData"] = {
+            "mimeType": head.fields.get("content-type") or _UNKNOWN_TYPE,
             "params": [],
             "text": text,
         }
         if encoding:
-            said["postData"]["_encoding"] = encoding
-    return said
+            entry["postData"]["_encoding"] = encoding
+    return entry
 
 
 def _url(host: str, target: str) -> str:
@@ -118,7 +117,7 @@ def _url(host: str, target: str) -> str:
 
 
 def _response(response: Response | None) -> dict[str, Any]:
-    """Status 0 is what browsers write where no response came."""
+    """A response. One that was not seen has status 0, as in the archives of browsers."""
     if response is None:
         nothing = {"size": 0, "mimeType": _UNKNOWN_TYPE}
         head: dict[str, Any] = {"status": 0, "statusText": "", "httpVersion": "", "cookies": [], "headers": []}
@@ -127,7 +126,7 @@ def _response(response: Response | None) -> dict[str, Any]:
     start, end = response.head, response.end
     content: dict[str, Any] = {
         "size": end.size,
-        "mimeType": field(start.headers, "content-type") or _UNKNOWN_TYPE,
+        "mimeType": start.fields.get("content-type") or _UNKNOWN_TYPE,
     }
     text, encoding = _text(end.body)
     content["text"] = text
@@ -140,7 +139,7 @@ def _response(response: Response | None) -> dict[str, Any]:
         "cookies": [],
         "headers": _fields(start.headers),
         "content": content,
-        "redirectURL": field(start.headers, "location") or "",
+        "redirectURL": start.fields.get("location") or "",
         "headersSize": start.size,
         "bodySize": end.size,
         **_rest(end),
@@ -148,7 +147,7 @@ def _response(response: Response | None) -> dict[str, Any]:
 
 
 def _rest(end: End) -> dict[str, Any]:
-    """What the archive has no place for, where there is something to say."""
+    """The members about an incomplete body and about trailers, where there are any."""
     rest: dict[str, Any] = {}
     if end.truncated:
         kept = f"{len(end.body)} of {end.size} bytes of the body were kept"
@@ -163,7 +162,7 @@ def _fields(fields: Headers) -> list[dict[str, str]]:
 
 
 def _text(body: bytes) -> tuple[str, str | None]:
-    """The body and its encoding: base64 where it is no UTF-8."""
+    """The body as text, and None; if it is not UTF-8, the body in base64, and "base64"."""
     try:
         return body.decode("utf-8"), None
     except UnicodeDecodeError:

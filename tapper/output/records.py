@@ -1,4 +1,4 @@
-"""What there is to say besides exchanges."""
+"""The records that formats write besides exchanges and facts: places, counts, processes. And what a format is."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ Listed: TypeAlias = Envoy | Refused | Resident
 """A process that `tapper discover` shows."""
 
 Owned: TypeAlias = Mapping[NamespaceId, frozenset[Address]]
-"""What addresses network namespaces have, of those that could be asked."""
+"""The addresses of each network namespace that could be asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a source captures."""
+    """The place where a source captures: an interface in a network namespace."""
 
     kind: str
-    """`node` or `pod`; `file` for what was captured before."""
+    """`node` or `pod`; `file` for a source that is read from a capture file."""
     netns: int | None
-    """The namespace's inode, as `readlink /proc/PID/ns/net` shows it; None where a file does not tell."""
+    """The namespace's inode, as `readlink /proc/PID/ns/net` shows it; None for a file."""
     interface: str
-    """An interface's name, or `any`."""
+    """The interface's name, or `any`."""
     pid: int | None = None
-    """The Envoy by which the namespace was found."""
+    """The process by which the namespace was found."""
     instance_ip: str | None = None
     verified: bool | None = None
-    """Whether the namespace itself has `instance_ip`; None for the node's source."""
+    """True if the namespace itself has the address `instance_ip`; None for the node's source."""
     found_by: str | None = None
     """How the namespace was found: `envoy`, `linkerd` or `netns`."""
     pods: Mapping[str, PodName] = field(default_factory=dict)
-    """The names of pods by address, of those that are known."""
+    """The known names of pods, by address."""
     name: PodName | None = None
-    """The pod's name as its own proxy has it; `pods` knows better."""
+    """The pod's name as its own proxy has it. A name in `pods` takes precedence."""
 
     @property
     def identity(self) -> tuple[str, int | None, str, str | None]:
-        """What stays the same of a place, also when its source is opened again; the names of pods may change."""
+        """The members that stay the same when a source is opened again. The names of pods may change meanwhile."""
         return self.kind, self.netns, self.interface, self.instance_ip
 
     def name_of(self, address: str | None) -> PodName | None:
@@ -61,21 +61,22 @@ class Place:
 
 
 def found_by(process: Listed) -> str | None:
-    """How a process was found: `envoy`, `linkerd` or `netns`; None where it is none of what was looked for."""
+    """How a process was found: `envoy`, `linkerd` or `netns`; None if it was refused."""
     if isinstance(process, Refused):
         return None
     return str(process.found_by if isinstance(process, Resident) else Finder.ENVOY)
 
 
 def verified(process: Listed, owned: Owned) -> bool | None:
-    """Whether an Envoy's namespace has the address that it claims; None where that is not known, or no Envoy's."""
+    """True if an Envoy's namespace has the address that the Envoy claims; None if that is not known, and for other
+    processes."""
     if not isinstance(process, Envoy) or process.netns not in owned:
         return None
     return process.instance_ip in owned[process.netns]
 
 
 def reason(process: Listed, owned: Owned) -> str | None:
-    """What speaks against a process being the Envoy of a target, or living in a target's namespace."""
+    """Why a process is not the Envoy of a target, or does not prove its network namespace to be a target's."""
     if not isinstance(process, Envoy):
         return process.reason
     return "its network namespace does not have that address" if verified(process, owned) is False else None
@@ -87,22 +88,22 @@ class Stat:
 
     received: int
     dropped: int
-    """Lost for want of room in the ring, as the kernel counted them."""
+    """Lost because the ring was full, as the kernel counted them."""
     cut: int = 0
-    """Captured in part only."""
+    """Captured only in part."""
     bad_checksum: int = 0
-    """Left out for a wrong checksum: their receiver refuses them."""
+    """Left out because of a wrong checksum, as their receiver drops them."""
 
 
 @dataclass(slots=True)
 class Totals:
-    """What a source or a whole run came to."""
+    """The counts of a source, or of a whole run."""
 
     exchanges: int = 0
     incomplete: int = 0
-    """Those of the exchanges of which request, response or fields are missing."""
+    """Exchanges whose request, response or header fields are missing; they are among `exchanges`."""
     filtered: int = 0
-    """Exchanges that were seen and, by the person's filters, not reported; not among `exchanges`."""
+    """Exchanges that the filters left out; they are not among `exchanges`."""
     sources: int = 0
     received: int = 0
     dropped: int = 0
@@ -115,13 +116,13 @@ class Totals:
     gap_bytes: int = 0
     given_up: int = 0
     undecoded: dict[str, int] = field(default_factory=dict)
-    """Connections that carried no HTTP, by kind."""
+    """Connections that were not HTTP, by kind."""
 
     def copy(self) -> Totals:
         return replace(self, undecoded=dict(self.undecoded))
 
     def add(self, stat: Stat, tally: Tally) -> None:
-        """What became of one source's packets and streams."""
+        """Add the counts of one source's packets and streams."""
         self.received += stat.received
         self.dropped += stat.dropped
         self.cut += stat.cut
@@ -134,16 +135,16 @@ class Totals:
         self.given_up += tally.given_up
 
     def merge(self, other: Totals) -> None:
-        """Everything that another came to."""
-        for each in fields(self):
-            if each.name != "undecoded":
-                setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
-        for kind, count in other.undecoded.items():
-            self.undecoded[kind] = self.undecoded.get(kind, 0) + count
+        """Add all counts of another source or run."""
+        for count in fields(self):
+            if count.name != "undecoded":
+                setattr(self, count.name, getattr(self, count.name) + getattr(other, count.name))
+        for kind, connections in other.undecoded.items():
+            self.undecoded[kind] = self.undecoded.get(kind, 0) + connections
 
 
 class LegKey(NamedTuple):
-    """Of whose exchanges, and in which direction."""
+    """A pod, and a direction of its exchanges."""
 
     pod_ip: str | None
     name: PodName | None
@@ -152,7 +153,7 @@ class LegKey(NamedTuple):
 
 @dataclass(slots=True)
 class Seen:
-    """Exchanges, and those of them that have something missing."""
+    """Numbers of exchanges, and of those among them that are incomplete."""
 
     exchanges: int = 0
     incomplete: int = 0
@@ -160,14 +161,14 @@ class Seen:
 
 @dataclass(slots=True)
 class Row:
-    """The counts of one source, whether open or not."""
+    """The counts of one source, open or closed."""
 
     place: Place
     counts: Totals
     legs: dict[LegKey, Seen]
 
     def plus(self, later: Row) -> Row:
-        """Together with the same source's when it was opened again."""
+        """The sum with the counts of the same source, which was opened again."""
         counts = self.counts.copy()
         counts.merge(later.counts)
         legs = {key: Seen(seen.exchanges, seen.incomplete) for key, seen in self.legs.items()}
@@ -180,13 +181,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that was counted, as of one moment."""
+    """All counts at one moment."""
 
     rows: list[Row]
     sources: int
-    """How many are open."""
+    """Number of open sources."""
     targets: int
-    """Addresses."""
+    """Number of addresses."""
 
 
 def _named(place: Place, before: Place) -> Place:
@@ -194,7 +195,7 @@ def _named(place: Place, before: Place) -> Place:
 
 
 class Format(Protocol):
-    """Turns records into text to write, each ending in a line feed; empty where this format has nothing to say."""
+    """Turns records into text to write. A text ends with an LF; it is empty if the format does not show the record."""
 
     def hello(self, version: str, pid: int, /) -> str: ...
 
@@ -211,15 +212,15 @@ class Format(Protocol):
     def bye(self, totals: Totals, /) -> str: ...
 
     def ending(self) -> str:
-        """What makes the output whole behind any record, where there is no room for `bye`."""
+        """The text that completes the output after any record, if there is no room for `bye`."""
         ...
 
     def processes(self, found: Sequence[Listed], owned: Owned, /) -> str: ...
 
 
 class Silent:
-    """A Format that says nothing: as it is beside a Recorder, since a file of packets has no records; elsewhere what
-    other formats override where they have something to say."""
+    """A Format without any text. It stands beside a Recorder, which writes packets; other formats inherit from it and
+    override the methods for the records that they show."""
 
     def hello(self, _version: str, _pid: int) -> str:
         return ""

@@ -1,4 +1,4 @@
-"""Which records are reported, whatever the format, and without which secrets: filters first, then redaction."""
+"""Selects the records that are reported, and takes their secrets out. Every format gets its records from here."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tapper.protocols.records import FactRecord, Record
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The only way from a source to a format, so that no format can forget a secret."""
+    """Filters first, then redaction. It is the only way from a source to a format, so no format sees a secret."""
 
     redaction: Redaction | None = field(default_factory=Redaction)
-    """None: values come out as they were."""
+    """None: nothing is redacted."""
     filter: Filter = field(default_factory=Filter)
     probes: bool = True
-    """Whether what looks like a health probe is reported."""
+    """True if exchanges that look like health probes are reported."""
 
     def apply(self, records: Sequence[Record], totals: Totals) -> list[Record]:
         """The records to report, in the same order. Counts the exchanges that are left out in `totals`."""

@@ -1,4 +1,4 @@
-"""The one place that writes: to standard output or a file, and to standard error for people."""
+"""All writing: records to standard output or a file, messages to standard error."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ _WRITING = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Closed(Exception):
-    """Nobody reads the output any longer. Not an error: whoever read has read enough."""
+    """The reader of the output has closed it. This is not an error."""
 
 
 class Sink:
-    """Where records go. `write` raises Closed when the reader has gone. As a context manager it closes the stream,
-    if it is its `own`."""
+    """The output. As a context manager it closes the stream, if `own` is true."""
 
     def __init__(self, stream: BinaryIO, *, own: bool = False) -> None:
         self._stream = stream
@@ -36,9 +35,9 @@ class Sink:
         self._gathered: list[bytes] | None = None
         self._size = 0
         self.ending = b""
-        """What makes the output whole wherever a record ends: written when a full disk takes no more."""
+        """The bytes that complete the output after any record. They are written when a disk is full."""
         self._ends: deque[int] | None = deque(maxlen=_ENDS_KEPT) if _can_be_cut(stream) else None
-        """Where the last pieces end, as offsets in the file."""
+        """The file offsets at which the last pieces end; None if the output cannot be cut."""
 
     def __enter__(self) -> Sink:
         return self
@@ -51,7 +50,7 @@ class Sink:
         return self._stream.fileno()
 
     def gather(self) -> None:
-        """From now on keep what is written until `flush`, or until it is much."""
+        """From now on gather what is written, up to 1 MiB, until `flush`."""
         self._gathered = []
 
     def flush(self) -> None:
@@ -61,12 +60,15 @@ class Sink:
             self._write(pieces)
 
     def write(self, text: str) -> None:
-        """Write whole records, and flush unless gathering: a pipe's reader is to see a batch when it is complete."""
+        """Write complete records. Flushes them unless gathering, so that the reader of a pipe gets them at once."""
         self.write_bytes(text.encode("utf-8"))
 
     def write_bytes(self, data: bytes) -> None:
-        """Likewise. Raises TapperError where the output takes no more, as a full disk does; a file then ends with the
-        last piece that it took whole, and `ending`."""
+        """The same for bytes.
+
+        Raises Closed if the reader has closed the output, and TapperError if the output cannot be written, for example
+        because the disk is full. A file then ends with the last piece that was written completely, and `ending`.
+        """
         if not data:
             return
         if self._gathered is None:
@@ -83,7 +85,7 @@ class Sink:
         if self._ends is not None:
             self._ends.extend(accumulate(map(len, pieces), initial=os.lseek(self._stream.fileno(), 0, os.SEEK_CUR)))
         try:
-            while rest:  # a disk that gets full takes a part, and says so only when asked to take the rest
+            while rest:  # a full disk takes a part of the data, and gives an error only for the rest
                 rest = rest[self._stream.write(rest) :]
             self._stream.flush()
         except BrokenPipeError:
@@ -93,7 +95,7 @@ class Sink:
             raise TapperError(f"cannot write the output: {explain(error)}") from error
 
     def _cut(self) -> None:
-        """Cut the file back to where a piece ended, as far as is needed to have room for `ending`."""
+        """Cut the file back to the end of a piece, as far as needed to make room for `ending`."""
         if self._ends is None:
             return
         descriptor = self._stream.fileno()
@@ -108,11 +110,11 @@ class Sink:
                     return
                 os.ftruncate(descriptor, end)
             except OSError:
-                continue  # there is more room where the piece before ended
+                continue  # cut off one more piece to get more room
 
 
 def _can_be_cut(stream: BinaryIO) -> bool:
-    """Whether it is a file that grows at the place where it is written to."""
+    """True for a regular file that is not opened for appending."""
     try:
         descriptor = stream.fileno()
         appends = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
@@ -122,12 +124,12 @@ def _can_be_cut(stream: BinaryIO) -> bool:
 
 
 def open_output(path: str | None) -> Sink:
-    """Standard output for None and "-"; else a file that only its owner can read: what goes in was meant for somebody
-    else.
+    """The output of -w: standard output for None and "-", else a file that only its owner can read, since the traffic
+    is other people's.
 
-    The file is always a new one, which takes the place of an old one of the same owner: others may have the old one
-    open, or may have put it there as a link to a file of the node. A device or a FIFO of this user or of root is
-    written to as it is. Raises TapperError.
+    The file is always new, and replaces an old one of the same owner: other users may have the old one open, or may
+    have put it there as a link to a file of the node. A device or a FIFO of this user or of root is opened as it is.
+    Raises TapperError.
     """
     if path is None or path == "-":
         return Sink(sys.stdout.buffer)
@@ -139,8 +141,8 @@ def open_output(path: str | None) -> Sink:
 
 
 def _is_to_be_replaced(path: str) -> bool:
-    """Whether the path is free or has a file that may be replaced; False for a device or a FIFO. Raises TapperError for
-    what is another user's, a link, or a folder."""
+    """True if nothing has this path, or a file that may be replaced; False for a device or a FIFO. Raises TapperError
+    for a file of another user and for a link, and OSError for a folder."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -159,7 +161,7 @@ def _replace(path: str) -> int:
     folder, name = os.path.split(path)
     if not name:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    # a name that nobody can have prepared, of at most 255 bytes as file systems want it
+    # A name that nobody can guess, of at most 255 bytes, the limit of file systems.
     new = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(8)}")  # noqa: PTH118 - bytes that are no UTF-8 stay
     descriptor = os.open(new, _WRITING | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -173,7 +175,7 @@ def _replace(path: str) -> int:
 
 
 class Console:
-    """Messages for a person, one line each, with the program's name before them."""
+    """Messages for people on standard error: one line each, after the program's name."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -184,25 +186,25 @@ class Console:
             self._stream.write(f"tapper: {message}\n")
             self._stream.flush()
         except OSError:
-            pass  # nobody reads standard error; there is no other place to say so, and capturing goes on
+            pass  # standard error is closed: there is no other place for the message, and capturing goes on
 
     def warn_once(self, key: object, message: str) -> None:
-        """The same, but only the first time for a key."""
+        """The same, but only once for each key."""
         if key not in self._said:
             self._said.add(key)
             self.warn(message)
 
     def summary(self, totals: Totals) -> None:
-        """What the run came to."""
+        """The counts of the run."""
         for line in summary(totals).splitlines():
             self.warn(line)
 
     def table(self, lines: Iterable[str]) -> None:
-        """More of the summary."""
+        """Further lines of the summary."""
         for line in lines:
             self.warn(line)
 
     def progress(self, message: str) -> None:
-        """Only for somebody who looks on."""
+        """A message that is shown only on a terminal."""
         if self._stream.isatty():
             self.warn(message)

@@ -16,7 +16,6 @@ from rich.text import Text as Styled
 
 from tapper.output.details import Part, parts
 from tapper.output.escape import escape, printable
-from tapper.output.filters import field
 from tapper.output.records import Place
 from tapper.output.text import Text, clock, fact_line, further, remarks, size
 from tapper.protocols.exchange import Exchange
@@ -170,7 +169,7 @@ def _what(exchange: Exchange) -> dict[str, Styled]:
 
 def _is_json(exchange: Exchange, mark: str) -> bool:
     message = exchange.request if mark == ">" else exchange.response
-    return message is not None and "json" in (field(message.head.headers, "content-type") or "").lower()
+    return message is not None and "json" in (message.head.fields.get("content-type") or "").lower()
 
 
 def _detail(mark: str, part: Part, line: str, json: JSONHighlighter | None) -> Styled:

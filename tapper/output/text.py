@@ -1,4 +1,4 @@
-"""Lines for a person at a terminal. Whatever came from the wire is escaped: a terminal obeys control characters."""
+"""Lines of text for people. Captured bytes are escaped, since a terminal obeys control characters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def size(count: int) -> str:
-    """A number of bytes in at most four digits and a unit."""
+    """A number of bytes with a unit, in at most four digits."""
     amount = float(count)
     for unit in _UNITS:
         if amount < 1024 or unit == _UNITS[-1]:
@@ -34,7 +34,7 @@ def size(count: int) -> str:
 
 
 def clock(ts: int) -> str:
-    """Nanoseconds since 1970 as local time of day, in milliseconds."""
+    """The local time of day, with milliseconds; `ts` is in nanoseconds since 1970."""
     return time.strftime("%H:%M:%S", time.localtime(ts // 1_000_000_000)) + f".{ts // 1_000_000 % 1000:03}"
 
 
@@ -43,8 +43,10 @@ def _plural(count: int, noun: str) -> str:
 
 
 class Text(Silent):
-    """A `tapper.output.records.Format`: a line an exchange. `verbose` shows its headers and the beginning of its bodies
-    under it. This is for pipes and files; `tapper.output.terminal` is for a person who looks on."""
+    """A `tapper.output.records.Format` for pipes and files: a line for each exchange.
+
+    `verbose` adds its header fields and the beginning of its bodies. `tapper.output.terminal` is for terminals.
+    """
 
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
@@ -80,13 +82,13 @@ def _where(leg: Leg) -> str:
 
 
 def remarks(leg: Leg, exchange: Exchange) -> list[str]:
-    """What --verbose says about an exchange as a whole."""
+    """The lines that --verbose adds about an exchange as a whole."""
     said = [] if leg.mtls is None else ["mTLS on the wire" if leg.mtls else "plaintext on the wire"]
     return [*said, "looks like a health probe"] if is_probe(leg, exchange) else said
 
 
 def fact_line(fact: Fact) -> str:
-    """What a fact says, on one line and escaped."""
+    """A fact on one line, escaped."""
     if isinstance(fact, Tls):
         name = "(no server name seen)" if fact.sni is None else escape(fact.sni[:_LONGEST_TARGET])
         return " ".join(["TLS", name, *(escape(protocol) for protocol in fact.alpn[:_MOST_PROTOCOLS])])
@@ -109,7 +111,7 @@ def _answer(response: Response | None, duration: int | None) -> str:
 
 
 def further(exchange: Exchange) -> str:
-    """What only some exchanges have, after two spaces."""
+    """Two spaces and the members that few exchanges have: a gRPC call, missing fields. Empty if there are none."""
     text = ""
     call = exchange.grpc
     if call is not None:
@@ -133,7 +135,7 @@ def _row(process: Listed, owned: Owned) -> tuple[str, ...]:
 
 
 def summary(totals: Totals) -> str:
-    """What a run came to, in one line or a few."""
+    """The counts of a run: one line about all of it, and one for each kind of loss or omission."""
     lines = [
         f"{_plural(totals.exchanges, 'exchange')} from {_plural(totals.sources, 'source')}; "
         f"{_plural(totals.received, 'packet')} received, {totals.dropped} dropped by the kernel"

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from typing import Final, cast
 
-from tapper.protocols.fieldlist import Headers, listed
 from tapper.protocols.fields import (
     AUTHORITY,
     DYNAMIC,
@@ -30,6 +29,7 @@ from tapper.protocols.fields import (
     Field,
     Fields,
 )
+from tapper.protocols.headers import HeaderList, Headers
 from tapper.protocols.huffman import Malformed
 from tapper.protocols.literals import LITERALS, behind, number, string
 from tapper.protocols.messages import HEAD_LIMIT
@@ -78,7 +78,7 @@ class BlockReader:
         self._values: dict[str, Entry] = {}  # where blocks were divided, by name, as they were last
         self._ends: dict[bytes, _Part] = {}
         self._bound = False  # whether one of these refers to the table
-        self._listed = listed(())  # what the last block showed
+        self._listed = HeaderList()  # what the last block showed
         self.held = 0
         """Bytes in the table."""
 
@@ -184,7 +184,7 @@ class BlockReader:
         if fields.size > HEAD_LIMIT:
             raise Malformed("more fields than any head has")
         if fields.shown != self._listed.headers:  # mostly the same objects, so this costs next to nothing
-            self._listed = listed(fields.shown)
+            self._listed = HeaderList(fields.shown)
         fields.shown, fields.listed = self._listed.headers, self._listed
         return fields
 

@@ -1,49 +1,53 @@
-"""Bytes that nobody here can read: how many there were, and how they began."""
+"""Counts the bytes of a connection, or of the rest of one, that no reader understands."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tapper.protocols.facts import ByteStream
+from tapper.protocols.reading import ConnectionReader
 from tapper.streams.reassembly import Data
 
 PREVIEW = 64
-"""Bytes kept of each direction."""
+"""Bytes kept of each direction's beginning."""
 
 
-class ByteTally:
-    """Counts both directions of a connection; sides are 0 and 1."""
+class ByteTally(ConnectionReader):
+    """`kind` says what the bytes are, as in `ByteStream.what`."""
 
-    __slots__ = ("_begun", "_lost", "_previews", "_sizes", "what")
+    __slots__ = ("_lost", "_previews", "_sizes", "_ts", "kind")
 
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self._begun: int | None = None
+    def __init__(self, kind: str, client: int | None = None) -> None:
+        super().__init__(client)
+        self.kind = kind
+        self._ts: int | None = None
         self._sizes = [0, 0]
         self._lost = 0
         self._previews = [b"", b""]
 
-    def data(self, side: int, chunk: Data) -> None:
-        if self._begun is None:
-            self._begun = chunk.ts
+    @property
+    def begun(self) -> bool:
+        """Whether a byte was captured."""
+        return self._ts is not None
+
+    def data(self, side: int, chunk: Data) -> Sequence[ByteStream]:
+        if self._ts is None:
+            self._ts = chunk.ts
         if self._sizes[side] < PREVIEW:
             self._previews[side] += chunk.data[: PREVIEW - len(self._previews[side])]
         self._sizes[side] += len(chunk.data)
+        return ()
 
-    def gap(self, side: int, size: int | None) -> None:
-        """Bytes are missing; None where nobody knows how many."""
+    def gap(self, side: int, size: int | None) -> Sequence[ByteStream]:
         self._sizes[side] += size or 0
         self._lost += size or 0
+        return ()
 
-    def fact(self, client: int | None) -> ByteStream | None:
-        """What there was, if there was anything. `client` is the side that asked, where that is known."""
-        if self._begun is None:
-            return None
-        one, other = (0, 1) if client is None else (client, 1 - client)
-        sizes, previews = self._sizes, self._previews
-        return ByteStream(
-            self._begun,
-            self.what,
-            (sizes[one], sizes[other]),
-            self._lost,
-            (previews[one], previews[other]),
-            client is not None,
-        )
+    def finish(self) -> Sequence[ByteStream]:
+        """One fact; none where no byte was captured."""
+        if self._ts is None:
+            return ()
+        client = self.client or 0
+        sizes = self._sizes[client], self._sizes[1 - client]
+        previews = self._previews[client], self._previews[1 - client]
+        return (ByteStream(self._ts, self.kind, sizes, self._lost, previews, self.client is not None),)

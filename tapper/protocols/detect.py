@@ -1,20 +1,29 @@
-"""What a connection speaks, by its bytes and never by its port.
+"""Finds out what a connection speaks, by its bytes and never by its port.
 
 TLS: a record header (RFC 8446 section 5.1). HTTP/2: the client's preface or the server's SETTINGS (RFC 9113 section
-3.4), or, where the beginning was not seen, a segment that is frames from its first byte to its last (section 4.1), as
-senders send them. Other protocols begin their messages with numbers, too: those that look like one frame and say
-nothing of HTTP prove nothing.
+3.4), or, where the beginning was not captured, a segment that is frames from its first byte to its last (section 4.1),
+as senders send them. A single frame that could be another protocol's length field proves nothing. HTTP/1: a message
+head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
+from tapper.protocols import heads
 from tapper.protocols.frames import PREFACE, looks_like_frames
+from tapper.protocols.http import Http1Connection, Http2Connection
+from tapper.protocols.readers import Readers
+from tapper.protocols.reading import ConnectionReader, Content
+from tapper.protocols.records import Record
+from tapper.protocols.tls import HelloReader
+from tapper.streams.connection import Connection, WireSecurity
+from tapper.streams.reassembly import Data
 
 
 class Kind(StrEnum):
-    """What a connection that is not HTTP/1 was counted as."""
+    """By which connections that are not HTTP are counted."""
 
     TLS = "tls"
     HTTP2 = "http2"
@@ -52,3 +61,93 @@ def _opens_with_settings(data: bytes) -> bool:
     if len(data) < _FRAME_HEADER or data[3] != _SETTINGS:
         return False
     return int.from_bytes(data[:3], "big") % 6 == 0 and data[5:9] == b"\0\0\0\0"
+
+
+class Undecided(ConnectionReader):
+    """Keeps the first bytes of both sides until they tell the protocol, and then hands them to its reader."""
+
+    __slots__ = ("_body_limit", "_connection", "_early", "_gapped", "_http1", "_readers")
+
+    def __init__(self, connection: Connection[Record], body_limit: int, readers: Readers) -> None:
+        super().__init__(connection.client)
+        self._connection = connection
+        self._body_limit = body_limit
+        self._readers = readers
+        self._early: list[list[Data] | None] = [[], []]
+        """Of each side, the first chunks while they are too few to decide; None once they were enough, or lost."""
+        self._gapped = [False, False]
+        """Whether bytes of that side were lost."""
+        self._http1: Http1Connection | None = None
+        """Reads on trial, once the client is known."""
+
+    @property
+    def held(self) -> int:
+        return 0 if self._http1 is None else self._http1.held
+
+    def data(self, side: int, chunk: Data) -> Sequence[Content]:
+        early, from_start = self._early[side], self._connection.from_start(side)
+        chunks = self._early[side] = [*(early or ()), chunk]
+        data = b"".join(piece.data for piece in chunks)
+        # 1. TLS and HTTP/2 are told by their first bytes, or in the midst of a connection by a segment of frames. But
+        #    HTTP/2 of which the beginning was read begins with its preface.
+        beginning = early is not None and from_start
+        kind = foreign(data, beginning=beginning)
+        if kind is Kind.TLS:
+            self.successor = HelloReader(self.client)
+        elif kind is Kind.HTTP2 and (beginning or not from_start or self._gapped[side]):
+            others_beginning = self._early[1 - side] is not None and self._connection.from_start(1 - side)
+            in_step = (others_beginning, beginning) if side else (beginning, others_beginning)
+            self.successor = Http2Connection(self._readers.http2(self.client, in_step, self._body_limit))
+        if self.successor is not None:
+            return [*self._read_early(1 - side), *self._read_early(side)]
+        # 2. The first bytes may be too few.
+        if beginning and undecided(data):
+            return []
+        # 3. It may be HTTP/1.
+        if beginning:
+            self._connection.set_wire(WireSecurity.PLAIN)  # TLS would have begun with a record
+        if self.client is None:
+            if heads.begins_request(data):
+                self.client = side
+            elif heads.begins_response(data):
+                self.client = 1 - side
+        return self._release(side)
+
+    def gap(self, side: int, size: int | None) -> Sequence[Content]:
+        self._gapped[side] = True
+        return [*self._release(side), *self._reader().gap(side, size), *self._settle(side)]
+
+    def end(self, side: int) -> Sequence[Content]:
+        return [*self._release(side), *self._reader().end(side), *self._settle(side)]
+
+    def finish(self) -> Sequence[Content]:
+        return [*self._release(0), *self._release(1), *self._reader().finish()]
+
+    def _release(self, side: int) -> list[Content]:
+        """Read what was kept of this side; its later chunks are read as they come."""
+        return [*self._read_early(side), *self._settle(side)]
+
+    def _settle(self, side: int) -> list[Content]:
+        """Once HTTP/1 is proven, it reads what was kept of the other side, too."""
+        if self.successor is None and self._http1 is not None and self._http1.proven:
+            self.successor = self._http1
+        return [] if self.successor is None else self._read_early(1 - side)
+
+    def _read_early(self, side: int) -> list[Content]:
+        early, self._early[side] = self._early[side], None
+        contents: list[Content] = []
+        for chunk in early or ():
+            contents += self._reader().data(side, chunk)
+        return contents
+
+    def _reader(self) -> ConnectionReader:
+        """The successor. Before there is one: HTTP/1's reader, or one that reads nothing while the client is not
+        known."""
+        if self.successor is not None:
+            return self.current
+        if self._http1 is None:
+            if self.client is None:
+                return ConnectionReader(None)
+            started = (self._connection.from_start(0), self._connection.from_start(1))
+            self._http1 = Http1Connection(self.client, started, self._body_limit, self._readers)
+        return self._http1.current

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 
@@ -57,10 +57,3 @@ class WebSocketMessage:
 
 
 Fact: TypeAlias = Tls | ByteStream | WebSocketMessage
-
-
-def limited(fact: Fact, body_limit: int) -> Fact:
-    """The fact with no more of a message's body than so many bytes."""
-    if not isinstance(fact, WebSocketMessage) or len(fact.body) <= body_limit:
-        return fact
-    return replace(fact, body=fact.body[:body_limit], truncated=True)

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias, cast
 
 from hpack.table import HeaderTable
 
-from tapper.protocols.fieldlist import FieldList, Headers, listed
+from tapper.protocols.headers import HeaderList, Headers
 from tapper.runtime.native import mypyc_attr
 
 OVERHEAD: Final = 32
@@ -64,7 +64,7 @@ DYNAMIC: Final = 62
 """The index of a table's newest entry."""
 
 
-_NONE_LISTED: Final = listed(())
+_NONE_LISTED: Final = HeaderList()
 
 
 @mypyc_attr(acyclic=True)
@@ -76,7 +76,7 @@ class Fields:
     """Pseudo-header fields included; bytes as latin-1 characters."""
     shown: Headers = ()
     """`headers` without the pseudo-header fields that have a place of their own in a message."""
-    listed: FieldList = _NONE_LISTED
+    listed: HeaderList = _NONE_LISTED
     """`shown`, with what others make of it, once the block is read."""
     complete: bool = True
     """False where fields are missing from `headers`, because they refer to entries nobody here has seen."""

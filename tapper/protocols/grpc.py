@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from tapper.protocols.fieldlist import Headers
+from tapper.protocols.headers import Headers
 from tapper.runtime.memo import Memo
 
 MOST_SIZES: Final = 64

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.fieldlist import Headers
 from tapper.protocols.fields import UNKNOWN_FIELDS, Fields
 from tapper.protocols.grpc import NO_MESSAGES, Call, Counter, Messages, call
+from tapper.protocols.headers import Headers
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
 from tapper.runtime.memo import Memo
 from tapper.runtime.native import mypyc_attr

@@ -1,39 +1,39 @@
-"""What a reader of one direction says: heads, ends, and that something was lost. And how much of a message is kept.
+"""Messages, and the events that a reader of one direction gives: heads, ends, and losses.
 
-Nothing changes these records once they are made. They are not frozen all the same, nor are those of an exchange: a
-frozen one takes twice as long to make, and six are made for each exchange. For the same reason their constructors are
-written out: one that `dataclass` makes at run time stays plain Python where the rest is compiled."""
+No record changes once it is complete, but for the values that redaction takes out. They are not frozen, since making a
+frozen one takes twice as long. The constructors are written out, since mypyc does not compile those of `dataclass`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from tapper.protocols.fieldlist import FieldList, Headers
+from tapper.protocols.headers import HeaderList, Headers
 from tapper.runtime.native import mypyc_attr
 
 HEAD_LIMIT: Final = 64 * 1024
 """Longest head or trailer section. Envoy's own default is 60 KiB, nginx's 32 KiB, Apache's 8 KiB a line."""
 BODY_LIMIT: Final = 64 * 1024
-"""How much of a body is kept. The rest is counted."""
+"""Bytes of a body that are kept. The rest is counted."""
 
 
 @mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class RequestHead:
     ts: int
-    """Nanoseconds; the packet with the message's first byte. seq and ack are of that byte's segment, too."""
+    """Nanoseconds since 1970: the packet with the message's first byte."""
     seq: int
+    """The sequence number of the message's first byte."""
     ack: int
+    """The acknowledgement number of that byte's segment."""
     method: str
-    """This and the target are empty where they are not known (HTTP/2 joined midway)."""
+    """Empty if it is not known (HTTP/2 joined midway); so is the target."""
     target: str
     version: str
-    fields: FieldList
+    fields: HeaderList
     size: int
-    """Bytes of the head on the wire."""
-    plain: bool = field(default=False, compare=False)
-    """Whether the target is known to have nothing but ASCII that needs no escaping: no quotes, no backslashes."""
+    """Octets of the head as it was sent."""
 
     def __init__(
         self,
@@ -43,9 +43,8 @@ class RequestHead:
         method: str,
         target: str,
         version: str,
-        fields: FieldList,
+        fields: HeaderList,
         size: int,
-        plain: bool = False,
     ) -> None:
         self.ts = ts
         self.seq = seq
@@ -55,7 +54,6 @@ class RequestHead:
         self.version = version
         self.fields = fields
         self.size = size
-        self.plain = plain
 
     @property
     def headers(self) -> Headers:
@@ -66,14 +64,14 @@ class RequestHead:
 @dataclass(slots=True)
 class ResponseHead:
     ts: int
-    """As in RequestHead; of the first interim response where there was one."""
+    """As in RequestHead. If interim responses came first, these are of the first one."""
     seq: int
     ack: int
     status: int
-    """0 where it is not known."""
+    """0 if it is not known."""
     reason: str
     version: str
-    fields: FieldList
+    fields: HeaderList
     size: int
 
     def __init__(
@@ -84,7 +82,7 @@ class ResponseHead:
         status: int,
         reason: str,
         version: str,
-        fields: FieldList,
+        fields: HeaderList,
         size: int,
     ) -> None:
         self.ts = ts
@@ -105,15 +103,15 @@ class ResponseHead:
 @dataclass(slots=True)
 class End:
     ts: int
-    """Nanoseconds; the packet with the message's last byte."""
+    """Nanoseconds since 1970: the packet with the message's last byte."""
     seq: int
     """The sequence number after the last byte."""
     body: bytes
-    """The body's beginning: at most the limit, and nothing behind a hole. Chunked coding is undone, others are not."""
+    """The body's beginning: at most the limit, and nothing after lost bytes. Chunked coding is undone, no other is."""
     size: int
-    """The body's true size, lost bytes included where their number is known."""
+    """Octets of the body as it was sent; lost ones are included if their number is known."""
     truncated: bool
-    """Whether `body` is less than what was sent."""
+    """True if `body` is shorter than the body that was sent."""
     trailers: Headers
 
     def __init__(self, ts: int, seq: int, body: bytes, size: int, truncated: bool, trailers: Headers) -> None:
@@ -149,7 +147,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The reader fell out of step; messages may be missing here."""
+    """The reader fell out of step. Messages may be missing here."""
 
     reason: str
 

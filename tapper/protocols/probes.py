@@ -11,13 +11,12 @@ from __future__ import annotations
 from typing import Final
 
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.fieldlist import Headers
 from tapper.streams.connection import Leg
 from tapper.streams.legs import Direction
 
 _OUTBOUND: Final = Direction.OUTBOUND
 _PROBE: Final = "kube-probe/"
-_AGENT_NAMES: Final = frozenset({"user-agent"})
+_AGENT: Final = "user-agent"
 _ASKED_OF_AGENT: Final = "/app-health/"
 _AGENT_PORT: Final = 15020
 _ASKED_OF_SIDECAR: Final = "/healthz/ready"
@@ -34,18 +33,4 @@ def is_probe(leg: Leg, exchange: Exchange) -> bool:
         return True
     if head.target.startswith(_ASKED_OF_SIDECAR) and leg.dst.port == _SIDECAR_PORT:
         return True
-    template = head.fields.template
-    if template.kubelets is None:
-        said = _from_kubelet(head.headers)
-        if template.varies(_AGENT_NAMES):
-            return said
-        template.kubelets = said
-    return template.kubelets
-
-
-def _from_kubelet(headers: Headers) -> bool:
-    # In a loop: a generator would cost as much again. Hardly a value begins as an agent's.
-    for name, value in headers:  # noqa: SIM110
-        if value.startswith(_PROBE) and name.lower() in _AGENT_NAMES:
-            return True
-    return False
+    return head.fields.has_prefix(_AGENT, _PROBE)

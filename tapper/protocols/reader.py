@@ -1,5 +1,11 @@
-"""The part of an HTTP/1 reader that requests and responses have in common. The contract is in
-`tapper.protocols.http1`."""
+"""What readers of requests and readers of responses have in common. `tapper.protocols.http1` has their contract.
+
+A reader is in one of the states below. The function that `_STEPS` has for the state reads on from `_data[_pos]`, and
+
+1. returns an event: a head, an End, or Lost;
+2. or returns True: it has consumed bytes or changed the state, and the next step can be done at once;
+3. or returns False: it needs more data.
+"""
 
 from __future__ import annotations
 
@@ -8,40 +14,56 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 from tapper.protocols import heads
-from tapper.protocols.fieldlist import FieldList, Headers
+from tapper.protocols.headers import HeaderList, Headers
 from tapper.protocols.messages import BODY_LIMIT, HEAD_LIMIT, End, Event, Lost
-from tapper.protocols.patterns import LONGEST, Pattern, alike, learned
 from tapper.streams.sequence import MASK
 
-State: TypeAlias = Callable[[Any], Event | bool]
+Step: TypeAlias = Event | bool
 
-_END_OF_SECTION = re.compile(rb"\n\r?\n")
-_END_OF_LINE = re.compile(rb"\n")
-_CHUNK_LINE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
-_LINE_FEED: Final = 10
-_END_OF_HEAD: Final = b"\r\n\r\n"
-_LINE_ENDS = (b"\r\n", b"\n")
+OUT_OF_STEP: Final = "out of step"
+"""Nothing is known about the next byte. Waits for a segment that opens with a start line."""
+LOST: Final = "lost"
+"""Says Lost, then is OUT_OF_STEP."""
+HEAD: Final = "head"
+"""Between two messages, or in a head."""
+FRAMING: Final = "framing"
+"""After a head: decides how the body ends."""
+MAYBE_BODY: Final = "maybe body"
+"""The body may never come. If the next segment opens with a start line, it has not; else it is read."""
+BODY: Final = "body"
+"""In a body of known length."""
+CHUNK_LINE: Final = "chunk line"
+CHUNK_DATA: Final = "chunk data"
+CHUNK_END: Final = "chunk end"
+TRAILERS: Final = "trailers"
+"""In a body with chunked coding (RFC 9112 section 7.1)."""
+UNTIL_CLOSE: Final = "until close"
+"""In a body that ends with the connection."""
+OPAQUE: Final = "opaque"
+"""The rest of the stream is not HTTP/1, or is over."""
+
+_END_OF_SECTION: Final = re.compile(rb"\n\r?\n")
+_END_OF_LINE: Final = re.compile(rb"\n")
+_LINE_END: Final = re.compile(rb"\r?\n")
+_CHUNK_LINE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 
 
 class Reader:
-    """What both directions share. A state is a method; it returns an event, True for progress, or False for more."""
+    """One direction of a connection."""
 
     __slots__ = (
         "_ack",
+        "_awaited",
         "_body",
         "_body_limit",
         "_data",
-        "_fields",
         "_head_limit",
         "_holed",
         "_open",
-        "_other",
         "_partial",
-        "_pattern",
         "_pos",
         "_reason",
         "_remaining",
-        "_second",
         "_section_end",
         "_seq",
         "_size",
@@ -53,197 +75,175 @@ class Reader:
     def __init__(self, *, in_step: bool = True, head_limit: int = HEAD_LIMIT, body_limit: int = BODY_LIMIT) -> None:
         self._head_limit = head_limit
         self._body_limit = body_limit
-        # Functions, not bound methods: a bound one would make every reader a cycle for the garbage collector to find.
-        self._state: State = Reader._message if in_step else Reader._out_of_step
+        self._state = HEAD if in_step else OUT_OF_STEP
+        # The data that is being read.
         self._data = b""
         self._pos = 0
-        self._ts = self._seq = self._ack = 0  # of the segment being read; _seq is that of _data's first byte
-        # A section whose end has not come, and what is looked for as its end.
+        self._ts = self._seq = self._ack = 0  # of its segment; _seq is the sequence number of its first byte
+        # A line or section that continues in the next segment, and the pattern of its end.
         self._partial = bytearray()
         self._section_end = _END_OF_SECTION
-        self._start: tuple[int, int, int] | None = None  # (ts, seq, ack) of the message's first byte
-        self._open = False  # a head was given out, its End was not
-        self._body = bytearray()
-        self._size = 0
-        self._holed = False
-        self._remaining = 0
-        self._reason = ""
-        # What the last heads had in common, the latest first. Not counted as held.
-        self._pattern: Pattern | None = None
-        self._other: Pattern | None = None
-        self._fields: FieldList | None = None  # of the last head that was whole
-        self._second = 1  # where its second line began
+        # The message.
+        self._start: tuple[int, int, int] | None = None  # (ts, seq, ack) of its first byte; None between two messages
+        self._open = False  # True if its head was given out and its End was not
+        self._body = bytearray()  # at most _body_limit bytes
+        self._size = 0  # bytes of the body so far, lost ones included
+        self._holed = False  # True if bytes of the body were lost
+        self._remaining = 0  # bytes that the body or the chunk still has
+        self._awaited = BODY  # the state that reads the body, if it comes (MAYBE_BODY)
+        self._reason = ""  # why the reader fell out of step
 
     @property
     def held(self) -> int:
         """Bytes kept of an unfinished message."""
         return len(self._partial) + len(self._body)
 
-    def _section_at(self, data: bytes) -> int:
-        """The end of the head that these bytes open with; its fields are then in `_fields`, and where its second line
-        begins in `_second`. 0 where there is none, or where the reader is not between two messages."""
-        if self._start is not None or self._state is not _BETWEEN:
-            return 0
-        # Often the first line is as long as that of the message before, so its end is looked for there first. Where one
-        # is found there by chance, the right one is before it, and a line with another in it is no start line.
-        first = self._second
-        if first > len(data) or data[first - 1] != _LINE_FEED:
-            self._second = first = data.find(b"\n") + 1
-            if not first:
-                return 0
-        pattern = self._pattern
-        fields = None if pattern is None else pattern.read(data, first) or self._otherwise(data, first)
-        if fields is None:
-            stop = data.find(_END_OF_HEAD, first - 2) + 4
-            if stop < 4 or stop > self._head_limit:
-                return 0
-            fields = self._unfamiliar(data[first:stop])
-            if fields is None:
-                return 0
-        self._fields = fields
-        stop = first + fields.size
-        return stop if stop <= self._head_limit else 0
-
-    def _otherwise(self, data: bytes, first: int) -> FieldList | None:
-        """The fields that begin there, where they are like those before the last ones."""
-        other = self._other
-        fields = None if other is None else other.read(data, first)
-        if fields is not None:
-            self._pattern, self._other = other, self._pattern
-        return fields
-
-    def _unfamiliar(self, block: bytes) -> FieldList | None:
-        """Other fields, which are remembered. With the empty line."""
-        fields = heads.section(block)
-        if fields is not None and len(block) <= LONGEST:
-            if not alike(self._pattern, fields):
-                self._pattern, self._other = self._other, self._pattern
-            self._pattern = learned(fields, block, self._pattern)
-        return fields
-
     def feed(self, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> Iterator[Event]:
-        """The next bytes of the stream, one segment's. ts in nanoseconds; seq of the first byte; ack its segment's."""
-        following = seq + len(data)
+        """The next bytes of the stream, from one segment.
+
+        `ts`: nanoseconds since 1970. `seq`: the sequence number of the first byte. `ack`: the segment's.
+        """
+        following = (seq + len(data)) & MASK
         self._ts, self._seq, self._ack = ts, seq, ack
+        # 1. Put the bytes of an unfinished section before the new ones. Search the new ones alone for its end: a sender
+        #    may send a byte at a time, and to search everything each time would take the square of the head limit.
         searched = len(self._partial)
         if searched:
             self._partial += data
             if self._section_end.search(self._partial, max(0, searched - 2)) is None:
-                yield from self._still_partial(searched)
+                yield from self._check_partial(searched)
                 self._seq = following
                 return
-            self._seq -= searched
             data = bytes(self._partial)
             self._partial.clear()
-        self._data, self._pos = data, 0
-        while (event := self._state(self)) is not False:
-            if event is not True:
-                yield event
-                if self._pos == len(data) and self._state is Reader._message:
-                    break  # the usual end, for the price of a comparison
+        # 2. Do steps until one needs more data.
+        self._data, self._pos, self._seq = data, 0, (seq - searched) & MASK
+        while (step := _STEPS[self._state](self)) is not False:
+            if not isinstance(step, bool):
+                yield step
+        # 3. Between two segments `_seq` belongs to the next byte.
         self._data, self._pos, self._seq = b"", 0, following
 
     def gap(self, size: int | None) -> Iterator[Event]:
-        """`size` bytes of the stream are lost; None where nobody knows how many."""
+        """`size` bytes of the stream are lost; None if their number is not known."""
+        if self._state == MAYBE_BODY:
+            self._state = self._awaited
         state = self._state
-        if state is Reader._opaque:
+        if state == OPAQUE:
             return
-        if state is Reader._until_close:
+        if state == UNTIL_CLOSE:
             self._size += size or 0
             self._holed = True
-        elif state in _COUNTED and not self._partial and size is not None and size <= self._remaining:
+        elif state in (BODY, CHUNK_DATA) and not self._partial and size is not None and size <= self._remaining:
+            # The hole lies in a body of known length: the reader stays in step.
             self._size += size
-            self._seq += size
+            self._seq = (self._seq + size) & MASK
             self._holed = True
             self._remaining -= size
-            event = state(self) if self._remaining == 0 else False
-            if isinstance(event, End):
-                yield event
+            step = _STEPS[state](self) if self._remaining == 0 else False
+            if isinstance(step, End):
+                yield step
         else:
-            if state is Reader._length_body:
-                self._size += self._remaining  # the length said so
+            if state == BODY:
+                self._size += self._remaining  # Content-Length told the size
             yield from self._lose("bytes were lost")
 
     def eof(self, *, clean: bool = True) -> Iterator[Event]:
-        """The stream ended: by FIN, or (not clean) because nobody looks any longer."""
+        """The stream ended. `clean` is False if there was no FIN: the capture ended, or the connection was given up."""
         if self._open:
-            yield self._end(cut=not clean or self._state is not Reader._until_close)
+            yield self._end(cut=not clean or self._state != UNTIL_CLOSE)
         self.stop()
 
     def stop(self) -> None:
-        """From here on the bytes are somebody else's: a tunnel or another protocol."""
+        """The following bytes are a tunnel's, or another protocol's."""
         self._partial.clear()
-        self._state = Reader._opaque
+        self._state = OPAQUE
 
-    # States.
+    # What the subclasses know.
 
-    def _opaque(self) -> Event | bool:
-        return False
+    def _begin(self, line: bytes, fields: HeaderList, framing: heads.Framing, size: int) -> Step:
+        """A complete head has come: returns its event and sets the next state. `line` is its start line without the
+        LF, `size` its octets."""
+        raise NotImplementedError
 
-    def _out_of_step(self) -> Event | bool:
-        if self._begins(self._data[self._pos :]):
-            self._state = Reader._message
-            return True
-        return False
-
-    def _message(self) -> Event | bool:
-        """Before or in a head."""
-        data, pos = self._data, self._pos
-        while pos < len(data) and data[pos] in b"\r\n":
-            pos += 1  # RFC 9112 section 2.2: a server ignores at least one empty line before a request
-        self._pos = pos
-        if pos == len(data):
-            return False
-        if self._start is None:
-            self._start = (self._ts, (self._seq + pos) & MASK, self._ack)
-        first = data.find(b"\n", pos) + 1
-        pattern, fields = self._pattern, None
-        if first and pattern is not None:
-            fields = pattern.read(data, first) or self._otherwise(data, first)
-        if fields is not None:
-            stop = first + fields.size
-        else:
-            match = _END_OF_SECTION.search(data, pos)
-            if match is None:
-                if not self._plausible(data[pos:]):
-                    return self._malformed("not a start line")
-                return self._keep(_END_OF_SECTION)
-            stop = match.end()
-        if stop - pos > self._head_limit:
-            return self._malformed("a head over the limit")
-        self._pos = stop
-        fields = fields or self._unfamiliar(data[first:stop])
-        if fields is None:
-            return self._malformed("a malformed head")
-        return self._head(data[pos : first - 1], fields, stop - pos)
-
-    def _head(self, line: bytes, fields: FieldList, size: int) -> Event | bool:
-        """A whole head: its event, with the next state set. `line` is its first, without the line feed."""
+    def _choose_framing(self) -> Step:
+        """The step of the state FRAMING."""
         raise NotImplementedError
 
     def _begins(self, data: bytes) -> bool:
-        """Whether the bytes open with a start line of this direction."""
+        """True if the data opens with a start line of this direction."""
         raise NotImplementedError
 
     def _may_become(self, data: bytes) -> bool:
-        """Whether bytes without a line feed may be the beginning of one."""
+        """True if data without an LF may be the beginning of a start line."""
         raise NotImplementedError
 
-    def _length_body(self) -> Event | bool:
-        remaining, pos = self._remaining, self._pos
-        if not self._size and remaining <= len(self._data) - pos and remaining <= self._body_limit:
-            # Most bodies, and those of no bytes, are in one piece: it is the body, without a way round by a buffer.
-            self._pos = stop = pos + remaining
-            self._size, self._remaining = remaining, 0
-            return self._end(body=self._data[pos:stop])
+    def _section(self, block: bytes) -> tuple[HeaderList, heads.Framing] | None:
+        """The fields of a header section with its empty line; None if it is malformed."""
+        return heads.section(block)
+
+    # The steps.
+
+    def _wait_in_opaque(self) -> Step:
+        return False
+
+    def _wait_out_of_step(self) -> Step:
+        if not self._begins(self._data[self._pos :]):
+            return False
+        self._state = HEAD
+        return True
+
+    def _say_lost(self) -> Step:
+        self._partial.clear()
+        self._start = None
+        self._state = OUT_OF_STEP
+        return Lost(self._reason)
+
+    def _read_head(self) -> Step:
+        data, pos = self._data, self._pos
+        # 1. Pass over empty lines before the start line (RFC 9112 section 2.2).
+        while pos < len(data) and data[pos] in b"\r\n":
+            pos += 1
+        self._pos = pos
+        if pos == len(data):
+            return False
+        # 2. Note where the message began. After an interim response, the message began with that.
+        if self._start is None:
+            self._start = (self._ts, (self._seq + pos) & MASK, self._ack)
+        # 3. Find the empty line at the end, or else check that what has come can still become a head.
+        match = _END_OF_SECTION.search(data, pos)
+        if match is None:
+            beginning = data[pos:]
+            if not (self._begins(beginning) if b"\n" in beginning else self._may_become(beginning)):
+                return self._malformed("not a start line")
+            return self._keep(_END_OF_SECTION)
+        if match.end() - pos > self._head_limit:
+            return self._malformed("a head over the limit")
+        # 4. Parse it.
+        self._pos = match.end()
+        line, _, _ = data[pos : match.end()].partition(b"\n")
+        section = self._section(data[pos + len(line) + 1 : match.end()])
+        if section is None:
+            return self._malformed("a malformed head")
+        return self._begin(line, *section, match.end() - pos)
+
+    def _read_maybe_body(self) -> Step:
+        if self._pos == len(self._data):
+            return False
+        if self._pos == 0 and self._begins(self._data):
+            return self._end()
+        self._state = self._awaited
+        return True
+
+    def _read_body(self) -> Step:
         self._remaining -= self._take(self._remaining)
         return self._end() if self._remaining == 0 else False
 
-    def _until_close(self) -> Event | bool:
+    def _read_until_close(self) -> Step:
         self._take(len(self._data))
         return False
 
-    def _chunk_line(self) -> Event | bool:
+    def _read_chunk_line(self) -> Step:
         if self._data.find(b"\n", self._pos) < 0:
             return self._keep(_END_OF_LINE)
         match = _CHUNK_LINE.match(self._data, self._pos)
@@ -251,79 +251,68 @@ class Reader:
             return self._malformed("a malformed chunk line")
         self._pos = match.end()
         self._remaining = int(match[1], 16)
-        self._state = Reader._chunk_data if self._remaining else Reader._trailers
+        self._state = CHUNK_DATA if self._remaining else TRAILERS
         return True
 
-    def _chunk_data(self) -> Event | bool:
+    def _read_chunk_data(self) -> Step:
         self._remaining -= self._take(self._remaining)
         if self._remaining:
             return False
-        self._state = Reader._chunk_end
+        self._state = CHUNK_END
         return True
 
-    def _chunk_end(self) -> Event | bool:
+    def _read_chunk_end(self) -> Step:
         if self._data[self._pos :] in (b"", b"\r"):
             return self._keep(_END_OF_LINE)
-        for line_end in _LINE_ENDS:
-            if self._data.startswith(line_end, self._pos):
-                self._pos += len(line_end)
-                self._state = Reader._chunk_line
-                return True
-        return self._malformed("a chunk longer than its size")
+        match = _LINE_END.match(self._data, self._pos)
+        if match is None:
+            return self._malformed("a chunk longer than its size")
+        self._pos = match.end()
+        self._state = CHUNK_LINE
+        return True
 
-    def _trailers(self) -> Event | bool:
+    def _read_trailers(self) -> Step:
         data, pos = self._data, self._pos
-        for line_end in _LINE_ENDS:
-            if data.startswith(line_end, pos):
-                self._pos += len(line_end)
-                return self._end()
+        empty = _LINE_END.match(data, pos)
+        if empty is not None:
+            self._pos = empty.end()
+            return self._end()
         match = _END_OF_SECTION.search(data, pos)
         if match is None:
             return self._keep(_END_OF_LINE if data[pos:] in (b"", b"\r") else _END_OF_SECTION)
-        trailers = heads.fields(data[pos : match.start() + 1].decode("latin-1"))
+        trailers = heads.fields(data[pos : match.start() + 1])
         if trailers is None or match.end() - pos > self._head_limit:
             return self._malformed("a malformed trailer section")
         self._pos = match.end()
         return self._end(trailers)
 
-    def _report(self) -> Event | bool:
-        """Out of step, said once."""
-        self._partial.clear()
-        self._start = None
-        self._state = Reader._out_of_step
-        return Lost(self._reason)
+    # What the steps have in common.
 
-    # Helpers of the states.
-
-    def _begun(self, after: State) -> tuple[int, int, int]:
-        """A head is given out and `after` comes next. Returns where the message began."""
-        assert self._start is not None
+    def _opened(self) -> tuple[int, int, int]:
+        """A head is given out, and FRAMING comes next. Returns (ts, seq, ack) of the message's first byte."""
+        assert self._start is not None, "a head has a first byte"
         self._open = True
         self._size, self._holed = 0, False
-        self._state = after
+        self._state = FRAMING
         return self._start
 
-    def _plausible(self, data: bytes) -> bool:
-        """Whether the beginning of a head, with no end yet, can still become one."""
-        return self._begins(data) if b"\n" in data else self._may_become(data)
-
-    def _keep(self, section_end: re.Pattern[bytes]) -> Event | bool:
-        """The section goes on in the next segment."""
+    def _keep(self, section_end: re.Pattern[bytes]) -> Step:
+        """The section continues in the next segment."""
         self._partial += self._data[self._pos :]
         self._section_end = section_end
         if len(self._partial) > self._head_limit:
             return self._malformed("a head over the limit")
         return False
 
-    def _still_partial(self, searched: int) -> Iterator[Event]:
-        """The section grew without ending. Its first line is looked at when it is complete, not only with the last."""
+    def _check_partial(self, searched: int) -> Iterator[Event]:
+        """The section is still incomplete. Check its size, and its start line as soon as that line is complete."""
         partial = self._partial
-        line_came = self._state is Reader._message and partial.find(b"\n") >= searched
+        line_came = self._state == HEAD and partial.find(b"\n") >= searched
         if len(partial) > self._head_limit or (line_came and not self._begins(bytes(partial))):
             yield from self._lose("not a message, or a head over the limit")
 
     def _take(self, most: int) -> int:
-        """Up to `most` bytes of body from here; returns how many there were."""
+        """Read at most `most` bytes of the body from here; returns their number."""
         stop = min(self._pos + most, len(self._data))
         count = stop - self._pos
         room = self._body_limit - len(self._body)
@@ -333,38 +322,48 @@ class Reader:
         self._pos = stop
         return count
 
-    def _end(self, trailers: Headers = (), *, cut: bool = False, body: bytes | None = None) -> End:
-        """`body` is it, where it is not in the buffer."""
-        if body is None:
-            body = bytes(self._body)
-            self._body.clear()
+    def _end(self, trailers: Headers = (), *, cut: bool = False) -> End:
+        """The message is over. `cut`: its end was not seen."""
+        body = bytes(self._body)
+        self._body.clear()
         truncated = cut or self._holed or self._size > len(body)
-        end = End(self._ts, (self._seq + self._pos) & MASK, body, self._size, truncated, trailers)
         self._open = False
         self._start = None
-        self._state = Reader._message
-        return end
+        self._state = HEAD
+        return End(self._ts, (self._seq + self._pos) & MASK, body, self._size, truncated, trailers)
 
-    def _malformed(self, reason: str) -> Event | bool:
-        """The rest of this segment is passed over; the message in progress, if any, ends here."""
+    def _malformed(self, reason: str) -> Step:
+        """Pass over the rest of this segment. A message in progress ends here."""
         self._pos = len(self._data)
         self._reason = reason
         if not self._open:
-            return self._report()
+            return self._say_lost()
         end = self._end(cut=True)
-        self._state = Reader._report
+        self._state = LOST
         return end
 
     def _lose(self, reason: str) -> Iterator[Event]:
         """The same between two segments."""
-        event = self._malformed(reason)
-        if isinstance(event, End):
-            yield event
-            event = self._report()
-        if isinstance(event, Lost):
-            yield event
+        step = self._malformed(reason)
+        if isinstance(step, End):
+            yield step
+            step = self._say_lost()
+        if isinstance(step, Lost):
+            yield step
 
 
-_BETWEEN: Final = Reader._message
-_COUNTED: Final = frozenset({Reader._length_body, Reader._chunk_data})
-"""The states that know how many bytes are to come."""
+_STEPS: Final[dict[str, Callable[[Any], Step]]] = {
+    # Functions, not bound methods: a bound one would make every reader a cycle for the garbage collector to find.
+    OUT_OF_STEP: Reader._wait_out_of_step,
+    LOST: Reader._say_lost,
+    HEAD: Reader._read_head,
+    FRAMING: lambda reader: reader._choose_framing(),
+    MAYBE_BODY: Reader._read_maybe_body,
+    BODY: Reader._read_body,
+    CHUNK_LINE: Reader._read_chunk_line,
+    CHUNK_DATA: Reader._read_chunk_data,
+    CHUNK_END: Reader._read_chunk_end,
+    TRAILERS: Reader._read_trailers,
+    UNTIL_CLOSE: Reader._read_until_close,
+    OPAQUE: Reader._wait_in_opaque,
+}

@@ -1,15 +1,19 @@
-"""What a TLS client says before anything is encrypted: the server's name and the protocols it offers.
+"""Reads a TLS client's ClientHello, which is not encrypted: the server's name and the protocols that it offers.
 
-The ClientHello (RFC 8446 section 4.1.2; older versions begin alike) comes in one or more records (section 5.1), in one
-or more segments. All numbers are big-endian.
+A ClientHello (RFC 8446 section 4.1.2; older versions begin alike) is in one or more records (section 5.1), in one or
+more segments. All numbers are big-endian.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tapper.protocols.facts import Tls
+from tapper.protocols.reading import ConnectionReader
+from tapper.streams.reassembly import Data
 
 HELLO_LIMIT = 64 * 1024
-"""Longest ClientHello waited for. A post-quantum one has about 2 KiB."""
+"""Longest ClientHello that is read, in bytes. A post-quantum one has about 2 KiB."""
 
 _RECORD_HEADER = 5
 _MESSAGE_HEADER = 4
@@ -19,11 +23,13 @@ _SERVER_NAME, _ALPN = 0, 16  # RFC 6066 section 3, RFC 7301 section 3.1
 _HOST_NAME = 0
 
 
-class _Short(Exception):
-    """A length points beyond the end of what it is in."""
+class _TooShort(Exception):
+    """A length points beyond the end of the vector that it is in."""
 
 
 class _Cursor:
+    """Takes a message apart from its beginning. The methods raise _TooShort."""
+
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
@@ -31,14 +37,14 @@ class _Cursor:
     def take(self, count: int) -> bytes:
         start, self._at = self._at, self._at + count
         if self._at > len(self._data):
-            raise _Short
+            raise _TooShort
         return self._data[start : self._at]
 
     def number(self, octets: int) -> int:
         return int.from_bytes(self.take(octets), "big")
 
     def vector(self, octets: int) -> _Cursor:
-        """What follows its own length of so many octets."""
+        """The bytes after a length of so many octets (RFC 8446 section 3.4)."""
         return _Cursor(self.take(self.number(octets)))
 
     @property
@@ -71,89 +77,99 @@ def client_hello(body: bytes) -> tuple[str | None, tuple[str, ...]] | None:
                 offered = extension.vector(2)
                 while offered.more:
                     protocols.append(offered.vector(1).rest().decode("latin-1"))
-    except _Short:
+    except _TooShort:
         return None
     return name, tuple(protocols)
 
 
-class HelloReader:
-    """Waits on both sides of a connection for the ClientHello. The methods return the one fact there is to tell, once.
-    Nothing raises, whatever the bytes are."""
+class _Handshake:
+    """One side's handshake messages: the payloads of its first records."""
+
+    __slots__ = ("_header", "_remaining", "messages")
+
+    def __init__(self) -> None:
+        self._header = b""  # the beginning of a record's header
+        self._remaining = 0  # bytes of the current record that have not come
+        self.messages = bytearray()
+
+    def feed(self, data: bytes) -> bool:
+        """False once a record is of another type."""
+        at = 0
+        while at < len(data):
+            if self._remaining:
+                piece = data[at : at + self._remaining]
+                self.messages += piece
+                self._remaining -= len(piece)
+            else:
+                piece = data[at : at + _RECORD_HEADER - len(self._header)]
+                self._header += piece
+                if self._header[0] != _HANDSHAKE:
+                    return False
+                if len(self._header) == _RECORD_HEADER:
+                    self._remaining = int.from_bytes(self._header[3:], "big")
+                    self._header = b""
+            at += len(piece)
+        return True
+
+
+class HelloReader(ConnectionReader):
+    """Waits for the ClientHello on the client's side, or on both while the client is not known. Makes one fact: at the
+    ClientHello, or when none can come any more."""
+
+    __slots__ = ("_sides", "_told", "_ts")
 
     def __init__(self, client: int | None) -> None:
-        self.client = client
-        """0 or 1; where it is not known yet, a hello tells it."""
+        super().__init__(client)
         self._ts: int | None = None
         self._told = False
-        # Of each side: the beginning of a record's header, bytes left of its payload, the handshake so far.
-        self._headers = [b"", b""]
-        self._remaining = [0, 0]
-        self._handshakes = [bytearray(), bytearray()]
-        self._over = [False, False]
+        self._sides: list[_Handshake | None] = [_Handshake(), _Handshake()]
+        """None for a side that cannot send a ClientHello any more."""
 
     @property
     def held(self) -> int:
-        return sum(map(len, self._handshakes))
+        return sum(len(side.messages) for side in self._sides if side is not None)
 
-    def data(self, side: int, data: bytes, ts: int) -> Tls | None:
+    def data(self, side: int, chunk: Data) -> Sequence[Tls]:
         if self._ts is None:
-            self._ts = ts
-        at = 0
-        while at < len(data) and not self._told and not self._over[side]:
-            if not self._remaining[side]:
-                take = _RECORD_HEADER - len(self._headers[side])
-                header = self._headers[side] = self._headers[side] + data[at : at + take]
-                at += take
-                if header[0] != _HANDSHAKE:
-                    return self._give_up(side)
-                if len(header) == _RECORD_HEADER:
-                    self._remaining[side] = int.from_bytes(header[3:], "big")
-                    self._headers[side] = b""
-                continue
-            piece = data[at : at + self._remaining[side]]
-            at += len(piece)
-            self._remaining[side] -= len(piece)
-            self._handshakes[side] += piece
-            fact = self._look(side)
-            if fact is not None:
-                return fact
-        return None
-
-    def gap(self, side: int) -> Tls | None:
-        return None if self._told else self._give_up(side)
-
-    def finish(self) -> Tls | None:
-        """Nothing more will come."""
-        return None if self._told else self._tell(None)
-
-    def _look(self, side: int) -> Tls | None:
-        handshake = self._handshakes[side]
-        if handshake[0] != _CLIENT_HELLO:
-            if self.client is None and handshake[0] == _SERVER_HELLO:
+            self._ts = chunk.ts
+        handshake = self._sides[side]
+        if handshake is None:
+            return ()
+        goes_on = handshake.feed(chunk.data)
+        messages = handshake.messages
+        # 1. Which message is it? The side of a ServerHello is the server's.
+        if messages and messages[0] != _CLIENT_HELLO:
+            if self.client is None and messages[0] == _SERVER_HELLO:
                 self.client = 1 - side
             return self._give_up(side)
-        if len(handshake) < _MESSAGE_HEADER:
-            return None
-        length = int.from_bytes(handshake[1:_MESSAGE_HEADER], "big")
-        if length > HELLO_LIMIT:
-            return self._give_up(side)
-        if len(handshake) < _MESSAGE_HEADER + length:
-            return None
+        # 2. Wait for all of it.
+        length = int.from_bytes(messages[1:_MESSAGE_HEADER], "big")
+        end = _MESSAGE_HEADER + length
+        if len(messages) < end:
+            too_long = len(messages) >= _MESSAGE_HEADER and length > HELLO_LIMIT
+            return () if goes_on and not too_long else self._give_up(side)
+        # 3. Read it.
         if self.client is None:
             self.client = side
         if side != self.client:
             return self._give_up(side)
-        return self._tell(client_hello(bytes(handshake[_MESSAGE_HEADER : _MESSAGE_HEADER + length])))
+        return self._conclude(client_hello(bytes(messages[_MESSAGE_HEADER:end])))
 
-    def _give_up(self, side: int) -> Tls | None:
-        """This side says no ClientHello any more."""
-        self._over[side] = True
-        self._handshakes[side].clear()
-        return self._tell(None) if side == self.client or all(self._over) else None
+    def gap(self, side: int, size: int | None) -> Sequence[Tls]:  # noqa: ARG002
+        return self._give_up(side)
 
-    def _tell(self, hello: tuple[str | None, tuple[str, ...]] | None) -> Tls | None:
+    def finish(self) -> Sequence[Tls]:
+        return self._conclude(None)
+
+    def _give_up(self, side: int) -> Sequence[Tls]:
+        self._sides[side] = None
+        return self._conclude(None) if side == self.client or self._sides == [None, None] else ()
+
+    def _conclude(self, hello: tuple[str | None, tuple[str, ...]] | None) -> Sequence[Tls]:
+        """The fact, unless it was made before or no byte was captured."""
+        self._sides = [None, None]
+        if self._told or self._ts is None:
+            return ()
         self._told = True
-        for handshake in self._handshakes:
-            handshake.clear()
         name, protocols = hello or (None, ())
-        return None if self._ts is None else Tls(self._ts, name, protocols)
+        return (Tls(self._ts, name, protocols),)

@@ -1,64 +1,46 @@
 """WebSocket after an upgrade from HTTP/1: frames of both directions become messages (RFC 6455).
 
-Frames have no mark to find them by, so a direction in which bytes were lost, or that breaks the rules, is not read any
-further: it says so once, by a message that is truncated. A hole inside a payload costs that message only.
+A frame has no mark by which its beginning could be found again. So a direction is not read any further once bytes
+between payloads are lost or a frame breaks the rules; a last message, which is truncated, says so. Bytes that are lost
+inside a payload cost only that message.
 
-Messages compressed by permessage-deflate (RFC 7692) are inflated as far as they are kept, while all that the
-decompressor needs was seen; else they are shown as they came.
+Messages that are compressed by permessage-deflate (RFC 7692) are inflated while the decompressor has its whole window.
+Later ones are shown compressed.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 
 from tapper.protocols.facts import WebSocketMessage
-from tapper.protocols.fieldlist import Headers
+from tapper.protocols.headers import Headers
 from tapper.protocols.messages import BODY_LIMIT
+from tapper.protocols.reading import ConnectionReader
 from tapper.streams.reassembly import Data
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 OPCODES = {TEXT: "text", BINARY: "binary", CLOSE: "close", PING: "ping", PONG: "pong"}
-"""Names of those that begin a message."""
-_KNOWN = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
+"""The names of the opcodes that begin a message."""
+_KNOWN = frozenset({CONTINUATION, *OPCODES})
 _FIN, _COMPRESSED, _RESERVED, _MASKED = 0x80, 0x40, 0x30, 0x80
 _LONGEST_CONTROL = 125
-_FLUSHED = b"\x00\x00\xff\xff"  # what a sender leaves out at a message's end (RFC 7692 section 7.2.1)
+_FLUSHED = b"\x00\x00\xff\xff"  # a sender leaves it out at a message's end (RFC 7692 section 7.2.1)
 _INFLATED_AT_ONCE = 16 * 1024
-_INFLATED_LIMIT = 16 << 20  # of one message; what needs more is not inflated further
-
-
-class _Message:
-    """A message in progress: payload bytes kept and counted, unmasked, perhaps compressed."""
-
-    __slots__ = ("body", "compressed", "holed", "opcode", "raw", "size", "ts")
-
-    def __init__(self, opcode: int, ts: int, *, compressed: bool = False, raw: bool = False) -> None:
-        self.opcode = opcode
-        self.ts = ts
-        self.compressed = compressed
-        self.raw = raw
-        """Compressed, and shown so."""
-        self.body = bytearray()
-        self.size = 0
-        self.holed = False
+_INFLATED_LIMIT = 16 << 20  # bytes of one message; a longer one breaks off
 
 
 class _Inflater:
-    """One direction's decompressor. Its window is what came before, so every byte has to pass through it; of what comes
-    out no more is kept than the limit."""
+    """One direction's decompressor. All compressed bytes have to pass through it, since they are its window."""
 
     def __init__(self) -> None:
-        self._engine = zlib.decompressobj(-zlib.MAX_WBITS)  # fits every smaller window, too
+        self._engine = zlib.decompressobj(-zlib.MAX_WBITS)  # the largest window includes the smaller ones
         self.broken = False
 
     def feed(self, data: bytes, message: _Message) -> None:
-        """Add what the bytes inflate to, in bounded steps."""
+        """Add the inflated bytes to the message, in bounded steps."""
         try:
             while data and not self.broken:
-                piece = self._engine.decompress(data, _INFLATED_AT_ONCE)
-                message.size += len(piece)
-                message.body += piece[: max(0, BODY_LIMIT - len(message.body))]
+                message.keep(self._engine.decompress(data, _INFLATED_AT_ONCE))
                 data = self._engine.unconsumed_tail
                 if self._engine.eof:  # a final block, after which another stream begins (section 7.2.3.4)
                     data = self._engine.unused_data
@@ -69,184 +51,204 @@ class _Inflater:
         message.holed |= self.broken
 
 
-class _Direction:
-    """Frames of one side."""
+class _Message:
+    """A message in progress, or a control frame."""
 
-    def __init__(self, *, client: bool, deflate: bool, fresh: bool) -> None:
-        self._side = "client" if client else "server"
+    __slots__ = ("body", "compressed", "holed", "inflater", "limit", "opcode", "size", "ts")
+
+    def __init__(
+        self, opcode: int, ts: int, limit: int, *, compressed: bool = False, inflater: _Inflater | None = None
+    ) -> None:
+        self.opcode = opcode
+        self.ts = ts
+        self.limit = limit
+        self.compressed = compressed
+        self.inflater = inflater
+        """None for a message that is not compressed, or that is shown compressed."""
+        self.body = bytearray()
+        self.size = 0
+        self.holed = False
+
+    def add(self, payload: bytes) -> None:
+        """The next bytes of the payload, unmasked."""
+        if self.inflater is None:
+            self.keep(payload)
+        elif not self.holed:
+            self.inflater.feed(payload, self)
+
+    def keep(self, data: bytes) -> None:
+        self.size += len(data)
+        if not self.holed:
+            self.body += data[: self.limit - len(self.body)]
+
+    def fact(self, sender: str) -> WebSocketMessage:
+        """The message as it is now."""
+        if self.inflater is not None and not self.holed:
+            self.inflater.feed(_FLUSHED, self)
+        truncated = self.holed or self.size > len(self.body)
+        deflated = self.compressed and self.inflater is None
+        return WebSocketMessage(self.ts, sender, self.opcode, self.size, bytes(self.body), truncated, deflated)
+
+
+class _Direction:
+    """Reads the frames of one sender, `client` or `server`. `deflate`: permessage-deflate was agreed. `fresh`: the
+    sender begins every message with an empty window. The methods return the messages that became complete."""
+
+    def __init__(self, sender: str, limit: int, *, deflate: bool, fresh: bool) -> None:
+        self._sender = sender
+        self._limit = limit
         self._deflate = deflate
-        self._inflater = _Inflater() if deflate else None
         self._fresh = fresh
-        """Whether the sender begins every message with an empty window."""
+        self._inflater = _Inflater() if deflate else None
         self._lost = False
-        self._partial = b""
-        self._message: _Message | None = None  # text or binary, over several frames
-        self._current: _Message | None = None  # of the frame being read
+        self._header = b""  # the beginning of a frame's header, at most 13 octets
+        self._message: _Message | None = None  # text or binary, which may be in several frames
+        self._frame: _Message | None = None  # the message of the frame that is being read
         self._final = False
-        self._remaining = 0
+        self._remaining = 0  # of that frame's payload
         self._mask = b""
-        self._position = 0  # in the payload, for the mask
+        self._position = 0  # in that frame's payload
 
     @property
     def held(self) -> int:
-        messages = {id(it): it for it in (self._message, self._current) if it is not None}
-        return sum(len(message.body) for message in messages.values()) + len(self._partial)
+        return sum(len(message.body) for message in self._unfinished()) + len(self._header)
 
-    def feed(self, data: bytes, ts: int) -> Iterator[WebSocketMessage]:
-        if self._lost:
-            return
-        data, at = self._partial + data, 0  # a frame's header, at most 14 octets
-        self._partial = b""
-        while at < len(data) or (self._current is not None and not self._remaining):
-            if self._current is None:
+    def feed(self, data: bytes, ts: int) -> list[WebSocketMessage]:
+        messages: list[WebSocketMessage] = []
+        data, at = self._header + data, 0
+        self._header = b""
+        while not self._lost:
+            # 1. The header.
+            if self._frame is None:
                 size = _header_size(data, at)
                 if len(data) - at < size:
-                    self._partial = data[at:]
-                    return
+                    self._header = data[at:]
+                    break
                 if not self._begin(data[at : at + size], ts):
-                    yield from self._give_up(ts)
-                    return
+                    return messages + self._give_up(ts)
                 at += size
-                continue
-            stop = min(at + self._remaining, len(data))
-            self._take(self._current, data[at:stop])
-            self._remaining -= stop - at
-            at = stop
-            if not self._remaining:
-                message, self._current = self._current, None
-                if self._final:
-                    yield self._done(message)
+            # 2. The payload.
+            payload = data[at : at + self._remaining]
+            if self._frame is not None and payload:
+                self._frame.add(_unmask(payload, self._mask, self._position) if self._mask else payload)
+            at += len(payload)
+            self._position += len(payload)
+            self._remaining -= len(payload)
+            # 3. The end.
+            if self._remaining:
+                break
+            messages += self._end()
+        return messages
 
-    def gap(self, size: int | None, ts: int) -> Iterator[WebSocketMessage]:
-        message = self._current
+    def gap(self, size: int | None, ts: int) -> list[WebSocketMessage]:
+        message = self._frame
         if self._lost:
-            return
+            return []
         if message is None or size is None or size > self._remaining:
-            yield from self._give_up(ts)
-            return
+            return self._give_up(ts)
         message.holed = True
         message.size += size
         self._remaining -= size
         if message.compressed and not self._fresh:
-            self._inflater = None  # its window is not known any more
-        if not self._remaining:
-            self._current = None
-            if self._final:
-                yield self._done(message)
+            self._inflater = None  # its window is incomplete
+        return [] if self._remaining else self._end()
 
-    def finish(self) -> Iterator[WebSocketMessage]:
-        """Nothing more will come: what has begun comes out truncated."""
-        for message in (self._current, self._message):
-            if message is not None:
-                message.holed = True
-        if self._current is not None and self._current is not self._message:
-            yield self._told(self._current)
-        if self._message is not None:
-            yield self._told(self._message)
-        self._current = self._message = None
-        self._partial = b""
+    def finish(self) -> list[WebSocketMessage]:
+        """No more bytes will come: unfinished messages are truncated."""
+        unfinished = self._unfinished()
+        self._message = self._frame = None
+        self._header = b""
+        for message in unfinished:
+            message.holed = True
+        return [message.fact(self._sender) for message in unfinished]
+
+    def _unfinished(self) -> list[_Message]:
+        """A control frame may be in the midst of a message."""
+        both = [self._frame, self._message if self._message is not self._frame else None]
+        return [message for message in both if message is not None]
 
     def _begin(self, header: bytes, ts: int) -> bool:
-        """A frame's header; False where it breaks the rules."""
+        """Take in a frame's header (section 5.2). False if the frame breaks the rules."""
         first, opcode = header[0], header[0] & 0x0F
-        self._final = bool(first & _FIN)
         compressed = bool(first & _COMPRESSED)
         length, masked = header[1] & 0x7F, bool(header[1] & _MASKED)
         if length > _LONGEST_CONTROL:
             length = int.from_bytes(header[2 : 4 if length == 126 else 10], "big")
-        control = opcode >= CLOSE
-        if opcode not in _KNOWN or first & _RESERVED or masked != (self._side == "client"):
-            return False
-        if control and (length > _LONGEST_CONTROL or not self._final or compressed):
-            return False
-        if not control and (opcode == CONTINUATION) != (self._message is not None):
-            return False
-        if compressed and (not self._deflate or opcode == CONTINUATION):
-            return False
+        self._final = bool(first & _FIN)
         self._mask = header[-4:] if masked else b""
         self._remaining, self._position = length, 0
+        control = opcode >= CLOSE
+        if opcode not in _KNOWN or first & _RESERVED or masked != (self._sender == "client"):
+            return False
         if control:
-            self._current = _Message(opcode, ts)
-        else:
-            if self._message is None:
-                if compressed and self._fresh:
-                    self._inflater = _Inflater()
-                raw = compressed and (self._inflater is None or self._inflater.broken)
-                self._message = _Message(opcode, ts, compressed=compressed, raw=raw)
-            self._current = self._message
+            if not self._final or compressed or length > _LONGEST_CONTROL:
+                return False
+            self._frame = _Message(opcode, ts, self._limit)
+            return True
+        if (opcode == CONTINUATION) != (self._message is not None):
+            return False
+        if compressed and (opcode == CONTINUATION or not self._deflate):
+            return False
+        if self._message is None:
+            if compressed and self._fresh:
+                self._inflater = _Inflater()
+            usable = compressed and self._inflater is not None and not self._inflater.broken
+            inflater = self._inflater if usable else None
+            self._message = _Message(opcode, ts, self._limit, compressed=compressed, inflater=inflater)
+        self._frame = self._message
         return True
 
-    def _take(self, message: _Message, payload: bytes) -> None:
-        """Payload as it came."""
-        inflater = self._inflater if message.compressed and not message.raw else None
-        room = BODY_LIMIT - len(message.body)
-        if inflater is None and (room <= 0 or message.holed):
-            message.size += len(payload)
-            self._position += len(payload)
-            return
-        if self._mask:
-            payload = _unmask(payload, self._mask, self._position)
-        self._position += len(payload)
-        if inflater is None:
-            message.body += payload[:room]
-            message.size += len(payload)
-        elif not message.holed:
-            inflater.feed(payload, message)
-
-    def _done(self, message: _Message) -> WebSocketMessage:
+    def _end(self) -> list[WebSocketMessage]:
+        """The frame is complete, and if it was the final one the message, too."""
+        message, self._frame = self._frame, None
+        if message is None or not self._final:
+            return []
         if message is self._message:
             self._message = None
-            if message.compressed and self._inflater is not None and not (message.raw or message.holed):
-                self._inflater.feed(_FLUSHED, message)
-        return self._told(message)
+        return [message.fact(self._sender)]
 
-    def _told(self, message: _Message) -> WebSocketMessage:
-        truncated = message.holed or message.size > len(message.body)
-        body = bytes(message.body)
-        return WebSocketMessage(message.ts, self._side, message.opcode, message.size, body, truncated, message.raw)
-
-    def _give_up(self, ts: int) -> Iterator[WebSocketMessage]:
-        """This side is not read any further."""
-        if self._current is None and self._message is None:
-            self._message = _Message(CONTINUATION, ts)
-        yield from self.finish()
+    def _give_up(self, ts: int) -> list[WebSocketMessage]:
+        """Stop reading this direction. A truncated message says so."""
         self._lost = True
+        unreadable = WebSocketMessage(ts, self._sender, CONTINUATION, 0, b"", truncated=True, deflated=False)
+        return self.finish() or [unreadable]
 
 
-class WebSocket:
-    """Both directions, from the first byte after the 101, whose headers and time these are. Methods return messages, in
-    order; nothing raises, whatever the bytes are."""
+class WebSocket(ConnectionReader):
+    """Both directions, from the first byte after the 101 response, whose header fields and time are given."""
 
-    def __init__(self, client: int, server_headers: Headers, ts: int = 0) -> None:
-        extensions = ",".join(value for name, value in server_headers if name.lower() == "sec-websocket-extensions")
-        deflate = "permessage-deflate" in extensions.lower()
-        sides = []
-        for side in (0, 1):
-            role = "client" if side == client else "server"
-            fresh = f"{role}_no_context_takeover" in extensions.lower()
-            sides.append(_Direction(client=side == client, deflate=deflate, fresh=fresh))
-        self._sides = tuple(sides)
+    __slots__ = ("_sides", "_ts")
+
+    def __init__(self, client: int, server_headers: Headers, ts: int = 0, body_limit: int = BODY_LIMIT) -> None:
+        super().__init__(client)
         self._ts = ts
+        extensions = ",".join(
+            value.lower() for name, value in server_headers if name.lower() == "sec-websocket-extensions"
+        )
+        deflate = "permessage-deflate" in extensions
+        senders = ("server", "client") if client else ("client", "server")
+        self._sides = [
+            _Direction(sender, body_limit, deflate=deflate, fresh=f"{sender}_no_context_takeover" in extensions)
+            for sender in senders
+        ]
 
     @property
     def held(self) -> int:
-        """Bytes kept in unfinished messages."""
         return sum(side.held for side in self._sides)
 
     def data(self, side: int, chunk: Data) -> list[WebSocketMessage]:
         self._ts = chunk.ts
-        return list(self._sides[side].feed(chunk.data, chunk.ts))
+        return self._sides[side].feed(chunk.data, chunk.ts)
 
     def gap(self, side: int, size: int | None) -> list[WebSocketMessage]:
-        return list(self._sides[side].gap(size, self._ts))
+        return self._sides[side].gap(size, self._ts)
 
     def finish(self) -> list[WebSocketMessage]:
-        """Nothing more will come."""
         return [message for side in self._sides for message in side.finish()]
 
 
 def _header_size(data: bytes, at: int) -> int:
-    """Octets of a frame's header, as far as its second octet tells (section 5.2)."""
+    """Octets of the frame header at this place; 2 while its second octet is missing (section 5.2)."""
     if len(data) - at < 2:
         return 2
     second = data[at + 1]
@@ -254,8 +256,7 @@ def _header_size(data: bytes, at: int) -> int:
 
 
 def _unmask(payload: bytes, mask: bytes, position: int) -> bytes:
-    """Section 5.3, all octets at once."""
-    turn = position % 4
-    key = (mask[turn:] + mask[:turn]) * (len(payload) // 4 + 1)
-    size = len(payload)
+    """Section 5.3; `position` is the payload's in its frame."""
+    turn, size = position % 4, len(payload)
+    key = (mask[turn:] + mask[:turn]) * (size // 4 + 1)
     return (int.from_bytes(payload, "big") ^ int.from_bytes(key[:size], "big")).to_bytes(size, "big")

@@ -1,8 +1,8 @@
-"""What each source came to: its counts while it is open, and afterwards.
+"""The counts of each source, while it is open and afterwards.
 
-A pod whose source is opened again goes on with the counts that it had. What tells sources apart is the network
-namespace and the address together (`Place.identity`), so neither an address that another pod gets later, nor a process
-that claims a pod's address, adds to somebody else's counts.
+A pod whose source is opened again continues its counts. A source is identified by the network namespace and the address
+together (`Place.identity`). So an address that another pod gets later is counted apart, and so is a process that claims
+the address of another pod.
 """
 
 from __future__ import annotations
@@ -14,56 +14,57 @@ from tapper.capture.sources import Reader
 from tapper.output.records import LegKey, Place, Row, Seen, Stat, Totals
 from tapper.protocols.detect import Kind
 from tapper.protocols.records import FactRecord, Record
+from tapper.streams.connection import Leg
 from tapper.streams.connections import Connections
 
 MOST_GONE = 1000
-"""Closed sources whose counts are kept one by one; the totals keep everything."""
+"""Closed sources that are kept one by one; the totals include all."""
 MOST_LEGS = 4096
-"""Of one source: pods and directions that are counted one by one. The node's source sees many pods."""
+"""Pods and directions of one source that are counted one by one: the node's source captures many pods."""
 
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """What belongs to a source besides where its packets come from."""
+    """A source's readers and counts."""
 
     place: Place
     connections: Connections[Record]
     reader: Reader[Record]
-    """Gets the source's packets: the connections, or who records the packets on their way to them."""
+    """Takes the source's packets: `connections`, or a recorder that passes them on to it."""
     counts: Totals = field(default_factory=lambda: Totals(sources=1))
-    """Of its exchanges; those of its packets and streams come with `row`."""
+    """Of the exchanges; `row` adds those of the packets and streams."""
     _legs: dict[LegKey, Seen] = field(default_factory=dict)
+    """In the order of last use."""
 
     def count(self, records: Iterable[Record]) -> None:
         """Count the exchanges among these records, which are reported."""
-        legs, names = self._legs, self.place.pods
-        key: LegKey | None = None
-        seen = Seen()
-        exchanges = incomplete = 0
+        counts, leg, seen = self.counts, None, Seen()
         for record in records:
             if isinstance(record, FactRecord):
                 continue
-            leg = record.leg
-            if key is None or leg.pod_ip != key.pod_ip or leg.direction is not key.direction:  # mostly they are alike
-                key = LegKey(leg.pod_ip, names.get(leg.pod_ip or ""), leg.direction)
-                seen = legs.pop(key) if key in legs else Seen()
-                legs[key] = seen  # those that nothing was heard of for long are the first to be forgotten
-                if len(legs) > MOST_LEGS:
-                    del legs[next(iter(legs))]
+            if record.leg is not leg:
+                leg = record.leg
+                seen = self._seen(leg)
             seen.exchanges += 1
-            exchanges += 1
+            counts.exchanges += 1
             if record.exchange.partial:
                 seen.incomplete += 1
-                incomplete += 1
-        self.counts.exchanges += exchanges
-        self.counts.incomplete += incomplete
+                counts.incomplete += 1
+
+    def _seen(self, leg: Leg) -> Seen:
+        """The counts of the leg's pod and direction. The longest unused ones are forgotten first."""
+        legs, key = self._legs, LegKey(leg.pod_ip, self.place.pods.get(leg.pod_ip or ""), leg.direction)
+        seen = legs[key] = legs.pop(key) if key in legs else Seen()
+        if len(legs) > MOST_LEGS:
+            del legs[next(iter(legs))]
+        return seen
 
     def undecoded(self, kind: Kind) -> None:
-        """A connection carried no HTTP."""
+        """Count a connection that carried no HTTP."""
         self.counts.undecoded[kind] = self.counts.undecoded.get(kind, 0) + 1
 
     def row(self, stat: Stat) -> Row:
-        """As it stands, given what was counted of its packets; nothing in it changes later."""
+        """A copy of the counts, given those of the packets."""
         counts = self.counts.copy()
         counts.add(stat, self.connections.tally)
         legs = {key: Seen(seen.exchanges, seen.incomplete) for key, seen in self._legs.items()}
@@ -71,17 +72,17 @@ class Account:
 
 
 class Books:
-    """The sources that were closed."""
+    """The counts of the closed sources."""
 
     def __init__(self) -> None:
         self.totals = Totals()
-        """Of all of them."""
+        """Of all closed sources."""
         self.forgotten = 0
-        """Sources that only the totals know any longer."""
+        """Sources that are only in the totals any more."""
         self._gone: dict[tuple[object, ...], Row] = {}
 
     def close(self, row: Row) -> None:
-        """A source's last counts."""
+        """Take a source's last counts."""
         self.totals.merge(row.counts)
         identity = row.place.identity
         before = self._gone.pop(identity, None)
@@ -91,7 +92,7 @@ class Books:
             self.forgotten += 1
 
     def rows(self, still_open: Iterable[Row] = ()) -> list[Row]:
-        """Every source once, the open ones with what they had when they were open before."""
+        """Every source once; an open one includes the counts of when it was open before."""
         rows = dict(self._gone)
         for row in still_open:
             before = rows.get(row.place.identity)

@@ -7,6 +7,7 @@ their constructors, and call them by the plain class's methods:
     cli: parts = chosen()
       parts.ndjson() -> Outlet(..., parts)
         Outlet -> Session(..., parts.readers) -> Conversation (HTTP/1), Http2
+        Outlet -> parts.connections(...): the packets of one source
       Tap(..., parts), Replay(..., parts): what captures packets or reads them from a file
 
 To add a part:
@@ -27,6 +28,8 @@ from importlib.util import find_spec
 
 from tapper.output.ndjson import Ndjson
 from tapper.protocols.readers import PLAIN_READERS, Readers
+from tapper.protocols.records import Record
+from tapper.streams.connections import Connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Parts:
 
     ndjson: type[Ndjson] = Ndjson
     readers: Readers = PLAIN_READERS
+    connections: type[Connections[Record]] = Connections
 
 
 PLAIN = Parts()

@@ -1,12 +1,12 @@
-"""What was seen in pods waits here until the wire beneath it was read as far.
+"""Records from pods wait here until the wire below them is read as far.
 
-A pod's ring and the node's are read one after the other, and the kernel hands over the blocks of either when it sees
-fit. So a sighting in a pod may be read before the packets on the wire that brought it. It waits until
+A pod's ring and the node's ring are read one after the other, and the kernel hands over the blocks of each when they
+are full or old. So a pod's record may be made before the packets on the wire that brought it are read. It waits until
+one of these holds:
 
-- the node's ring has shown a later packet,
-- or no earlier one can come: 2 retire time-outs of its ring later,
-- or its ring is empty, and what the wire was is the same whatever comes: the packets that brought the sighting are
-  among those that were read, or are not captured at all.
+- The node's ring has shown a later packet.
+- No earlier packet can come any more: 2 retire time-outs of its ring have passed.
+- The node's ring is empty, and the verdict is final (`WireVerdict.is_final`).
 """
 
 from __future__ import annotations
@@ -18,84 +18,84 @@ from collections.abc import Callable, Iterable, Iterator
 from tapper.capture.mapped import RETIRE_MS
 from tapper.protocols.records import FactRecord, Record
 from tapper.run.accounts import Account
-from tapper.wire.verdict import Beneath
+from tapper.wire.verdict import WireVerdict
 
 _PATIENCE_NS = 2 * RETIRE_MS * 1_000_000
 _GRACE_NS = 20_000_000  # a response passes lo before it passes the wire
-_MOST = 4096
+MOST_PENDING = 4096
+"""Records that may wait; the oldest ones leave early."""
 POLL_S = 0.05
 """How often to look while something waits."""
 
 
-class Held:
-    """`beneath` is asked about everything that leaves; of what leaves early, nothing is known. `drained` tells whether
-    all that the node's ring has was read."""
+class PendingRecords:
+    """Annotates each record with the wire's verdict when it leaves, in the order of `add`. A record that has to leave
+    early gets none. `drained()` tells whether the node's ring is empty."""
 
-    def __init__(self, beneath: Beneath, drained: Callable[[], bool]) -> None:
-        self._beneath = beneath
+    def __init__(self, verdict: WireVerdict, drained: Callable[[], bool]) -> None:
+        self._verdict = verdict
         self._drained = drained
-        self._items: deque[tuple[int, Account, Record]] = deque()  # and when its last byte was seen
+        self._items: deque[tuple[int, Account, Record]] = deque()  # with the time of the record's last byte
         self._read_to = 0
         self._drained_at = 0
-        """When the node's ring was asked last and all of it had been read, in nanoseconds since 1970."""
+        """When the node's ring was last known to be empty, in nanoseconds since 1970."""
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def passes(self, account: Account) -> bool:
-        """Whether what now comes of this pod's source need not be put here: there is no wire that could be beneath it,
-        and nothing of before waits."""
+    def may_bypass(self, account: Account) -> bool:
+        """Whether new records of this pod need not wait: no wire connection is known, and nothing else waits."""
         connections = account.connections
-        if self._items or not self._beneath.blind(connections):
+        if self._items or not self._verdict.has_no_wire(connections):
             return False
-        if connections.newest >= self._drained_at:  # else what was on the wire before these packets has been read
+        if connections.newest >= self._drained_at:  # the node's packets from before these may not be read yet
             now = time.time_ns()
             if not self._drained():
                 return False
             self._drained_at = now
         return True
 
-    def put(self, account: Account, seen: Iterable[Record]) -> None:
-        """This came of a pod's source. Runs `seen` to its end."""
-        for it in seen:
-            self._items.append((it.fact.ts if isinstance(it, FactRecord) else it.exchange.end, account, it))
+    def add(self, account: Account, records: Iterable[Record]) -> None:
+        for record in records:
+            end = record.fact.ts if isinstance(record, FactRecord) else record.exchange.end
+            self._items.append((end, account, record))
 
     def wire_read(self, records: Iterable[Record], newest: int) -> None:
-        """All that the node's ring had was read: these, the last packet at `newest` (nanoseconds since 1970)."""
-        self._beneath.saw(records)
+        """The node's ring was read to its end: these records, the last packet at `newest` (nanoseconds since 1970)."""
+        self._verdict.observe(records)
         self._read_to = max(self._read_to, newest - _GRACE_NS)
 
     def ready(self) -> Iterator[tuple[Account, Record]]:
-        """What need not wait any longer, or cannot, in order."""
+        """Take out the records that need not wait any longer, and those that are too many."""
         items, read_to = self._items, self._known_to()
         while items and items[0][0] <= read_to:
-            yield self._leave(items.popleft())
+            yield self._annotated(items.popleft())
         if items and self._drained():
-            while items and self._beneath.settled(items[0][2], items[0][1].connections):
-                yield self._leave(items.popleft())
-        while len(items) > _MOST:
+            while items and self._verdict.is_final(items[0][2], items[0][1].connections):
+                yield self._annotated(items.popleft())
+        while len(items) > MOST_PENDING:
             yield items.popleft()[1:]
 
     def rest(self) -> Iterator[tuple[Account, Record]]:
-        """All that waits, when no more will come of the wire."""
+        """Take out all records, when the wire is not read any more."""
         while self._items:
-            yield self._leave(self._items.popleft())
+            yield self._annotated(self._items.popleft())
 
     def of(self, account: Account) -> Iterator[tuple[Account, Record]]:
-        """What waits of one source."""
-        mine = [item for item in self._items if item[1] is account]
+        """Take out the records of one source."""
+        items = [item for item in self._items if item[1] is account]
         self.drop(account)
         read_to = self._known_to()
-        for item in mine:
-            yield self._leave(item) if item[0] <= read_to else item[1:]
+        for item in items:
+            yield self._annotated(item) if item[0] <= read_to else item[1:]
 
     def drop(self, account: Account) -> None:
-        """Nobody wants to know of this source any longer."""
+        """Forget the records of one source."""
         self._items = deque(item for item in self._items if item[1] is not account)
 
     def _known_to(self) -> int:
         return max(self._read_to, time.time_ns() - _PATIENCE_NS - _GRACE_NS)
 
-    def _leave(self, item: tuple[int, Account, Record]) -> tuple[Account, Record]:
-        _, account, seen = item
-        return account, self._beneath.told(seen, account.connections)
+    def _annotated(self, item: tuple[int, Account, Record]) -> tuple[Account, Record]:
+        _, account, record = item
+        return account, self._verdict.annotate(record, account.connections)

@@ -1,10 +1,10 @@
-"""`tapper tap -r FILE`: what a capture file holds, through the same streams and protocols as a live capture.
+"""`tapper tap -r FILE`: reads a capture file with the same streams and protocols as a live capture. One packet's way:
 
-    file -> interface -> stream -> protocol -> exchange -> output
+    file -> interface -> stream -> protocol -> record -> writer
 
-It needs no privilege. An interface that the tapper itself named after a pod (`10.244.0.3 lo`) is that pod's lo again,
-asymmetric leg and all. Another lo (`lo`, `shop lo`) is somebody's: redirected halves are paired there, too, and the
-pod is the end of a leg that is no loopback address. Everywhere else both directions of a connection have to mirror each
+It needs no privilege. An interface whose name the tapper itself derived from a pod (`10.244.0.3 lo`) is that pod's lo,
+with its asymmetric leg. On any other lo (`lo`, `shop lo`) the halves of redirected connections are paired, too, and a
+leg's pod is the end that is no loopback address. On all other interfaces both directions of a connection mirror each
 other.
 """
 
@@ -33,7 +33,7 @@ _CHECKED_EVERY = 1024  # packets
 
 @contextmanager
 def open_capture(path: str, output: str | None) -> Iterator[BufferedIOBase]:
-    """The file, or standard input for "-". Raises UsageError, also where it is the file that is to be written."""
+    """The file, or standard input for "-". Raises UsageError if it cannot be read, or is the output file."""
     try:
         if path == "-":
             opened = os.dup(sys.stdin.fileno())
@@ -50,7 +50,7 @@ def open_capture(path: str, output: str | None) -> Iterator[BufferedIOBase]:
 
 @dataclass(slots=True)
 class _Interface:
-    """One of the file's interfaces, as a source."""
+    """An interface of the file: one source."""
 
     account: Account
     received: int = 0
@@ -58,7 +58,7 @@ class _Interface:
 
 
 class Replay:
-    """One run over a file. No targets means everything in it."""
+    """One run over a file. Without targets, everything in the file is reported."""
 
     def __init__(self, targets: frozenset[Address], outlet: Outlet, console: Console) -> None:
         self._targets = targets
@@ -68,8 +68,8 @@ class Replay:
         self._ts = 0
 
     def run(self, stream: BufferedIOBase, name: str) -> None:
-        """Read to the end. Raises CaptureFileError where the file is damaged, when all that came before is out; so is
-        it after KeyboardInterrupt."""
+        """Read to the end. Raises CaptureFileError if the file is damaged. Then, and after KeyboardInterrupt,
+        everything that came before is reported."""
         file = CaptureFile(stream, name, self._outlet.flush)
         self._outlet.gather()
         self._outlet.begin()
@@ -77,18 +77,14 @@ class Replay:
             for count, packet in enumerate(file.packets()):
                 self._take(packet)
                 if count % _CHECKED_EVERY == 0:
-                    self._outlet.stay_within_bounds([it.account for it in self._read], self._outlet.deliver)
-        except OSError as error:
+                    accounts = [source.account for source in self._interfaces.values() if source is not None]
+                    self._outlet.stay_within_bounds(accounts, self._outlet.deliver)
+        except (OSError, CaptureFileError, KeyboardInterrupt) as error:
             self._end(file)
-            raise CaptureFileError(f"cannot read {name} to its end: {explain(error)} (-r)") from error
-        except (CaptureFileError, KeyboardInterrupt):
-            self._end(file)
+            if isinstance(error, OSError):
+                raise CaptureFileError(f"cannot read {name} to its end: {explain(error)} (-r)") from error
             raise
         self._end(file)
-
-    @property
-    def _read(self) -> list[_Interface]:
-        return [interface for interface in self._interfaces.values() if interface is not None]
 
     def _take(self, packet: FilePacket) -> None:
         interface = self._find(packet.interface)
@@ -98,10 +94,10 @@ class Replay:
         interface.received += 1
         interface.cut += packet.cut
         account = interface.account
-        made: list[Record] = []
-        account.reader.packets(packet.data, [(packet.ts, packet.interface_index, 0, len(packet.data))], made)
-        if made:
-            self._outlet.deliver(account, made)
+        records: list[Record] = []
+        account.reader.packets(packet.data, [(packet.ts, packet.interface_index, 0, len(packet.data))], records)
+        if records:
+            self._outlet.deliver(account, records)
 
     def _find(self, name: str) -> _Interface | None:
         if name not in self._interfaces:
@@ -109,7 +105,7 @@ class Replay:
         return self._interfaces[name]
 
     def _open(self, name: str) -> _Interface | None:
-        """None for a pod's that is no target."""
+        """None if the interface is a pod's that is no target."""
         pod = _pod_of(name)
         if pod is not None and self._targets and pod not in self._targets:
             return None
@@ -124,7 +120,7 @@ class Replay:
 
     def _end(self, file: CaptureFile) -> None:
         for name in +file.dropped:
-            self._find(name)  # one of which every packet was lost is a source, too
+            self._find(name)  # an interface may have lost every packet
         for name, interface in self._interfaces.items():
             if interface is None:
                 continue
@@ -139,7 +135,7 @@ class Replay:
 
 
 def _pod_of(interface: str) -> Address | None:
-    """The pod after which `tapper.output.pcapng` named an interface."""
+    """The pod whose lo the interface is, if `tapper.output.pcapng` named it."""
     address, _, device = interface.rpartition(" ")
     if device != "lo":
         return None
@@ -150,5 +146,5 @@ def _pod_of(interface: str) -> Address | None:
 
 
 def _is_lo(interface: str) -> bool:
-    """Whether an interface is a lo, as `tcpdump -i lo` in a pod's namespace names it, perhaps with a name before it."""
+    """Whether the interface is a lo: `lo`, as tcpdump(1) names it, or a name and `lo`."""
     return interface.rpartition(" ")[2] == "lo"

@@ -1,9 +1,9 @@
-"""Where exchanges go: the last steps of one packet's way, which a live capture and a file have in common.
+"""The last steps of a packet's way, which a live capture and a file share.
 
-    source -> stream -> protocol -> exchange -> shape (filters, redaction) -> format -> output
+    source -> stream -> protocol -> record -> shape (filters, redaction) -> format -> output
 
-Whoever captures opens an account for each source, gives its packets to the account's reader, and delivers what that
-makes; here it is counted, written, and kept within bounds.
+The capture opens an account for each source, gives the source's packets to the account's reader, and delivers the
+records that the reader makes. The outlet counts and writes them, and bounds the memory of all sources.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from tapper.run.accounts import Account, Books
 from tapper.run.parts import PLAIN, Parts
 from tapper.streams.bounds import HELD_BY_SOURCE
 from tapper.streams.connection import Connection, Scope
-from tapper.streams.connections import Connections
-from tapper.wire.verdict import Peek
+from tapper.wire.verdict import TlsProbe
 
 _LINES_AT_ONCE = 64
 _HELD_BYTES: Final = 256 << 20  # by all sources together
 
 
 class Outlet:
-    """One run's output. Writing raises Closed when nobody reads it any longer, and TapperError where it is full."""
+    """One run's output. Methods that write raise Closed when the output's reader has gone, and TapperError when no more
+    can be written."""
 
     def __init__(
         self,
@@ -53,34 +53,35 @@ class Outlet:
         self._shape = shape
         self._recorder = recorder
         self._body_limit = body_limit
-        self._readers = parts.readers
+        self._parts = parts
         self._books = Books()
 
     def fileno(self) -> int:
-        """Of the output, to see whether it is still read."""
+        """The output's descriptor. poll(2) tells when its reader has gone."""
         return self._output.fileno()
 
     def gather(self) -> None:
-        """From now on write only at each `flush`: for whoever knows when there is nothing else to do."""
+        """From now on write only at `flush`, or when much has been gathered."""
         self._output.gather()
 
     def flush(self) -> None:
-        """Have everything written that there is to write."""
+        """Write everything that was gathered."""
         self.record()
         self._output.flush()
 
     # The run.
 
     def begin(self) -> None:
+        """Write the first record."""
         self._output.ending = self._form.ending().encode()
         self._output.write(self._form.hello(__version__, os.getpid()))
 
     def acknowledge(self, generation: int) -> None:
-        """The sources are what the list of targets of this generation asks for."""
+        """The sources match the list of targets of this generation."""
         self._output.write(self._form.ack(generation))
 
     def report_so_far(self, rows: list[Row]) -> None:
-        """The sources that were closed, and the open ones as given."""
+        """Report the counts so far: of the closed sources, and of the open ones, which are given."""
         totals = self._books.totals.copy()
         for row in rows:
             totals.merge(row.counts)
@@ -90,35 +91,35 @@ class Outlet:
         self._summarise(totals, self.rows(rows))
 
     def end(self) -> None:
-        """Every source is closed."""
+        """Report the totals, when every source is closed."""
         totals = self._books.totals
         self._output.write(self._form.stat(None, totals) + self._form.bye(totals))
         self._summarise(totals, self.rows())
 
     def rows(self, open_ones: Iterable[Row] = ()) -> list[Row]:
-        """The counts of every source, the open ones as given."""
+        """The counts of the closed sources, and of the open ones, which are given."""
         return self._books.rows(open_ones)
 
     def _summarise(self, totals: Totals, rows: list[Row]) -> None:
-        """For a person; source by source only where the format does not say that itself."""
+        """Tell a person. The table of sources is only for formats that have no record of a source's counts."""
         self._console.summary(totals)
         if not self._form.stat(None, totals):
             self._console.table(table(rows, self._books.forgotten))
 
-    # Its sources.
+    # Sources.
 
     def open(self, place: Place, scope: Scope) -> Account:
         """The account of a new source."""
-        connections: Connections[Record] = Connections(
-            scope, lambda connection: self._session(account, connection), peek=Peek
+        connections = self._parts.connections(
+            scope, lambda connection: self._session(account, connection), peek=TlsProbe
         )
         recorder = self._recorder
         reader = connections if recorder is None else recorder.record(place, connections)
-        account = Account(place, connections, reader)  # which a session asks for only when packets come
+        account = Account(place, connections, reader)  # the lambda above needs it when packets come
         return account
 
     def opened(self, account: Account) -> None:
-        """Its packets come from now on."""
+        """Report that a source is open."""
         self.record()
         self._output.write(self._form.source("open", account.place))
 
@@ -135,17 +136,17 @@ class Outlet:
         self._write(lines)
 
     def _write(self, lines: list[str]) -> None:
-        """At once, and yet without much memory that is given back and asked for again each time."""
+        """Write the lines in batches: one large string would be allocated and freed each time."""
         for at in range(0, len(lines), _LINES_AT_ONCE):
             self._output.write("".join(lines[at : at + _LINES_AT_ONCE]))
 
     def record(self) -> None:
-        """Write the packets that were read, where they are what is written."""
+        """Write the recorded packets, if packets are recorded."""
         if self._recorder is not None:
             self._output.write_bytes(self._recorder.take())
 
     def close(self, account: Account, ts: int, stat: Stat) -> None:
-        """No more packets will come; `ts` in nanoseconds since 1970."""
+        """Report that a source is closed; `ts` in nanoseconds since 1970."""
         row = account.row(stat)
         self._books.close(row)
         if self._recorder is not None:
@@ -156,17 +157,16 @@ class Outlet:
     def stay_within_bounds(
         self, accounts: Collection[Account], deliver: Callable[[Account, list[Record]], None]
     ) -> None:
-        """Give up what the greediest source holds where all together hold too much: to `deliver`."""
+        """If all sources together hold too much, let the largest one give up half of what it holds. `deliver` gets the
+        records that this makes."""
         if len(accounts) * HELD_BY_SOURCE <= _HELD_BYTES:
             return
         if sum(account.connections.held for account in accounts) > _HELD_BYTES:
             largest = max(accounts, key=lambda account: account.connections.held)
             deliver(largest, largest.connections.relieve(largest.connections.held // 2))
 
-    # What its sources' connections say.
-
     def _session(self, account: Account, connection: Connection[Record]) -> Session:
-        return Session(connection, account.undecoded, self._body_limit, self._readers)
+        return Session(connection, account.undecoded, self._body_limit, self._parts.readers)
 
     def _lines(self, account: Account, records: Sequence[Record]) -> list[str]:
         shown = self._shape.apply(records, account.counts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import TextIO
 
 
 def prepare() -> None:
@@ -30,9 +31,9 @@ def prepare() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def drop_output() -> None:
-    """Standard output goes nowhere from now on, and so does what waits in its buffer: nobody reads it, or it cannot be
-    written, and Python would complain of that once more at exit."""
+def drop(stream: TextIO) -> None:
+    """Send a standard stream, and the contents of its buffer, to /dev/null: nobody reads the stream, or it cannot be
+    written. Otherwise Python would report the failure once more at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

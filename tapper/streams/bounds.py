@@ -1,8 +1,8 @@
-"""What bounds a source's memory, and what a source counts."""
+"""What one source may hold and what it counts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 SECOND: Final = 1_000_000_000
@@ -11,31 +11,41 @@ HELD_BY_SOURCE: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a source's memory. Past a bound something is given up, and counted as given up."""
+    """The bounds of one source's memory. A source that reaches a bound gives something up and counts it."""
 
     connections: int = 32_768
     waiting: int = 4_096
+    """Pending halves: halves of connections of which the other half is not known yet."""
     waiting_bytes: int = 256 * 1024
-    """Held for one half that waits for its other half."""
+    """Bytes of one pending half."""
     hole_bytes: int = 1 << 20
-    """Held behind one hole in a stream."""
+    """Bytes of one stream that are held behind a hole."""
     held_bytes: int = HELD_BY_SOURCE
-    """Held by one source in all."""
+    """Bytes that the source holds in all."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a source counted."""
+    """The counts of one source."""
 
     packets: int = 0
     malformed: int = 0
-    """Packets that are not IP with a TCP header in it, or whose lengths contradict each other."""
+    """Packets that are not TCP over IP, or have lengths that contradict each other."""
     mesh: int = 0
-    """Packets of Envoy's and Istio's own listeners, skipped."""
+    """Packets to and from listeners of Envoy and Istio, which are not read."""
     connections: int = 0
     copies: int = 0
-    """Connections seen once more under a translated address, and not reported again."""
+    """Connections that were captured a second time under translated addresses, and are reported once."""
     gaps: int = 0
     gap_bytes: int = 0
     given_up: int = 0
-    """Connections dropped because a bound was reached, or because their sockets are gone although no end was seen."""
+    """Connections that were closed because a bound was reached, or because their sockets no longer exist."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """What the connections of one source share: its limits, its counts, and the number of bytes that they hold."""
+
+    limits: Limits = field(default_factory=Limits)
+    tally: Tally = field(default_factory=Tally)
+    held: int = 0

@@ -1,32 +1,39 @@
-"""The records of a source's table: a connection, its two halves, and who reads it."""
+"""A connection of a source: its two halves, its reader, and what the reader is told.
+
+A segment that the receiver accepts (`tapper.streams.acceptance`) takes three steps here:
+
+1. `HalfStream` puts the bytes of each half in order.
+2. `Order` puts the chunks of both halves into an order that can have happened.
+3. The consumer reads them; what it returns goes out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from tapper.streams.bounds import Budget
 from tapper.streams.legs import Direction, Endpoint, classify, endpoints, is_loopback, own_end
 from tapper.streams.order import Order
 from tapper.streams.packet import ACK, FIN, SYN, mirror
-from tapper.streams.reassembly import Chunk, Data, HalfStream
+from tapper.streams.reassembly import SEGMENT_COST, Chunk, Data, Gap, HalfStream
 from tapper.streams.sequence import MASK
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-
-_MOST_EARLY_BYTES = 4096
-"""Data in a SYN is one segment's; more than an ordinary link's is not waited for."""
+_MOST_EARLY_BYTES: Final = 4096
+"""Data in a SYN that is kept until the SYN-ACK. One segment of an ordinary link is smaller."""
 UNKNOWN_SCALE: Final = 14
-"""The largest shift count there is (RFC 7323 section 2.3), for a window of which the SYN was not seen."""
+"""The window's shift count where the SYN was not captured: the largest there is (RFC 7323 section 2.3)."""
 
 
 class Consumer(Generic[T_co]):
-    """Reads the chunks of one connection. `side` is 0 or 1: which half sent them. A class and no protocol, since it is
-    called for every packet, and where it is compiled a class is called without looking for its methods."""
+    """Reads the chunks of one connection. `side` (0 or 1) is the half that sent them. Each method returns the records
+    that became complete. A class and not a protocol: compiled code calls a class's methods without a lookup."""
 
     __slots__ = ("held",)
 
@@ -38,12 +45,15 @@ class Consumer(Generic[T_co]):
         raise NotImplementedError
 
     def gap(self, side: int, size: int | None) -> Sequence[T_co]:
+        """`size` bytes were not captured; None where their number is not known."""
         raise NotImplementedError
 
     def end(self, side: int) -> Sequence[T_co]:
+        """That side sends nothing more."""
         raise NotImplementedError
 
     def finish(self) -> Sequence[T_co]:
+        """The connection is over. No other method is called after this one."""
         raise NotImplementedError
 
 
@@ -52,14 +62,14 @@ class Scope:
     """What a source may report."""
 
     pod_ip: str | None
-    """The canonical address of the pod whose lo this is; None for the node's interfaces, and where it is not known."""
+    """The canonical address of the pod whose lo this is. None for the node's interfaces, and where it is not known."""
     targets: frozenset[bytes] | None
-    """Only connections to or from one of these addresses, packed; None for all."""
+    """Packed addresses: only connections to or from one of them are reported. None for all connections."""
     some_lo: bool = False
-    """Whether this is a lo, although nobody knows whose."""
+    """Whether this is the lo of a pod that is not known."""
     delivered_from_itself: bool = False
-    """Whether the pod's proxy delivers from the pod's own address, as Linkerd's does. An application that dials its own
-    address looks the same."""
+    """Whether the pod's proxy delivers from the pod's own address, as Linkerd's does. A connection of an application to
+    its own address looks the same."""
 
     @property
     def on_lo(self) -> bool:
@@ -73,8 +83,8 @@ class Scope:
         return source.address in self.targets or destination.address in self.targets
 
 
-class Wire(StrEnum):
-    """What a connection on a wire carries."""
+class WireSecurity(StrEnum):
+    """What a connection between two pods carries."""
 
     TLS = "tls"
     PLAIN = "plain"
@@ -91,22 +101,22 @@ class Leg:
     """The client, as its packets named it."""
     dst: Endpoint
     """The server, as its packets named it."""
-    wire: Wire | None = None
+    wire: WireSecurity | None = None
     """What the connection between the two pods carried; None where that is not known."""
 
     @property
     def mtls(self) -> bool | None:
         """Whether the request crossed the network inside the mesh's TLS; None where that is not known."""
-        return None if self.wire is None else self.wire is Wire.TLS
+        return None if self.wire is None else self.wire is WireSecurity.TLS
 
 
-class HeldSegment(NamedTuple):
-    """A segment that is looked at as a whole, or kept for later."""
+class TcpSegment(NamedTuple):
+    """One segment, with its payload taken out of the packet."""
 
     ts: int
     """Nanoseconds since 1970."""
     interface: int
-    """The index of the interface that it was seen on; 0 where that is not known."""
+    """The index of the interface that it was captured on; 0 where that is not known."""
     seq: int
     ack: int
     flags: int
@@ -118,16 +128,16 @@ class HeldSegment(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The sequence number after it: SYN and FIN count for one each."""
+        """The sequence number after it. SYN and FIN take one number each."""
         return (self.seq + len(self.payload) + bool(self.flags & SYN) + bool(self.flags & FIN)) & MASK
 
 
-class Half(Generic[T]):
+class HalfConnection(Generic[T]):
     """One direction of a connection: what one end sends."""
 
     __slots__ = ("acked", "connection", "key", "peer", "scale", "side", "stream", "window")
 
-    peer: Half[T]
+    peer: HalfConnection[T]
 
     def __init__(self, connection: Connection[T], side: int, key: bytes, hole_bytes: int) -> None:
         self.connection = connection
@@ -141,8 +151,8 @@ class Half(Generic[T]):
         self.scale = UNKNOWN_SCALE
         """The shift count of that window (RFC 7323 section 2.2)."""
 
-    def says(self, segment: HeldSegment) -> None:
-        """What this segment tells of what its sender has received, and of how much more it would take."""
+    def acknowledge(self, segment: TcpSegment) -> None:
+        """Remember what this segment says its sender has received, and how much more it would accept."""
         if segment.flags & SYN:
             self.scale = segment.scale or 0
         if segment.flags & ACK:
@@ -151,146 +161,226 @@ class Half(Generic[T]):
 
 
 class Connection(Generic[T]):
-    """Two halves and their reader. For a redirected connection half 0 is the request's, half 1 the reply's."""
+    """Two halves and their reader. Half 0 of a redirected connection sends the requests, half 1 the replies."""
 
     __slots__ = (
         "_redirected",
         "both_ways",
+        "budget",
         "client",
         "consumer",
         "copies",
         "early",
         "ended",
         "first",
-        "found_out",
         "gapped",
         "halves",
         "held",
         "interface",
         "last",
+        "on_wire_change",
         "order",
+        "outside",
         "reopening",
         "scope",
-        "stranger",
         "suspicion",
         "wire",
     )
 
-    def __init__(self, scope: Scope, key: bytes, other: bytes, client: int | None, ts: int, hole_bytes: int) -> None:
+    def __init__(self, scope: Scope, key: bytes, other: bytes, client: int | None, ts: int, budget: Budget) -> None:
         self.scope = scope
-        first, second = Half(self, 0, key, hole_bytes), Half(self, 1, other, hole_bytes)
+        self.budget = budget
+        hole_bytes = budget.limits.hole_bytes
+        first, second = HalfConnection(self, 0, key, hole_bytes), HalfConnection(self, 1, other, hole_bytes)
         first.peer, second.peer = second, first
         self.halves = (first, second)
+        self.order = Order(first.stream, second.stream)
+        """The chunks that wait for bytes of the other side."""
         self.client = client
-        """Which side opened the connection; None where its beginning was not seen."""
+        """The side that opened the connection; None where its beginning was not captured."""
         self.both_ways = True
+        """Whether packets of both directions had mirrored addresses, or belong to a redirected connection."""
         self._redirected = other != mirror(key)
         self.consumer: Consumer[T] | None = None
-        """Who reads it; None for a copy, for one that ended, and where no reader wants more of it."""
+        """The reader. None for a copy, after the end, and where the reader wants nothing more."""
         self.ended = False
-        """Whether both ends said so, or one reset it, or it was given up."""
+        """Whether both ends sent FIN, or one sent RST, or the connection was given up."""
         self.early: tuple[int, int, bytes] | None = None
-        """(ts, seq, bytes) that came with a first SYN (RFC 7413), which acknowledges nothing: read with the SYN-ACK."""
-        self.order: Order | None = None
-        """The chunks that wait for bytes of the other side; None while there are none."""
-        self.reopening: tuple[int, HeldSegment] | None = None
-        """A side and its SYN of another connection with the same ports, which nobody has answered yet."""
-        self.stranger: tuple[int, HeldSegment] | None = None
-        """A side and its last segment outside the receiver's window, which nobody has acknowledged yet."""
+        """(ts, seq, bytes) of a first SYN with data (RFC 7413). The SYN-ACK shows whether the data was accepted."""
+        self.reopening: tuple[int, TcpSegment] | None = None
+        """A side and its SYN that may open a new connection with the same ports; not answered yet."""
+        self.outside: tuple[int, TcpSegment] | None = None
+        """A side and its last segment outside the receiver's window; not acknowledged yet."""
         self.suspicion: Suspicion[T] | None = None
-        """While it is not known whether this is a copy of another connection."""
+        """Not None while the connection may be a copy of another one."""
         self.copies: list[Connection[T]] | None = None
-        """Those that turned out to be copies of this one."""
+        """The connections that are copies of this one."""
         self.first = self.last = ts
-        """When its first and its last packet were seen, in nanoseconds since 1970."""
+        """Times of the first and the last packet, in nanoseconds since 1970."""
         self.interface = 0
-        """The index of the interface of its first packet; 0 where that is not known."""
+        """The index of the interface of the first packet; 0 where that is not known."""
         self.held = 0
+        """Bytes that the connection holds. They are part of the budget's."""
         self.gapped = False
         """Whether bytes of it are missing."""
-        self.wire: Wire | None = None
-        """What it turned out to carry, as its reader says (`carries`); None while nothing tells."""
-        self.found_out: Callable[[Connection[T], Wire | None], None] | None = None
-        """Is told when that changes, and what it was before."""
+        self.wire: WireSecurity | None = None
+        """What it carries, as its reader says; None while that is not known."""
+        self.on_wire_change: Callable[[Connection[T], WireSecurity | None], None] | None = None
+        """Called with the connection and its former `wire` when `wire` has changed."""
 
     @property
     def closed(self) -> bool:
         return self.consumer is None
 
-    def carries(self, wire: Wire) -> None:
-        """Its reader has found out what it is."""
+    def set_wire(self, wire: WireSecurity) -> None:
+        """The reader has found out what the connection carries."""
         before, self.wire = self.wire, wire
-        if before is not wire and self.found_out is not None:
-            self.found_out(self, before)
-
-    def watch(self) -> None:
-        """Have every packet looked at as long as there is something to decide."""
-        on = self.order is not None or self.stranger is not None or self.suspicion is not None
-        for half in self.halves:
-            half.stream.watch(on=on)
+        if before is not wire and self.on_wire_change is not None:
+            self.on_wire_change(self, before)
 
     def from_start(self, side: int) -> bool:
         """Whether that side's stream is known from its first byte."""
         return self.halves[side].stream.from_start
 
     def leg(self, client: int) -> Leg:
-        """The leg, given which side turned out to be the client.
+        """The leg, given the side that turned out to be the client.
 
-        The addresses of a redirected connection are the reply's: its source is the original destination, and its
-        destination the application's own socket (the request's source port may be a translated one).
+        A redirected connection is named after its replies: they come from the original destination and go to the
+        application's own socket, while the port of the requests may be a translated one.
         """
+        scope, pod_ip = self.scope, self.scope.pod_ip
+        # 1. The two ends, and the direction.
         if self._redirected:
             server_end, client_end = endpoints(self.halves[1].key)
             direction = Direction.OUTBOUND
         else:
             client_end, server_end = endpoints(self.halves[client].key)
-            pod = None if self.scope.pod_ip is None else ip_address(self.scope.pod_ip).packed
-            direction = classify(client_end, server_end, on_lo=self.scope.on_lo, both_ways=self.both_ways, pod=pod)
-            if direction is Direction.LOCAL and self.scope.delivered_from_itself and client_end.address == pod:
+            pod = None if pod_ip is None else ip_address(pod_ip).packed
+            direction = classify(client_end, server_end, on_lo=scope.on_lo, both_ways=self.both_ways, pod=pod)
+            if direction is Direction.LOCAL and scope.delivered_from_itself and client_end.address == pod:
                 direction = Direction.INBOUND
-        pod_ip = self.scope.pod_ip
-        if self.scope.some_lo:
-            ours = client_end if direction is Direction.OUTBOUND else server_end
-            return Leg(None if is_loopback(ours.address) else ours.host, direction, client_end, server_end)
-        if pod_ip is None and self.scope.targets is not None:
-            ours = server_end if server_end.address in self.scope.targets else client_end
-            pod_ip = ours.host
-        wire = None if self.scope.on_lo else self.wire
-        return Leg(pod_ip, direction, client_end, server_end, wire)
+        # 2. The pod, where the source itself does not say it.
+        if scope.some_lo:
+            own = client_end if direction is Direction.OUTBOUND else server_end
+            pod_ip = None if is_loopback(own.address) else own.host
+        elif pod_ip is None and scope.targets is not None:
+            own = server_end if server_end.address in scope.targets else client_end
+            pod_ip = own.host
+        return Leg(pod_ip, direction, client_end, server_end, None if scope.on_lo else self.wire)
+
+    # What the consumer is told.
+
+    def take(self, half: HalfConnection[T], segment: TcpSegment) -> list[T]:
+        """Deliver what a segment of this connection makes deliverable."""
+        ts, _, seq, ack, flags, _, _, payload = segment
+        peer = half.peer
+        records: list[T] = []
+        # 1. The acknowledgement may settle holes of the other half.
+        if flags & ACK:
+            records += self.deliver(peer, peer.stream.acknowledged(ack))
+        # 2. A SYN begins its half. Data of a first SYN waits for the SYN-ACK, which acknowledges it.
+        if flags & SYN:
+            half.stream.syn(seq)
+            seq += 1
+            if flags & ACK and self.early is not None:
+                early_ts, early_seq, early = self.early
+                self.early = None
+                records += self.deliver(peer, peer.stream.push(early_seq, early, early_ts, seq & MASK))
+            elif flags & ACK and peer.stream.position < 0:
+                peer.stream.syn((ack - 1) & MASK)  # the peer's SYN was not captured, and had no data
+            elif payload and not flags & ACK:
+                if len(payload) <= _MOST_EARLY_BYTES:
+                    self.early = (ts, seq & MASK, payload)
+                return records
+        # 3. The payload, then the end of the half.
+        if payload:
+            records += self.deliver(half, half.stream.push(seq & MASK, payload, ts, ack))
+        if flags & FIN:
+            records += self.deliver(half, half.stream.fin((seq + len(payload)) & MASK))
+        return records
+
+    def deliver(self, half: HalfConnection[T], chunks: list[Chunk]) -> list[T]:
+        """Tell the consumer of these chunks, each when everything that its sender had received is told."""
+        if self.consumer is None:
+            return []
+        self.order.put(half.side, chunks)
+        records = self._tell_ordered()
+        if self.order.held > self.budget.limits.hole_bytes:
+            records += self.give_up_missing()
+        self.weigh()
+        return records
+
+    def give_up_missing(self) -> list[T]:
+        """Tell the consumer of all chunks that wait for bytes of the other side."""
+        records: list[T] = []
+        while self.order:
+            contradiction = self.order.give_up()
+            if contradiction is not None:
+                records += self._tell(*contradiction)
+            records += self._tell_ordered()
+        self.weigh()
+        return records
+
+    def conclude(self) -> list[T]:
+        """The connection is over: deliver everything that is held, and let the consumer conclude."""
+        self.ended = True
+        records: list[T] = []
+        for half in self.halves:
+            records += self.deliver(half, half.stream.flush())
+        records += self.give_up_missing()
+        consumer, self.consumer = self.consumer, None
+        if consumer is not None:
+            records += consumer.finish()
+        self.suspicion = self.outside = None
+        self.hold(0)
+        return records
+
+    def hold(self, held: int) -> None:
+        """The connection holds so many bytes now."""
+        self.budget.held += held - self.held
+        self.held = held
+
+    def weigh(self) -> None:
+        """Count the bytes that the connection holds."""
+        held = self.order.held
+        for half in self.halves:
+            held += half.stream.held
+        if self.consumer is not None:
+            held += self.consumer.held
+        self.hold(held)
+
+    def _tell_ordered(self) -> list[T]:
+        records: list[T] = []
+        while (ready := self.order.take()) is not None:
+            records += self._tell(*ready)
+        return records
+
+    def _tell(self, side: int, chunk: Chunk) -> Sequence[T]:
+        consumer = self.consumer
+        if consumer is None:
+            return ()
+        if isinstance(chunk, Data):
+            return consumer.data(side, chunk)
+        if isinstance(chunk, Gap):
+            self.gapped = True
+            self.budget.tally.gaps += 1
+            self.budget.tally.gap_bytes += chunk.size or 0
+            return consumer.gap(side, chunk.size)
+        return consumer.end(side)
 
 
 class Suspicion(Generic[T]):
-    """That a connection is a copy of another one. Its segments, each with its side, are kept until that is known."""
+    """The suspicion that a connection is a copy of another one. It keeps the segments until that is decided."""
 
     __slots__ = ("held", "original", "segments")
 
     def __init__(self, original: Connection[T]) -> None:
         self.original = original
-        self.segments: list[tuple[int, HeldSegment]] = []
+        self.segments: list[tuple[int, TcpSegment]] = []
+        """The segments so far, each with its side."""
         self.held = 0
-        """Bytes of these segments."""
+        """Bytes of these segments, with SEGMENT_COST for each."""
 
-
-def taken(half: Half[T], segment: HeldSegment) -> Iterator[tuple[Half[T], list[Chunk]]]:
-    """One segment to its half, flags and all: what it makes of both streams, in order."""
-    ts, _, seq, ack, flags, _, _, payload = segment
-    connection = half.connection
-    if flags & ACK and half.peer.stream.waiting:
-        yield half.peer, half.peer.stream.acknowledged(ack)
-    if flags & SYN:
-        half.stream.syn(seq)
-        seq += 1
-        if flags & ACK and connection.early is not None:
-            first, (early_ts, early_seq, early) = connection.halves[1 - half.side], connection.early
-            connection.early = None
-            yield first, first.stream.push(early_seq, early, early_ts, seq & MASK)
-        elif flags & ACK and half.peer.stream.position < 0:
-            half.peer.stream.syn((ack - 1) & MASK)  # its SYN was not seen, and carried no data
-        elif payload and not flags & ACK:
-            if len(payload) <= _MOST_EARLY_BYTES:
-                connection.early = (ts, seq & MASK, payload)
-            return
-    if payload:
-        yield half, half.stream.push(seq & MASK, payload, ts, ack)
-    if flags & FIN:
-        yield half, half.stream.fin((seq + len(payload)) & MASK)
+    def add(self, side: int, segment: TcpSegment) -> None:
+        self.segments.append((side, segment))
+        self.held += len(segment.payload) + SEGMENT_COST

@@ -1,8 +1,8 @@
-"""The two directions of a connection, put in an order that can have happened.
+"""Puts the two directions of a connection into an order that can have happened.
 
-A segment's acknowledgement number says what its sender had received. So a chunk is told when everything before that
-number was told of the other direction, or given up. Packets do not come in that order where they were captured on
-several queues of a network card, on several interfaces, or in several files: an answer then comes before its question.
+The acknowledgement number of a segment says what its sender had received. So a chunk is delivered after everything of
+the other direction before that number was delivered or given up. Packets may be captured in another order on several
+queues of a network card, on several interfaces or in several files: a response then comes before its request.
 """
 
 from __future__ import annotations
@@ -14,20 +14,11 @@ from tapper.streams.reassembly import FAR, Chunk, Data, HalfStream
 from tapper.streams.sequence import MASK, difference
 
 CHUNK_COST: Final = 128
-"""What a chunk that waits is counted for beyond its bytes."""
-
-
-def is_early(ack: int, delivered: int, peer: HalfStream) -> bool:
-    """Whether a chunk with this acknowledgement number was sent when bytes of the peer had been received that are not
-    told yet. `delivered` is the number after the peer's last byte that was told."""
-    if peer.position < 0:
-        return False  # nothing of the peer was seen
-    missing = difference(ack, delivered) - peer.ended  # a FIN counts for one
-    return 0 < missing <= FAR
+"""Bytes that a waiting chunk is counted for besides its data."""
 
 
 class Order:
-    """The chunks of one connection that wait, by side."""
+    """The chunks of one connection that wait, by side (0 or 1)."""
 
     __slots__ = ("_queues", "_streams", "held")
 
@@ -41,24 +32,24 @@ class Order:
         return bool(self._queues[0] or self._queues[1])
 
     def put(self, side: int, chunks: list[Chunk]) -> None:
-        """These come after everything of their side that waits."""
+        """Append chunks to the waiting ones of their side."""
         self._queues[side].extend(chunks)
         self.held += sum(map(_cost, chunks))
 
     def take(self) -> tuple[int, Chunk] | None:
-        """The next chunk that need not wait, with its side; None where all have to."""
+        """The next chunk that need not wait, with its side; None where all have to wait."""
         for side, queue in enumerate(self._queues):
             if queue and not isinstance(queue[0], Data):
-                return side, self._pop(side)  # a gap, before what was sent with the lost bytes received
+                return side, self._pop(side)  # a gap comes before the other side's answer to the lost bytes
         for side, queue in enumerate(self._queues):
             if queue and not self._is_early(side, queue[0]):
                 return side, self._pop(side)
         return None
 
     def give_up(self) -> tuple[int, Chunk] | None:
-        """The missing bytes that a chunk waits for will not come: there is a Gap for them to `take` now. Where none are
-        missing and yet nothing can be taken, the two sides contradict each other: then a chunk, with its side, which is
-        told all the same."""
+        """Stop waiting for missing bytes. Where bytes are missing, their Gap is put into the queue and None returned.
+        Where none are missing and all chunks wait nevertheless, the two sides contradict each other: then returns a
+        chunk to deliver all the same, with its side."""
         for side, queue in enumerate(self._queues):
             if queue and isinstance(queue[0], Data):
                 lost = self._streams[1 - side].skip(queue[0].ack)
@@ -74,15 +65,17 @@ class Order:
         return chunk
 
     def _is_early(self, side: int, chunk: Chunk) -> bool:
-        if not isinstance(chunk, Data):
-            return False
+        """Whether the sender of this chunk had received bytes of its peer that are not delivered yet."""
         peer = self._streams[1 - side]
+        if not isinstance(chunk, Data) or peer.position < 0:  # -1: nothing of the peer was captured
+            return False
         delivered = peer.position & MASK
         for waiting in self._queues[1 - side]:
             if isinstance(waiting, Data):
                 delivered = waiting.seq
                 break
-        return is_early(chunk.ack, delivered, peer)
+        missing = difference(chunk.ack, delivered) - peer.ended  # a FIN takes one number
+        return 0 < missing <= FAR
 
 
 def _cost(chunk: Chunk) -> int:

@@ -1,19 +1,15 @@
-"""One IP packet in, one TCP segment out, or nothing.
+"""Finds the TCP segment in an IP packet.
 
-A packet is a part of some memory and starts at the IP header, whatever the link was; it is read where it lies.
-Checksums are not looked at here: on lo and veth nobody fills them in, and where somebody does, `tapper.capture` has
-looked at them. Formats: RFC 791, RFC 8200, RFC 9293 section 3.1.
+A packet is a part of some memory. It begins at its IP header, and it is read in place. This module does not look at
+checksums: on lo and veth nobody fills them in, and `tapper.capture` has checked the others.
+
+Formats: RFC 791 (IPv4), RFC 8200 (IPv6), RFC 9293 section 3.1 (TCP).
 """
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final, TypeAlias
-
-from tapper import FORM
-
-if TYPE_CHECKING:
-    from mypy_extensions import i64  # a machine's number, where this is compiled
+from typing import Final, TypeAlias
 
 FIN: Final = 0x01
 SYN: Final = 0x02
@@ -22,155 +18,102 @@ PSH: Final = 0x08
 ACK: Final = 0x10
 
 Packet: TypeAlias = tuple[int, int, int, int]
-"""(ts, ifindex, start, stop): ts in nanoseconds since 1970. The packet, as much of it as was captured, is
-memory[start:stop] of some bytes and begins with its IP header. A plain tuple, since one is made for each packet."""
+"""(ts, ifindex, start, stop): ts in nanoseconds since 1970. The captured bytes of the packet are memory[start:stop] and
+begin with the IP header. A plain tuple, because one is made for every packet."""
 
-Segment: TypeAlias = tuple[bytes, int, int, int, int, int, int]
-"""(key, seq, ack, flags, window, start, stop): payload is memory[start:stop]. A plain tuple, since one is made for each
-packet. window is the header's field as it stands there, not scaled.
+TcpHeader: TypeAlias = tuple[bytes, int, int, int, int, int, int]
+"""(key, seq, ack, flags, window, start, stop): the payload is memory[start:stop]. A plain tuple, because one is made
+for every packet. window is the field of the header, not scaled. seq and ack are 32-bit numbers.
 
-The key is `source address + destination address + source port + destination port` in network byte order, as it lies
-in a packet without options: 12 bytes for IPv4, 36 for IPv6. seq and ack are 32-bit numbers."""
+The key is `source address + destination address + source port + destination port` in network byte order, as in a packet
+without options: 12 bytes for IPv4, 36 bytes for IPv6."""
 
-BYTEWISE: Final = FORM == "compiled"
-"""Whether to read numbers byte by byte: compiled it costs next to nothing, interpreted as much as half an unpacking."""
+NO_SEGMENT: Final[TcpHeader] = (b"", 0, 0, 0, 0, 0, 0)
+"""Stands for "no TCP segment": the key of a segment is never empty."""
 
-NO_SEGMENT: Final[Segment] = (b"", 0, 0, 0, 0, 0, 0)
-"""A key is never empty. It is not None, since a tuple that may be None costs more where this is compiled."""
-
-_TCP: Final = 6
+TCP: Final = 6
+SHORTEST_V4: Final = 40
+"""Bytes of an IPv4 packet with a TCP header, both without options."""
+SHORTEST_V6: Final = 60
+_V4_HEADER: Final = 20
+_V6_HEADER: Final = 40
+_TCP_HEADER: Final = 20
 _END_OF_OPTIONS: Final = 0
 _NO_OPERATION: Final = 1
 _WINDOW_SCALE: Final = 3
-_LARGEST_SCALE: Final = 14
-_V4: Final = struct.Struct("!I2xI2x12sIIHH").unpack_from  # two numbers hold all that is asked of the IP header
-_V6: Final = struct.Struct("!B3xHBx36sIIHH").unpack_from
-_TCP_NUMBERS: Final = struct.Struct("!IIHH").unpack_from
-_V4_SHORTEST: Final = 40
-_V6_SHORTEST: Final = 60
-_TCP_UNLESS_FRAGMENT: Final = 0x1FFF_00FF  # of the second one: a fragment's offset, and the protocol
+_LARGEST_SCALE: Final = 14  # RFC 7323 section 2.3
+_FRAGMENT_OFFSET: Final = 0x1FFF
+_IP_V4: Final = struct.Struct("!BxHxxHxB").unpack_from  # version and size, total length, fragment, protocol
+_IP_V6: Final = struct.Struct("!xxxxHB").unpack_from  # payload length, next header
+_TCP_NUMBERS: Final = struct.Struct("!IIHH").unpack_from  # seq, ack, data offset and flags, window
 
-# Extension headers that may stand before TCP and share one format: hop-by-hop, routing, destination options. (A
-# fragment header is not among them: a fragment's TCP header may be absent, and nothing here puts fragments together.)
-_SKIPPABLE: Final = frozenset({0, 43, 60})
+# Extension headers that may stand before TCP and share one format: hop-by-hop, routing, destination options. A fragment
+# header is not among them: a fragment may have no TCP header, and this tapper does not reassemble IP packets.
+EXTENSIONS: Final = frozenset({0, 43, 60})
 _MOST_EXTENSIONS: Final = 8
 
 
-def parse(memory: bytes, begin: int, end: int) -> Segment:
-    """Find the TCP segment in the IPv4 or IPv6 packet that is memory[begin:end]; NO_SEGMENT where there is none or
+def parse(memory: bytes, begin: int, end: int) -> TcpHeader:
+    """Find the TCP segment in the IPv4 or IPv6 packet memory[begin:end]. Returns NO_SEGMENT where there is none, and
     where lengths contradict each other.
 
-    The IP length cuts Ethernet's trailing padding off. An IP length of 0 means "to the end": segmentation offload and
-    BIG TCP make packets that the 16-bit field cannot measure. A packet cut by the capture yields the bytes there are.
+    The IP length cuts off the padding that Ethernet appends. An IP length of 0 means "to the end": segmentation offload
+    and BIG TCP make packets that are longer than the field can say. A packet that the capture has cut yields the bytes
+    that were captured.
     """
-    if end - begin < _V4_SHORTEST:
+    if end - begin < SHORTEST_V4:
         return NO_SEGMENT
-    if BYTEWISE:
-        usual = plainest(memory, begin, end)
-        if usual[0]:
-            return usual
+    # 1. The IP header: where the addresses are, where the TCP header begins, and where the packet ends.
     first: int
-    second: int
     length: int
+    fragment: int
     protocol: int
-    key: bytes
+    version = memory[begin] >> 4
+    if version == 4:
+        first, length, fragment, protocol = _IP_V4(memory, begin)
+        size = (first & 15) * 4
+        if size < _V4_HEADER or protocol != TCP or fragment & _FRAGMENT_OFFSET:
+            return NO_SEGMENT
+        tcp = begin + size
+        addresses = memory[begin + 12 : begin + 20]
+        stop = begin + length
+    elif version == 6:
+        length, protocol = _IP_V6(memory, begin)
+        tcp = skip_extensions(memory, begin + _V6_HEADER, end, protocol)
+        if not tcp:
+            return NO_SEGMENT
+        addresses = memory[begin + 8 : begin + 40]
+        stop = begin + _V6_HEADER + length
+    else:
+        return NO_SEGMENT
+    if tcp + _TCP_HEADER > end:
+        return NO_SEGMENT
+    if not length or stop > end:
+        stop = end
+    # 2. The TCP header.
     seq: int
     ack: int
     bits: int
     window: int
-    first, second, key, seq, ack, bits, window = _V4(memory, begin)
-    version = first >> 24
-    if version == 0x45:
-        if second & _TCP_UNLESS_FRAGMENT != _TCP:
-            return NO_SEGMENT
-        tcp = begin + 20
-        length = first & 0xFFFF
-        stop = begin + length if length else end
-    elif version >> 4 == 6:
-        if end - begin < _V6_SHORTEST:
-            return NO_SEGMENT
-        _, length, protocol, key, seq, ack, bits, window = _V6(memory, begin)
-        tcp = begin + 40
-        stop = tcp + length if length else end
-        if protocol != _TCP:
-            tcp = _skip_extensions(memory, tcp, end, protocol)
-            if not tcp or tcp + 20 > end:
-                return NO_SEGMENT
-            key = key[:32] + memory[tcp : tcp + 4]
-            seq, ack, bits, window = _TCP_NUMBERS(memory, tcp + 4)
-    elif version >> 4 == 4 and version & 15 > 5:
-        if second & _TCP_UNLESS_FRAGMENT != _TCP:
-            return NO_SEGMENT
-        tcp = begin + (version & 15) * 4
-        length = first & 0xFFFF
-        stop = begin + length if length else end
-        if tcp + 20 > end:
-            return NO_SEGMENT
-        key = key[:8] + memory[tcp : tcp + 4]
-        seq, ack, bits, window = _TCP_NUMBERS(memory, tcp + 4)
-    else:
-        return NO_SEGMENT
-    if stop > end:  # noqa: PLR1730 - a call for each packet
-        stop = end
+    seq, ack, bits, window = _TCP_NUMBERS(memory, tcp + 4)
     start = tcp + (bits >> 12) * 4
-    if start < tcp + 20 or start > stop:
+    if start < tcp + _TCP_HEADER or start > stop:
         return NO_SEGMENT
-    return key, seq, ack, bits & 0x3F, window, start, stop
-
-
-def plainest(memory: bytes, begin: int, end: int) -> Segment:
-    """The same for nearly all: whole lengths, no options of IPv4, no extension headers of IPv6. NO_SEGMENT for others.
-    At least 40 bytes."""
-    at: i64 = begin
-    tcp: i64
-    length: i64
-    stop: i64
-    version: i64 = memory[at]
-    if version == 0x45:
-        fragment: i64 = memory[at + 6]
-        if memory[at + 9] != _TCP or fragment & 0x1F or memory[at + 7]:
-            return NO_SEGMENT
-        tcp = at + 20
-        length = _short(memory, at + 2)
-        stop = at + length
-        key = memory[begin + 12 : begin + 24]
-    elif version >> 4 == 6 and end - begin >= _V6_SHORTEST and memory[at + 6] == _TCP:
-        tcp = at + 40
-        length = _short(memory, at + 4)
-        stop = tcp + length
-        key = memory[begin + 8 : begin + 44]
-    else:
-        return NO_SEGMENT
-    start: i64 = memory[tcp + 12]
-    start = tcp + (start >> 4) * 4
-    if not length or stop > end or start < tcp + 20 or start > stop:
-        return NO_SEGMENT
-    flags: i64 = memory[tcp + 13]
-    window = _short(memory, tcp + 14)
-    return key, _long(memory, tcp + 4), _long(memory, tcp + 8), flags & 0x3F, window, start, stop
-
-
-def _short(memory: bytes, at: i64) -> i64:
-    high: i64 = memory[at]
-    low: i64 = memory[at + 1]
-    return high << 8 | low
-
-
-def _long(memory: bytes, at: i64) -> i64:
-    return _short(memory, at) << 16 | _short(memory, at + 2)
+    return addresses + memory[tcp : tcp + 4], seq, ack, bits & 0x3F, window, start, stop
 
 
 def window_scale(memory: bytes, begin: int, start: int) -> int | None:
     """The shift count that a SYN offers (RFC 7323 section 2.2), at most 14; None where it offers none.
 
-    The packet's IP header is at memory[begin], its TCP header ends at `start`.
+    The packet's IP header is at memory[begin], and its TCP header ends at `start`.
     """
-    # 1. Where the TCP header begins: a SYN is rare, so the IP header is read once more.
-    is_v4 = memory[begin] >> 4 == 4
-    size = (memory[begin] & 15) * 4
-    at = begin + size if is_v4 else _skip_extensions(memory, begin + 40, start, memory[begin + 6])
-    # 2. The options: a kind, a length that counts both, and a value; two kinds are one octet alone.
-    at += 20
+    # 1. Where the TCP header begins. SYNs are rare, so the IP header is read a second time.
+    if memory[begin] >> 4 == 4:
+        tcp = begin + (memory[begin] & 15) * 4
+    else:
+        tcp = skip_extensions(memory, begin + _V6_HEADER, start, memory[begin + 6])
+    # 2. The options. Two kinds are one octet; all others have a length, which counts kind and length too.
+    at = tcp + _TCP_HEADER
     while at < start and memory[at] != _END_OF_OPTIONS:
         if memory[at] == _NO_OPERATION:
             at += 1
@@ -183,12 +126,13 @@ def window_scale(memory: bytes, begin: int, start: int) -> int | None:
     return None
 
 
-def _skip_extensions(memory: bytes, at: int, end: int, header: int) -> int:
-    """Where the TCP header is behind IPv6 extension headers that begin at `at` (RFC 8200 section 4); 0 for nowhere."""
+def skip_extensions(memory: bytes, at: int, end: int, header: int) -> int:
+    """Where the TCP header begins behind the IPv6 extension headers at `at`, the first of type `header` (RFC 8200
+    section 4). Returns 0 where none is found before `end`."""
     for _ in range(_MOST_EXTENSIONS):
-        if header == _TCP:
+        if header == TCP:
             return at
-        if header not in _SKIPPABLE or at + 8 > end:
+        if header not in EXTENSIONS or at + 8 > end:
             return 0
         header, length = memory[at], memory[at + 1]
         at += 8 + length * 8
@@ -202,5 +146,6 @@ def mirror(key: bytes) -> bytes:
 
 
 def opener(flags: int) -> int | None:
-    """Which side opens the connection, as a SYN tells: 0 whoever sent this packet, 1 the other; None without SYN."""
+    """The side that opens the connection, as a SYN shows it: 0 the sender of this packet, 1 its receiver. None without
+    SYN."""
     return None if not flags & SYN else 1 if flags & ACK else 0

@@ -1,11 +1,11 @@
 """One direction of a TCP connection: segments in, in any order; bytes out, in order.
 
-What a passive reader knows and does not: it sees what crossed the capture point, which is not always what the receiver
-got. A segment may be missing here although it arrived there. The receiver's acknowledgements tell the two apart: once
-they pass a hole, the bytes of the hole were delivered and will never be sent again, so waiting is over and the hole is
-said as a Gap. Where two segments disagree about a byte, the copy that was seen first wins, always.
+A passive reader sees the packets that crossed the place of capture. That is not always what the receiver got: a segment
+may be missing here although it arrived there. The receiver's acknowledgements tell the two apart. Once they pass a
+hole, the bytes of the hole were delivered and will never be sent again. Then the reader stops waiting and reports the
+hole as a Gap. Where two segments have different bytes at one position, the bytes that were captured first count.
 
-Positions are unbounded integers whose low 32 bits are the sequence number, so nothing in here wraps.
+Positions are unbounded integers. Their low 32 bits are the sequence number, so no position wraps.
 """
 
 from __future__ import annotations
@@ -19,29 +19,27 @@ from tapper.runtime.native import mypyc_attr
 from tapper.streams.sequence import MASK, unwrap
 
 SEGMENT_COST: Final = 128
-"""What a buffered segment is counted for beyond its bytes, so that a million one-byte segments are not free."""
-
+"""Bytes that a held segment is counted for besides its payload, so that a million one-byte segments cost something."""
 MOST_IN_FLIGHT: Final = 1 << 20
-"""What a sender may still send after its peer has reset the connection, in bytes."""
+"""Bytes that a sender may still send after its peer has reset the connection."""
 FAR: Final = 1 << 26
-"""64 MiB: no receiver's window reaches so far, nor does a repeated segment come from so far back."""
-
-_BASE: Final = 1 << 32  # positions start here, so that data before the first byte seen still has a positive one
+"""64 MiB: no receiver's window reaches so far, and no repeated segment comes from so far back."""
+_BASE: Final = 1 << 32  # positions start here, so that bytes before the first captured one have positive positions
 
 
 @mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class Data:
-    """Bytes of the stream, contiguous with the chunk before. One is made for every segment, so it is not frozen, and
-    its constructor can be compiled."""
+    """Bytes of the stream that follow directly on the chunk before. One is made for every segment, so it is not frozen:
+    that lets its constructor be compiled."""
 
     data: bytes
     ts: int
-    """Nanoseconds since 1970 of the packet that brought the bytes."""
+    """Time of the packet that brought the bytes, in nanoseconds since 1970."""
     seq: int
     """Sequence number of the first byte."""
     ack: int
-    """What the sender of these bytes had received from its peer when it sent them."""
+    """The acknowledgement number of that packet: what its sender had received from its peer."""
 
     def __init__(self, data: bytes, ts: int, seq: int, ack: int) -> None:
         self.data = data
@@ -52,22 +50,22 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Bytes that are lost to this reader. `size` is None where the sequence numbers no longer tell."""
+    """Bytes that were not captured. `size` is None where the sequence numbers do not tell how many."""
 
     size: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """The sender said FIN and every byte before it was delivered or declared lost. Comes once, last."""
+class StreamEnd:
+    """The sender's FIN. Every byte before it was delivered or reported as a Gap. Comes once, last."""
 
 
-Chunk: TypeAlias = Data | Gap | End
+Chunk: TypeAlias = Data | Gap | StreamEnd
 
 
 @dataclass(slots=True)
 class _Piece:
-    """Bytes behind a hole, at a position; no two pieces of a stream overlap."""
+    """Bytes at a position. No two held pieces of a stream overlap."""
 
     start: int
     data: bytes
@@ -83,99 +81,77 @@ _start_of = attrgetter("start")
 
 
 class HalfStream:
-    """Reassembles one direction. Every method returns the chunks that became deliverable, in order.
+    """Reassembles one direction. Each method returns the chunks that have become deliverable, in order.
 
-    `limit` bounds the bytes held behind a hole (with SEGMENT_COST a segment); past it the hole is given up as a Gap.
+    `limit` bounds the bytes held behind a hole, with SEGMENT_COST for each segment. Beyond it the hole is reported as a
+    Gap.
     """
 
-    __slots__ = ("_begin", "_end", "_limit", "_pieces", "_watched", "ended", "first", "held", "position", "waiting")
+    __slots__ = ("_begin", "_end", "_limit", "_pieces", "ended", "first", "held", "position")
 
     def __init__(self, limit: int = 1 << 20) -> None:
         self._limit = limit
         self.position = -1
-        """Of the next byte in order; -1 before anything was seen."""
+        """Position of the next byte in order; -1 before the first packet."""
         self.first: int | None = None
-        """Sequence number of the first byte, where the SYN or its acknowledgement was seen."""
-        self._begin = -1  # the first position that was seen
-        self._end: int | None = None  # position after the last byte, where the FIN was seen
+        """Sequence number of the first byte; None unless the SYN or its acknowledgement was captured."""
+        self._begin = -1
+        """The first known position."""
+        self._end: int | None = None
+        """The position after the last byte; None before the FIN."""
         self._pieces: list[_Piece] = []
+        """The bytes behind a hole, by position."""
         self.held = 0
-        """Bytes waiting behind a hole, with SEGMENT_COST for each segment."""
+        """Bytes behind a hole, with SEGMENT_COST for each segment."""
         self.ended = False
-        self._watched = False
-        self.waiting = False
-        """Whether a packet of either side may change more than this stream's position: call `acknowledged` only then,
-        and take nothing by `follows`."""
+        """Whether StreamEnd was returned."""
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the stream has begun, holds nothing behind a hole, and its sender has not said FIN."""
+        return self.position >= 0 and not self._pieces and self._end is None
 
     @property
     def from_start(self) -> bool:
-        """Whether the SYN was seen: then the first byte delivered is the first byte of the stream."""
+        """Whether the first byte delivered is the first byte of the stream."""
         return self.first is not None
-
-    @property
-    def next_seq(self) -> int | None:
-        """The sequence number of the next byte in order; None before anything was seen."""
-        return None if self.position < 0 else self.position & MASK
-
-    def syn(self, seq: int) -> bool:
-        """The sender's SYN. False where it contradicts what was seen: then it begins another connection."""
-        first = (seq + 1) & MASK
-        if self.position < 0:
-            self.position = self._begin = _BASE + first
-        if self.first is None and self._begin & MASK == first:
-            self.first = first
-        return self.first == first
-
-    def watch(self, *, on: bool) -> None:
-        """Have every packet of the peer looked at, as if there were a hole; or no longer."""
-        self._watched = on
-        self._settle()
 
     @property
     def carried(self) -> bool:
         """Whether any byte was delivered."""
         return self.position > self._begin
 
-    def follows(self, seq: int, size: int) -> bool:
-        """Whether a segment's payload is what comes next, which it mostly is: then it counts as delivered. Else
-        nothing is done, and it is to be pushed."""
-        position = self.position
-        if seq != position & MASK or position < 0 or self.waiting or self.ended:
-            return False
-        self.position = position + size
-        return True
+    def syn(self, seq: int) -> bool:
+        """The sender's SYN. False where its number contradicts the stream: then it begins another connection."""
+        first = (seq + 1) & MASK
+        self._begin_at(first)
+        if self.first is None and self._begin & MASK == first:
+            self.first = first
+        return self.first == first
 
     def push(self, seq: int, data: bytes, ts: int, ack: int) -> list[Chunk]:
-        """A segment with payload; `seq` is that of its first byte of data, `ts` in nanoseconds."""
-        if self.position < 0:
-            self.position = self._begin = _BASE + seq
-        if self.follows(seq, len(data)):
-            return [Data(data, ts, seq, ack)]
-        position = self.position
-        start = unwrap(seq, position)
+        """A segment with payload; `seq` is the number of its first byte, `ts` in nanoseconds since 1970."""
+        self._begin_at(seq)
+        start = unwrap(seq, self.position)
         if self._end is not None and start + len(data) > self._end:
-            data = data[: max(0, self._end - start)]  # nothing comes after FIN
+            data = data[: max(0, self._end - start)]  # no bytes come after FIN
         self._insert(_Piece(start, data, ts, ack))
         chunks = self._drain()
         while self.held > self._limit:
             chunks += self._give_up_hole()
-        self._settle()
         return chunks
 
     def fin(self, seq: int) -> list[Chunk]:
-        """The sender's FIN; `seq` is the number after the last byte of data. The first FIN counts."""
-        if self.position < 0:
-            self.position = self._begin = _BASE + seq
+        """The sender's FIN; `seq` is the number after the last byte. The first FIN counts."""
+        self._begin_at(seq)
         if self._end is None:
             end = unwrap(seq, self.position)
             if end >= self.position:
                 self._end = end
-        chunks = self._drain()
-        self._settle()
-        return chunks
+        return self._drain()
 
     def covers(self, seq: int, size: int) -> bool:
-        """Whether these bytes may be a repeated part of what was seen, or come right after it."""
+        """Whether these bytes may repeat captured bytes, or follow them closely."""
         if self.position < 0:
             return True
         start = unwrap(seq, self.position)
@@ -184,8 +160,8 @@ class HalfStream:
         return self._begin - 1 <= start <= self.position + MOST_IN_FLIGHT
 
     def acknowledged(self, ack: int) -> list[Chunk]:
-        """The peer's acknowledgement: whatever lies before it was delivered there, so a hole before it is for ever.
-        One of bytes far beyond those that were seen says nothing: no sender has sent them (RFC 5961 section 5)."""
+        """The peer's acknowledgement. Holes before it will never be filled. An acknowledgement far beyond the captured
+        bytes is ignored: no sender has sent such bytes (RFC 5961 section 5)."""
         if self.position < 0:
             return []
         reached = unwrap(ack, self.position)
@@ -195,44 +171,39 @@ class HalfStream:
         while self._pieces and self._pieces[0].start <= reached:
             chunks += self._give_up_hole()
         if not self._pieces and self._end is not None and self.position < self._end < reached:
-            chunks.append(Gap(self._end - self.position))  # the last bytes before FIN
-            self.position = self._end
-            chunks += self._drain()
-        self._settle()
-        return chunks
-
-    def flush(self) -> list[Chunk]:
-        """Nothing more will come: everything held, with the gaps between. The half stays usable."""
-        chunks: list[Chunk] = []
-        while self._pieces:
-            chunks += self._give_up_hole()
-        self._settle()
+            chunks += self._skip_to(self._end)  # the last bytes before FIN are missing
         return chunks
 
     def skip(self, ack: int) -> list[Chunk]:
-        """The peer has received everything before this number, and what is missing of it here will not come."""
+        """The peer has received everything before this number, so bytes before it that are missing here will not
+        come."""
         chunks = self.acknowledged(ack)
         reached = unwrap(ack, self.position)
         if 0 <= self.position < reached:
-            chunks.append(Gap(reached - self.position))
-            self.position = reached
-            chunks += self._drain()
-        self._settle()
+            chunks += self._skip_to(reached)
+        return chunks
+
+    def flush(self) -> list[Chunk]:
+        """Deliver everything that is held, with the gaps between. The stream stays usable."""
+        chunks: list[Chunk] = []
+        while self._pieces:
+            chunks += self._give_up_hole()
         return chunks
 
     def restart(self, seq: int) -> list[Chunk]:
-        """The stream goes on at this number, and how much is missing is not known."""
+        """The stream goes on at this number, and how many bytes are missing is not known."""
         chunks = self.flush()
         self.position = self._begin = _BASE + seq
         self._end, self.ended = None, False
-        self._settle()
         return [*chunks, Gap(None)]
 
-    def _settle(self) -> None:
-        self.waiting = self._watched or bool(self._pieces) or (self._end is not None and not self.ended)
+    def _begin_at(self, seq: int) -> None:
+        """The first packet tells where the stream begins."""
+        if self.position < 0:
+            self.position = self._begin = _BASE + seq
 
     def _insert(self, new: _Piece) -> None:
-        """Put in what is new about a segment: neither delivered before nor held already."""
+        """Hold the bytes of a segment that were neither delivered nor are held already."""
         index = bisect_right(self._pieces, new.start, key=_start_of)
         cursor = max(new.start, self.position)
         if index:
@@ -252,7 +223,7 @@ class HalfStream:
             self.held += len(piece.data) + SEGMENT_COST
 
     def _drain(self) -> list[Chunk]:
-        """Deliver what is in order now, and End where the FIN is reached."""
+        """Deliver the held bytes that are in order now, and StreamEnd where the FIN is reached."""
         chunks: list[Chunk] = []
         ready = 0
         for piece in self._pieces:
@@ -265,11 +236,14 @@ class HalfStream:
         del self._pieces[:ready]
         if self.position == self._end and not self.ended:
             self.ended = True
-            chunks.append(End())
+            chunks.append(StreamEnd())
         return chunks
 
     def _give_up_hole(self) -> list[Chunk]:
-        """Declare the bytes before the first held piece lost, and deliver from there."""
-        gap = Gap(self._pieces[0].start - self.position)
-        self.position = self._pieces[0].start
+        """Report the bytes before the first held piece as missing, and deliver from there."""
+        return self._skip_to(self._pieces[0].start)
+
+    def _skip_to(self, position: int) -> list[Chunk]:
+        gap = Gap(position - self.position)
+        self.position = position
         return [gap, *self._drain()]

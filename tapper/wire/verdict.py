@@ -1,34 +1,43 @@
-"""Whether the wire under a leg was TLS.
+"""Tells whether the wire below a leg was TLS.
 
-On a pod's lo an exchange is in plaintext; what says how it crossed the wire is the wire. So the connections there are
-asked, those of the node's interfaces and, for a pod that calls itself, those to its own inbound listener (15006):
+On a pod's lo an exchange is plaintext. Connections on the wire tell how it crossed the wire: those on the node's
+interfaces and, for a pod that calls itself, those on its lo to its inbound listener (15006). The connections that may
+have carried a leg are found by address:
 
-- inbound, delivered from 127.0.0.6, or from the pod's own address (Linkerd): the connections to the pod's address and
-  port; delivered from the caller's address (TPROXY): the caller's connections to them;
-- outbound: the client's connections to the address and port that it dialled, or, where that is a service's and so
-  translated by Envoy, all that the client's pod has.
+| leg      | client's address on lo         | connections                                                     |
+|----------|--------------------------------|-----------------------------------------------------------------|
+| inbound  | 127.0.0.6, ::6, the pod's own  | all to the pod's address and port                               |
+| inbound  | any other but loopback (TPROXY)| of this client to the pod's address and port                    |
+| outbound | any                            | of this client to the address and port that it dialled; without |
+|          |                                | any, all of this client, since a service's address is translated|
+| other    |                                | none                                                            |
 
-Where all of them are TLS, or all plaintext, that is the answer. Where there are both, as in PERMISSIVE mode, plaintext
-tells: it is decoded, and the same request (method, target, fields) is in it or is not. Both messages of an inbound leg
-lie within the exchange on the wire, in time, and those of an outbound leg around it. A request whose twin is there was
-plain; one of which no plaintext connection knows anything was TLS, if every byte of the plaintext was read.
+Of these, the connections that existed during the exchange decide:
 
-Everything else is not known, and None: no connection seen (a node's interface that is not captured, an idle connection
-as yet without a packet), too many, half-seen ones, delivery to 127.0.0.1 (an application that talks to itself looks the
-same), health probes (pilot-agent sends them from 127.0.0.6 itself). Headers such as x-forwarded-client-cert prove
-nothing: whoever sends a request may write them. What remains is two requests alike to the last field at the same
-moment, one in plaintext and one not: both count as plain.
+| connections       | plaintext                                                            | verdict |
+|-------------------|----------------------------------------------------------------------|---------|
+| none              |                                                                      | unknown |
+| all TLS           |                                                                      | TLS     |
+| all plaintext     |                                                                      | plain   |
+| TLS and plaintext | has the same exchange, at the right time                             | plain   |
+| TLS and plaintext | every byte was read, and no exchange may be the same                 | TLS     |
+| all else          |                                                                      | unknown |
 
-Which of two sources is read first means nothing, so this may only be asked once the wire is read past the exchange's
-end.
+The same exchange has the same method and target, and the fields that proxies do not change. An inbound leg lies within
+the exchange on the wire, in time; an outbound leg lies around it. Health probes are unknown, since pilot-agent sends
+them from 127.0.0.6 itself; so is a delivery to 127.0.0.1, since an application that calls itself looks the same.
+Header fields such as x-forwarded-client-cert prove nothing, because any sender can write them. Known limit: of two
+identical concurrent requests, one encrypted and one not, both are reported as plain.
+
+The order in which sources are read means nothing, so an exchange is judged once the wire is read past its end.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from itertools import islice
+from typing import TypeAlias
 
 from tapper.protocols.detect import Kind, foreign
 from tapper.protocols.exchange import Exchange
@@ -36,32 +45,31 @@ from tapper.protocols.heads import begins_request, begins_response
 from tapper.protocols.messages import Request
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import ExchangeRecord, FactRecord, Record
-from tapper.streams.connection import Connection, Consumer, Leg, Wire
+from tapper.streams.connection import Connection, Consumer, Leg, WireSecurity
 from tapper.streams.connections import Connections
+from tapper.streams.endpoint_index import ByWire
 from tapper.streams.legs import DELIVERY_ADDRESSES, Direction, is_loopback
-from tapper.streams.places import Kinds
 from tapper.streams.reassembly import Data
 
-_MOST = 1000
-"""Plaintext connections that are looked at for one exchange."""
-_MOST_TWINS = 4096
-"""Exchanges on the wire that are remembered: seconds of them, and a leg is asked about a fraction of one later."""
-
+_MOST_PLAIN = 1000
+"""Plaintext connections that are compared for one exchange."""
+MOST_REMEMBERED = 4096
+"""Exchanges on the wire that are remembered: seconds of them. A leg is judged a fraction of a second later."""
 _LATE_NS = 1_000_000_000
-"""How much later than another a response may be told that came before it: behind a hole, on another interface."""
+"""How much later a response may be reported than one that came after it: behind a hole, on another interface."""
 _NEVER = 1 << 64
 
-# What Envoy takes away, changes or writes anew on the way (RFC 9110 section 7.6.1, and its own).
+# Fields that Envoy removes, changes or adds on the way (RFC 9110 section 7.6.1, and its own).
 _CHANGED = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"})
 _CHANGED_PREFIXES = ("x-envoy-", "x-forwarded-", "proxy-", ":")
 _HOSTS = frozenset({"host", ":authority"})
 
-_Asked: TypeAlias = tuple[str, str] | None
-"""Method and target; None where the request was not seen."""
+_RequestLine: TypeAlias = tuple[str, str] | None
+"""Method and target; None where the request was not captured."""
 
 
-class Peek(Consumer[Record]):
-    """Reads as far as it takes to tell TLS from plaintext."""
+class TlsProbe(Consumer[Record]):
+    """Reads a connection only until it is known to be TLS or plaintext, then lets go of it."""
 
     __slots__ = ("_connection",)
 
@@ -73,9 +81,9 @@ class Peek(Consumer[Record]):
         connection, data = self._connection, chunk.data
         if connection.wire is None:
             if foreign(data, beginning=False) is Kind.TLS:
-                connection.carries(Wire.TLS)
+                connection.set_wire(WireSecurity.TLS)
             elif begins_request(data) or begins_response(data) or (connection.from_start(side) and len(data) > 2):
-                connection.carries(Wire.PLAIN)
+                connection.set_wire(WireSecurity.PLAIN)
         if connection.wire is not None:
             connection.consumer = None
         return ()
@@ -90,144 +98,141 @@ class Peek(Consumer[Record]):
         return ()
 
 
-class _Twin(NamedTuple):
-    """An exchange on the wire."""
+class _WireExchanges:
+    """The last plaintext exchanges on the node's interfaces, by request line, in the order of their reports."""
 
-    client: bytes
-    ts: int
-    end: int
-    exchange: Exchange
+    def __init__(self) -> None:
+        self._by_line: dict[_RequestLine, deque[ExchangeRecord]] = {}
+        self._lines: deque[_RequestLine] = deque()
+
+    def add(self, record: ExchangeRecord) -> None:
+        line = _request_line(record.exchange)
+        self._by_line.setdefault(line, deque()).append(record)
+        self._lines.append(line)
+        if len(self._lines) > MOST_REMEMBERED:
+            oldest = self._lines.popleft()
+            self._by_line[oldest].popleft()
+            if not self._by_line[oldest]:
+                del self._by_line[oldest]
+
+    def like(self, exchange: Exchange) -> Iterator[ExchangeRecord]:
+        """Those at the same time that may be the same exchange."""
+        for line in (_request_line(exchange), None):
+            for record in reversed(self._by_line.get(line, ())):
+                other = record.exchange
+                if other.ts <= exchange.end and exchange.ts <= other.end:
+                    if _may_be_same(exchange, other):
+                        yield record
+                elif other.response is not None and other.end + _LATE_NS < exchange.ts:
+                    break  # an answered exchange is reported at once, so all before it are older
 
 
-class Beneath:
-    """`node` is the source of the node's interfaces."""
+class WireVerdict:
+    """`node` are the connections on the node's interfaces; in the methods, `own` are those on the lo of the pod that a
+    record is from."""
 
     def __init__(self, node: Connections[Record]) -> None:
-        self._node = node.places
-        self._twins: dict[_Asked, deque[_Twin]] = {}
-        self._order: deque[_Asked] = deque()
+        self._node = node.by_endpoint
+        self._exchanges = _WireExchanges()
 
-    def saw(self, records: Iterable[Record]) -> None:
-        """These were read, in plaintext, on the node's interfaces."""
+    def observe(self, records: Iterable[Record]) -> None:
+        """Remember plaintext exchanges on the node's interfaces."""
         for record in records:
-            if isinstance(record, FactRecord):
-                continue
-            leg, exchange = record.leg, record.exchange
-            asked = _asked(exchange)
-            twin = _Twin(leg.src.address, exchange.ts, exchange.end, exchange)
-            self._twins.setdefault(asked, deque()).append(twin)
-            self._order.append(asked)
-            if len(self._order) > _MOST_TWINS:
-                oldest = self._order.popleft()
-                self._twins[oldest].popleft()
-                if not self._twins[oldest]:
-                    del self._twins[oldest]
+            if isinstance(record, ExchangeRecord):
+                self._exchanges.add(record)
 
-    def told(self, seen: Record, own: Connections[Record]) -> Record:
-        """The same with its wire; `own` is the pod's lo that it was seen on."""
-        leg = seen.leg
-        wire = self.wire(leg, None if isinstance(seen, FactRecord) else seen.exchange, own)
+    def annotate(self, record: Record, own: Connections[Record]) -> Record:
+        """The record with the verdict in its leg."""
+        exchange = record.exchange if isinstance(record, ExchangeRecord) else None
+        wire = self.wire(record.leg, exchange, own)
         if wire is None:
-            return seen
-        leg = Leg(leg.pod_ip, leg.direction, leg.src, leg.dst, wire)
-        return FactRecord(leg, seen.fact) if isinstance(seen, FactRecord) else ExchangeRecord(leg, seen.exchange)
+            return record
+        leg = Leg(record.leg.pod_ip, record.leg.direction, record.leg.src, record.leg.dst, wire)
+        return FactRecord(leg, record.fact) if isinstance(record, FactRecord) else ExchangeRecord(leg, record.exchange)
 
-    def blind(self, own: Connections[Record]) -> bool:
-        """Whether no wire is known beneath anything that is seen on this pod's lo."""
-        return not self._node and not own.places
+    def has_no_wire(self, own: Connections[Record]) -> bool:
+        """Whether all records of this pod are unknown, since no connection on a wire is."""
+        return not self._node and not own.by_endpoint
 
-    def settled(self, seen: Record, own: Connections[Record]) -> bool:
-        """Whether the connections tell without content. Then nothing that is yet to come changes the answer, once what
-        brought this is read."""
-        return len({kind for kinds in self._connections(seen.leg, own) for kind in kinds}) <= 1
+    def is_final(self, record: Record, own: Connections[Record]) -> bool:
+        """Whether the verdict is by the connections alone. Then no later packet changes it, once those that brought
+        the record are read."""
+        return len({wire for index in self._connections(record.leg, own) for wire in index}) <= 1
 
-    def wire(self, leg: Leg, exchange: Exchange | None, own: Connections[Record]) -> Wire | None:
-        """What was under this leg of a pod whose lo is `own`; `exchange` is None for what is not one."""
+    def wire(self, leg: Leg, exchange: Exchange | None, own: Connections[Record]) -> WireSecurity | None:
+        """The verdict on a leg; `exchange` is None for a fact."""
         found = self._connections(leg, own)
         if not found or (exchange is not None and is_probe(leg, exchange)):
             return None
+        # 1. What did the connections carry that existed at the time?
         first, last = (0, _NEVER) if exchange is None else (exchange.ts, exchange.end)
-        kinds: set[Wire | None] = set()
-        for there in found:
-            for kind, those in there.items():
-                if kind not in kinds and _some_during(those, first, last):
-                    kinds.add(kind)
-        if len(kinds) == 1:
-            return kinds.pop()
-        if kinds != {Wire.TLS, Wire.PLAIN} or exchange is None or exchange.request is None or exchange.response is None:
+        wires = {
+            wire for index in found for wire, connections in index.items() if any(_during(connections, first, last))
+        }
+        if len(wires) == 1:
+            return wires.pop()
+        if (
+            wires != {WireSecurity.TLS, WireSecurity.PLAIN}
+            or exchange is None
+            or exchange.request is None
+            or exchange.response is None
+        ):
             return None
-        plain = (it for there in found for it in there.get(Wire.PLAIN, ()) if it.first <= last and _until(it, first))
-        return self._by_content(leg, exchange, plain)
-
-    def _connections(self, leg: Leg, own: Connections[Record]) -> list[Kinds[Record]]:
-        if leg.direction is Direction.INBOUND:
-            source, application = leg.src.address, leg.dst.packed
-            if source in DELIVERY_ADDRESSES or source == application[:-2]:
-                return self._at(application, own)
-            return [] if is_loopback(source) else self._at(source + application, own)
-        if leg.direction is not Direction.OUTBOUND:
-            return []
-        client, server = leg.src.address, leg.dst.packed
-        return self._at(client + server, own)[:1] or self._at(client, own)
-
-    def _at(self, place: bytes, own: Connections[Record]) -> list[Kinds[Record]]:
-        seen, called = self._node.at(place), own.places.at(place)
-        return [seen, called] if seen and called else [seen or called] if seen or called else []
-
-    def _by_content(self, leg: Leg, exchange: Exchange, plain: Iterable[Connection[Record]]) -> Wire | None:
-        client = None if leg.direction is Direction.INBOUND else leg.src.address
-        alike = [
-            twin
-            for twin in self._at_the_time(exchange)
-            if (client is None or client == twin.client) and _alike(exchange, twin.exchange)
-        ]
-        for twin in alike:
-            inner, outer = (exchange, twin.exchange) if client is None else (twin.exchange, exchange)
+        # 2. TLS and plaintext: is the exchange in the plaintext?
+        inbound = leg.direction is Direction.INBOUND
+        like = [it for it in self._exchanges.like(exchange) if inbound or it.leg.src.address == leg.src.address]
+        for record in like:
+            inner, outer = (exchange, record.exchange) if inbound else (record.exchange, exchange)
             if outer.request is not None and outer.ts <= inner.ts and inner.end <= outer.end:
-                return Wire.PLAIN
-        some = list(itertools.islice(plain, _MOST + 1))
-        if alike or len(some) > _MOST or not all(map(_read_whole, some)):
-            return None
-        return Wire.TLS
+                return WireSecurity.PLAIN
+        # 3. Can it be excluded from the plaintext?
+        all_plain = (it for index in found for it in _during(index.get(WireSecurity.PLAIN, {}), first, last))
+        plain = list(islice(all_plain, _MOST_PLAIN + 1))
+        return (
+            WireSecurity.TLS
+            if not like and len(plain) <= _MOST_PLAIN and all(map(_is_read_completely, plain))
+            else None
+        )
 
-    def _at_the_time(self, exchange: Exchange) -> Iterator[_Twin]:
-        first, last = exchange.ts, exchange.end
-        for asked in (_asked(exchange), None):
-            for twin in reversed(self._twins.get(asked, ())):
-                if twin.ts <= last and first <= twin.end:
-                    yield twin
-                elif twin.exchange.response is not None and twin.end + _LATE_NS < first:
-                    break  # whoever is answered is told at once, so those before are older
+    def _connections(self, leg: Leg, own: Connections[Record]) -> list[ByWire[Record]]:
+        """The connections that may have carried the leg, by what they carry."""
+        client, server = leg.src.address, leg.dst.packed
+        if leg.direction is Direction.INBOUND:
+            if client in DELIVERY_ADDRESSES or client == leg.dst.address:
+                return self._at(server, own)
+            return [] if is_loopback(client) else self._at(client + server, own)
+        if leg.direction is Direction.OUTBOUND:
+            return self._at(client + server, own)[:1] or self._at(client, own)
+        return []
 
-
-def _some_during(those: dict[Connection[Record], None], first: int, last: int) -> bool:
-    """Whether there was one at the time. Mostly the latest was."""
-    for it in reversed(those):  # noqa: SIM110 - asked of every exchange, and a generator would cost as much again
-        if it.first <= last and _until(it, first):
-            return True
-    return False
-
-
-def _until(connection: Connection[Record], first: int) -> bool:
-    """Whether it was not over by then; one that was peeked at is closed before it ends."""
-    return connection.last >= first or not connection.closed or connection.scope.on_lo
+    def _at(self, place: bytes, own: Connections[Record]) -> list[ByWire[Record]]:
+        return [index for index in (self._node.at(place), own.by_endpoint.at(place)) if index]
 
 
-def _asked(exchange: Exchange) -> _Asked:
+def _during(connections: dict[Connection[Record], None], first: int, last: int) -> Iterator[Connection[Record]]:
+    """The connections that existed between two moments, the latest first."""
+    for connection in reversed(connections):
+        # TlsProbe closes a connection before it ends.
+        is_over = connection.closed and not connection.scope.on_lo
+        if connection.first <= last and (connection.last >= first or not is_over):
+            yield connection
+
+
+def _request_line(exchange: Exchange) -> _RequestLine:
     request = exchange.request
     return None if request is None else (request.head.method, request.head.target)
 
 
-def _alike(one: Exchange, other: Exchange) -> bool:
-    """Whether two that asked for the same may be one."""
-    first, second = one.request, other.request
-    if first is None or second is None:
-        return True  # nobody knows what it was
-    return not (_said(first) - _said(second)) or not (_said(second) - _said(first))
+def _may_be_same(one: Exchange, other: Exchange) -> bool:
+    """Whether two exchanges with the same request line may be the same: a proxy adds fields, or removes some."""
+    if one.request is None or other.request is None:
+        return True
+    first, second = _fields(one.request), _fields(other.request)
+    return first <= second or second <= first
 
 
-def _said(request: Request) -> frozenset[tuple[str, str]]:
-    """The fields that pass a proxy as they are."""
+def _fields(request: Request) -> frozenset[tuple[str, str]]:
+    """The fields that pass a proxy unchanged."""
     return frozenset(
         ("host" if name.lower() in _HOSTS else name.lower(), value)
         for name, value in request.head.headers
@@ -235,8 +240,7 @@ def _said(request: Request) -> frozenset[tuple[str, str]]:
     )
 
 
-def _read_whole(connection: Connection[Record]) -> bool:
-    """Whether all requests in it are among the exchanges seen."""
-    if connection.scope.on_lo:
-        return False  # only peeked at
-    return connection.from_start(0) and connection.from_start(1) and not connection.held and not connection.gapped
+def _is_read_completely(connection: Connection[Record]) -> bool:
+    """Whether all requests in it are among the exchanges. TlsProbe reads only its beginning."""
+    read = not connection.scope.on_lo and connection.from_start(0) and connection.from_start(1)
+    return read and not connection.held and not connection.gapped

@@ -12,8 +12,9 @@ import pytest
 from manifests import FOLDER, container, of_kind, render
 
 from harness.errors import HarnessError, Unsupported
+from harness.worlds.model import NEEDS, lacking
 from harness.worlds.sandbox import SandboxWorld
-from harness.worlds.world import NEEDS, World, lacking
+from harness.worlds.world import World
 
 if TYPE_CHECKING:
     from harness.sandbox.node import Node

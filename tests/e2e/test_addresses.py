@@ -17,8 +17,8 @@ def test_the_service_address_is_what_the_client_dialled(world: World) -> None:
     tap.wait_capturing(*meshed.pods)
     sent = meshed.send(3)
     both_legs_once(tap, meshed, sent)
-    dialled = {record["dst"] for record in tap.exchanges(meshed.client, "outbound")}
-    entered = {record["dst"] for record in tap.exchanges(meshed.server, "inbound")}
+    dialled = {record["dst"] for record in tap.exchanges_of(meshed.client, "outbound")}
+    entered = {record["dst"] for record in tap.exchanges_of(meshed.server, "inbound")}
     assert entered == {f"{meshed.server.ip}:8080"}
     (virtual,) = dialled
     assert virtual.endswith(f":{meshed.service.port}")
@@ -39,7 +39,7 @@ def test_a_pod_that_calls_itself(world: World) -> None:
 def test_ipv6(world: World) -> None:
     """E2E-27: the same over IPv6, where the world has it."""
     tap = play(world, mesh.ipv6)
-    assert all(record["dst"].startswith("[") for record in tap.exchanges() if "/orders/" in record["target"])
+    assert all(record["dst"].startswith("[") for record in tap.exchanges_of() if "/orders/" in record["target"])
 
 
 @pytest.mark.needs("two_nodes")
@@ -47,7 +47,7 @@ def test_two_nodes_each_see_their_leg(world: World) -> None:
     """E2E-28: client and server on two nodes: each node's tapper reports its pod's leg, once, and not the other's."""
     tap = play(world, mesh.two_nodes)
     by_node = {
-        node: {record["direction"] for record in tap.exchanges(node=node) if "/orders/" in record["target"]}
-        for node in tap.records_by_node()
+        node: {record["direction"] for record in tap.exchanges_of(node=node) if "/orders/" in record["target"]}
+        for node in {name for name, _ in tap.runs()}
     }
     assert sorted(map(sorted, filter(None, by_node.values()))) == [["inbound"], ["outbound"]]

@@ -31,5 +31,5 @@ def test_ambient_pods_are_found_by_their_namespaces(world: World) -> None:
     assert tap.seen(pods.client, "outbound") == once(sent)
     assert tap.seen(pods.server, "inbound") == once(sent)
     # from the caller's own address, not from 127.0.0.6
-    assert {record["src"].rpartition(":")[0] for record in tap.exchanges(pods.server)} == {pods.client.ip}
+    assert {record["src"].rpartition(":")[0] for record in tap.exchanges_of(pods.server)} == {pods.client.ip}
     assert wire.found(nonces(unseen + sent)) == set()

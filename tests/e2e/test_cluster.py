@@ -57,5 +57,5 @@ def test_targets_by_label_are_followed_by_the_name_of_the_pod(world: ClusterWorl
     tap.stop()
     assert tap.seen(meshed.client, "outbound") == once(early)
     assert tap.seen(meshed.server, "inbound") == once(late)
-    named = {(record["pod"]["namespace"], record["pod"]["name"]) for record in tap.exchanges()}
+    named = {(record["pod"]["namespace"], record["pod"]["name"]) for record in tap.exchanges_of()}
     assert named == {(world.space, "client"), (world.space, "server")}

@@ -7,7 +7,8 @@ from stages import play
 
 from harness.conformance.groups import mesh
 from harness.mesh.traffic import nonces
-from harness.worlds.world import APP_PORT, World
+from harness.worlds.model import APP_PORT
+from harness.worlds.world import World
 
 
 def test_without_a_mesh_the_wire_shows_every_request(world: World) -> None:
@@ -45,7 +46,7 @@ def test_strict_mtls_blinds_the_wire_and_a_tapper_without_istio(world: World) ->
 def test_a_tapper_with_istio_shows_each_exchange_once_a_leg(world: World) -> None:
     """E2E-03: the same, with --istio: each request leaving the client and entering the server, with its answer."""
     tap = play(world, mesh.each_exchange_once_a_leg)
-    shown = [record for record in tap.exchanges() if record["target"].startswith("/orders/")]
+    shown = [record for record in tap.exchanges_of() if record["target"].startswith("/orders/")]
     assert len(shown) == 2 * 50
     assert {record["status"] for record in shown} == {200}
     for record in shown:

@@ -8,10 +8,10 @@ import pytest
 from scenes import PodPair, both_legs_once, pair
 from stages import play
 
+from harness.adapters.reference import ReferenceTapper
 from harness.conformance.groups import mesh_lifetimes
 from harness.mesh.workload import Mode
 from harness.worlds import talk
-from harness.worlds.tap import Tap
 from harness.worlds.world import World
 
 _GROWTH = 24 << 20
@@ -31,7 +31,7 @@ def test_a_pod_that_comes_again_is_another_pod(world: World) -> None:
 def test_from_one_pod_to_five_and_back(world: World) -> None:
     """E2E-16: a service grows to five pods and shrinks to one: each exchange at exactly one of them, once."""
     tap = play(world, mesh_lifetimes.scaled)
-    entered = {record["pod_ip"] for record in tap.exchanges(None, "inbound") if "/orders/" in record["target"]}
+    entered = {record["pod_ip"] for record in tap.exchanges_of(None, "inbound") if "/orders/" in record["target"]}
     assert len(entered) > 1
 
 
@@ -77,7 +77,7 @@ def test_churn_is_bounded(world: World, request: pytest.FixtureRequest) -> None:
     tap.stop()
 
 
-def _one_turn(world: World, tap: Tap, meshed: PodPair, number: int) -> None:
+def _one_turn(world: World, tap: ReferenceTapper, meshed: PodPair, number: int) -> None:
     guest = world.pod(f"guest-{number}", mode=Mode.STRICT)
     service = world.service(f"guests-{number}", guest)
     tap.retarget([*meshed.pods, guest])

@@ -7,7 +7,8 @@ from stages import play
 
 from harness.conformance.groups import mesh_lifetimes
 from harness.worlds import talk
-from harness.worlds.world import APP_PORT, World, WorldService
+from harness.worlds.model import APP_PORT, WorldService
+from harness.worlds.world import World
 
 ITSELF = WorldService("itself", "127.0.0.1", APP_PORT)
 """A pod's own application, past any service."""

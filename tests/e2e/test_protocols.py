@@ -7,9 +7,9 @@ from collections import Counter
 from scenes import pair
 from stages import play
 
+from harness.adapters.reference import Record
 from harness.conformance.groups import mesh
 from harness.mesh.traffic import nonces
-from harness.worlds.tap import Record
 from harness.worlds.world import World
 
 GET = """
@@ -22,13 +22,13 @@ with urllib.request.urlopen(sys.argv[1], timeout=20) as answer:
 def test_http2_stream_by_stream(world: World) -> None:
     """E2E-21: HTTP/2 on one connection: each stream on both legs, with its status."""
     tap = play(world, mesh.http2)
-    assert {record["status"] for record in tap.exchanges()} == {200}
+    assert {record["status"] for record in tap.exchanges_of()} == {200}
 
 
 def test_grpc_call_by_call(world: World) -> None:
     """E2E-39: gRPC likewise: each call on both legs, told as one."""
     tap = play(world, mesh.grpc)
-    assert {"grpc" in record for record in tap.exchanges() if "/canary/" not in record["target"]} == {True}
+    assert {"grpc" in record for record in tap.exchanges_of() if "/canary/" not in record["target"]} == {True}
 
 
 def test_websocket_messages(world: World) -> None:
@@ -58,7 +58,7 @@ def test_a_megabyte(world: World) -> None:
     assert world.run(meshed.client, ["python", "-c", GET, url]).strip() == "1000000"
 
     def large() -> list[Record]:
-        return [record for record in tap.exchanges() if record["target"] == "/bytes/1000000"]
+        return [record for record in tap.exchanges_of() if record["target"] == "/bytes/1000000"]
 
     tap.wait_for(lambda: len(large()) == 2, "both legs")
     tap.stop()

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from harness.adapters.contract import Feature
 from harness.conformance import truth
 from harness.conformance.model import Level, case
-from harness.conformance.tap import Tap
+from harness.conformance.tap import Tap, canary
 from harness.conformance.trial import Trial
-from harness.conformance.watched import canary
 from harness.mesh import fake_envoy
 from harness.mesh.fake_envoy import Variant
 from harness.sandbox.pod import Pod

@@ -5,9 +5,8 @@ from __future__ import annotations
 from harness.adapters.contract import Feature
 from harness.conformance import expect, truth
 from harness.conformance.model import Level, case
-from harness.conformance.tap import Tap
+from harness.conformance.tap import Tap, canary
 from harness.conformance.trial import Trial
-from harness.conformance.watched import canary
 from harness.mesh import delivery
 from harness.sandbox.pod import Pod
 

@@ -10,11 +10,10 @@ from harness.adapters.targets import Target
 from harness.conformance import truth
 from harness.conformance.groups.life import DYNAMIC
 from harness.conformance.model import Level, case
-from harness.conformance.tap import Tap
+from harness.conformance.tap import Tap, canary
 from harness.conformance.trial import Trial
 from harness.conformance.truth import Sent
 from harness.conformance.verdict import Late
-from harness.conformance.watched import canary
 from harness.mesh.fake_envoy import FakeEnvoy
 from harness.sandbox.pod import Pod
 

@@ -15,8 +15,8 @@ from harness.mesh.traffic import nonces
 from harness.mesh.workload import Mode
 from harness.sandbox.recorder import Recorded
 from harness.worlds import talk
+from harness.worlds.model import WorldPod
 from harness.worlds.pairs import PodPair, pair
-from harness.worlds.world import WorldPod
 
 ISTIO = "Istio: PeerAuthentication (security.istio.io/v1)"
 
@@ -78,8 +78,8 @@ def permissive(stage: Stage) -> None:
     inside = legs(meshed, meshed.send(10))
     readable = talk.send(stage.world, outsider, meshed.service, 10)
     outside = entering(meshed.server, readable)
-    tap.wait_seen(inside)
-    tap.wait_seen(outside)
+    tap.settle(inside)
+    tap.settle(outside)
     tap.end()
     tap.expect_once(inside)
     tap.expect_once(outside)

@@ -11,8 +11,8 @@ from harness.conformance.truth import Sent
 from harness.errors import WaitTimeout
 from harness.mesh.workload import Mode
 from harness.worlds import talk
+from harness.worlds.model import APP_PORT, WorldService
 from harness.worlds.pairs import pair
-from harness.worlds.world import APP_PORT, WorldService
 
 DYNAMIC = {Feature.TARGETS_DYNAMIC}
 _KILLED_WITH_THEIR_POD = 2
@@ -44,7 +44,7 @@ def added_and_removed(stage: Stage) -> None:
     first, second = pair(stage.world, name="first-"), pair(stage.world, name="second-")
     tap = stage.tap(*first.pods)
     early = legs(first, first.send(5))
-    tap.wait_seen(early)
+    tap.settle(early)
     tap.retarget(*second.pods)
     tap.look(*second.pods)
     tap.look_away(*first.pods)
@@ -102,7 +102,7 @@ def let_go(stage: Stage) -> None:
     meshed = pair(stage.world)
     tap = stage.tap(*meshed.pods)
     sent = legs(meshed, meshed.send(3))
-    tap.wait_seen(sent)
+    tap.settle(sent)
     stage.world.set_endpoints(meshed.service)
     stage.world.delete(meshed.server)
     try:
@@ -124,7 +124,7 @@ def made_again(stage: Stage) -> None:
     meshed = pair(stage.world)
     tap = stage.tap(*meshed.pods)
     first = legs(meshed, meshed.send(3))
-    tap.wait_seen(first)
+    tap.settle(first)
     stage.world.set_endpoints(meshed.service)
     stage.world.delete(meshed.server)
     again = stage.world.pod("server", mode=Mode.STRICT)
@@ -147,12 +147,12 @@ def scaled(stage: Stage) -> None:
     more = [stage.world.pod(f"server-{number}", mode=Mode.STRICT) for number in range(2, 6)]
     tap = stage.tap(*meshed.pods)
     sent = legs(meshed, meshed.send(5))
-    tap.wait_seen(sent)
+    tap.settle(sent)
     tap.retarget(*meshed.pods, *more)
     tap.look(*more)
     stage.world.set_endpoints(meshed.service, meshed.server, *more)
     shared = [each for _ in range(4) for each in legs(meshed, meshed.send(10))]
-    tap.wait_seen(shared)
+    tap.settle(shared)
     stage.world.set_endpoints(meshed.service, meshed.server)
     for pod in more:
         stage.world.delete(pod)
@@ -186,7 +186,7 @@ def rollout(stage: Stage) -> None:
         current = fresh
     answered, _ = load.stop()
     sent = legs(meshed, answered)
-    tap.wait_seen(sent)
+    tap.settle(sent)
     tap.end()
     tap.expect_number(sent, most_missing=_KILLED_WITH_THEIR_POD)
 
@@ -200,7 +200,7 @@ def proxy_again(stage: Stage) -> None:
     meshed = pair(stage.world)
     tap = stage.tap(*meshed.pods)
     sent = legs(meshed, meshed.send(3))
-    tap.wait_seen(sent)
+    tap.settle(sent)
     stage.world.restart_proxy(meshed.server)
     tap.look(meshed.server)
     sent += legs(meshed, meshed.send(3))
@@ -220,7 +220,7 @@ def api_server_restarts(stage: Stage) -> None:
     stage.world.restart_api_server()
     answered, _ = load.stop()
     sent = legs(meshed, answered)
-    if Feature.TARGETS_DYNAMIC in stage.adapter.claims:
+    if Feature.TARGETS_DYNAMIC in tap.running.adapter.claims:
         late = stage.world.pod("late", mode=Mode.STRICT)
         tap.retarget(*meshed.pods, late)
         tap.look(late)
@@ -248,9 +248,9 @@ def deployment_rolls(stage: Stage) -> None:
     answered, _ = load.stop()
     during = leaving(client, answered)
     final = talk.send(stage.world, client, deployment.service, 10)
-    tap.wait_seen(during)
+    tap.settle(during)
     after = between(client, deployment.pods()[0], final)
-    tap.wait_seen(after)
+    tap.settle(after)
     tap.end()
     tap.expect_somewhere(during)
     tap.expect_number(after)

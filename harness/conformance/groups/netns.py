@@ -7,9 +7,9 @@ from dataclasses import replace
 from harness.adapters.contract import Feature
 from harness.conformance import state, truth
 from harness.conformance.model import Level, case
+from harness.conformance.tap import canary
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, ExpectedLeg
-from harness.conformance.watched import canary
 from harness.errors import InternalError
 from harness.mesh import delivery
 from harness.mesh.fake_envoy import FakeEnvoy, Variant

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from harness.adapters.contract import Feature
-from harness.conformance.mesh.sandboxed import SandboxStage
-from harness.conformance.mesh.stage import Stage
+from harness.conformance.mesh.stage import SandboxStage, Stage
 from harness.conformance.model import Case, Level, case
 from harness.conformance.trial import Trial
 
@@ -19,7 +18,7 @@ def mesh_case(
     number: int, level: Level, source: str, *, features: set[Feature] | None = None, needs: tuple[str, ...] = ()
 ) -> Callable[[Scenario], Case]:
     """Turn a scenario into the case MESH-`number`, which is the number of the same scenario in tests/e2e. `needs` are
-    words of `harness.worlds.world.NEEDS`; a run without such a world is `blocked`."""
+    words of `harness.worlds.model.NEEDS`; a run without such a world is `blocked`."""
 
     def make(scenario: Scenario) -> Case:
         @functools.wraps(scenario)

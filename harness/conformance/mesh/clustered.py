@@ -1,79 +1,72 @@
-"""The stage of a case that runs in a cluster with Istio: the tapper is its adapter's DaemonSet."""
+"""A case of the group MESH in a cluster with Istio: the tapper is its adapter's DaemonSet."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from harness.adapters.contract import Adapter, Feature, Update
-from harness.conformance.mesh.stage import Running, Stage
+from harness.conformance.mesh.stage import Stage
 from harness.conformance.model import Case, Outcome, Result
-from harness.conformance.run import attempt, broken
+from harness.conformance.oracle.model import Difference
+from harness.conformance.run import carry_out
 from harness.conformance.verdict import set_aside
-from harness.errors import InternalError
 from harness.worlds.cluster import artefacts
+from harness.worlds.cluster.adapter_daemonset import AdapterDaemonSet
 from harness.worlds.cluster.session import ClusterSession
-from harness.worlds.cluster.under_test import ClusterUnderTest
 from harness.worlds.cluster.world import ClusterWorld
-from harness.worlds.world import WorldPod, lacking
+from harness.worlds.model import WorldPod, lacking
 
 LIMITS = 4.0
-"""How much longer than in the sandbox things may take: canaries are run by the API server, output comes by a log."""
+"""Time limits relative to the sandbox: the API server runs the canaries, and output comes by a log."""
 
 
-class ClusterStage(Stage):
-    """In one scenario's namespace."""
+class ClusterScene(Stage, AbstractContextManager["ClusterScene"]):
+    """A `harness.conformance.run.Scene` in a namespace of its own."""
 
-    def __init__(self, world: ClusterWorld, session: ClusterSession, adapter: Adapter, directory: Path, limits: float):
-        super().__init__(world, adapter, limits)
-        self._session = session
-        self._space = world.space
-        self._directory = directory
-        self.started: list[ClusterUnderTest] = []
+    def __init__(self, session: ClusterSession, adapter: Adapter, directory: Path, patience: float) -> None:
+        self._session, self._adapter, self._directory = session, adapter, directory
+        self._cluster = ClusterWorld(session, session.scenario(), record=True)
+        self._started: list[AdapterDaemonSet] = []
+        super().__init__(self._cluster, self._begin, self._cluster.target, LIMITS * patience)
 
-    def _start(self, targets: Sequence[WorldPod]) -> Running:
-        directory = self._directory / f"tap-{len(self.started) + 1}"
-        made = ClusterUnderTest(self._session, self._space, self.adapter, targets, directory)
-        self.started.append(made)
-        return made
+    def play(self, case: Case) -> None:
+        assert case.scenario is not None
+        case.scenario(self)
+
+    def killed(self) -> list[str]:
+        return []  # nobody looks: the pods of a cluster are restarted
+
+    def stop(self) -> None:
+        """`save` still collects the logs of what runs; `__exit__` ends it."""
+
+    def differences(self, _tap: object) -> Sequence[Difference]:
+        return []  # nothing is recorded on the `lo` of pods in a cluster
+
+    def save(self, result: Result) -> None:
+        for tap in self.taps:
+            tap.save()
+        if result.outcome is not Outcome.PASS:
+            artefacts.collect(self._session, self._cluster, self._directory, result.case, result.sentence)
+
+    def __exit__(self, *_: object) -> None:
+        for daemonset in self._started:
+            daemonset.close()
+        self._cluster.close()
+
+    def _begin(self, pods: Sequence[WorldPod]) -> AdapterDaemonSet:
+        targets = [self._cluster.target(pod) for pod in pods]
+        directory = self._directory / f"tap-{len(self._started) + 1}"
+        daemonset = AdapterDaemonSet(self._session, self._cluster.space, self._adapter, targets, directory)
+        self._started.append(daemonset)
+        return daemonset
 
 
 def run(case: Case, adapter: Adapter, session: ClusterSession, directory: Path, patience: float = 1.0) -> Result:
-    """Run a case of the group MESH in a cluster. Never raises for what the tapper, the cluster or the kit did wrong."""
+    """Run a case of the group MESH in a cluster. Never raises: the result tells whose fault a fault is."""
     aside = set_aside(case, adapter) or _set_aside_in_cluster(case, adapter, session)
-    if aside is not None:
-        return aside
-    scenario = case.scenario
-    assert scenario is not None
-    directory.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    world: ClusterWorld | None = None
-    stage: ClusterStage | None = None
-    try:
-        world = ClusterWorld(session, session.scenario(), record=True)
-        stage = made = ClusterStage(world, session, adapter, directory, LIMITS * patience)
-
-        def play() -> None:
-            scenario(made)
-            if not any(each.checks for each in made.started):
-                raise InternalError(f"{case.id} ended without having looked at anything")
-
-        result = attempt(case, directory, play)
-        for each in stage.started:
-            each.save()
-        result = replace(result, notes=tuple(dict.fromkeys(note for each in stage.started for note in each.notes())))
-        if result.outcome is not Outcome.PASS:
-            artefacts.collect(session, world, directory, case.id, result.sentence)
-    except Exception as error:
-        result = broken(case, directory, error)
-    finally:
-        for each in stage.started if stage is not None else ():
-            each.close()
-        if world is not None:
-            world.close()
-    return replace(result, seconds=time.monotonic() - started, evidence=directory.name)
+    return aside or carry_out(case, directory, lambda: ClusterScene(session, adapter, directory, patience))
 
 
 def _set_aside_in_cluster(case: Case, adapter: Adapter, session: ClusterSession) -> Result | None:

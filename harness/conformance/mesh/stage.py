@@ -1,62 +1,54 @@
-"""What a case of the group MESH works with: a world, and a tapper in it, whoever starts it and how.
+"""`Stage`: a case of the group MESH at work in a world, and the taps that it starts.
 
-`Stage` is implemented for the kit's own tapper under test in the sandbox (`sandboxed`), for an adapter's DaemonSet in a
-cluster (`clustered`), and in tests/e2e for the reference as fixtures/istio deploys it.
+The tapper is a process of its adapter in the sandbox, its adapter's DaemonSet in a cluster, or, in tests/e2e, the
+reference as fixtures/istio deploys it: the stage gets the function that starts it.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from harness.adapters.contract import Adapter
-from harness.adapters.observed import ReportedExchange
-from harness.conformance.mesh.watched import Watched
-from harness.worlds.world import World, WorldPod
+from harness.adapters.running import Running
+from harness.adapters.targets import Target
+from harness.conformance.mesh.tap import MeshTap
+from harness.conformance.trial import Trial
+from harness.conformance.watched import Watched
+from harness.errors import Unsupported
+from harness.worlds.model import WorldPod, lacking
+from harness.worlds.sandbox import SandboxWorld
+from harness.worlds.world import World
 
-
-class Running(Protocol):
-    """A tapper that runs in a world. On several nodes it is several processes, which are asked as one."""
-
-    def sightings(self) -> list[ReportedExchange]:
-        """Every exchange that it has reported so far."""
-
-    def mentioned(self) -> set[str]:
-        """The kit's markers that are anywhere in its output so far."""
-
-    def everything(self) -> Iterable[bytes]:
-        """All that it wrote, its words to people included."""
-
-    def obituary(self) -> str | None:
-        """How it ended, if it has ended without being asked to."""
-
-    def last_words(self) -> str:
-        """What it said last, to people."""
-
-    def retarget(self, pods: Sequence[WorldPod]) -> None:
-        """These pods, and no others, from now on."""
-
-    def stop(self) -> None:
-        """Ask it to end, and take what it still has to say. Raises Violation if it had ended by itself."""
-
-    def checked(self) -> None:
-        """An expectation is looked at: a case that looks at none proves nothing."""
+Start = Callable[[Sequence[WorldPod]], Running]
 
 
-class Stage(ABC):
-    """One case's world and tapper. `limits` scales the kit's time limits: a DaemonSet and its log take their time."""
+class Stage:
+    """`patience` scales the kit's time limits: output that comes by the log of a DaemonSet takes longer."""
 
-    def __init__(self, world: World, adapter: Adapter, limits: float) -> None:
+    def __init__(self, world: World, start: Start, target: Callable[[WorldPod], Target], patience: float) -> None:
         self.world = world
-        self.adapter = adapter
-        self._limits = limits
+        self.taps: list[Watched[Any]] = []
+        self._start, self._target, self._patience = start, target, patience
 
-    def tap(self, *targets: WorldPod) -> Watched:
-        """Start the tapper with these pods as its targets, and prove by canaries that it looks into each of them."""
-        watched = Watched(self.world, self._start(targets), self.adapter, self._limits)
-        watched.look(*targets)
-        return watched
+    def tap(self, *pods: WorldPod) -> MeshTap:
+        """Start the tapper with these pods as its targets, and prove by canaries that it captures in each of them."""
+        tap = MeshTap(self.world, self._start(pods), self._target, self._patience)
+        self.taps.append(tap)
+        tap.look(*pods)
+        return tap
 
-    @abstractmethod
-    def _start(self, targets: Sequence[WorldPod]) -> Running: ...
+
+class SandboxStage(Stage):
+    """On a trial's node. Raises Unsupported, with the remedy, if the case needs more than the sandbox has."""
+
+    def __init__(self, trial: Trial, needs: Sequence[str] = ()) -> None:
+        missing = lacking(SandboxWorld.CAPABILITIES, needs)
+        if missing:
+            raise Unsupported(f"needs a cluster: --kind or --kubeconfig (it takes {'; and '.join(missing)})")
+        world = SandboxWorld(trial.node, frozenset())
+
+        def target(pod: WorldPod) -> Target:
+            return trial.target(world.inside(pod))
+
+        super().__init__(world, lambda pods: trial.start([target(pod) for pod in pods]), target, trial.patience)
+        self.taps = trial.taps

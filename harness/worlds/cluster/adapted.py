@@ -84,11 +84,6 @@ def adapted(
     return made
 
 
-def cluster_wide(made: Sequence[Manifest]) -> list[Manifest]:
-    """What no namespace takes along."""
-    return [each for each in made if each["kind"] in _CLUSTER_WIDE]
-
-
 def _has(found: Sequence[Manifest], kind: str, name: str) -> bool:
     return any(each["kind"] == kind and each["metadata"]["name"] == name for each in found)
 

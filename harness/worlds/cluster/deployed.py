@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.worlds.cluster import objects
 from harness.worlds.cluster.api import ClusterApi
-from harness.worlds.world import WorldPod, WorldService
+from harness.worlds.model import WorldPod, WorldService
 
 _READY_S = 180.0
 _ROLLED_AT = "tapper-harness/rolled-at"

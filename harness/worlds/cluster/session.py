@@ -12,7 +12,7 @@ from harness.worlds.cluster import objects
 from harness.worlds.cluster.api import ClusterApi
 from harness.worlds.cluster.cleanup import Ledger
 from harness.worlds.cluster.kustomize import Manifest
-from harness.worlds.world import Capabilities, WorldPod
+from harness.worlds.model import Capabilities, WorldPod
 
 _NAMESPACE_GONE_S = 180.0
 _OBSERVERS_S = 180.0

@@ -9,7 +9,7 @@ from typing import Any
 from harness.mesh.workload import Mode
 from harness.worlds.cluster import execute
 from harness.worlds.cluster.api import ClusterApi
-from harness.worlds.world import APP_PORT, WorldPod, WorldService
+from harness.worlds.model import APP_PORT, WorldPod, WorldService
 
 PUSH_S = 60.0
 """How long istiod may take to tell the sidecars of a change."""

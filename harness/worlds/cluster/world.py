@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.adapters.reference import Addressed
+from harness.adapters.targets import Target
 from harness.errors import HarnessError
 from harness.mesh.workload import Mode
 from harness.worlds import talk
@@ -13,10 +15,10 @@ from harness.worlds.cluster.api import ApiRefused
 from harness.worlds.cluster.deployed import ClusterDeployment
 from harness.worlds.cluster.execute import ClusterProgram
 from harness.worlds.cluster.frames import ClusterRecording
+from harness.worlds.cluster.reference_daemonset import ClusterTapper, ReferenceDaemonSet
 from harness.worlds.cluster.session import ClusterSession
 from harness.worlds.cluster.sidecars import PUSH_S, Sidecars
-from harness.worlds.cluster.tap import ClusterTap
-from harness.worlds.world import APP_PORT, SERVICE_PORT, Capabilities, WorldPod, WorldService
+from harness.worlds.model import APP_PORT, SERVICE_PORT, Capabilities, WorldPod, WorldService
 
 _READY_S = 180.0
 GATEWAYS = "istio=ingressgateway"
@@ -56,7 +58,7 @@ class ClusterWorld:
         self._services: dict[str, tuple[WorldService, tuple[WorldPod, ...]]] = {}
         self._pods: list[WorldPod] = []
         self._links: dict[WorldPod, str] = {}
-        self._taps: list[ClusterTap] = []
+        self._tappers: list[ReferenceDaemonSet] = []
         self._programs: list[ClusterProgram] = []
         self._sidecars = Sidecars(session.api, space)
         self._record = record
@@ -80,12 +82,12 @@ class ClusterWorld:
 
     def close(self) -> None:
         """End what runs; the namespace and all in it goes while others begin."""
-        for tap in self._taps:
-            tap.stop_if_running()
+        for tapper in self._tappers:
+            tapper.close()
         for recording in self.recordings.values():
             recording.end()
         for pod in self._elsewhere:  # which no namespace of ours takes along
-            self._patch_label(pod, objects.TARGET, None)
+            self._patch_label(pod.name, self._elsewhere[pod], objects.TARGET, None)
         self._session.give_back(self._space)
 
     # -- pods ------------------------------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ class ClusterWorld:
     def ambient(self, *pods: WorldPod) -> None:
         """By the label that Istio's CNI agent watches for; it says in an annotation what it has done."""
         for pod in pods:
-            self._patch_label(pod, "istio.io/dataplane-mode", "ambient")
+            self._patch_label(pod.name, self._space, "istio.io/dataplane-mode", "ambient")
         for pod in pods:
             manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
 
@@ -253,9 +255,9 @@ class ClusterWorld:
     def set_endpoints(self, service: WorldService, *pods: WorldPod) -> None:
         _, before = self._services[service.name]
         for pod in set(before) - set(pods):
-            self._patch_label(pod, objects.member_label(service.name), None)
+            self._patch_label(pod.name, self._space, objects.member_label(service.name), None)
         for pod in pods:
-            self._patch_label(pod, objects.member_label(service.name), "yes")
+            self._patch_label(pod.name, self._space, objects.member_label(service.name), "yes")
         self._services[service.name] = (service, pods)
         self._sidecars.wait_known(service, pods, self._pods)
 
@@ -280,20 +282,28 @@ class ClusterWorld:
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
+    def target(self, pod: Addressed) -> Target:
+        space = next((space for each, space in self._elsewhere.items() if each.name == pod.name), self._space)
+        return Target(pod.name, pod.ips, f"uid-{pod.name}", space)
+
     def tapper(
         self, targets: Iterable[WorldPod], *options: str, istio: bool = True, without: str | None = None
-    ) -> ClusterTap:
-        def label(pod: WorldPod, value: str | None) -> None:
-            self._patch_label(pod, objects.TARGET, value)
+    ) -> ClusterTapper:
+        def label(target: Target, value: str | None) -> None:
+            self._patch_label(target.name, target.namespace, objects.TARGET, value)
 
-        name = f"tapper-{len(self._taps)}"
-        session = self._session
-        tap = ClusterTap(self._api, session.fixtures, name, self._space, session.image, session.run, label)
-        self._taps.append(tap)
-        for kind in ("ClusterRole", "ClusterRoleBinding"):
-            session.own_cluster_wide(kind, f"{self._space}-{name}")
-        tap.begin(targets, options, istio=istio, without=without)
-        return tap
+        daemonset = ReferenceDaemonSet(
+            self._session,
+            self._space,
+            f"tapper-{len(self._tappers)}",
+            [self.target(pod) for pod in targets],
+            options,
+            label,
+            istio=istio,
+            without=without,
+        )
+        self._tappers.append(daemonset)
+        return ClusterTapper(daemonset, self.target)
 
     def wire(self, pod: WorldPod) -> ClusterRecording:
         made = self.recordings[f"wire-{len(self.recordings)}-{pod.name}"] = self._sniff(pod)
@@ -316,13 +326,12 @@ class ClusterWorld:
         conditions = {each["type"]: each["status"] for each in found["status"].get("conditions", [])}
         return found if conditions.get("Ready") == "True" and found["status"].get("podIPs") else None
 
-    def _patch_label(self, pod: WorldPod, label: str, value: str | None) -> None:
+    def _patch_label(self, pod: str, space: str, label: str, value: str | None) -> None:
         body = {"metadata": {"labels": {label: value}}}
-        space = self._elsewhere.get(pod, self._space)
         try:
-            self._api.call(lambda: self._api.core.patch_namespaced_pod(pod.name, space, body))
+            self._api.call(lambda: self._api.core.patch_namespaced_pod(pod, space, body))
         except HarnessError as error:
-            if value is not None or getattr(error, "status", 0) != 404:  # from one that is gone it need not be taken
+            if value is not None or getattr(error, "status", 0) != 404:  # a pod that is gone has no label any more
                 raise
 
     def _on_node(self, node: str, argv: Sequence[str]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.adapters.reference import ReferenceTapper
 from harness.mesh.traffic import AnsweredRequest
 from harness.worlds.pairs import PodPair, pair
-from harness.worlds.tap import Tap
 
 __all__ = ["PodPair", "both_legs_once", "once", "pair"]
 
@@ -16,7 +16,7 @@ def once(sent: Sequence[AnsweredRequest]) -> dict[str, int]:
     return {each.target: 1 for each in sent}
 
 
-def both_legs_once(tap: Tap, pods: PodPair, sent: Sequence[AnsweredRequest]) -> None:
+def both_legs_once(tap: ReferenceTapper, pods: PodPair, sent: Sequence[AnsweredRequest]) -> None:
     """Wait for both legs of each request; then nothing was reported twice, and nothing else."""
     tap.wait_seen(sent, pods.client, "outbound")
     tap.wait_seen(sent, pods.server, "inbound")

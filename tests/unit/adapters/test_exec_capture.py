@@ -1,8 +1,8 @@
 """Exec events end to end: an Envoy that begins while nobody looks is captured, so it was the kernel that told.
 
-The kernel gives them in its initial namespaces only, so this tapper runs on the machine itself and not in a node. It
-concerns nobody else: its target is an address made up for the test, on the machine it listens to `lo` only, and it is
-kept from asking other people's network namespaces anything. The Envoy and its pod are in a node, as ever.
+The kernel gives them in its initial user namespace only, so this tapper runs on the machine itself and not in a node.
+It concerns nobody else: its target is an address made up for the test, on the machine it listens to `lo` only, and it
+is kept from asking other people's network namespaces anything. The Envoy and its pod are in a node, as ever.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ LOOKING_ONCE = """
 import sys
 import tapper.follow.follower as following
 from tapper.follow import pace
-pace.SHORTEST_INTERVAL_S = pace._LONGEST_INTERVAL_S = 3600.0
-following.Unseen.missing = lambda *_: None
+pace.SHORTEST_INTERVAL_S = pace.LONGEST_INTERVAL_S = 3600.0
+following.MissingTargets.say_missing = lambda *_: None
 if {deaf}:
-    following.Processes.watch_births = lambda *_: None
+    following.KernelEvents.watch_execs = lambda *_: None
 from tapper.cli import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -47,13 +47,13 @@ LATER_LOOKS = """
 import sys
 import tapper.follow.follower as following
 from tapper.follow import pace
-from tapper.follow import owners
-pace.SHORTEST_INTERVAL_S = pace._LONGEST_INTERVAL_S = {interval}
-owners._YOUNG_S, owners._ANSWER_HOLDS_S = {young}, 3600.0
-from tapper.follow import events as processes
+from tapper.follow import addresses
+pace.SHORTEST_INTERVAL_S = pace.LONGEST_INTERVAL_S = {interval}
+addresses.NEW_S, addresses.ANSWER_HOLDS_S = {young}, 3600.0
+from tapper.follow import events
 if not {events}:
     def refused(): raise PermissionError(1, "refused")
-    processes.address_events.subscribe = refused
+    events.address_events.subscribe = refused
 {more}
 from tapper.cli import main
 sys.exit(main(sys.argv[1:]))

@@ -62,7 +62,7 @@ def test_a_pid_that_is_used_again(node: Node, tapper: StartTapper, *, envoy: boo
         )
     finally:
         os.kill(running.process.host_pid, signal.SIGCONT)
-    running.wait_for(lambda: not running.captures_in(first), "the end of the first pod's source")
+    running.wait_for(lambda: not running.captures(first), "the end of the first pod's source")
     fake_envoy.start(canary)
     running.wait_capturing(canary, *([second] if envoy else []))
     for pod in (first, second, canary):

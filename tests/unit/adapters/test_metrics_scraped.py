@@ -176,7 +176,7 @@ def test_a_restart_goes_on_counting(node: Node, tapper: StartTapper) -> None:
     play(pod, "/one", 41000)
     running.wait_targets(["/one"])
     envoy.stop()
-    running.wait_for(lambda: not running.captures_in(pod), "the end of the source")
+    running.wait_for(lambda: not running.captures(pod), "the end of the source")
     assert value(scrape(node, "::1"), "tapper_exchanges_total", pod_ip=pod.ip) == 1
     fake_envoy.start(pod)
     running.wait_capturing(pod)

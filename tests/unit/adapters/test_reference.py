@@ -417,7 +417,7 @@ def test_a_restarted_envoy_is_followed(mesh: Mesh, pair: tuple[MeshPod, MeshPod]
     before = mesh.send(client, server, 5)
     running.wait_targets(targets(before))
     server.sidecar.stop()
-    running.wait_for(lambda: not running.captures_in(server.pod), "the end of the source")
+    running.wait_for(lambda: not running.captures(server.pod), "the end of the source")
     server.sidecar.start_again()
     running.wait_capturing(server.pod)
     after = mesh.send(client, server, 5)
@@ -479,7 +479,7 @@ def test_descriptors_and_threads_stay_flat(node: Node, tapper: StartTapper) -> N
         running.wait_capturing(pod)
         pod.delete()
         pod.wait_released()
-        running.wait_for(lambda: not running.captures_in(pod), "the end of its source")
+        running.wait_for(lambda: not running.captures(pod), "the end of its source")
 
     come_and_go("first")
     before = process.num_fds(), process.num_threads()

@@ -28,7 +28,7 @@ def measured(peer: str, seconds: float, workload: str = rounds.BASE, seen: int =
 def a_run() -> Result:
     found = Result(quick=True, date="2026-01-01", machine={"load before": "0 0 0", "load after": "1 1 1"})
     found.versions = {"tapper": "tapper 1, pure Python", "httpry": "httpry 0.1.8"}
-    found.profile = {"tapper.run.tap:Tap._turn": 1, "tapper.streams.packet:parse": 2, "tapper.streams.legs:legs": 1}
+    found.profile = {"tapper.run.tap:LiveTap._turn": 1, "tapper.streams.packet:parse": 2, "tapper.streams.legs:legs": 1}
     found.absent = {"suricata": "no package"}
     found.measurements = [
         *(measured("tapper", seconds) for seconds in (0.2, 9.0, 0.3)),

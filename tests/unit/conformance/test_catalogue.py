@@ -14,8 +14,8 @@ from harness.conformance.model import Outcome, Result
 from harness.conformance.mutants.catalogue import all_mutants
 from harness.conformance.mutants.model import Mutant
 from harness.conformance.run import run
+from harness.worlds.model import lacking
 from harness.worlds.sandbox import SandboxWorld
-from harness.worlds.world import lacking
 
 AGREED = {"DISC": 13, "NETNS": 9, "CAP": 22, "HTTP": 29, "LIFE": 16, "EDGE": 7, "SEC": 9, "GEN": 8, "LOAD": 8}
 IN_A_MESH = (3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 17, 18, 21, 25, 26, 27, 28, 33, 34, 37, 38, 39)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from harness.adapters.contract import Adapter, Feature, load
-from harness.adapters.observed import MARKER, ReportedExchange
-from harness.adapters.running import Ending, UnderTest
+from harness.adapters.observed import MARKER, Output, ReportedExchange
+from harness.adapters.process import TapperProcess
+from harness.adapters.records import Records
+from harness.adapters.running import Ending, Running
+from harness.adapters.targets import Target
 from harness.conformance import groups, watched
 from harness.conformance.groups.disc import linkerd_proxy
 from harness.conformance.model import Outcome
@@ -26,52 +28,59 @@ LONG = 10 * DEFAULT_TIMEOUT
 ADAPTERS = Path(groups.__file__).parents[2] / "adapters" / "shipped"
 
 
-@dataclass
-class Played:
-    """An output and its process; `said` is what has been written so far."""
+class Said(Records):
+    """An output that mentions what is in `text`, and has these acknowledgements and exchanges."""
 
-    adapter: Adapter
-    said: str = ""
-    acks: list[int] = field(default_factory=list)
-    generation: int = 1
-    running: bool = True
-    closed_output: bool = False
-    ready: bool = False
-    problems: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+        self.acks: list[int] = []
+        self.exchanges: list[ReportedExchange] = []
 
-    @property
-    def stderr(self) -> Played:
-        return self
-
-    reported: list[ReportedExchange] = field(default_factory=list)
-
-    def stop(self, _patience: float) -> Ending:
-        return Ending(code=0, killed=False, seconds=0.0, strays={})
+    def mentioned(self) -> set[str]:
+        return {marker.decode() for marker in MARKER.findall(self.text.encode())}
 
     def seen(self) -> list[ReportedExchange]:
-        return self.reported
+        return self.exchanges
+
+    def records(self, kind: str) -> list[Mapping[str, Any]]:
+        return [{"type": kind, "generation": number} for number in self.acks]
+
+
+class Played(Running):
+    """A tapper that runs, and whose output the test writes."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        super().__init__(adapter, [])
+        self.output = Said()
+        self.ready = False
+
+    @property
+    def running(self) -> bool:
+        return True
+
+    @property
+    def returncode(self) -> int | None:
+        return None
+
+    def ended(self) -> str | None:
+        return None
+
+    def outputs(self) -> Sequence[tuple[str, Output]]:
+        return [("node", self.output)]
+
+    def read_log(self) -> str:
+        return ""
 
     def declared_ready(self) -> bool:
         return self.ready
 
-    def wait_for_news(self, seconds: float) -> None:
-        time.sleep(seconds)
+    def _update(self, targets: Sequence[Target]) -> None: ...
 
-    def last_line(self) -> str:
-        return ""
+    def stop(self, _patience: float = 1.0) -> Ending:
+        return Ending()
 
-    @property
-    def output(self) -> Played:
-        return self
-
-    def refresh(self) -> None:
-        pass
-
-    def mentioned(self) -> set[str]:
-        return {marker.decode() for marker in MARKER.findall(self.said.encode())}
-
-    def records(self, kind: str) -> list[Mapping[str, Any]]:
-        return [{"type": kind, "generation": number} for number in self.acks]
+    def save(self) -> None: ...
 
 
 @pytest.fixture
@@ -80,7 +89,7 @@ def played() -> Played:
 
 
 def tap(played: Played, patience: float = 0.1) -> Tap:
-    return Tap(cast(UnderTest, played), Path(), patience)
+    return Tap(cast(TapperProcess, played), patience)
 
 
 def request() -> Sent:
@@ -91,11 +100,9 @@ def request() -> Sent:
 @pytest.mark.parametrize("claims", [{Feature.HTTP1}, {Feature.HTTP2}, {Feature.PACKETS}, set(), {Feature.POD_IDENTITY}])
 def test_answers_are_asked_of_those_who_claim_to_report_them(played: Played, claims: set[Feature]) -> None:
     sent = request()
-    ended = tap(
-        replace(
-            played, adapter=replace(played.adapter, claims=frozenset(claims)), reported=[ReportedExchange(sent.target)]
-        )
-    )
+    played.adapter = replace(played.adapter, claims=frozenset(claims))
+    played.output.exchanges = [ReportedExchange(sent.target)]
+    ended = tap(played)
     ended.end()
     if claims <= {Feature.POD_IDENTITY}:
         ended.expect_answered([sent])
@@ -109,9 +116,9 @@ def seeing(played: Played, answers: Iterator[bool]) -> Callable[[], list[Sent]]:
 
     def send() -> list[Sent]:
         sent = [request(), request()]
-        played.said += sent[0].nonce
+        played.output.text += sent[0].nonce
         if next(answers):
-            played.said += sent[1].nonce
+            played.output.text += sent[1].nonce
         return sent
 
     return send
@@ -120,7 +127,7 @@ def seeing(played: Played, answers: Iterator[bool]) -> Callable[[], list[Sent]]:
 def test_all_of_what_was_sent_at_once_has_to_be_seen(played: Played) -> None:
     answers = iter([False, False, True, False])
     sent = tap(played).prove_all(seeing(played, answers), "requests", within=LONG)
-    assert all(each.nonce in played.said for each in sent)
+    assert all(each.nonce in played.output.text for each in sent)
     assert next(answers) is False
     with pytest.raises(StopIteration):
         next(answers)
@@ -132,7 +139,7 @@ def test_what_is_reported_late_counts_while_more_is_sent(played: Played) -> None
     def send() -> list[Sent]:
         rounds.append([request(), request()])
         if len(rounds) == 3:
-            played.said += "".join(each.nonce for each in rounds[0])
+            played.output.text += "".join(each.nonce for each in rounds[0])
         return rounds[-1]
 
     assert tap(played).prove_all(send, "requests", within=LONG) == rounds[0]
@@ -150,7 +157,7 @@ def test_silence_is_nothing_seen_of_a_request(played: Played) -> None:
     def send() -> list[Sent]:
         rounds.append(request())
         if len(rounds) < 4:
-            played.said += rounds[-1].nonce
+            played.output.text += rounds[-1].nonce
         return rounds[-1:]
 
     tap(played).prove_silence(send, "silence", latency=0.0, within=LONG)
@@ -160,7 +167,7 @@ def test_silence_is_nothing_seen_of_a_request(played: Played) -> None:
 def test_who_goes_on_talking_is_late(played: Played) -> None:
     def send() -> list[Sent]:
         sent = request()
-        played.said += sent.nonce
+        played.output.text += sent.nonce
         return [sent]
 
     with pytest.raises(Late, match=r"expected silence within.*seen: what was sent last, as before"):
@@ -172,9 +179,10 @@ def test_who_never_acknowledges_is_not_waited_for(played: Played) -> None:
 
 
 def test_an_acknowledgement_is_of_the_newest_list(played: Played) -> None:
-    played.acks, played.generation = [1, 2], 2
+    played.output.acks = [1, 2]
+    played.retarget([])
     assert tap(played).wait_acknowledged()
-    played.generation = 3
+    played.retarget([])
     with pytest.raises(Late, match="acknowledgement of generation 3"):
         tap(played).wait_acknowledged()
 
@@ -199,13 +207,13 @@ def test_its_word_that_it_is_ready_is_the_moment_for_another_canary(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And no proof: the first came too early to be seen, and by itself the next would come too late."""
-    monkeypatch.setattr(watched, "_CANARY_INTERVAL_S", 5)
+    monkeypatch.setattr(watched, "CANARY_INTERVAL_S", 5)
     sent: list[Sent] = []
 
     def send() -> list[Sent]:
         sent.append(request())
         if len(sent) == 2:
-            played.said = sent[1].target
+            played.output.text = sent[1].target
         played.ready = True
         return sent[-1:]
 

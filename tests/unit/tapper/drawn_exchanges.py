@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.fieldlist import FieldList, Template, listed
 from tapper.protocols.grpc import Call, Messages
+from tapper.protocols.headers import HeaderList
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
-from tapper.streams.connection import Leg, Wire
+from tapper.streams.connection import Leg, WireSecurity
 from tapper.streams.legs import Direction, Endpoint
 
 NASTY = 'a"b\\c\x00\x1f\x7f\xe9\u2028\U0001f600</script>'
@@ -21,16 +21,7 @@ calls = st.builds(
 times = st.integers(0, 1 << 70)
 
 
-def of_a_kind(parts: list[tuple[str, str, bytes | None]]) -> FieldList:
-    """Names, values, and for those that vary the value that it is."""
-    varying = [at for at, (_, _, value) in enumerate(parts) if value is not None]
-    template = Template(tuple((name, value) for name, value, _ in parts), varying)
-    return FieldList(template, [value for _, _, value in parts if value is not None])
-
-
-lists = fields.map(listed) | st.lists(st.tuples(texts, texts, st.none() | st.binary(max_size=5)), max_size=4).map(
-    of_a_kind
-)
+lists = fields.map(HeaderList)
 ends = st.builds(
     lambda ts, body, lost, trailers: End(ts, 0, body, len(body) + lost, lost > 0, trailers),
     times,
@@ -61,5 +52,5 @@ legs = st.builds(
     st.sampled_from(Direction),
     endpoints,
     endpoints,
-    st.none() | st.sampled_from(Wire),
+    st.none() | st.sampled_from(WireSecurity),
 )

@@ -145,12 +145,12 @@ class Capture:
     def __init__(self, scope: Scope | None = None, limits: Limits | None = None) -> None:
         self.undecoded: list[str] = []
         self.connections: Connections[Record] = Connections(
-            scope or Scope("10.0.0.2", None), self._open, limits or Limits()
+            scope or Scope("10.0.0.2", None), self.open, limits or Limits()
         )
         self.records: list[Record] = []
         self.ts = 1_700_000_000_000_000_000
 
-    def _open(self, connection: Connection[Record]) -> Session:
+    def open(self, connection: Connection[Record]) -> Session:
         return Session(connection, self.undecoded.append)
 
     def feed(self, packets: Iterable[bytes]) -> Capture:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tapper.protocols import huffman
 from tapper.protocols.blocks import TABLE_LIMIT, BlockReader
-from tapper.protocols.fieldlist import Headers
 from tapper.protocols.fields import Fields
+from tapper.protocols.headers import Headers
 from tapper.protocols.huffman import Malformed
 from tapper.protocols.messages import HEAD_LIMIT
 

@@ -16,6 +16,7 @@ from tapper.output.records import Place
 from tapper.output.text import Text
 from tapper.protocols.facts import ByteStream, Tls
 from tapper.protocols.tls import HELLO_LIMIT, HelloReader, client_hello
+from tapper.streams.reassembly import Data
 
 POD = Place("pod", 1, "lo", 77, "10.0.0.2")
 
@@ -86,25 +87,25 @@ def test_tls_without_its_hello_is_told_all_the_same() -> None:
 
 def test_a_hello_tells_who_the_client_is() -> None:
     reader = HelloReader(None)
-    assert reader.data(0, b"\x16\x03\x03\0\4\2\0\0\0", 5) is None
+    assert not reader.data(0, Data(b"\x16\x03\x03\0\4\2\0\0\0", 5, 0, 0))
     assert reader.client == 1
-    fact = reader.data(1, hello(), 6)
+    (fact,) = reader.data(1, Data(hello(), 6, 0, 0))
     assert fact is not None
     assert (fact.ts, fact.sni) == (5, "shop.example")
 
 
 def test_a_hole_in_the_hello() -> None:
     reader = HelloReader(0)
-    assert reader.data(0, hello()[:40], 5) is None
+    assert not reader.data(0, Data(hello()[:40], 5, 0, 0))
     assert reader.held > 0
-    assert reader.gap(0) == Tls(5, None, ())
-    assert (reader.held, reader.finish()) == (0, None)
+    assert list(reader.gap(0, 1)) == [Tls(5, None, ())]
+    assert (reader.held, list(reader.finish())) == (0, [])
 
 
 def test_a_hello_is_not_waited_for_without_end() -> None:
     reader = HelloReader(0)
     endless = b"\x01" + (HELLO_LIMIT + 1).to_bytes(3, "big") + bytes(100)
-    assert reader.data(0, b"\x16\x03\x01\0\x68" + endless, 5) == Tls(5, None, ())
+    assert list(reader.data(0, Data(b"\x16\x03\x01\0\x68" + endless, 5, 0, 0))) == [Tls(5, None, ())]
 
 
 @given(st.binary(max_size=300), st.integers(1, 20), st.sampled_from([None, 0, 1]), st.booleans())
@@ -112,9 +113,11 @@ def test_no_bytes_make_it_raise(data: bytes, step: int, client: int | None, like
     """Whatever comes, there is one fact at most, and nothing is held once it is told."""
     sent = b"\x16\x03\x01" + len(data).to_bytes(2, "big") + data if like else data
     reader = HelloReader(client)
-    told = [reader.data(at % 2, sent[at : at + step], at) for at in range(0, len(sent), step)]
-    told.append(reader.finish())
-    assert sum(fact is not None for fact in told) == (1 if sent else 0)
+    facts: list[Tls] = []
+    for at in range(0, len(sent), step):
+        facts += reader.data(at % 2, Data(sent[at : at + step], at, 0, 0))
+    facts += reader.finish()
+    assert len(facts) == (1 if sent else 0)
     assert reader.held == 0
 
 

@@ -25,7 +25,7 @@ from tapper.errors import TapperError, UsageError
 from tapper.output.listening import Listening, parse_listening
 from tapper.output.metrics import BY_KIND, BY_LEG, BY_SOURCE, MOST_CLIENTS, SOURCE, Counters, serving
 from tapper.output.records import LegKey, Place, Row, Seen, Snapshot, Totals
-from tapper.run.snapshot_requests import Enquiry
+from tapper.run.snapshot_requests import SnapshotRequests
 from tapper.streams.legs import Direction
 from tapper.targets.pods import PodName
 
@@ -162,14 +162,14 @@ def in_threads(count: int, do: Callable[[], object]) -> list[threading.Thread]:
 
 
 def test_the_loop_answers_and_nobody_waits_for_ever() -> None:
-    enquiry: Enquiry[int] = Enquiry()
+    requests: SnapshotRequests[int] = SnapshotRequests()
     answers: list[int | str] = []
     everybody = threading.Barrier(4)
 
     def asking() -> None:
         everybody.wait()
         try:
-            answers.append(enquiry.ask(10))
+            answers.append(requests.ask(10))
         except TimeoutError as error:
             answers.append(str(error))
 
@@ -178,7 +178,7 @@ def test_the_loop_answers_and_nobody_waits_for_ever() -> None:
 
     def answered() -> bool:
         try:
-            enquiry.answer(threading.get_ident)
+            requests.answer(threading.get_ident)
         except BlockingIOError:
             pass  # nobody has asked
         return len(answers) == 3
@@ -189,18 +189,18 @@ def test_the_loop_answers_and_nobody_waits_for_ever() -> None:
         thread.join()
 
     with pytest.raises(TimeoutError):
-        enquiry.ask(0.01)
-    enquiry.answer(threading.get_ident)  # too late, and no error
-    waiting = in_threads(1, lambda: answers.append(_complaint(enquiry)))
-    wait_until(lambda: select.select([enquiry], [], [], 0)[0], "the question")
-    enquiry.close()
+        requests.ask(0.01)
+    requests.answer(lambda: 0)  # nobody waits any more, but the descriptor is readable no longer
+    waiting = in_threads(1, lambda: answers.append(_complaint(requests)))
+    wait_until(lambda: select.select([requests.fileno()], [], [], 0)[0], "the request")
+    requests.close()
     waiting[0].join()
-    assert answers[-1] == _complaint(enquiry) == "nobody answers any longer"
+    assert answers[-1] == _complaint(requests) == "the loop has ended"
 
 
-def _complaint(enquiry: Enquiry[int]) -> str:
+def _complaint(requests: SnapshotRequests[int]) -> str:
     with pytest.raises(TimeoutError) as raised:
-        enquiry.ask(10)
+        requests.ask(10)
     return str(raised.value)
 
 

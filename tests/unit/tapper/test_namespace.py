@@ -26,7 +26,7 @@ def test_with_threads_all_are_inside_at_the_same_time_and_results_keep_their_ord
             together.wait()
             return index, namespace_of("/proc/thread-self/ns/net")
 
-        return Visit(OWN, own, inside)
+        return Visit([OWN], own, inside)
 
     assert run_inside_each([number(index) for index in range(6)], 3) == [(index, own) for index in range(6)]
 
@@ -35,9 +35,9 @@ def test_with_threads_all_are_inside_at_the_same_time_and_results_keep_their_ord
 @pytest.mark.parametrize("threads", [1, 5])
 def test_one_that_is_gone_costs_the_others_nothing(threads: int) -> None:
     own = namespace_of(OWN)
-    gone = Visit("/proc/self/ns/none", own, lambda: "inside")
-    other = Visit(OWN, NamespaceId(own.device, own.inode + 1), lambda: "inside")
-    first, second, third = run_inside_each([gone, other, Visit(OWN, own, lambda: "inside")], threads)
+    gone = Visit(["/proc/self/ns/none"], own, lambda: "inside")
+    other = Visit([OWN], NamespaceId(own.device, own.inode + 1), lambda: "inside")
+    first, second, third = run_inside_each([gone, other, Visit([OWN], own, lambda: "inside")], threads)
     assert isinstance(first, NamespaceGoneError)
     assert isinstance(second, NamespaceGoneError)
     assert third == "inside"

@@ -28,7 +28,7 @@ from tapper.protocols.records import FactRecord
 from tapper.run.replay import Replay
 from tapper.run.writer import Outlet
 from tapper.streams.connection import Leg
-from tapper.streams.connection import Wire as Kind
+from tapper.streams.connection import WireSecurity as Kind
 from tapper.streams.legs import Direction
 from tapper.targets.addresses import parse_address
 from tapper.targets.pods import PodName

@@ -18,7 +18,7 @@ from tapper.output.sink import Closed, Console, Sink
 from tapper.output.text import Text, size, summary
 from tapper.protocols.records import ExchangeRecord
 from tapper.streams.bounds import Tally
-from tapper.streams.connection import Wire as LegWire
+from tapper.streams.connection import WireSecurity as LegWire
 
 POD = Place("pod", 4026531999, "lo", 77, "10.0.0.2")
 NODE = Place("node", 4026531840, "any")

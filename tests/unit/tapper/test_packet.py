@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tapper_wire import ACK, SYN, ipv4, ipv6, tcp
 
-from tapper.streams.packet import NO_SEGMENT, Segment, mirror, parse, plainest, window_scale
+from tapper.streams.packet import NO_SEGMENT, TcpHeader, mirror, parse, window_scale
 
 KEY4 = bytes([10, 0, 0, 1, 10, 0, 0, 2]) + struct.pack("!HH", 40000, 80)
 V6 = ("fd00::1", "fd00::2")
 
 
-def read(raw: bytes) -> tuple[Segment, bytes]:
+def read(raw: bytes) -> tuple[TcpHeader, bytes]:
     found = parse(raw, 0, len(raw))
     assert found[0]
     return found, raw[found[5] : found[6]]
@@ -148,27 +148,3 @@ def test_a_packet_is_the_same_wherever_it_lies_in_memory(before: bytes, raw: byt
         there = parse(memory, at, at + len(candidate))
         here = parse(candidate, 0, len(candidate))
         assert there == (here if here == NO_SEGMENT else (*here[:5], here[5] + at, here[6] + at))
-
-
-PACKETS = [
-    ipv4("10.0.0.1", "10.0.0.2", segment(options=b"\x01" * 12)),
-    ipv6(*V6, segment()),
-]
-
-
-@pytest.mark.parametrize("raw", PACKETS, ids=["IPv4", "IPv6"])
-def test_the_usual_packet_goes_the_short_way(raw: bytes) -> None:
-    found = plainest(raw + b"more", 0, len(raw) + 4)
-    assert found != NO_SEGMENT
-    assert found == parse(raw, 0, len(raw))
-
-
-@given(st.sampled_from(PACKETS), st.lists(st.tuples(st.integers(0, 79), st.integers(0, 255))), st.integers(40, 100))
-def test_the_short_way_says_the_same_or_declines(raw: bytes, changes: list[tuple[int, int]], size: int) -> None:
-    changed = bytearray(raw)
-    for at, value in changes:
-        if at < len(changed):
-            changed[at] = value
-    candidate = bytes(changed[:size])
-    short = plainest(candidate, 0, len(candidate))
-    assert short in {NO_SEGMENT, parse(candidate, 0, len(candidate))}

@@ -143,5 +143,5 @@ def test_packets_are_neither_filtered_nor_redacted_and_it_says_so(
     path = tmp_path / "kept"
     path.write_text("kept")
     assert main(["tap", "--filter-authorities", "10.0.0.1", "-o", "pcapng", "-w", str(path), option]) == 2
-    assert "-o pcapng holds packets as they were" in capsys.readouterr().err
+    assert "-o pcapng writes packets as they were captured" in capsys.readouterr().err
     assert path.read_text() == "kept", "refused before anything is touched"

@@ -8,20 +8,21 @@ import sys
 import termios
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from harness.waiting import wait_until
-from tapper.discovery import procfs as module
+from tapper.discovery import procfs
 from tapper.discovery.envoy import Process, Unreadable, Verdict
+from tapper.discovery.finders import Finder
 from tapper.discovery.process_memory import ProcessMemory
 from tapper.discovery.procfs import Procfs
-from tapper.discovery.scanner import scan
+from tapper.discovery.scanner import Scan, Scanner
 from tapper.errors import MissingCapabilityError, ProcfsError
 from tapper.namespaces.identity import namespace_of
+from tapper.targets.addresses import Address
 
 TARGETS = frozenset({ip_address("10.0.0.1")})
 
@@ -32,6 +33,10 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "self").symlink_to("1")
     (tmp_path / "sys").mkdir()
     return tmp_path
+
+
+def scan(procfs: Procfs, targets: frozenset[Address], *, detail: bool = False) -> Scan:
+    return Scanner(procfs, {Finder.ENVOY}, detail=detail).scan(targets)
 
 
 def make(folder: Path, exe: str | None, environ: bytes = b"", name: str = "x") -> Path:
@@ -52,7 +57,7 @@ def envoy(folder: Path, environ: bytes = b"INSTANCE_IP=10.0.0.1\0") -> Path:
 def test_a_process_is_read_whole(root: Path) -> None:
     folder = envoy(root / "7")
     assert Procfs(root).snapshot(7, detail=True) == Process(
-        7, "/usr/local/bin/envoy", b"INSTANCE_IP=10.0.0.1\0", namespace_of(folder / "ns/net"), "envoy", "envoy"
+        7, "/usr/local/bin/envoy", b"INSTANCE_IP=10.0.0.1", namespace_of(folder / "ns/net"), "envoy", "envoy"
     )
 
 
@@ -106,7 +111,7 @@ def test_a_scan(root: Path) -> None:
     found = scan(Procfs(root), TARGETS)
     assert [envoy.pid for envoy in found.envoys] == [9, 10]
     assert [(refused.pid, refused.verdict) for refused in found.refused] == [(11, Verdict.NOT_A_TARGET)]
-    assert (set(found.seen), set(found.unreadable)) == ({9, 10, 11, 12, 13}, set())
+    assert (set(found.pids), set(found.unreadable)) == ({9, 10, 11, 12, 13}, set())
     detailed = scan(Procfs(root), TARGETS, detail=True)
     assert [(refused.pid, refused.verdict) for refused in detailed.refused] == [
         (11, Verdict.NOT_A_TARGET),
@@ -141,53 +146,13 @@ def test_what_cannot_be_read_is_counted(root: Path, deny: Callable[[Path], None]
     assert Procfs(root).exe(8) is None
 
 
-def test_who_is_still_what_it_was(root: Path) -> None:
-    procfs = Procfs(root)
-    folder = envoy(root / "7")
-    make(root / "8", "/bin/sleep")
-    proxy = Process(7, "/usr/local/bin/envoy", b"INSTANCE_IP=10.0.0.1", namespace_of(folder / "ns/net"))
-    assert procfs.is_still(proxy)
-    assert procfs.is_still(Process(8, "/bin/sleep"))
-    assert procfs.is_still(Process(8, "/bin/sleep", netns=namespace_of(root / "8/ns/net")))
-    for other in (
-        replace(proxy, exe="/usr/local/bin/pilot-agent"),
-        replace(proxy, exe=None),
-        replace(proxy, exe=Unreadable(13)),
-        replace(proxy, environ=b"INSTANCE_IP=10.0.0.10"),
-        replace(proxy, environ=b""),
-        replace(proxy, environ=Unreadable(5)),
-        replace(proxy, netns=namespace_of(root / "8/ns/net")),
-        replace(proxy, netns=Unreadable(13)),
-        replace(proxy, pid=4711),
-    ):
-        assert not procfs.is_still(other), other
-
-
-def test_an_environment_that_is_too_long_for_one_look_is_read_again(root: Path) -> None:
-    """Of such a one no beginning tells what it says."""
-    folder = envoy(root / "7", b"A=" + b"x" * module._BEGINNING + b"\0INSTANCE_IP=10.0.0.1\0")
-    netns = namespace_of(folder / "ns/net")
-    assert not Procfs(root).is_still(Process(7, "/usr/local/bin/envoy", b"", netns))
+@pytest.mark.parametrize("size", [65_536, 1_000_000])
+def test_a_large_environment_is_read_whole_and_little_of_it_is_kept(root: Path, size: int) -> None:
+    envoy(root / "7", b"A=" + b"x" * size + b"\0INSTANCE_IP=10.0.0.1\0_pod_name=" + b"y" * size)
+    process = Procfs(root).snapshot(7, detail=False)
+    assert process is not None
+    assert process.environ == b"INSTANCE_IP=10.0.0.1\0_pod_name=" + b"y" * 256
     assert [found.pid for found in scan(Procfs(root), TARGETS).envoys] == [7]
-
-
-def test_what_cannot_be_read_is_still_what_it_was_as_long_as_it_cannot(
-    root: Path, deny: Callable[[Path], None]
-) -> None:
-    envoy(root / "7")
-    deny(root / "7/exe")
-    assert Procfs(root).is_still(Process(7, Unreadable(13)))
-    assert not Procfs(root).is_still(Process(7, Unreadable(5)))
-    assert not Procfs(root).is_still(Process(7, None))
-
-
-def test_a_process_without_a_program_may_have_threads_with_one(root: Path) -> None:
-    """A kernel thread is still one; of a process with several threads that is not sure."""
-    make(root / "2/task/2", None)
-    assert Procfs(root).is_still(Process(2, None))
-    make(root / "2/task/9", None)
-    assert not Procfs(root).is_still(Process(2, None))
-    assert not Procfs(root).is_still(Process(4711, None))
 
 
 def test_the_kernel_counts_threads_as_links() -> None:
@@ -197,10 +162,8 @@ def test_the_kernel_counts_threads_as_links() -> None:
     threads = [threading.Thread(target=stop.wait) for _ in range(3)]
     for thread in threads:
         thread.start()
-    wait_until(
-        lambda: task.stat().st_nlink == module._ONE_THREAD - 1 + len(list(task.iterdir())), "links to be threads"
-    )
-    assert task.stat().st_nlink >= module._ONE_THREAD + len(threads)
+    wait_until(lambda: task.stat().st_nlink == procfs.ONE_THREAD - 1 + len(list(task.iterdir())), "links to be threads")
+    assert task.stat().st_nlink >= procfs.ONE_THREAD + len(threads)
     stop.set()
     for thread in threads:
         thread.join()
@@ -246,10 +209,10 @@ def test_whose_numbers_they_are(root: Path) -> None:
 
 
 def test_the_real_procfs_shows_this_process() -> None:
-    procfs = Procfs()
-    assert procfs.own_pid() == os.getpid()
-    assert procfs.numbers_are_ours()
-    found = procfs.snapshot(os.getpid(), detail=True)
+    own = Procfs()
+    assert own.own_pid() == os.getpid()
+    assert own.numbers_are_ours()
+    found = own.snapshot(os.getpid(), detail=True)
     assert found is not None
     assert found.exe == os.readlink("/proc/self/exe")
     assert found.netns == namespace_of("/proc/self/ns/net")
@@ -274,7 +237,7 @@ def test_a_file_that_comes_in_pieces_is_read_to_its_end(root: Path) -> None:
     found = Procfs(root).snapshot(7, detail=False)
     writer.join()
     assert found is not None
-    assert found.environ == b"".join(pieces)
+    assert found.environ == b"INSTANCE_IP=10.0.0.1"
 
 
 def unread(pipe: int) -> int:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapper.streams.reassembly import SEGMENT_COST, Chunk, Data, End, Gap, HalfStream
+from tapper.streams.reassembly import SEGMENT_COST, Chunk, Data, Gap, HalfStream, StreamEnd
 
 
 def text(chunks: list[Chunk]) -> str:
@@ -83,7 +83,7 @@ def test_numbers_wrap(isn: int) -> None:
     first = isn + 1
     stream = Stream(isn & 0xFFFFFFFF).push(first, "ab").push(first + 6, "gh").push(first + 2, "cdef").push(first, "ab")
     assert stream.text == "abcdefgh"
-    assert stream.half.next_seq == (first + 8) & 0xFFFFFFFF
+    assert stream.half.position & 0xFFFFFFFF == (first + 8) & 0xFFFFFFFF
 
 
 def test_a_stream_longer_than_the_number_space() -> None:
@@ -103,11 +103,11 @@ def test_midstream_begins_where_it_is_joined() -> None:
 
 def test_a_hole_is_a_gap_once_the_peer_has_acknowledged_it() -> None:
     stream = Stream().push(100, "abc").push(106, "ghi")
-    assert stream.half.waiting
+    assert not stream.half.in_order
     assert stream.half.acknowledged(103) == []
     assert stream.half.acknowledged(105) == []
     assert text(stream.half.acknowledged(106)) == "<3>ghi"
-    assert not stream.half.waiting
+    assert stream.half.in_order
 
 
 def test_an_acknowledgement_opens_only_the_holes_it_passed() -> None:
@@ -223,7 +223,7 @@ def test_any_cutting_order_and_duplication_yields_the_stream(data: st.DataObject
             chunks += half.push((isn + 1 + start) & 0xFFFFFFFF, piece, 0, 0)
     chunks += half.fin((isn + 1 + len(content)) & 0xFFFFFFFF)
     assert b"".join(chunk.data for chunk in chunks if isinstance(chunk, Data)) == content
-    assert isinstance(chunks[-1], End)
+    assert isinstance(chunks[-1], StreamEnd)
     assert not any(isinstance(chunk, Gap) for chunk in chunks)
     assert half.held == 0
 

@@ -8,6 +8,7 @@ from tapper_wire import endpoint, exchanges
 
 from tapper.protocols.records import FactRecord, Record
 from tapper.protocols.session import Session
+from tapper.streams.bounds import Budget
 from tapper.streams.connection import Connection, Scope
 from tapper.streams.reassembly import Data
 
@@ -23,7 +24,7 @@ class Bench:
 
 
 def bench(client: int | None, *, started: bool) -> Bench:
-    connection: Connection[Record] = Connection(Scope("10.0.0.2", None), KEY, BACK, client, 0, 1000)
+    connection: Connection[Record] = Connection(Scope("10.0.0.2", None), KEY, BACK, client, 0, Budget())
     if started:
         connection.halves[0].stream.syn(99)
         connection.halves[1].stream.syn(499)

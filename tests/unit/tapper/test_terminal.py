@@ -13,10 +13,10 @@ from tapper.output.escape import printable
 from tapper.output.records import Place
 from tapper.output.terminal import Terminal, window_width
 from tapper.protocols.facts import Tls
-from tapper.protocols.fieldlist import listed
+from tapper.protocols.headers import HeaderList
 from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.streams.connection import Leg
-from tapper.streams.connection import Wire as LegWire
+from tapper.streams.connection import WireSecurity as LegWire
 from tapper.streams.legs import Direction
 from tapper.targets.pods import PodName
 
@@ -100,7 +100,7 @@ def hostile() -> ExchangeRecord:
     assert response is not None
     target = "/\x1b[2J[bold]\x07\u202eevil\u200b:smile:\u0085".encode().decode("latin-1")
     field = "\x1b]0;pwned\x07\u009b2J".encode().decode("latin-1")
-    head = replace(request.head, method="GET\x1b", target=target, fields=listed((("X", field),)), plain=False)
+    head = replace(request.head, method="GET\x1b", target=target, fields=HeaderList((("X", field),)))
     answer = replace(response, head=replace(response.head, reason="O\x1b[2JK"))
     return replace(
         sighting(), exchange=replace(exchange, request=replace(request, head=head), response=answer, incomplete="x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -39,7 +40,8 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def make_wheel(project: Path, into: Path) -> Path:
     argv = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(into), "."]
-    done = subprocess.run(argv, cwd=project, capture_output=True, text=True, check=False, timeout=300)
+    environ = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}  # else some Pythons keep the build hook's beside it
+    done = subprocess.run(argv, cwd=project, env=environ, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = into.glob("*.whl")
     return wheel

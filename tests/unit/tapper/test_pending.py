@@ -13,10 +13,10 @@ from tapper.output.records import Place
 from tapper.protocols.facts import Tls
 from tapper.protocols.records import FactRecord, Record
 from tapper.run.accounts import Account
-from tapper.run.pending import Held
+from tapper.run.pending import PendingRecords
 from tapper.streams.connection import Scope
-from tapper.streams.connection import Wire as Kind
-from tapper.wire.verdict import Beneath
+from tapper.streams.connection import WireSecurity as Kind
+from tapper.wire.verdict import WireVerdict
 
 PLACE = Place("pod", 1, "lo", 77, "10.0.0.2")
 GRACE = 20_000_000
@@ -32,7 +32,7 @@ class World:
         self.pod = Capture()
         self.node.ts = self.pod.ts = now
         self.drained = False
-        self.held = Held(Beneath(self.node.connections), lambda: self.drained)
+        self.pending = PendingRecords(WireVerdict(self.node.connections), lambda: self.drained)
         wire = Wire((("10.0.0.3", 40000), ("10.0.0.2", 8080)))
         self.node.feed([*wire.handshake(), wire.ask(TLS), wire.answer(TLS)])
         leg = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
@@ -46,10 +46,10 @@ class World:
         return Account(PLACE, self.pod.connections, self.pod.connections)
 
     def put(self, account: Account | None = None, seen: Record | None = None) -> None:
-        self.held.put(account or self.account, iter([seen or self.seen]))
+        self.pending.add(account or self.account, iter([seen or self.seen]))
 
     def ready(self) -> list[Record]:
-        return [seen for _, seen in self.held.ready()]
+        return [seen for _, seen in self.pending.ready()]
 
 
 def known(seen: Record) -> Record:
@@ -60,11 +60,11 @@ def test_it_waits_until_the_wire_is_read_past_its_end() -> None:
     world = World()
     world.put()
     assert world.ready() == []
-    world.held.wire_read((), world.end + GRACE - 1)
+    world.pending.wire_read((), world.end + GRACE - 1)
     assert world.ready() == []
-    world.held.wire_read((), world.end + GRACE)
+    world.pending.wire_read((), world.end + GRACE)
     assert world.ready() == [known(world.seen)]
-    assert len(world.held) == 0
+    assert len(world.pending) == 0
 
 
 def test_time_alone_lets_it_go() -> None:
@@ -78,15 +78,15 @@ def test_what_leaves_early_is_not_known() -> None:
     world = World()
     world.put()
     world.put(world.open())
-    assert [seen for _, seen in world.held.of(world.account)] == [world.seen]
-    assert len(world.held) == 1
+    assert [seen for _, seen in world.pending.of(world.account)] == [world.seen]
+    assert len(world.pending) == 1
 
 
 def test_at_the_end_all_is_read() -> None:
     world = World()
     world.put()
-    assert list(world.held.rest()) == [(world.account, known(world.seen))]
-    assert len(world.held) == 0
+    assert list(world.pending.rest()) == [(world.account, known(world.seen))]
+    assert len(world.pending) == 0
 
 
 def test_where_the_ring_is_empty_nothing_waits_for_what_is_the_same_anyhow() -> None:
@@ -108,15 +108,15 @@ def test_where_nothing_of_the_pod_is_captured_nothing_waits() -> None:
 def test_what_came_before_the_ring_was_last_empty_need_not_ask_again() -> None:
     world = World(time.time_ns() - 10**9)
     account = Account(PLACE, Capture().connections, Capture().connections)  # of a pod of which no wire is known
-    blind = Held(Beneath(Capture().connections), lambda: world.drained)
-    assert not blind.passes(account)
+    blind = PendingRecords(WireVerdict(Capture().connections), lambda: world.drained)
+    assert not blind.may_bypass(account)
     world.drained = True
-    assert blind.passes(account)
+    assert blind.may_bypass(account)
     world.drained = False
     account.connections.newest = time.time_ns() - 1  # of packets that were captured before that
-    assert not blind.passes(account)
+    assert not blind.may_bypass(account)
     account.connections.newest -= 10**9
-    assert blind.passes(account)
+    assert blind.may_bypass(account)
 
 
 def test_what_only_content_can_tell_waits_for_the_end_of_its_twin() -> None:
@@ -132,7 +132,7 @@ def test_what_only_content_can_tell_waits_for_the_end_of_its_twin() -> None:
     assert world.ready() == []
     world.node.ts = world.end
     world.node.feed([plain.answer(ok("x"))])
-    world.held.wire_read(world.node.seen, world.end + GRACE)
+    world.pending.wire_read(world.node.seen, world.end + GRACE)
     told = [replace(world.seen, leg=replace(world.seen.leg, wire=Kind.PLAIN)), stranger]
     assert world.ready() == told
 
@@ -141,8 +141,8 @@ def test_what_nobody_wants_any_longer_is_gone() -> None:
     world = World()
     world.put()
     world.put(world.open())
-    world.held.drop(world.account)
-    assert [account is world.account for account, _ in world.held.rest()] == [False]
+    world.pending.drop(world.account)
+    assert [account is world.account for account, _ in world.pending.rest()] == [False]
 
 
 def test_notes_wait_as_well_and_the_order_stays() -> None:
@@ -150,14 +150,14 @@ def test_notes_wait_as_well_and_the_order_stays() -> None:
     note = FactRecord(world.seen.leg, Tls(world.end, None, ()))
     world.put()
     world.put(seen=note)
-    world.held.wire_read((), world.end + GRACE)
+    world.pending.wire_read((), world.end + GRACE)
     assert world.ready() == [known(world.seen), known(note)]
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tapper.run.pending._MOST", 3)
+    monkeypatch.setattr("tapper.run.pending.MOST_PENDING", 3)
     world = World()
     for _ in range(5):
         world.put()
     assert world.ready() == [world.seen] * 2
-    assert len(world.held) == 3
+    assert len(world.pending) == 3

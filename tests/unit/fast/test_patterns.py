@@ -8,17 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tapper.fast.headers import HeaderTemplate, TemplateList
+from tapper.fast.http1 import FastRequestReader
+from tapper.fast.patterns import Pattern, alike, learned
+from tapper.fast.text import is_plain, is_plain_word
 from tapper.protocols import heads
-from tapper.protocols.fieldlist import FieldList, is_plain, is_plain_word
-from tapper.protocols.http1 import RequestReader
-from tapper.protocols.patterns import Pattern, alike, learned
 from tapper.streams.reassembly import Data
 
 
-def fields_of(block: bytes) -> FieldList:
-    found = heads.section(block)
-    assert found is not None
-    return found
+def fields_of(block: bytes) -> TemplateList:
+    fields = parsed(block)
+    assert fields is not None
+    return fields
+
+
+def parsed(block: bytes) -> TemplateList | None:
+    section = heads.section(block)
+    return section and TemplateList(HeaderTemplate(section[0].headers), framing=section[1], size=len(block))
 
 
 def pattern_of(*blocks: bytes) -> Pattern:
@@ -81,13 +87,14 @@ def test_patterns_are_shared() -> None:
 
 def test_a_reader_keeps_two() -> None:
     """Requests of two kinds take turns on a connection, each with an id of its own: after a while both are known."""
-    reader = RequestReader()
-    lists: list[FieldList] = []
+    reader = FastRequestReader()
+    lists: list[TemplateList] = []
     for number in range(12):
         block = head(Host="h", Id=str(number)) if number % 2 else head(Host="h", Accept="*/*", Id=str(number))
         request = reader.whole(Data(b"GET / HTTP/1.1\r\n" + block, 1, 1, 1))
         assert request is not None
         assert request.head.headers[-1] == ("Id", str(number))
+        assert isinstance(request.head.fields, TemplateList)
         lists.append(request.head.fields)
     assert lists[-1].template is lists[-3].template
     assert lists[-2].template is lists[-4].template
@@ -109,7 +116,7 @@ def test_a_pattern_reads_what_is_read_without_one(lines: list[tuple[str, str, st
         block = text.encode("latin-1") + b"\r\n"
         stop = block.find(b"\r\n\r\n") + 4
         found = None if pattern is None else pattern.read(block + b"rest", 0)
-        expected = heads.section(block[:stop]) if stop >= 4 else None
+        expected = parsed(block[:stop]) if stop >= 4 else None
         if found is not None:
             assert expected is not None
             assert (found.headers, found.size) == (expected.headers, expected.size)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
 from tapper_wire import Capture, Wire, endpoint, get, interleave, ok, one_packet
 
-import tapper
 from tapper.protocols.records import ExchangeRecord, Record
 from tapper.protocols.session import Session
 from tapper.streams.bounds import Limits
-from tapper.streams.connection import Connection, Scope
-from tapper.streams.connection import Wire as Kind
+from tapper.streams.connection import Scope
+from tapper.streams.connection import WireSecurity as Kind
 from tapper.streams.connections import Connections
-from tapper.wire.verdict import Beneath, Peek, _Twin, _until
+from tapper.wire.verdict import TlsProbe, WireVerdict
 
 POD, CALLER, OTHER = "10.0.0.2", "10.0.0.3", "10.0.0.4"
 NODE = Scope(None, frozenset({ip_address(POD).packed}))
@@ -48,14 +45,14 @@ class World:
         there.ts = here.ts
         return self
 
-    def said(self, sighting: ExchangeRecord) -> Kind | None:
-        beneath = Beneath(self.node.connections)
-        beneath.saw(self.node.seen)
-        return beneath.wire(sighting.leg, sighting.exchange, self.pod.connections)
+    def verdict(self, record: ExchangeRecord) -> Kind | None:
+        verdict = WireVerdict(self.node.connections)
+        verdict.observe(self.node.seen)
+        return verdict.wire(record.leg, record.exchange, self.pod.connections)
 
     @property
-    def all_said(self) -> list[Kind | None]:
-        return [self.said(sighting) for sighting in self.pod.seen]
+    def verdicts(self) -> list[Kind | None]:
+        return [self.verdict(record) for record in self.pod.seen]
 
 
 def mutual(**where: str | int) -> list[bytes]:
@@ -72,7 +69,7 @@ def nested(world: World, request: bytes, outer: Wire | None = None) -> World:
 
 
 def test_nothing_seen_is_not_known() -> None:
-    assert World().lo(*delivered().handshake()).lo(*whole(delivered())).all_said == [None]
+    assert World().lo(*delivered().handshake()).lo(*whole(delivered())).verdicts == [None]
 
 
 def whole(wire: Wire, request: bytes | None = None) -> list[bytes]:
@@ -80,11 +77,11 @@ def whole(wire: Wire, request: bytes | None = None) -> list[bytes]:
 
 
 def test_only_tls() -> None:
-    assert World().wire(*mutual(), *mutual(port=40001)).lo(*whole(delivered())).all_said == [Kind.TLS]
+    assert World().wire(*mutual(), *mutual(port=40001)).lo(*whole(delivered())).verdicts == [Kind.TLS]
 
 
 def test_only_plaintext() -> None:
-    assert nested(World(), get("/a")).all_said == [Kind.PLAIN]
+    assert nested(World(), get("/a")).verdicts == [Kind.PLAIN]
 
 
 @pytest.mark.parametrize(
@@ -100,120 +97,118 @@ def test_other_addresses_that_a_proxy_delivers_from(source: str, expected: Kind 
     world.pod = Capture(Scope(POD, None, delivered_from_itself=True))
     world.wire(*mutual()).lo(*whole(delivered(source)))
     assert world.pod.seen[0].leg.direction == "inbound"
-    assert world.all_said == [expected]
+    assert world.verdicts == [expected]
 
 
 def test_another_port_of_the_pod_says_nothing() -> None:
     wire = on_wire(server=(POD, 9090))
-    assert World().wire(*wire.handshake(), wire.ask(TLS)).lo(*whole(delivered())).all_said == [None]
+    assert World().wire(*wire.handshake(), wire.ask(TLS)).lo(*whole(delivered())).verdicts == [None]
 
 
-def test_with_both_the_twin_tells() -> None:
+def test_with_both_the_same_exchange_tells() -> None:
     world = nested(World().wire(*mutual()), get("/plain"))
     inner = Wire((("127.0.0.6", 50001), (POD, 8080)))
     world.lo(*whole(inner, get("/mutual")))
-    assert world.all_said == [Kind.PLAIN, Kind.TLS]
+    assert world.verdicts == [Kind.PLAIN, Kind.TLS]
 
 
-def test_the_same_request_at_another_time_is_no_twin() -> None:
+def test_the_same_request_at_another_time_is_not_the_same() -> None:
     world = nested(World().wire(*mutual()), get("/a"))
     world.lo(*whole(Wire((("127.0.0.6", 50001), (POD, 8080))), get("/a")))
-    assert world.all_said == [Kind.PLAIN, Kind.TLS]
+    assert world.verdicts == [Kind.PLAIN, Kind.TLS]
 
 
-def test_a_like_request_with_other_fields_is_no_twin() -> None:
+def test_a_like_request_with_other_fields_is_not_the_same() -> None:
     def asking(who: str) -> bytes:
         return f"GET /a HTTP/1.1\r\nHost: test\r\nUser-Agent: {who}\r\n\r\n".encode()
 
     outer, inner = on_wire(OTHER, 41000), delivered()
     world = World().wire(*mutual()).wire(*outer.handshake(), outer.ask(asking("one")))
     world.lo(*whole(inner, asking("two"))).wire(outer.answer(ok("x")))
-    assert world.all_said == [Kind.TLS]
+    assert world.verdicts == [Kind.TLS]
 
 
-def test_an_answer_to_nobody_knows_what_may_be_its_twins() -> None:
+def test_an_answer_to_a_lost_request_may_be_the_same() -> None:
     outer, inner = on_wire(OTHER, 41000), delivered()
     world = World().wire(*mutual(), *outer.handshake()).lo(*inner.handshake(), inner.ask(get("/a")))
     outer.ask(get("/lost"))
     world.wire(outer.answer(ok("x"))).lo(inner.answer(ok("x")))
     world.wire(*outer.exchange("/c", "x"))
     assert len(world.node.seen) == 2
-    assert world.all_said == [None]
+    assert world.verdicts == [None]
 
 
-def test_twins_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tapper.wire.verdict._MOST_TWINS", 2)
+def test_wire_exchanges_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tapper.wire.verdict.MOST_REMEMBERED", 2)
     world = nested(World().wire(*mutual()), get("/a"))
-    beneath = Beneath(world.node.connections)
-    (seen,), (twin,) = world.pod.seen, world.node.seen
-    beneath.saw([twin] * 3)
-    assert beneath.wire(seen.leg, seen.exchange, world.pod.connections) is Kind.PLAIN
-    other = nested(World(), get("/b")).node.seen
-    beneath.saw(other * 2)
-    assert beneath.wire(seen.leg, seen.exchange, world.pod.connections) is Kind.TLS, "forgotten"
-    assert (len(beneath._order), len(beneath._twins)) == (2, 1)
+    verdict = WireVerdict(world.node.connections)
+    (record,), (same,) = world.pod.seen, world.node.seen
+    verdict.observe([same] * 3)
+    assert verdict.wire(record.leg, record.exchange, world.pod.connections) is Kind.PLAIN
+    verdict.observe(nested(World(), get("/b")).node.seen * 2)
+    assert verdict.wire(record.leg, record.exchange, world.pod.connections) is Kind.TLS, "forgotten"
 
 
-def test_half_a_twin_is_not_known() -> None:
+def test_half_an_exchange_is_not_known() -> None:
     """The same request at the same time, but it began after its delivery, or was answered before it: it may be another
     one, or not."""
     outer, inner = on_wire(OTHER, 41000), delivered()
     world = World().wire(*mutual(), *outer.handshake()).lo(*inner.handshake(), inner.ask(get("/a")))
     world.wire(outer.ask(get("/a"))).lo(inner.answer(ok("x"))).wire(outer.answer(ok("x")))
-    assert world.all_said == [None]
+    assert world.verdicts == [None]
     outer, inner = on_wire(OTHER, 41000), delivered()
     world = World().wire(*mutual(), *outer.handshake(), outer.ask(get("/a")))
     world.lo(*inner.handshake(), inner.ask(get("/a"))).wire(outer.answer(ok("x"))).lo(inner.answer(ok("x")))
-    assert world.all_said == [None]
+    assert world.verdicts == [None]
 
 
-def test_a_pods_own_plaintext_is_only_peeked_at() -> None:
+def test_a_pods_own_plaintext_is_only_probed() -> None:
     """A pod that calls itself without mTLS, beside callers with it: what is in there nobody has read."""
     world = World()
-    pod = world.pod.connections = Connections(Scope(POD, None), world.pod._open, peek=Peek)
+    pod = world.pod.connections = Connections(Scope(POD, None), world.pod.open, peek=TlsProbe)
     own = Wire(((POD, 42000), ("127.0.0.1", 15006)), ((POD, 8080), (POD, 42000)))
     world.wire(*mutual()).lo(*own.handshake(), own.ask(get("/a"))).lo(*whole(delivered())).lo(own.answer(ok("x")))
-    assert set(pod.places.at(endpoint(f"{POD}:8080").packed)) == {Kind.PLAIN}
-    assert world.all_said == [None]
+    assert set(pod.by_endpoint.at(endpoint(f"{POD}:8080").packed)) == {Kind.PLAIN}
+    assert world.verdicts == [None]
 
 
 def test_http2_is_plaintext_and_the_middle_of_anything_is_not() -> None:
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
     wire = on_wire()
-    assert World().wire(*wire.handshake(), wire.ask(preface)).lo(*whole(delivered())).all_said == [Kind.PLAIN]
+    assert World().wire(*wire.handshake(), wire.ask(preface)).lo(*whole(delivered())).verdicts == [Kind.PLAIN]
     wire = on_wire()
-    assert World().wire(wire.ask(b"\xaa\xbb" * 20)).lo(*whole(delivered())).all_said == [None]
+    assert World().wire(wire.ask(b"\xaa\xbb" * 20)).lo(*whole(delivered())).verdicts == [None]
 
 
 def test_plaintext_that_was_not_read_whole_proves_no_absence() -> None:
     """Still unanswered; joined midway; with a hole in it."""
     waiting = on_wire(OTHER, 41000)
     world = World().wire(*mutual(), *waiting.handshake(), waiting.ask(get("/b"))).lo(*whole(delivered()))
-    assert world.all_said == [None]
+    assert world.verdicts == [None]
     midway = on_wire(OTHER, 41000)
     world = World().wire(*mutual(), *whole(midway, get("/b"))[3:]).lo(*whole(delivered()))
     world.wire(midway.ask(b""), *midway.exchange("/c", "x"))
-    assert world.all_said == [None]
+    assert world.verdicts == [None]
     holed = on_wire(OTHER, 41000)
     begun = whole(holed, get("/b"))
     holed.ask(get("/lost"))
     world = World().wire(*mutual(), *begun, holed.answer(ok("lost")), *holed.exchange("/d", "x"))
     world.lo(*whole(delivered())).wire(*holed.exchange("/c", "x"))
-    assert world.all_said == [None]
+    assert world.verdicts == [None]
 
 
 def test_a_connection_that_was_over_before_is_not_it() -> None:
     """Although it was joined midway, so that nobody knows all that was in it."""
     old = on_wire(OTHER, 41000)
     world = World().wire(*whole(old)[3:], *old.close(), *mutual()).lo(*whole(delivered(), get("/b")))
-    assert world.all_said == [Kind.TLS]
+    assert world.verdicts == [Kind.TLS]
 
 
 def test_a_connection_that_came_after_is_not_it() -> None:
     """The wire may have been read further: here to a request that is not answered yet."""
     later = on_wire(OTHER, 41000)
     world = World().wire(*mutual()).lo(*whole(delivered())).wire(*later.handshake(), later.ask(get("/b")))
-    assert world.all_said == [Kind.TLS]
+    assert world.verdicts == [Kind.TLS]
 
 
 def test_a_translated_connection_counts_at_both_addresses() -> None:
@@ -225,22 +220,22 @@ def test_a_translated_connection_counts_at_both_addresses() -> None:
     world.wire(*interleave(whole(dialled), whole(received)))
     assert world.node.connections.tally.copies == 1
     world.lo(*whole(delivered()))
-    assert [len(it) for it in world.node.connections.places.at(endpoint(f"{POD}:8080").packed).values()] == [1]
+    assert [len(it) for it in world.node.connections.by_endpoint.at(endpoint(f"{POD}:8080").packed).values()] == [1]
     world.wire(*dialled.close(), *received.close())
     world.node.finish()
-    assert not world.node.connections.places.at(endpoint(f"{POD}:8080").packed)
-    assert not world.node.connections.places.at(ip_address(OTHER).packed)
+    assert not world.node.connections.by_endpoint.at(endpoint(f"{POD}:8080").packed)
+    assert not world.node.connections.by_endpoint.at(ip_address(OTHER).packed)
 
 
 @pytest.mark.parametrize("agent", ["kube-probe/1.30", "curl/8"])
 def test_a_probe_may_come_from_the_agent(agent: str) -> None:
     request = f"GET /ready HTTP/1.1\r\nUser-Agent: {agent}\r\n\r\n".encode()
     expected = None if agent.startswith("kube") else Kind.TLS
-    assert World().wire(*mutual()).lo(*whole(delivered(), request)).all_said == [expected]
+    assert World().wire(*mutual()).lo(*whole(delivered(), request)).verdicts == [expected]
 
 
 def test_delivery_to_localhost_may_be_the_application_itself() -> None:
-    assert World().wire(*mutual()).lo(*whole(delivered("127.0.0.1", "127.0.0.1"))).all_said == [None]
+    assert World().wire(*mutual()).lo(*whole(delivered("127.0.0.1", "127.0.0.1"))).verdicts == [None]
 
 
 def redirected(server: tuple[str, int]) -> Wire:
@@ -251,10 +246,10 @@ def redirected(server: tuple[str, int]) -> Wire:
 def test_outbound_by_the_address_or_by_all_of_the_pod(dialled: tuple[str, int]) -> None:
     wire = on_wire(POD, 43000, (OTHER, 8080))
     world = World().wire(*wire.handshake(), wire.ask(TLS)).lo(*whole(redirected(dialled)))
-    assert world.all_said == [Kind.TLS]
+    assert world.verdicts == [Kind.TLS]
 
 
-def test_outbound_twins_lie_within() -> None:
+def test_outbound_exchanges_lie_within() -> None:
     leg, outer, wire = (
         redirected(("10.96.0.9", 80)),
         on_wire(POD, 43000, (OTHER, 8080)),
@@ -263,16 +258,16 @@ def test_outbound_twins_lie_within() -> None:
     world = World().wire(*wire.handshake(), wire.ask(TLS), *outer.handshake())
     world.lo(*leg.handshake(), leg.ask(get("/a"))).wire(outer.ask(get("/a")), outer.answer(ok("x")))
     world.lo(leg.answer(ok("x")), *leg.exchange("/b", "y"))
-    assert world.all_said == [Kind.PLAIN, Kind.TLS]
+    assert world.verdicts == [Kind.PLAIN, Kind.TLS]
 
 
-def test_another_clients_request_is_no_outbound_twin() -> None:
+def test_another_clients_request_is_not_the_same_outbound() -> None:
     leg, stranger = redirected(("10.96.0.9", 80)), on_wire(OTHER, 41000)
     mine, mutual_one = on_wire(POD, 43000, (OTHER, 8080)), on_wire(POD, 43001, (OTHER, 1))
     world = World().wire(*mutual_one.handshake(), mutual_one.ask(TLS), *whole(mine, get("/z")), *stranger.handshake())
     world.lo(*leg.handshake(), leg.ask(get("/a"))).wire(stranger.ask(get("/a")), stranger.answer(ok("x")))
     world.lo(leg.answer(ok("x")))
-    assert world.all_said == [Kind.TLS]
+    assert world.verdicts == [Kind.TLS]
 
 
 @pytest.mark.parametrize(
@@ -280,100 +275,69 @@ def test_another_clients_request_is_no_outbound_twin() -> None:
     [(TLS, Kind.TLS), (get("/a"), Kind.PLAIN), (b"\0\0\x04abc", Kind.PLAIN), (b"\x16", None)],
 )
 @pytest.mark.parametrize("joined", [False, True])
-def test_a_peek_ends_when_it_has_seen_enough(first: bytes, expected: Kind | None, joined: bool) -> None:
+def test_a_probe_ends_when_it_has_read_enough(first: bytes, expected: Kind | None, joined: bool) -> None:
     wire = Wire(((POD, 42000), ("127.0.0.1", 15006)), ((POD, 8080), (POD, 42000)))
-    seen: Connections[Record] = Connections(Scope(POD, None), lambda it: Session(it, lambda _: None), peek=Peek)
+    seen: Connections[Record] = Connections(Scope(POD, None), lambda it: Session(it, lambda _: None), peek=TlsProbe)
     packets = [*wire.handshake(), wire.ask(first), wire.server_ack(), wire.answer(b"")]
     for number, raw in enumerate(packets[3 if joined else 0 :]):
         assert not one_packet(seen, number, raw)
-    ((connection,),) = seen.places.at(endpoint(f"{POD}:8080").packed).values()
+    ((connection,),) = seen.by_endpoint.at(endpoint(f"{POD}:8080").packed).values()
     if joined and first[0] == 0:
         expected = None  # the middle of anything
     assert connection.wire is expected
     assert (connection.consumer is None) is (expected is not None)
 
 
-@pytest.mark.skipif(
-    tapper.FORM == "compiled", reason="it counts calls of a function, and what is compiled is not replaced"
-)
-def test_many_that_carry_the_same_are_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World()
-    for port in range(40000, 40100):
-        world.wire(*mutual(port=port))
-    world.lo(*whole(delivered()))
-    looked_at = 0
-
-    def counted(connection: Connection[Record], first: int) -> bool:
-        nonlocal looked_at
-        looked_at += 1
-        return _until(connection, first)
-
-    monkeypatch.setattr("tapper.wire.verdict._until", counted)
-    assert world.all_said == [Kind.TLS]
-    assert looked_at == 1
-
-
 def test_what_turned_out_late_counts_as_what_it_is() -> None:
     """A connection that is not known yet, beside those that are; then it is."""
     later = on_wire(OTHER, 41000)
     world = World().wire(*mutual(), *later.handshake()).lo(*whole(delivered()))
-    assert world.all_said == [None]
+    assert world.verdicts == [None]
     world.wire(later.ask(TLS))
-    assert world.all_said == [Kind.TLS]
+    assert world.verdicts == [Kind.TLS]
 
 
-def test_old_twins_are_not_looked_through() -> None:
-    """Many asked for the same before; what may be the twin is found among them all the same."""
-    looked_at = 0
-
-    class Counted(deque[_Twin]):
-        def __reversed__(self) -> Iterator[_Twin]:
-            nonlocal looked_at
-            for twin in super().__reversed__():
-                looked_at += 1
-                yield twin
-
+def test_the_same_exchange_is_found_among_many_older_ones() -> None:
     early = nested(World(), get("/a")).node.seen * 50
     world = World()
     world.pod.ts = world.node.ts = early[0].exchange.end + 5_000_000_000
     nested(world.wire(*mutual()), get("/a"))
-    beneath, (seen,) = Beneath(world.node.connections), world.pod.seen
-    beneath.saw([*early, *world.node.seen])
-    beneath._twins = {asked: Counted(twins) for asked, twins in beneath._twins.items()}
-    assert beneath.wire(seen.leg, seen.exchange, world.pod.connections) is Kind.PLAIN
-    assert looked_at == 2
+    (record,) = world.pod.seen
+    verdict = WireVerdict(world.node.connections)
+    verdict.observe([*early, *world.node.seen])
+    assert verdict.wire(record.leg, record.exchange, world.pod.connections) is Kind.PLAIN
 
 
 def test_a_pods_call_to_itself_may_still_be_answered() -> None:
-    """What was peeked at is read no further, but it is not over."""
+    """What was probed is read no further, but it is not over."""
     world = World()
-    pod = world.pod.connections = Connections(Scope(POD, None), world.pod._open, peek=Peek)
+    pod = world.pod.connections = Connections(Scope(POD, None), world.pod.open, peek=TlsProbe)
     own = Wire(((POD, 42000), ("127.0.0.1", 15006)), ((POD, 8080), (POD, 42000)))
     world.lo(*own.handshake(), own.ask(TLS), own.answer(TLS), *whole(delivered()))
-    assert world.all_said == [Kind.TLS]
-    assert pod.places.at(ip_address(POD).packed + endpoint(f"{POD}:8080").packed), "found by its client, too"
+    assert world.verdicts == [Kind.TLS]
+    assert pod.by_endpoint.at(ip_address(POD).packed + endpoint(f"{POD}:8080").packed), "found by its client, too"
 
 
-def test_a_twin_may_be_told_before_one_that_ended_earlier() -> None:
+def test_the_same_exchange_may_be_reported_before_one_that_ended_earlier() -> None:
     world = nested(World().wire(*mutual()), get("/a"))
     earlier = nested(World(), get("/a")).node.seen
     assert earlier[0].exchange.end < world.pod.seen[0].exchange.ts
-    beneath, (seen,) = Beneath(world.node.connections), world.pod.seen
-    beneath.saw([*world.node.seen, *earlier])
-    assert beneath.wire(seen.leg, seen.exchange, world.pod.connections) is Kind.PLAIN
+    verdict, (record,) = WireVerdict(world.node.connections), world.pod.seen
+    verdict.observe([*world.node.seen, *earlier])
+    assert verdict.wire(record.leg, record.exchange, world.pod.connections) is Kind.PLAIN
 
 
 def test_an_address_that_was_dialled_itself_tells_without_the_others() -> None:
     wire, other = on_wire(POD, 43000, (OTHER, 8080)), on_wire(POD, 43001, (OTHER, 1))
     world = World().wire(*wire.handshake(), wire.ask(TLS), *whole(other)[3:])
-    assert world.lo(*whole(redirected((OTHER, 8080)))).all_said == [Kind.TLS]
+    assert world.lo(*whole(redirected((OTHER, 8080)))).verdicts == [Kind.TLS]
 
 
 def test_only_what_was_there_at_the_time_tells() -> None:
-    assert World().lo(*whole(delivered())).wire(*mutual()).all_said == [None]
+    assert World().lo(*whole(delivered())).wire(*mutual()).verdicts == [None]
     later, before = on_wire(OTHER, 41000), on_wire(OTHER, 41005)
     world = World().wire(*mutual(), *whole(before, get("/z"))).lo(*whole(delivered()))
-    assert world.wire(*later.handshake(), later.ask(get("/b"))).all_said == [Kind.TLS]
+    assert world.wire(*later.handshake(), later.ask(get("/b"))).verdicts == [Kind.TLS]
 
 
 def test_a_copy_of_what_has_just_been_given_up_leaves_nothing_behind() -> None:
@@ -386,4 +350,4 @@ def test_a_copy_of_what_has_just_been_given_up_leaves_nothing_behind() -> None:
     for raw in (dialled.handshake()[0], received.handshake()[0]):
         one_packet(node, 1, raw)
     node.finish()
-    assert node.places._places == {}
+    assert len(node.by_endpoint) == 0

@@ -1,4 +1,4 @@
-"""The short way of a message that is whole in its segment says what the long way says, and declines all else."""
+"""The fast readers give the events of the plain ones, and the fast conversation its exchanges."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tapper.fast.http1 import FastConversation, FastRequestReader, FastResponseReader
+from tapper.protocols.exchange import Conversation
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import End, Event, ResponseHead
 from tapper.streams.reassembly import Data
@@ -56,20 +58,29 @@ RESPONSES = [
 ]
 
 
-def the_long_way(reader: RequestReader | ResponseReader, *segment: int, data: bytes) -> list[Event]:
+PlainReader = RequestReader | ResponseReader
+FastReader = FastRequestReader | FastResponseReader
+
+
+def fast_form(plain: type[PlainReader]) -> type[FastReader]:
+    return FastRequestReader if plain is RequestReader else FastResponseReader
+
+
+def fed(reader: PlainReader, *segment: int, data: bytes) -> list[Event]:
     return list(answered(reader, reader.feed(data, *segment)))
 
 
-def answered(reader: RequestReader | ResponseReader, events: Iterator[Event]) -> Iterator[Event]:
+def answered(reader: PlainReader, events: Iterator[Event]) -> Iterator[Event]:
     for event in events:
         if isinstance(event, ResponseHead) and isinstance(reader, ResponseReader):
             reader.answers("GET")
         yield event
 
 
-def the_short_way(reader: RequestReader | ResponseReader, *segment: int, data: bytes) -> list[Event]:
+def read(reader: FastReader, *segment: int, data: bytes) -> list[Event]:
+    """As FastConversation reads it: at once where the segment is a message."""
     whole = reader.whole(Data(data, *segment))
-    return the_long_way(reader, *segment, data=data) if whole is None else [whole.head, whole.end]
+    return fed(reader, *segment, data=data) if whole is None else [whole.head, whole.end]
 
 
 def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
@@ -78,7 +89,7 @@ def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def segments(messages: list[bytes]) -> st.SearchStrategy[list[bytes]]:
-    """Messages, mostly each in a segment of its own; some cut, joined, or damaged."""
+    """Messages, most of them in a segment of their own; some cut, joined, or damaged."""
     message = st.sampled_from(messages)
     damaged = st.builds(
         lambda data, at, byte: data[: at % len(data)] + byte + data[at % len(data) + 1 :],
@@ -91,44 +102,53 @@ def segments(messages: list[bytes]) -> st.SearchStrategy[list[bytes]]:
         lambda datas, cuts: cut(b"".join(datas), cuts), st.lists(message, max_size=3), st.lists(st.integers(0, 999))
     )
     return st.lists(st.one_of(pieces, pieces, joined), max_size=8).map(
-        lambda lists: [it for one in lists for it in one]
+        lambda lists: [segment for pieces in lists for segment in pieces]
     )
 
 
-def both_ways(kind: type[RequestReader | ResponseReader], stream: list[bytes]) -> None:
-    """Fail where they differ."""
-    one, other = kind(head_limit=200, body_limit=30), kind(head_limit=200, body_limit=30)
+def compare(plain: type[PlainReader], stream: list[bytes]) -> None:
+    """Fail if the plain reader and its fast form differ in an event or in the bytes that they hold."""
+    fast = fast_form(plain)(head_limit=200, body_limit=30)
+    only_feeding = fast_form(plain)(head_limit=200, body_limit=30)
+    reader = plain(head_limit=200, body_limit=30)
     seq = 0xFFFF_FF00
     for number, data in enumerate(filter(None, stream)):
         segment = (number, seq, 7)
-        assert the_short_way(one, *segment, data=data) == the_long_way(other, *segment, data=data)
-        assert one.held == other.held
+        expected = fed(reader, *segment, data=data)
+        assert read(fast, *segment, data=data) == expected
+        assert fed(only_feeding, *segment, data=data) == expected
+        assert fast.held == only_feeding.held == reader.held
         seq = (seq + len(data)) & 0xFFFF_FFFF
-    assert list(answered(one, one.gap(3))) == list(answered(other, other.gap(3)))
-    assert list(one.eof()) == list(other.eof())
+    expected = list(answered(reader, reader.gap(3)))
+    assert list(answered(fast, fast.gap(3))) == expected
+    assert list(fast.eof()) == list(reader.eof())
 
 
-@pytest.mark.parametrize(("kind", "messages"), [(RequestReader, REQUESTS), (ResponseReader, RESPONSES)])
-def test_two_messages_say_the_same_both_ways(kind: type[RequestReader | ResponseReader], messages: list[bytes]) -> None:
+@pytest.mark.parametrize(("plain", "messages"), [(RequestReader, REQUESTS), (ResponseReader, RESPONSES)])
+def test_any_two_messages_are_read_alike(plain: type[PlainReader], messages: list[bytes]) -> None:
     for pair in product(messages, messages):
-        both_ways(kind, [*pair, *pair])
+        compare(plain, [*pair, *pair])
 
 
 @given(segments(REQUESTS))
-def test_requests_say_the_same_both_ways(stream: list[bytes]) -> None:
-    both_ways(RequestReader, stream)
+def test_requests_are_read_alike(stream: list[bytes]) -> None:
+    compare(RequestReader, stream)
 
 
 @given(segments(RESPONSES))
-def test_responses_say_the_same_both_ways(stream: list[bytes]) -> None:
-    both_ways(ResponseReader, stream)
+def test_responses_are_read_alike(stream: list[bytes]) -> None:
+    compare(ResponseReader, stream)
 
 
 @pytest.mark.parametrize(
     ("reader", "data"),
-    [(RequestReader(), REQUESTS[0]), (RequestReader(), REQUESTS[5]), (ResponseReader(), RESPONSES[0])],
+    [
+        (FastRequestReader(), REQUESTS[0]),
+        (FastRequestReader(), REQUESTS[5]),
+        (FastResponseReader(), RESPONSES[0]),
+    ],
 )
-def test_the_usual_message_goes_the_short_way(reader: RequestReader | ResponseReader, data: bytes) -> None:
+def test_a_segment_that_is_a_message_is_read_at_once(reader: FastReader, data: bytes) -> None:
     whole = reader.whole(Data(data, 1, 2, 3))
     assert whole is not None
     head, end = whole.head, whole.end
@@ -157,16 +177,61 @@ SHORT = HEAD % (40, b"b") + b"c" * 25 + b"\r\n\r\n" + b"d" * 11
 def test_where_the_message_before_had_its_ends_is_only_a_guess(
     reader: type[RequestReader] | type[ResponseReader], stream: list[bytes]
 ) -> None:
-    both_ways(reader, stream)
-    one = reader()
+    compare(reader, stream)
+    fast = fast_form(reader)()
     for data in stream:
-        assert [type(event) for event in the_short_way(one, 1, 2, 3, data=data)][1:] == [End]
+        assert [type(event) for event in read(fast, 1, 2, 3, data=data)][1:] == [End]
 
 
 def test_a_message_in_progress_is_not_overtaken() -> None:
-    reader = RequestReader()
+    reader = FastRequestReader()
     assert list(reader.feed(b"GET /a HTTP/1.1\r\nHost")) == []
     assert reader.whole(Data(REQUESTS[0], 1, 2, 3)) is None
-    answers = ResponseReader()
+    answers = FastResponseReader()
     assert list(answers.feed(b"HTTP/1.1 100 Go on\r\n\r\n")) == [], "the final response began with this"
     assert answers.whole(Data(RESPONSES[0], 1, 2, 3)) is None
+
+
+SIDES = ("client", "server")
+talks = st.lists(
+    st.tuples(
+        st.sampled_from(SIDES),
+        st.sampled_from([*REQUESTS, b"HEAD /n HTTP/1.1\r\n\r\n", b"CONNECT h:1 HTTP/1.1\r\n\r\n", *RESPONSES]),
+        st.sampled_from(["sent", "sent", "sent", "lost", "lost, size unknown", "end"]),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@given(talks, st.booleans(), st.booleans())
+def test_conversations_are_paired_alike(
+    talk: list[tuple[str, bytes, str, bool]], client_in_step: bool, server_in_step: bool
+) -> None:
+    """Whatever is sent, lost, pipelined or ended: both conversations give the same exchanges, and hold as much."""
+    plain = Conversation(client_in_step=client_in_step, server_in_step=server_in_step, body_limit=30)
+    fast = FastConversation(client_in_step=client_in_step, server_in_step=server_in_step, body_limit=30)
+    sent = {"client": 100, "server": 0xFFFF_FF00}
+    acknowledged = dict(sent)
+    for number, (side, data, event, is_acknowledged) in enumerate(talk):
+        other = SIDES[side == "client"]
+        if is_acknowledged:
+            acknowledged[other] = sent[other]
+        chunk = Data(data, number, sent[side], acknowledged[other])
+        for conversation in (plain, fast):
+            is_client = side == "client"
+            if event == "sent":
+                done = conversation.from_client(chunk) if is_client else conversation.from_server(chunk)
+            elif event == "end":
+                done = conversation.client_end() if is_client else conversation.server_end()
+            else:
+                size = None if "unknown" in event else len(data)
+                done = conversation.client_gap(size) if is_client else conversation.server_gap(size)
+            if conversation is plain:
+                expected = done
+            else:
+                assert done == expected
+        if event != "end":
+            sent[side] = (sent[side] + len(data)) & 0xFFFF_FFFF
+        assert (fast.held, fast.heads, fast.given_away) == (plain.held, plain.heads, plain.given_away)
+    assert fast.finish() == plain.finish()

@@ -1,0 +1,110 @@
+"""Reads the packets that make up nearly all traffic without a TcpSegment: acknowledgements, and data in order.
+
+Replaces `tapper.streams.connections.Connections.packets`. A connection is simple while nothing of it waits or is to be
+decided. A segment of a simple connection with ACK as its only control flag takes the short way if its payload is the
+next one of its half, and its acknowledgement covers no byte that was not captured. Every other segment goes to the
+plain class, after which the connection is judged anew. Without this module reading a capture file of 30,000 packets
+took 35 % more (interpreted).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from tapper.fast.packet import BYTEWISE, parse_bytewise, parse_unpacking
+from tapper.streams.bounds import Limits, Tally
+from tapper.streams.connection import Connection, Consumer, HalfConnection, Scope
+from tapper.streams.connections import Connections
+from tapper.streams.packet import ACK, FIN, RST, SYN, Packet, TcpHeader
+from tapper.streams.reassembly import Data
+from tapper.streams.sequence import HALF, MASK
+
+T = TypeVar("T")
+
+_CONTROL_FLAGS: Final = SYN | FIN | RST | ACK
+
+
+class FastConnections(Connections[T]):
+    """Gives the records that Connections gives."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        open_consumer: Callable[[Connection[T]], Consumer[T]],
+        limits: Limits | None = None,
+        tally: Tally | None = None,
+        peek: Callable[[Connection[T]], Consumer[T]] | None = None,
+    ) -> None:
+        super().__init__(scope, open_consumer, limits, tally, peek)
+        self._simple: dict[bytes, HalfConnection[T]] = {}
+        """The halves of simple connections, by key."""
+
+    def packets(self, memory: bytes, found: list[Packet], made: list[T]) -> None:
+        self.tally.packets += len(found)
+        if self._due and found:
+            made += self.pass_time(found[0][0])
+        simple, budget, held_bytes = self._simple, self.budget, self._limits.held_bytes
+        for packet in found:
+            ts, _, begin, end = packet
+            header = parse_bytewise(memory, begin, end) if BYTEWISE else parse_unpacking(memory, begin, end)
+            key, seq, ack, flags, window, start, stop = header
+            half = simple.get(key)
+            if half is None or flags & _CONTROL_FLAGS != ACK:
+                made += self._long_way(memory, packet, header)
+                continue
+            connection = half.connection
+            if start == stop:
+                half.acked = ack
+                half.window = window
+                connection.last = self.newest = ts
+                continue
+            stream, consumer = half.stream, connection.consumer
+            ahead = (ack - half.peer.stream.position) & MASK
+            if consumer is None or seq != stream.position & MASK or 0 < ahead < HALF:
+                made += self._long_way(memory, packet, header)
+                continue
+            half.acked = ack
+            half.window = window
+            connection.last = self.newest = ts
+            stream.position += stop - start
+            records = consumer.data(half.side, Data(memory[start:stop], ts, seq, ack))
+            if records:
+                made += records
+            grown = consumer.held - connection.held
+            if connection.consumer is None:  # the reader wants nothing more
+                connection.weigh()
+            elif grown:
+                budget.held += grown
+                connection.held += grown
+                if grown > 0 and self.held > held_bytes:
+                    made += self.relieve(held_bytes * 3 // 4)
+
+    def _long_way(self, memory: bytes, packet: Packet, header: TcpHeader) -> list[T]:
+        records = self._take(memory, packet, header)
+        half = self._halves.get(header[0])
+        if half is not None:
+            for each in half.connection.halves:
+                if _is_simple(half.connection):
+                    self._simple[each.key] = each
+                else:
+                    self._simple.pop(each.key, None)
+        return records
+
+    def _remove(self, connection: Connection[T]) -> None:
+        for half in connection.halves:
+            if self._simple.get(half.key) is half:
+                del self._simple[half.key]
+        super()._remove(connection)
+
+
+def _is_simple(connection: Connection[T]) -> bool:
+    """Whether nothing of the connection waits or is to be decided."""
+    first, second = connection.halves
+    return (
+        first.stream.in_order
+        and second.stream.in_order
+        and connection.suspicion is None
+        and connection.outside is None
+        and not connection.order
+    )

@@ -1,0 +1,111 @@
+"""HTTP/1 and HTTP/2 as readers of a connection, and what a connection becomes after HTTP/1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tapper.protocols.bytestream import ByteTally
+from tapper.protocols.exchange import Exchange, ends_http1
+from tapper.protocols.http2 import Http2
+from tapper.protocols.messages import ResponseHead
+from tapper.protocols.readers import Readers
+from tapper.protocols.reading import ConnectionReader, Content
+from tapper.protocols.websocket import WebSocket
+from tapper.streams.reassembly import Data
+from tapper.streams.sequence import MASK
+
+
+class Http1Connection(ConnectionReader):
+    """HTTP/1 until a response gives the connection to another protocol. `started` tells of each side whether it is read
+    from its first byte."""
+
+    __slots__ = ("_body_limit", "_conversation", "_readers", "_server")
+
+    def __init__(self, client: int, started: tuple[bool, bool], body_limit: int, readers: Readers) -> None:
+        super().__init__(client)
+        self._server = 1 - client
+        self._body_limit = body_limit
+        self._readers = readers
+        self._conversation = readers.http1(
+            client_in_step=started[client], server_in_step=started[1 - client], body_limit=body_limit
+        )
+
+    @property
+    def held(self) -> int:
+        return self._conversation.held
+
+    @property
+    def proven(self) -> bool:
+        """Whether a message head was read."""
+        return self._conversation.heads > 0
+
+    def data(self, side: int, chunk: Data) -> Sequence[Content]:
+        conversation = self._conversation
+        exchanges = conversation.from_server(chunk) if side == self._server else conversation.from_client(chunk)
+        return self._give_away(exchanges, chunk) if conversation.given_away else exchanges
+
+    def gap(self, side: int, size: int | None) -> Sequence[Content]:
+        conversation = self._conversation
+        return conversation.server_gap(size) if side == self._server else conversation.client_gap(size)
+
+    def end(self, side: int) -> Sequence[Content]:
+        return self._conversation.server_end() if side == self._server else self._conversation.client_end()
+
+    def finish(self) -> Sequence[Content]:
+        return self._conversation.finish()
+
+    def _give_away(self, exchanges: list[Exchange], chunk: Data) -> Sequence[Content]:
+        """After a response of 101 or to CONNECT the connection is not HTTP/1 (RFC 9110 sections 7.8 and 9.3.6). It is
+        the response of the last exchange, and `chunk` has its last byte."""
+        request, response = exchanges[-1].request, exchanges[-1].response
+        assert response is not None, "a response gave the connection away"
+        assert ends_http1(request, response.head), "a response gave the connection away"
+        contents: list[Content] = [*exchanges]
+        # 1. Which protocol follows? A request for h2c gets its final response in HTTP/2: 101 is an interim one.
+        tokens = _upgrade_tokens(response.head)
+        if tokens == ["h2c"] and request is not None:
+            http2 = self._readers.http2(self.client, (True, True), self._body_limit)
+            http2.upgraded(request)
+            self.successor = Http2Connection(http2)
+            del contents[-1]
+        elif tokens == ["websocket"]:
+            self.successor = WebSocket(1 - self._server, response.head.headers, chunk.ts, self._body_limit)
+        else:
+            self.successor = ByteTally(tokens[0] if tokens else "tunnel", self.client)
+        # 2. The rest of the chunk belongs to that protocol.
+        rest = chunk.data[(response.end.seq - chunk.seq) & MASK :]
+        if rest:
+            contents += self.successor.data(self._server, Data(rest, chunk.ts, response.end.seq, chunk.ack))
+        return contents
+
+
+class Http2Connection(ConnectionReader):
+    """HTTP/2 to the end."""
+
+    __slots__ = ("_http2",)
+
+    def __init__(self, http2: Http2) -> None:
+        super().__init__(http2.client)
+        self._http2 = http2
+
+    @property
+    def held(self) -> int:
+        return self._http2.held
+
+    def data(self, side: int, chunk: Data) -> Sequence[Content]:
+        exchanges = self._http2.data(side, chunk)
+        self.client = self._http2.client
+        return exchanges
+
+    def gap(self, side: int, size: int | None) -> Sequence[Content]:
+        return self._http2.gap(side, size)
+
+    def end(self, side: int) -> Sequence[Content]:
+        return self._http2.end(side)
+
+    def finish(self) -> Sequence[Content]:
+        return self._http2.finish()
+
+
+def _upgrade_tokens(head: ResponseHead) -> list[str]:
+    return [value.strip().lower() for name, value in head.headers if name.lower() == "upgrade"]
