@@ -1,4 +1,5 @@
-"""SIGINT, SIGTERM and SIGUSR1 as something a loop can wait for."""
+"""SIGINT, SIGTERM, SIGUSR1 and SIGHUP for a loop that waits for descriptors. Python handles signals in the main thread
+only, so these classes are for that thread."""
 
 from __future__ import annotations
 
@@ -10,11 +11,8 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """While entered, the first signal sets `asked`; the second is the kernel's own affair and ends the process at once.
-    SIGUSR1 sets `report` every time; whoever reports sets it back.
-
-    Only for the main thread (signal(7) says nothing of threads, Python's signal module does).
-    """
+    """While entered, the first SIGINT or SIGTERM sets `asked`; a second one ends the process at once. Each SIGUSR1 sets
+    `report`; the loop sets it back when it has reported."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -24,7 +22,7 @@ class StopSignals:
         self._wakeup_before = -1
 
     def fileno(self) -> int:
-        """For polling: readable when a signal has come. `clear` it then."""
+        """For polling: readable when a signal has come. Call `clear` then."""
         return self._reading.fileno()
 
     def clear(self) -> None:
@@ -58,7 +56,7 @@ class StopSignals:
 
 
 class ReloadSignal:
-    """While entered, SIGHUP sets `asked`, and wakes whoever waits for StopSignals, which has to be entered already."""
+    """While entered, SIGHUP sets `asked`, and makes the descriptor of StopSignals readable, which is entered before."""
 
     def __init__(self) -> None:
         self.asked = False
