@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from types import FrameType, TracebackType
+from types import FrameType
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,9 +37,7 @@ class StopSignals:
         self._before.append((signal.SIGUSR1, signal.signal(signal.SIGUSR1, self._ask_report)))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before:
             signal.signal(number, handler if callable(handler) or isinstance(handler, int) else signal.SIG_DFL)
         signal.set_wakeup_fd(self._wakeup_before)
@@ -65,9 +63,7 @@ class ReloadSignal:
         self._before = signal.signal(signal.SIGHUP, self._ask)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGHUP, self._before)
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:

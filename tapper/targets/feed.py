@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Protocol, Self
 
 from tapper.errors import UsageError
@@ -23,9 +22,7 @@ class TargetFeed(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def fileno(self) -> int | None:
         """A descriptor that is readable while there is news; None where there is none to wait for."""
@@ -53,10 +50,8 @@ class FileFeed:
         self._reload.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._reload.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._reload.__exit__()
 
     def fileno(self) -> int | None:
         """None: a rename in a folder can be waited for, but not on every file system that folders are mounted from."""

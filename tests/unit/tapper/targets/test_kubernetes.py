@@ -350,13 +350,13 @@ def test_a_kubeconfig_that_is_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(text)
     with pytest.raises(KubernetesError, match=r"kubeconfig"):
-        podsapi.PodsApi(Access(str(path)))
+        podsapi.PodsApi(Access(str(path)), "node-a")
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "kubernetes", None)
     with pytest.raises(MissingPackageError, match=r"tapper-harness\[kubernetes\]") as caught:
-        podsapi.PodsApi(Access())
+        podsapi.PodsApi(Access(), "node-a")
     assert caught.value.exit_code == 6
 
 
