@@ -30,6 +30,7 @@ from tapper import __version__
 from tapper.errors import TapperError, explain
 from tapper.output.listening import Listening
 from tapper.output.records import Row, Snapshot
+from tapper.targets.pods import PodName
 
 Ask: TypeAlias = Callable[[float], Snapshot]
 """Asks for the counts and waits at most so many seconds. Raises TimeoutError where no answer comes."""
@@ -37,22 +38,24 @@ Ask: TypeAlias = Callable[[float], Snapshot]
 SOURCE = ("namespace", "pod", "pod_ip", "interface", "netns")
 """The labels of a source. `netns` is the network namespace's inode; the node's interfaces have no pod."""
 
-BY_SOURCE = {
-    "tapper_packets_received": ("received", "Packets captured."),
-    "tapper_packets_dropped": ("dropped", "Packets lost for want of room in the ring, as the kernel counted them."),
-    "tapper_packets_cut": ("cut", "Packets captured in part only."),
-    "tapper_packets_bad_checksum": ("bad_checksum", "Packets left out for a checksum that their receiver refuses."),
-    "tapper_stream_gaps": ("gaps", "Places in TCP streams where bytes are missing."),
-    "tapper_stream_gap_bytes": ("gap_bytes", "Bytes missing there, as far as their number is known."),
-    "tapper_connections_given_up": ("given_up", "Connections given up to stay within memory bounds."),
-    "tapper_exchanges_filtered": ("filtered", "Exchanges left out by the filters."),
+COUNTERS = {
+    "tapper_packets_received": ("received", None, "Packets captured."),
+    "tapper_packets_dropped": (
+        "dropped",
+        None,
+        "Packets lost for want of room in the ring, as the kernel counted them.",
+    ),
+    "tapper_packets_cut": ("cut", None, "Packets captured in part only."),
+    "tapper_packets_bad_checksum": ("bad_checksum", None, "Packets left out: their receiver refuses their checksum."),
+    "tapper_stream_gaps": ("gaps", None, "Places in TCP streams where bytes are missing."),
+    "tapper_stream_gap_bytes": ("gap_bytes", None, "Bytes missing there, as far as their number is known."),
+    "tapper_connections_given_up": ("given_up", None, "Connections given up to stay within memory bounds."),
+    "tapper_connections_undecoded": ("undecoded", "kind", "Connections that carried no HTTP, by kind."),
+    "tapper_exchanges": ("exchanges", "direction", "Exchanges reported."),
+    "tapper_exchanges_incomplete": ("incomplete", "direction", "Exchanges without request, response or fields."),
+    "tapper_exchanges_filtered": ("filtered", None, "Exchanges left out by the filters."),
 }
-"""Counters: name without `_total`, field of `tapper.output.records.Totals`, help."""
-BY_LEG = {
-    "tapper_exchanges": ("exchanges", "Exchanges reported."),
-    "tapper_exchanges_incomplete": ("incomplete", "Of these, those with request, response or fields missing."),
-}
-BY_KIND = {"tapper_connections_undecoded": ("undecoded", "Connections that carried no HTTP, by kind.")}
+"""By name without `_total`: the field of `tapper.output.records.Totals`, the label besides SOURCE, the help."""
 
 MOST_CLIENTS = 16
 """Connections at a time; a further one is closed at once."""
@@ -88,16 +91,9 @@ class Counters(Collector):
         yield info
         yield GaugeMetricFamily("tapper_sources", "Sources that are open.", value=now.sources)
         yield GaugeMetricFamily("tapper_targets", "Addresses that are targets.", value=now.targets)
-        for name, (field, text) in BY_SOURCE.items():
-            samples = ((_source(row), getattr(row.counts, field)) for row in now.rows)
-            yield _counter(name, text, SOURCE, samples)
-        for name, (field, text) in BY_LEG.items():
-            yield _counter(name, text, (*SOURCE, "direction"), _legs(now.rows, field))
-        for name, (_, text) in BY_KIND.items():
-            kinds = (
-                ((*_source(row), str(kind)), count) for row in now.rows for kind, count in row.counts.undecoded.items()
-            )
-            yield _counter(name, text, (*SOURCE, "kind"), kinds)
+        for name, (field, label, text) in COUNTERS.items():
+            labels = SOURCE if label is None else (*SOURCE, label)
+            yield _counter(name, text, labels, (sample for row in now.rows for sample in _samples(row, field, label)))
 
 
 def _counter(
@@ -113,21 +109,25 @@ def _counter(
     return family
 
 
-def _source(row: Row) -> tuple[str, ...]:
+def _samples(row: Row, field: str, label: str | None) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The values of the labels, and the count."""
     place = row.place
-    name = place.pods.get(place.instance_ip or "")
-    named = ("", "") if name is None else (name.namespace, name.name)
-    return (*named, place.instance_ip or "", place.interface, "" if place.netns is None else str(place.netns))
-
-
-def _legs(rows: Iterable[Row], field: str) -> Iterator[tuple[tuple[str, ...], int]]:
-    for row in rows:
-        namespace, pod, address, *where = _source(row)
+    own = place.instance_ip or ""
+    namespace, pod = _named(place.pods.get(own))
+    where = (place.interface, "" if place.netns is None else str(place.netns))
+    if label is None:
+        yield (namespace, pod, own, *where), getattr(row.counts, field)
+    elif label == "kind":
+        for kind, count in row.counts.undecoded.items():
+            yield (namespace, pod, own, *where, str(kind)), count
+    else:
         for key, seen in row.legs.items():
-            named = ("", "") if key.name is None else (key.name.namespace, key.name.name)
-            if key.pod_ip == address:
-                named = (namespace, pod)
-            yield (*named, key.pod_ip or "", *where, str(key.direction)), getattr(seen, field)
+            name = (namespace, pod) if key.pod_ip == own else _named(key.name)
+            yield (*name, key.pod_ip or "", *where, str(key.direction)), getattr(seen, field)
+
+
+def _named(name: PodName | None) -> tuple[str, str]:
+    return ("", "") if name is None else (name.namespace, name.name)
 
 
 class _Handler(MetricsHandler):

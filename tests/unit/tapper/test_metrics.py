@@ -23,7 +23,7 @@ from tapper import __version__
 from tapper.cli import main
 from tapper.errors import TapperError, UsageError
 from tapper.output.listening import Listening, parse_listening
-from tapper.output.metrics import BY_KIND, BY_LEG, BY_SOURCE, MOST_CLIENTS, SOURCE, Counters, serving
+from tapper.output.metrics import COUNTERS, MOST_CLIENTS, SOURCE, Counters, serving
 from tapper.output.records import LegKey, Place, Row, Seen, Snapshot, Totals
 from tapper.run.snapshot_requests import SnapshotRequests
 from tapper.streams.legs import Direction
@@ -245,12 +245,10 @@ def test_the_table_of_metrics_is_what_there_is() -> None:
     """docs/metrics.md: a row for each metric, with its labels."""
     text = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
     told = dict(re.findall(r"^\| `(tapper_\w+)` \|([^|]*)\|", text, re.MULTILINE))
-    source = "source"
-    expected = {f"{name}_total": source for name in BY_SOURCE}
-    expected |= {f"{name}_total": f"{source}, `direction`" for name in BY_LEG}
-    expected |= {f"{name}_total": f"{source}, `kind`" for name in BY_KIND}
+    labels = {None: "source", "direction": "source, `direction`", "kind": "source, `kind`"}
+    expected = {f"{name}_total": labels[label] for name, (_, label, _) in COUNTERS.items()}
     expected |= {"tapper_build_info": "`version`", "tapper_sources": "", "tapper_targets": ""}
-    assert {name: labels.strip() for name, labels in told.items()} == expected
+    assert {name: cell.strip() for name, cell in told.items()} == expected
     assert {name for name, _ in scraped(pod_row())} == set(expected)
     assert set(re.findall(r"^\| `(\w+)` \| of a source", text, re.MULTILINE)) == set(SOURCE)
     directions = re.search(r"^`direction` is (.*?)\.", text, re.MULTILINE | re.DOTALL)
