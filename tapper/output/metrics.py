@@ -14,7 +14,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
@@ -40,11 +40,7 @@ SOURCE = ("namespace", "pod", "pod_ip", "interface", "netns")
 
 COUNTERS = {
     "tapper_packets_received": ("received", None, "Packets captured."),
-    "tapper_packets_dropped": (
-        "dropped",
-        None,
-        "Packets lost for want of room in the ring, as the kernel counted them.",
-    ),
+    "tapper_packets_dropped": ("dropped", None, "Packets that the kernel dropped because the ring was full."),
     "tapper_packets_cut": ("cut", None, "Packets captured in part only."),
     "tapper_packets_bad_checksum": ("bad_checksum", None, "Packets left out: their receiver refuses their checksum."),
     "tapper_stream_gaps": ("gaps", None, "Places in TCP streams where bytes are missing."),
@@ -92,21 +88,15 @@ class Counters(Collector):
         yield GaugeMetricFamily("tapper_sources", "Sources that are open.", value=now.sources)
         yield GaugeMetricFamily("tapper_targets", "Addresses that are targets.", value=now.targets)
         for name, (field, label, text) in COUNTERS.items():
-            labels = SOURCE if label is None else (*SOURCE, label)
-            yield _counter(name, text, labels, (sample for row in now.rows for sample in _samples(row, field, label)))
-
-
-def _counter(
-    name: str, text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], int]]
-) -> CounterMetricFamily:
-    """One series for each set of labels. Two with the same labels would make a scraper refuse the whole answer."""
-    sums: dict[tuple[str, ...], int] = {}
-    for values, count in samples:
-        sums[values] = sums.get(values, 0) + count
-    family = CounterMetricFamily(name, text, labels=labels)
-    for values, count in sums.items():
-        family.add_metric(values, count)
-    return family
+            # One series for each set of labels: a scraper refuses an answer that has two.
+            sums: dict[tuple[str, ...], int] = {}
+            for row in now.rows:
+                for values, count in _samples(row, field, label):
+                    sums[values] = sums.get(values, 0) + count
+            family = CounterMetricFamily(name, text, labels=SOURCE if label is None else (*SOURCE, label))
+            for values, count in sums.items():
+                family.add_metric(values, count)
+            yield family
 
 
 def _samples(row: Row, field: str, label: str | None) -> Iterator[tuple[tuple[str, ...], int]]:
