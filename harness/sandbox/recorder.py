@@ -1,7 +1,8 @@
 """Recording what crosses a network interface: the ground truth that a tapper is compared with.
 
-`on_link` records a pod's veth as its node sees it, `on_lo` the `lo` of a pod or of the node, and `Recorder` with the
-interface None everything in a network namespace. `Recorded` is what can be asked of the frames, whoever recorded them.
+`on_link` records a pod's veth as its node sees it, `on_eth0` the pod's end of the veth, `on_lo` the `lo` of a pod or of
+the node, and `Recorder` with the interface None everything in a network namespace. `Recorded` is what can be asked of
+the frames, whoever recorded them.
 """
 
 from __future__ import annotations
@@ -225,6 +226,11 @@ def on_lo(network: Network, name: str) -> Recorder:
     """Record the `lo` of a pod or a node. The frames stay in the kernel until they are asked for: a thread would take
     processor time from the case that is being recorded."""
     return Recorder(network, "lo", name, buffer=_LO_BUFFER)
+
+
+def on_eth0(network: Network, name: str) -> Recorder:
+    """Record a pod's own end of its veth in the same way."""
+    return Recorder(network, "eth0", name, buffer=_LO_BUFFER)
 
 
 def _set_buffer(sock: socket.socket, size: int) -> None:
