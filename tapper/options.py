@@ -240,7 +240,7 @@ def _check_output(arguments: argparse.Namespace) -> None:
             if getattr(arguments, name):
                 option = "--" + name.replace("_", "-")
                 raise UsageError(
-                    f"-o pcapng writes packets as they were captured, which {option} cannot change: leave one of them out"
+                    f"-o pcapng writes packets as they were captured, which {option} cannot change: leave one out"
                 )
         if to_terminal(arguments):
             raise UsageError("-o pcapng is not for terminals: name a file with -w, or write to a pipe")
