@@ -183,7 +183,9 @@ class _Watcher:
         try:
             self._begun.result(max(0.0, deadline - time.monotonic()))
         except TimeoutError:
-            raise KubernetesError(f"the API server at {self._api.host} does not answer in time") from None
+            raise KubernetesError(
+                f"the API server at {self._api.host} does not answer within {_START_S:.0f} s (--kubeconfig, --context)"
+            ) from None
 
     def stop(self) -> None:
         """End the thread. A thread that waits for an answer, which has a time limit, is left to the process's end."""
@@ -265,7 +267,7 @@ class _Watcher:
     def _sentence(self, error: ApiError) -> str:
         server = f"the API server at {self._api.host}"
         if error.status == 0:
-            return f"the pods cannot be asked of {server}: {error}"
+            return f"cannot ask {server} for pods: {error}"
         if error.status == 401:
             return f"{server} does not take the credentials (401): {error}"
         if error.status == 403:

@@ -58,7 +58,7 @@ class PodsApi:
             self._failures = (importlib.import_module("urllib3.exceptions").HTTPError, OSError)
         except ImportError as error:
             raise MissingPackageError(
-                f"the package {error.name} is not installed, and pods are asked of Kubernetes through it: "
+                f"pods of Kubernetes need the Python package {error.name}, which is not installed: "
                 "pip install 'tapper-harness[kubernetes]'"
             ) from None
         self._access = access
