@@ -138,7 +138,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: P
         ready_fd=arguments.ready_fd,
     )
     with _metrics(arguments.metrics) as requests, open_output(arguments.write) as output:
-        LiveTap(settings, outlet(output), console, requests).run()
+        LiveTap(settings, outlet(output), console, requests, parts.blocks).run()
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tapper.output.records import Listed, Owned, Place, Totals
+from tapper.discovery.finders import Finding
+from tapper.output.records import Owned, Place, Totals
 from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.runtime.native import mypyc_attr
 
@@ -49,6 +50,6 @@ class Format:
         """The text that completes the output after any record, if there is no room for `bye`."""
         return ""
 
-    def processes(self, found: Sequence[Listed], owned: Owned, /) -> str:
+    def processes(self, found: Sequence[Finding], owned: Owned, /) -> str:
         """The answer of `tapper discover`."""
         return ""

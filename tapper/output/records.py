@@ -6,16 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple, TypeAlias
 
-from tapper.discovery.envoy import Envoy, Refused
-from tapper.discovery.finders import Finder, Resident
+from tapper.discovery.finders import Finding
 from tapper.namespaces.identity import NamespaceId
 from tapper.streams.bounds import Tally
 from tapper.streams.legs import Direction
 from tapper.targets.addresses import Address
 from tapper.targets.pods import PodName
-
-Listed: TypeAlias = Envoy | Refused | Resident
-"""A process that `tapper discover` shows."""
 
 Owned: TypeAlias = Mapping[NamespaceId, frozenset[Address]]
 """The addresses of each network namespace that could be asked."""
@@ -59,26 +55,17 @@ class Place:
         return f"{self.interface} of {whose}, network namespace {self.netns}"
 
 
-def found_by(process: Listed) -> str | None:
-    """How a process was found: `envoy`, `linkerd` or `netns`; None if it was refused."""
-    if isinstance(process, Refused):
-        return None
-    return str(process.found_by if isinstance(process, Resident) else Finder.ENVOY)
-
-
-def verified(process: Listed, owned: Owned) -> bool | None:
+def verified(process: Finding, owned: Owned) -> bool | None:
     """True if an Envoy's namespace has the address that the Envoy claims; None if that is not known, and for other
     processes."""
-    if not isinstance(process, Envoy) or process.netns not in owned:
+    if process.address is None or process.netns is None or process.netns not in owned:
         return None
-    return process.instance_ip in owned[process.netns]
+    return process.address in owned[process.netns]
 
 
-def reason(process: Listed, owned: Owned) -> str | None:
+def reason(process: Finding, owned: Owned) -> str | None:
     """Why a process is not the Envoy of a target, or does not prove its network namespace to be a target's."""
-    if not isinstance(process, Envoy):
-        return process.reason
-    return "its network namespace does not have that address" if verified(process, owned) is False else None
+    return "its network namespace does not have that address" if verified(process, owned) is False else process.reason
 
 
 @dataclass(frozen=True, slots=True)
