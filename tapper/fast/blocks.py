@@ -17,10 +17,10 @@ from typing import Final, cast
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
 
 from tapper.fast.headers import fixed
+from tapper.fast.memo import Memo
 from tapper.protocols.blocks import STATIC, TABLE_LIMIT, UNKNOWN, BlockDecoder, DecodedBlock, Entry, Malformed, integer
 from tapper.protocols.headers import Headers
 from tapper.protocols.messages import HEAD_LIMIT
-from tapper.runtime.memo import Memo
 from tapper.runtime.native import mypyc_attr
 
 _MOST_BLOCKS: Final = 32  # cached for each direction

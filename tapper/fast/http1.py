@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tapper.fast.memo import Memo
 from tapper.fast.patterns import HeadCache
 from tapper.protocols import heads
 from tapper.protocols.exchange import Conversation, Exchange, PendingRequest, is_possible
@@ -18,7 +19,6 @@ from tapper.protocols.heads import Framing
 from tapper.protocols.http1 import WITHOUT_BODY, RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, HEAD_LIMIT, End, Request, RequestHead, Response, ResponseHead
 from tapper.protocols.reader import HEAD
-from tapper.runtime.memo import Memo
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 

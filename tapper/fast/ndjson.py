@@ -13,6 +13,7 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final
 
 from tapper.fast.headers import HeaderTemplate, TemplateList
+from tapper.fast.memo import Memo
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
 from tapper.protocols.exchange import Exchange
@@ -21,7 +22,6 @@ from tapper.protocols.headers import HeaderList, Headers
 from tapper.protocols.messages import End
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import ExchangeRecord
-from tapper.runtime.memo import Memo
 from tapper.streams.bounds import SECOND
 from tapper.streams.connection import Leg
 
