@@ -75,8 +75,7 @@ def test_blocks_with_the_same_fields_share_what_they_show() -> None:
     ]
     first, second, third = [decoder.decode(block) for block in blocks]
     assert (first.path, second.path) == ("/1", "/2")
-    assert first.shown is second.shown
-    assert second is third
+    assert first.shown is second.shown is third.shown
 
 
 def test_the_caches_are_bounded() -> None:
