@@ -37,7 +37,7 @@ _RING = max(1 << 17, mmap.PAGESIZE)
 """Bytes of a ring: four thousand records."""
 _FULL = _RING - 256
 """With so many unread bytes a ring may have lacked the room for another record."""
-WAKE_UPS, PAUSE_S = 20, 0.05
+WAKE_UPS, PAUSE_S = 10, 0.1
 """After so many wake-ups in a second, the records wait for the end of a pause: a node that starts thousands of threads
 must not keep the tapper busy, too."""
 
