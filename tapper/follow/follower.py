@@ -19,6 +19,7 @@ from tapper.capture import bpf
 from tapper.capture.memory import RingMemory
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
+from tapper.capture.walk import Blocks
 from tapper.discovery.finders import Candidate, Finder
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan, Scanner, made_unreadable, unexamined
@@ -73,6 +74,7 @@ class Follower:
         finders: frozenset[Finder],
         verify: bool = False,
         memory: RingMemory | None = None,
+        blocks: type[Blocks] = Blocks,
     ) -> None:
         self._procfs = procfs
         self._sources = sources
@@ -81,6 +83,7 @@ class Follower:
         self._drop = drop
         self._finders = finders
         self._memory = memory or RingMemory()
+        self._blocks = blocks
         self._targets = targets
         self._scanner = Scanner(procfs, finders)
         self._rules = CaptureRules(procfs, console, verify=verify)
@@ -298,7 +301,7 @@ class Follower:
         netns = candidate.netns
         enter = partial(self._enter, netns)
         links = [self._procfs.namespace_path(candidate.pid)]
-        return Visit(links, netns, lambda: open_ring("lo", bpf.program(), self._memory, enter))
+        return Visit(links, netns, lambda: open_ring("lo", bpf.program(), self._memory, enter, self._blocks))
 
     def _take(self, decision: CaptureDecision, ring: Ring | TapperError) -> None:
         """Add the source. A failure is named once, and costs the other namespaces nothing."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from tapper.discovery.finders import Finding
 from tapper.output.escape import escape_bytes
+from tapper.output.format import Format
 from tapper.output.records import Owned, Place, Totals, reason, verified
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, Tls, WebSocketMessage
@@ -152,8 +153,8 @@ def _fact(fact: Fact) -> tuple[str, dict[str, Any]]:
     }
 
 
-class Ndjson:
-    """A `tapper.output.records.Format`."""
+class Ndjson(Format):
+    """The format for programs. ndjson.schema.json describes its records."""
 
     def hello(self, version: str, pid: int) -> str:
         return _line(
@@ -199,9 +200,6 @@ class Ndjson:
         del told["sources"]
         where = {} if place is None else _place(place) | _pod(place, place.instance_ip)
         return _line({"type": "stat", **told, **where} | ({"so_far": True} if so_far else {}))
-
-    def ending(self) -> str:
-        return ""
 
     def bye(self, totals: Totals) -> str:
         return _line({"type": "bye", **asdict(totals)})

@@ -6,9 +6,11 @@ import time
 from collections.abc import Sequence
 
 from tapper.discovery.finders import Finding
+from tapper.output.columns import columns
 from tapper.output.details import details
 from tapper.output.escape import escape, escape_bytes, shortened
-from tapper.output.records import Owned, Place, Silent, Totals, reason
+from tapper.output.format import Format
+from tapper.output.records import Owned, Place, Totals, reason
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, Tls, WebSocketMessage
 from tapper.protocols.messages import Response
@@ -42,8 +44,8 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-class Text(Silent):
-    """A `tapper.output.records.Format` for pipes and files: a line for each exchange.
+class Text(Format):
+    """The format for pipes and files: a line for each exchange.
 
     `verbose` adds its header fields and the beginning of its bodies. `tapper.output.terminal` is for terminals.
     """
@@ -69,12 +71,8 @@ class Text(Silent):
         return f"{clock(record.fact.ts)}  {_where(record.leg)}  {fact_line(record.fact)}\n"
 
     def processes(self, found: Sequence[Finding], owned: Owned) -> str:
-        rows = [_PROCESS_COLUMNS, *(_row(process, owned) for process in found)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_PROCESS_COLUMNS))]
-        return "".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
-            for row in rows
-        )
+        lines = columns([_PROCESS_COLUMNS, *(_row(process, owned) for process in found)])
+        return "".join(line + "\n" for line in lines)
 
 
 def _where(leg: Leg) -> str:
