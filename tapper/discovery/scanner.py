@@ -58,8 +58,8 @@ def made_unreadable(scan: Scan) -> str | None:
 
 
 class Scanner:
-    """Scans one procfs again and again, by the same finders. With `detail` every process is read whole, and is in the
-    result."""
+    """Scans one procfs again and again, by the same finders; or once with `detail`, when every process is read whole
+    and is in the result."""
 
     def __init__(self, procfs: Procfs, finders: Set[Finder], *, detail: bool = False) -> None:
         self._procfs = procfs
@@ -77,7 +77,8 @@ class Scanner:
         can be read."""
         if self.cache.refresh() or targets != self._targets:
             self._last = None
-        starting = {process.pid for process in self.cache.newer_than(_EXEC_S) if process.environ == b""}
+        new = () if self._detail else self.cache.newer_than(_EXEC_S)  # to the only scan with detail, all are new
+        starting = {process.pid for process in new if process.environ == b""}
         self.execve_under_way = bool(starting)
         scan = self._last or self._judge(targets, starting)
         self._last, self._targets = None if starting else scan, targets
