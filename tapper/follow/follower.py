@@ -87,7 +87,7 @@ class Follower:
         self._targets = targets
         self._scanner = Scanner(procfs, finders)
         self._rules = CaptureRules(procfs, console, verify=verify)
-        self._missing = MissingTargets(procfs, console, finders, self._rules.addresses)
+        self._missing = MissingTargets(procfs, console, finders)
         self._events = KernelEvents(sources, console)
         self._followed: dict[NamespaceId, _Followed] = {}
         self._waits_for_ends = False
