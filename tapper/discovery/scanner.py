@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from tapper.discovery.envoy import Process, Unreadable, classify
+from tapper.discovery.envoy import ProcessSnapshot, Unreadable, classify
 from tapper.discovery.finders import Candidate, Finder, Finding, Verdict
 from tapper.discovery.process_cache import ProcessCache
 from tapper.discovery.procfs import Procfs
@@ -84,7 +84,7 @@ class Scanner:
         self._last, self._targets = None if starting else scan, targets
         return scan
 
-    def _read(self, pid: int) -> Process | None:
+    def _read(self, pid: int) -> ProcessSnapshot | None:
         namespaces = Finder.NETNS in self._finders
         return self._procfs.snapshot(pid, detail=self._detail, proxy=self._is_proxy, namespaces=namespaces)
 
