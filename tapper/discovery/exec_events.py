@@ -77,7 +77,7 @@ class ExecEvents:
             for pid in parse(records):
                 if pid is None:
                     complete = False
-                else:
+                elif pid != 0:  # the process is outside of the reader's PID namespace
                     pids.add(pid)
         return pids if complete else None
 
@@ -93,11 +93,11 @@ class ExecEvents:
         self._wake_ups += 1
         pause = self._wake_ups > WAKE_UPS
         if pause != self._paused:
-            self._paused = pause
             for ring in self._rings:
                 self._poll.modify(ring.descriptor, 0 if pause else select.EPOLLIN)
-        # struct itimerspec; zero disarms the timer
-        _check(_libc.timerfd_settime(self._timer, 0, struct.pack("@4l", 0, 0, 0, int(PAUSE_S * 1e9) * pause), None))
+        if pause or self._paused:  # struct itimerspec; zero disarms the timer
+            _check(_libc.timerfd_settime(self._timer, 0, struct.pack("@4l", 0, 0, 0, int(PAUSE_S * 1e9) * pause), None))
+        self._paused = pause
 
 
 def subscribe() -> ExecEvents:
