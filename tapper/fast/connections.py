@@ -3,8 +3,8 @@
 Replaces `tapper.streams.connections.Connections.packets`. A connection is simple while nothing of it waits or is to be
 decided. A segment of a simple connection with ACK as its only control flag takes the short way if its payload is the
 next one of its half, and its acknowledgement covers no byte that was not captured. Every other segment goes to the
-plain class, after which the connection is judged anew. Without this module reading a capture file of 30,000 packets
-took 35 % more (interpreted).
+plain class, after which the connection is judged anew. Without this module `tapper tap -r` took a third more CPU time
+for a file of 10,000 exchanges (interpreted).
 """
 
 from __future__ import annotations
@@ -54,12 +54,13 @@ class FastConnections(Connections[T]):
                 made += self._long_way(memory, packet, header)
                 continue
             connection = half.connection
-            if start == stop:
+            consumer = connection.consumer
+            if start == stop or (consumer is None and not connection.ended):
                 half.acked = ack
                 half.window = window
                 connection.last = self.newest = ts
                 continue
-            stream, consumer = half.stream, connection.consumer
+            stream = half.stream
             ahead = (ack - half.peer.stream.position) & MASK
             if consumer is None or seq != stream.position & MASK or 0 < ahead < HALF:
                 made += self._long_way(memory, packet, header)
@@ -82,13 +83,14 @@ class FastConnections(Connections[T]):
 
     def _long_way(self, memory: bytes, packet: Packet, header: TcpHeader) -> list[T]:
         records = self._take(memory, packet, header)
-        half = self._halves.get(header[0])
-        if half is not None:
-            for each in half.connection.halves:
-                if _is_simple(half.connection):
-                    self._simple[each.key] = each
+        read = self._halves.get(header[0])
+        if read is not None:
+            simple = _is_simple(read.connection)
+            for half in read.connection.halves:
+                if simple:
+                    self._simple[half.key] = half
                 else:
-                    self._simple.pop(each.key, None)
+                    self._simple.pop(half.key, None)
         return records
 
     def _remove(self, connection: Connection[T]) -> None:

@@ -16,10 +16,10 @@ import itertools
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
-from tapper.streams.connection import Connection, HalfConnection, Suspicion, TcpSegment
+from tapper.streams.connection import Connection, HalfConnection, Suspicion
 from tapper.streams.endpoint_index import EndpointIndex
 from tapper.streams.legs import endpoints
-from tapper.streams.packet import ACK, SYN
+from tapper.streams.packet import ACK, SYN, TcpSegment
 from tapper.streams.sequence import MASK, difference
 
 T = TypeVar("T")
