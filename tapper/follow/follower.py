@@ -167,8 +167,8 @@ class Follower:
     def _plan_next_look(self, started: float) -> None:
         now = time.monotonic()
         notified = self._settled and self._has_execs and Finder.NETNS not in self._finders
-        starting = self._scanner.is_execve_under_way()
-        early, late = pace.interval(now - started, notified=notified, execve_under_way=starting)
+        under_way = self._scanner.execve_under_way
+        early, late = pace.interval(now - started, notified=notified, execve_under_way=under_way)
         self._ended, self._cost, self._early, self.next_look = now, now - started, now + early, now + late
 
     def _look_after_event(self) -> None:

@@ -1,67 +1,96 @@
-"""The fast readers of a ring's blocks give the packets that the plain one gives, from whole blocks and damaged ones."""
+"""The fast decoder of header blocks says what the plain one says, and its caches are bounded."""
 
 from __future__ import annotations
 
-import pytest
+import tracemalloc
+
+from hpack_wire import NEWEST, coder, indexed, literal, repeated, representations, resized, says, sizes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ring_blocks import NOT_READY, SECOND, Kept, Laid, laid
 
-from harness.mesh import replay
-from tapper.capture.walk import Blocks
-from tapper.fast.blocks import WINDOW, BytewiseBlocks, WindowedBlocks
+from tapper.fast.blocks import FastBlockDecoder
+from tapper.protocols.blocks import BlockDecoder
 
-KINDS = pytest.mark.parametrize("kind", [WindowedBlocks, BytewiseBlocks])
-TCP = bytes.fromhex("9c411f9000000001000000015018020000000000")
-RIGHT = replay.packet("127.0.0.6", "10.0.0.1", TCP + b"payload")[14:]
-WRONG = RIGHT[:-1] + b"!"
+FORGET = None
+"""In place of a block: blocks were lost."""
 
-packets = st.builds(
-    Kept,
-    st.sampled_from([RIGHT, WRONG, b"", b"x", b"y" * 1500, b"z" * WINDOW]),
-    st.integers(0, 1 << 60),
-    st.integers(0, 1 << 31 - 1),
-    st.none() | st.integers(1, 1 << 31),
-    st.sampled_from([1, 1 | NOT_READY]),
+
+def hold_equal(blocks: list[bytes | None], *, from_start: bool = True) -> None:
+    """Decode the blocks with both decoders, and require the same of both."""
+    plain, fast = BlockDecoder(from_start=from_start), FastBlockDecoder(from_start=from_start)
+    for block in blocks:
+        if block is FORGET:
+            plain.forget()
+            fast.forget()
+        else:
+            assert says(fast.decode(block)) == says(plain.decode(block))
+        assert fast.held == plain.held
+
+
+updates = st.lists(sizes, max_size=2).map(lambda limits: b"".join(map(resized, limits)))
+any_blocks = st.builds(
+    lambda update, fields: update + b"".join(fields), updates, st.lists(representations(), max_size=8)
 )
 
 
-def compare(ring: Laid, kind: type[Blocks]) -> None:
-    plain, fast = ring.read(Blocks), ring.read(kind)
-    assert fast.packets == plain.packets
-    assert (fast.count, fast.cut, fast.bad_checksum) == (plain.count, plain.cut, plain.bad_checksum)
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.one_of(any_blocks, any_blocks, st.binary(max_size=60), st.just(FORGET)), max_size=12), st.booleans())
+def test_any_blocks(blocks: list[bytes | None], from_start: bool) -> None:
+    """Valid, malformed or lost; also those of a connection that is joined midway."""
+    hold_equal(blocks, from_start=from_start)
 
 
-@KINDS
-@given(st.lists(st.lists(packets, max_size=6), min_size=1, max_size=3))
-@settings(max_examples=50, deadline=None)
-def test_whole_blocks(kind: type[Blocks], blocks: list[list[Kept]]) -> None:
-    compare(Laid(blocks), kind)
+@settings(max_examples=500, deadline=None)
+@given(st.data(), st.booleans())
+def test_blocks_that_repeat_but_for_a_field(data: st.DataObject, from_start: bool) -> None:
+    """A cached block is not taken for what it meant before the table changed."""
+    history: list[list[bytes]] = [[]]
+    blocks: list[bytes | None] = []
+    for _ in range(data.draw(st.integers(1, 15))):
+        fields = list(data.draw(st.sampled_from(history[-3:])))
+        change = data.draw(st.one_of(st.none(), st.tuples(st.integers(0, len(fields)), st.integers(0, 1), repeated)))
+        if change is not None:
+            at, replaced, field = change
+            fields[at : at + replaced] = [field]
+        history.append(fields)
+        update = data.draw(st.sampled_from([b"", b"", b"", resized(70), resized(4096), FORGET]))
+        blocks += [FORGET, b"".join(fields)] if update is FORGET else [update + b"".join(fields)]
+    hold_equal(blocks, from_start=from_start)
 
 
-@KINDS
-@given(
-    st.lists(packets, min_size=1, max_size=4),
-    st.lists(st.tuples(st.integers(9, 1 << 12), st.integers(0, 255)), max_size=4),
-)
-@settings(max_examples=50, deadline=None)
-def test_damaged_blocks(kind: type[Blocks], kept: list[Kept], changes: list[tuple[int, int]]) -> None:
-    """Any bytes but the status that says that the block is ready."""
-    block = bytearray(laid(kept))
-    for at, value in changes:
-        block[9 + at % (len(block) - 9)] = value
-    ring = Laid([[], [Kept(b"after")]])
-    ring.write(0, bytes(block))
-    compare(ring, kind)
+@given(st.binary(max_size=12), st.integers(0, 255))
+@settings(max_examples=300, deadline=None)
+def test_any_huffman_code(data: bytes, octet: int) -> None:
+    """Of valid strings, and of strings with an octet at their end that is padding, a code, or neither."""
+    for coded in (coder.encode(data), coder.encode(data) + bytes([octet]), bytes([octet]) + data):
+        hold_equal([b"\0\x01x" + bytes([0x80 | len(coded)]) + coded])
 
 
-@KINDS
-def test_packets_come_in_windows(kind: type[Blocks]) -> None:
-    """Of one block some packets at a time, also where a packet is larger than a window."""
-    sizes = [0, 1, 40, 1500, 65_549, 3, WINDOW - 82, 9000, WINDOW - 81, *[700] * 300]
-    ring = Laid([[Kept(bytes([number % 251]) * size, number * SECOND) for number, size in enumerate(sizes)]])
-    compare(ring, kind)
-    portions = ring.read(kind).portions
-    assert sum(portions) == len(sizes)
-    assert len(portions) > 5
-    assert max(portions) > 50
+def test_blocks_with_the_same_fields_share_what_they_show() -> None:
+    """So what others derive from the fields of a message need not be derived again."""
+    decoder = FastBlockDecoder(from_start=True)
+    decoder.decode(literal(b":authority", b"shop") + literal(b"accept", b"*/*"))
+    blocks = [
+        indexed(2) + literal(4, path, 0) + indexed(NEWEST + 1) + indexed(NEWEST) for path in (b"/1", b"/2", b"/2")
+    ]
+    first, second, third = [decoder.decode(block) for block in blocks]
+    assert (first.path, second.path) == ("/1", "/2")
+    assert first.shown is second.shown
+    assert second is third
+
+
+def test_the_caches_are_bounded() -> None:
+    """Each block is new and refers to an entry of 3,000 octets, which the next block evicts."""
+    decoder = FastBlockDecoder(from_start=True)
+    tracemalloc.start()
+    try:
+        for number in range(1_000):
+            value = b"%04d" % number + b"v" * 3_000
+            decoder.decode(literal(b"x", value))
+            block = indexed(NEWEST) + literal(b"long", value, 0)
+            assert decoder.decode(block).headers[0][1] == value.decode()
+            assert decoder.decode(indexed(NEWEST) + literal(b"new", value[:200], 0)).complete
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000 < 1_000 * 3_000
