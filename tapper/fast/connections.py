@@ -40,18 +40,18 @@ class FastConnections(Connections[T]):
         self._simple: dict[bytes, HalfConnection[T]] = {}
         """The halves of simple connections, by key."""
 
-    def packets(self, memory: bytes, found: list[Packet], made: list[T]) -> None:
-        self.tally.packets += len(found)
-        if self._due and found:
-            made += self.pass_time(found[0][0])
+    def packets(self, memory: bytes, packets: list[Packet], records: list[T]) -> None:
+        self.tally.packets += len(packets)
+        if self._due and packets:
+            records += self.pass_time(packets[0][0])
         simple, budget, held_bytes = self._simple, self.budget, self._limits.held_bytes
-        for packet in found:
+        for packet in packets:
             ts, _, begin, end = packet
             header = parse_bytewise(memory, begin, end) if BYTEWISE else parse_unpacking(memory, begin, end)
             key, seq, ack, flags, window, start, stop = header
             half = simple.get(key)
             if half is None or flags & _CONTROL_FLAGS != ACK:
-                made += self._long_way(memory, packet, header)
+                records += self._long_way(memory, packet, header)
                 continue
             connection = half.connection
             consumer = connection.consumer
@@ -63,15 +63,15 @@ class FastConnections(Connections[T]):
             stream = half.stream
             ahead = (ack - half.peer.stream.position) & MASK
             if consumer is None or seq != stream.position & MASK or 0 < ahead < HALF:
-                made += self._long_way(memory, packet, header)
+                records += self._long_way(memory, packet, header)
                 continue
             half.acked = ack
             half.window = window
             connection.last = self.newest = ts
             stream.position += stop - start
-            records = consumer.data(half.side, Data(memory[start:stop], ts, seq, ack))
-            if records:
-                made += records
+            complete = consumer.data(half.side, Data(memory[start:stop], ts, seq, ack))
+            if complete:
+                records += complete
             grown = consumer.held - connection.held
             if connection.consumer is None:  # the reader wants nothing more
                 connection.weigh()
@@ -79,7 +79,7 @@ class FastConnections(Connections[T]):
                 budget.held += grown
                 connection.held += grown
                 if grown > 0 and self.held > held_bytes:
-                    made += self.relieve(held_bytes * 3 // 4)
+                    records += self.relieve(held_bytes * 3 // 4)
 
     def _long_way(self, memory: bytes, packet: Packet, header: TcpHeader) -> list[T]:
         records = self._take(memory, packet, header)

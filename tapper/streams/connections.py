@@ -47,13 +47,14 @@ class Connections(ConnectionTable[T]):
     """Reads the packets of one source. Every method that returns a list returns the records that readers have made, in
     order."""
 
-    def packets(self, memory: bytes, found: list[Packet], made: list[T]) -> None:
-        """Read IP packets. The records of each packet are appended to `made` before the next packet is read."""
-        self.tally.packets += len(found)
-        if self._due and found:
-            made += self.pass_time(found[0][0])
-        for packet in found:
-            made += self._take(memory, packet, parse(memory, packet[2], packet[3]))
+    def packets(self, memory: bytes, packets: list[Packet], records: list[T]) -> None:
+        """Read IP packets that lie in `memory`. The records of each packet are appended to `records` before the next
+        packet is read."""
+        self.tally.packets += len(packets)
+        if self._due and packets:
+            records += self.pass_time(packets[0][0])
+        for packet in packets:
+            records += self._take(memory, packet, parse(memory, packet[2], packet[3]))
 
     def finish(self) -> list[T]:
         """No packet will come: every connection is closed and forgotten."""
