@@ -56,8 +56,13 @@ def original(
                 if endpoints(half.key)[side] == end and _agrees(half, segment, _NEAR):
                     return connection
     # 2. Connections without a common end: captured within milliseconds, on another interface.
-    read = (connection for connection in opened if connection.suspicion is None and not connection.closed)
-    for connection in itertools.islice(read, _LATEST):
+    compared = 0
+    for connection in opened:
+        if connection.suspicion is not None or connection.closed:
+            continue
+        compared += 1
+        if compared > _LATEST:
+            break
         elsewhere = segment.interface != connection.interface or not segment.interface
         if elsewhere and abs(segment.ts - connection.last) <= _AT_ONCE_NS:
             for half in connection.halves:
