@@ -238,7 +238,7 @@ class Connections(ConnectionTable[T]):
         # 5. A half that may be redirected: it has to wait.
         redirected = on_lo and is_redirected(source, destination)
         if redirected or (on_lo and flags & (SYN | ACK) != SYN and may_be_reply(source, destination)):
-            if len(self._pending) >= self._limits.waiting:
+            if len(self._pending) >= self._limits.pending_halves:
                 self.tally.given_up += 1
                 records += self._give_up_pairing(self._pending.oldest)
             pending = self._pending.add(key, source if redirected else destination, redirected=redirected)
@@ -258,7 +258,7 @@ class Connections(ConnectionTable[T]):
             for side, kept in as_arrived(request, reply):
                 records += self._segment(connection.halves[side].key, kept)
             return records
-        return self._give_up_pairing(half) if half.held > self._limits.waiting_bytes else []
+        return self._give_up_pairing(half) if half.held > self._limits.pending_bytes else []
 
     def _join_mirrored(self, half: PendingHalf, *, both_ways: bool) -> list[T]:
         """A pending half becomes half 0 of an ordinary connection, whose other half has mirrored addresses."""
