@@ -213,7 +213,8 @@ def targets_document(generation: int, pods: Iterable[Mapping[str, Any]]) -> str:
 def environment(
     *, procfs: str, targets_file: str, target_ips: Iterable[str], output: str, ready_fd: int | None, state: str
 ) -> dict[str, str]:
-    """The environment variables of the contract; the adapter's own `env` is added. Paths are as the tapper sees them."""
+    """The environment variables of the contract; the adapter's own `env` is added. Paths are those that the tapper
+    sees."""
     told = {
         "CONTRACT": str(VERSION),
         "PROCFS": procfs,

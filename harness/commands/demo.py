@@ -9,7 +9,7 @@ from harness.commands.arguments import positive
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Describe it."""
+    """Describe the command to argparse."""
     parser = commands.add_parser(
         "demo",
         help="see a tapper look through mTLS, on this machine",
@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 if all steps hold, else 1."""
+    """Exit code 0 if all steps hold, else 1."""
     from rich.console import Console
 
     from harness.demo import show

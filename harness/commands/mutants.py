@@ -20,7 +20,7 @@ _SIGNS = {"pass": ".", "fail": "F", "non-strict": "N", "timeout": "T", "error": 
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Describe it."""
+    """Describe the command to argparse."""
     parser = commands.add_parser(
         "mutants",
         help="prove that the cases can fail: run tappers that are broken on purpose",
@@ -45,7 +45,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 if all are found, 1 if not, 2 for a name that there is not."""
+    """Exit code 0 if all are found, 1 if not, 2 for an unknown name."""
     from harness.conformance import mutation
     from harness.conformance.catalogue import cases
     from harness.conformance.mutants.catalogue import all_mutants
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _hunt(wanted: str, arguments: argparse.Namespace) -> int:
-    """0 if every wild mutant that a case reaches is found, 1 if one is not, 2 for a name that there is not."""
+    """Exit code 0 if every wild mutant that a case reaches is found, 1 if not, 2 for an unknown name."""
     from harness.conformance import hunt
     from harness.conformance.mutants import wild
     from harness.conformance.mutants.conditions import CONDITIONS
@@ -120,7 +120,7 @@ def _hunt(wanted: str, arguments: argparse.Namespace) -> int:
 def _reference_runs(
     folder: Path, arguments: argparse.Namespace
 ) -> tuple[dict[str, list[list[Record]]], dict[str, float]]:
-    """What the reference writes in every case that can be run here, and how long each takes."""
+    """The outputs of the reference in every case that can be run here, and the time of each."""
     from harness.adapters import shipped
     from harness.conformance import hunt
     from harness.conformance.catalogue import cases
@@ -158,7 +158,7 @@ def _results(pairs: Sequence[tuple[Mutant, str]], jobs: int | None, patience: fl
 
 
 def _print_matrix(mutants: Sequence[Mutant], cases: Sequence[str], results: dict[tuple[str, str], Result]) -> None:
-    """A row a mutant, a column a case; [F] where the case was made for the mutant."""
+    """One row for a mutant, one column for a case; [F] if the case was made for the mutant."""
     width = max((len(mutant.name) for mutant in mutants), default=0)
     groups: dict[str, list[str]] = {}
     for case in cases:

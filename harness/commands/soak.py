@@ -1,4 +1,4 @@
-"""tapper-harness check --soak, and check --plan: conversations that are no cases of the catalogue."""
+"""tapper-harness check --soak, and check --plan: conversations that are not cases of the catalogue."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def asked_for(arguments: argparse.Namespace) -> bool:
 
 
 def complaint(arguments: argparse.Namespace) -> str | None:
-    """What is wrong with the options together; None if nothing is."""
+    """The error in the combination of options; None if there is none."""
     given = [
         option
         for option, there in (
@@ -58,8 +58,8 @@ def complaint(arguments: argparse.Namespace) -> str | None:
 
 
 def run(arguments: argparse.Namespace, adapter: Adapter, directory: Path, jobs: int) -> int:
-    """0 if nothing failed, 1 if something did, 2 for a file that is no plan, 3 if it needs what is not claimed, 4 for
-    the kit's own errors, 130 when interrupted."""
+    """Exit code 0 if nothing failed, 1 if something did, 2 for a broken plan, 3 if it needs a feature that is not
+    claimed, 4 for the kit's own errors, 130 if interrupted."""
     if arguments.plan is not None:
         return _play_one(arguments, adapter, directory)
     from harness.conformance.generated.soak import Soak
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace, adapter: Adapter, directory: Path, jobs: 
 
 
 class _Teller:
-    """Says what fails at once, and now and then how far it is."""
+    """Report failures at once, and the progress from time to time."""
 
     def __init__(self) -> None:
         self._said = time.monotonic()
