@@ -53,6 +53,8 @@ class ReportedExchange:
     """Seconds since 1970, of the request's first byte."""
     request: ReportedMessage | None = None
     response: ReportedMessage | None = None
+    mtls: bool | None = None
+    """Whether the exchange crossed the pod's network interface in TLS; None where the tapper does not say."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """The record it was read from, for evidence and for fields that only some tappers have."""
 

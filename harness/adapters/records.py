@@ -140,12 +140,21 @@ def exchange(record: Mapping[str, Any]) -> ReportedExchange:
         raise ValueError("its ts is no number")
     return ReportedExchange(
         **texts,
+        mtls=_mtls(record),
         status=status,
         time=None if ts is None else float(ts),
         request=_message(record.get("request")),
         response=_message(record.get("response")),
         record=record,
     )
+
+
+def _mtls(record: Mapping[str, Any]) -> bool | None:
+    """The record's word on mTLS: `mtls`, or, in the first version of the reference's records, `wire`."""
+    told = record.get("mtls", {"tls": True, "plain": False}.get(str(record.get("wire"))))
+    if not isinstance(told, bool | None):
+        raise ValueError("its mtls is neither true nor false nor null")
+    return told
 
 
 def _message(table: Mapping[str, Any] | None) -> ReportedMessage | None:

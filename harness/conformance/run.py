@@ -84,11 +84,15 @@ def _judged(case: Case, directory: Path, performance: Performance) -> Result:
         performance.stop()
         notes = dict.fromkeys(note for tap in performance.taps for note in tap.notes())
         result = replace(result, notes=tuple(notes))
-        # 3. Compare everything else that it reported with the truth. After a failure the other differences are
+        # 3. See whether it killed a pod after the case had seen enough of it.
+        killed = performance.killed() if result.outcome is Outcome.PASS else []
+        if killed:
+            result = replace(_killer(case, killed), notes=result.notes)
+        # 4. Compare everything else that it reported with the truth. After a failure the other differences are
         #    consequences of it.
         if result.outcome is Outcome.PASS:
             result = _with_charges(case, performance, result)
-        # 4. Save the evidence.
+        # 5. Save the evidence.
         performance.save(result)
     except Exception as error:
         result = broken(case, directory, error)
@@ -119,9 +123,12 @@ def _blamed(case: Case, performance: Performance) -> Result | None:
     if not performance.taps:
         return None
     try:
-        killed = wait_until(performance.killed, "a pod to be dead", _DEATH_S)
+        return _killer(case, wait_until(performance.killed, "a pod to be dead", _DEATH_S))
     except WaitTimeout:
         return None
+
+
+def _killer(case: Case, killed: list[str]) -> Result:
     expected, seen = "processes of others left alone", f"those of {', '.join(killed)} were killed"
     return Result(case.id, Outcome.FAIL, f"expected {expected}; seen: {seen}", expected=expected, seen=seen)
 

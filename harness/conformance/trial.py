@@ -27,7 +27,7 @@ from harness.sandbox.links import GATEWAY4
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Environ
-from harness.sandbox.recorder import PacketRecorder, on_lo
+from harness.sandbox.recorder import PacketRecorder, on_eth0, on_lo
 
 NODE = "node"
 """The name under which the node's own `lo` is recorded."""
@@ -49,6 +49,9 @@ class Trial:
         self.may_lose = False
         """Set by a case that sends more than a tapper has to keep up with."""
         self._recordings: dict[str, PacketRecorder] = {}
+        """What crossed `lo`, by the name of the pod, or of the node."""
+        self._outside: dict[str, PacketRecorder] = {}
+        """What crossed a pod's `eth0`, by the pod's name."""
         self._unrecorded: set[str] = set()
         self._some_unrecorded = False
         self._envoys: list[tuple[str, FakeEnvoy]] = []
@@ -96,7 +99,8 @@ class Trial:
         """Record a pod's `lo`, for the oracle and the evidence, until the pod is deleted."""
         if pod.name not in self._recordings:
             recording = self._recordings[pod.name] = on_lo(pod, pod.name)
-            pod.before_deletion.append(recording.stop)
+            outside = self._outside[pod.name] = on_eth0(pod, pod.name)
+            pod.before_deletion += [recording.stop, outside.stop]
 
     def tap(
         self,
@@ -160,7 +164,15 @@ class Trial:
         breaks = [(name, time_ns) for name, envoy in self._envoys for time_ns in envoy.changes()]
         claimed = self._foreign_envoys
         truths = [
-            PodTruth(name, addresses[name], each.frames, self._netns(name), each.dropped > 0, name in claimed)
+            PodTruth(
+                name,
+                addresses[name],
+                each.frames,
+                self._netns(name),
+                [] if name == NODE else self._outside[name].frames,
+                lost=each.dropped > 0,
+                foreign_envoy=name in claimed,
+            )
             for name, each in self._recordings.items()
         ]
         question = Question(
@@ -191,7 +203,7 @@ class Trial:
         """End the taps, the recordings and the node."""
         with ExitStack() as rest:  # the node is closed also if one of the others fails
             rest.callback(self.node.close)
-            for recording in self._recordings.values():
+            for recording in (*self._recordings.values(), *self._outside.values()):
                 rest.callback(recording.stop)
             for tap in self.taps:
                 rest.callback(tap.stop)

@@ -1,7 +1,8 @@
 """Recording what crosses a network interface: the ground truth that a tapper is compared with.
 
-`on_link` records a pod's veth as its node sees it, `on_lo` the `lo` of a pod or of the node, and `PacketRecorder` with
-the interface None every interface of a network namespace. `Recorded` answers the questions of a test about frames.
+`on_link` records a pod's veth as its node sees it, `on_eth0` the pod's end of the veth, `on_lo` the `lo` of a pod or of
+the node, and `PacketRecorder` with the interface None every interface of a network namespace. `Recorded` answers the
+questions of a test about frames.
 """
 
 from __future__ import annotations
@@ -220,6 +221,11 @@ def on_lo(network: SocketSource, name: str) -> PacketRecorder:
     """Record the `lo` of a pod or a node. The frames stay in the kernel until they are asked for: a thread would take
     processor time from the case that is being recorded."""
     return PacketRecorder(network, "lo", name, buffer=_LO_BUFFER)
+
+
+def on_eth0(network: SocketSource, name: str) -> PacketRecorder:
+    """Record a pod's own end of its veth in the same way."""
+    return PacketRecorder(network, "eth0", name, buffer=_LO_BUFFER)
 
 
 def _set_buffer(sock: socket.socket, size: int) -> None:

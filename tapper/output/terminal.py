@@ -68,7 +68,7 @@ def window_width(descriptor: int) -> int:
 
 
 class Terminal(Text):
-    """A `tapper.output.records.Format`. `width` is asked for every line, so that a resized window is followed."""
+    """The format for terminals. `width` is called for every line, so that the columns follow a resized window."""
 
     def __init__(self, width: Callable[[], int], *, colour: bool = True, verbose: bool = False) -> None:
         super().__init__(verbose=verbose)

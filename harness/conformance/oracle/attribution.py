@@ -14,7 +14,7 @@ from harness.conformance.oracle.model import Difference, DifferenceKind, Expecte
 
 INVENTED, DIRECTION, POD, FACTS, OWN_FIELDS = "CAP-14", "CAP-15", "CAP-16", "CAP-17", "HTTP-22"
 INBOUND, OUTBOUND, REPEATED, LOOPBACK, IPV6, TIME = "CAP-01", "CAP-02", "CAP-03", "CAP-08", "CAP-10", "CAP-13"
-WHOLE, DISORDER, NEIGHBOURS = "CAP-04", "CAP-07", "SEC-03"
+WHOLE, DISORDER, NEIGHBOURS, MTLS = "CAP-04", "CAP-07", "SEC-03", "EDGE-04"
 LENGTH, CHUNKED, PAIRING, UPGRADE = "HTTP-01", "HTTP-02", "HTTP-03", "HTTP-06"
 STREAMS, CALLS, LARGE, ENDS, UNTIL_CLOSE = "HTTP-07", "HTTP-09", "HTTP-10", "HTTP-11", "HTTP-12"
 SOCKETS, LINES, START_LINE, TRAILERS = "HTTP-13", "HTTP-14", "HTTP-15", "HTTP-19"
@@ -26,6 +26,7 @@ _BY_FIELD = {
     "pod_ip": POD,
     "netns": POD,
     "direction": DIRECTION,
+    "mtls": MTLS,
     "src": ENDS,
     "dst": ENDS,
     "method": START_LINE,

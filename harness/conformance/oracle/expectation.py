@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 from harness.adapters.observed import in_words as printable
 from harness.conformance.oracle.decode import decode
-from harness.conformance.oracle.model import Decoded, Duty, Expected, PodTruth, Span, TcpConnection
+from harness.conformance.oracle.model import Address, Decoded, Duty, Expected, PodTruth, Span, TcpConnection
 from harness.conformance.oracle.wire import connections
 from harness.mesh.envoy_config import INBOUND_PORT, LOOPBACK, OUTBOUND_PORT
 from harness.mesh.workload import PASSTHROUGH_SOURCE
@@ -21,6 +21,10 @@ _ANY = frozenset({INBOUND, OUTBOUND, LOCAL, NODE})
 _ISTIO_PORTS = range(15_000, 15_100)
 """Listeners of Envoy's and Istio's own: what crosses there is not the application's (Istio, Ports used by Istio)."""
 _PASSTHROUGH = frozenset(PASSTHROUGH_SOURCE.values())
+BETWEEN_PODS = "it crossed between pods, where a tapper need not look"
+NOT_WHOLE = "it is not whole"
+UNPROVEN = "nothing proves that the tapper looked at that time"
+"""Why nothing is owed of an exchange. What is told of it has to be true all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +33,15 @@ class PodDecoded:
 
     truth: PodTruth
     decoded: Sequence[Decoded]
+    """The connections on its `lo`."""
+    outside: Sequence[Decoded] = ()
+    """The connections on its other interfaces."""
 
 
 def read_pod(truth: PodTruth) -> PodDecoded:
     """Read a pod's recording once."""
-    return PodDecoded(truth, [decode(connection) for connection in connections(truth.frames)])
+    on_lo, outside = ([decode(each) for each in connections(frames)] for frames in (truth.frames, truth.outside))
+    return PodDecoded(truth, on_lo, outside)
 
 
 def directions(connection: TcpConnection) -> frozenset[str]:
@@ -88,6 +96,33 @@ def expected(pods: Iterable[PodDecoded], spans: Iterable[Span], undetermined: fr
     return found
 
 
+def between_pods(pods: Sequence[PodDecoded], spans: Iterable[Span]) -> list[Expected]:
+    """Every exchange that crossed the pods' other interfaces in plaintext, once. A record of it is true, and not owed.
+
+    A tapper that captures on the node's interfaces sees these exchanges. Both pods' recordings have them.
+    """
+    targets = {span.pod for span in spans}
+    known: set[tuple[Address, Address, bytes, bytes]] = set()
+    found = []
+    for pod in pods:
+        for decoded in pod.outside:
+            connection = decoded.connection
+            key = connection.client, connection.server, connection.requests.data, connection.responses.data
+            if key in known:
+                continue
+            known.add(key)
+            ends = {connection.client[0], connection.server[0]}
+            truths = [each.truth for each in pods if each.truth.addresses & ends]
+            asked_for = any(each.name in targets or each.foreign_envoy for each in truths)
+            name = " and ".join(each.name for each in truths) or pod.truth.name
+            addresses = frozenset().union(*(each.addresses for each in truths))
+            duty = Duty.MAY if asked_for else Duty.NEVER
+            why = BETWEEN_PODS if asked_for else f"neither end is a target: {name}"
+            for exchange in decoded.exchanges:
+                found.append(Expected(name, addresses, None, connection, exchange, frozenset({NODE}), duty, why))
+    return found
+
+
 def _doubt(truth: PodTruth, decoded: Decoded, undetermined: frozenset[str]) -> str:
     """Why nothing of a connection is owed, whatever the tapper has shown; empty where there is no reason."""
     connection = decoded.connection
@@ -134,12 +169,12 @@ def _with_duty(each: Expected, windows: Sequence[tuple[str, int, int]], *, midst
     whole = exchange.request is not None and exchange.request.complete
     answered = exchange.response is not None and exchange.response.complete
     if not (whole and answered) or exchange.reset:
-        return replace(each, why="it is not whole")
+        return replace(each, why=NOT_WHOLE)
     for pod, first, last in windows:
         begun = each.connection.began_ns >= first or midstream
         if pod == each.pod and begun and first <= exchange.first_ns and exchange.last_ns <= last:
             return replace(each, duty=Duty.MUST)
-    return replace(each, why="nothing proves that the tapper looked at that time")
+    return replace(each, why=UNPROVEN)
 
 
 def in_words(address: tuple[str, int]) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.adapters.contract import Feature
 from harness.adapters.observed import MARKER, ReportedExchange, in_words
 from harness.adapters.packets import Packet
-from harness.conformance.oracle import compare, expectation, packets, sockets
+from harness.conformance.oracle import beneath, compare, expectation, packets, sockets
 from harness.conformance.oracle.compare import same_address, same_end
 from harness.conformance.oracle.expectation import PodDecoded
 from harness.conformance.oracle.matching import Matched, match
@@ -25,8 +25,8 @@ from harness.conformance.oracle.model import (
 )
 
 _SWITCHING = 101
-_ELSEWHERE = frozenset({expectation.NODE})
-"""Ways of what was not on a pod's `lo`, where the kit has no truth."""
+_STILL_TRUE = frozenset({"", expectation.NOT_WHOLE, expectation.UNPROVEN, expectation.BETWEEN_PODS})
+"""Reasons for which nothing is owed, and what is told has to be true all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,43 @@ def answer(question: Question, pods: Sequence[PodDecoded]) -> list[Difference]:
 
 def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Difference]:
     """The differences of a tapper that writes records."""
+    outside = expectation.between_pods(pods, question.spans)
+    on_node, on_lo = _parted(question.seen, pods, outside)
+    yield from _on_lo(question, pods, on_lo, {leg.exchange.target for leg in outside})
+    yield from _on_node(question, pods, outside, on_node)
+
+
+def _parted(
+    seen: Iterable[ReportedExchange], pods: Sequence[PodDecoded], outside: Sequence[Expected]
+) -> tuple[list[ReportedExchange], list[ReportedExchange]]:
+    """The records of what crossed between pods, and those of what crossed a pod's `lo`.
+
+    A record is of the former kind by its direction, or by the client's end, whatever its direction says.
+    """
+    clients = {decoded.connection.client for pod in pods for decoded in pod.decoded}
+    between = {leg.connection.client for leg in outside} - clients
+    on_node: list[ReportedExchange] = []
+    on_lo: list[ReportedExchange] = []
+    for each in seen:
+        is_between = each.direction == expectation.NODE or (each.src is not None and same_end(each.src) in between)
+        (on_node if is_between else on_lo).append(each)
+    return on_node, on_lo
+
+
+def _on_lo(
+    question: Question,
+    pods: Sequence[PodDecoded],
+    seen: Sequence[ReportedExchange],
+    between_pods: Collection[str | None],
+) -> Iterator[Difference]:
+    """The differences of the records of legs on a pod's `lo`. `between_pods`: targets that crossed in plaintext there,
+    too, so that a record without a direction and ends may be of that."""
     expectations = expectation.expected(pods, question.spans, question.undetermined)
-    seen = [each for each in question.seen if each.direction not in _ELSEWHERE]
     matched = match(expectations, seen)
     shown = [expectations[each] for each in matched.pairs.values()]
     midstream = Feature.MIDSTREAM in question.claims
     expectations = expectation.with_duties(expectations, shown, question.spans, midstream=midstream)
-    excused = _Excused(pods, question)
+    excused = _Excused([(pod.truth, pod.decoded) for pod in pods], question)
     clients = {each.connection.client for each in expectations}
     yield from _strange(question, seen, matched, excused)
     for number, each in matched.repeats.items():
@@ -85,9 +115,52 @@ def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Diffe
             for told, other in matched.pairs.items()
         ):
             continue
-        on_lo = seen[number].src is None or same_end(seen[number].src or "") in clients
+        record = seen[number]
+        if record.src is None:
+            on_lo = record.direction is not None or record.target not in between_pods
+        else:
+            on_lo = same_end(record.src) in clients
         if on_lo and not excused.covers(seen[number]) and expectations[each].duty is not Duty.NEVER:
             yield _repeated(expectations[each], seen[number])
+    yield from _told(question, pods, expectations, seen, matched)
+    yield from _missing(question, expectations, set(matched.pairs.values()))
+    if Feature.WEBSOCKET in question.claims:
+        upgrades = [leg for leg in expectations if leg.exchange.status == _SWITCHING and leg.duty is not Duty.NEVER]
+        yield from sockets.differences(pods, upgrades, question.socket_records)
+
+
+def _on_node(
+    question: Question, pods: Sequence[PodDecoded], expectations: Sequence[Expected], seen: Sequence[ReportedExchange]
+) -> Iterator[Difference]:
+    """The differences of the records of what crossed between pods."""
+    if not seen:
+        return
+    excused = _Excused([(pod.truth, pod.outside) for pod in pods], question)
+    addresses = frozenset[str]().union(*(pod.truth.addresses for pod in pods))
+    matched = match(expectations, seen)
+    matched.strange = [number for number in matched.strange if _ends_at(seen[number], addresses)]
+    yield from _strange(question, seen, matched, excused)
+    for number, each in matched.repeats.items():
+        if not excused.covers(seen[number]):
+            yield _repeated(expectations[each], seen[number])
+    yield from _told(question, pods, expectations, seen, matched)
+
+
+def _ends_at(record: ReportedExchange, addresses: frozenset[str]) -> bool:
+    """Whether one end of a record is a recorded pod: of anything else the kit has no truth."""
+    ends = [same_end(end) for end in (record.src, record.dst) if end is not None]
+    return any(end is not None and end[0] in addresses for end in ends)
+
+
+def _told(
+    question: Question,
+    pods: Sequence[PodDecoded],
+    expectations: Sequence[Expected],
+    seen: Sequence[ReportedExchange],
+    matched: Matched,
+) -> Iterator[Difference]:
+    """What the matched records tell wrongly, and those that should not be there."""
+    by_name = {pod.truth.name: pod for pod in pods}
     for number, each in sorted(matched.pairs.items()):
         leg, record = expectations[each], seen[number]
         if leg.duty is Duty.NEVER:
@@ -101,11 +174,7 @@ def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Diffe
                 record.record,
             )
         else:
-            yield from _wrong(leg, record, question)
-    yield from _missing(question, expectations, set(matched.pairs.values()))
-    if Feature.WEBSOCKET in question.claims:
-        upgrades = [leg for leg in expectations if leg.exchange.status == _SWITCHING and leg.duty is not Duty.NEVER]
-        yield from sockets.differences(pods, upgrades, question.socket_records)
+            yield from _wrong(leg, record, question, by_name.get(leg.pod))
 
 
 def _strange(
@@ -145,18 +214,16 @@ def _repeated(leg: Expected, record: ReportedExchange) -> Difference:
     )
 
 
-def _wrong(leg: Expected, record: ReportedExchange, question: Question) -> Iterator[Difference]:
-    for field in compare.differences(leg, record, question.claims, question.tolerance_s):
+def _wrong(leg: Expected, record: ReportedExchange, question: Question, pod: PodDecoded | None) -> Iterator[Difference]:
+    fields = list(compare.differences(leg, record, question.claims, question.tolerance_s))
+    fields += beneath.difference(leg, record, pod)
+    for field in fields:
         if leg.duty is not Duty.MUST and (field.missing or leg.why not in _STILL_TRUE):
             continue
         kind = DifferenceKind.MISSING if field.missing else DifferenceKind.WRONG
         yield Difference(
             kind, field.field, expectation.about(leg), f"{field.field} {field.expected}", field.seen, leg, record.record
         )
-
-
-_STILL_TRUE = frozenset({"", "it is not whole", "nothing proves that the tapper looked at that time"})
-"""Reasons for which nothing is owed, and what is told has to be true all the same."""
 
 
 def _missing(question: Question, expectations: Sequence[Expected], shown: set[int]) -> Iterator[Difference]:
@@ -175,20 +242,19 @@ def _claimed(leg: Expected, claims: frozenset[Feature]) -> bool:
 class _Excused:
     """Records of connections that nobody can read for certain: what is said of them is not held against anybody."""
 
-    def __init__(self, pods: Sequence[PodDecoded], question: Question) -> None:
+    def __init__(self, several: Iterable[tuple[PodTruth, Sequence[Decoded]]], question: Question) -> None:
         self._ends: set[Address] = set()
         self._markers: set[bytes] = set()
         self._any = False
         self._unproven: set[str] = set()
         """Addresses of the pods whose recording lost packets: it proves of nothing that it did not happen."""
-        for pod in pods:
-            if pod.truth.lost:
+        for truth, connections in several:
+            if truth.lost:
                 self._any = True
-                self._unproven |= set(pod.truth.addresses)
-            for decoded in pod.decoded:
-                connection = decoded.connection
-                left_open = expectation.in_words(connection.client) in question.undetermined
-                if pod.truth.lost or pod.truth.foreign_envoy or decoded.flaw or left_open:
+                self._unproven |= set(truth.addresses)
+            for decoded in connections:
+                left_open = expectation.in_words(decoded.connection.client) in question.undetermined
+                if truth.lost or truth.foreign_envoy or decoded.flaw or left_open:
                     self._add(decoded)
 
     def _add(self, decoded: Decoded) -> None:

@@ -149,12 +149,14 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class PodTruth:
-    """What happened on one pod's `lo`, and whose it is."""
+    """What happened on one pod's `lo` and on its other interfaces."""
 
     name: str
     addresses: frozenset[str]
     frames: Sequence[Frame]
     netns: int | None = None
+    outside: Sequence[Frame] = ()
+    """What crossed its other interfaces, which is how it reaches other pods."""
     lost: bool = False
     """Whether the recording itself lost packets: then it proves nothing."""
     foreign_envoy: bool = False

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from oracle_world import Record, World
+from oracle_world import BESIDE_TLS, Record, World
 
 from harness.conformance.oracle.model import DifferenceKind
 
@@ -18,7 +18,7 @@ INVENTED, MISSING, REPEATED, WRONG = (
     DifferenceKind.REPEATED,
     DifferenceKind.WRONG,
 )
-_WAYS = {"inbound": "outbound", "outbound": "inbound"}
+_WAYS = {"inbound": "outbound", "outbound": "inbound", "node": "inbound"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ def found(world: World, fault: Wrong, *, everywhere: bool = True) -> bool:
 
 def _inner(record: Record) -> bool:
     """Whether it is of the midst, where the tapper has proven that it looked."""
+    if record["direction"] == "node":
+        return False
     return record["status"] not in (200, 101) or record["target"] == "/healthz" or "grpc" in record
 
 
@@ -112,6 +114,19 @@ def _is_call(record: Record) -> bool:
     return "grpc" in record
 
 
+def _between_pods(record: Record) -> bool:
+    return bool(record["direction"] == "node")
+
+
+def _has_mtls(right: bool | None) -> Callable[[Record], bool]:
+    """Records with this word on mTLS; of those without one, the one that is beside another leg's TLS."""
+    return lambda record: record["mtls"] is right and (right is not None or record["status"] == BESIDE_TLS)
+
+
+def _always(value: Any) -> Callable[[Any], Any]:
+    return lambda _: value
+
+
 def _has_several(record: Record) -> bool:
     names = [name for name, _ in record["response"]["headers"]]
     return len(names) > len(set(names))
@@ -143,11 +158,13 @@ FAULTS = [
         "pod",
         WRONG,
         "pod_ip",
-        lambda record: "nonce" in record["target"],
+        lambda record: "nonce" in record["target"] and not _between_pods(record),
         _with("pod_ip", lambda ip: {"10.244.0.1": "10.244.0.2", "10.244.0.2": "10.244.0.1"}[ip]),
     ),
     Wrong("no pod", MISSING, "pod_ip", _inner, _with("pod_ip", lambda _: None)),
-    Wrong("namespace", WRONG, "netns", _any, _with("netns", lambda number: number + 7)),
+    Wrong(
+        "namespace", WRONG, "netns", lambda record: not _between_pods(record), _with("netns", lambda number: number + 7)
+    ),
     Wrong(
         "source",
         WRONG,
@@ -242,6 +259,20 @@ FAULTS = [
         _no_trailers,
         _message("response", "trailers", lambda _: [["X-Sum", "43"]]),
     ),
+    *(
+        Wrong(f"mTLS {told} where it was {right}", WRONG, "mtls", _has_mtls(right), _with("mtls", _always(told)))
+        for right in (True, False, None)
+        for told in (True, False)
+        if told is not right
+    ),
+    Wrong(
+        "invented between pods",
+        INVENTED,
+        "",
+        _between_pods,
+        lambda record: [record, record | {"target": "/livez", "method": "GET"}],
+    ),
+    Wrong("twice between pods", REPEATED, "", _between_pods, lambda record: [record, copy.deepcopy(record)]),
     Wrong("status of a call", WRONG, "grpc.status", _is_call, _status_of_call),
     Wrong("messages of a call", WRONG, "grpc.responses", _is_call, _one_message_less),
     Wrong(

@@ -6,7 +6,8 @@ The perfect report is made from the exchanges that were written here, and not fr
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -27,6 +28,10 @@ STEP_NS = 1_000_000
 CLAIMS = frozenset(Feature) - {Feature.MIDSTREAM, Feature.PACKETS, Feature.REDACTION}
 Fields = Sequence[tuple[str, str]]
 Record = dict[str, Any]
+TLS_RECORD = b"\x17\x03\x03\x00\x40" + bytes(range(64))
+"""A record of application data (RFC 8446, section 5.1)."""
+BESIDE_TLS = 244
+"""The status of an exchange that crossed no other interface, while another one crossed in TLS the other way."""
 UPGRADE = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
 
 
@@ -77,6 +82,8 @@ class World:
 
     pods: tuple[Pod, ...] = field(default_factory=lambda: (pod(1), pod(2)))
     frames: dict[str, list[Frame]] = field(default_factory=dict)
+    outside: dict[str, list[Frame]] = field(default_factory=dict)
+    """The frames of the pods' other interfaces."""
     records: list[Record] = field(default_factory=list)
     sockets: list[Record] = field(default_factory=list)
     now_ns: int = START_NS
@@ -95,13 +102,29 @@ class World:
         destination = ("fd00:96::1", 80) if ipv6 else ("10.96.77.10", 80)
         return replay.outbound(where, destination, self.ports)
 
-    def play(self, where: Pod, frames: Iterable[bytes]) -> tuple[int, int]:
-        """Let frames cross; returns when the first and the last one did."""
+    def play(self, where: Pod, frames: Iterable[bytes], *, outside: bool = False) -> tuple[int, int]:
+        """Let frames cross the pod's `lo`, or its other interface; returns when the first and the last one did."""
+        recorded = self.outside if outside else self.frames
         first = self.now_ns
         for data in frames:
-            self.frames.setdefault(where.name, []).append(Frame(self.now_ns, data))
+            recorded.setdefault(where.name, []).append(Frame(self.now_ns, data))
             self.now_ns += STEP_NS
         return first, self.now_ns - STEP_NS
+
+    @contextmanager
+    def beneath(
+        self, where: Pod, asked: bytes, answered: bytes, *, outgoing: bool = False
+    ) -> Iterator[replay.ReplayLeg]:
+        """A connection between the pod and another one that has no name. It carries these bytes, the request before
+        what is played meanwhile, and the answer after it."""
+        self.ports += 1
+        own, other = str(where.ipv4), "10.244.0.99"
+        server = (other if outgoing else own, 8080)
+        leg = replay.ReplayLeg((own if outgoing else other, self.ports), server, server)
+        maker = replay.FrameMaker(leg)
+        self.play(where, [*maker.handshake(), *maker.data("client", asked)], outside=True)
+        yield leg
+        self.play(where, [*maker.data("server", answered), *maker.fin()], outside=True)
 
     def http1(
         self, where: Pod, several: Sequence[Wrote], *, way: str = "inbound", ipv6: bool = False
@@ -125,6 +148,7 @@ class World:
         self.records.append(
             {
                 "type": "http",
+                "mtls": None,
                 "ts": first_ns / 1e9,
                 "duration_s": (last_ns - first_ns) / 1e9,
                 "pod_ip": str(where.ipv4),
@@ -178,6 +202,7 @@ class World:
                 frozenset({str(each.ipv4), str(each.ipv6)}),
                 self.frames.get(each.name, []),
                 4026532000 + int(each.name[-1]),
+                self.outside.get(each.name, []),
             )
             for each in self.pods
         ]
@@ -280,6 +305,18 @@ def everything() -> World:
             {"from": "server", "opcode": 2, "size": 3, "preview_b64": "YWJj", "truncated": False, "deflated": False},
         ],
     )
+    for outgoing, way in ((False, "inbound"), (True, "outbound")):
+        with world.beneath(two, TLS_RECORD, TLS_RECORD, outgoing=outgoing):
+            world.http1(two, [plain(240 + outgoing)], way=way)
+            world.records[-1]["mtls"] = True
+            world.http1(two, [plain(BESIDE_TLS)], way="inbound" if outgoing else "outbound")
+        each = plain(242 + outgoing)
+        first_ns = world.now_ns + 3 * STEP_NS
+        with world.beneath(two, each.request(), each.response(), outgoing=outgoing) as leg:
+            world.http1(two, [each], way=way)
+        world.records[-1]["mtls"] = False
+        world.tell(two, leg, "node", each, first_ns, world.now_ns - 4 * STEP_NS)
+        world.records[-1] |= {"mtls": False, "pod_ip": None, "netns": None}
     for where in world.pods:
         world.http1(where, [plain()])
     return world

@@ -14,7 +14,18 @@ import pytest
 from oracle_faults import FAULTS, found
 from oracle_world import everything
 
-from harness.conformance.oracle import compare, decode, expectation, http1, http2, judge, matching, sockets, websocket
+from harness.conformance.oracle import (
+    beneath,
+    compare,
+    decode,
+    expectation,
+    http1,
+    http2,
+    judge,
+    matching,
+    sockets,
+    websocket,
+)
 from harness.conformance.oracle.compare import FieldDifference
 from harness.conformance.oracle.matching import Matched
 from harness.conformance.oracle.model import (
@@ -176,6 +187,12 @@ BROKEN: dict[str, tuple[ModuleType, str, Break]] = {
     "takes all texts for the same": (compare, "same_text", _result(True)),
     "takes no texts for the same": (compare, "same_text", _result(False)),
     "takes all addresses for the same": (compare, "same_address", _result("10.244.0.1")),
+    "compares nothing of mTLS": (beneath, "difference", _result(())),
+    "takes all bytes for TLS": (beneath, "_begins_record", _result(True)),
+    "takes no bytes for TLS": (beneath, "_begins_record", _result(False)),
+    "takes each connection for one of the pod's": (beneath, "_is_of", _result(True)),
+    "knows nothing between pods": (expectation, "between_pods", _result([])),
+    "takes records between pods for legs": (judge, "_parted", lambda _: lambda seen, *_rest: ([], list(seen))),
     "agrees with no message": (sockets, "differences", lambda whole: lambda pods, up, told: whole(pods, up, told[:1])),
     **{
         f"finds nothing {kind}": (judge, "of_records", _without_kind(kind))
