@@ -30,8 +30,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--adapter", required=True, metavar="FILE|NAME", help="the tapper's adapter file, or the name of one that ships"
     )
-    parser.add_argument("--profile", action="append", default=[], metavar="P", help="only its cases; may be repeated")
-    parser.add_argument("--case", action="append", default=[], metavar="ID", help="only this case; may be repeated")
+    parser.add_argument(
+        "--profile",
+        action="append",
+        default=[],
+        metavar="P",
+        help="run only the cases of this profile; may be repeated",
+    )
+    parser.add_argument("--case", action="append", default=[], metavar="ID", help="run only this case; may be repeated")
     parser.add_argument(
         "--report",
         type=Path,

@@ -12,7 +12,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Describe the command to argparse."""
     parser = commands.add_parser(
         "demo",
-        help="see a tapper look through mTLS, on this machine",
+        help="show a tapper that reads mTLS traffic, on this machine",
         description="Replays the experiment of docs/istio.md with two real Envoys. Exit 0 if all steps hold.",
     )
     parser.add_argument("--requests", type=positive, default=20, metavar="N", help="requests in each step (default 20)")

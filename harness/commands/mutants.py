@@ -23,22 +23,22 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Describe the command to argparse."""
     parser = commands.add_parser(
         "mutants",
-        help="prove that the cases can fail: run tappers that are broken on purpose",
-        description="A mutant is a tapper that is wrong on purpose. Each is run in the cases that were made for it. "
-        "Exit 1 if a case passes it, or fails it for another reason than the intended one, or if a case has no mutant. "
-        "Exit 2 for a name that there is not.",
+        help="prove that the cases can fail: run tappers with deliberate faults",
+        description="A mutant is a tapper with a deliberate fault. Each is run in the cases that have to find it. "
+        "Exit 1 if a case passes it or fails it for another reason, or if a case has no mutant. "
+        "Exit 2 for an unknown name.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants")
     parser.add_argument("--all", action="store_true", help="run every case with every mutant, not only its own")
-    parser.add_argument("--list", action="store_true", help="only list them")
+    parser.add_argument("--list", action="store_true", help="list the mutants, and run none")
     parser.add_argument(
         "--wild",
         metavar="N|NAME",
-        help="run wild mutants instead, N of them or the one named, and tell which no case finds: each is wrong by a "
-        "rule and under a condition, as drop+only-ipv6 leaves out exchanges over IPv6",
+        help="run N wild mutants or the named one instead, and list those that no case finds: each applies a rule "
+        "under a condition, as drop+only-ipv6 leaves out exchanges over IPv6",
     )
     parser.add_argument(
-        "--seed", type=int, default=1, help="chooses the N wild mutants: the same ones for the same seed (default: 1)"
+        "--seed", type=int, default=1, help="chooses the N wild mutants: equal seeds choose equal ones (default: 1)"
     )
     add_jobs(parser)
     parser.set_defaults(run=run)

@@ -22,15 +22,23 @@ _EVERY_S = 30.0
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Describe the options."""
-    group = parser.add_argument_group("conversations that nobody arranged, in place of the cases")
+    """Describe the options to argparse."""
+    group = parser.add_argument_group("generated conversations, in place of the cases")
     group.add_argument(
-        "--soak", type=minutes, metavar="MINUTES", help="play new ones for so long, and show the smallest that fails"
+        "--soak",
+        type=minutes,
+        metavar="MINUTES",
+        help="play new conversations for this time, and show the smallest that fails",
     )
     group.add_argument(
-        "--seed", type=seed, metavar="N", help="with --soak: the first one's number, to play the same ones again"
+        "--seed",
+        type=seed,
+        metavar="N",
+        help="with --soak: the number of the first conversation; equal numbers play equal ones",
     )
-    group.add_argument("--plan", type=Path, metavar="FILE", help="play this one, which a soak has written")
+    group.add_argument(
+        "--plan", type=Path, metavar="FILE", help="play the conversation of this plan, which a soak has written"
+    )
 
 
 def asked_for(arguments: argparse.Namespace) -> bool:

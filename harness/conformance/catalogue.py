@@ -23,6 +23,6 @@ def cases() -> dict[str, Case]:
                 if each.id in found:
                     raise InternalError(f"there are two cases {each.id}")
                 if not each.requirement.endswith(".") or not each.explanation:
-                    raise InternalError(f"{each.id} does not say what it requires, or not how it is tried")
+                    raise InternalError(f"the docstring of {each.id} lacks its requirement or its explanation")
                 found[each.id] = each
     return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[1].group), item[0])))

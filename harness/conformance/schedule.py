@@ -218,9 +218,7 @@ class _Worker:
         self._said += chunk
         if not chunk:
             try:
-                self._process.wait(
-                    _FAREWELL_S
-                )  # wait, so that its own exit code is known, and not that of being killed
+                self._process.wait(_FAREWELL_S)  # for its own exit code, instead of that of SIGKILL
             except subprocess.TimeoutExpired:
                 pass
             self.kill()

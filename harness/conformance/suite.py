@@ -59,7 +59,7 @@ def choose(adapter: Adapter, profiles: Sequence[str], cases: Sequence[str], *, l
     if profiles:
         chosen = [case for case in chosen if any(Profile(name).includes(case) for name in profiles)]
     if not chosen:
-        raise SelectionError("none of the cases that were named belongs to a profile that was named: leave one out")
+        raise SelectionError("no named case belongs to a named profile: leave out --case or --profile")
     return chosen
 
 
