@@ -48,6 +48,7 @@ _HOT = (
     "tapper/run/replay.py",
     "tapper/streams/*.py",
     "tapper/protocols/*.py",
+    "tapper/output/format.py",
     "tapper/output/ndjson.py",
     "tapper/output/redaction.py",
     "tapper/output/shape.py",

@@ -24,6 +24,7 @@ from harness.mesh.sidecar import ENVOY_PATH, istio_environ
 from harness.sandbox.node import Node
 from harness.sandbox.process import Command
 from harness.waiting import wait_until
+from tapper.discovery.exec_events import subscribe
 
 OPENING = "opening all namespaces"
 IDLE = "idle, by namespaces"
@@ -48,6 +49,7 @@ UNITS = {
 _WATCHED_S = 3.0
 # Between two looks at the processes: twenty times what a look costs, but within these (docs/istio.md).
 _SHORTEST_INTERVAL_S, _LONGEST_INTERVAL_S, _SCAN_SHARE = 0.5, 0.8, 20
+_NOTIFIED_INTERVAL_S = 4.0  # where the kernel gives exec events, and nothing else wakes the tapper
 _YOUNG_S = 10.0  # for so long the tapper looks at what it has found at its start more closely: docs/istio.md
 _UP = 60.0
 
@@ -115,23 +117,37 @@ def processes(counts: tuple[int, ...]) -> Iterator[Point]:
             tapper = _start(node, [pod.ip])
             _opened(tapper, 1)
             _grow_old(tapper)
-            idle = _idle(tapper)
+            notified = _gives_exec_events()
+            watched_s = 3 * _NOTIFIED_INTERVAL_S if notified else _WATCHED_S
+            idle = _idle(tapper, watched_s)
             yield _point(IDLE_PROCESSES, count, idle)
-            yield _point(SCAN, count, scan_cost(idle))
+            yield _point(SCAN, count, scan_cost(idle, notified=notified))
             births = node.spawn(["sh", "-c", "while :; do sleep 0.1; done"], name="births")
-            yield _point(SCAN_NEWS, count, scan_cost(_idle(tapper)))
+            yield _point(SCAN_NEWS, count, scan_cost(_idle(tapper, watched_s), notified=notified))
             births.stop()
             node.forget(births)
             tapper.stop()
             tapper.forget()
 
 
-def scan_cost(idle: float) -> float:
-    """In milliseconds, given the percentage of a core that is spent on scans."""
+def scan_cost(idle: float, *, notified: bool) -> float:
+    """In milliseconds, given the percentage of a core that is spent on scans; `notified`: by a tapper that gets exec
+    events."""
     share = idle / 100
+    if notified:
+        return share * _NOTIFIED_INTERVAL_S * 1000
     if share * _SCAN_SHARE <= 1:  # so cheap that looks are the shortest interval apart
         return share * _SHORTEST_INTERVAL_S * 1000
     return share * _LONGEST_INTERVAL_S * 1000
+
+
+def _gives_exec_events() -> bool:
+    """Whether the kernel notifies a tapper of this user's of programs that begin."""
+    try:
+        subscribe().close()
+    except OSError:
+        return False
+    return True
 
 
 def _are_running(procfs: Path, count: int) -> bool:
@@ -169,10 +185,10 @@ def _grow_old(tapper: Metered) -> None:
     wait_until(lambda: tapper.cpu() and time.monotonic() - since >= _YOUNG_S + 1, "the beginning to be over", _UP)
 
 
-def _idle(tapper: Metered) -> float:
+def _idle(tapper: Metered, watched_s: float = _WATCHED_S) -> float:
     """Per cent of a core, over a while in which nothing happens."""
     before, since = tapper.rest(), time.monotonic()
-    wait_until(lambda: time.monotonic() - since >= _WATCHED_S, "the end of the while", _WATCHED_S * 2)
+    wait_until(lambda: time.monotonic() - since >= watched_s, "the end of the while", watched_s * 2)
     return (tapper.cpu() - before) / (time.monotonic() - since) * 100
 
 

@@ -17,7 +17,8 @@ from tapper import __version__, options
 from tapper.discovery.procfs import Procfs
 from tapper.errors import MissingPackageError, TapperError, explain
 from tapper.output.escape import wants_colour
-from tapper.output.records import Format, Silent, Snapshot
+from tapper.output.format import Format
+from tapper.output.records import Snapshot
 from tapper.output.redaction import ALWAYS
 from tapper.output.sink import Closed, Console, open_output
 from tapper.output.text import Text
@@ -137,7 +138,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: P
         ready_fd=arguments.ready_fd,
     )
     with _metrics(arguments.metrics) as requests, open_output(arguments.write) as output:
-        LiveTap(settings, outlet(output), console, requests).run()
+        LiveTap(settings, outlet(output), console, requests, parts.blocks).run()
 
 
 @contextmanager
@@ -180,7 +181,7 @@ def _format(arguments: argparse.Namespace, parts: Parts) -> Format:
     if arguments.output == "ndjson":
         return parts.ndjson()
     if arguments.output == "pcapng":
-        return Silent()
+        return Format()
     # Columns are for terminals. Pipes, files and terminals without cursor movement get plain lines.
     colour, verbose = arguments.colour, arguments.verbose
     able = options.to_terminal(arguments) and os.environ.get("TERM", "dumb") != "dumb"

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from harness.mesh.mesh import Mesh
     from harness.sandbox.node import Node
     from harness.sandbox.pod import Pod
-    from harness.sandbox.recorder import Recorder
+    from harness.sandbox.recorder import PacketRecorder
 
 _node_key: pytest.StashKey[Node] = pytest.StashKey()
-_wires_key: pytest.StashKey[list[Recorder]] = pytest.StashKey()
+_wires_key: pytest.StashKey[list[PacketRecorder]] = pytest.StashKey()
 _failed_key = pytest.StashKey[bool]()
 _told_key = pytest.StashKey[list[str]]()
 
@@ -122,7 +122,7 @@ def _write_evidence(directory: Path, item: pytest.Item, logs: dict[str, str]) ->
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in logs.items():
         (directory / f"{name}.log").write_text(text)
-    wires: list[Recorder] = item.stash[_wires_key]
+    wires: list[PacketRecorder] = item.stash[_wires_key]
     for number, wire in enumerate(wires):
         wire.save(directory / f"wire-{number}-{wire.name}.pcap")
 
@@ -175,13 +175,13 @@ def harness_fake_envoy(request: pytest.FixtureRequest) -> Callable[..., FakeEnvo
 
 
 @pytest.fixture
-def harness_wire(request: pytest.FixtureRequest, harness_node: Node) -> Iterator[Callable[[Pod], Recorder]]:
+def harness_wire(request: pytest.FixtureRequest, harness_node: Node) -> Iterator[Callable[[Pod], PacketRecorder]]:
     """`harness_wire(pod)` records what crosses a pod's veth from then on. See `harness.sandbox.recorder`."""
     with importing(request.config):
         from harness.sandbox.recorder import on_link
-    wires: list[Recorder] = request.node.stash[_wires_key]
+    wires: list[PacketRecorder] = request.node.stash[_wires_key]
 
-    def start(pod: Pod) -> Recorder:
+    def start(pod: Pod) -> PacketRecorder:
         assert pod.node is harness_node, f"pod {pod.name} is on another node than the test's"
         wires.append(on_link(pod))
         return wires[-1]

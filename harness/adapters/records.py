@@ -1,4 +1,4 @@
-"""NDJSON as a tapper under test writes it (contract, version 1)."""
+"""NDJSON output of a tapper under test (contract, version 1)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_RECORDS = 500_000
 _MOST_BAD_LINES = 10_000
 _KEPT_PROBLEMS = 20
 _NODE_BEFORE = "wire"
-"""The `direction` of what was seen on the node's interfaces, as the contract spelled it before it was `node`."""
+"""The older spelling of the `direction` `node`, for traffic on the node's interfaces."""
 
 
 class Records:
@@ -40,7 +40,7 @@ class Records:
         self._overwhelmed = False
 
     def feed(self, data: bytes) -> None:
-        """Take further bytes, cut anywhere."""
+        """Add the next piece, cut anywhere."""
         with self._lock:
             self._raw += data
             self._markers.feed(data)
@@ -70,7 +70,7 @@ class Records:
         self.feed(data)
 
     def finish(self) -> None:
-        """There is no more. A last line without its line feed was not written whole."""
+        """The output is complete. A last line without a line feed is a problem."""
         with self._lock:
             if self._rest:
                 self._complain(f"the last line has no end: {bytes(self._rest[:80])!r}")
@@ -86,6 +86,10 @@ class Records:
     def records(self, kind: str) -> list[Mapping[str, Any]]:
         with self._lock:
             return [record for record in self._parsed if record["type"] == kind]
+
+    def others(self) -> list[Mapping[str, Any]]:
+        with self._lock:
+            return [record for record in self._parsed if record["type"] != "http"]
 
     def all(self) -> list[dict[str, Any]]:
         """Every record so far, in order."""
@@ -110,7 +114,7 @@ class Records:
             if not isinstance(record, dict) or not isinstance(record.get("type"), str):
                 raise ValueError("no object with a type")
             if record["type"] == "http":
-                exchange(record)  # a wrong one is complained about, once, here
+                exchange(record)  # reports a broken exchange once
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             self._bad_lines += 1
             self._complain(f"a line that is no record ({error}): {line[:120]!r}")
@@ -138,23 +142,18 @@ def exchange(record: Mapping[str, Any]) -> ReportedExchange:
     ts = record.get("ts")
     if not isinstance(ts, int | float | None) or isinstance(ts, bool):
         raise ValueError("its ts is no number")
+    mtls = record.get("mtls")
+    if not isinstance(mtls, bool | None):
+        raise ValueError("its mtls is neither true nor false nor null")
     return ReportedExchange(
         **texts,
-        mtls=_mtls(record),
+        mtls=mtls,
         status=status,
         time=None if ts is None else float(ts),
         request=_message(record.get("request")),
         response=_message(record.get("response")),
         record=record,
     )
-
-
-def _mtls(record: Mapping[str, Any]) -> bool | None:
-    """The record's word on mTLS: `mtls`, or, in the first version of the reference's records, `wire`."""
-    told = record.get("mtls", {"tls": True, "plain": False}.get(str(record.get("wire"))))
-    if not isinstance(told, bool | None):
-        raise ValueError("its mtls is neither true nor false nor null")
-    return told
 
 
 def _message(table: Mapping[str, Any] | None) -> ReportedMessage | None:
@@ -168,6 +167,8 @@ def _message(table: Mapping[str, Any] | None) -> ReportedMessage | None:
         bool(table.get("truncated")),
         _pairs(table.get("trailers")),
         gives_body=table.get("body_b64") is not None,
+        gives_headers=table.get("headers") is not None,
+        gives_trailers=table.get("trailers") is not None,
     )
 
 
@@ -181,12 +182,12 @@ def _pairs(pairs: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _text(value: str) -> str:
-    r"""JSON can name half of a surrogate pair (\ud800), which no file and no report can hold."""
+    r"""Text without lone surrogates: JSON can name half of a pair (\ud800), which no file and no report can hold."""
     return value.encode(errors="replace").decode()
 
 
 def _encoded(value: Any, key: str = "") -> Iterable[bytes]:
-    """What lies in a record in base64, by the names of its fields."""
+    """The decoded base64 of a record, by the names of its fields."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _encoded(inner, str(name))
@@ -197,4 +198,4 @@ def _encoded(value: Any, key: str = "") -> Iterable[bytes]:
         try:
             yield base64.b64decode(value)
         except binascii.Error:
-            return  # its raw form was yielded with the rest
+            return  # the raw form was yielded with the rest

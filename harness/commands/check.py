@@ -74,8 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
         who = adapter.implementation
         with contextlib.ExitStack() as rest:
-            if clusters.asked_for(arguments):
-                _in_cluster(run, rest, clusters.options(arguments), clusters.given(arguments))
+            value = vars(arguments).get
+            if clusters.asked_for(value):
+                _in_cluster(run, rest, clusters.options(value), clusters.given(arguments))
             print(f"{who.name} ({who.version}): {len(run.chosen)} cases", flush=True)
             write.clear(directory)
             interrupted = progress.follow(run)

@@ -13,7 +13,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "report",
         help="merge the reports of several runs or tappers into one page",
         description="Reads the report.yaml of each folder and writes report.html, report.md and junit.xml. Runs of one "
-        "tapper with one suite become one column: what one was not asked for, another may know.",
+        "tapper with one suite become one column: a case that one run left out may be in another.",
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a report's folder, or its report.yaml")
     parser.add_argument(
@@ -23,11 +23,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="where the reports go (default: the folder itself, or tapper-harness-report/together for several)",
     )
     parser.add_argument(
-        "--docs", metavar="ADDRESS", help="the folder that holds the cases' pages (docs/conformance), to link to them"
+        "--docs", metavar="ADDRESS", help="the folder of the cases' pages (docs/conformance), for links to them"
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the Markdown alone, into this file")
     parser.add_argument(
-        "--reasons", type=Path, metavar="FILE", help="with --markdown: a TOML file of [ADAPTER] CASE = why it ended so"
+        "--markdown", type=Path, metavar="FILE", help="write only a page of counts and failures, into this file"
+    )
+    parser.add_argument(
+        "--reasons",
+        type=Path,
+        metavar="FILE",
+        help="with --markdown: a TOML file of reasons for failures ([ADAPTER] CASE = 'why')",
     )
     parser.set_defaults(run=run)
 

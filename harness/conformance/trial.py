@@ -18,7 +18,7 @@ from harness.conformance.oracle import targets as target_times
 from harness.conformance.oracle.compare import same_address
 from harness.conformance.oracle.judge import Question, judge
 from harness.conformance.oracle.model import Difference, PodTruth
-from harness.conformance.tap import Tap
+from harness.conformance.tap import TrialTap
 from harness.conformance.watched import Watched
 from harness.mesh import delivery, fake_envoy
 from harness.mesh.fake_envoy import FakeEnvoy, Variant
@@ -27,7 +27,7 @@ from harness.sandbox.links import GATEWAY4
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Environ
-from harness.sandbox.recorder import Recorder, on_eth0, on_lo
+from harness.sandbox.recorder import PacketRecorder, on_eth0, on_lo
 
 NODE = "node"
 """The name under which the node's own `lo` is recorded."""
@@ -48,10 +48,10 @@ class Trial:
         """Client ends (`127.0.0.6:40001`) of connections about which a tapper may say this or that."""
         self.may_lose = False
         """Set by a case that sends more than anybody has to keep up with."""
-        self._recordings: dict[str, Recorder] = {}
-        """What crossed `lo`, by the name of the pod, or of the node."""
-        self._outside: dict[str, Recorder] = {}
-        """What crossed a pod's `eth0`, by the pod's name."""
+        self._recordings: dict[str, PacketRecorder] = {}
+        """Of the `lo` of pods and of the node."""
+        self._outside: dict[str, PacketRecorder] = {}
+        """Of the pods' `eth0`."""
         self._unrecorded: set[str] = set()
         self._some_unrecorded = False
         self._envoys: list[tuple[str, FakeEnvoy]] = []
@@ -96,11 +96,11 @@ class Trial:
         return started
 
     def record(self, pod: Pod) -> None:
-        """Keep what happens on a pod's `lo`, for the oracle and the evidence, until the pod is deleted."""
+        """Record a pod's `lo`, for the oracle and the evidence, and its `eth0`, for the oracle, until it is deleted."""
         if pod.name not in self._recordings:
-            recording = self._recordings[pod.name] = on_lo(pod, pod.name)
-            outside = self._outside[pod.name] = on_eth0(pod, pod.name)
-            pod.before_deletion += [recording.stop, outside.stop]
+            self._recordings[pod.name] = on_lo(pod, pod.name)
+            self._outside[pod.name] = on_eth0(pod, pod.name)
+            pod.before_deletion += [self._recordings[pod.name].stop, self._outside[pod.name].stop]
 
     def tap(
         self,
@@ -111,7 +111,7 @@ class Trial:
         command: Command | None = None,
         capabilities: frozenset[str] | None = None,
         watch_files: bool = False,
-    ) -> Tap:
+    ) -> TrialTap:
         """Start the tapper with these pods as its targets, and prove by canaries that it looks into them.
 
         `look` are the pods to prove it for (all the targets, if not said; none, for a case that does so itself);
@@ -130,7 +130,7 @@ class Trial:
             capabilities=capabilities,
             overlay=None if written is None else written.overlay,
         )
-        tap = Tap(under_test, self.patience, written)
+        tap = TrialTap(under_test, self.patience, written)
         self.taps.append(tap)
         tap.look(*(pods if look is None else look))
         return tap
@@ -169,8 +169,8 @@ class Trial:
                 addresses[name],
                 each.frames,
                 self._netns(name),
-                [] if name == NODE else self._outside[name].frames,
-                lost=each.dropped > 0,
+                self._outside[name].frames if name in self._outside else (),
+                lost=each.dropped > 0 or (name in self._outside and self._outside[name].dropped > 0),
                 foreign_envoy=name in claimed,
             )
             for name, each in self._recordings.items()
@@ -180,7 +180,8 @@ class Trial:
             target_times.spans(addresses, told, breaks),
             self.adapter.claims,
             tap.reported(),
-            tap.records("websocket"),
+            tap.running.others(),
+            len(told),
             packets=tap.packets() if self.adapter.format != "ndjson" else None,
             tolerance_s=TOLERANCE_S * self.patience,
             undetermined=frozenset(self.undetermined),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.conformance.model import Outcome
@@ -47,6 +47,19 @@ GROUPS: Mapping[str, str] = {
     "SEC": "Security",
     "GEN": "Generated conversations",
     "LOAD": "Load",
+}
+
+
+PASSED, FAILED, NOT_CLAIMED, NOT_KNOWN = range(4)
+"""The counts of a matrix's cell, in their order."""
+_COUNTED_AS = {
+    Outcome.PASS: PASSED,
+    Outcome.FAIL: FAILED,
+    Outcome.TIMEOUT: FAILED,
+    Outcome.NON_STRICT: FAILED,
+    Outcome.NOT_CLAIMED: NOT_CLAIMED,
+    Outcome.DELEGATED: NOT_CLAIMED,
+    Outcome.EXEMPT: NOT_CLAIMED,
 }
 
 
@@ -135,6 +148,15 @@ class CaseView:
     @property
     def needs_a_look(self) -> bool:
         return any(cell.needs_a_look for cell in self.cells if cell)
+
+
+def tally(cases: Iterable[CaseView], column: int) -> tuple[int, int, int, int]:
+    """How many of these cases a tapper passed, failed, did not claim, and how many nobody knows about."""
+    counts = [0, 0, 0, 0]
+    for case in cases:
+        cell = case.cells[column]
+        counts[NOT_KNOWN if cell is None else _COUNTED_AS.get(cell.row.result.outcome, NOT_KNOWN)] += 1
+    return counts[PASSED], counts[FAILED], counts[NOT_CLAIMED], counts[NOT_KNOWN]
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,13 +33,13 @@ def read(folders: Sequence[Path]) -> tuple[Merged, ...]:
 
 
 class ReasonsError(HarnessError):
-    """A file of reasons that is none, or that explains what did not happen."""
+    """A file of reasons that cannot be read, or that explains a case which did not fail."""
 
 
 def reasons(path: Path, tappers: Sequence[Merged]) -> Reasons:
-    """Read what somebody found out: a table for each adapter, in it case = "why". Raises `ReasonsError`.
+    """Read the reasons of failures: a table for each adapter, in it case = "why". Raises `ReasonsError`.
 
-    A reason for a case that passes now, or that is not there, is an error: it would be a tale.
+    A reason for a case that passes, or that does not exist, is an error: it is out of date.
     """
     try:
         known = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -58,9 +58,9 @@ def reasons(path: Path, tappers: Sequence[Merged]) -> Reasons:
 
 
 def write_markdown(tappers: Sequence[Merged], path: Path, docs: str | None, known: Reasons) -> None:
-    """The Markdown alone, into a file, without links to evidence."""
-    text = render.markdown(build(tappers, path.parent, docs=docs, names=_names(), reasons=known))
-    path.write_text(text, encoding="utf-8")
+    """Write the matrix of counts and the failures with their reasons into a file."""
+    page = build(tappers, path.parent, docs=docs, names=_names(), reasons=known)
+    path.write_text(render.matrix(page, docs), encoding="utf-8")
 
 
 def write(tappers: Sequence[Merged], output: Path, docs: str | None = None) -> tuple[Path, ...]:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from tapper.discovery.envoy import Process, Unreadable, is_envoy_path, relevant_variables
+from tapper.discovery.envoy import Process, Unreadable, relevant_variables
+from tapper.discovery.finders import is_envoy_path
 from tapper.discovery.process_memory import ProcessMemory
 from tapper.errors import ProcfsError, explain
 from tapper.namespaces.identity import NamespaceId, namespace_of

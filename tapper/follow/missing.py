@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 
-from tapper.discovery.envoy import Verdict
-from tapper.discovery.finders import Candidate, Finder
+from tapper.discovery.finders import Candidate, Finder, Verdict
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.roles import gateway_role, is_proxyless
 from tapper.discovery.scanner import Scan, Scanner

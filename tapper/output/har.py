@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from tapper.output.filters import host_of
-from tapper.output.records import Place, Silent, Totals
+from tapper.output.format import Format
+from tapper.output.records import Place, Totals
 from tapper.protocols.headers import Headers
 from tapper.protocols.messages import End, Request, Response
 from tapper.protocols.records import ExchangeRecord
@@ -23,8 +24,8 @@ _UNKNOWN = -1  # the specification's value for an unknown size
 _UNKNOWN_TYPE = "x-unknown"  # as browsers write it
 
 
-class Har(Silent):
-    """A `tapper.output.records.Format`. It counts the entries, and the responses that it leaves out."""
+class Har(Format):
+    """It counts the entries, and the responses that it leaves out."""
 
     def __init__(self) -> None:
         self._entries = 0

@@ -56,7 +56,7 @@ def window_width(descriptor: int) -> int:
 
 
 class Terminal(Text):
-    """A `tapper.output.records.Format`. It calls `width` for every line, because the window may be resized."""
+    """The format for terminals. `width` is called for every line, so that the columns follow a resized window."""
 
     def __init__(self, width: Callable[[], int], *, colour: bool = True, verbose: bool = False) -> None:
         super().__init__(verbose=verbose)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from tapper.discovery.envoy import Envoy, Verdict
+from tapper.discovery.finders import Finding
 from tapper.output.columns import columns
 from tapper.output.details import details
 from tapper.output.escape import escape, escape_bytes, shortened
-from tapper.output.records import Listed, Owned, Place, Silent, Totals, found_by, reason
+from tapper.output.format import Format
+from tapper.output.records import Owned, Place, Totals, reason
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, Tls, WebSocketMessage
 from tapper.protocols.messages import Response
@@ -43,8 +44,8 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-class Text(Silent):
-    """A `tapper.output.records.Format` for pipes and files: a line for each exchange.
+class Text(Format):
+    """The format for pipes and files: a line for each exchange.
 
     `verbose` adds its header fields and the beginning of its bodies. `tapper.output.terminal` is for terminals.
     """
@@ -69,7 +70,7 @@ class Text(Silent):
     def fact(self, _place: Place, record: FactRecord) -> str:
         return f"{clock(record.fact.ts)}  {_where(record.leg)}  {fact_line(record.fact)}\n"
 
-    def processes(self, found: Sequence[Listed], owned: Owned) -> str:
+    def processes(self, found: Sequence[Finding], owned: Owned) -> str:
         lines = columns([_PROCESS_COLUMNS, *(_row(process, owned) for process in found)])
         return "".join(line + "\n" for line in lines)
 
@@ -117,16 +118,16 @@ def further(exchange: Exchange) -> str:
     return text if exchange.incomplete is None else f"{text}  ({exchange.incomplete})"
 
 
-def _row(process: Listed, owned: Owned) -> tuple[str, ...]:
+def _row(process: Finding, owned: Owned) -> tuple[str, ...]:
     addresses = None if process.netns is None else owned.get(process.netns)
     return (
         str(process.pid),
         escape(process.exe or "-"),
-        escape("-" if process.instance_ip is None else str(process.instance_ip)),
+        escape("-" if process.instance_ip is None else process.instance_ip),
         "?" if addresses is None else ",".join(sorted(map(str, addresses))) or "-",
         "-" if process.netns is None else str(process.netns.inode),
-        found_by(process) or "-",
-        Verdict.ENVOY if isinstance(process, Envoy) else process.verdict,
+        process.found_by or "-",
+        process.verdict,
         reason(process, owned) or "",
     )
 

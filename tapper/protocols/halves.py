@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from tapper.protocols.blocks import UNREADABLE_BLOCK, DecodedBlock
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.fields import UNKNOWN_FIELDS, Fields
 from tapper.protocols.grpc import NO_MESSAGES, Call, Counter, Messages, call
 from tapper.protocols.headers import Headers
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
@@ -25,7 +25,7 @@ class Half:
     """What one side sent on one stream, so far."""
 
     # Defaults, not a constructor's arguments: few are ever other than these.
-    fields: Fields | None = None
+    fields: DecodedBlock | None = None
     """None until its header block came."""
     complete: bool = True
     grpc: bool = False
@@ -96,19 +96,19 @@ def exchange(request: Half | None, response: Half | None) -> Exchange:
 
 
 def _request(half: Half) -> Request:
-    fields = UNKNOWN_FIELDS if half.fields is None else half.fields
+    fields = UNREADABLE_BLOCK if half.fields is None else half.fields
     method, target = fields.method or "", fields.path or ""
     if method == "CONNECT" and not target:
         target = fields.authority or ""  # RFC 9113 section 8.5: it has no path
     ts, seq, ack, size = half.ts, half.seq, half.ack, half.head_size
-    return Request(RequestHead(ts, seq, ack, method, target, _VERSION, fields.listed, size), half.end())
+    return Request(RequestHead(ts, seq, ack, method, target, _VERSION, fields.shown, size), half.end())
 
 
 def _response(half: Half) -> Response:
-    fields = UNKNOWN_FIELDS if half.fields is None else half.fields
+    fields = UNREADABLE_BLOCK if half.fields is None else half.fields
     number = 0 if fields.status is None else _STATUSES[fields.status]
     ts, seq, ack, size = half.ts, half.seq, half.ack, half.head_size
-    return Response(ResponseHead(ts, seq, ack, number, "", _VERSION, fields.listed, size), half.end())
+    return Response(ResponseHead(ts, seq, ack, number, "", _VERSION, fields.shown, size), half.end())
 
 
 def _status(status: str) -> int:
@@ -137,7 +137,7 @@ def _call(request: Half | None, response: Half | None) -> Call | None:
     if response is not None:
         trailers = response.trailers
         if response.fields is not None:
-            fields = response.fields.shown
+            fields = response.fields.shown.headers
     return call(target, fields, trailers, _messages(request), _messages(response))
 
 

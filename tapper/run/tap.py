@@ -22,6 +22,7 @@ from tapper.capture.mapped import Statistics
 from tapper.capture.memory import TOTAL, RingMemory
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import NO_INTERFACE, Source, Sources
+from tapper.capture.walk import Blocks
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
 from tapper.errors import UsageError, explain
@@ -71,7 +72,7 @@ class Options:
 
 
 class LiveTap:
-    """One run. `requests` are other threads' requests for the counts."""
+    """One run. `requests` are other threads' requests for the counts; `blocks` reads the memory of packet rings."""
 
     _pending: PendingRecords  # made with the node's source, which is the first
 
@@ -81,6 +82,7 @@ class LiveTap:
         outlet: Outlet,
         console: Console,
         requests: SnapshotRequests[Snapshot] | None = None,
+        blocks: type[Blocks] = Blocks,
     ) -> None:
         self._options = options
         self._requests = requests
@@ -88,6 +90,7 @@ class LiveTap:
         self._console = console
         self._own = own_namespace()
         self._memory = RingMemory(options.ring_memory)
+        self._blocks = blocks
         self._sources: Sources[Record] = Sources()
         self._accounts: dict[object, Account] = {}  # by the keys of the sources
         self._targets = FollowedTargets(options.targets, options.feeds)
@@ -250,7 +253,7 @@ class LiveTap:
 
     def _open_node(self) -> None:
         targets = packed(self._targets.now.addresses)
-        ring = open_ring(self._options.interface, bpf.program(targets), self._memory)
+        ring = open_ring(self._options.interface, bpf.program(targets), self._memory, blocks=self._blocks)
         place = Place("node", self._own.inode, self._options.interface or "any")
         self._add(_NODE, ring, place, Scope(None, targets))
         self._pending = PendingRecords(WireVerdict(self._accounts[_NODE].connections), ring.drained)
@@ -267,6 +270,7 @@ class LiveTap:
             finders=options.finders,
             verify=options.verify,
             memory=self._memory,
+            blocks=self._blocks,
         )
         self._quiet = quiet.QuietConnections(self._follower.connections_in)
         self._follower.begin()

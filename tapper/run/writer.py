@@ -16,8 +16,9 @@ from typing import Final
 
 from tapper import __version__
 from tapper.output.counts import table
+from tapper.output.format import Format
 from tapper.output.pcapng import Recorder
-from tapper.output.records import Format, Place, Row, Stat, Totals
+from tapper.output.records import Place, Row, Stat, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
 from tapper.protocols.messages import BODY_LIMIT

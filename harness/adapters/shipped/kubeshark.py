@@ -56,7 +56,7 @@ def follow(worker: HandmadeWebSocket) -> None:
 
 
 def connected(port: int, process: subprocess.Popen[bytes]) -> HandmadeWebSocket:
-    """Once the worker listens. Raises SystemExit if it ends instead, or never does."""
+    """Wait until the worker listens. Raises SystemExit if it ends instead, or never does."""
     deadline = time.monotonic() + _STARTS_S
     while process.poll() is None and time.monotonic() < deadline:
         try:
@@ -72,7 +72,7 @@ def main() -> int:
         port = free.getsockname()[1]
     argv = ["kubeshark-worker", "-i", "any", "-port", str(port), "-servicemesh"]
     argv += ["-packet-capture", "libpcap", "-procfs", os.environ["TAPPER_HARNESS_PROCFS"]]
-    # it keeps its captures in the folder in which it is started
+    # it keeps its captures in its working directory
     process = bridge.start(argv, os.environ, os.environ["TAPPER_HARNESS_STATE_DIR"])
     worker = connected(port, process)
     threading.Thread(target=follow, args=(worker,), daemon=True).start()

@@ -28,14 +28,14 @@ def message(details: Entry) -> Entry:
     """Of a HAR request or response. mizu sorts headers; a body's text is base64 where it says so."""
     content = details.get("content") or details.get("postData") or {}
     text = content.get("text") or ""
-    # Go writes the answers' []byte in base64; of requests only what is no text
+    # Go writes the []byte of answers in base64, of requests only if it is no text
     encoded = "content" in details or content.get("encoding") == "base64"
     body = text if encoded else base64.b64encode(text.encode()).decode()
     return {"headers": [[each["name"], each["value"]] for each in details["headers"]], "body_b64": body}
 
 
 def record(entry: Entry) -> Entry | None:
-    """None of what is no HTTP."""
+    """The record of an entry; None if it is not HTTP."""
     pair, ends = entry["Pair"], entry["ConnectionInfo"]
     if entry["Protocol"]["name"] not in ("http", "grpc"):
         return None

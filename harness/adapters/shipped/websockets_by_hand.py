@@ -13,7 +13,7 @@ _TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
 
 
 class HandmadeWebSocket:
-    """An open connection. `masked` is what a client's messages have to be (section 5.3)."""
+    """An open connection. `masked`: whether it masks its messages, as a client has to (section 5.3)."""
 
     def __init__(self, sock: socket.socket, *, masked: bool) -> None:
         self._sock = sock

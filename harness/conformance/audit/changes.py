@@ -20,8 +20,8 @@ from pyroute2.netlink.rtnl.iprsocket import MarshalRtnl
 from harness.conformance.audit import sysctl_watch
 from harness.conformance.audit.words import PROMISCUITY, link_facts, named
 from harness.errors import InternalError
+from harness.sandbox.bare_node import BareNode
 from harness.sandbox.links import netlink
-from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.waiting import wait_until
 
@@ -42,7 +42,7 @@ _NFTABLES = {
 
 _IFLA_EVENT_FEATURES = 2  # linux/if_link.h
 
-Place = Node | Pod
+Place = BareNode | Pod
 
 
 class Changes:

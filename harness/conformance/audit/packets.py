@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
 from harness.errors import InternalError
+from harness.sandbox.bare_node import BareNode
 from harness.sandbox.frames import (
     ETHERNET_HEADER,
     ETHERTYPE_IPV4,
@@ -23,7 +24,6 @@ from harness.sandbox.frames import (
     parse_tcp,
     tcp_streams_of,
 )
-from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 
 _ETH_P_ALL = 0x0003  # linux/if_ether.h
@@ -59,7 +59,7 @@ class PacketWatch:
     It lies in the kernel until it is read. It pins a pod's network namespace.
     """
 
-    def __init__(self, place: Node | Pod) -> None:
+    def __init__(self, place: BareNode | Pod) -> None:
         self._frames: list[Caught] = []
         self._socket = place.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
         try:

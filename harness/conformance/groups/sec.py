@@ -13,7 +13,7 @@ from harness.conformance.audit.changes import Changes
 from harness.conformance.audit.logsocket import LogSocket
 from harness.conformance.audit.packets import PacketWatch
 from harness.conformance.model import Level, case
-from harness.conformance.tap import Tap
+from harness.conformance.tap import TrialTap
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.conformance.verdict import NotClaimed
@@ -165,7 +165,7 @@ def _tokens(count: int) -> list[str]:
     return [f"secret-{secrets.token_hex(16)}" for _ in range(count)]
 
 
-def _expect_hidden(tap: Tap, sent: list[Sent], fields: list[tuple[str, str]], tokens: list[str]) -> None:
+def _expect_hidden(tap: TrialTap, sent: list[Sent], fields: list[tuple[str, str]], tokens: list[str]) -> None:
     """The exchanges are reported, and none of the tokens in the values of their header fields is written anywhere."""
     tap.wait_seen(sent)
     tap.end()

@@ -29,7 +29,7 @@ _TIMEOUT_S = 10.0
 
 
 def accept_key(key: str) -> str:
-    """What Sec-WebSocket-Accept has to say (section 4.2.2)."""
+    """The value of Sec-WebSocket-Accept (section 4.2.2)."""
     return base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest()).decode()
 
 
@@ -81,7 +81,7 @@ class WebSocketEcho(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         _, fields = read_head(self.rfile)
         if "sec-websocket-key" not in fields:
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")  # a probe
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")  # a probe of the kubelet
             return
         answer = accept_key(fields["sec-websocket-key"])
         head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

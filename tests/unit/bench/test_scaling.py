@@ -100,6 +100,7 @@ def test_a_profile_names_what_is_at_work() -> None:
 
 
 def test_a_scans_cost_is_no_less_than_what_the_interval_says() -> None:
-    """1 % of a core at a look each half second; 10 %, which makes the interval a longer one."""
-    assert scaling.scan_cost(1.0) == pytest.approx(5.0)
-    assert scaling.scan_cost(10.0) == pytest.approx(80.0)
+    """1 % of a core at a look each half second; 10 %, for a longer interval; a look each four seconds."""
+    assert scaling.scan_cost(1.0, notified=False) == pytest.approx(5.0)
+    assert scaling.scan_cost(10.0, notified=False) == pytest.approx(80.0)
+    assert scaling.scan_cost(0.1, notified=True) == pytest.approx(4.0)

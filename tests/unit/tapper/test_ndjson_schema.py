@@ -16,7 +16,7 @@ import pytest
 from tapper_wire import Capture, Wire, endpoint, get, ok
 
 import tapper.output.ndjson as module
-from tapper.discovery.envoy import Envoy, Refused, Verdict
+from tapper.discovery.finders import Finder, Finding, Verdict
 from tapper.namespaces.identity import NamespaceId
 from tapper.output.ndjson import SCHEMA, Ndjson
 from tapper.output.records import Place, Totals
@@ -73,9 +73,18 @@ def every_record() -> Iterator[Record]:
     for place in PLACES:
         for sighting in Capture().feed(packets).finish().seen:
             yield from records(form.exchange(place, sighting))
-    found: list[Envoy | Refused] = [
-        Envoy(77, "/usr/local/bin/envoy", parse_address("fd00::1"), NamespaceId(4, 999)),
-        Refused(2, None, Verdict.OTHER, "no executable"),
+    found: list[Finding] = [
+        Finding(
+            77,
+            "/usr/local/bin/envoy",
+            NamespaceId(4, 999),
+            Verdict.ENVOY,
+            None,
+            "fd00::1",
+            Finder.ENVOY,
+            parse_address("fd00::1"),
+        ),
+        Finding(2, None, None, Verdict.OTHER, "no executable"),
     ]
     yield from records(form.processes(found, {}))
     yield from records(form.processes(found, {NamespaceId(4, 999): frozenset({parse_address("fd00::1")})}))

@@ -15,8 +15,8 @@ import pytest
 
 from harness.waiting import wait_until
 from tapper.discovery import procfs
-from tapper.discovery.envoy import Process, Unreadable, Verdict
-from tapper.discovery.finders import Finder
+from tapper.discovery.envoy import Process, Unreadable
+from tapper.discovery.finders import Finder, Verdict
 from tapper.discovery.process_memory import ProcessMemory
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan, Scanner

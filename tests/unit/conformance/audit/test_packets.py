@@ -38,6 +38,7 @@ def _connections(sent: list[truth.Sent]) -> set[packets.Connection]:
 
 
 def test_the_kits_and_the_kernels_packets_are_no_others(pod: Pod) -> None:
+    assert isinstance(pod.node, Node)
     with PacketWatch(pod) as watch, PacketWatch(pod.node) as of_node:
         state.wait_settled(pod.node.pod("late"))  # the kernel speaks of new links
         sent = truth.deliver(pod, 3) + truth.deliver(pod, 3, ipv6=True)
