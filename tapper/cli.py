@@ -36,7 +36,7 @@ _INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
 _PCAPNG_WARNING = "-o pcapng writes packets as they were captured: nothing in them is redacted"
 _NO_REDACT_WARNING = (
-    f"--no-redact: {', '.join(ALWAYS)} come out with their values, which whoever reads the output can use"
+    f"--no-redact: {', '.join(ALWAYS)} come out with their values: let only people read the output who may use them"
 )
 
 
