@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, object, object]:
-    """Take our options by their old names, too, unless another plugin or a conftest.py has options of these names."""
+    """Accept our options by their old names, unless another plugin or a conftest.py has options of these names."""
     result = yield
     if options.uses_old_names(args):
         _, unknown = parser.parse_known_and_unknown_args(args)
@@ -62,9 +62,9 @@ def pytest_load_initial_conftests(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Judge the tapper that --harness-adapter names. Without it, to ask for the conformance cases is a usage error."""
+    """Judge the tapper that --harness-adapter names. Without it, the conformance cases are a usage error."""
     for sentence in config.stash.get(_told_key, []):
-        # no Python warning: where warnings are errors, that would end the run
+        # no Python warning: if warnings are errors, that would end the run
         sys.stderr.write(f"tapper-harness: {sentence}\n")
     name = config.getoption("--harness-adapter")
     if name is None:
@@ -98,7 +98,7 @@ def _asks_for_cases(argument: str, config: pytest.Config) -> bool:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The conformance cases are tests of a tapper: without one, a run that comes by them leaves them out."""
+    """Do not collect the conformance cases without --harness-adapter."""
     return True if collection_path == _CONFORMANCE_TESTS and config.getoption("--harness-adapter") is None else None
 
 
@@ -142,7 +142,7 @@ def harness_node(request: pytest.FixtureRequest) -> Iterator[Node]:
     try:
         yield world
     finally:
-        gc.collect()  # a socket in a reference cycle is not what is looked for
+        gc.collect()  # a socket in a reference cycle is no leak
         held = world.held_sockets()
         world.close()
     if held and not request.node.stash.get(_failed_key, False):

@@ -19,6 +19,8 @@ _MOST_BAD_LINES = 10_000
 _KEPT_PROBLEMS = 20
 _NODE_BEFORE = "wire"
 """The older spelling of the `direction` `node`, for traffic on the node's interfaces."""
+_MTLS_BEFORE: Mapping[str, bool] = {"tls": True, "plain": False}
+"""By the older field `wire`: the value of `mtls`."""
 
 
 class Records:
@@ -142,7 +144,7 @@ def exchange(record: Mapping[str, Any]) -> ReportedExchange:
     ts = record.get("ts")
     if not isinstance(ts, int | float | None) or isinstance(ts, bool):
         raise ValueError("its ts is no number")
-    mtls = record.get("mtls")
+    mtls = record["mtls"] if "mtls" in record else _MTLS_BEFORE.get(str(record.get("wire")))
     if not isinstance(mtls, bool | None):
         raise ValueError("its mtls is neither true nor false nor null")
     return ReportedExchange(

@@ -8,7 +8,7 @@ from harness.commands import tables
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Describe it."""
+    """Describe the command to argparse."""
     parser = commands.add_parser(
         "adapters", help="list the adapters that ship", description="Lists the adapters that `check` knows by name."
     )
@@ -16,7 +16,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    """Always 0."""
+    """Exit code 0."""
     from harness.adapters import contract, programs, shipped
 
     rows = []

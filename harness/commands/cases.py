@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Describe it."""
+    """Describe the command to argparse."""
     parser = commands.add_parser(
         "cases",
         help="list the conformance cases, or explain some",
@@ -27,7 +27,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0, or 2 for an id that there is not, or a folder that cannot be written."""
+    """Exit code 0, or 2 for an unknown id or a folder that cannot be written."""
     from harness.conformance.catalogue import cases
 
     there_are = cases()

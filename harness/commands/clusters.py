@@ -32,11 +32,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
     add_option("--kind", action="store_true", help="make a kind cluster with Istio, and remove it again")
     add_option("--kubeconfig", metavar="FILE", help="use a cluster that has Istio")
-    add_option("--context", metavar="NAME", help="one of the kubeconfig's contexts; asks for that cluster")
-    add_option("--yes-this-cluster", action="store_true", help="though it is not on this machine")
-    add_option("--cluster-name", default=NAME, metavar="NAME", help="the kind cluster's (default: %(default)s)")
-    add_option("--keep-cluster", action="store_true", help="leave the kind cluster")
-    add_option("--kind-image", metavar="NAME", help="the nodes' image")
+    add_option("--context", metavar="NAME", help="use the cluster of this context of the kubeconfig")
+    add_option("--yes-this-cluster", action="store_true", help="use this cluster although it is not on this machine")
+    add_option(
+        "--cluster-name", default=NAME, metavar="NAME", help="the name of the kind cluster (default: %(default)s)"
+    )
+    add_option("--keep-cluster", action="store_true", help="keep the kind cluster after the run")
+    add_option("--kind-image", metavar="NAME", help="the image of the nodes")
     add_option("--kind-bin", type=Path, metavar="FILE", help="default: fetched by pytest-kind")
     add_option("--kind-kubectl-bin", type=Path, metavar="FILE", help="default: fetched by pytest-kind")
     add_istio_and_image(add_option)
@@ -47,12 +49,14 @@ def add_istio_and_image(add_option: Callable[..., object]) -> None:
     """Add the options that tests/e2e has, too: `add_option` is argparse's add_argument or pytest's addoption."""
     add_option("--istioctl", type=Path, metavar="FILE", help="default: the one on PATH, else --istioctl-url")
     add_option("--istioctl-url", metavar="URL", help="a .tar.gz with istioctl; needs --istioctl-sha256")
-    add_option("--istioctl-sha256", metavar="HEX", help="the checksum that the .tar.gz has to have")
+    add_option("--istioctl-sha256", metavar="HEX", help="the required checksum of the .tar.gz")
     add_option("--istio-hub", metavar="HUB", help="where Istio's images come from")
-    add_option("--istio-tag", metavar="TAG", help="their tag")
+    add_option("--istio-tag", metavar="TAG", help="the tag of these images")
     add_option("--istio-values", type=Path, metavar="FILE", help="an IstioOperator for istioctl install")
-    add_option("--image-archive", type=Path, metavar="TAR", help="this project's image, instead of building it")
-    add_option("--image", default=IMAGE, metavar="NAME", help="its name (default: %(default)s)")
+    add_option(
+        "--image-archive", type=Path, metavar="TAR", help="an archive of this project's image, instead of building it"
+    )
+    add_option("--image", default=IMAGE, metavar="NAME", help="the name of that image (default: %(default)s)")
 
 
 def asked_for(value: Callable[[str], Any]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Describe it."""
+    """Describe the command to argparse."""
     parser = commands.add_parser(
         "report",
         help="merge the reports of several runs or tappers into one page",
@@ -38,7 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0, or 2 for a file that is no report."""
+    """Exit code 0, or 2 for a broken report."""
     from harness.conformance.record import USAGE
     from harness.conformance.report_file import ReportError
     from harness.report import write

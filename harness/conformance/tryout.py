@@ -1,4 +1,4 @@
-"""One canary through an adapter, step by step, for whoever writes one: what the kit saw, and what to do next."""
+"""One canary through an adapter, step by step, for the adapter's author: what the kit saw, and what to do next."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was looked at. `well` is None where there is nothing to judge."""
+    """One checked point. `well` is None if there is nothing to judge."""
 
     well: bool | None
     what: str
     next: str = ""
-    """What to do about it, where something is wrong."""
+    """The remedy, if something is wrong."""
 
 
 def steps(adapter: Adapter, directory: Path, patience: float = 1.0) -> Iterator[Step]:

@@ -21,10 +21,10 @@ _FOLDER = Path(__file__).with_name("templates")
 
 
 def html(page: Page) -> str:
-    """One file that needs nothing else: no network, and no JavaScript but for the filters.
+    """One file that needs no network, and no JavaScript but for the filters.
 
-    Whatever a report holds is escaped; should some of it ever get through, the page's own policy lets no browser run
-    it: only the style and the script whose hashes it names.
+    Everything from a report is escaped; should some of it get through, the page's own policy lets no browser run it:
+    only the style and the script whose hashes it names.
     """
     style, script = _source("style.css"), _source("filters.js")
     policy = f"default-src 'none'; style-src {_hashed(style)}; script-src {_hashed(script)}; base-uri 'none'"
@@ -69,7 +69,7 @@ def _environment(*, autoescape: bool, escape: Any) -> jinja2.Environment:
 
 
 def _prose(value: str) -> Markup:
-    """What stands between backticks as code."""
+    """Text with the parts between backticks as code."""
     parts = [(escape(part), is_code) for part, is_code in text.spans(text.visible(value))]
     return Markup("").join(Markup("<code>{}</code>").format(part) if is_code else part for part, is_code in parts)
 

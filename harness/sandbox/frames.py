@@ -30,6 +30,8 @@ class Frame:
     data: bytes
     refused: bool = False
     """Whether its receiver drops it, because its checksum is wrong."""
+    link: str = ""
+    """The interface on which it was recorded, if that is known."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

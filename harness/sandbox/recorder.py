@@ -124,7 +124,6 @@ class PacketRecorder(Recorded):
         self.name = name
         self.dropped = 0
         self._frames: list[Frame] = []
-        self._on_lo = interface == "lo"
         self._wanted = wanted
         self._lock = threading.Lock()
         self._stopped = False
@@ -202,14 +201,15 @@ class PacketRecorder(Recorded):
                 if error.errno != errno.ENETDOWN:
                     raise
                 continue  # reported once, when the link goes down with its pod; earlier frames are still queued
-            if (self._on_lo and address[2] == _PACKET_OUTGOING) or not self._wanted(data):
+            on_lo = address[0] == "lo"
+            if (on_lo and address[2] == _PACKET_OUTGOING) or not self._wanted(data):
                 continue
             control = {(level, kind): value for level, kind, value in ancillary}
             seconds, nanoseconds = _TIMESPEC.unpack_from(control[socket.SOL_SOCKET, _SO_TIMESTAMPNS])
             (status,) = _STATUS.unpack_from(control[_SOL_PACKET, _PACKET_AUXDATA])
             unchecked = status & (_CSUM_NOT_READY | _CSUM_VALID)
-            refused = self._on_lo and not unchecked and receiver_refuses(data[ETHERNET_HEADER:])
-            yield Frame(seconds * 10**9 + nanoseconds, data, refused)
+            refused = on_lo and not unchecked and receiver_refuses(data[ETHERNET_HEADER:])
+            yield Frame(seconds * 10**9 + nanoseconds, data, refused, address[0])
 
 
 def on_link(pod: PodLink, buffer: int = _LINK_BUFFER) -> PacketRecorder:

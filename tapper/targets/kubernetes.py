@@ -74,7 +74,7 @@ class KubernetesFeed:
         """By namespace; None for all namespaces."""
         self._notes: list[str] = []
         self._noted: set[str] = set()
-        """The subjects of notes that a person was told."""
+        """The subjects of notes that were passed on."""
 
     def __enter__(self) -> Self:
         query = self._query
@@ -172,7 +172,7 @@ class _Watcher:
         self._failures = 0
         """In a row."""
         self._told: int | None = None
-        """The status of the failure that a person was told of and that has not ended; 0 where no answer came."""
+        """The status of the failure that was reported and has not ended; 0 where no answer came."""
         self._thread = threading.Thread(target=self._run, name=f"pods in {self._place}", daemon=True)
 
     def start(self) -> None:
@@ -203,8 +203,8 @@ class _Watcher:
             except ApiError as error:
                 self._fail(error)
             except ValueError as error:
-                self._fail(ApiError(0, f"what it sends cannot be read: {error}"))
-            except Exception as error:  # a thread that ended would leave the targets as they are, and nobody would know
+                self._fail(ApiError(0, f"its answer cannot be read: {error}"))
+            except Exception as error:  # without the thread the targets would silently stay as they are
                 self._fail(ApiError(0, f"{type(error).__name__}: {error}"))
 
     def _turn(self) -> None:

@@ -71,7 +71,7 @@ class Changes:
         self._told += self._of_tables()
         writes = [line for line in self._sysctls.read_log().splitlines()[1:] if line]
         if self._lost:
-            raise InternalError("more changes of a network namespace than could be told: the watch over it lost some")
+            raise InternalError("the kernel lost messages about changes of a network namespace: there were too many")
         if not self._sysctls.running:
             raise InternalError(f"the watch over sysctls has ended: {self._sysctls.read_log()[-500:]}")
         return list(dict.fromkeys([*self._told, *(f"sysctl {path} was written" for path in writes)]))

@@ -33,7 +33,7 @@ def client() -> Iterator[Any]:
     try:
         yield made
     except (DockerException, RequestException, HTTPError) as error:
-        raise HarnessError(f"Docker's daemon did not do what it was asked for: {error}") from None
+        raise HarnessError(f"Docker's daemon refused a request, or went away: {error}") from None
     finally:
         made.close()
 

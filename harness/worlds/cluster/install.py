@@ -83,7 +83,9 @@ def fetch_istioctl(url: str, sha256: str, folder: Path, say: Say) -> Path:
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != sha256.lower():
         archive.unlink()
-        raise Unsupported(f"what {url} sent is not what was asked for: its SHA-256 is {digest}, not {sha256}")
+        raise Unsupported(
+            f"the file from {url} is another one than --istioctl-sha256 says: its SHA-256 is {digest}, not {sha256}"
+        )
     program = folder / "istioctl"
     try:
         with tarfile.open(archive) as content:
@@ -143,7 +145,7 @@ class ManagedKind:
         try:
             self._cluster.ensure_kind()
         except OSError as error:
-            raise Unsupported(f"kind cannot be fetched: {error}; --kind-bin takes one that is there") from None
+            raise Unsupported(f"kind cannot be fetched: {error}; --kind-bin takes an installed one") from None
         name = self._cluster.name
         kind = str(self._cluster.kind_path)
         self.was_there = name in run([kind, "get", "clusters"], 60).split()

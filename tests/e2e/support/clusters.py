@@ -19,8 +19,8 @@ def add_options(group: pytest.OptionGroup, *, pytest_kind: bool) -> None:
     """The plugin pytest-kind adds --cluster-name, --keep-cluster, --kubeconfig, --kind-image and --kind-bin."""
     group.addoption("--kind", action="store_true", help="run the scenarios on a kind cluster with Istio")
     if not pytest_kind:
-        group.addoption("--kubeconfig", metavar="FILE", help="run the scenarios on a cluster that is there already")
-    group.addoption("--context", metavar="NAME", help="one of the kubeconfig's contexts; asks for that cluster")
+        group.addoption("--kubeconfig", metavar="FILE", help="run the scenarios on an existing cluster")
+    group.addoption("--context", metavar="NAME", help="use the cluster of this context of the kubeconfig")
     group.addoption(
         "--yes-this-cluster", action="store_true", help="use a cluster that is not on this machine (its API server)"
     )

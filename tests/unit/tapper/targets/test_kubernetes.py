@@ -315,7 +315,7 @@ def test_a_refusal_at_the_start_is_the_end(
     [
         ({"items": [{}] * (MOST_PODS + 1), "metadata": {"resourceVersion": "1"}}, "names more than 10000 pods"),
         ({"items": 7, "metadata": {"resourceVersion": "1"}}, "its answer is no list of pods"),
-        ({"items": [{}], "metadata": {"resourceVersion": "1"}}, "what it sends cannot be read: a pod has no metadata"),
+        ({"items": [{}], "metadata": {"resourceVersion": "1"}}, "its answer cannot be read: a pod has no metadata"),
     ],
 )
 def test_an_answer_that_is_no_list_of_a_nodes_pods(
