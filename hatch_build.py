@@ -39,7 +39,6 @@ _LAST_LINES, _WIDEST = 20, 200
 """Of what a compiler wrote: lines, and characters of a line."""
 
 _HOT = (
-    "tapper/runtime/memo.py",
     "tapper/fast/*.py",  # this package may be missing
     "tapper/run/writer.py",
     "tapper/run/accounts.py",

@@ -213,8 +213,7 @@ def targets_document(generation: int, pods: Iterable[Mapping[str, Any]]) -> str:
 def environment(
     *, procfs: str, targets_file: str, target_ips: Iterable[str], output: str, ready_fd: int | None, state: str
 ) -> dict[str, str]:
-    """The environment variables of the contract; the adapter's own `env` is added. Paths are those that the tapper
-    sees."""
+    """The environment variables of the contract, with the adapter's own `env`. Paths are as the tapper sees them."""
     told = {
         "CONTRACT": str(VERSION),
         "PROCFS": procfs,

@@ -28,6 +28,9 @@ class ReportedMessage:
     trailers: tuple[tuple[str, str], ...] = ()
     gives_body: bool = True
     """Whether the record has the body at all: a record may leave it out."""
+    gives_headers: bool = False
+    gives_trailers: bool = False
+    """Whether the record has the list at all: an empty list says that there were no fields."""
 
     def header(self, name: str) -> list[str]:
         """All values of a header, in order; names are compared without regard to case (RFC 9110, section 5.1)."""
@@ -102,6 +105,9 @@ class Output(Protocol):
 
     def records(self, kind: str) -> list[Mapping[str, Any]]:
         """The records of a type; a capture of packets has none."""
+
+    def others(self) -> list[Mapping[str, Any]]:
+        """The records of every type but `http`, in order; a capture of packets has none."""
 
     def everything(self) -> Iterable[bytes]:
         """All that was written, raw, and with everything that is encoded in it decoded, so that no secret can hide."""

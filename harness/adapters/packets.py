@@ -93,6 +93,9 @@ class Capture:
     def records(self, _kind: str) -> list[Mapping[str, Any]]:
         return []
 
+    def others(self) -> list[Mapping[str, Any]]:
+        return []
+
     def everything(self) -> Iterable[bytes]:
         yield from self._files().values()
         by_interface: dict[str, list[Segment]] = {}

@@ -19,6 +19,8 @@ _MOST_BAD_LINES = 10_000
 _KEPT_PROBLEMS = 20
 _NODE_BEFORE = "wire"
 """The older spelling of the `direction` `node`, for traffic on the node's interfaces."""
+_MTLS_BEFORE: Mapping[str, bool] = {"tls": True, "plain": False}
+"""By the older field `wire`: the value of `mtls`."""
 
 
 class Records:
@@ -87,6 +89,10 @@ class Records:
         with self._lock:
             return [record for record in self._parsed if record["type"] == kind]
 
+    def others(self) -> list[Mapping[str, Any]]:
+        with self._lock:
+            return [record for record in self._parsed if record["type"] != "http"]
+
     def all(self) -> list[dict[str, Any]]:
         """Every record so far, in order."""
         with self._lock:
@@ -138,23 +144,18 @@ def exchange(record: Mapping[str, Any]) -> ReportedExchange:
     ts = record.get("ts")
     if not isinstance(ts, int | float | None) or isinstance(ts, bool):
         raise ValueError("its ts is no number")
+    mtls = record["mtls"] if "mtls" in record else _MTLS_BEFORE.get(str(record.get("wire")))
+    if not isinstance(mtls, bool | None):
+        raise ValueError("its mtls is neither true nor false nor null")
     return ReportedExchange(
         **texts,
-        mtls=_mtls(record),
+        mtls=mtls,
         status=status,
         time=None if ts is None else float(ts),
         request=_message(record.get("request")),
         response=_message(record.get("response")),
         record=record,
     )
-
-
-def _mtls(record: Mapping[str, Any]) -> bool | None:
-    """The record's word on mTLS: `mtls`, or, in the first version of the reference's records, `wire`."""
-    told = record.get("mtls", {"tls": True, "plain": False}.get(str(record.get("wire"))))
-    if not isinstance(told, bool | None):
-        raise ValueError("its mtls is neither true nor false nor null")
-    return told
 
 
 def _message(table: Mapping[str, Any] | None) -> ReportedMessage | None:
@@ -168,6 +169,8 @@ def _message(table: Mapping[str, Any] | None) -> ReportedMessage | None:
         bool(table.get("truncated")),
         _pairs(table.get("trailers")),
         gives_body=table.get("body_b64") is not None,
+        gives_headers=table.get("headers") is not None,
+        gives_trailers=table.get("trailers") is not None,
     )
 
 

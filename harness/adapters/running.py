@@ -94,6 +94,10 @@ class Running(ABC):
         """Its records of one type so far; a capture of packets has none."""
         return [record for _, output in self.outputs() for record in output.records(kind)]
 
+    def others(self) -> list[Mapping[str, Any]]:
+        """Its records of every type but `http`, in order; a capture of packets has none."""
+        return [record for _, output in self.outputs() for record in output.others()]
+
     def mentioned(self) -> set[str]:
         """The kit's markers that are anywhere in its output so far."""
         return set().union(*(output.mentioned() for _, output in self.outputs()))

@@ -49,9 +49,9 @@ class Trial:
         self.may_lose = False
         """Set by a case that sends more than a tapper has to keep up with."""
         self._recordings: dict[str, PacketRecorder] = {}
-        """What crossed `lo`, by the name of the pod, or of the node."""
+        """Of the `lo` of pods and of the node."""
         self._outside: dict[str, PacketRecorder] = {}
-        """What crossed a pod's `eth0`, by the pod's name."""
+        """Of the pods' `eth0`."""
         self._unrecorded: set[str] = set()
         self._some_unrecorded = False
         self._envoys: list[tuple[str, FakeEnvoy]] = []
@@ -96,11 +96,11 @@ class Trial:
         return started
 
     def record(self, pod: Pod) -> None:
-        """Record a pod's `lo`, for the oracle and the evidence, until the pod is deleted."""
+        """Record a pod's `lo`, for the oracle and the evidence, and its `eth0`, for the oracle, until it is deleted."""
         if pod.name not in self._recordings:
-            recording = self._recordings[pod.name] = on_lo(pod, pod.name)
-            outside = self._outside[pod.name] = on_eth0(pod, pod.name)
-            pod.before_deletion += [recording.stop, outside.stop]
+            self._recordings[pod.name] = on_lo(pod, pod.name)
+            self._outside[pod.name] = on_eth0(pod, pod.name)
+            pod.before_deletion += [self._recordings[pod.name].stop, self._outside[pod.name].stop]
 
     def tap(
         self,
@@ -169,8 +169,8 @@ class Trial:
                 addresses[name],
                 each.frames,
                 self._netns(name),
-                [] if name == NODE else self._outside[name].frames,
-                lost=each.dropped > 0,
+                self._outside[name].frames if name in self._outside else (),
+                lost=each.dropped > 0 or (name in self._outside and self._outside[name].dropped > 0),
                 foreign_envoy=name in claimed,
             )
             for name, each in self._recordings.items()
@@ -180,7 +180,8 @@ class Trial:
             target_times.spans(addresses, told, breaks),
             self.adapter.claims,
             tap.reported(),
-            tap.records("websocket"),
+            tap.running.others(),
+            len(told),
             packets=tap.packets() if self.adapter.format != "ndjson" else None,
             tolerance_s=TOLERANCE_S * self.patience,
             undetermined=frozenset(self.undetermined),

@@ -31,8 +31,8 @@ _PATIENCE_S = 4 * RETIRE_MS / 1000
 class PacketReader(Protocol[T]):
     """Reads a source's packets."""
 
-    def packets(self, memory: bytes, found: list[Packet], made: list[T]) -> None:
-        """Read IP packets that lie in `memory`. The records of each packet are appended to `made` before the next
+    def packets(self, memory: bytes, packets: list[Packet], records: list[T]) -> None:
+        """Read IP packets that lie in `memory`. The records of each packet are appended to `records` before the next
         packet is read."""
 
     def finish(self) -> list[T]:
@@ -42,7 +42,7 @@ class PacketReader(Protocol[T]):
 class Source(Generic[T]):
     """One place of capture."""
 
-    __slots__ = ("deadline", "ignored_interface", "key", "made", "reader", "ring", "troubles")
+    __slots__ = ("deadline", "ignored_interface", "key", "reader", "records", "ring", "troubles")
 
     def __init__(self, key: Hashable, ring: Ring, reader: PacketReader[T]) -> None:
         self.key = key
@@ -52,24 +52,24 @@ class Source(Generic[T]):
         """The index of an interface whose packets another source reports."""
         self.deadline: float | None = None
         """The time, by time.monotonic, when a closing source is closed even if it is not drained. None while open."""
-        self.made: list[T] = []
+        self.records: list[T] = []
         """The records of the packets that are being read."""
         self.troubles: set[int] = set()
         """Error numbers of the socket that were reported."""
 
     def take(self) -> list[T]:
         """The records that were not taken yet."""
-        taken = self.made[:]
-        self.made.clear()
+        taken = self.records[:]
+        self.records.clear()
         return taken
 
     def read(self, portion: Packets) -> None:
         """Read some packets."""
-        memory, found = portion
+        memory, packets = portion
         ignored = self.ignored_interface
         if ignored != NO_INTERFACE:
-            found = [packet for packet in found if packet[1] != ignored]
-        self.reader.packets(memory, found, self.made)
+            packets = [packet for packet in packets if packet[1] != ignored]
+        self.reader.packets(memory, packets, self.records)
 
 
 Deliver: TypeAlias = Callable[[Source[T], list[T]], None]

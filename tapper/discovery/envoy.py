@@ -44,7 +44,7 @@ _HOSTILE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ProcessSnapshot:
     """A process as procfs shows it. A value that was not asked for, or does not exist, is None."""
 
     pid: int
@@ -77,7 +77,7 @@ def relevant_variables(environ: bytes) -> bytes:
     return b"\0".join(name + b"=" + value[:_LONGEST_VALUE] for name, value in kept if value is not None)
 
 
-def classify(process: Process, targets: Set[Address] | None) -> Finding:
+def classify(process: ProcessSnapshot, targets: Set[Address] | None) -> Finding:
     """Whether a process is the Envoy of a target. `targets` None makes a target of every address."""
     exe, environ = process.exe, process.environ
     netns = process.netns if isinstance(process.netns, NamespaceId) else None
@@ -116,7 +116,7 @@ def classify(process: Process, targets: Set[Address] | None) -> Finding:
     return Finding(process.pid, exe, netns, Verdict.ENVOY, None, str(address), Finder.ENVOY, address)
 
 
-def _likeness(process: Process, *, has_instance_ip: bool) -> str | None:
+def _likeness(process: ProcessSnapshot, *, has_instance_ip: bool) -> str | None:
     """Why a person may take the process for an Envoy; None without a reason."""
     exe = process.exe if isinstance(process.exe, str) else ""
     if "envoy" in exe.rpartition("/")[2].lower():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from tapper.discovery.envoy import Process, Unreadable, classify
+from tapper.discovery.envoy import ProcessSnapshot, Unreadable, classify
 from tapper.discovery.finders import Candidate, Finder, Finding, Verdict
 from tapper.discovery.process_cache import ProcessCache
 from tapper.discovery.procfs import Procfs
@@ -58,8 +58,8 @@ def made_unreadable(scan: Scan) -> str | None:
 
 
 class Scanner:
-    """Scans one procfs again and again, by the same finders. With `detail` every process is read whole, and is in the
-    result."""
+    """Scans one procfs again and again, by the same finders; or once with `detail`, when every process is read whole
+    and is in the result."""
 
     def __init__(self, procfs: Procfs, finders: Set[Finder], *, detail: bool = False) -> None:
         self._procfs = procfs
@@ -77,13 +77,14 @@ class Scanner:
         can be read."""
         if self.cache.refresh() or targets != self._targets:
             self._last = None
-        starting = {process.pid for process in self.cache.newer_than(_EXEC_S) if process.environ == b""}
+        new = () if self._detail else self.cache.newer_than(_EXEC_S)  # to the only scan with detail, all are new
+        starting = {process.pid for process in new if process.environ == b""}
         self.execve_under_way = bool(starting)
         scan = self._last or self._judge(targets, starting)
         self._last, self._targets = None if starting else scan, targets
         return scan
 
-    def _read(self, pid: int) -> Process | None:
+    def _read(self, pid: int) -> ProcessSnapshot | None:
         namespaces = Finder.NETNS in self._finders
         return self._procfs.snapshot(pid, detail=self._detail, proxy=self._is_proxy, namespaces=namespaces)
 

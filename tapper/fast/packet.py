@@ -1,8 +1,8 @@
 """Finds the TCP segment in a packet without options of IPv4 and without extension headers of IPv6.
 
 Replaces `tapper.streams.packet.parse`, which gets every other packet. Two forms, because interpreted code is fastest
-with one unpacking of the whole packet, and compiled code with arithmetic on octets. Without this module reading a
-capture file of 30,000 packets took 8 % more (interpreted) and 4 % more (compiled).
+with one unpacking of the whole packet, and compiled code with arithmetic on octets. Without this module `tapper tap -r`
+took 7 % more CPU time for a file of 10,000 exchanges (interpreted).
 """
 
 from __future__ import annotations

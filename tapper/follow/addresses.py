@@ -71,8 +71,7 @@ class NamespaceAddresses:
             if isinstance(result, TapperError):
                 errors[netns] = result
             else:
-                before = self._answers.get(netns)
-                self._answers[netns] = _Answer(self._scan if before is None else before.first, self._scan, result)
+                self._learn(netns, result)
         return errors
 
     def ask(self, netns: NamespaceId, pid: int) -> frozenset[Address]:
@@ -82,9 +81,12 @@ class NamespaceAddresses:
         if before is not None and before.last >= self._scan:
             return before.addresses
         addresses = run_inside(self._procfs.namespace_path(pid), netns, own_addresses)
-        now = time.monotonic()
-        self._answers[netns] = _Answer(now if before is None else before.first, now, addresses)
+        self._learn(netns, addresses)
         return addresses
+
+    def _learn(self, netns: NamespaceId, addresses: frozenset[Address]) -> None:
+        now, before = time.monotonic(), self._answers.get(netns)
+        self._answers[netns] = _Answer(now if before is None else before.first, now, addresses)
 
     def _holds(self, answer: _Answer) -> bool:
         settled = answer.addresses and self._scan - answer.first >= NEW_S

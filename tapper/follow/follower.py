@@ -87,7 +87,7 @@ class Follower:
         self._targets = targets
         self._scanner = Scanner(procfs, finders)
         self._rules = CaptureRules(procfs, console, verify=verify)
-        self._missing = MissingTargets(procfs, console, finders, self._rules.addresses)
+        self._missing = MissingTargets(procfs, console, finders)
         self._events = KernelEvents(sources, console)
         self._followed: dict[NamespaceId, _Followed] = {}
         self._waits_for_ends = False
@@ -171,10 +171,12 @@ class Follower:
         early, late = pace.interval(now - started, notified=notified, execve_under_way=under_way)
         self._ended, self._cost, self._early, self.next_look = now, now - started, now + early, now + late
 
-    def _look_after_event(self) -> None:
-        """Look soon, but leave two thirds of the time to other work, however many events there are."""
+    def _look_after_event(self, pause: float = 2) -> None:
+        """Look soon; the pause after the last look is at least so many times as long as that took, however many events
+        there are."""
         self._last = None
-        self.next_look = min(self.next_look, max(time.monotonic(), self._ended + 2 * self._cost))
+        pause_s = min(pause * self._cost, pace.LONGEST_INTERVAL_S)
+        self.next_look = min(self.next_look, max(time.monotonic(), self._ended + pause_s))
 
     def _process_ended(self, pid: int) -> None:
         self._scanner.cache.invalidate({pid})
@@ -182,7 +184,9 @@ class Follower:
 
     def _programs_began(self, pids: set[int] | None) -> None:
         self._scanner.cache.invalidate(pids)
-        if pids is None or any(map(self._is_worth_a_look, pids)):
+        if pids is None:  # the look reads every process
+            self._look_after_event(pace.SCAN_SHARE)
+        elif any(map(self._is_worth_a_look, pids)):
             self._look_after_event()
 
     def _is_worth_a_look(self, pid: int) -> bool:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from tapper.discovery.finders import Finding
+from tapper.output.columns import columns
 from tapper.output.details import details
 from tapper.output.escape import escape, escape_bytes, shortened
 from tapper.output.format import Format
@@ -70,12 +71,8 @@ class Text(Format):
         return f"{clock(record.fact.ts)}  {_where(record.leg)}  {fact_line(record.fact)}\n"
 
     def processes(self, found: Sequence[Finding], owned: Owned) -> str:
-        rows = [_PROCESS_COLUMNS, *(_row(process, owned) for process in found)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_PROCESS_COLUMNS))]
-        return "".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
-            for row in rows
-        )
+        lines = columns([_PROCESS_COLUMNS, *(_row(process, owned) for process in found)])
+        return "".join(line + "\n" for line in lines)
 
 
 def _where(leg: Leg) -> str:

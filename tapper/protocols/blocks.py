@@ -34,6 +34,7 @@ Field: TypeAlias = tuple[str, ...]
 """Name and value. mypyc would copy a tuple[str, str] at each use; of this type, all use the same object."""
 
 
+@mypyc_attr(acyclic=True)
 class Entry:
     """An entry of a header table. Nothing changes it once it is made."""
 

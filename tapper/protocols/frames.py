@@ -40,13 +40,11 @@ HAS_PRIORITY: Final = 0x20
 # States of a reader.
 OUT_OF_STEP: Final = 0
 """Segments are passed over until one looks like frames."""
-START: Final = 1
-"""At the first byte that is read in step: a preface, or else a frame."""
-FRAME_HEADER: Final = 2
-"""At a frame header or within it. While a header block is in progress, the frame has to be its CONTINUATION."""
-DATA_PAYLOAD: Final = 3
+FRAME_HEADER: Final = 1
+"""At or within a frame header, or the preface. While a header block is in progress, its CONTINUATION has to follow."""
+DATA_PAYLOAD: Final = 2
 """Within the payload of a DATA frame, of which each piece is passed on at once."""
-PAYLOAD: Final = 4
+PAYLOAD: Final = 3
 """Within the payload of any other frame, which is kept until it is whole."""
 
 _FIXED_LENGTHS = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
@@ -63,7 +61,7 @@ _FLAGS = {
     CONTINUATION: END_HEADERS,
 }
 _USUAL_FRAME = 16_384  # the initial SETTINGS_MAX_FRAME_SIZE, which hardly any receiver raises
-_NOT_FRAGMENT = 265  # octets of a header block's frame, at most, that are not the fragment: padding, priority, promise
+_NOT_FRAGMENT = 265  # octets of a HEADERS frame, at most, that are not the fragment: padding and priority
 
 
 class Handler:
@@ -93,6 +91,8 @@ class Handler:
 
 @dataclass(slots=True)
 class FrameHeader:
+    """Section 4.1. Nothing changes it once it is made."""
+
     length: int
     """Octets of the payload."""
     kind: int
@@ -101,7 +101,7 @@ class FrameHeader:
 
     @staticmethod
     def read(data: bytes, at: int) -> FrameHeader:
-        """From HEADER octets at `at` (section 4.1). Numbers are big-endian; the bit above the stream is reserved."""
+        """The HEADER octets at `at`. Numbers are big-endian; the bit above the stream is reserved."""
         length, stream = int.from_bytes(data[at : at + 3], "big"), int.from_bytes(data[at + 5 : at + 9], "big")
         return FrameHeader(length, data[at + 3], data[at + 4], stream & 0x7FFF_FFFF)
 
@@ -161,7 +161,7 @@ class FrameReader:
     def __init__(self, side: int, *, in_step: bool = True, head_limit: int = HEAD_LIMIT) -> None:
         self._side = side
         self._limit = head_limit
-        self._state: int = START if in_step else OUT_OF_STEP
+        self._state: int = FRAME_HEADER if in_step else OUT_OF_STEP
         self._partial = b""  # the beginning of a preface or frame header
         self._block: _BlockInProgress | None = None
         self._frame = FrameHeader(0, DATA, 0, 0)  # whose payload is being read
@@ -177,16 +177,14 @@ class FrameReader:
         if self._state == OUT_OF_STEP:
             if not looks_like_frames(data, exact=False):
                 return
-            self._state = START
+            self._state = FRAME_HEADER
         # 2. Put the segment behind what an earlier one left over.
         if self._partial:
             data, self._partial = self._partial + data, b""
         # 3. Read on, state by state. `at` is the offset of what is unread.
         at = 0
         while at < len(data) and self._state != OUT_OF_STEP:
-            if self._state == START:
-                at = self._read_start(data)
-            elif self._state == FRAME_HEADER:
+            if self._state == FRAME_HEADER:
                 at = self._read_frame_header(data, at, handler)
             elif self._state == DATA_PAYLOAD:
                 at = self._read_data(data, at, handler)
@@ -204,28 +202,21 @@ class FrameReader:
         elif self._state != OUT_OF_STEP:
             self._lose(handler)
 
-    def _read_start(self, data: bytes) -> int:
-        if len(data) < len(PREFACE) and PREFACE.startswith(data):
-            self._partial = data
-            return len(data)
-        self._state = FRAME_HEADER
-        return len(PREFACE) if data.startswith(PREFACE) else 0
-
     def _read_frame_header(self, data: bytes, at: int, handler: Handler) -> int:
-        payload = at + HEADER
-        if payload > len(data):
-            self._partial = data[at:]
+        # 1. Pass over the preface. Wait for the rest of the header, or of what may be the preface.
+        beginning = data[at : at + len(PREFACE)]
+        if beginning == PREFACE:
+            return at + len(PREFACE)
+        if len(beginning) < HEADER or PREFACE.startswith(beginning):
+            self._partial = beginning
             return len(data)
-        # 1. Is it a frame, and may it come now?
-        frame, block = FrameHeader.read(data, at), self._block
+        # 2. Check that it is a frame, and that it may come now.
+        frame, block, payload = FrameHeader.read(data, at), self._block, at + HEADER
         continues = frame.kind == CONTINUATION
-        if (
-            not frame.is_valid
-            or continues != (block is not None)
-            or (block is not None and frame.stream != block.stream)
-        ):
+        is_next = not continues if block is None else continues and frame.stream == block.stream
+        if not is_next or not frame.is_valid:
             return self._lose(handler)
-        # 2. The payload of a padded DATA frame begins with the length of the padding, which is read with the header.
+        # 3. The payload of a padded DATA frame begins with the length of the padding, which is read with the header.
         left, padding = frame.length, 0
         if frame.kind == DATA and frame.flags & PADDED:
             if payload == len(data):
@@ -234,16 +225,13 @@ class FrameReader:
             payload, left, padding = payload + 1, left - 1, data[payload]
             if padding > left:
                 return self._lose(handler)
-        # 3. The payload follows, unless it is empty.
+        # 4. The payload follows, unless it is empty.
         self._frame, self._left, self._content = frame, left, left - padding
         self._state = DATA_PAYLOAD if frame.kind == DATA else PAYLOAD
         if left:
             return payload
-        return (
-            self._read_data(data, payload, handler)
-            if frame.kind == DATA
-            else self._read_payload(data, payload, handler)
-        )
+        read = self._read_data if frame.kind == DATA else self._read_payload
+        return read(data, payload, handler)
 
     def _read_data(self, data: bytes, at: int, handler: Handler) -> int:
         stop = min(at + self._left, len(data))
@@ -281,8 +269,8 @@ class FrameReader:
         return stop
 
     def _add_to_block(self, payload: bytes, handler: Handler) -> bool:
-        """A frame with a fragment of a header block is whole. False if it has more padding than octets."""
-        # 1. A HEADERS or PUSH_PROMISE frame begins a block. The fragment has other fields before and padding behind it.
+        """Add the fragment in the payload of a whole frame. False if the frame is shorter than its padding."""
+        # 1. A HEADERS or PUSH_PROMISE frame begins a block. It has other fields before the fragment, and padding after.
         frame = self._frame
         block, start, stop = self._block, 0, len(payload)
         if block is None:

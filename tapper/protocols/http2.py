@@ -71,7 +71,8 @@ class Http2(Handler):
         half = Half(head.ts, head.seq, head.ack)
         half.fields = decoded(((":method", head.method), (":path", head.target), *head.headers))
         half.head_size, half.trailers, half.grpc = head.size, end.trailers, is_grpc(half.fields.content_type)
-        half.body, half.kept, half.size, half.holed = end.body, len(end.body), end.size, end.truncated
+        half.body += end.body
+        half.size, half.holed = end.size, end.truncated
         half.last_ts, half.last_seq, half.ended = end.ts, end.seq, True
         self._streams[1] = [None, half] if self.client else [half, None]
         self._cost += half.cost

@@ -5,9 +5,9 @@ results in less time. This module is the only one that imports `tapper.fast`. Al
 their constructors, and call them by the plain class's methods:
 
     cli: parts = chosen()
-      parts.ndjson() -> Outlet(..., parts)
-        Outlet -> Session(..., parts.readers) -> Conversation (HTTP/1), Http2
-        Outlet -> parts.connections(...): the packets of one source
+      parts.ndjson() -> RecordWriter(..., parts)
+        RecordWriter -> Session(..., parts.readers) -> Conversation (HTTP/1), Http2
+        RecordWriter -> parts.connections(...): the packets of one source
       LiveTap(..., parts.blocks), Follower(..., blocks): the memory of packet rings
 
 To add a part:

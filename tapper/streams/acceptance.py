@@ -10,8 +10,8 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final, TypeVar
 
-from tapper.streams.connection import HalfConnection, TcpSegment
-from tapper.streams.packet import ACK
+from tapper.streams.connection import HalfConnection
+from tapper.streams.packet import ACK, TcpSegment
 from tapper.streams.reassembly import FAR
 from tapper.streams.sequence import MASK, difference, unwrap
 

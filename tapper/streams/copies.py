@@ -16,10 +16,10 @@ import itertools
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
-from tapper.streams.connection import Connection, HalfConnection, Suspicion, TcpSegment
+from tapper.streams.connection import Connection, HalfConnection, Suspicion
 from tapper.streams.endpoint_index import EndpointIndex
 from tapper.streams.legs import endpoints
-from tapper.streams.packet import ACK, SYN
+from tapper.streams.packet import ACK, SYN, TcpSegment
 from tapper.streams.sequence import MASK, difference
 
 T = TypeVar("T")
@@ -56,8 +56,13 @@ def original(
                 if endpoints(half.key)[side] == end and _agrees(half, segment, _NEAR):
                     return connection
     # 2. Connections without a common end: captured within milliseconds, on another interface.
-    read = (connection for connection in opened if connection.suspicion is None and not connection.closed)
-    for connection in itertools.islice(read, _LATEST):
+    compared = 0
+    for connection in opened:
+        if connection.suspicion is not None or connection.closed:
+            continue
+        compared += 1
+        if compared > _LATEST:
+            break
         elsewhere = segment.interface != connection.interface or not segment.interface
         if elsewhere and abs(segment.ts - connection.last) <= _AT_ONCE_NS:
             for half in connection.halves:

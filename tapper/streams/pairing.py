@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from tapper.streams.connection import TcpSegment
 from tapper.streams.legs import Endpoint
-from tapper.streams.packet import ACK, FIN, SYN, opener
+from tapper.streams.packet import ACK, FIN, SYN, TcpSegment, opener
 from tapper.streams.reassembly import SEGMENT_COST
 from tapper.streams.sequence import after
 

@@ -7,6 +7,7 @@ from harness.conformance import truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, ExpectedLeg
+from harness.conformance.verdict import NotClaimed
 from harness.mesh import delivery
 from harness.mesh.app import NONCE_HEADER
 
@@ -92,3 +93,27 @@ def version_and_duration(trial: Trial) -> None:
     tap.settle(sent, server)
     tap.end()
     tap.expect_seen(sent)
+
+
+@case("CAP-23", Level.MUST, "adapter contract: ack, stat, bye")
+def counts(trial: Trial) -> None:
+    """A tapper's counts MUST agree with what it reported and with what crossed, if it tells any.
+
+    `bye` may tell how many exchanges were reported (`exchanges`), and of how many of them the request or the response
+    is missing (`incomplete`). `received` and `dropped` are packets: no fewer than the reported requests took, no more
+    than crossed, and those of the whole run do not fall. An `ack` is of a generation that the targets file had. Two
+    targets and requests in both, one of which is never answered. In every other case the same is asked of all counts.
+    """
+    first, second = trial.pod("first"), trial.pod("second")
+    tap = trial.tap(first, second)
+    sent = truth.deliver(first, 3) + truth.deliver(second, 2)
+    nonce = truth.new_nonce()
+    with delivery.inbound(first) as conversation:
+        conversation.client_sends(truth.request(nonce))
+    sent += truth.deliver(first, 2)
+    tap.settle(sent, first, second)
+    tap.end()
+    tap.expect_seen(sent)
+    counted = [record for kind in ("ack", "stat", "bye") for record in tap.records(kind) if len(record) > 1]
+    if not counted:
+        raise NotClaimed("it tells no counts")

@@ -12,6 +12,7 @@ from harness.errors import InternalError
 
 _GROUPS = (
     "told",
+    "counts",
     "http",
     "http_segments",
     "http_unusual",

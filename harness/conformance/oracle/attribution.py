@@ -14,7 +14,7 @@ from harness.conformance.oracle.model import Difference, DifferenceKind, Expecte
 
 INVENTED, DIRECTION, POD, FACTS, OWN_FIELDS = "CAP-14", "CAP-15", "CAP-16", "CAP-17", "HTTP-22"
 INBOUND, OUTBOUND, REPEATED, LOOPBACK, IPV6, TIME = "CAP-01", "CAP-02", "CAP-03", "CAP-08", "CAP-10", "CAP-13"
-WHOLE, DISORDER, NEIGHBOURS, MTLS = "CAP-04", "CAP-07", "SEC-03", "EDGE-04"
+WHOLE, DISORDER, NEIGHBOURS, MTLS, COUNTS = "CAP-04", "CAP-07", "SEC-03", "EDGE-04", "CAP-23"
 LENGTH, CHUNKED, PAIRING, UPGRADE = "HTTP-01", "HTTP-02", "HTTP-03", "HTTP-06"
 STREAMS, CALLS, LARGE, ENDS, UNTIL_CLOSE = "HTTP-07", "HTTP-09", "HTTP-10", "HTTP-11", "HTTP-12"
 SOCKETS, LINES, START_LINE, TRAILERS = "HTTP-13", "HTTP-14", "HTTP-15", "HTTP-19"
@@ -27,6 +27,7 @@ _BY_FIELD = {
     "netns": POD,
     "direction": DIRECTION,
     "mtls": MTLS,
+    "counts": COUNTS,
     "src": ENDS,
     "dst": ENDS,
     "method": START_LINE,
@@ -102,7 +103,7 @@ def _cases(case: str, difference: Difference) -> tuple[str, ...]:
 def _named(case: str, difference: Difference) -> Iterable[str]:
     leg = difference.leg
     if difference.kind is DifferenceKind.INVENTED or leg is None:
-        return (INVENTED,)
+        return (_BY_FIELD.get(difference.field, INVENTED),)
     if difference.kind is DifferenceKind.FORBIDDEN:
         return (NEIGHBOURS,)
     if difference.kind is DifferenceKind.REPEATED:

@@ -63,11 +63,16 @@ def _times(leg: Expected, seen: ReportedExchange, tolerance_s: float) -> Iterato
             told = f"{seen.time:.3f}, {abs(off):.1f} s too {late}"
             yield FieldDifference("ts", f"a time within {tolerance_s:g} s of {exchange.first_ns / 1e9:.3f}", told)
     lasted = seen.record.get("duration_s")
-    if exchange.response_last_ns is not None and isinstance(lasted, int | float) and not isinstance(lasted, bool):
-        least = (exchange.response_last_ns - exchange.first_ns) / 1e9
-        most = (exchange.last_ns - exchange.first_ns) / 1e9
+    if isinstance(lasted, int | float) and not isinstance(lasted, bool):
+        # without a response the tapper may take the connection's end for the exchange's
+        least_ns = exchange.response_last_ns or exchange.first_ns
+        most_ns = exchange.last_ns if exchange.response_last_ns is not None else leg.connection.last_ns
+        least, most = ((time_ns - exchange.first_ns) / 1e9 for time_ns in (least_ns, most_ns))
         if not least - tolerance_s <= lasted <= most + tolerance_s:
-            yield FieldDifference("duration_s", f"a duration of {least:.3f} s", f"{lasted:.3f} s")
+            right = f"a duration of {most:.3f} s" + (
+                "" if exchange.response_last_ns else " at most, without a response"
+            )
+            yield FieldDifference("duration_s", right, f"{lasted:.3f} s")
 
 
 def _where(leg: Expected, seen: ReportedExchange, claims: frozenset[Feature]) -> Iterator[FieldDifference]:
@@ -126,11 +131,21 @@ def _start_lines(
 
 
 def _message(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[FieldDifference]:
-    if told.headers:
+    if told.headers or told.gives_headers:
         yield from _fields(whose, true, told)
-    if told.trailers and not _same_lines(true.trailers, told.trailers):
+    if _owes_trailers(true, told) and not _same_lines(true.trailers, told.trailers):
         yield FieldDifference(f"{whose}.trailers", _shown(_lines(true.trailers)), _shown(told.trailers))
     yield from _body(whose, true, told)
+
+
+def _owes_trailers(true: TrueMessage, told: ReportedMessage) -> bool:
+    """Whether the trailers that a record gives have to be those of the message: an empty list says that there were
+    none. They may stand among the header fields instead, and belong to a whole message only."""
+    if told.trailers:
+        return True
+    names = {name.lower() for name, _ in told.headers}
+    among_headers = any(name.decode("latin-1").lower() in names for name, _ in true.trailers)
+    return told.gives_trailers and true.complete and not told.truncated and not among_headers
 
 
 def _body(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[FieldDifference]:
@@ -180,7 +195,7 @@ def _fields(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[Fi
     by_line = f"{whose}.lines"
     left_out = [key for key in known if key not in values]
     if left_out:
-        yield FieldDifference(by_line, f"the field {left_out[0]} as well", "none", missing=True)
+        yield FieldDifference(by_line, f"the field {left_out[0]} as well", "none")
         return
     order = [key for key, _ in _lines(true.fields) if key != "cookie"]
     told_order = [key for key, _ in given if key != "cookie" and key in known]

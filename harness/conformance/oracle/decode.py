@@ -63,6 +63,7 @@ def _exchange(connection: TcpConnection, pair: http1.Pair) -> TrueExchange:
     line = () if request is None else request.head.start
     start = () if response is None else response.head.start
     version = line[2] if line else start[0]
+    whole = request is not None and response is not None and request.message.complete and response.message.complete
     return TrueExchange(
         protocol=version.decode(),
         method=line[0].decode() if line else None,
@@ -73,5 +74,5 @@ def _exchange(connection: TcpConnection, pair: http1.Pair) -> TrueExchange:
         first_ns=first_ns or 0,
         last_ns=last_ns,
         response_last_ns=answer_last,
-        reset=connection.reset,
+        reset=connection.reset and not whole,  # what was whole by then had passed
     )

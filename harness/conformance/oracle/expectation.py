@@ -140,25 +140,23 @@ def _doubt(truth: PodTruth, decoded: Decoded, undetermined: frozenset[str]) -> s
 
 
 def with_duties(
-    expectations: Sequence[Expected], shown: Iterable[Expected], spans: Iterable[Span], *, midstream: bool
+    expectations: Sequence[Expected], shown: Iterable[tuple[Expected, int]], spans: Iterable[Span], *, midstream: bool
 ) -> list[Expected]:
     """Make a MUST of what came between the first and the last exchange that was reported of its pod, in one span.
 
     That the tapper looked at all is so proven by itself, before and after. `shown` are the expectations that have a
-    record. A connection that began before the tapper looked is owed only by those who claim `midstream`.
+    record, each with the time until which the record proves that the tapper looked: the exchange's last byte where
+    the record has the response, else its first byte. A connection that began before the tapper looked is owed only by
+    those who claim `midstream`.
     """
     windows: list[tuple[str, int, int]] = []
-    by_pod: dict[str, list[Expected]] = {}
-    for each in shown:
-        by_pod.setdefault(each.pod, []).append(each)
+    by_pod: dict[str, list[tuple[int, int]]] = {}
+    for each, until_ns in shown:
+        by_pod.setdefault(each.pod, []).append((each.exchange.first_ns, until_ns))
     for span in spans:
-        inside = [
-            each.exchange.first_ns
-            for each in by_pod.get(span.pod, ())
-            if span.start_ns <= each.exchange.first_ns and each.exchange.last_ns <= span.end_ns
-        ]
+        inside = [times for times in by_pod.get(span.pod, ()) if span.start_ns <= times[0] and times[1] <= span.end_ns]
         if inside:
-            windows.append((span.pod, min(inside), max(inside)))
+            windows.append((span.pod, min(first for first, _ in inside), max(last for _, last in inside)))
     return [_with_duty(each, windows, midstream=midstream) for each in expectations]
 
 

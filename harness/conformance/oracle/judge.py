@@ -9,7 +9,7 @@ from typing import Any
 from harness.adapters.contract import Feature
 from harness.adapters.observed import MARKER, ReportedExchange, in_words
 from harness.adapters.packets import Packet
-from harness.conformance.oracle import beneath, compare, expectation, packets, sockets
+from harness.conformance.oracle import beneath, compare, counts, expectation, packets, sockets
 from harness.conformance.oracle.compare import same_address, same_end
 from harness.conformance.oracle.expectation import PodDecoded
 from harness.conformance.oracle.matching import Matched, match
@@ -40,8 +40,10 @@ class Question:
     claims: frozenset[Feature]
     seen: Sequence[ReportedExchange] = ()
     """What a tapper of records reported."""
-    socket_records: Sequence[Mapping[str, Any]] = ()
-    """Its records of type `websocket`."""
+    others: Sequence[Mapping[str, Any]] = ()
+    """Its records of all types but `http`, in order."""
+    generations: int = 0
+    """How many lists of targets it was given. 0 where that is not known."""
     packets: Sequence[Packet] | None = None
     """What a tapper of packets captured; None of a tapper of records."""
     tolerance_s: float = 1.0
@@ -72,8 +74,12 @@ def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Diffe
     """The differences of a tapper that writes records."""
     outside = expectation.between_pods(pods, question.spans)
     on_node, on_lo = _parted(question.seen, pods, outside)
-    yield from _on_lo(question, pods, on_lo, {leg.exchange.target for leg in outside})
-    yield from _on_node(question, pods, outside, on_node)
+    found = [
+        *_on_lo(question, pods, on_lo, {leg.exchange.target for leg in outside}),
+        *_on_node(question, pods, outside, on_node),
+    ]
+    # an exchange that is missing or told twice explains a count that does not fit
+    yield from found or counts.differences(pods, question.seen, question.others, question.generations)
 
 
 def _parted(
@@ -103,7 +109,7 @@ def _on_lo(
     too, so that a record without a direction and ends may be of that."""
     expectations = expectation.expected(pods, question.spans, question.undetermined)
     matched = match(expectations, seen)
-    shown = [expectations[each] for each in matched.pairs.values()]
+    shown = [(expectations[each], _proves_until(expectations[each], seen[n])) for n, each in matched.pairs.items()]
     midstream = Feature.MIDSTREAM in question.claims
     expectations = expectation.with_duties(expectations, shown, question.spans, midstream=midstream)
     excused = _Excused([(pod.truth, pod.decoded) for pod in pods], question)
@@ -126,7 +132,13 @@ def _on_lo(
     yield from _missing(question, expectations, set(matched.pairs.values()))
     if Feature.WEBSOCKET in question.claims:
         upgrades = [leg for leg in expectations if leg.exchange.status == _SWITCHING and leg.duty is not Duty.NEVER]
-        yield from sockets.differences(pods, upgrades, question.socket_records)
+        yield from sockets.differences(pods, upgrades, question.others)
+
+
+def _proves_until(leg: Expected, record: ReportedExchange) -> int:
+    """Until when a record proves that the tapper looked, in nanoseconds since 1970."""
+    answered = record.status is not None or record.response is not None
+    return leg.exchange.last_ns if answered else leg.exchange.first_ns
 
 
 def _on_node(

@@ -1,13 +1,15 @@
 """WebSocket messages and the records of type `websocket` that a tapper made of them. Pure.
 
-A tapper that claims WebSocket may tell messages in records of another type; those are not compared. Of these records
-every one has to be a message that crossed, and every text or binary message of an upgrade that was owed has to be told.
+Each of these records has to be a message that crossed, and each text or binary message of an upgrade that was owed has
+to have a record. A tapper that claims WebSocket may tell messages in records of another type. Then only the texts are
+looked for, anywhere in its records.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,16 +27,21 @@ from harness.conformance.oracle.model import (
 )
 
 _SHOWN = 60
-_CONTROL = 0x8
+_TYPE = "websocket"
+_TEXT, _CONTROL = 0x1, 0x8
+_TELLING = 12
+"""So many bytes of a text are not in other texts by chance."""
 _FIELD = "websocket"
 
 
 def differences(
     pods: Sequence[PodDecoded], upgrades: Sequence[Expected], records: Sequence[Mapping[str, Any]]
 ) -> Iterator[Difference]:
-    """Every difference of these records. `upgrades` are the expected records of the exchanges with status 101."""
-    if not records:
-        return
+    """Every difference of the WebSocket messages among these records, which are all but those of type `http`.
+
+    `upgrades` are the expected records of the exchanges with status 101.
+    """
+    told_messages = [record for record in records if record["type"] == _TYPE]
     crossed: dict[Address, list[TrueSocketMessage]] = {}
     unclear: set[Address] = set()
     for pod in pods:
@@ -44,7 +51,7 @@ def differences(
             if decoded.flaw or pod.truth.foreign_envoy or pod.truth.lost:
                 unclear.add(client)
     legs = {leg.connection.client: leg for leg in upgrades}
-    for record in records:
+    for record in told_messages:
         told = record.get("src")
         client_end = same_end(told) if isinstance(told, str) else None
         if client_end is None or client_end in unclear:
@@ -58,13 +65,25 @@ def differences(
         what = expectation.about(leg) if leg is not None else f"the connection from {in_words(str(told))}"
         expected = "a message of it that was not told yet" if left else "no further message of it"
         yield Difference(DifferenceKind.WRONG, _FIELD, what, expected, _record_in_words(record), leg, record)
-    for client, leg in legs.items():
-        if leg.duty is not Duty.MUST or client in unclear:
-            continue
-        for message in crossed.get(client, ()):
-            if message.whole and not message.opcode & _CONTROL:
-                what = expectation.about(leg)
-                yield Difference(DifferenceKind.MISSING, _FIELD, what, f"a record of {_in_words(message)}", "none", leg)
+    owed = [
+        (leg, message)
+        for client, leg in legs.items()
+        if leg.duty is Duty.MUST and client not in unclear
+        for message in crossed.get(client, ())
+        if message.whole and not message.opcode & _CONTROL
+    ]
+    if owed and not told_messages:
+        texts = json.dumps(list(records), ensure_ascii=False)
+        owed = [(leg, message) for leg, message in owed if _is_nowhere(message, texts)]
+    for leg, message in owed:
+        what = expectation.about(leg)
+        yield Difference(DifferenceKind.MISSING, _FIELD, what, f"a record of {_in_words(message)}", "none", leg)
+
+
+def _is_nowhere(message: TrueSocketMessage, texts: str) -> bool:
+    """Whether a text message's beginning, if it is long enough to be told from others, is in none of these texts."""
+    beginning = json.dumps(message.payload[:_TELLING].decode(errors="replace").rstrip("\ufffd"), ensure_ascii=False)
+    return message.opcode == _TEXT and len(message.payload) >= _TELLING and beginning[1:-1] not in texts
 
 
 def _agrees(message: TrueSocketMessage, record: Mapping[str, Any]) -> bool:

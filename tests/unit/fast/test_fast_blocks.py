@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 
+import pytest
 from hpack_wire import NEWEST, coder, indexed, literal, repeated, representations, resized, says, sizes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,6 +59,34 @@ def test_blocks_that_repeat_but_for_a_field(data: st.DataObject, from_start: boo
     hold_equal(blocks, from_start=from_start)
 
 
+NONCE = [literal(b"x-nonce", str(number).encode(), 0) for number in range(4)]
+PATH = [literal(4, b"/%d" % number, 0) for number in range(4)]
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        pytest.param([indexed(NEWEST) + NONCE[0], literal(b"y", b"2"), indexed(NEWEST) + NONCE[1]], id="table changed"),
+        pytest.param([indexed(NEWEST) + NONCE[0], FORGET, indexed(NEWEST) + NONCE[1]], id="table forgotten"),
+        pytest.param([literal(b"y", b"2") + nonce for nonce in NONCE] + [indexed(NEWEST + 2)], id="entry added again"),
+        pytest.param([PATH[0] + PATH[1], PATH[0] + PATH[2]], id="the second path"),
+        pytest.param([PATH[0] + PATH[1], PATH[2] + PATH[1]], id="the first path"),
+        pytest.param([literal(8, b"200", 0), literal(8, b"204", 0), literal(8, b"100", 0)], id="status"),
+        pytest.param([literal(31, b"a", 0), literal(31, b"b", 0), literal(31, b"c", 0)], id="content-type"),
+        pytest.param([NONCE[0], literal(b"x-other", b"1", 0), PATH[0]], id="another name"),
+        pytest.param([NONCE[0], NONCE[0][:-1], NONCE[1] + NONCE[2], NONCE[1] + b"\0"], id="no single literal"),
+        pytest.param([indexed(2) + NONCE[0], indexed(2), indexed(2) + NONCE[1]], id="no literal"),
+        pytest.param([indexed(2) + NONCE[0] + indexed(2), indexed(2)], id="the beginning is the end"),
+        pytest.param([NONCE[0], literal(b"x-nonce", b"1"), indexed(NEWEST)], id="a literal with indexing"),
+        pytest.param([NONCE[0], literal(NEWEST, b"1", 0), indexed(2)], id="the name of an entry"),
+        pytest.param([NONCE[0], literal(b"x-nonce", b"v" * 70_000, 0), NONCE[1]], id="larger than any head"),
+    ],
+)
+@pytest.mark.parametrize("from_start", [True, False])
+def test_blocks_that_differ_in_a_literal(blocks: list[bytes | None], from_start: bool) -> None:
+    hold_equal([literal(b"x", b"1"), *blocks, *blocks], from_start=from_start)
+
+
 @given(st.binary(max_size=12), st.integers(0, 255))
 @settings(max_examples=300, deadline=None)
 def test_any_huffman_code(data: bytes, octet: int) -> None:
@@ -75,8 +104,7 @@ def test_blocks_with_the_same_fields_share_what_they_show() -> None:
     ]
     first, second, third = [decoder.decode(block) for block in blocks]
     assert (first.path, second.path) == ("/1", "/2")
-    assert first.shown is second.shown
-    assert second is third
+    assert first.shown is second.shown is third.shown
 
 
 def test_the_caches_are_bounded() -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tapper.fast.http1 import FastConversation, FastRequestReader, FastResponseReader
+from tapper.fast.http1 import FastConversation, FastRequestReader, FastResponseReader, request_line
+from tapper.protocols import heads
 from tapper.protocols.exchange import Conversation
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import End, Event, ResponseHead
@@ -248,3 +249,14 @@ def test_conversations_are_paired_alike(drawn: list[list[Segment]], client_in_st
         if event != "end":
             sent[side] = (sent[side] + len(data)) & 0xFFFF_FFFF
     assert fast.finish() == plain.finish()
+
+
+@given(
+    st.sampled_from([b"GET", b"POST", b"get", b"X-Y", b"", b"\xe9"]),
+    st.binary(max_size=6) | st.sampled_from([b"/", b"*", b"/a b", b"/\x7f", b"/\xe9", b'/"\\', b"http://h/"]),
+    st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2", b""]),
+    st.sampled_from([b"\r", b"", b" \r"]),
+)
+def test_request_lines_are_read_alike(method: bytes, target: bytes, version: bytes, end: bytes) -> None:
+    line = method + b" " + target + b" " + version + end
+    assert request_line(line) == heads.request_line(line)

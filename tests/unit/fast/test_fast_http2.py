@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from h2_wire import END_HEADERS, END_STREAM, PADDED, PRIORITY, SETTINGS, Peer, Talk, data, frame, opening
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ CONVERSATION = [
     (1, SETTINGS),
     (0, CLIENT.get(1, "/1", ("x", "y"))),
     (1, SERVER.ok(1, b"abc", ("x", "y"))),
+    (0, frame(1, END_HEADERS | END_STREAM | PRIORITY, 13, bytes(5) + CLIENT.encoder.encode([(":path", "/13")]))),
+    (1, SERVER.ok(13)),
     (0, CLIENT.headers(3, [(":method", "POST"), (":path", "/a/B"), GRPC], pad=3) + data(3, b"\0\0\0\0\3abc", end=True)),
     (1, frame(8, 0, 0, bytes(4)) + frame(6, 0, 0, bytes(8)) + SERVER.headers(3, [(":status", "200"), GRPC])),
     (1, data(3, b"\0\0\0\0\1", pad=5) + data(3, b"x") + SERVER.headers(3, [("grpc-status", "0")], end=True)),
@@ -28,11 +31,13 @@ CONVERSATION = [
 flags = st.sampled_from(
     [0, END_STREAM, END_HEADERS, END_HEADERS | END_STREAM, END_HEADERS | PRIORITY, END_HEADERS | PADDED, PADDED]
 )
+blocks = [b"\x82\x84", b"\x88", b"\xbe", b"\x40\x01x\x01y"]
 payloads = st.one_of(
-    st.sampled_from([b"", b"\x82\x84", b"\x88", b"\xbe", b"\x40\x01x\x01y", b"\3abc\0\0\0", bytes(4), bytes(8)]),
+    st.sampled_from([b"", *blocks, *(bytes(5) + block for block in blocks), b"\3\x88\0\0\0", bytes(4), bytes(8)]),
     st.binary(max_size=12),
 )
-frames = st.builds(frame, st.integers(0, 10), flags, st.sampled_from([0, 1, 1, 3, 1 << 31 | 1]), payloads)
+kinds = st.one_of(st.sampled_from([0, 1, 1, 9]), st.integers(0, 10))
+frames = st.builds(frame, kinds, flags, st.sampled_from([1, 1, 1, 3, 0, 1 << 31 | 1]), payloads)
 segments = st.one_of(
     st.lists(frames, max_size=4).map(b"".join),
     st.binary(max_size=40),
@@ -63,9 +68,9 @@ def hold_equal(
 @settings(max_examples=400, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.one_of(segments, segments, losses)), max_size=15),
-    st.sampled_from([None, 0, 1]),
+    st.sampled_from([0, 1, None]),
     st.tuples(st.booleans(), st.booleans()),
-    st.sampled_from([1, 5, 1 << 20]),
+    st.sampled_from([1 << 20, 1 << 20, 1, 5]),
 )
 def test_any_connection(
     events: list[tuple[int, bytes | int | None]], client: int | None, in_step: tuple[bool, bool], step: int
@@ -86,6 +91,26 @@ def test_a_conversation_that_is_joined_midway_and_loses_bytes(draws: st.DataObje
     hold_equal(events, 0 if draws.draw(st.booleans()) else None, in_step, step)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(frame(1, 0, 3, b"\x88") + data(1, b"x"), id="DATA within a header block"),
+        pytest.param(frame(1, 0, 3, b"\x88") + frame(1, END_HEADERS, 1, b"\x88"), id="HEADERS within a header block"),
+        pytest.param(frame(1, 0, 3, b"\x88") + frame(3, 0, 1, bytes(4)), id="RST_STREAM within a header block"),
+        pytest.param(frame(1, 0, 3, b"\x88") + frame(8, 0, 0, bytes(4)), id="WINDOW_UPDATE within a header block"),
+        pytest.param(frame(0, 0, 0, b"x"), id="DATA on stream 0"),
+        pytest.param(frame(1, END_HEADERS, 0, b"\x88"), id="HEADERS on stream 0"),
+        pytest.param(frame(0, PADDED, 1, b"\3x"), id="DATA shorter than its padding"),
+        pytest.param(frame(1, END_HEADERS | PADDED, 1, b"\3x"), id="HEADERS shorter than its padding"),
+        pytest.param(frame(3, 0, 1, bytes(5)), id="RST_STREAM of five octets"),
+        pytest.param(frame(8, 0, 1, bytes(5)), id="WINDOW_UPDATE of five octets"),
+    ],
+)
+def test_what_follows_a_wrong_frame_in_its_segment_is_not_read(wrong: bytes) -> None:
+    rest = frame(1, END_HEADERS | END_STREAM, 1, b"\x88")
+    hold_equal([(0, opening() + Peer().get(1, "/1")), (1, SETTINGS + wrong + rest)], 0, (True, True), 1 << 20)
+
+
 def test_a_conversation_is_read_whole() -> None:
     """Else the other tests might hold equal two readers that see nothing."""
     talk = Talk(reader=FastHttp2)
@@ -93,10 +118,11 @@ def test_a_conversation_is_read_whole() -> None:
         talk.say(side, sent)
     assert talk.pairs == [
         ("/1", 200, b"abc"),
+        ("/13", 200, b""),
         ("/a/B", 200, b"\0\0\0\0\1x"),
         ("/5", 200, b"body" * 9),
         ("/7", None, None),
         ("/9", 200, b"ok"),
         ("/11", None, None),
     ]
-    assert [exchange.incomplete for exchange in talk.done] == [None] * 6
+    assert [exchange.incomplete for exchange in talk.done] == [None] * 7

@@ -19,7 +19,7 @@ from tapper.output.sink import Console, Sink
 from tapper.output.text import Text
 from tapper.run.parts import PLAIN, Parts
 from tapper.run.replay import Replay
-from tapper.run.writer import Outlet
+from tapper.run.writer import RecordWriter
 
 TS = 1_700_000_000_999_999_990
 FORMATS: dict[str, Callable[[Parts], Format]] = {
@@ -37,7 +37,7 @@ def capture(packets: list[bytes]) -> bytes:
 def output(file: bytes, form: Format, parts: Parts) -> bytes:
     written = io.BytesIO()
     console = Console(io.StringIO())
-    Replay(frozenset(), Outlet(Sink(written), form, console, Shape(), None, 40, parts), console).run(
+    Replay(frozenset(), RecordWriter(Sink(written), form, console, Shape(), None, 40, parts), console).run(
         io.BytesIO(file), "x"
     )
     return written.getvalue()

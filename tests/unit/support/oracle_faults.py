@@ -211,7 +211,7 @@ FAULTS = [
     ),
     Wrong(
         "a field left out",
-        MISSING,
+        WRONG,
         "request.lines",
         lambda record: _inner(record) and len(record["request"]["headers"]) > 1,
         _message("request", "headers", lambda lines: lines[1:]),
@@ -252,6 +252,10 @@ FAULTS = [
         _has_trailers,
         _message("response", "trailers", lambda lines: [[lines[0][0], "43"], *lines[1:]]),
     ),
+    Wrong(
+        "trailers left out", WRONG, "response.trailers", _has_trailers, _message("response", "trailers", lambda _: [])
+    ),
+    Wrong("no fields", WRONG, "request.lines", _any, _message("request", "headers", lambda _: [])),
     Wrong(
         "trailers invented",
         WRONG,

@@ -86,6 +86,8 @@ class World:
     """The frames of the pods' other interfaces."""
     records: list[Record] = field(default_factory=list)
     sockets: list[Record] = field(default_factory=list)
+    counts: list[Record] = field(default_factory=list)
+    """The records of types `ack`, `stat` and `bye`."""
     now_ns: int = START_NS
     ports: int = 40_000
     _read: list[PodDecoded] = field(default_factory=list)
@@ -195,6 +197,21 @@ class World:
         self.tell(where, leg, "inbound", each, first, last)
         self.sockets += [{"type": "websocket", "src": _end(leg.client), **record} for record in told]
 
+    def count(self) -> None:
+        """Tell what a perfect tapper counts, once everything has been played."""
+        crossed = [(truth, len(truth.frames)) for truth in self.truths()]
+        total = {"received": sum(count for _, count in crossed), "dropped": 0}
+        self.counts += [
+            {"type": "ack", "generation": 1},
+            {"type": "stat", "received": 1, "dropped": 0},
+            *(
+                {"type": "stat", "netns": truth.netns, "interface": "lo", "received": count, "dropped": 0}
+                for truth, count in crossed
+            ),
+            {"type": "stat", **total},
+            {"type": "bye", "exchanges": len(self.records), "incomplete": 0, **total},
+        ]
+
     def truths(self) -> list[PodTruth]:
         return [
             PodTruth(
@@ -211,7 +228,7 @@ class World:
         """What the oracle is asked of these records, or of the perfect ones."""
         spans = [Span(each.name, START_NS - 1, self.now_ns + 1) for each in self.pods]
         seen = [exchange(record) for record in (self.records if records is None else records)]
-        return replace(Question(self.truths(), spans, CLAIMS, seen, self.sockets), **changes)
+        return replace(Question(self.truths(), spans, CLAIMS, seen, [*self.sockets, *self.counts]), **changes)
 
 
 def _told(each: Wrote, fields: Fields, body: bytes, trailers: Fields, *, chunked: bool = False) -> Record:
@@ -319,4 +336,5 @@ def everything() -> World:
         world.records[-1] |= {"mtls": False, "pod_ip": None, "netns": None}
     for where in world.pods:
         world.http1(where, [plain()])
+    world.count()
     return world

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapper.discovery.envoy import Process, Unreadable, classify, instance_ip
+from tapper.discovery.envoy import ProcessSnapshot, Unreadable, classify, instance_ip
 from tapper.discovery.finders import Finder, Finding, Verdict, is_envoy_path
 from tapper.namespaces.identity import NamespaceId
 
@@ -72,8 +72,8 @@ def process(
     netns: NamespaceId | Unreadable | None = NETNS,
     name: str = "envoy",
     argv0: str = "envoy",
-) -> Process:
-    return Process(42, exe, environ, netns, name, argv0)
+) -> ProcessSnapshot:
+    return ProcessSnapshot(42, exe, environ, netns, name, argv0)
 
 
 def test_the_envoy_of_a_target() -> None:
@@ -133,7 +133,7 @@ DENIED = Unreadable(errno.EACCES)
         (process(exe=None), Verdict.OTHER, "no executable: a kernel thread or a zombie"),
     ],
 )
-def test_everybody_else_is_refused_with_a_reason(snapshot: Process, verdict: Verdict, reason: str) -> None:
+def test_everybody_else_is_refused_with_a_reason(snapshot: ProcessSnapshot, verdict: Verdict, reason: str) -> None:
     found = classify(snapshot, TARGETS)
     assert (found.pid, found.verdict, found.reason) == (42, verdict, reason)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from ipaddress import ip_address
-from types import TracebackType
 from typing import Self
 
 from tapper.run.followed_targets import FollowedTargets
@@ -23,9 +22,7 @@ class Played:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def fileno(self) -> int | None:
         return None

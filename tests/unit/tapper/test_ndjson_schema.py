@@ -26,7 +26,7 @@ from tapper.protocols.facts import ByteStream, Tls, WebSocketMessage
 from tapper.protocols.grpc import NO_MESSAGES, Call, Messages
 from tapper.protocols.records import FactRecord
 from tapper.run.replay import Replay
-from tapper.run.writer import Outlet
+from tapper.run.writer import RecordWriter
 from tapper.streams.connection import Leg
 from tapper.streams.connection import WireSecurity as Kind
 from tapper.streams.legs import Direction
@@ -127,7 +127,7 @@ def test_a_run_is_what_the_schema_says() -> None:
         file += struct.pack("<IIII", 5, 0, len(raw), len(raw)) + raw
     output = io.BytesIO()
     replay = Replay(
-        frozenset(), Outlet(Sink(output), Ndjson(), Console(io.StringIO()), Shape()), Console(io.StringIO())
+        frozenset(), RecordWriter(Sink(output), Ndjson(), Console(io.StringIO()), Shape()), Console(io.StringIO())
     )
     replay.run(io.BytesIO(file), "x")
     said = records(output.getvalue().decode())

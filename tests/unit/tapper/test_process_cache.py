@@ -13,7 +13,7 @@ import pytest
 from harness.sandbox.node import Node
 from harness.waiting import wait_until
 from tapper.discovery import process_cache
-from tapper.discovery.envoy import Process
+from tapper.discovery.envoy import ProcessSnapshot
 from tapper.discovery.finders import Finder
 from tapper.discovery.process_cache import ProcessCache
 from tapper.discovery.procfs import Procfs
@@ -113,9 +113,13 @@ def test_the_reads_of_a_scan_are_bounded() -> None:
     """A process that is no proxy counts as one, a proxy as five."""
     read: list[int] = []
 
-    def note(pid: int) -> Process:
+    def note(pid: int) -> ProcessSnapshot:
         read.append(pid)
-        return Process(pid, "/bin/envoy", b"INSTANCE_IP=10.0.0.1") if pid < 1000 else Process(pid, "/bin/sleep")
+        return (
+            ProcessSnapshot(pid, "/bin/envoy", b"INSTANCE_IP=10.0.0.1")
+            if pid < 1000
+            else ProcessSnapshot(pid, "/bin/sleep")
+        )
 
     inodes = {str(pid): pid for pid in range(1, 5000)}
     cache = ProcessCache(inodes.copy, note)

@@ -79,10 +79,10 @@ class Numbers:
         self.received = 0
         self.finished = False
 
-    def packets(self, memory: bytes, found: list[Packet], made: list[int]) -> None:
-        assert not made
-        self.received += len(found)
-        for ts, _, start, stop in found:
+    def packets(self, memory: bytes, packets: list[Packet], records: list[int]) -> None:
+        assert not records
+        self.received += len(packets)
+        for ts, _, start, stop in packets:
             assert ts
             if stop - start == 40 + PAYLOAD:
                 self.seen.append(struct.unpack_from("!I", memory, start + 24)[0])

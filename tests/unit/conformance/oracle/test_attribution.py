@@ -93,7 +93,7 @@ def test_what_is_so_with_everything_is_told_as_such(world: World) -> None:
 
 
 def test_records_of_a_pod_that_is_no_target_are_about_neighbours(world: World) -> None:
-    found = charges(world, world.records, spans=[Span("pod-2", 0, world.now_ns)], socket_records=())
+    found = charges(world, world.records, spans=[Span("pod-2", 0, world.now_ns)], others=())
     assert {charge.cases for charge in found} == {("SEC-03",)}
 
 

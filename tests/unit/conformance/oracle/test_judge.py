@@ -76,15 +76,15 @@ def test_a_right_report_may_be_different(world: World, change: Callable[[list[Re
 
 def test_a_tapper_that_claims_little_is_asked_little(world: World) -> None:
     records = [{"type": "http", "target": record["target"]} for record in world.records]
-    assert said(world.judged(world.question(records, claims=frozenset(), socket_records=()))) == []
+    assert said(world.judged(world.question(records, claims=frozenset(), others=()))) == []
     without_http2 = [record for record in world.records if record["version"] != "HTTP/2"]
     claims = frozenset({Feature.HTTP1, Feature.IPV6})
-    assert said(world.judged(world.question(without_http2, claims=claims))) == []
+    assert said(world.judged(world.question(without_http2, claims=claims, others=()))) == []
 
 
 def test_nothing_is_missing_before_the_tapper_looked_nor_after(world: World) -> None:
     seen = [record for record in world.records if record["pod_ip"] == "10.244.0.2"]
-    assert said(world.judged(world.question(seen, socket_records=()))) == []
+    assert said(world.judged(world.question(seen, others=()))) == []
 
 
 def test_a_break_opens_a_gap_in_what_is_owed(world: World) -> None:
@@ -97,15 +97,15 @@ def test_a_break_opens_a_gap_in_what_is_owed(world: World) -> None:
         for each in world.question().spans
         for span in (replace(each, end_ns=moment - 10**6), replace(each, start_ns=moment + 10**7))
     ]
-    assert said(world.judged(world.question(records, spans=spans))) == []
+    assert said(world.judged(world.question(records, spans=spans, others=world.sockets))) == []
 
 
 def test_a_pod_that_is_no_target_is_not_reported(world: World) -> None:
     spans = [Span("pod-2", 0, world.now_ns)]
-    kinds = {each.kind for each in world.judged(world.question(spans=spans, socket_records=()))}
+    kinds = {each.kind for each in world.judged(world.question(spans=spans, others=()))}
     assert kinds == {DifferenceKind.FORBIDDEN}
     others = [record for record in world.records if record["pod_ip"] == "10.244.0.2"]
-    assert said(world.judged(world.question(others, spans=spans, socket_records=()))) == []
+    assert said(world.judged(world.question(others, spans=spans, others=()))) == []
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,18 @@ def test_a_pod_that_is_no_target_is_not_reported(world: World) -> None:
 def test_faults_in_websocket_messages_are_found(
     world: World, change: Callable[[list[Record]], list[Record]], field: str, kind: DifferenceKind
 ) -> None:
-    differences = world.judged(world.question(socket_records=change(world.sockets)))
+    differences = world.judged(world.question(others=change(world.sockets)))
     assert (kind, field) in {(each.kind, each.field) for each in differences}
+
+
+@pytest.mark.parametrize("word", ["node", "wire"])
+def test_what_was_seen_between_others_than_pods_is_not_compared(world: World, word: str) -> None:
+    """The kit has recordings of pods only. `wire` is the older word for `node`."""
+    outside = world.records[0] | {"direction": word, "target": "/never/sent"}
+    between_others = outside | {"src": "192.0.2.1:40000", "dst": "192.0.2.2:80", "pod_ip": None}
+    assert said(world.judged(world.question([*world.records, between_others], others=world.sockets))) == []
+    kinds = [each.kind for each in world.judged(world.question([*world.records, outside], others=world.sockets))]
+    assert kinds == [DifferenceKind.INVENTED]
 
 
 def test_a_difference_is_told_in_words(world: World) -> None:
