@@ -39,7 +39,6 @@ _LAST_LINES, _WIDEST = 20, 200
 """Of what a compiler wrote: lines, and characters of a line."""
 
 _HOT = (
-    "tapper/runtime/memo.py",
     "tapper/fast/*.py",  # this package may be missing
     "tapper/run/writer.py",
     "tapper/run/accounts.py",
@@ -48,6 +47,7 @@ _HOT = (
     "tapper/run/replay.py",
     "tapper/streams/*.py",
     "tapper/protocols/*.py",
+    "tapper/output/format.py",
     "tapper/output/ndjson.py",
     "tapper/output/redaction.py",
     "tapper/output/shape.py",

@@ -45,8 +45,8 @@ _TAIL = """
 - What peers could do with unusual options; each runs as its manual shows, with a large buffer.
 - The same work: the column on the right of each table says what each peer's output contains. tcpdump decodes nothing;
   "seen" is then what a search of its packets finds, and "-" where headers are compressed.
-- A scan's cost is an upper bound, from what a second costs in which nothing else happens. For ten seconds after its
-  start the tapper reads every process again at each look, which costs more and is not in it.
+- The first ten seconds: for so long after its start the tapper reads every process again at each scan, which costs
+  more.
 - What is lost at the highest rate when that goes on: the rings carry what is not decoded yet as long as they have room
   (docs/istio.md), here for all of these requests.
 - In the mesh the tapper reads the ciphertext on the wire as well, to tell whether a request was encrypted there; the

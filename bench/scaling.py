@@ -24,6 +24,10 @@ from harness.mesh.sidecar import ENVOY_PATH, istio_environ
 from harness.sandbox.node import Node
 from harness.sandbox.process import Command
 from harness.waiting import wait_until
+from tapper.discovery.finders import Finder
+from tapper.discovery.procfs import Procfs
+from tapper.discovery.scanner import Scanner
+from tapper.targets.addresses import Address
 
 OPENING = "opening all namespaces"
 IDLE = "idle, by namespaces"
@@ -46,8 +50,9 @@ UNITS = {
     GROWTH: "%",
 }
 _WATCHED_S = 3.0
-# Between two looks at the processes: twenty times what a look costs, but within these (docs/istio.md).
-_SHORTEST_INTERVAL_S, _LONGEST_INTERVAL_S, _SCAN_SHARE = 0.5, 0.8, 20
+_LONGEST_INTERVAL_S = 4.0  # between two scans, where the kernel gives exec events (docs/istio.md)
+_SHORTEST_INTERVAL_S = 0.5  # the same elsewhere
+_SCANS = 20
 _YOUNG_S = 10.0  # for so long the tapper looks at what it has found at its start more closely: docs/istio.md
 _UP = 60.0
 
@@ -100,12 +105,13 @@ def namespaces(counts: tuple[int, ...]) -> Iterator[Point]:
 
 
 def processes(counts: tuple[int, ...]) -> Iterator[Point]:
-    """What processes cost that concern nobody: where none begins, and where ten a second do. A scan's cost is an upper
-    bound: what a second costs in which nothing else happens, over the number of looks that there are in one."""
+    """What processes cost that are no target's: an idle tapper, with its scans and the kernel's notifications; and one
+    scan, where no process begins and where ten a second do."""
     with Node() as node:
         pod = node.pod("server")
         envoy = Command([ENVOY_PATH, "1d"], executable=ENVOY_PATH, env=istio_environ(pod))
         pod.spawn(replace(envoy, binds={ENVOY_PATH: "/usr/bin/sleep"}), name="envoy")
+        targets = frozenset({pod.ipv4})
         running = 0
         for count in counts:
             many = f"i={running}; while [ $i -lt {count} ]; do sleep 1d & i=$((i+1)); done; wait"
@@ -114,24 +120,32 @@ def processes(counts: tuple[int, ...]) -> Iterator[Point]:
             running = count
             tapper = _start(node, [pod.ip])
             _opened(tapper, 1)
+            scanner = Scanner(Procfs(node.procfs), {Finder.ENVOY})
+            scanner.scan(targets)
             _grow_old(tapper)
-            idle = _idle(tapper)
-            yield _point(IDLE_PROCESSES, count, idle)
-            yield _point(SCAN, count, scan_cost(idle))
-            births = node.spawn(["sh", "-c", "while :; do sleep 0.1; done"], name="births")
-            yield _point(SCAN_NEWS, count, scan_cost(_idle(tapper)))
-            births.stop()
-            node.forget(births)
+            yield _point(IDLE_PROCESSES, count, _idle(tapper, 3 * _LONGEST_INTERVAL_S))
             tapper.stop()
             tapper.forget()
+            yield _point(SCAN, count, _scan_cost(scanner, targets))
+            births = node.spawn(["sh", "-c", "while :; do sleep 0.1; done"], name="births")
+            yield _point(SCAN_NEWS, count, _scan_cost(scanner, targets, _SHORTEST_INTERVAL_S))
+            births.stop()
+            node.forget(births)
 
 
-def scan_cost(idle: float) -> float:
-    """In milliseconds, given the percentage of a core that is spent on scans."""
-    share = idle / 100
-    if share * _SCAN_SHARE <= 1:  # so cheap that looks are the shortest interval apart
-        return share * _SHORTEST_INTERVAL_S * 1000
-    return share * _LONGEST_INTERVAL_S * 1000
+def _scan_cost(scanner: Scanner, targets: frozenset[Address], interval_s: float = 0.0) -> float:
+    """The processor time of one scan, in milliseconds, on average of some that are so many seconds apart."""
+    spent = 0.0
+    for _ in range(_SCANS):
+        wait_until(functools.partial(_is_past, time.monotonic() + interval_s), "the next scan", _UP)
+        before = time.process_time()
+        scanner.scan(targets)
+        spent += time.process_time() - before
+    return spent / _SCANS * 1000
+
+
+def _is_past(moment: float) -> bool:
+    return time.monotonic() >= moment
 
 
 def _are_running(procfs: Path, count: int) -> bool:
@@ -169,10 +183,10 @@ def _grow_old(tapper: Metered) -> None:
     wait_until(lambda: tapper.cpu() and time.monotonic() - since >= _YOUNG_S + 1, "the beginning to be over", _UP)
 
 
-def _idle(tapper: Metered) -> float:
+def _idle(tapper: Metered, watched_s: float = _WATCHED_S) -> float:
     """Per cent of a core, over a while in which nothing happens."""
     before, since = tapper.rest(), time.monotonic()
-    wait_until(lambda: time.monotonic() - since >= _WATCHED_S, "the end of the while", _WATCHED_S * 2)
+    wait_until(lambda: time.monotonic() - since >= watched_s, "the end of the while", watched_s * 2)
     return (tapper.cpu() - before) / (time.monotonic() - since) * 100
 
 

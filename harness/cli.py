@@ -1,7 +1,7 @@
 """The command `tapper-harness`.
 
-Exit codes: 0 success, 1 something did not hold, 2 usage, 3 not all could be tried, 4 the harness's own fault, 130
-interrupted (SIGINT), 141 whoever read standard output has gone.
+Exit codes: 0 success, 1 a requirement did not hold, 2 usage, 3 something could not be tried, 4 a fault of the harness,
+130 interrupted (SIGINT), 141 the reader of standard output has gone.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(str(error), 3)
     except HarnessError as error:
         return _failed(str(error), 4)
-    except Exception:  # 1 would blame the tapper
+    except Exception:  # exit code 1 would blame the tapper
         return _failed(traceback.format_exc().rstrip(), 4)
 
 
 def _failed(sentence: str, code: int) -> int:
-    """Say why on standard error, if that can be written; the exit code tells in any case."""
+    """Write the reason to standard error, if possible; the exit code tells in any case."""
     try:
         standard_output.finish()
     except HarnessError:

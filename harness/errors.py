@@ -10,19 +10,19 @@ from __future__ import annotations
 
 
 class HarnessError(Exception):
-    """Root of everything the harness raises on purpose."""
+    """Base class of all exceptions that the harness raises on purpose."""
 
 
 class InternalError(HarnessError):
-    """The harness broke one of its own promises."""
+    """A fault of the harness itself."""
 
 
 class Unsupported(HarnessError):
-    """This machine cannot do what was asked: one sentence with the cause and the cure."""
+    """The machine lacks something: one sentence with the cause and the remedy."""
 
 
 def lacks_package(error: ModuleNotFoundError) -> Unsupported:
-    """What to say when a package of the `harness` extra is not installed."""
+    """The exception for a missing package of the `harness` extra."""
     return Unsupported(f"the package {error.name} is not installed: pip install 'tapper-harness[harness]'")
 
 

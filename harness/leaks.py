@@ -1,4 +1,7 @@
-"""Finding what still holds a network namespace: an open socket pins it long after its pod is gone."""
+"""Finding the sockets and processes that still hold a network namespace.
+
+An open socket pins a namespace long after its pod is gone.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ _SIOCGSKNS = 0x894C  # linux/sockios.h: the network namespace of a socket, as a 
 
 
 def sockets_inside(namespaces: set[int]) -> dict[int, str]:
-    """This process's open sockets that live in one of the network namespaces (inodes): descriptor -> what it is.
+    """This process's open sockets in one of the network namespaces (inodes): descriptor -> description.
 
-    Needs CAP_NET_ADMIN over the namespace, which the one who made it has.
+    Needs CAP_NET_ADMIN over the namespace, which its creator has.
     """
     found = {}
     for name in os.listdir("/proc/self/fd"):
@@ -24,7 +27,7 @@ def sockets_inside(namespaces: set[int]) -> dict[int, str]:
                 continue
             namespace = fcntl.ioctl(fd, _SIOCGSKNS)
         except OSError:
-            continue  # closed meanwhile (the listing's own descriptor), or no namespace of ours
+            continue  # closed meanwhile (the descriptor of the listing), or a namespace of somebody else
         try:
             if os.fstat(namespace).st_ino in namespaces:
                 found[fd] = os.readlink(f"/proc/self/fd/{fd}")
@@ -35,7 +38,7 @@ def sockets_inside(namespaces: set[int]) -> dict[int, str]:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process that was found in a network namespace. It is told apart from a later one of the same pid."""
+    """A process that was found in a network namespace; its start time tells it from a later process of the same pid."""
 
     pid: int
     started: str
@@ -47,10 +50,10 @@ class Holder:
 
 
 def processes_inside(namespaces: set[int]) -> list[Holder]:
-    """This machine's processes that are in one of the network namespaces (inodes).
+    """This machine's processes in one of the network namespaces (inodes).
 
-    The number of a namespace that is gone is given to the next one: who waits for a namespace's end has to wait for
-    the ends of those that were in it, and not for nobody to be in a namespace of that number.
+    The kernel reuses inode numbers, so wait for the processes that were in the namespace, not for the inode to be
+    empty.
     """
     found = []
     wanted = {f"net:[{inode}]" for inode in namespaces}
@@ -59,14 +62,14 @@ def processes_inside(namespaces: set[int]) -> list[Holder]:
             try:
                 inside = os.readlink(f"/proc/{entry.name}/ns/net") in wanted
             except OSError:
-                continue  # gone, or another user's: not ours
+                continue  # gone, or another user's
             if inside and (started := _started(int(entry.name))):
                 found.append(Holder(int(entry.name), started))
     return found
 
 
 def _started(pid: int) -> str:
-    """When a process was started; empty if there is none, or none but its zombie."""
+    """The start time of a process; empty if there is none, or only its zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.mesh.mesh import Mesh
     from harness.sandbox.node import Node
     from harness.sandbox.pod import Pod
-    from harness.sandbox.recorder import Recorder
+    from harness.sandbox.recorder import PacketRecorder
 
 pytest_plugins = ["tapper_harness"]  # pytest may have been told not to load it by itself
 
@@ -48,7 +48,7 @@ def fake_envoy(harness_fake_envoy: Callable[..., FakeEnvoy]) -> Callable[..., Fa
 
 
 @pytest.fixture
-def wire(harness_wire: Callable[[Pod], Recorder]) -> Callable[[Pod], Recorder]:
+def wire(harness_wire: Callable[[Pod], PacketRecorder]) -> Callable[[Pod], PacketRecorder]:
     """See `tapper_harness.harness_wire`."""
     return harness_wire
 

@@ -1,7 +1,7 @@
-"""Standard output of the kit's commands: what cannot be written there is a sentence, and a reader who has gone is none.
+"""Standard output of the kit's commands: a failed write is one sentence, and a reader who has gone is no error.
 
-Printing raises exceptions of this module then, and never a BrokenPipeError or another OSError: such a one is of a pipe
-or file of the kit's own. What cannot be written to standard error is dropped: there is no other place to say so.
+Printing raises the exceptions of this module, and never a BrokenPipeError or another OSError: those would be about a
+pipe or file of the kit's own. Failed writes to standard error are dropped: there is no other place to report them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer  # in the standard library from Python 3.12 on
 
 READER_GONE = 141
-"""Exit code: 128 and the number of SIGPIPE, as a shell shows it for a program that this signal has ended."""
+"""Exit code: 128 plus the number of SIGPIPE, as a shell shows it for a program that this signal has ended."""
 
 
 class ReaderGone(HarnessError):
-    """Whoever read standard output has ended, as `head` does when it has seen enough."""
+    """The reader of standard output has ended, as `head` does when it has read enough."""
 
 
 class _Output(io.RawIOBase):
@@ -62,8 +62,10 @@ class _Messages(_Output):
 
 
 def prepare() -> None:
-    """Have everything that is printed from now on go through this module. A stream that is not the process's own any
-    more, as in a test, is left as it is."""
+    """Make this module write everything that is printed from now on.
+
+    A stream that is not the process's own any more, as in a test, is left as it is.
+    """
     own = sys.stdout is sys.__stdout__, sys.stderr is sys.__stderr__
     standard_streams.prepare()
     if own[0]:
@@ -75,10 +77,10 @@ def prepare() -> None:
 
 
 def finish() -> None:
-    """Write what waits in the buffer. Raises `ReaderGone` or `Unsupported`."""
+    """Flush the buffer. Raises `ReaderGone` or `Unsupported`."""
     sys.stdout.flush()
 
 
 def drop() -> None:
-    """Send standard output, and what waits in its buffer, to /dev/null."""
+    """Send standard output and its buffer to /dev/null."""
     standard_streams.drop(sys.stdout)

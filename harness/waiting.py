@@ -10,7 +10,7 @@ from harness.errors import WaitTimeout
 
 T = TypeVar("T")
 
-DEFAULT_TIMEOUT = 30.0  # a deadline costs what succeeds nothing, and machines can be slow
+DEFAULT_TIMEOUT = 30.0  # a long deadline costs nothing on success, and machines can be slow
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.05
 

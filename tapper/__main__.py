@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-gc.disable()  # nothing that is imported is garbage
+gc.disable()  # imports leave no garbage to look for
 from tapper.cli import main  # noqa: E402 - see above
 
 gc.enable()

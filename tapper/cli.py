@@ -17,13 +17,14 @@ from tapper import __version__, options
 from tapper.discovery.procfs import Procfs
 from tapper.errors import MissingPackageError, TapperError, explain
 from tapper.output.escape import wants_colour
-from tapper.output.records import Format, Silent, Snapshot
+from tapper.output.format import Format
+from tapper.output.records import Snapshot
 from tapper.output.redaction import ALWAYS
 from tapper.output.sink import Closed, Console, open_output
 from tapper.output.text import Text
 from tapper.run.parts import Parts, chosen
 from tapper.run.tap import LiveTap, Options
-from tapper.run.writer import Outlet
+from tapper.run.writer import RecordWriter
 from tapper.runtime import standard_streams
 from tapper.targets.feed import FileFeed, TargetFeed
 
@@ -35,7 +36,7 @@ _INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
 _PCAPNG_WARNING = "-o pcapng writes packets as they were captured: nothing in them is redacted"
 _NO_REDACT_WARNING = (
-    f"--no-redact: {', '.join(ALWAYS)} come out with their values, which whoever reads the output can use"
+    f"--no-redact: {', '.join(ALWAYS)} come out with their values: let only people read the output who may use them"
 )
 
 
@@ -107,8 +108,8 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: P
     gc.set_threshold(50_000, 20, 20)
 
     # 3. A file is read to its end; otherwise the tapper captures until a signal comes.
-    outlet = functools.partial(
-        Outlet,
+    writer = functools.partial(
+        RecordWriter,
         form=form,
         console=console,
         shape=shape,
@@ -120,7 +121,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: P
         from tapper.run.replay import Replay, open_capture  # noqa: PLC0415
 
         with open_capture(arguments.read, arguments.write) as stream, open_output(arguments.write) as output:
-            Replay(targets, outlet(output), console).run(stream, arguments.read)
+            Replay(targets, writer(output), console).run(stream, arguments.read)
         return
     # Each source takes three descriptors. Shells set a low limit for the sake of programs that use select(2).
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -137,7 +138,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: P
         ready_fd=arguments.ready_fd,
     )
     with _metrics(arguments.metrics) as requests, open_output(arguments.write) as output:
-        LiveTap(settings, outlet(output), console, requests).run()
+        LiveTap(settings, writer(output), console, requests, parts.blocks).run()
 
 
 @contextmanager
@@ -180,7 +181,7 @@ def _format(arguments: argparse.Namespace, parts: Parts) -> Format:
     if arguments.output == "ndjson":
         return parts.ndjson()
     if arguments.output == "pcapng":
-        return Silent()
+        return Format()
     # Columns are for terminals. Pipes, files and terminals without cursor movement get plain lines.
     colour, verbose = arguments.colour, arguments.verbose
     able = options.to_terminal(arguments) and os.environ.get("TERM", "dumb") != "dumb"

@@ -1,25 +1,25 @@
-"""What can go wrong, by whose doing it is, and the exit code that says so.
+"""The tapper's exceptions by cause, each with its exit code.
 
-Every message is one sentence for a person: what failed, on what, and what to do about it.
+A message is one sentence for a person: what failed, on what, and what to do about it.
 """
 
 from __future__ import annotations
 
 
 class TapperError(Exception):
-    """The root: anything the tapper reports instead of a traceback. Exit code 1."""
+    """The root: every failure that is reported by a sentence and not by a traceback. Exit code 1."""
 
     exit_code = 1
 
 
 class UsageError(TapperError):
-    """The person asked for something that cannot be: a bad address, an unknown interface. Exit code 2."""
+    """The command line asks for something impossible: a bad address, an unknown interface. Exit code 2."""
 
     exit_code = 2
 
 
 class MissingCapabilityError(TapperError):
-    """The kernel refused for want of a capability; the message names it. Exit code 3."""
+    """The kernel refused for want of a capability, which the message names. Exit code 3."""
 
     exit_code = 3
 
@@ -37,24 +37,24 @@ class CaptureFileError(TapperError):
 
 
 class MissingPackageError(TapperError):
-    """A Python package that only this needs is not installed; the message says how to get it. Exit code 6."""
+    """An option needs a Python package that is not installed; the message says how to get it. Exit code 6."""
 
     exit_code = 6
 
 
 class KubernetesError(TapperError):
-    """The Kubernetes API cannot be asked: no configuration, no answer, or a refusal. Exit code 7."""
+    """The Kubernetes API cannot be used: no configuration, no answer, or a refusal. Exit code 7."""
 
     exit_code = 7
 
 
 class NamespaceGoneError(TapperError):
-    """The process behind a namespace died, or became another, between the scan and the opening.
+    """The process of a namespace ended, or its pid became another process, between the scan and the opening.
 
-    Normal life in a cluster: the next scan decides, nobody needs to be told.
+    This is usual in a cluster and reported to nobody: the next scan decides.
     """
 
 
 def explain(error: OSError) -> str:
-    """The kernel's word for an error number, in lower case, to end a sentence with."""
+    """The kernel's text for an error number, in lower case, as the end of a sentence."""
     return (error.strerror or str(error)).lower()

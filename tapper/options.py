@@ -238,9 +238,9 @@ def _check_output(arguments: argparse.Namespace) -> None:
     if form == "pcapng":
         for name in ("method", "path", "status", "host", "no_probes", "redact"):
             if getattr(arguments, name):
-                option = name.replace("_", "-")
+                option = "--" + name.replace("_", "-")
                 raise UsageError(
-                    f"--{option} is about exchanges, and -o pcapng holds packets as they were: leave one out"
+                    f"-o pcapng writes packets as they were captured, which {option} cannot change: leave one out"
                 )
         if to_terminal(arguments):
             raise UsageError("-o pcapng is not for terminals: name a file with -w, or write to a pipe")

@@ -1,20 +1,18 @@
-"""SIGINT, SIGTERM and SIGUSR1 as something a loop can wait for."""
+"""SIGINT, SIGTERM, SIGUSR1 and SIGHUP for a loop that waits for descriptors. Python handles signals in the main thread
+only, so these classes are for that thread."""
 
 from __future__ import annotations
 
 import signal
 import socket
-from types import FrameType, TracebackType
+from types import FrameType
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """While entered, the first signal sets `asked`; the second is the kernel's own affair and ends the process at once.
-    SIGUSR1 sets `report` every time; whoever reports sets it back.
-
-    Only for the main thread (signal(7) says nothing of threads, Python's signal module does).
-    """
+    """While entered, the first SIGINT or SIGTERM sets `asked`; a second one ends the process at once. Each SIGUSR1 sets
+    `report`; the loop sets it back when it has reported."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -24,7 +22,7 @@ class StopSignals:
         self._wakeup_before = -1
 
     def fileno(self) -> int:
-        """For polling: readable when a signal has come. `clear` it then."""
+        """For polling: readable when a signal has come. Call `clear` then."""
         return self._reading.fileno()
 
     def clear(self) -> None:
@@ -39,9 +37,7 @@ class StopSignals:
         self._before.append((signal.SIGUSR1, signal.signal(signal.SIGUSR1, self._ask_report)))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before:
             signal.signal(number, handler if callable(handler) or isinstance(handler, int) else signal.SIG_DFL)
         signal.set_wakeup_fd(self._wakeup_before)
@@ -58,7 +54,7 @@ class StopSignals:
 
 
 class ReloadSignal:
-    """While entered, SIGHUP sets `asked`, and wakes whoever waits for StopSignals, which has to be entered already."""
+    """While entered, SIGHUP sets `asked`, and makes the descriptor of StopSignals readable, which is entered before."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -67,9 +63,7 @@ class ReloadSignal:
         self._before = signal.signal(signal.SIGHUP, self._ask)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGHUP, self._before)
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from harness.mesh.mesh import Mesh
     from harness.sandbox.node import Node
     from harness.sandbox.pod import Pod
-    from harness.sandbox.recorder import Recorder
+    from harness.sandbox.recorder import PacketRecorder
 
 _node_key: pytest.StashKey[Node] = pytest.StashKey()
-_wires_key: pytest.StashKey[list[Recorder]] = pytest.StashKey()
+_wires_key: pytest.StashKey[list[PacketRecorder]] = pytest.StashKey()
 _failed_key = pytest.StashKey[bool]()
 _told_key = pytest.StashKey[list[str]]()
 
@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, object, object]:
-    """Take our options by their old names, too, unless another plugin or a conftest.py has options of these names."""
+    """Accept our options by their old names, unless another plugin or a conftest.py has options of these names."""
     result = yield
     if options.uses_old_names(args):
         _, unknown = parser.parse_known_and_unknown_args(args)
@@ -62,9 +62,9 @@ def pytest_load_initial_conftests(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Judge the tapper that --harness-adapter names. Without it, to ask for the conformance cases is a usage error."""
+    """Judge the tapper that --harness-adapter names. Without it, the conformance cases are a usage error."""
     for sentence in config.stash.get(_told_key, []):
-        # no Python warning: where warnings are errors, that would end the run
+        # no Python warning: if warnings are errors, that would end the run
         sys.stderr.write(f"tapper-harness: {sentence}\n")
     name = config.getoption("--harness-adapter")
     if name is None:
@@ -98,7 +98,7 @@ def _asks_for_cases(argument: str, config: pytest.Config) -> bool:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The conformance cases are tests of a tapper: without one, a run that comes by them leaves them out."""
+    """Do not collect the conformance cases without --harness-adapter."""
     return True if collection_path == _CONFORMANCE_TESTS and config.getoption("--harness-adapter") is None else None
 
 
@@ -122,7 +122,7 @@ def _write_evidence(directory: Path, item: pytest.Item, logs: dict[str, str]) ->
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in logs.items():
         (directory / f"{name}.log").write_text(text)
-    wires: list[Recorder] = item.stash[_wires_key]
+    wires: list[PacketRecorder] = item.stash[_wires_key]
     for number, wire in enumerate(wires):
         wire.save(directory / f"wire-{number}-{wire.name}.pcap")
 
@@ -142,7 +142,7 @@ def harness_node(request: pytest.FixtureRequest) -> Iterator[Node]:
     try:
         yield world
     finally:
-        gc.collect()  # a socket in a reference cycle is not what is looked for
+        gc.collect()  # a socket in a reference cycle is no leak
         held = world.held_sockets()
         world.close()
     if held and not request.node.stash.get(_failed_key, False):
@@ -175,13 +175,13 @@ def harness_fake_envoy(request: pytest.FixtureRequest) -> Callable[..., FakeEnvo
 
 
 @pytest.fixture
-def harness_wire(request: pytest.FixtureRequest, harness_node: Node) -> Iterator[Callable[[Pod], Recorder]]:
+def harness_wire(request: pytest.FixtureRequest, harness_node: Node) -> Iterator[Callable[[Pod], PacketRecorder]]:
     """`harness_wire(pod)` records what crosses a pod's veth from then on. See `harness.sandbox.recorder`."""
     with importing(request.config):
         from harness.sandbox.recorder import on_link
-    wires: list[Recorder] = request.node.stash[_wires_key]
+    wires: list[PacketRecorder] = request.node.stash[_wires_key]
 
-    def start(pod: Pod) -> Recorder:
+    def start(pod: Pod) -> PacketRecorder:
         assert pod.node is harness_node, f"pod {pod.name} is on another node than the test's"
         wires.append(on_link(pod))
         return wires[-1]

@@ -1,4 +1,4 @@
-"""The package `harness`, which is imported only when something of it is used: another project may have that name.
+"""Importing the package `harness` on first use: another project may have a package of that name.
 
 This module imports nothing of it, so that any pytest can load the plugin.
 """
@@ -14,17 +14,17 @@ from typing import NoReturn
 import pytest
 
 FOLDER = Path(__file__).resolve().parent.parent / "harness"
-"""Where the package is: it is installed beside this one."""
+"""The folder of the package: it is installed beside this one."""
 
 
 def namesake() -> str | None:
-    """Where another module named `harness` is that an import would give instead; None if an import gives ours.
+    """The place of another module named `harness` that an import would give instead; None if an import gives ours.
 
-    Imports nothing: the other project's code shall not run because of this question.
+    Imports nothing, because the other project's code must not run for this question.
     """
     try:
         spec = importlib.util.find_spec("harness")
-    except ValueError:  # a program has put it into sys.modules without saying where it is from
+    except ValueError:  # a program has put it into sys.modules without a file
         return "a module that was made while the program ran"
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
     if spec is None or any(Path(folder).resolve() == FOLDER for folder in folders):
@@ -33,7 +33,7 @@ def namesake() -> str | None:
 
 
 def name_taken(where: str) -> str:
-    """What to say of a namesake."""
+    """The sentence about another module of that name."""
     return (
         f"tapper-harness needs its own package harness ({FOLDER}), and Python finds another one of that name first: "
         f"{where}; rename that one, or run these tests where it cannot be imported"
@@ -42,9 +42,9 @@ def name_taken(where: str) -> str:
 
 @contextmanager
 def importing(config: pytest.Config) -> Iterator[None]:
-    """Around the imports of a fixture. What keeps them from succeeding becomes one sentence instead of a traceback.
+    """A context for the imports of a fixture: a failure becomes one sentence instead of a traceback.
 
-    A namesake fails the test; a package that is not installed is handled by `refuse`.
+    Another module of that name fails the test; a missing package is handled by `refuse`.
     """
     where = namesake()
     if where is not None:

@@ -10,11 +10,11 @@ import pytest
 
 CASES = "pytest --pyargs harness.conformance"
 OLD_NAMES = {"--adapter": "--harness-adapter", "--patience": "--harness-patience"}
-"""What an option was called before, and is called now."""
+"""Old name of an option -> its present name."""
 
 
 def add(parser: pytest.Parser) -> None:
-    """Describe them to pytest."""
+    """Add the options to pytest."""
     group = parser.getgroup("tapper-harness", "tapper-harness: sandboxed nodes for traffic tappers")
     group.addoption(
         "--harness-require",

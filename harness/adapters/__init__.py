@@ -1,1 +1,1 @@
-"""Tappers under test: starting one in a node and reading what it says."""
+"""Tappers under test: their adapters, how they are started, and how their output is read."""

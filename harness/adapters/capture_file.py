@@ -1,6 +1,7 @@
-"""pcap and pcapng, read up to where a file that is still written ends. Pure.
+"""Reading pcap and pcapng, also of a file that is still being written. Pure.
 
-Sources: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng. Numbers are in the byte order of who wrote the file.
+Sources: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng. Numbers are in the byte order of the file's writer. A
+library's reader would end silently at damage; this one says at which byte it is, and why.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ _LARGEST_BLOCK = 16 << 20
 
 _PCAP_HEADER = 24
 _UNITS = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}
-"""Magic number of a pcap file -> nanoseconds of a unit of its fraction of a second."""
-_LINK_TYPE_BITS = 0x0FFF_FFFF  # above them lies the length of frame check sequences
+"""Magic number of a pcap file -> nanoseconds per unit of a timestamp's fraction."""
+_LINK_TYPE_BITS = 0x0FFF_FFFF  # the bits above hold the length of frame check sequences
 
 _BYTE_ORDER = 0x1A2B3C4D
 _IF_NAME, _IF_TSRESOL, _IF_TSOFFSET = 2, 9, 14  # options of an interface
 
 
 class _Kind(enum.IntEnum):
-    """The types of blocks in pcapng that matter here; the others are passed over."""
+    """The block types of pcapng that are read; the others are skipped."""
 
     SECTION = 0x0A0D0D0A
     INTERFACE = 1
@@ -33,33 +34,33 @@ class _Kind(enum.IntEnum):
 
 
 class Damaged(Exception):
-    """Bytes that are no pcap or pcapng, from a place on: the sentence says from which, and why."""
+    """Bytes that are not pcap or pcapng: the sentence says from which byte on, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One packet as it lies in a file."""
+    """One packet of a file."""
 
     time_ns: int | None
     """Nanoseconds since the epoch; a simple packet block of pcapng has no time."""
     interface: str | None
-    """The interface's name, where the file has one."""
+    """The interface's name, if the file has one."""
     link_type: int
     length: int
-    """On the wire; `data` is shorter where it was cut."""
+    """The length on the wire; `data` is shorter if it was cut."""
     data: bytes
 
 
 @dataclass(slots=True)
 class _InterfaceBlock:
-    """What an interface description block of pcapng says."""
+    """The content of an interface description block."""
 
     link_type: int
     snap_length: int
-    """0: nothing is cut."""
+    """0: packets are not cut."""
     name: str | None = None
     resolution: int = 6
-    """The byte of the option: a negative power of ten, or of two where its highest bit is set."""
+    """The byte of the option: a negative power of ten, or of two if its highest bit is set."""
     offset: int = 0
     """Seconds that are added to each time."""
 
@@ -70,9 +71,9 @@ class _InterfaceBlock:
 
 
 def records(content: bytes) -> Iterator[Record]:
-    """The packets of a file. One that ends within a packet, as one that is still written may, ends before it.
+    """The whole packets of a file, which may end within a packet because it is still being written.
 
-    Raises `Damaged` where the bytes make no sense; what comes before has been yielded by then.
+    Raises `Damaged`, after the packets before the damage.
     """
     if len(content) < 4:
         return
@@ -87,7 +88,7 @@ def records(content: bytes) -> Iterator[Record]:
 
 
 def whole(content: bytes) -> bool:
-    """Whether a file that `records` reads without complaint also ends where a packet or a block ends."""
+    """Whether a file that `records` reads without an error ends at the end of a packet or a block."""
     if len(content) < 4:
         return not content
     order = next((order for order in "<>" if struct.unpack_from(order + "I", content)[0] in _UNITS), None)
@@ -119,7 +120,7 @@ def _pcap(content: bytes, order: str, unit: int) -> Iterator[Record]:
 
 @dataclass(slots=True)
 class _Blocks:
-    """The blocks of a pcapng file. `at` is the byte up to which they were read."""
+    """The blocks of a pcapng file. `at` is the number of bytes that were read."""
 
     content: bytes
     at: int = 0
@@ -132,7 +133,7 @@ class _Blocks:
             try:
                 match kind:
                     case _Kind.SECTION:
-                        self.interfaces.clear()  # they are numbered anew in each section
+                        self.interfaces.clear()  # each section numbers its interfaces from 0
                     case _Kind.INTERFACE:
                         self.interfaces.append(self._interface(body))
                     case _Kind.OBSOLETE | _Kind.SIMPLE | _Kind.ENHANCED:
@@ -143,7 +144,7 @@ class _Blocks:
                 ) from None
 
     def _next(self) -> tuple[int, bytes] | None:
-        """Type and body of the next block; None where the file ends before its end."""
+        """Type and body of the next block; None if the file ends before the end of the block."""
         content, at = self.content, self.at
         if at + 12 > len(content):
             return None

@@ -1,7 +1,7 @@
 """The adapter contract, version 1: a TOML file that says how to run a tapper and what it claims.
 
-adapter.schema.json, beside this module, describes the file; docs/adapters.md explains it. What the tapper is given by
-environment is `environment`, and what it reads as its targets is `targets_document`.
+adapter.schema.json, beside this module, describes the file; docs/adapters.md explains it. `environment` makes the
+variables that the tapper gets, `targets_document` its targets file.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from harness.errors import HarnessError
 VERSION = 1
 ENVIRON_PREFIX = "TAPPER_HARNESS_"
 DEFAULT_RATE = 1000
-"""Exchanges a second that a tapper is asked to keep up with where its adapter does not say."""
+"""The default rate that a tapper has to keep up with, in exchanges a second."""
 _SCHEMA = Path(__file__).with_name("adapter.schema.json")
 
 
 class AdapterError(HarnessError):
-    """An adapter file that is not one: the message names the file, the key and the reason."""
+    """A broken adapter file: the message names the file, the key and the reason."""
 
 
 class Feature(enum.StrEnum):
-    """What a tapper may claim. A case that needs a feature is run for those who claim it, and counts for them."""
+    """The features that a tapper may claim. A case that needs a feature is run for tappers that claim it."""
 
     DISCOVERY_ENVOY = "discovery.envoy"
     DISCOVERY_LINKERD = "discovery.linkerd"
@@ -65,7 +65,7 @@ class Update(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Implementation:
-    """Who is judged, as the report shows it."""
+    """The tapper's name, maker and version, as the report shows them."""
 
     name: str
     organization: str
@@ -89,30 +89,30 @@ class InCluster:
     manifest: Path
     """A file of YAML documents, or a folder with a kustomization.yaml; one of the documents is a DaemonSet."""
     image: str | None
-    """In place of the one that the manifest names."""
+    """Replaces the image of the manifest."""
     container: str | None
-    """The tapper's, where the DaemonSet has several."""
+    """The tapper's container, if the DaemonSet has several."""
     argv: tuple[str, ...]
-    """In place of the container's command and arguments; empty for the manifest's own."""
+    """Replaces the container's command and arguments; empty keeps the manifest's."""
     update: Update
-    """`watch` or `none`: nobody sends a signal into a container, or runs a hook there."""
+    """`watch` or `none`: nobody can send a signal into a container or run a hook there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """What the file says, with every default filled in and every path absolute."""
+    """The content of the file, with every default filled in and every path absolute."""
 
     file: Path
     sha256: str
-    """Of the file's bytes, in hexadecimal."""
+    """SHA-256 of the file's bytes, in hexadecimal."""
     implementation: Implementation
     argv: tuple[str, ...]
     env: Mapping[str, str]
     programs: tuple[str, ...]
-    """What has to be installed besides argv[0], by names or paths."""
+    """The programs that have to be installed besides argv[0], by names or paths."""
     ready_by_fd: bool
     ready_line: re.Pattern[str] | None
-    """What a line of its standard error has to match, where it says that way that it is ready."""
+    """The pattern of the line of standard error with which it says that it is ready, if it says so that way."""
     stop_signal: signal.Signals
     stop_grace_s: float
     capabilities: frozenset[str] | None
@@ -126,9 +126,9 @@ class Adapter:
     claims: frozenset[Feature]
     exempt: Mapping[str, Exemption] = field(default_factory=dict)
     cluster: InCluster | None = None
-    """None: it cannot be run in a cluster."""
+    """None if it cannot be run in a cluster."""
     rate: int = DEFAULT_RATE
-    """Exchanges a second that it keeps up with, by its own word."""
+    """The rate that it claims to keep up with, in exchanges a second."""
 
     @property
     def folder(self) -> Path:
@@ -136,15 +136,15 @@ class Adapter:
 
     @property
     def claims_answers(self) -> bool:
-        """Whether it claims to report answers: it decodes HTTP, or writes packets, of which the answer's are some."""
+        """Whether it claims to report answers: it decodes HTTP, or writes packets, which include those of answers."""
         return not self.claims.isdisjoint({Feature.HTTP1, Feature.HTTP2, Feature.PACKETS})
 
 
 def load(path: Path, *, installed: bool = True) -> Adapter:
-    """Read an adapter file. Raises `AdapterError` that says which key is wrong, and why.
+    """Read an adapter file. Raises `AdapterError`, which names the wrong key and the reason.
 
-    A tapper that cannot be started is told here, before any case runs, and it is asked for its version; with
-    `installed=False` neither is done, and a version that a command would print is "?".
+    Also checks that the tapper can be started, and asks it for its version; with `installed=False` neither is done, and
+    a version that a command would print is "?".
     """
     try:
         content = path.read_bytes()
@@ -213,7 +213,7 @@ def targets_document(generation: int, pods: Iterable[Mapping[str, Any]]) -> str:
 def environment(
     *, procfs: str, targets_file: str, target_ips: Iterable[str], output: str, ready_fd: int | None, state: str
 ) -> dict[str, str]:
-    """What a tapper is told, besides the adapter's own `env`. Paths are as the tapper sees them."""
+    """The environment variables of the contract, with the adapter's own `env`. Paths are as the tapper sees them."""
     told = {
         "CONTRACT": str(VERSION),
         "PROCFS": procfs,
@@ -248,7 +248,7 @@ def _validate(path: Path, document: dict[str, Any]) -> None:
 
 
 def _validate_cluster(path: Path, document: dict[str, Any], update: Any) -> None:
-    """What the schema cannot say about a tapper that runs as a DaemonSet."""
+    """The rules for a DaemonSet that the schema cannot express."""
     output = document["output"]
     if output["format"] != "ndjson" and output.get("to", "stdout") == "stdout":
         raise AdapterError(
@@ -282,7 +282,7 @@ def _in_cluster(file: Path, table: dict[str, Any], update: Update) -> InCluster:
 
 
 def _argv(file: Path, argv: Iterable[str]) -> tuple[str, ...]:
-    """A path that begins with ./ or ../ is the adapter's own, and {python} is the interpreter that runs the kit."""
+    """Command line with absolute paths: ./ and ../ are relative to the adapter, {python} is the kit's interpreter."""
     own = [str(file.parent / part) if part.startswith(("./", "../")) else part for part in argv]
     return tuple(sys.executable if part == "{python}" else part for part in own)
 

@@ -1,4 +1,4 @@
-"""A tapper's process and all that descend from it. Any of them may end at any moment, which is no error here."""
+"""A tapper's process and all its descendants. Any of them may end at any moment, which is no error here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.sandbox.process import Process
 
 
 class Family:
-    """Asked anew at every question: a tapper may start and end children as it likes."""
+    """Looks for the processes at every question: a tapper may start and end children as it likes."""
 
     def __init__(self, head: Process) -> None:
         self._head = head
@@ -33,22 +33,22 @@ class Family:
         return self._sum(lambda process: int(process.memory_info().rss))
 
     def handles(self) -> tuple[int, int]:
-        """How many descriptors and how many threads."""
+        """The number of descriptors and the number of threads."""
         return self._sum(psutil.Process.num_fds), self._sum(psutil.Process.num_threads)
 
     def threads_in(self, netns_inode: int) -> int:
-        """How many threads are in a network namespace."""
+        """The number of its threads in a network namespace."""
         wanted, found = f"net:[{netns_inode}]", 0
         for process in self.members():
             for link in Path(f"/proc/{process.pid}/task").glob("*/ns/net"):
                 try:
                     found += str(link.readlink()) == wanted
                 except OSError:
-                    continue  # it has ended meanwhile
+                    continue  # the thread has ended meanwhile
         return found
 
     def send_signal(self, signum: int) -> None:
-        """To each of them."""
+        """Send the signal to each of them."""
         for process in self.members():
             try:
                 process.send_signal(signum)

@@ -1,4 +1,4 @@
-"""Reading files that a tapper under test makes, which may be anything: gone, endless, a pipe, a link to a device."""
+"""Reading files that a tapper under test makes: such a file may be missing, endless, a pipe, or a link to a device."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import stat
 from pathlib import Path
 
 MOST = 256 << 20
-"""Of one file no more than this is read, in bytes."""
+"""At most this many bytes of a file are read."""
 
 
 class UnreadableFile(Exception):
-    """A file that cannot be read as one: the sentence says why."""
+    """A file that cannot be read: the sentence says why."""
 
 
 def read(path: Path, start: int = 0) -> bytes:
-    """What lies in a file from `start` on, up to `MOST`; nothing of one that is not there. Raises `UnreadableFile`."""
+    """The content of a file from `start` on, up to `MOST` bytes; nothing if it is missing. Raises `UnreadableFile`."""
     try:
         with open(path, "rb", opener=_not_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -29,7 +29,7 @@ def read(path: Path, start: int = 0) -> bytes:
 
 
 def size(folder: Path) -> int:
-    """What the files in and below a folder take, in bytes of the disk."""
+    """The size of the files in and below a folder, in bytes of the disk."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -41,5 +41,5 @@ def size(folder: Path) -> int:
 
 
 def _not_waiting(path: str, flags: int) -> int:
-    """For `open`: a pipe that lies where a file should be shall not hold the kit up."""
+    """An opener for `open` that does not wait for the writer of a pipe."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)

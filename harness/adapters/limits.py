@@ -1,19 +1,19 @@
-"""How much a tapper under test may take of the machine before the kit ends it, in bytes."""
+"""The limits of a tapper under test, in bytes: beyond them the kit ends it."""
 
 from __future__ import annotations
 
 MOST_OUTPUT = 256 << 20
-"""Of its standard output, and of its standard error."""
+"""Limit of its standard output, and of its standard error."""
 MOST_MEMORY = 1 << 30
-"""Resident, of it and its children together."""
+"""Limit of the resident memory of it and its children together."""
 MOST_FILES = 512 << 20
 
 
 def exceeded(*, memory: int, log: int, files: int, run_files: int) -> str:
-    """Which limit is passed, in words that go on from `its end`; empty if none is.
+    """The exceeded limit, in words that continue `its end`; empty if there is none.
 
-    `log` is its standard error's size, `files` that of its output and its state, `run_files` that of all in the node's
-    /run, where it may write as well.
+    `log` is the size of its standard error, `files` that of its output and its state, `run_files` that of all files in
+    the node's /run, where it may write as well.
     """
     if memory > MOST_MEMORY:
         return f"it took more than {MOST_MEMORY >> 20} MiB of memory"

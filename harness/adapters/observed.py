@@ -1,4 +1,4 @@
-"""What a tapper under test said, in one form whatever it writes. Plain data and a protocol, no I/O."""
+"""The output of a tapper under test in one form, whatever its format. Plain data and a protocol, no I/O."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MARKER = re.compile(rb"nonce-[0-9a-f]{32}")
 
 
 def in_words(text: str, most: int = _MOST_SHOWN) -> str:
-    """What a tapper wrote, fit for a sentence: printable, of one line, not endless."""
+    """Text of a tapper, made fit for a sentence: printable, in one line, and bounded."""
     shown = text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
     return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in shown)
 
 
 @dataclass(frozen=True, slots=True)
 class ReportedMessage:
-    """A request or a response, as far as the tapper gave it."""
+    """A request or a response, as far as the tapper reports it."""
 
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
@@ -27,7 +27,7 @@ class ReportedMessage:
     """Whether the tapper says that the body is not whole."""
     trailers: tuple[tuple[str, str], ...] = ()
     gives_body: bool = True
-    """Whether the record has the body at all: one that leaves it out has said nothing about it."""
+    """Whether the record has the body at all: a record may leave it out."""
     gives_headers: bool = False
     gives_trailers: bool = False
     """Whether the record has the list at all: an empty list says that there were no fields."""
@@ -39,9 +39,9 @@ class ReportedMessage:
 
 @dataclass(frozen=True, slots=True)
 class ReportedExchange:
-    """One exchange that the tapper reported, or one that the kit found in the packets it captured.
+    """One exchange that the tapper reported, or that the kit found in the packets it captured.
 
-    Addresses are `10.244.0.3:8080` and `[fd00::3]:8080`; None is what the tapper did not say.
+    Addresses are `10.244.0.3:8080` and `[fd00::3]:8080`; None is a field that the tapper left out.
     """
 
     target: str | None
@@ -59,7 +59,7 @@ class ReportedExchange:
     mtls: bool | None = None
     """Whether the exchange crossed the pod's network interface in TLS; None where the tapper does not say."""
     record: Mapping[str, Any] = field(default_factory=dict)
-    """What it was read from, for evidence and for fields that only some tappers have."""
+    """The record it was read from, for evidence and for fields that only some tappers have."""
 
     def __str__(self) -> str:
         pod = self.pod_ip or self.record.get("interface") or "an unnamed pod"
@@ -68,7 +68,7 @@ class ReportedExchange:
 
 
 class Markers:
-    """The kit's markers (`nonce-` and 32 hexadecimal digits) in bytes that come in pieces, cut anywhere."""
+    """Finds the kit's markers (`nonce-` and 32 hexadecimal digits) in bytes that come in pieces, cut anywhere."""
 
     _LONGEST = 38
 
@@ -86,19 +86,19 @@ class Output(Protocol):
     """A tapper's output while it grows. `feed` and the others may be called from different threads."""
 
     problems: list[str]
-    """What in it is not of the format that the adapter promised, in sentences."""
+    """Violations of the format that the adapter promises, in sentences."""
 
     def feed(self, data: bytes) -> None:
-        """Take what the tapper wrote to its standard output next, cut anywhere."""
+        """Add the next piece of standard output, cut anywhere."""
 
     def refresh(self) -> None:
-        """Take what it wrote to files since."""
+        """Read what the tapper has added to its files."""
 
     def finish(self) -> None:
-        """It will write no more: what is not whole now is a problem."""
+        """The output is complete: an incomplete record now is a problem."""
 
     def mentioned(self) -> set[str]:
-        """The kit's markers that are anywhere in it so far: the quick question while waiting."""
+        """The kit's markers that are anywhere in it so far; cheap, for use while waiting."""
 
     def seen(self) -> list[ReportedExchange]:
         """Every exchange so far."""
@@ -110,4 +110,4 @@ class Output(Protocol):
         """The records of every type but `http`, in order; a capture of packets has none."""
 
     def everything(self) -> Iterable[bytes]:
-        """All that was written, raw and with whatever is encoded in it decoded: where a secret could hide."""
+        """All that was written, raw, and with everything that is encoded in it decoded, so that no secret can hide."""

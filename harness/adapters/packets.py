@@ -1,7 +1,7 @@
 """pcap and pcapng as a tapper under test writes them: packets, and the exchanges that the kit finds in them.
 
-The kit reads HTTP/1 only as far as its own requests need: a request line and a status line with the kit's marker behind
-it. Who decodes more has to do it in the tapper, and claim it.
+The kit reads HTTP/1 only as far as its own requests need: a request line and a status line with the kit's marker after
+it. A tapper that claims to decode more has to report records.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.adapters import capture_file, files
 from harness.adapters.observed import MARKER, Markers, ReportedExchange, ReportedMessage
 from harness.sandbox.frames import Flow, Segment, parse_ip_tcp, tcp_streams_of
 
-# where the IP header begins, by link type (https://www.tcpdump.org/linktypes.html: EN10MB, RAW, SLL, IPV4, IPV6, SLL2)
+# offset of the IP header by link type (https://www.tcpdump.org/linktypes.html: EN10MB, RAW, SLL, IPV4, IPV6, SLL2)
 _IP_AT = {1: 14, 12: 0, 14: 0, 101: 0, 113: 16, 228: 0, 229: 0, 276: 20}
 _REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]\r\n")
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
@@ -27,14 +27,14 @@ _OUTBOUND_PORT = 15001
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One packet of a capture. `interface` is what the file calls it, or the file's own name. `time_ns` is nanoseconds
-    since the epoch, None where the file has no time for it."""
+    """One packet of a capture. `interface` is the file's name for it, or the name of the file. `time_ns` is nanoseconds
+    since the epoch, None if the file has no time for it."""
 
     time_ns: int | None
     interface: str
     link_type: int
     length: int
-    """On the wire; `data` is shorter where the tapper cut it."""
+    """The length on the wire; `data` is shorter if the tapper cut it."""
     data: bytes
 
     def tcp(self) -> Segment | None:
@@ -43,13 +43,13 @@ class Packet:
         return None if packet is None else parse_ip_tcp(packet)
 
     def ip(self) -> bytes | None:
-        """What follows the link layer's header; None for a link type that the kit does not know."""
+        """The bytes after the link layer's header; None for a link type that the kit does not know."""
         at = _IP_AT.get(self.link_type)
         return None if at is None else self.data[at:]
 
 
 class Capture:
-    """An `harness.adapters.observed.Output` of packets: from standard output, or of a file or a directory of files."""
+    """A `harness.adapters.observed.Output` of packets: from standard output, a file, or a folder of files."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.problems: list[str] = []
@@ -70,7 +70,7 @@ class Capture:
             try:
                 data = files.read(path, at)
             except files.UnreadableFile:
-                continue  # `finish` complains
+                continue  # `finish` reports it
             self._looked_at[path] = at + len(data)
             with self._lock:
                 self._markers.feed(data)
@@ -127,7 +127,7 @@ class Capture:
         return sorted(path for path in self._path.rglob("*") if path.suffix in (".pcap", ".pcapng"))
 
     def _read(self, name: str, content: bytes, *, complain: bool = False) -> Iterator[Packet]:
-        """Packets up to where a file that is still written ends."""
+        """The whole packets of a file that may still be written."""
         try:
             for record in capture_file.records(content):
                 where = name if record.interface in (None, "lo", "any", "-") else str(record.interface)
@@ -142,8 +142,8 @@ class Capture:
 def exchanges(packets: Iterable[Packet]) -> Iterator[ReportedExchange]:
     """The kit's own requests, one for each packet that carries the head of one: a packet delivered twice counts twice.
 
-    An answer is found by its marker in what goes back to the client's address and port, whoever it comes from: a
-    redirected connection's replies come from another address than its requests went to.
+    An answer is found by its marker in the packets to the client's address and port, from any sender: the replies of a
+    redirected connection come from another address than the one its requests went to.
     """
     segments = [(packet, segment) for packet in packets if (segment := packet.tcp()) is not None and segment.payload]
     replies: dict[tuple[str, str, int], list[bytes]] = {}
@@ -171,7 +171,7 @@ def exchanges(packets: Iterable[Packet]) -> Iterator[ReportedExchange]:
 
 
 def _answers(reply: bytes) -> dict[bytes, tuple[int | None, bytes]]:
-    """By marker: the status of the answer that it first occurs in, and the bytes up to the next answer with one."""
+    """By marker: the status of the first answer that contains it, and the bytes up to the next answer with a marker."""
     found: dict[bytes, tuple[int | None, bytes]] = {}
     marks = [(marker.start(), marker[0]) for marker in MARKER.finditer(reply)]
     for number, (at, marker) in enumerate(marks):

@@ -1,4 +1,4 @@
-"""What a tapper says through pipes while it runs: its standard output, and the word that it is ready."""
+"""The pipes of a tapper that runs: its standard output, and the descriptor for readiness."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _LOOK_UP_MS = 200
 
 
 class Pipes:
-    """One thread takes all of it as it comes, and wakes who waits for news.
+    """One thread reads both as data come, and wakes the caller that waits for news.
 
-    `take` gets what comes on standard output, and an empty one at its end. The thread reads from a copy of `stdout`:
-    that may be closed at any time, and its number given to something else. `ready` is a descriptor that becomes the
-    thread's: it is closed once something came on it, or nothing can come any more.
+    `take` gets each piece of standard output, and an empty one at its end. The thread reads from a copy of `stdout`,
+    which may be closed at any time, and its number reused. The thread owns the descriptor `ready`, and closes it once
+    something came on it, or nothing can come any more.
     """
 
     def __init__(self, stdout: int, ready: int, take: Callable[[bytes], None]) -> None:
@@ -28,30 +28,30 @@ class Pipes:
         self._held = threading.Event()
         self._holding = threading.Event()
         self.said_ready = False
-        """Whether it has written to the descriptor for that."""
+        """Whether the tapper has written to the descriptor for readiness."""
         self.closed = False
         """Whether its standard output has ended: no more can come that way."""
         self._thread = threading.Thread(target=self._listen, name="tapper-output", daemon=True)
         self._thread.start()
 
     def wait_for_news(self, seconds: float) -> bool:
-        """Return when something has come since the last call, or False after so long. For one thread."""
+        """Return when something has come since the last call, or False after so many seconds. For one thread."""
         come = self._news.wait(seconds)
         self._news.clear()
         return come
 
     def hold(self) -> None:
-        """Take nothing more of standard output until `go_on`: the pipe fills up. Its end is still noticed."""
+        """Do not read standard output until `go_on`: the pipe fills up. Its end is still noticed."""
         self._holding.clear()
         self._held.set()
-        self._holding.wait(2 * _LOOK_UP_MS / 1000)  # no longer where the thread has ended
+        self._holding.wait(2 * _LOOK_UP_MS / 1000)  # bounded, because the thread may have ended
 
     def go_on(self) -> None:
-        """Take it again."""
+        """Read standard output again."""
         self._held.clear()
 
     def finish(self, seconds: float) -> None:
-        """Take the rest. A process that hides may hold standard output open: it is waited for so long."""
+        """Read the rest. A hidden process may hold standard output open, so wait at most so many seconds."""
         self._let_go.set()
         self._thread.join(seconds)
 

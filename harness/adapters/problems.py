@@ -1,4 +1,4 @@
-"""What a JSON Schema finds wrong in an adapter file, as a sentence: the key, what stands there, what should. Pure."""
+"""The errors of a JSON Schema in an adapter file as sentences: the key, its value, and what it has to be. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sentences(error: Any) -> Iterator[str]:
     match error.validator:
         case "required":
             missing = [name for name in wanted if name not in value]
-            # jsonschema has one error for each missing key, and says only in its message which
+            # jsonschema has one error for each missing key, and names the key only in its message
             yield from (f"{_key([*at, name])}: is missing" for name in missing if repr(name) in error.message)
         case "additionalProperties" if wanted is False:
             known = error.schema.get("properties", {})

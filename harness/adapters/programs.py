@@ -1,40 +1,53 @@
-"""Whether what an adapter runs is there and can be run, asked before any case runs."""
+"""Whether the programs that an adapter starts are installed and can be run, checked before any case runs."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from harness.errors import HarnessError
 from harness.sandbox.process import MINIMAL_ENVIRON
-
-if TYPE_CHECKING:
-    from harness.adapters.contract import Adapter
 
 VERSION_S = 10.0
 """How long a tapper may take to print its version, in seconds."""
 _ELF = b"\x7fELF"
 
 
+class ProgramList(Protocol):
+    """What an adapter says about the programs that it starts."""
+
+    @property
+    def argv(self) -> tuple[str, ...]: ...
+    @property
+    def env(self) -> Mapping[str, str]: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def programs(self) -> tuple[str, ...]: ...
+    @property
+    def update_argv(self) -> tuple[str, ...]: ...
+
+
 class Unanswered(HarnessError):
     """A tapper that does not print its version: the sentence says why."""
 
 
-def search_path(adapter: Adapter) -> str:
-    """Where the tapper's programs are looked for: its own PATH, or the one that every tapper gets."""
+def search_path(adapter: ProgramList) -> str:
+    """The PATH that finds the tapper's programs: its own, or the one that every tapper gets."""
     return adapter.env.get("PATH", MINIMAL_ENVIRON["PATH"])
 
 
-def executable(adapter: Adapter) -> str | None:
-    """The file that argv[0] means, or None."""
+def executable(adapter: ProgramList) -> str | None:
+    """The file of argv[0], or None."""
     return shutil.which(adapter.argv[0], path=search_path(adapter))
 
 
-def missing(adapter: Adapter) -> str | None:
-    """What keeps the tapper from being started, in one sentence that begins with the key; None if nothing does."""
+def missing(adapter: ProgramList) -> str | None:
+    """Why the tapper cannot be started, in one sentence that begins with the key; None if it can."""
     path = search_path(adapter)
     reason = _why_not(adapter.argv[0], path)
     if reason is not None:
@@ -50,8 +63,8 @@ def missing(adapter: Adapter) -> str | None:
     return None
 
 
-def version(adapter: Adapter, argv: tuple[str, ...]) -> str:
-    """The first line that a command prints. Raises `Unanswered`."""
+def version(adapter: ProgramList, argv: tuple[str, ...]) -> str:
+    """The first line of a command's output. Raises `Unanswered`."""
     command = " ".join(argv)
     environ = MINIMAL_ENVIRON | dict(adapter.env)
     program = shutil.which(argv[0], path=search_path(adapter))

@@ -1,4 +1,4 @@
-"""NDJSON as a tapper under test writes it (contract, version 1)."""
+"""NDJSON output of a tapper under test (contract, version 1)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _MOST_RECORDS = 500_000
 _MOST_BAD_LINES = 10_000
 _KEPT_PROBLEMS = 20
 _NODE_BEFORE = "wire"
-"""The `direction` of what was seen on the node's interfaces, as the contract spelled it before it was `node`."""
+"""The older spelling of the `direction` `node`, for traffic on the node's interfaces."""
+_MTLS_BEFORE: Mapping[str, bool] = {"tls": True, "plain": False}
+"""By the older field `wire`: the value of `mtls`."""
 
 
 class Records:
@@ -40,7 +42,7 @@ class Records:
         self._overwhelmed = False
 
     def feed(self, data: bytes) -> None:
-        """Take further bytes, cut anywhere."""
+        """Add the next piece, cut anywhere."""
         with self._lock:
             self._raw += data
             self._markers.feed(data)
@@ -70,7 +72,7 @@ class Records:
         self.feed(data)
 
     def finish(self) -> None:
-        """There is no more. A last line without its line feed was not written whole."""
+        """The output is complete. A last line without a line feed is a problem."""
         with self._lock:
             if self._rest:
                 self._complain(f"the last line has no end: {bytes(self._rest[:80])!r}")
@@ -114,7 +116,7 @@ class Records:
             if not isinstance(record, dict) or not isinstance(record.get("type"), str):
                 raise ValueError("no object with a type")
             if record["type"] == "http":
-                exchange(record)  # a wrong one is complained about, once, here
+                exchange(record)  # reports a broken exchange once
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             self._bad_lines += 1
             self._complain(f"a line that is no record ({error}): {line[:120]!r}")
@@ -142,7 +144,7 @@ def exchange(record: Mapping[str, Any]) -> ReportedExchange:
     ts = record.get("ts")
     if not isinstance(ts, int | float | None) or isinstance(ts, bool):
         raise ValueError("its ts is no number")
-    mtls = record.get("mtls")
+    mtls = record["mtls"] if "mtls" in record else _MTLS_BEFORE.get(str(record.get("wire")))
     if not isinstance(mtls, bool | None):
         raise ValueError("its mtls is neither true nor false nor null")
     return ReportedExchange(
@@ -182,12 +184,12 @@ def _pairs(pairs: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _text(value: str) -> str:
-    r"""JSON can name half of a surrogate pair (\ud800), which no file and no report can hold."""
+    r"""Text without lone surrogates: JSON can name half of a pair (\ud800), which no file and no report can hold."""
     return value.encode(errors="replace").decode()
 
 
 def _encoded(value: Any, key: str = "") -> Iterable[bytes]:
-    """What lies in a record in base64, by the names of its fields."""
+    """The decoded base64 of a record, by the names of its fields."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _encoded(inner, str(name))
@@ -198,4 +200,4 @@ def _encoded(value: Any, key: str = "") -> Iterable[bytes]:
         try:
             yield base64.b64decode(value)
         except binascii.Error:
-            return  # its raw form was yielded with the rest
+            return  # the raw form was yielded with the rest

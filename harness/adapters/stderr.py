@@ -14,8 +14,11 @@ _LAST_WORDS = 4096
 
 
 class StandardError:
-    """Of a file that is kept open: a tapper may delete every file that it finds, and its last words are still to be
-    read. After `close` it goes on answering from memory."""
+    """Reads from a file that is kept open: a tapper may delete every file that it finds, and its last words are still
+    needed.
+
+    After `close` it answers from memory.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file: BinaryIO | None = path.open("rb")
@@ -27,7 +30,7 @@ class StandardError:
         return self.since(0).decode(errors="replace")
 
     def since(self, start: int) -> bytes:
-        """From a byte on, as far as there is any yet."""
+        """The bytes from an offset on, as far as they exist."""
         if self._file is None:
             return self._whole[start:]
         return os.pread(self._file.fileno(), MOST_OUTPUT, start)
@@ -37,14 +40,14 @@ class StandardError:
         return len(self._whole) if self._file is None else os.fstat(self._file.fileno()).st_size
 
     def last_line(self) -> str:
-        """As far as it is not endless; empty if nothing was said."""
+        """The last line, bounded; empty if nothing was written."""
         tail = self.since(max(0, self.size - _LAST_WORDS)).decode(errors="replace").strip().splitlines()
         return in_words(tail[-1]) if tail else ""
 
     def has_new(self, pattern: re.Pattern[str], *, more_to_come: bool) -> bool:
-        """Whether one of the lines that no earlier call has looked at matches.
+        """Whether a line that no earlier call has examined matches.
 
-        While there is `more_to_come`, a line without an end is not one yet.
+        While there is `more_to_come`, text without a line feed is no line yet.
         """
         fresh = self.since(self._looked_at)
         whole = fresh[: fresh.rfind(b"\n") + 1] if more_to_come else fresh
@@ -52,7 +55,7 @@ class StandardError:
         return any(pattern.search(line) for line in whole.decode(errors="replace").splitlines())
 
     def close(self) -> None:
-        """Keep what there is, and let the file go."""
+        """Keep the content, and close the file."""
         if self._file is not None:
             self._whole = self.since(0)
             self._file.close()

@@ -1,4 +1,4 @@
-"""The pods that a tapper under test is told of, and the file in which it reads them (contract, version 1)."""
+"""The targets of a tapper under test, and the file in which it reads them (contract, version 1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.sandbox.pod import Pod
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A pod as the tapper is told of it."""
+    """A target, as the tapper is told of it."""
 
     name: str
     ips: tuple[str, ...]
@@ -34,7 +34,7 @@ def target(pod: Pod, name: str | None = None, *, ips: Sequence[str] | None = Non
 
 
 class TargetsFileWriter:
-    """The file, which is replaced by rename, so that nobody reads half of one."""
+    """The targets file, which is replaced by rename, so that nobody reads half of it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,7 +44,7 @@ class TargetsFileWriter:
     def write(self, targets: Sequence[Target]) -> None:
         """Replace the list."""
         self.generation += 1
-        self.path.parent.mkdir(parents=True, exist_ok=True)  # a tapper may have deleted it
+        self.path.parent.mkdir(parents=True, exist_ok=True)  # a tapper may have deleted the folder
         fresh = self.path.with_suffix(".new")
         fresh.write_text(targets_document(self.generation, [target.document() for target in targets]))
         fresh.rename(self.path)

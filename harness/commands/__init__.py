@@ -1,4 +1,4 @@
-"""The subcommands of `tapper-harness`, a module each: `add` describes it, `run` does it.
+"""The subcommands of `tapper-harness`, one module each: `add` describes it to argparse, `run` carries it out.
 
-What a command needs is imported when it runs: `--help` and usage errors shall not wait for it.
+Packages that a command needs are imported when it runs, so that `--help` and usage errors are quick.
 """

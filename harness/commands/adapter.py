@@ -11,7 +11,7 @@ from harness.commands import arguments as common
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Describe them."""
+    """Describe the commands to argparse."""
     parser = commands.add_parser(
         "adapter", help="write an adapter: a skeleton, and a trial of it", description="For whoever writes an adapter."
     )
@@ -35,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run_new(arguments: argparse.Namespace) -> int:
-    """0, or 2 where a file is there already."""
+    """Exit code 0, or 2 if a file exists already."""
     from harness.adapters import skeleton
     from harness.adapters.contract import AdapterError
 
@@ -51,7 +51,7 @@ def run_new(arguments: argparse.Namespace) -> int:
 
 
 def run_try(arguments: argparse.Namespace) -> int:
-    """0 if every step is well, else 1; 2 for a wrong adapter."""
+    """Exit code 0 if every step is well, else 1; 2 for a wrong adapter."""
     from harness.adapters.contract import AdapterError
     from harness.conformance import tryout
 

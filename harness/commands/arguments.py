@@ -1,4 +1,4 @@
-"""What several commands take."""
+"""Arguments that several commands have."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
 
 
 def adapter(name: str) -> Adapter:
-    """By its file, or by its name if it ships with the kit. Raises `AdapterError` that says what there is."""
+    """An adapter by its file, or by its name if it ships with the kit. Raises `AdapterError`."""
     from harness.adapters import contract, shipped
 
     there_are = shipped.names()

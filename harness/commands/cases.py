@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.commands import tables
+
 if TYPE_CHECKING:
     from harness.conformance.model import Case
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Describe it."""
+    """Describe the command to argparse."""
     parser = commands.add_parser(
         "cases",
         help="list the conformance cases, or explain some",
@@ -25,7 +27,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0, or 2 for an id that there is not, or a folder that cannot be written."""
+    """Exit code 0, or 2 for an unknown id or a folder that cannot be written."""
     from harness.conformance.catalogue import cases
 
     there_are = cases()
@@ -72,12 +74,7 @@ def _explained(case: Case) -> str:
 
 
 def _list(cases: list[Case]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from harness.conformance.pages import needs
 
-    table = Table("case", "level", "requirement", "needs", box=None, pad_edge=False)
-    for case in cases:
-        table.add_row(case.id, case.level.value, case.requirement, needs(case))
-    (Console() if sys.stdout.isatty() else Console(width=160)).print(table, markup=False, highlight=False)
+    rows = [(case.id, case.level.value, case.requirement, needs(case)) for case in cases]
+    tables.show(("case", "level", "requirement", "needs"), rows)

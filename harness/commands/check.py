@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Describe it."""
+    """Describe the command to argparse."""
     parser = commands.add_parser(
         "check",
         help="judge a tapper: run the conformance cases that its adapter claims",
@@ -30,8 +30,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--adapter", required=True, metavar="FILE|NAME", help="the tapper's adapter file, or the name of one that ships"
     )
-    parser.add_argument("--profile", action="append", default=[], metavar="P", help="only its cases; may be repeated")
-    parser.add_argument("--case", action="append", default=[], metavar="ID", help="only this case; may be repeated")
+    parser.add_argument(
+        "--profile",
+        action="append",
+        default=[],
+        metavar="P",
+        help="run only the cases of this profile; may be repeated",
+    )
+    parser.add_argument("--case", action="append", default=[], metavar="ID", help="run only this case; may be repeated")
     parser.add_argument(
         "--report",
         type=Path,
@@ -46,7 +52,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The exit code of the record, 2 for wrong arguments, 130 when interrupted."""
+    """The record's exit code, 2 for wrong arguments, 130 if interrupted."""
     from harness.adapters.contract import AdapterError
     from harness.conformance import progress, summary
     from harness.conformance.record import USAGE
@@ -74,8 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
         who = adapter.implementation
         with contextlib.ExitStack() as rest:
-            if clusters.asked_for(arguments):
-                _in_cluster(run, rest, clusters.options(arguments), clusters.given(arguments))
+            value = vars(arguments).get
+            if clusters.asked_for(value):
+                _in_cluster(run, rest, clusters.options(value), clusters.given(arguments))
             print(f"{who.name} ({who.version}): {len(run.chosen)} cases", flush=True)
             write.clear(directory)
             interrupted = progress.follow(run)
@@ -90,8 +97,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _in_cluster(run: Run, rest: contextlib.ExitStack, options: ClusterOptions, given: tuple[str, ...]) -> None:
-    """Open the cluster, which goes with `rest`, and have the cases run there that can be. `given` is how its options
-    were written. Raises SelectionError."""
+    """Open the cluster, which `rest` closes, and run the cases of the group MESH there. `given` are its options as they
+    were written.
+
+    Raises SelectionError.
+    """
     from harness.conformance.mesh import clustered
     from harness.conformance.record import ClusterRun
     from harness.conformance.suite import SelectionError
@@ -103,7 +113,7 @@ def _in_cluster(run: Run, rest: contextlib.ExitStack, options: ClusterOptions, g
         raise SelectionError("a cluster is for the cases of the group MESH: ask for them with --profile TAP-MESH")
     if adapter.cluster is None:
         raise SelectionError(f"{adapter.file.name} has no table cluster, which says how the tapper runs in one")
-    adapted.load(adapter.file, adapter.cluster)  # what is wrong with it is told before a cluster is made
+    adapted.load(adapter.file, adapter.cluster)  # find its errors before a cluster is made
     session = rest.enter_context(opened(options, progress.teller()))
     run.in_cluster = lambda case, directory: clustered.run(case, adapter, session, directory, run.patience)
     run.cluster = ClusterRun(given, clustered.LIMITS * run.patience)

@@ -9,10 +9,10 @@ from harness.commands.arguments import positive
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Describe it."""
+    """Describe the command to argparse."""
     parser = commands.add_parser(
         "demo",
-        help="see a tapper look through mTLS, on this machine",
+        help="show a tapper that reads mTLS traffic, on this machine",
         description="Replays the experiment of docs/istio.md with two real Envoys. Exit 0 if all steps hold.",
     )
     parser.add_argument("--requests", type=positive, default=20, metavar="N", help="requests in each step (default 20)")
@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 if all steps hold, else 1."""
+    """Exit code 0 if all steps hold, else 1."""
     from rich.console import Console
 
     from harness.demo import show

@@ -20,32 +20,32 @@ _SIGNS = {"pass": ".", "fail": "F", "non-strict": "N", "timeout": "T", "error": 
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Describe it."""
+    """Describe the command to argparse."""
     parser = commands.add_parser(
         "mutants",
-        help="prove that the cases can fail: run tappers that are broken on purpose",
-        description="A mutant is a tapper that is wrong on purpose. Each is run in the cases that were made for it. "
-        "Exit 1 if a case passes it, or fails it for another reason than the intended one, or if a case has no mutant. "
-        "Exit 2 for a name that there is not.",
+        help="prove that the cases can fail: run tappers with deliberate faults",
+        description="A mutant is a tapper with a deliberate fault. Each is run in the cases that have to find it. "
+        "Exit 1 if a case passes it or fails it for another reason, or if a case has no mutant. "
+        "Exit 2 for an unknown name.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants")
     parser.add_argument("--all", action="store_true", help="run every case with every mutant, not only its own")
-    parser.add_argument("--list", action="store_true", help="only list them")
+    parser.add_argument("--list", action="store_true", help="list the mutants, and run none")
     parser.add_argument(
         "--wild",
         metavar="N|NAME",
-        help="run wild mutants instead, N of them or the one named, and tell which no case finds: each is wrong by a "
-        "rule and under a condition, as drop+only-ipv6 leaves out exchanges over IPv6",
+        help="run N wild mutants or the named one instead, and list those that no case finds: each applies a rule "
+        "under a condition, as drop+only-ipv6 leaves out exchanges over IPv6",
     )
     parser.add_argument(
-        "--seed", type=int, default=1, help="chooses the N wild mutants: the same ones for the same seed (default: 1)"
+        "--seed", type=int, default=1, help="chooses the N wild mutants: equal seeds choose equal ones (default: 1)"
     )
     add_jobs(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 if all are found, 1 if not, 2 for a name that there is not."""
+    """Exit code 0 if all are found, 1 if not, 2 for an unknown name."""
     from harness.conformance import mutation
     from harness.conformance.catalogue import cases
     from harness.conformance.mutants.catalogue import all_mutants
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _hunt(wanted: str, arguments: argparse.Namespace) -> int:
-    """0 if every wild mutant that a case reaches is found, 1 if one is not, 2 for a name that there is not."""
+    """Exit code 0 if every wild mutant that a case reaches is found, 1 if not, 2 for an unknown name."""
     from harness.conformance import hunt
     from harness.conformance.mutants import wild
     from harness.conformance.mutants.conditions import CONDITIONS
@@ -120,7 +120,7 @@ def _hunt(wanted: str, arguments: argparse.Namespace) -> int:
 def _reference_runs(
     folder: Path, arguments: argparse.Namespace
 ) -> tuple[dict[str, list[list[Record]]], dict[str, float]]:
-    """What the reference writes in every case that can be run here, and how long each takes."""
+    """The outputs of the reference in every case that can be run here, and the time of each."""
     from harness.adapters import shipped
     from harness.conformance import hunt
     from harness.conformance.catalogue import cases
@@ -158,7 +158,7 @@ def _results(pairs: Sequence[tuple[Mutant, str]], jobs: int | None, patience: fl
 
 
 def _print_matrix(mutants: Sequence[Mutant], cases: Sequence[str], results: dict[tuple[str, str], Result]) -> None:
-    """A row a mutant, a column a case; [F] where the case was made for the mutant."""
+    """One row for a mutant, one column for a case; [F] if the case was made for the mutant."""
     width = max((len(mutant.name) for mutant in mutants), default=0)
     groups: dict[str, list[str]] = {}
     for case in cases:

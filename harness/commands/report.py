@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Describe it."""
+    """Describe the command to argparse."""
     parser = commands.add_parser(
         "report",
         help="merge the reports of several runs or tappers into one page",
         description="Reads the report.yaml of each folder and writes report.html, report.md and junit.xml. Runs of one "
-        "tapper with one suite become one column: what one was not asked for, another may know.",
+        "tapper with one suite become one column: a case that one run left out may be in another.",
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a report's folder, or its report.yaml")
     parser.add_argument(
@@ -23,17 +23,22 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="where the reports go (default: the folder itself, or tapper-harness-report/together for several)",
     )
     parser.add_argument(
-        "--docs", metavar="ADDRESS", help="the folder that holds the cases' pages (docs/conformance), to link to them"
+        "--docs", metavar="ADDRESS", help="the folder of the cases' pages (docs/conformance), for links to them"
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the Markdown alone, into this file")
     parser.add_argument(
-        "--reasons", type=Path, metavar="FILE", help="with --markdown: a TOML file of [ADAPTER] CASE = why it ended so"
+        "--markdown", type=Path, metavar="FILE", help="write only a page of counts and failures, into this file"
+    )
+    parser.add_argument(
+        "--reasons",
+        type=Path,
+        metavar="FILE",
+        help="with --markdown: a TOML file of reasons for failures ([ADAPTER] CASE = 'why')",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0, or 2 for a file that is no report."""
+    """Exit code 0, or 2 for a broken report."""
     from harness.conformance.record import USAGE
     from harness.conformance.report_file import ReportError
     from harness.report import write

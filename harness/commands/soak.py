@@ -1,4 +1,4 @@
-"""tapper-harness check --soak, and check --plan: conversations that are no cases of the catalogue."""
+"""tapper-harness check --soak, and check --plan: conversations that are not cases of the catalogue."""
 
 from __future__ import annotations
 
@@ -22,15 +22,23 @@ _EVERY_S = 30.0
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Describe the options."""
-    group = parser.add_argument_group("conversations that nobody arranged, in place of the cases")
+    """Describe the options to argparse."""
+    group = parser.add_argument_group("generated conversations, in place of the cases")
     group.add_argument(
-        "--soak", type=minutes, metavar="MINUTES", help="play new ones for so long, and show the smallest that fails"
+        "--soak",
+        type=minutes,
+        metavar="MINUTES",
+        help="play new conversations for this time, and show the smallest that fails",
     )
     group.add_argument(
-        "--seed", type=seed, metavar="N", help="with --soak: the first one's number, to play the same ones again"
+        "--seed",
+        type=seed,
+        metavar="N",
+        help="with --soak: the number of the first conversation; equal numbers play equal ones",
     )
-    group.add_argument("--plan", type=Path, metavar="FILE", help="play this one, which a soak has written")
+    group.add_argument(
+        "--plan", type=Path, metavar="FILE", help="play the conversation of this plan, which a soak has written"
+    )
 
 
 def asked_for(arguments: argparse.Namespace) -> bool:
@@ -38,7 +46,7 @@ def asked_for(arguments: argparse.Namespace) -> bool:
 
 
 def complaint(arguments: argparse.Namespace) -> str | None:
-    """What is wrong with the options together; None if nothing is."""
+    """The error in the combination of options; None if there is none."""
     given = [
         option
         for option, there in (
@@ -58,8 +66,8 @@ def complaint(arguments: argparse.Namespace) -> str | None:
 
 
 def run(arguments: argparse.Namespace, adapter: Adapter, directory: Path, jobs: int) -> int:
-    """0 if nothing failed, 1 if something did, 2 for a file that is no plan, 3 if it needs what is not claimed, 4 for
-    the kit's own errors, 130 when interrupted."""
+    """Exit code 0 if nothing failed, 1 if something did, 2 for a broken plan, 3 if it needs a feature that is not
+    claimed, 4 for the kit's own errors, 130 if interrupted."""
     if arguments.plan is not None:
         return _play_one(arguments, adapter, directory)
     from harness.conformance.generated.soak import Soak
@@ -80,7 +88,7 @@ def run(arguments: argparse.Namespace, adapter: Adapter, directory: Path, jobs: 
 
 
 class _Teller:
-    """Says what fails at once, and now and then how far it is."""
+    """Report failures at once, and the progress from time to time."""
 
     def __init__(self) -> None:
         self._said = time.monotonic()

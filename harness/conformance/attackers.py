@@ -1,7 +1,7 @@
-"""Processes of a pod that nobody asked for, which try to end, to blind or to deceive whoever taps.
+"""Processes of a pod that try to end, to blind or to deceive a tapper.
 
 Each is a program for this interpreter, run in a pod with no more rights than a container has by default. Raises
-`Unsupported` where this machine does not let a process do such a thing, and so nobody need fear it.
+`Unsupported` if this machine does not let a process do such a thing: then nobody need fear it.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ print("done", flush=True)
 time.sleep(1000)
 """
 
-# sock_diag(7) tells anybody which fanout groups there are (NETLINK_SOCK_DIAG, PACKET_DIAG_FANOUT); packet(7) lets
-# anybody with CAP_NET_RAW join one of them, and so get a share of its packets.
+# sock_diag(7) lists the fanout groups for everybody (NETLINK_SOCK_DIAG, PACKET_DIAG_FANOUT); packet(7) lets every
+# process with CAP_NET_RAW join a group, and so get a share of its packets.
 _THIEF = """
 import socket, struct
 def groups():
@@ -80,7 +80,7 @@ while stolen:
 socket.socketpair()[0].recv(1)
 """
 
-# A user namespace of its own lets a process have a network namespace of its own, and in that any address.
+# In its own user namespace a process can have its own network namespace, and in that any address.
 _FORGED = """
 import ctypes, fcntl, os, socket, struct, subprocess, sys, threading, time
 address, nonce, envoy = sys.argv[1:4]
@@ -125,14 +125,15 @@ def gigantic_environment(pod: Pod) -> Process:
 
 
 def fanout_thief(pod: Pod) -> Process:
-    """A process with NET_RAW, as containers have it, in every fanout group of the pod's namespace that it can join."""
+    """A process with NET_RAW, which containers have by default, in every fanout group of the pod's namespace that it
+    can join."""
     argv = [sys.executable, "-I", "-S", "-c", _THIEF]
     return _started(pod.spawn(Command(argv, capabilities={"NET_RAW"}), name="thief"))
 
 
 def forged_pod(pod: Pod, address: str, nonce: str) -> Process:
-    """A namespace of a process's own with a target's address, a process named envoy in it, and exchanges on its `lo`,
-    ten a second, whose target has the nonce."""
+    """A namespace that a process made, with a target's address, a process named envoy in it, and ten exchanges a second
+    on its `lo`, whose target has the nonce."""
     folder = pod.node.run_dir / "forged"
     folder.mkdir()
     shutil.copy(shutil.which("sleep") or "/bin/sleep", folder / "envoy")

@@ -1,4 +1,4 @@
-"""Every case there is, in the order of the groups and their numbers."""
+"""All cases, in the order of the groups and their numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ORDER = ("DISC", "NETNS", "CAP", "HTTP", "LIFE", "EDGE", "SEC", "GEN", "LOAD", "
 
 @cache
 def cases() -> dict[str, Case]:
-    """By id. Raises `InternalError` for two of one id, and for a case without its requirement in words."""
+    """The cases by id. Raises `InternalError` for a repeated id, and for a case without a requirement."""
     found: dict[str, Case] = {}
     for module in iter_modules(groups.__path__, groups.__name__ + "."):
         for each in vars(import_module(module.name)).values():
@@ -23,6 +23,6 @@ def cases() -> dict[str, Case]:
                 if each.id in found:
                     raise InternalError(f"there are two cases {each.id}")
                 if not each.requirement.endswith(".") or not each.explanation:
-                    raise InternalError(f"{each.id} does not say what it requires, or not how it is tried")
+                    raise InternalError(f"the docstring of {each.id} lacks its requirement or its explanation")
                 found[each.id] = each
     return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[1].group), item[0])))

@@ -1,7 +1,7 @@
-"""What the oracle has noticed in one case and is another's affair: from charges to the outcomes of a run. Pure.
+"""From charges, which are faults seen in the trial of another case, to the outcomes of a run. Pure.
 
-A run has its outcomes only once every case has had its turn: a field that is wrong in the trial of one case fails the
-case that is about the field, if that has not failed by itself.
+The outcomes are known only after the last case: a wrong field in the trial of one case fails the case that is about the
+field, unless that case has failed by itself.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ _ASIDE = frozenset({Outcome.NOT_CLAIMED, Outcome.EXEMPT, Outcome.DELEGATED, Outc
 
 
 def settled(cases: Mapping[str, Case], results: Mapping[str, Result]) -> dict[str, Result]:
-    """The results of a run with every charge brought to the case that it is about.
+    """The results of a run, with every charge applied to the case that it is about.
 
-    `cases` is the catalogue; `results` what is known of it, `deselected` cases included. A charge is dropped where a
-    case that it names has failed by itself, or is none of this tapper's; it becomes a note where the run was not asked
-    for that case.
+    `cases` is the catalogue; `results` has every case, deselected ones included. A charge is dropped if a case that it
+    names has failed by itself, or is not about this tapper; it becomes a note if the run was not asked for that case.
     """
     after = {name: replace(result, charges=()) for name, result in results.items()}
     for result in results.values():
@@ -47,7 +46,7 @@ def _bring(charge: Charge, cases: Mapping[str, Case], after: dict[str, Result]) 
 
 
 def convicted(case: Case, result: Result, charge: Charge) -> Result:
-    """The result of a case that a charge has failed. Its evidence is where the fault was seen."""
+    """The result of a case that fails by a charge. Its evidence is that of the case in which the fault was seen."""
     elsewhere = "" if charge.seen_in == case.id else f", seen in the trial of {charge.seen_in}"
     seen = f"{charge.seen}{elsewhere}"
     return replace(

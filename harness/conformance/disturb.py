@@ -1,4 +1,4 @@
-"""What a network does to the frames of a connection, as `harness.mesh.replay` makes them (Ethernet, IPv4). Pure."""
+"""Disturbances of the frames of a connection, as `harness.mesh.replay` makes them (Ethernet, IPv4). Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from ipaddress import IPv4Address
 
 from harness.mesh import replay
 
-_ENDPOINTS = slice(26, 34)  # both addresses, behind the Ethernet header: who sends to whom
-_TCP, _PAYLOAD = 34, 54  # where they begin: no header here has options
+_ENDPOINTS = slice(26, 34)  # both addresses of a frame identify its sender
+_TCP, _PAYLOAD = 34, 54  # offset of the payload: no header here has options
 
 
 def filler(seed: int, size: int) -> bytes:
@@ -16,7 +16,7 @@ def filler(seed: int, size: int) -> bytes:
 
 
 def reordered(frames: list[bytes]) -> list[bytes]:
-    """Behind the handshake, each two that have one sender change places."""
+    """After the handshake, swap each two consecutive frames of one sender."""
     frames, at = list(frames), 3
     while at + 1 < len(frames) - 3:
         if frames[at][_ENDPOINTS] == frames[at + 1][_ENDPOINTS]:
@@ -27,12 +27,12 @@ def reordered(frames: list[bytes]) -> list[bytes]:
 
 
 def repeated(frames: list[bytes]) -> list[bytes]:
-    """Each is sent again after the next one."""
+    """Repeat each frame after the next one."""
     return [each for at, frame in enumerate(frames) for each in ((frame, frames[at - 1]) if at > 3 else (frame,))]
 
 
 def overlapping(frames: list[bytes]) -> list[bytes]:
-    """Each segment of 200 bytes brings again the last 100 of the one before."""
+    """Each segment of 200 bytes repeats the last 100 bytes of the one before."""
     told: list[bytes] = []
     before: bytes | None = None
     for frame in frames:

@@ -1,4 +1,4 @@
-"""Comparing what was sent with what a tapper said. Pure; a difference is a `Violation` with both sides in words."""
+"""Comparing the sent requests with a tapper's report. Pure; a difference is a `Violation` with both sides in words."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ _SIDECAR = (f"{LOOPBACK[4]}:{OUTBOUND_PORT}", f"[{LOOPBACK[6]}]:{OUTBOUND_PORT}"
 
 
 def of(sent: Sent, seen: Iterable[ReportedExchange]) -> list[ReportedExchange]:
-    """The sightings of one request."""
+    """The reported exchanges of one request."""
     return [each for each in seen if each.target is not None and sent.nonce in each.target]
 
 
 def once(sent: Sequence[Sent], sightings: Sequence[ReportedExchange], adapter: Adapter, *, copies: int = 1) -> None:
-    """Every request is there once for each of its legs, and told right.
+    """Every request is reported once for each of its legs, and correctly.
 
-    `copies`: how often a tapper reports everything, as it turned out in calm. What is no more than that is another
-    case's affair.
+    `copies`: reports per exchange, measured on canaries. Duplicates up to that number are CAP-03's business.
     """
     index = _index(sent, sightings)
     missing = [each for each in sent if len(index.get(each.nonce, ())) < len(each.legs)]
@@ -53,11 +52,11 @@ def seen(
     paired: bool = False,
     copies: int | None = None,
 ) -> None:
-    """Every request is there for each of its legs, no more often than in calm, and told right: for what is about
-    something else.
+    """Every request is reported for each of its legs, correctly, and no more often than canaries: for cases that are
+    not about duplicates.
 
-    `paired`: with its answer, too. Otherwise a tapper that could not find an answer has said nothing wrong. `copies` as
-    in `once`; None where it is not known, and then however often.
+    `paired`: with its answer, too; otherwise a report without an answer is correct. `copies` as in `once`; None allows
+    any number.
     """
     index = _index(sent, sightings)
     missing = [each for each in sent if len(index.get(each.nonce, ())) < len(each.legs)]
@@ -75,10 +74,9 @@ def seen(
 
 
 def is_of_the_wire(sighting: ReportedExchange, pods: Sequence[NamedPod]) -> bool:
-    """Whether a sighting is of what crosses the wire between these pods, and so of neither leg on a pod's `lo`.
+    """Whether a report is of the wire between these pods, and so of no leg on a pod's `lo`.
 
-    It says so itself by a direction that is neither inbound nor outbound; or, where it tells no direction, by two ends
-    that are these pods' addresses.
+    Its direction is neither inbound nor outbound; or it has no direction, and its two ends are addresses of these pods.
     """
     if not pods or sighting.direction is not None:
         return bool(pods) and sighting.direction not in (INBOUND, OUTBOUND)
@@ -88,12 +86,12 @@ def is_of_the_wire(sighting: ReportedExchange, pods: Sequence[NamedPod]) -> bool
 
 
 def may_be_of_the_wire(sighting: ReportedExchange) -> bool:
-    """Whether it tells neither a direction nor its ends, so that nobody can say of which way it is."""
+    """Whether a report has neither a direction nor both ends, so that its leg is unknown."""
     return sighting.direction is None and None in (sighting.src, sighting.dst)
 
 
 def _host(endpoint: str) -> str:
-    """Of `10.244.0.2:8080` or `[fd00::2]:8080` the address, in its shortest spelling where it is one."""
+    """The address of `10.244.0.2:8080` or `[fd00::2]:8080`, in its canonical spelling if it is one."""
     host = endpoint.rpartition(":")[0].strip("[]")
     try:
         return str(ip_address(host))
@@ -102,7 +100,7 @@ def _host(endpoint: str) -> str:
 
 
 def usual_copies(canaries: Sequence[Sent], sightings: Sequence[ReportedExchange]) -> int | None:
-    """How often a tapper reports one exchange in calm, by what it says of canaries; None where it says nothing of them.
+    """How often a tapper reports one undisturbed exchange, by its reports of canaries; None if it reports none of them.
 
     The most frequent number, and of equally frequent ones the least.
     """
@@ -131,12 +129,12 @@ def _index(sent: Sequence[Sent], sightings: Sequence[ReportedExchange]) -> dict[
 
 
 def trace(sent: Sent) -> bytes:
-    """The digits of a request's marker. Where they are written, the request is, whatever stands before them."""
+    """The digits of a request's marker: where they are written, the request is written."""
     return sent.nonce.rpartition("-")[2].encode()
 
 
 def never(forbidden: Sequence[Sent], everything: Iterable[bytes]) -> None:
-    """Nothing of these is anywhere in what the tapper wrote, as it is or packed."""
+    """Nothing of these is anywhere in the tapper's output, plain or packed."""
     found: dict[bytes, str] = {}
     for text in everything:
         found |= unpacked.find({trace(each) for each in forbidden}, text)
@@ -144,7 +142,7 @@ def never(forbidden: Sequence[Sent], everything: Iterable[bytes]) -> None:
 
 
 def absent(forbidden: Sequence[Sent], found: Mapping[bytes, str]) -> None:
-    """None of the traces of these was found. `found`: trace -> where, in words."""
+    """None of the traces of these requests was found. `found`: trace -> place, in words."""
     for each in forbidden:
         where = found.get(trace(each))
         if where is not None:
@@ -153,7 +151,7 @@ def absent(forbidden: Sequence[Sent], found: Mapping[bytes, str]) -> None:
 
 
 def answered(sent: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None:
-    """Every request is there with its answer."""
+    """Every request is reported with its answer."""
     for each in sent:
         found = of(each, seen)
         if not any(sighting.response is not None or sighting.status is not None for sighting in found):
@@ -163,9 +161,9 @@ def answered(sent: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None:
 
 
 def bodies(sent: Sequence[Sent], seen: Sequence[ReportedExchange], *, where_told: bool = False) -> None:
-    """Every body is given whole, or is said not to be; each request has been found before (`once`).
+    """Every body is reported whole, or marked as cut; `once` has found each request before.
 
-    `where_told`: only those that a record has; one that leaves bodies out has said nothing wrong.
+    `where_told`: only bodies that a record has, since leaving bodies out is correct.
     """
     for each in sent:
         for sighting in of(each, seen):
@@ -184,9 +182,9 @@ def bodies(sent: Sequence[Sent], seen: Sequence[ReportedExchange], *, where_told
 
 
 def nothing_invented(seen: Sequence[ReportedExchange], strange_ports: Iterable[int]) -> None:
-    """No exchange is reported of connections that carry none that could be told: those of these ports.
+    """No exchange is reported of connections with these ports, which carry no HTTP.
 
-    Nor one of which nothing is said: neither what was asked, nor the answer, nor by whom.
+    Nor an exchange without target, status and source.
     """
     ports = tuple(f":{port}" for port in strange_ports)
     for each in seen:
@@ -196,14 +194,14 @@ def nothing_invented(seen: Sequence[ReportedExchange], strange_ports: Iterable[i
 
 
 def not_presented(hidden: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None:
-    """Nothing of these is presented as a request, although its bytes were there."""
+    """Nothing of these is reported as a request, although its bytes were there."""
     for each in hidden:
         for sighting in of(each, seen):
             raise Violation("no request made of bytes that are another protocol's", str(sighting))
 
 
 def paired_right(sent: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None:
-    """Whatever is shown with an answer is shown with its own: a request may be missing, or its answer."""
+    """A request is reported with its own answer or with none; it may also be missing."""
     for each in sent:
         for sighting in of(each, seen):
             if sighting.status is not None and sighting.status != each.status:
@@ -242,7 +240,7 @@ def _is_told_right(sent: Sent, found: Sequence[ReportedExchange], adapter: Adapt
 
 
 def _is_from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
-    """What is said of the two ends is true; it may be nothing. `dst` of a redirected one may be the sidecar."""
+    """The reported ends are right; either may be missing. The `dst` of a redirected leg may be the sidecar."""
     if len(sent.legs) != 1:
         return
     if None not in (sent.src, sighting.src) and not _is_endpoint(sighting.src, sent.src):
@@ -253,7 +251,7 @@ def _is_from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
 
 
 def _is_endpoint(told: str | None, right: str | None) -> bool:
-    """Whether `10.244.0.2:8080` or `[fd00::2]:8080` says the same as another; IPv6 has several spellings."""
+    """Whether two spellings such as `[fd00::2]:8080` name one endpoint: IPv6 has several."""
     if told is None or right is None or told == right:
         return told == right
     parts = _ENDPOINT.fullmatch(told), _ENDPOINT.fullmatch(right)
@@ -268,7 +266,7 @@ def _parsed(match: re.Match[str]) -> tuple[IPv6Address, int]:
 
 
 def names_pod(sighting: ReportedExchange, leg: ExpectedLeg) -> bool:
-    """Whether a sighting says that it is of the leg's pod: by an address, or by the name of a capture's interface."""
+    """Whether a report names the leg's pod: by an address, or by the name of a capture's interface."""
     addresses = (str(leg.pod.ipv4), str(leg.pod.ipv6))
     if sighting.pod_ip is not None:
         return same_address(sighting.pod_ip) in addresses
@@ -288,7 +286,7 @@ def _count(some: Sequence[Sent]) -> str:
 
 
 def _which(some: Sequence[Sent], sent: Sequence[Sent], index: dict[str, list[ReportedExchange]]) -> str:
-    """Which of those that were sent, and of the first one what was seen: `, namely the 2nd of 9; GET /x: seen …`."""
+    """The requests in question, and the reports of the first: `, namely the 2nd of 9; GET /x: seen …`."""
     wanted = {each.nonce for each in some}
     places = positions.in_words((at for at, each in enumerate(sent) if each.nonce in wanted), len(sent))
     first = some[0]
@@ -301,7 +299,7 @@ def _which(some: Sequence[Sent], sent: Sequence[Sent], index: dict[str, list[Rep
 
 
 def _lacking(sent: Sent, found: Sequence[ReportedExchange]) -> str:
-    """Of an exchange with several legs those that nobody reported, as far as the sightings tell their directions."""
+    """The legs of an exchange that nobody reported, as far as the reports have directions."""
     told = {each.direction for each in found}
     if len(sent.legs) < 2 or len(found) >= len(sent.legs) or None in told:
         return ""

@@ -1,4 +1,4 @@
-"""What one side of an HTTP/2 connection without TLS sends, frame by frame (RFC 9113, RFC 7541)."""
+"""The frames that one side of an HTTP/2 connection without TLS sends (RFC 9113, RFC 7541)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Fields = Sequence[tuple[str, str]]
 
 
 class Http2Sender:
-    """One direction: its header table lives as long as it does, so its blocks have to be sent in the order made."""
+    """One direction. It keeps a dynamic table, so its blocks have to be sent in the order of their making."""
 
     def __init__(self) -> None:
         self._encoder = Encoder()
@@ -44,7 +44,7 @@ class Http2Sender:
 
 
 def settings(*, ack: bool = False) -> bytes:
-    """An empty SETTINGS frame: all values as they are by default."""
+    """An empty SETTINGS frame: all values keep their defaults."""
     return _frame(_SETTINGS, _ACK if ack else 0, 0, b"")
 
 

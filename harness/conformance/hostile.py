@@ -1,4 +1,4 @@
-"""Bytes and packets that nobody should send: what a tapper has to live through."""
+"""Malformed bytes and packets that a tapper has to survive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113, section 3.4
 
 
 def requests() -> Iterator[bytes]:
-    """What a client may send on a connection, one after the other."""
+    """The malformed data of a client, one piece after the other."""
     start = b"GET / HTTP/1.1\r\nHost: x\r\n"
     yield b"GET " + b"a" * (2 * _MEBIBYTE)  # a head without an end
     yield start + b"X: " + b"b" * (2 * _MEBIBYTE)

@@ -20,17 +20,17 @@ from harness.conformance.mutants.streams import Record, parsed
 FOUND = frozenset({Outcome.FAIL, Outcome.NON_STRICT, Outcome.TIMEOUT})
 """The outcomes of a case that finds a mutant."""
 MOST_TRIES = 6
-"""In so many cases a combination is tried: a kit that compares everything finds it in the first that it reaches."""
+"""The number of cases in which a combination is tried: a kit that compares everything finds it in the first one."""
 
 Runs: TypeAlias = Mapping[str, Sequence[Sequence[Record]]]
-"""Case -> what the reference wrote in it, once for each time that it was started."""
+"""Case -> the outputs of the reference in it, one for each time that it was started."""
 Try: TypeAlias = Callable[[Sequence[tuple[str, str]]], Mapping[tuple[str, str], Result]]
 """Runs combinations in cases: pairs of both names -> results."""
 
 
 @dataclass(frozen=True, slots=True)
 class WildVerdict:
-    """What became of a combination."""
+    """The result of a combination."""
 
     name: str
     tried: tuple[str, ...]
@@ -44,12 +44,12 @@ class WildVerdict:
 
 
 def is_found(result: Result) -> bool:
-    """Whether a case has found a mutant: it fails, or what was seen in its trial fails another one."""
+    """Whether a case has found a mutant: it fails, or a charge from its trial fails another case."""
     return result.outcome in FOUND or bool(result.charges)
 
 
 def runs_of(evidence: Path) -> dict[str, list[list[Record]]]:
-    """What the reference wrote, of the evidence folders of its cases."""
+    """The outputs of the reference, from the evidence folders of its cases."""
     found: dict[str, list[list[Record]]] = {}
     for written in sorted(evidence.glob("*/tap-*/stdout")):
         lines = written.read_bytes().splitlines()
@@ -59,7 +59,7 @@ def runs_of(evidence: Path) -> dict[str, list[list[Record]]]:
 
 
 def reaching(name: str, runs: Runs, seconds: Mapping[str, float]) -> list[str]:
-    """The cases in which a combination changes what is written, the quickest first."""
+    """The cases in which a combination changes the output, the quickest first."""
     cases = [case for case, of_case in runs.items() if any(wild.changes(name, run) for run in of_case)]
     return sorted(cases, key=lambda case: (seconds.get(case, 0.0), case))
 

@@ -1,4 +1,4 @@
-"""The words of the kit: cases, levels, features, profiles, outcomes, results. Plain data, no I/O."""
+"""The plain data of the kit: cases, levels, features, profiles, outcomes, results. No I/O."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Level(enum.StrEnum):
 
 
 class Profile(enum.StrEnum):
-    """What a tapper is for. It claims a profile by claiming the feature of the same meaning."""
+    """The purpose of a tapper. It claims a profile by claiming the feature of the same meaning."""
 
     PACKET = "TAP-PACKET"
     HTTP1 = "TAP-HTTP1"
@@ -37,7 +37,7 @@ class Profile(enum.StrEnum):
         return _CLAIMED_BY[self]
 
     def includes(self, case: Case) -> bool:
-        """Whether the case belongs to this profile: it asks for nothing that the profile is not about."""
+        """Whether the case belongs to this profile: it needs no feature beyond it."""
         if self is Profile.MESH or case.group == MESH_GROUP:
             return self is Profile.MESH and case.group == MESH_GROUP
         decoding = case.features & _DECODING
@@ -45,7 +45,7 @@ class Profile(enum.StrEnum):
 
 
 MESH_GROUP = "MESH"
-"""The group of the cases that play in a mesh of real sidecars. They are run where they are asked for."""
+"""The group of the cases in a mesh of real sidecars. They are run on request."""
 _CLAIMED_BY = {
     Profile.PACKET: Feature.PACKETS,
     Profile.HTTP1: Feature.HTTP1,
@@ -61,7 +61,7 @@ _DECODED_BY = {
 
 
 class Outcome(enum.StrEnum):
-    """What became of a case. There is no other end: the report holds every case of the catalogue."""
+    """The outcome of a case. The report has one for every case of the catalogue."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -69,16 +69,16 @@ class Outcome(enum.StrEnum):
     """A SHOULD that is missed."""
     NOT_CLAIMED = "not-claimed"
     DELEGATED = "delegated"
-    """The kit did what the case is about, because the adapter asked for it."""
+    """The kit did the task that the case is about, because the adapter asked for it."""
     EXEMPT = "exempt"
-    """Left out on the adapter's word, with its reason."""
+    """The adapter leaves it out, with a reason."""
     BLOCKED = "blocked"
     """The environment lacks something; the sentence says what."""
     TIMEOUT = "timeout"
     ERROR = "error"
     """The kit's own fault."""
     DESELECTED = "deselected"
-    """Not asked for in this run."""
+    """This run was not asked for it."""
 
 
 FAILED = frozenset({Outcome.FAIL, Outcome.TIMEOUT})
@@ -92,11 +92,11 @@ class Case:
     id: str
     level: Level
     source: str
-    """Where the requirement comes from: a document's section, a kernel's behaviour, a bug somebody had."""
+    """The origin of the requirement: a document's section, a kernel's behaviour, a known bug."""
     function: Callable[[Any], None]
     """The experiment; it gets a `harness.conformance.trial.Trial`."""
     features: frozenset[Feature] = frozenset()
-    """All have to be claimed, or the case is not about this tapper."""
+    """The features that a tapper has to claim; otherwise the case is not about it."""
     discovery: bool = False
     """Whether it is about finding pods, which an adapter may leave to the kit."""
     real_envoy: bool = False
@@ -104,11 +104,11 @@ class Case:
     scenario: Callable[[Any], None] | None = None
     """The experiment in a mesh of real sidecars; it gets a `harness.conformance.mesh.stage.Stage`."""
     needs: tuple[str, ...] = ()
-    """What that world has to have, in the words of `harness.worlds.model.NEEDS`."""
+    """The needs of that world, in the words of `harness.worlds.model.NEEDS`."""
     extra_s: float = 0.0
-    """How much longer than any other case it may take, in seconds. Such a case is run where it is asked for."""
+    """The additional time that it may take, in seconds. Such a case is run on request."""
     shorter: Callable[[Any], None] | None = None
-    """The same in a few seconds, of a case that takes longer than any other may: the kit's own tests run that."""
+    """A form of a long case that takes a few seconds, for the kit's own tests."""
 
     @property
     def group(self) -> str:
@@ -121,16 +121,16 @@ class Case:
 
     @property
     def explanation(self) -> str:
-        """Why, and how it is tried."""
+        """The reason for the requirement, and the experiment."""
         return self.text.partition("\n\n")[2].strip()
 
     @property
     def long(self) -> bool:
-        """Whether it takes longer than any other case may."""
+        """Whether it takes longer than the limit of other cases."""
         return self.extra_s > 0
 
     def shortened(self) -> Case:
-        """The same case at a length at which the kit's own tests can run it."""
+        """The case in a form that is short enough for the kit's own tests."""
         return replace(self, function=self.shorter, extra_s=0.0) if self.shorter is not None else self
 
     @property
@@ -175,16 +175,16 @@ def case(
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """A difference between report and truth that another case may be about than the one in which it was seen."""
+    """A difference between report and truth that is the business of another case than the one in which it was seen."""
 
     cases: tuple[str, ...]
-    """The cases that come into question: the one about what is wrong first, the one about the circumstances last."""
+    """The cases in question: first the one about the wrong field, last the one about the circumstances."""
     seen_in: str
     """The case in whose trial it was seen, and in whose folder the evidence lies."""
     expected: str
     seen: str
     everywhere: bool = False
-    """Whether it was so with nearly everything in that trial, so that the circumstances explain nothing."""
+    """Whether nearly every exchange of that trial was wrong in this way, so that the circumstances explain nothing."""
 
     @property
     def sentence(self) -> str:
@@ -193,30 +193,30 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one case with one adapter."""
+    """The outcome of one case with one adapter, and its reasons."""
 
     case: str
     outcome: Outcome
     sentence: str = ""
-    """Why, for every outcome but `pass`."""
+    """The reason for every outcome but `pass`."""
     expected: str = ""
     seen: str = ""
     seconds: float = 0.0
     evidence: str | None = None
-    """The folder, relative to the report's."""
+    """The folder of the evidence, relative to the report's."""
     notes: tuple[str, ...] = field(default=())
-    """What was noticed besides: bad manners that are no violation of this case."""
+    """Faults that do not violate this case."""
     charges: tuple[Charge, ...] = ()
-    """What the oracle saw in this case's trial and is another case's affair; none once a run has settled them."""
+    """Differences in this case's trial that are another case's business; empty once a run has settled them."""
 
     def plain(self) -> dict[str, Any]:
-        """As JSON and YAML can hold it."""
+        """Data for JSON and YAML."""
         charges = [asdict(charge) | {"cases": list(charge.cases)} for charge in self.charges]
         return asdict(self) | {"outcome": self.outcome.value, "notes": list(self.notes), "charges": charges}
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
-        """The inverse of `plain`. Raises `TypeError` or `ValueError` for what is no result."""
+        """The inverse of `plain`. Raises `TypeError` or `ValueError` for other data."""
         charges = tuple(Charge(**{**each, "cases": tuple(each["cases"])}) for each in plain.get("charges", ()))
         known = {"outcome": Outcome(plain["outcome"]), "notes": tuple(plain["notes"]), "charges": charges}
         return cls(**{**plain, **known})

@@ -1,4 +1,4 @@
-"""Whether a mutant is found by the cases that were made for it, for the reason they were made for. Pure."""
+"""Whether the cases for a mutant find it, for the expected reason. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _FOUND = frozenset({Outcome.FAIL, Outcome.NON_STRICT})
 
 
 def complaint(mutant: Mutant, result: Result) -> str | None:
-    """What is wrong with a result of a case that was made for this mutant; None if it is as it should be.
+    """The fault in a result of a case for this mutant; None if the case has found it.
 
-    A case that has passed by itself has found the mutant, too, by what the oracle noticed in its trial.
+    A case that passed by itself has found the mutant, too, if the oracle noticed it in the case's trial.
     """
     found = result.outcome in _FOUND
     reasons = [result.sentence] if found else [charge.sentence for charge in result.charges]
@@ -30,9 +30,9 @@ def complaint(mutant: Mutant, result: Result) -> str | None:
 
 
 def without_mutant(cases: Iterable[Case], mutants: Iterable[Mutant]) -> list[str]:
-    """The cases that no mutant was made for: nothing shows that they can fail.
+    """The cases without a mutant: nothing shows that they can fail.
 
-    Mutants are run in the sandbox, so that a case which needs more than that has none.
+    Mutants are run in the sandbox, so a case that needs a cluster has none.
     """
     broken = {case for mutant in mutants for case in mutant.breaks}
     here = SandboxWorld.CAPABILITIES

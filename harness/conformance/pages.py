@@ -13,7 +13,7 @@ _MADE = "<!-- made by script/pages from the cases' docstrings: change those -->\
 
 
 def needs(case: Case) -> str:
-    """The features that have to be claimed, and what else it takes."""
+    """The features that have to be claimed, and the other needs."""
     also = [("discovery of its own", case.discovery), ("real Envoys", case.real_envoy)]
     return ", ".join([*sorted(case.features), *(what for what, needed in also if needed)])
 

@@ -1,4 +1,4 @@
-"""Which of many, in words: `the 51st to 200th of 200`. Pure."""
+"""Positions in a sequence in words: `the 51st to 200th of 200`. Pure."""
 
 from __future__ import annotations
 

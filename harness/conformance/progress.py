@@ -1,4 +1,4 @@
-"""Following a run: a live display on a terminal, a plain line for each case where the output is piped."""
+"""Following a run: a live display on a terminal, a plain line for each case elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _REFRESHES_A_SECOND = 8
 
 
 def follow(run: Run) -> bool:
-    """Run it and show how it goes. Returns whether somebody interrupted it (SIGINT); what is known is kept."""
+    """Run it and show its progress. Returns whether SIGINT interrupted it; the results so far are kept."""
     console = Console()
     events = run.events()
     try:
@@ -59,7 +59,7 @@ def line(result: Result) -> str:
 
 
 class _Display:
-    """What runs now, for how long; how many came to which end. What needs a look scrolls by above it."""
+    """The running cases with their times, and the counts of outcomes. Failures scroll by above it."""
 
     def __init__(self, total: int) -> None:
         self._total = total

@@ -56,23 +56,23 @@ class Judge:
 
 
 class Face:
-    """The plugin object: who is judged, and the last lines about what is not strict."""
+    """The plugin object: the adapter on trial, and the closing lines about missed SHOULDs."""
 
     def __init__(self, adapter: Adapter, patience: float) -> None:
         self._adapter = adapter
         self._patience = patience
 
     def judge(self) -> Judge:
-        """One who runs the cases of this session; it has to be closed."""
+        """The runner of this session's cases, which has to be closed."""
         return Judge(self._adapter, self._patience)
 
     def pytest_report_header(self) -> str:
-        """Who is judged."""
+        """The adapter on trial."""
         who = self._adapter.implementation
         return f"tapper-harness: the conformance of {escape(who.name)} ({escape(who.version)})"
 
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
-        """Name the requirements that a tapper should meet and does not."""
+        """List the SHOULD requirements that the tapper misses."""
         warnings = [
             str(text)
             for report in terminalreporter.getreports("passed")
@@ -86,9 +86,11 @@ class Face:
 
 
 def by_itself(result: Result, adapter: Adapter) -> Result:
-    """A test knows of no other, so what the oracle saw in it fails it, and the sentence names the case it is about.
+    """A test does not know the others, so a difference that the oracle saw fails this test, and the sentence names the
+    case that it is about.
 
-    Left out are what is so with everything, since that case's own test finds it, and cases that are not this tapper's.
+    Left out are differences in nearly every exchange, since that case's own test finds them, and cases that are not
+    about this tapper.
     """
     for charge in result.charges:
         accused = cases()[charge.cases[-1]]
@@ -100,13 +102,13 @@ def by_itself(result: Result, adapter: Adapter) -> Result:
 
 
 def evidence_folder(config: pytest.Config, tmp_path: Path, case: str) -> Path:
-    """Below --harness-evidence, if that is given, else in the test's own folder."""
+    """The folder of the evidence: below --harness-evidence if given, else in the test's own folder."""
     root: Path | None = config.getoption("--harness-evidence")
     return (tmp_path if root is None else root) / case
 
 
 def conclude(request: pytest.FixtureRequest, case: Case, result: Result, directory: Path) -> None:
-    """Let the test end as the case did."""
+    """Turn the outcome of the case into the outcome of the test."""
     properties = request.node.user_properties
     properties.append((_PROPERTY, result.outcome.value))
     properties.extend(("conformance_note", escape(note)) for note in result.notes)

@@ -1,4 +1,4 @@
-"""What is known about a run: plain data that a report is made of, and the exit code that follows from it. Pure."""
+"""The record of a run: the plain data of a report, and the exit code. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SUCCESS, FAILURE, USAGE, PARTIAL, KIT_ERROR = range(5)
 """Exit codes."""
 
 NEEDS_A_LOOK = (Outcome.FAIL, Outcome.TIMEOUT, Outcome.ERROR, Outcome.NON_STRICT, Outcome.BLOCKED)
-"""What a person is told about one by one, the worst first."""
+"""The outcomes that are reported one by one, the worst first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What the run ran on."""
+    """The environment of the run."""
 
     kernel: str
     envoy: str
@@ -32,21 +32,21 @@ class ClusterRun:
     """How the cases of the group MESH were run in a cluster."""
 
     options: tuple[str, ...]
-    """Those of the command that ask for the cluster, as they were given."""
+    """The options of the command that ask for the cluster, as they were given."""
     limits: float
-    """How many times as long as in the sandbox, without `--patience`, things were allowed to take."""
+    """The factor of the time limits, relative to the sandbox without `--patience`."""
     jobs: int = 1
-    """How many cases at a time."""
+    """The number of cases at a time."""
 
     @property
     def told(self) -> str:
-        """For a person."""
+        """In words."""
         return f"{self.jobs} at a time, time limits {self.limits:g} times those of the sandbox"
 
 
 @dataclass(frozen=True, slots=True)
 class CaseRow:
-    """A case of the catalogue, and what became of it. All of it is in the report, so that one can be read alone."""
+    """A case of the catalogue and its outcome, so that a report can be read alone."""
 
     level: str
     requirement: str
@@ -62,9 +62,9 @@ class RunRecord:
 
     suite_version: str
     suite_sha256: str
-    """Of the cases' source code: equal hashes, equal cases."""
+    """SHA-256 of the cases' source code: equal hashes mean equal cases."""
     adapter_file: str
-    """Its name, without the folder."""
+    """The adapter file's name, without the folder."""
     adapter_sha256: str
     implementation: Implementation
     claims: tuple[str, ...]
@@ -75,16 +75,16 @@ class RunRecord:
     patience: float
     jobs: int
     asked_profiles: tuple[str, ...]
-    """Empty: no profile was named, so all that the adapter claims."""
+    """Empty if no profile was named: all that the adapter claims."""
     asked_cases: tuple[str, ...]
-    """Empty: no case was named, so all."""
+    """Empty if no case was named: all."""
     finished: bool
-    """False in the report of a run that was interrupted, or is still going on."""
+    """False while the run goes on, and if it was interrupted."""
     profiles: Mapping[str, str]
     """Profile -> verdict."""
     rows: tuple[CaseRow, ...]
     cluster: ClusterRun | None = None
-    """None: no case was run in a cluster."""
+    """None if no case was run in a cluster."""
 
     @property
     def results(self) -> dict[str, Result]:
@@ -93,12 +93,12 @@ class RunRecord:
 
     @property
     def judged(self) -> dict[str, str]:
-        """The verdicts that the run was made for."""
+        """The verdicts on the profiles that the run was asked for."""
         asked = self.asked_profiles or tuple(self.profiles)
         return {name: verdict for name, verdict in self.profiles.items() if name in asked}
 
     def missed(self, profile: str) -> tuple[str, ...]:
-        """The cases of a profile whose SHOULD or MAY is missed. They change no verdict, and are named with it."""
+        """The cases of a profile whose SHOULD or MAY is missed. They change no verdict, but are named with it."""
         rows = [row for row in self.rows if profile in row.profiles and row.result.outcome is Outcome.NON_STRICT]
         return tuple(row.result.case for row in rows)
 
@@ -112,17 +112,17 @@ class RunRecord:
         return f"{verdict.meaning}{joint}it misses {len(missed)} SHOULD{'s' * (len(missed) > 1)}: {', '.join(missed)}"
 
     def count(self) -> dict[Outcome, int]:
-        """How often each outcome occurs; those that do not are left out."""
+        """How often each outcome occurs, without zeros."""
         outcomes = [row.result.outcome for row in self.rows]
         return {outcome: outcomes.count(outcome) for outcome in Outcome if outcome in outcomes}
 
     def to_look_at(self) -> list[CaseRow]:
-        """What needs a person's attention, the worst first."""
+        """The rows that need attention, the worst first."""
         rows = [row for row in self.rows if row.result.outcome in NEEDS_A_LOOK]
         return sorted(rows, key=lambda row: NEEDS_A_LOOK.index(row.result.outcome))
 
     def exit_code(self) -> int:
-        """0 success, 1 failure, 3 partial, 4 the kit's error. Where cases were named, they alone are judged."""
+        """The exit code: 0 success, 1 failure, 3 partial, 4 the kit's error. If cases were named, only they count."""
         outcomes = {row.result.outcome for row in self.rows}
         if outcomes & FAILED:
             return FAILURE
@@ -135,7 +135,7 @@ class RunRecord:
 
 
 def rows(cases: Iterable[Case], results: Mapping[str, Result]) -> tuple[CaseRow, ...]:
-    """One for every case. Raises `InternalError` where a case has no result, or a result no case."""
+    """One row for every case. Raises `InternalError` if a case has no result, or a result no case."""
     cases = list(cases)
     if {case.id for case in cases} != set(results):
         raise InternalError(
@@ -155,6 +155,6 @@ def rows(cases: Iterable[Case], results: Mapping[str, Result]) -> tuple[CaseRow,
 
 
 def verdicts(cases: Sequence[Case], results: dict[str, Result], adapter: Adapter, *, mesh: bool) -> dict[str, str]:
-    """On every profile there is; on the one about meshes only in a run that was asked for it (`mesh`)."""
+    """The verdicts on all profiles; on the one about meshes only if the run was asked for it (`mesh`)."""
     profiles = [profile for profile in Profile if mesh or profile is not Profile.MESH]
     return {profile.value: on_profile(profile, cases, results, adapter).value for profile in profiles}

@@ -27,17 +27,17 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class ReportError(HarnessError):
-    """A file that is no report: the message names the file, the key and the reason."""
+    """A broken report: the message names the file, the key and the reason."""
 
 
 def write(record: RunRecord, directory: Path) -> Path:
-    """Replace the report in a folder, so that at any moment there is a whole one. Returns its path.
+    """Replace the report in a folder atomically. Returns its path.
 
-    Raises `Unsupported` where that cannot be: on a full disk, for instance. The last whole one is left then.
+    Raises `Unsupported` if it cannot be written, on a full disk for instance; the old report stays.
     """
     path = directory / NAME
     fresh = directory / f".{NAME}.{os.getpid()}"
-    head = _yaml(plain(replace(record, rows=()))).removesuffix(" []\n")  # of the key that comes last, results
+    head = _yaml(plain(replace(record, rows=()))).removesuffix(" []\n")  # the last key is `results`
     with told_where(directory):
         try:
             fresh.write_text("".join([head, "\n", *map(_entry, record.rows)]))
@@ -50,7 +50,7 @@ def write(record: RunRecord, directory: Path) -> Path:
 
 @contextmanager
 def told_where(directory: Path) -> Iterator[None]:
-    """Where writing into a run's folder fails (OSError), say it in a sentence: raises `Unsupported`."""
+    """Turn an OSError while writing into a run's folder into `Unsupported`, with a sentence."""
     try:
         yield
     except OSError as error:
@@ -61,8 +61,10 @@ def told_where(directory: Path) -> Iterator[None]:
 
 
 def keep_error(directory: Path, text: str) -> None:
-    """Write down what went wrong in the kit, beside a case's evidence. Where that cannot be written it is left out: the
-    result says it in a sentence, and a full disk is no reason to lose that."""
+    """Write the traceback of a kit's fault beside a case's evidence.
+
+    A failure to write it is ignored: the result has the sentence, which a full disk must not lose.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "kit-error.txt").write_text(text)
@@ -72,7 +74,7 @@ def keep_error(directory: Path, text: str) -> None:
 
 @lru_cache(maxsize=1024)
 def _entry(row: CaseRow) -> str:
-    """Its lines in the list of results: a run writes each of them many times, and YAML is slow."""
+    """The lines of a result in the report, cached: a run writes each many times, and YAML is slow."""
     return _yaml([_plain_row(row)])
 
 
@@ -105,7 +107,7 @@ def schema() -> dict[str, Any]:
 
 
 def plain(record: RunRecord) -> dict[str, Any]:
-    """As it stands in the file."""
+    """The data of a record, as in the file."""
     return {
         "schema_version": SCHEMA_VERSION,
         "suite": {"version": record.suite_version, "sha256": record.suite_sha256},
@@ -147,7 +149,7 @@ def _plain_row(row: CaseRow) -> dict[str, Any]:
 
 
 def _writable(value: Any) -> Any:
-    """Text that came from a tapper may hold surrogates, which no file can."""
+    """Text without surrogates, which text from a tapper may have and no file can hold."""
     if isinstance(value, list):
         return [_writable(each) for each in value]
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

@@ -27,7 +27,7 @@ _DEATH_S = 1.0
 """A killed process can no longer be entered a little before it is known to be dead."""
 
 
-class Scene(Protocol):
+class Performance(Protocol):
     """A case at work: a trial in the sandbox, or a scenario in a cluster."""
 
     taps: list[Watched[Any]]
@@ -56,13 +56,13 @@ def run(case: Case, adapter: Adapter, directory: Path, patience: float = 1.0) ->
     return set_aside(case, adapter) or carry_out(case, directory, lambda: Trial(adapter, directory, patience))
 
 
-def carry_out(case: Case, directory: Path, begin: Callable[[], AbstractContextManager[Scene]]) -> Result:
-    """Play a case in a scene, judge it and save the evidence. Never raises."""
+def carry_out(case: Case, directory: Path, begin: Callable[[], AbstractContextManager[Performance]]) -> Result:
+    """Begin a performance of the case, play it, judge it and save the evidence. Never raises."""
     started = time.monotonic()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with begin() as scene:
-            result = _judged(case, directory, scene)
+        with begin() as performance:
+            result = _judged(case, directory, performance)
     except Unsupported as error:
         result = Result(case.id, Outcome.BLOCKED, str(error))
     except Exception as error:
@@ -76,29 +76,33 @@ def broken(case: Case, directory: Path, error: Exception) -> Result:
     return Result(case.id, Outcome.ERROR, f"{type(error).__name__}: {error}")
 
 
-def _judged(case: Case, directory: Path, scene: Scene) -> Result:
+def _judged(case: Case, directory: Path, performance: Performance) -> Result:
     # 1. Play the case.
-    result = _played(case, directory, scene)
+    result = _played(case, directory, performance)
     try:
         # 2. Stop the tapper: only then its output is complete.
-        scene.stop()
-        notes = dict.fromkeys(note for tap in scene.taps for note in tap.notes())
+        performance.stop()
+        notes = dict.fromkeys(note for tap in performance.taps for note in tap.notes())
         result = replace(result, notes=tuple(notes))
-        # 3. Compare everything else that it reported with the truth. After a failure the other differences are
+        # 3. See whether it killed a pod after the case had seen enough of it.
+        killed = performance.killed() if result.outcome is Outcome.PASS else []
+        if killed:
+            result = replace(_killer(case, killed), notes=result.notes)
+        # 4. Compare everything else that it reported with the truth. After a failure the other differences are
         #    consequences of it.
         if result.outcome is Outcome.PASS:
-            result = _with_charges(case, scene, result)
-        # 4. Save the evidence.
-        scene.save(result)
+            result = _with_charges(case, performance, result)
+        # 5. Save the evidence.
+        performance.save(result)
     except Exception as error:
         result = broken(case, directory, error)
     return result
 
 
-def _played(case: Case, directory: Path, scene: Scene) -> Result:
+def _played(case: Case, directory: Path, performance: Performance) -> Result:
     try:
-        scene.play(case)
-        if not sum(tap.checks for tap in scene.taps):
+        performance.play(case)
+        if not sum(tap.checks for tap in performance.taps):
             raise InternalError(f"{case.id} ended without having looked at anything")
     except Violation as violation:
         outcome = Outcome.FAIL if isinstance(violation, TapperDied) else missed(case)
@@ -110,27 +114,30 @@ def _played(case: Case, directory: Path, scene: Scene) -> Result:
     except Unsupported as error:
         return Result(case.id, Outcome.BLOCKED, str(error))
     except Exception as error:
-        return _blamed(case, scene) or broken(case, directory, error)
+        return _blamed(case, performance) or broken(case, directory, error)
     return Result(case.id, Outcome.PASS)
 
 
-def _blamed(case: Case, scene: Scene) -> Result | None:
+def _blamed(case: Case, performance: Performance) -> Result | None:
     """A failure for a tapper that killed processes of others, which looks like a fault of the kit at first."""
-    if not scene.taps:
+    if not performance.taps:
         return None
     try:
-        killed = wait_until(scene.killed, "a pod to be dead", _DEATH_S)
+        return _killer(case, wait_until(performance.killed, "a pod to be dead", _DEATH_S))
     except WaitTimeout:
         return None
+
+
+def _killer(case: Case, killed: list[str]) -> Result:
     expected, seen = "processes of others left alone", f"those of {', '.join(killed)} were killed"
     return Result(case.id, Outcome.FAIL, f"expected {expected}; seen: {seen}", expected=expected, seen=seen)
 
 
-def _with_charges(case: Case, scene: Scene, result: Result) -> Result:
+def _with_charges(case: Case, performance: Performance, result: Result) -> Result:
     """Differences that are this case's business fail it; differences that are another case's become charges."""
     found: list[Charge] = []
-    for tap in scene.taps:
-        found += attribution.charges(case.id, scene.differences(tap), tap.shown())
+    for tap in performance.taps:
+        found += attribution.charges(case.id, performance.differences(tap), tap.shown())
     own = [charge for charge in found if charge.cases[0] == case.id]
     result = replace(result, charges=tuple(charge for charge in found if charge not in own))
     return convicted(case, result, own[0]) if own else result

@@ -1,7 +1,8 @@
-"""Handing cases to worker processes, so that a kit process that hangs or dies costs one case and never the run.
+"""Handing cases to worker processes, so that a kit process that hangs or dies costs one case and not the run.
 
-A worker (`harness.conformance.worker`) gets one job at a time as a line of JSON and answers with a line of JSON. All of
-it is driven by the thread that iterates over `Workers.run`: no threads, and nothing that outlives `Workers.close`.
+A worker (`harness.conformance.worker`) gets one job at a time as a line of JSON and answers with a line of JSON. The
+thread that iterates over `Workers.run` does everything: there are no other threads, and nothing outlives
+`Workers.close`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ JOBS_A_PROCESSOR = 2
 MOST_JOBS = 8
 WORKER = (sys.executable, "-m", "harness.conformance.worker")
 _SLOW = ("GEN-09", "LIFE-07", "CAP-13", "HTTP-21", "LIFE-09", "LIFE-11", "LIFE-05", "LIFE-08", "LIFE-04")
-"""Those in which a delay is what is tried, or fifty updates are, the longest first."""
+"""The slow cases, which try a delay or fifty updates, the slowest first."""
 _SLOW_GROUPS = ("GEN", "LOAD", "LIFE", "SEC")
 _FAREWELL_S = 2.0
 _STILL = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
@@ -46,40 +47,37 @@ class Job:
     """One case with one adapter. `directory` gets the evidence."""
 
     case: str
-    """Its id, or `plan:` and the file of a plan."""
+    """The case's id, or `plan:` and the file of a plan."""
     adapter: str
     """The adapter's file, or `mutant:` and a mutant's name."""
     directory: Path
     extra_s: float = 0.0
-    """How much longer than any other it may take, in seconds; scales with --patience."""
+    """The additional time that it may take, in seconds; scales with --patience."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A worker has begun with it."""
+    """A worker has begun with the job."""
 
     job: Job
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """It came to an end, this or that way."""
+    """The job has ended."""
 
     job: Job
     result: Result
 
 
 def default_jobs() -> int:
-    """Two workers for a processor, at most eight.
-
-    A case waits for two thirds of its time: for packets that the kernel hands over a few times a second, for a tapper
-    to see something, or to fall silent.
-    """
+    """Two workers for a processor, at most eight. A case waits two thirds of its time: for packets from the kernel, for
+    a tapper to report or to fall silent."""
     return min(JOBS_A_PROCESSOR * (os.cpu_count() or 1), MOST_JOBS)
 
 
 def longest_first(cases: Iterable[Case]) -> list[Case]:
-    """In the order that packs well: what takes long begins first, and short cases fill the end."""
+    """Long cases first, so that short ones fill the end."""
 
     def rank(case: Case) -> tuple[object, ...]:
         slow = _SLOW.index(case.id) if case.id in _SLOW else len(_SLOW)
@@ -100,9 +98,9 @@ class Workers:
         self._slots: list[_Worker | None] = [None] * count
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Started | Finished]:
-        """Run them in this order; results come as they are known. Never raises for what a worker does.
+        """Run the jobs in this order; results come as they are known. Never raises for a worker's fault.
 
-        A job is asked for when there is a worker for it: there may be endlessly many.
+        A job is taken from the iterator when a worker is free: there may be endlessly many.
         """
         waiting = iter(jobs)
         while True:
@@ -132,7 +130,7 @@ class Workers:
                     yield Finished(job, result)
 
     def close(self) -> None:
-        """End every worker, and with it whatever it runs."""
+        """End every worker, and everything that it runs."""
         for worker in self._slots:
             if worker is not None:
                 worker.end()
@@ -169,7 +167,7 @@ class Workers:
 
 
 class _Worker:
-    """One process, and the job it has."""
+    """One worker process, and its job."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         self.job: Job | None = None
@@ -187,7 +185,7 @@ class _Worker:
             stderr=self._log,
             bufsize=0,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-            start_new_session=True,  # a Ctrl-C at the terminal is for the run to handle
+            start_new_session=True,  # the run handles a Ctrl-C at the terminal
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -196,7 +194,7 @@ class _Worker:
         self.answers_fd = self._answers.fileno()
 
     def give(self, job: Job, patience: float, limit_s: float) -> None:
-        """Begin with a job. A worker that has died is noticed when its answer is read."""
+        """Send it a job. A dead worker is noticed when its answer is read."""
         self.job = job
         self._began = time.monotonic()
         self.deadline = self._began + limit_s
@@ -212,15 +210,15 @@ class _Worker:
         try:
             self._orders.write(json.dumps(order).encode() + b"\n")
         except BrokenPipeError:
-            pass  # it is dead: its answer is the end of the stream
+            pass  # the worker is dead: its answer is the end of the stream
 
     def answer(self) -> Result | None:
-        """What it says, once that is complete. Sets `dead` at the end of its stream, and for what is no answer."""
+        """Its answer, once that is complete. Sets `dead` at the end of its stream, and for a malformed answer."""
         chunk = os.read(self.answers_fd, 1 << 16)
         self._said += chunk
         if not chunk:
             try:
-                self._process.wait(_FAREWELL_S)  # so that its own exit code is known, and not that of being killed
+                self._process.wait(_FAREWELL_S)  # for its own exit code, instead of that of SIGKILL
             except subprocess.TimeoutExpired:
                 pass
             self.kill()
@@ -236,28 +234,28 @@ class _Worker:
 
     @property
     def seconds(self) -> float:
-        """Since it was given its job."""
+        """Seconds since it got its job."""
         return time.monotonic() - self._began
 
     def obituary(self) -> str:
-        """How it ended."""
+        """How it ended, in words."""
         code = self._process.returncode
         said = self.log().strip().splitlines()
         how = f"killed by signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return how + (f": {said[-1]}" if said else "")
 
     def log(self) -> str:
-        """The end of what it has written to standard error since it got its job."""
+        """The end of its standard error since it got its job."""
         size = os.fstat(self._log.fileno()).st_size
         start = max(self._log_from, size - _LOG_TAIL)
         return os.pread(self._log.fileno(), size - start, start).decode(errors="replace")
 
     def keep_log(self, directory: Path) -> None:
-        """Write that beside the evidence; at a hang it says where each thread was."""
+        """Write its standard error beside the evidence; after a hang it tells where each thread was."""
         report_file.keep_error(directory, self.log() or "(it wrote nothing)\n")
 
     def kill(self) -> None:
-        """End it now. Its nodes end with it, by the kernel; this waits until they are gone."""
+        """Kill it, and wait until its nodes, which the kernel ends with it, are gone."""
         self.dead = True
         family = self._stopped_family()
         self._process.kill()
@@ -272,7 +270,7 @@ class _Worker:
                     process.kill()
 
     def _stopped_family(self) -> list[psutil.Process]:
-        """Its children and theirs, after it was stopped: it would start others while they are counted."""
+        """Its descendants, after it was stopped: it would start others while they are counted."""
         self._process.send_signal(signal.SIGSTOP)
         with suppress(psutil.NoSuchProcess):
             head = psutil.Process(self._process.pid)
@@ -282,7 +280,7 @@ class _Worker:
         return []
 
     def end(self) -> None:
-        """Let it go if it is idle, kill it if not."""
+        """End it: an idle worker gently, a busy one by SIGKILL."""
         if self.job is None and not self.dead:
             self._orders.close()
             try:

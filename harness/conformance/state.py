@@ -1,4 +1,4 @@
-"""What a network namespace is set up as: everything that a tapper might change and has no business to."""
+"""The configuration of a network namespace: everything that a tapper might change but must not."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def snapshot(place: Node | Pod) -> dict[str, str]:
 
 
 def wait_settled(place: Node | Pod) -> None:
-    """Wait until the kernel has done what it does by itself with links that have just come up.
+    """Wait until the kernel has finished with links that have just come up.
 
-    A link that is up gets RUNNING, and its link-local address with the routes that go with it, a moment later; a
-    snapshot before that differs from one after it though nobody has changed anything.
+    A link that is up gets RUNNING, and its link-local address with its routes, a moment later; a snapshot before that
+    differs from one after it though nobody has changed anything.
     """
 
     def settled() -> bool:
@@ -66,7 +66,7 @@ def wait_settled(place: Node | Pod) -> None:
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str], *, lasting: bool = True) -> list[str]:
-    """In words, what is another now. With `lasting=False` but for promiscuous mode, which a capture may need."""
+    """The differences, in words. With `lasting=False` without promiscuous mode, which a capture may need."""
     changed = [
         f"{key} was {before[key]}, and became {after[key]}"
         for key in before.keys() & after.keys()
@@ -79,12 +79,13 @@ def differences(before: Mapping[str, str], after: Mapping[str, str], *, lasting:
 
 
 def packet_sockets(pod: Pod) -> int:
-    """How many packet sockets there are in a pod's network namespace, whoever has them (packet(7))."""
+    """The number of packet sockets in a pod's network namespace, whoever has them (packet(7))."""
     return len(pod.run(["cat", "/proc/net/packet"]).splitlines()) - 1
 
 
 def sent_by(pod: Pod) -> dict[str, int]:
-    """What sockets in a pod's network namespace have sent so far, but for neighbour discovery (proc(5), net/snmp)."""
+    """The counters of what sockets in a pod's network namespace have sent, without neighbour discovery (proc(5),
+    net/snmp)."""
     counters: dict[str, int] = {}
     lines = pod.run(["cat", "/proc/net/snmp"]).splitlines()
     for names, values in zip(lines[::2], lines[1::2], strict=True):

@@ -1,4 +1,4 @@
-"""Segments that nobody's TCP takes, between those of a connection that goes on. Pure.
+"""Segments that no TCP accepts, between those of a connection that goes on. Pure.
 
 A connection is replayed, so its numbers are known. Strays have its addresses, and other numbers or another checksum.
 """
@@ -14,7 +14,7 @@ from harness.mesh.replay import ReplayLeg
 
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 FAR = 0x20000000
-"""Further away than any window that Linux opens by itself (tcp(7), tcp_rmem), and less than half of all numbers."""
+"""A distance beyond every window that Linux opens by itself (tcp(7), tcp_rmem), and below half of the number space."""
 _CLIENT_ISN, _SERVER_ISN = 3_000_000_000, 1_500_000_000
 _WINDOW = 8192
 _CHECKSUM_AT = 14 + 20 + 16
@@ -22,7 +22,7 @@ _CHECKSUM_AT = 14 + 20 + 16
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Where a connection is: its ends, its first number and the next ones of either side."""
+    """The state of a connection: its ends, its first number and the next ones of either side."""
 
     leg: ReplayLeg
     client_isn: int
@@ -30,11 +30,11 @@ class Moment:
     server: int
 
     def from_client(self, flags: int, payload: bytes = b"", *, seq: int = 0, ack: int = 0) -> bytes:
-        """A frame of the client's. `seq` and `ack` are how far its numbers are from the right ones."""
+        """A frame of the client. `seq` and `ack` are the distances of its numbers from the right ones."""
         return _frame(self.leg.client, self.leg.server, self.client + seq, self.server + ack, flags, payload)
 
     def from_server(self, flags: int, payload: bytes = b"", *, seq: int = 0, ack: int = 0) -> bytes:
-        """The same of the server's."""
+        """A frame of the server, likewise."""
         return _frame(self.leg.replies_from, self.leg.client, self.server + seq, self.client + ack, flags, payload)
 
 

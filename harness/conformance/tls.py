@@ -1,4 +1,4 @@
-"""TLS between two ends in memory, as the bytes that each sends: what goes over a wire is the case's affair."""
+"""TLS between two ends in memory: the bytes that each sends, for a case to put on a wire."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def flights(
     said: list[tuple[bytes, bytes]] = []
 
     def turn(client_does: Callable[[], object], server_does: Callable[[], object]) -> None:
-        """The bytes are copied on their way: each side's reach the other as they are."""
+        """Exchanges the bytes of both sides, and keeps a copy."""
         _try(client_does)
         request = to_server.read()
         to_server.write(request)
@@ -52,7 +52,7 @@ def flights(
 
 
 def _try(step: Callable[[], object]) -> None:
-    """A step that cannot go on before the other side's next bytes has still said what it could."""
+    """Do a step. If it needs the other side's next bytes, it has still written some."""
     try:
         step()
     except ssl.SSLWantReadError:

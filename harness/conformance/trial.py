@@ -1,4 +1,4 @@
-"""What a case works with: a node of its own, pods with sidecars, and the tapper on trial."""
+"""`Trial`: the tools of a case: its own node, pods with sidecars, and the tapper on trial."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.conformance.oracle import targets as target_times
 from harness.conformance.oracle.compare import same_address
 from harness.conformance.oracle.judge import Question, judge
 from harness.conformance.oracle.model import Difference, PodTruth
-from harness.conformance.tap import Tap
+from harness.conformance.tap import TrialTap
 from harness.conformance.watched import Watched
 from harness.mesh import delivery, fake_envoy
 from harness.mesh.fake_envoy import FakeEnvoy, Variant
@@ -27,12 +27,12 @@ from harness.sandbox.links import GATEWAY4
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Environ
-from harness.sandbox.recorder import Recorder, on_eth0, on_lo
+from harness.sandbox.recorder import PacketRecorder, on_eth0, on_lo
 
 NODE = "node"
 """The name under which the node's own `lo` is recorded."""
 TOLERANCE_S = 1.0
-"""How far the time of a record may be from its packets', in seconds; scales with --patience."""
+"""The tolerance between the time of a record and its packets', in seconds; scales with --patience."""
 
 
 class Trial:
@@ -45,12 +45,12 @@ class Trial:
         self.node = Node()
         self.taps: list[Watched[Any]] = []
         self.undetermined: set[str] = set()
-        """Client ends (`127.0.0.6:40001`) of connections about which a tapper may say this or that."""
+        """Client ends (`127.0.0.6:40001`) of connections whose report is not judged."""
         self.may_lose = False
-        """Set by a case that sends more than anybody has to keep up with."""
-        self._recordings: dict[str, Recorder] = {}
+        """Set by a case that sends more than a tapper has to keep up with."""
+        self._recordings: dict[str, PacketRecorder] = {}
         """Of the `lo` of pods and of the node."""
-        self._outside: dict[str, Recorder] = {}
+        self._outside: dict[str, PacketRecorder] = {}
         """Of the pods' `eth0`."""
         self._unrecorded: set[str] = set()
         self._some_unrecorded = False
@@ -65,8 +65,8 @@ class Trial:
     def pod(self, name: str, *, envoy: Variant | None = Variant.COPY, record: bool = True) -> Pod:
         """A pod with Istio's rules and a fake Envoy of its own address, or without an Envoy.
 
-        What happens on its `lo` is recorded, for the oracle and the evidence; `record=False` where that cannot be done,
-        or would be too much.
+        Its `lo` is recorded, for the oracle and the evidence; `record=False` if that cannot be done, or would be too
+        much.
         """
         pod = self.node.pod(name)
         delivery.outfit(pod)
@@ -87,7 +87,7 @@ class Trial:
         env: Environ | None = None,
         prefix: Sequence[str] = (),
     ) -> FakeEnvoy:
-        """A further process in a pod, as `harness.mesh.fake_envoy` makes them."""
+        """Start a further process of `harness.mesh.fake_envoy` in a pod."""
         started = fake_envoy.start(where, variant, instance_ip=instance_ip, env=env, prefix=prefix)
         self._envoys.append((where.name, started))
         own = {str(where.ipv4), str(where.ipv6)}
@@ -111,13 +111,13 @@ class Trial:
         command: Command | None = None,
         capabilities: frozenset[str] | None = None,
         watch_files: bool = False,
-    ) -> Tap:
-        """Start the tapper with these pods as its targets, and prove by canaries that it looks into them.
+    ) -> TrialTap:
+        """Start the tapper with these pods as its targets, and prove by canaries that it captures in them.
 
-        `look` are the pods to prove it for (all the targets, if not said; none, for a case that does so itself);
-        `targets` replaces what it is told. `command` replaces what the adapter says, but for the environment;
-        `capabilities` are the only ones that it gets, all if not said. `watch_files`: every file that it writes is
-        known afterwards, wherever it lies; raises `Unsupported` where the kernel does not allow that.
+        `look` are the pods to prove it for (all targets by default; an empty sequence for a case that does so itself);
+        `targets` replaces the pods as targets. `command` replaces the adapter's; `capabilities` are the only ones that
+        it gets, all by default. `watch_files` makes every file that it writes known, wherever it lies; raises
+        `Unsupported` if the kernel does not allow that.
         """
         told = [self.target(pod) for pod in pods] if targets is None else targets
         directory = self._fresh_directory()
@@ -130,7 +130,7 @@ class Trial:
             capabilities=capabilities,
             overlay=None if written is None else written.overlay,
         )
-        tap = Tap(under_test, self.patience, written)
+        tap = TrialTap(under_test, self.patience, written)
         self.taps.append(tap)
         tap.look(*(pods if look is None else look))
         return tap
@@ -141,7 +141,7 @@ class Trial:
         return TapperProcess(self.adapter, self.node, targets, directory or self._fresh_directory(), **how)
 
     def target(self, pod: Pod, *, ips: Sequence[str] | None = None) -> Target:
-        """A pod as the tapper is told of it, by other addresses if they are given."""
+        """The target for a pod, with other addresses if they are given."""
         return target(pod, ips=ips, pid=self.adapter.delegates_discovery)
 
     # -- how `harness.conformance.run` uses it -----------------------------------------------------------------------
@@ -150,7 +150,7 @@ class Trial:
         case.function(self)
 
     def killed(self) -> list[str]:
-        """The pods that somebody else killed, in words. Nobody but the tapper is in the node."""
+        """The pods that the tapper killed, in words: nobody else is in the node."""
         return [truth.in_words(pod) for pod in self.node.pods.values() if not (pod.alive or pod.deleted)]
 
     def stop(self) -> None:
@@ -217,7 +217,7 @@ class Trial:
         return directory
 
     def _record_all(self, targets: Sequence[Target]) -> None:
-        """Record every pod that there is, and the node where a target has its address."""
+        """Record every pod, and the node if a target has its address."""
         for pod in self.node.pods.values():
             if pod.name in self._recordings or pod.name in self._unrecorded or pod.deleted:
                 continue
@@ -227,7 +227,7 @@ class Trial:
             self._recordings[NODE] = on_lo(self.node, NODE)
 
     def _addresses(self, name: str, told: Sequence[tuple[int, Sequence[Target]]]) -> frozenset[str]:
-        """A pod's own, and those by which the tapper was told of it."""
+        """A pod's own addresses, and those in the targets that name it."""
         if name == NODE:
             return frozenset({str(GATEWAY4)})
         pod = self.node.pods[name]

@@ -1,4 +1,4 @@
-"""What was really sent in a trial: the kit's side of every comparison.
+"""The requests that were really sent in a trial: the kit's side of every comparison.
 
 Requests carry a nonce that occurs nowhere else.
 """
@@ -22,7 +22,7 @@ Headers = Sequence[tuple[str, str]]
 
 
 class NamedPod(Protocol):
-    """A pod, of the sandbox or of a cluster, as far as a sighting can name it."""
+    """A pod of the sandbox or of a cluster, as far as a report can name it."""
 
     @property
     def name(self) -> str: ...
@@ -42,7 +42,7 @@ def in_words(place: NamedPod) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedLeg:
-    """Where an exchange can be seen: on one pod's `lo`, on its way in or out."""
+    """A leg of an exchange: on one pod's `lo`, on its way in or out."""
 
     pod: NamedPod
     direction: str
@@ -53,7 +53,7 @@ class ExpectedLeg:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request that was answered. A tapper that looks into the pods of its legs has to report it once for each."""
+    """A request that was answered. A tapper that captures in the pods of its legs has to report it once for each."""
 
     nonce: str
     method: str
@@ -61,7 +61,7 @@ class Sent:
     status: int
     legs: tuple[ExpectedLeg, ...]
     src: str | None = None
-    """The client's address, where the kit knows it: `127.0.0.6:40001`."""
+    """The client's address, if the kit knows it: `127.0.0.6:40001`."""
     dst: str | None = None
     request_body: bytes = b""
     response_body: bytes = b""
@@ -103,13 +103,13 @@ def deliver(
     body: bytes = b"ok\n",
     address: str | None = None,
 ) -> list[Sent]:
-    """Requests as a sidecar hands them to its application, one after the other on a connection of their own."""
+    """Send requests as a sidecar hands them to its application, one after the other on one connection."""
     with delivery.inbound(pod, port, delivery=style, ipv6=ipv6, address=address) as conversation:
         return [speak(conversation, ExpectedLeg(pod, INBOUND), headers=headers, body=body) for _ in range(count)]
 
 
 def ask(pod: Pod, destination: tuple[str, int], count: int = 1, *, body: bytes = b"ok\n") -> list[Sent]:
-    """Requests as an application hands them to its sidecar, meant for `destination`."""
+    """Send requests as an application hands them to its sidecar, meant for `destination`."""
     with delivery.outbound(pod, destination) as conversation:
         return [speak(conversation, ExpectedLeg(pod, OUTBOUND), body=body) for _ in range(count)]
 
@@ -124,7 +124,7 @@ def speak(
     request_body: bytes = b"",
     body: bytes = b"ok\n",
 ) -> Sent:
-    """One plain exchange on a connection that is open."""
+    """Send one plain exchange on an open connection."""
     nonce = new_nonce()
     conversation.exchange(
         request(nonce, method=method, headers=headers, body=request_body), response(nonce, status, body=body)
@@ -154,7 +154,7 @@ def nonces_in(target: str) -> list[str]:
 
 
 def through_mesh(exchanges: Iterable[traffic.AnsweredRequest], *legs: ExpectedLeg) -> list[Sent]:
-    """What `harness.mesh.traffic.send` has sent, with the legs that a tapper can see of it."""
+    """Requests of `harness.mesh.traffic.send`, with the legs on which a tapper can see them."""
     return [Sent(each.nonce, each.method, each.target, each.status, legs) for each in exchanges]
 
 

@@ -1,4 +1,4 @@
-"""One canary through an adapter, step by step, for whoever writes one: what the kit saw, and what to do next."""
+"""One canary through an adapter, step by step, for the adapter's author: what the kit saw, and what to do next."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import ReportedExchange, in_words
 from harness.adapters.running import TapperFault
 from harness.conformance import expect
-from harness.conformance.tap import Tap, canary
+from harness.conformance.tap import TrialTap, canary
 from harness.conformance.trial import Trial
 from harness.conformance.truth import Sent
 from harness.conformance.verdict import Violation
@@ -22,12 +22,12 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was looked at. `well` is None where there is nothing to judge."""
+    """One checked point. `well` is None if there is nothing to judge."""
 
     well: bool | None
     what: str
     next: str = ""
-    """What to do about it, where something is wrong."""
+    """The remedy, if something is wrong."""
 
 
 def steps(adapter: Adapter, directory: Path, patience: float = 1.0) -> Iterator[Step]:
@@ -68,7 +68,7 @@ def steps(adapter: Adapter, directory: Path, patience: float = 1.0) -> Iterator[
         trial.save()
 
 
-def _ready(tap: Tap) -> Step:
+def _ready(tap: TrialTap) -> Step:
     adapter = tap.under_test.adapter
     if not adapter.ready_by_fd and adapter.ready_line is None:
         return Step(None, "It does not say when it is ready; canaries find out.")
@@ -82,7 +82,7 @@ def _ready(tap: Tap) -> Step:
     return Step(True, "It said that it is ready.")
 
 
-def _why_silent(tap: Tap) -> str:
+def _why_silent(tap: TrialTap) -> str:
     if not tap.under_test.running:
         return (
             f"It has to run, in the foreground, until it is stopped; its standard error is in {tap.directory}/stderr."
@@ -97,7 +97,7 @@ def _why_silent(tap: Tap) -> str:
     )
 
 
-def _written(tap: Tap) -> Step:
+def _written(tap: TrialTap) -> Step:
     output = tap.under_test.output
     if output.problems:
         what = "; ".join(in_words(problem) for problem in output.problems[:_SHOWN])
@@ -124,7 +124,7 @@ def _told(adapter: Adapter, sent: list[Sent], sightings: list[ReportedExchange])
     return Step(True, "Each was reported once, and as it was sent.")
 
 
-def _ending(tap: Tap, adapter: Adapter, patience: float) -> Iterator[Step]:
+def _ending(tap: TrialTap, adapter: Adapter, patience: float) -> Iterator[Step]:
     ending = tap.ending
     assert ending is not None
     name = adapter.stop_signal.name

@@ -1,4 +1,4 @@
-"""From what happened in a trial to the outcome of its case, and from outcomes to the verdict on a profile. Pure."""
+"""From a trial to the outcome of its case, and from outcomes to the verdict on a profile. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Violation(HarnessError):
 
 
 class NotClaimed(HarnessError):
-    """A case is about something that the adapter does not say of its tapper; raised with a sentence that says what."""
+    """A case is about a property that the adapter does not claim; the sentence says which."""
 
 
 class TapperDied(Violation):
@@ -32,7 +32,7 @@ class Late(Violation):
 
 
 class ProfileVerdict(enum.StrEnum):
-    """On a profile."""
+    """The verdict on a profile."""
 
     SUCCESS = "success"
     PARTIAL = "partial"
@@ -54,7 +54,7 @@ _MEANINGS = {
 
 
 def set_aside(case: Case, adapter: Adapter) -> Result | None:
-    """What is known about a case before it is run; None where it has to be run."""
+    """The result of a case that need not be run; None if it has to be run."""
     if case.discovery and adapter.delegates_discovery:
         return Result(case.id, Outcome.DELEGATED, "the kit tells this tapper where its targets are")
     missing = sorted(case.features - adapter.claims)
@@ -72,7 +72,7 @@ def missed(case: Case) -> Outcome:
 
 
 def on_profile(profile: Profile, cases: Iterable[Case], results: dict[str, Result], adapter: Adapter) -> ProfileVerdict:
-    """`failure` on any failed MUST, timeout or crash; `partial` where something was not tried; else `success`."""
+    """`failure` on any failed MUST, timeout or crash; `partial` if a case was not tried; else `success`."""
     if profile.feature not in adapter.claims:
         return ProfileVerdict.NOT_CLAIMED
     return of((case.level, results[case.id].outcome) for case in cases if profile.includes(case))

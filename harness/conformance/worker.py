@@ -35,11 +35,11 @@ def main() -> None:
     """Work until there are no more orders, or the run that gave them is dead."""
     syscalls.set_death_signal(signal.SIGKILL)
     with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)  # what a case or a package prints is no answer
+        os.dup2(2, 1)  # keep the output of cases and packages out of the answers
         for line in sys.stdin:
             order = json.loads(line)
             if os.getppid() != order["run"]:
-                return  # it was killed before it could be said what shall happen then
+                return  # the run was killed between the order and the death signal
             left = order["deadline"] - time.monotonic()  # one clock for all processes: CLOCK_MONOTONIC
             late = threading.Timer(max(left * _BEFORE_THE_LIMIT, _AT_ONCE_S), tell_where_it_is)
             late.daemon = True
@@ -51,15 +51,15 @@ def main() -> None:
 
 
 def _tried(order: Mapping[str, str]) -> Case:
-    """A mutant needs no more than a case's shorter form."""
+    """The case of an order: for a mutant its shorter form."""
     asked = case(order["case"])
     return asked.shortened() if order["adapter"].startswith(MUTANT) else asked
 
 
 def tell_where_it_is() -> None:
-    """Write to standard error what each other thread is doing.
+    """Write the stack of each other thread to standard error.
 
-    Not by faulthandler's timer, which reads the frames of threads that go on meanwhile, and may crash on them.
+    faulthandler's timer would read the frames of threads that go on meanwhile, and may crash on them.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for ident, frame in sys._current_frames().items():
@@ -70,13 +70,13 @@ def tell_where_it_is() -> None:
 
 
 def case(name: str) -> Case:
-    """By its id, or `plan:` and the file of a plan."""
+    """A case by its id, or by `plan:` and the file of a plan."""
     return planned.case_of(shipped.load(Path(name.removeprefix(PLAN)))) if name.startswith(PLAN) else cases()[name]
 
 
 @cache
 def adapter(name: str) -> Adapter:
-    """By its file, or `mutant:` and a mutant's name."""
+    """An adapter by its file, or by `mutant:` and a mutant's name."""
     return named(name.removeprefix(MUTANT)).adapter() if name.startswith(MUTANT) else contract.load(Path(name))
 
 

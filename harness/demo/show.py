@@ -76,7 +76,7 @@ def _exchanges(records: list[Record]) -> Table:
 
 
 def _linger(scene: Scene, console: Console) -> None:
-    """Leave the mesh up until a signal comes, and say how to look around in it."""
+    """Leave the mesh up until a signal comes, and print how to look around in it."""
     console.print("\nThe mesh stays up until you press Ctrl-C. In another terminal:\n")
     for what, command in look_around(scene):
         console.print(f"  [dim]# {what}[/]")
@@ -89,7 +89,7 @@ def _linger(scene: Scene, console: Console) -> None:
 
 
 def look_around(scene: Scene) -> list[tuple[str, str]]:
-    """Commands for another terminal: what they do, and the command."""
+    """Commands for another terminal, each with its purpose."""
     node = scene.node
     tapper = Path(sys.executable).with_name("tapper")
     return [

@@ -1,4 +1,4 @@
-"""The four steps of the experiment. Each looks at real traffic and says what it expected and what it saw."""
+"""The four steps of the experiment. Each measures real traffic, and returns the expected and the seen result."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def manual_envoy(scene: Scene) -> StepOutcome:
     with scene.tapper(istio=True) as tapper:
         tapper.wait_capturing(scene.client.pod, scene.server.pod)
         before = traffic.send(outsider.pod, "127.0.0.1", outsider.ports[0], 5, prefix="/before")
-        # the tapper was looking: what it sees of its real targets, sent later, is the proof
+        # later requests of its real targets prove that the tapper was capturing
         canary = scene.send()
         tapper.wait_targets([exchange.target for exchange in canary], pod=scene.server.pod)
         seen_before = len(set(tapper.seen()) & {exchange.target for exchange in before})

@@ -48,7 +48,7 @@ class AppHandler(BaseHTTPRequestHandler):
     do_PUT = do_POST
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silence: a line for each request would only slow it down."""
+        """Log nothing: a line for each request would only slow it down."""
 
     def _about(self) -> bytes:
         about = {"pod": self.pod_name, "path": self.path, "nonce": self.headers.get(NONCE_HEADER)}
@@ -109,7 +109,8 @@ class AppServer(ThreadingHTTPServer):
 
     def server_bind(self) -> None:
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # a container that starts again does so in its pod's old namespace, where connections linger in TIME_WAIT
+        # a container that starts again is in the old namespace of its pod, where connections linger in
+        # TIME_WAIT
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
 

@@ -51,9 +51,9 @@ class Client:
 
 
 def run(client: Client, interval: float, count: int | None) -> bool:
-    """One request every `interval` seconds, the first at once; what is late is not made up for in a burst.
+    """Send one request every `interval` seconds, the first at once; late requests are not made up for in a burst.
 
-    Ends when one of `ENDING`, which must be blocked, is pending. Returns whether each was answered.
+    Ends when one of `ENDING`, which must be blocked, is pending. Returns whether each request was answered.
     """
     answered = True
     sent = 0
@@ -84,8 +84,8 @@ def main() -> int:
         parser.error(f"--count {arguments.count} is not a number of requests")
     if not arguments.rate > 0:
         parser.error(f"--rate {arguments.rate:g} is not a number of requests a second")
-    # Not handled but waited for: a handler could interrupt anything, and as a container's PID 1 this would not be ended
-    # by them at all.
+    # Wait for the signals instead of handling them: a handler could interrupt anything, and PID 1 of a container
+    # ignores signals without a handler.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     client = Client(url.hostname, url.port or 80, url.path or "/orders")
     return 0 if run(client, 1 / arguments.rate, arguments.count) else 1

@@ -1,8 +1,7 @@
-"""What a sidecar and its application say to each other, on real TCP connections inside a pod, both ends in hand.
+"""The traffic between a sidecar and its application, on real TCP connections inside a pod, with both ends in hand.
 
 No proxy and no application run: the harness holds the client's and the server's socket, so every byte, every cut and
-every pause is the test's. To whoever captures on the pod's `lo` it looks as a real sidecar's legs do, redirect rules
-included.
+every pause is the test's. A capture on the pod's `lo` looks like that of a real sidecar, redirect rules included.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class LoopbackConnection:
         self.src: tuple[str, int] = client.getsockname()[:2]
         """The client's address, as its packets have it."""
         self.dst = destination
-        """Whom it asked: for an outbound leg the address that the redirect rules took it from."""
+        """The address that it dialled: for an outbound leg the address before the redirect."""
         for sock in (client, server):
             sock.setblocking(False)
 
@@ -121,8 +120,8 @@ def inbound_transparent(pod: Pod, caller: str, port: int = APP_PORT) -> Loopback
 def wire(
     client: Pod, server: Pod, proxy_port: int, port: int = APP_PORT, *, transparent: bool = False
 ) -> LoopbackConnection:
-    """A connection from another pod that the server's proxy takes at `proxy_port`, over IPv4. What is said on it is
-    the test's affair: mostly TLS."""
+    """A connection from another pod that the server's proxy accepts at `proxy_port`, over IPv4. The test decides what
+    it carries: mostly TLS."""
     listener = server.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.settimeout(DEFAULT_TIMEOUT)
@@ -196,7 +195,7 @@ def _join(
 
 
 def _carry(sender: socket.socket, receiver: socket.socket, data: bytes) -> None:
-    """Send all of it and receive all of it: larger than the sockets' buffers, it has to be taken while it is sent."""
+    """Send all of it while receiving: more than the buffers of the sockets can hold has to be received meanwhile."""
     sent = received = 0
     poller = select.poll()
     while received < len(data):

@@ -1,7 +1,7 @@
-"""Processes that look like an Envoy sidecar to whoever reads procfs, or only nearly so.
+"""Processes that look like an Envoy sidecar in procfs, or nearly so.
 
-No compiler is needed: a variant is a copy of this machine's shell under another name, or of the Python interpreter
-where it has to do more than wait. The table of what procfs shows for each is in docs/fixtures.md.
+No compiler is needed: a variant is a copy of this machine's shell under another name, or of the Python interpreter if
+it has to do more than wait. The table of what procfs shows for each is in docs/fixtures.md.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.mesh.sidecar import ENVOY_PATH, istio_environ
-from harness.sandbox.node import Node
+from harness.sandbox.bare_node import BareNode
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Environ, Process
 from harness.waiting import wait_until
 
 _SHELL = Path("/bin/sh")
-_SHELL_WAITS = 'echo ready; read never <>"$0"'  # of a FIFO whose one writer is the reader, and never writes
+_SHELL_WAITS = 'echo ready; read never <>"$0"'  # a FIFO whose only writer is its reader, which never writes
 _PYTHON = ("-I", "-S", "-c")
 _WAIT = "import signal, sys; print('ready', flush=True); signal.pause()"
 _LEADER_LEAVES = (
@@ -43,7 +43,7 @@ _CHROOT = f"import os, signal; os.chroot({{directory!r}}); os.chdir('/'); {_WAIT
 
 
 class Variant(enum.Enum):
-    """How the process comes by its name. `is_envoy` tells whether a tapper shall take it for one."""
+    """How the process gets its name. `is_envoy` tells whether a tapper has to treat it as an Envoy."""
 
     COPY = "a binary named envoy"
     HARD_LINK = "a hard link named envoy"
@@ -90,11 +90,11 @@ def _interpreter() -> str:
     return os.path.realpath(sys.executable)
 
 
-def _waiting(node: Node, directory: Path) -> tuple[str, Sequence[str]]:
-    """A binary to be copied, and the arguments with which a copy says that it is up, and waits.
+def _waiting(node: BareNode, directory: Path) -> tuple[str, Sequence[str]]:
+    """The binary to copy, and the arguments with which the copy reports that it runs, and waits.
 
-    The shell is up in a millisecond, the interpreter in fifteen. A shell that is one of many programs in one binary,
-    as busybox's is, goes by its name, and a copy of another name is none.
+    The shell runs after a millisecond, the interpreter after fifteen. A multi-call binary such as busybox picks its
+    applet by name, so a renamed copy of it is not a shell.
     """
     shell = _SHELL.resolve()
     if shell.name in ("dash", "bash"):
@@ -104,7 +104,7 @@ def _waiting(node: Node, directory: Path) -> tuple[str, Sequence[str]]:
 
 
 class FakeEnvoy:
-    """A running fake. `process` is what was spawned; for ZOMBIE it is the parent that does not reap."""
+    """A running fake. `process` is the spawned process; for ZOMBIE it is the parent that does not reap."""
 
     def __init__(self, process: Process, variant: Variant, instance_ip: str | None) -> None:
         self.process = process
@@ -118,7 +118,7 @@ class FakeEnvoy:
         return self.process.pid
 
     def changes(self) -> list[int]:
-        """When it was up, and when it was stopped, if it was (nanoseconds since 1970)."""
+        """The times of its start and of its stop, if it was stopped (nanoseconds since the epoch)."""
         return [self._started_ns, *([] if self._stopped_ns is None else [self._stopped_ns])]
 
     def stop(self) -> None:
@@ -127,7 +127,7 @@ class FakeEnvoy:
 
 
 def start(
-    where: Pod | Node,
+    where: Pod | BareNode,
     variant: Variant = Variant.COPY,
     *,
     instance_ip: str | None = None,
@@ -142,7 +142,7 @@ def start(
     """
     pod = where if isinstance(where, Pod) else None
     node = pod.node if pod else where
-    assert isinstance(node, Node)
+    assert isinstance(node, BareNode)
     if env is None:
         env = _environ(pod, instance_ip)
     directory = _directory(node)
@@ -175,10 +175,10 @@ def start_linkerd(pod: Pod) -> Process:
     return process
 
 
-def _directory(node: Node) -> Path:
+def _directory(node: BareNode) -> Path:
     directory = node.run_dir / f"fake-{next(_numbers)}"
     directory.mkdir()
-    # a copied interpreter looks beside itself for where its library is (PEP 405)
+    # a copied interpreter searches its library beside itself (PEP 405)
     (directory / "pyvenv.cfg").write_text(f"home = {Path(_interpreter()).parent}\n")
     return directory
 
@@ -195,7 +195,7 @@ def _environ(pod: Pod | None, instance_ip: str | None) -> Mapping[str, str]:
     return istio_environ(pod) | ({"INSTANCE_IP": instance_ip} if instance_ip else {})
 
 
-def _command(node: Node, directory: Path, variant: Variant, env: Environ) -> Command:
+def _command(node: BareNode, directory: Path, variant: Variant, env: Environ) -> Command:
     names = {
         Variant.SUFFIX: "envoy-x",
         Variant.PREFIX: "notenvoy",
@@ -247,7 +247,7 @@ def _command(node: Node, directory: Path, variant: Variant, env: Environ) -> Com
     return Command([name, *arguments], env=env, executable=executable, binds=binds)
 
 
-def _is_defunct(node: Node, pid: int) -> bool:
+def _is_defunct(node: BareNode, pid: int) -> bool:
     """True once the leader is a zombie: /proc/PID/stat's third field (proc_pid_stat(5))."""
     stat = (node.procfs / str(pid) / "stat").read_text()
     return stat.rpartition(")")[2].split()[0] == "Z"

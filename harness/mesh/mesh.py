@@ -110,7 +110,7 @@ class Mesh:
         return service
 
     def set_endpoints(self, service: Service, *members: MeshPod) -> Service:
-        """Other pods behind a service from now on. Connections that there are already stay where they are."""
+        """Put these pods behind a service. Existing connections stay where they are."""
         changed = replace(service, pods=members)
         self._plan.services[self._plan.services.index(service)] = changed
         self._translate([rule.replace("-A ", "-D ", 1) for rule in _rules(service)] + _rules(changed))
@@ -181,7 +181,7 @@ def _rules(service: Service) -> list[str]:
 
 
 def _identity(member: MeshPod) -> str | None:
-    """Whom to expect behind a pod's address: nobody where it does not speak mTLS."""
+    """The SPIFFE identity behind a pod's address; None if it does not speak mTLS."""
     if member.sidecar is None or member.mode is Mode.DISABLE:
         return None
     return member.sidecar.identity.uri

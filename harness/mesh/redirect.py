@@ -9,7 +9,7 @@ from harness.errors import Unsupported
 from harness.mesh.envoy_config import INBOUND_PORT, OUTBOUND_PORT
 from harness.mesh.workload import PASSTHROUGH_SOURCE, PROXY_UID
 from harness.sandbox import links
-from harness.sandbox.node import Node
+from harness.sandbox.bare_node import BareNode
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import MINIMAL_ENVIRON
 
@@ -42,10 +42,10 @@ def install(pod: Pod) -> None:
     links.add_loopback_address(pod, PASSTHROUGH_SOURCE[6])
 
 
-def proxy_mark(node: Node) -> int | None:
-    """The socket mark that stands in for uid 1337 on a node that has only one uid; None where the uid can be had.
+def proxy_mark(node: BareNode) -> int | None:
+    """The socket mark that replaces uid 1337 on a node that has only one uid; None if the node has uid 1337.
 
-    There the kernel refuses rules that name uid 1337, whoever plays the proxy.
+    On a node with one uid the kernel refuses rules that name uid 1337.
     """
     return PROXY_UID if node.single_id else None
 
@@ -77,7 +77,8 @@ def sidecar_rules(family: int, mark: int | None = None) -> str:
     ]
     for proxy, other in zip(proxies, others, strict=True):
         lines += [
-            # a pod that calls itself through a service: the proxy's way out is its way in
+            # a pod that calls itself through a service: the outbound connection of the proxy is also
+            # inbound
             f"-A ISTIO_OUTPUT ! -d {addresses.loopback} -o lo -p tcp ! --dport 15008 {proxy} -j ISTIO_IN_REDIRECT",
             f"-A ISTIO_OUTPUT -o lo {other} -j RETURN",
             f"-A ISTIO_OUTPUT {proxy} -j RETURN",
@@ -100,7 +101,7 @@ def service_rule(family: int, address: str, port: int, target: str, target_port:
 LINKERD_OUTBOUND_PORT = 4140
 LINKERD_INBOUND_PORT = 4143
 LINKERD_UID = 2102
-"""The user that Linkerd runs its proxy as."""
+"""The user of Linkerd's proxy."""
 _LINKERD_EXEMPT = (4190, 4191, 4567, 4568)
 """The proxy's own ports for control and administration, which are not redirected."""
 

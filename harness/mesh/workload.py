@@ -1,4 +1,4 @@
-"""The words of a mesh: modes, workloads, services, destinations. Plain data, no I/O."""
+"""The plain data of a mesh: modes, workloads, services, destinations. No I/O."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import enum
 from dataclasses import dataclass
 
 PROXY_UID = 1337
-"""The user that Istio runs its proxies as, and whose traffic its redirect rules leave alone."""
+"""The user of Istio's proxies, whose traffic the redirect rules leave alone."""
 
 PASSTHROUGH_SOURCE = {4: "127.0.0.6", 6: "::6"}
-"""Where an inbound proxy's connections to the application come from (Istio 1.10 and later)."""
+"""The source address of an inbound proxy's connections to the application (Istio 1.10 and later)."""
 
 
 class Mode(enum.Enum):
-    """What an inbound proxy accepts (Istio's PeerAuthentication)."""
+    """The traffic that an inbound proxy accepts (Istio's PeerAuthentication)."""
 
     STRICT = "STRICT"
     PERMISSIVE = "PERMISSIVE"
@@ -40,7 +40,7 @@ class UpstreamEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What a client dials (a service's address or a pod's) and what lies behind it."""
+    """The address that a client dials (a service's or a pod's), and the endpoints behind it."""
 
     name: str
     address: str
@@ -50,7 +50,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class ProxySpec:
-    """All that one sidecar's configuration is made from."""
+    """The input of one sidecar's configuration."""
 
     name: str
     mode: Mode
@@ -59,6 +59,6 @@ class ProxySpec:
     """The application's ports; only LOCALHOST delivery needs to know them."""
     destinations: tuple[Destination, ...]
     directory: str
-    """Where certificates and configuration lie, as the proxy sees it."""
+    """The folder of certificates and configuration, as the proxy sees it."""
     mark: int | None
-    """A socket mark for the proxy's own connections, where it cannot have a uid of its own."""
+    """A socket mark for the proxy's own connections, if it cannot have its own uid."""

@@ -1,10 +1,10 @@
-"""What Istio's ztunnel is to a tapper, in the sandbox: one process of the node, which encrypts for its pods.
+"""A stand-in for Istio's ztunnel in the sandbox: one process of the node, which encrypts for its pods.
 
-It runs in the node's own network namespace and holds sockets inside those of the pods, which have no sidecar. The rules
-in a pod are those of Istio's ambient mode (cni/pkg/iptables of istio/istio, release 1.28): what the application sends
-goes to port 15001, what comes from other pods is mTLS on port 15008, and what is handed to the application keeps its
-caller's address, so that nothing on `lo` is from 127.0.0.6. Simplified is what is inside the mTLS: HTTP/1.1 CONNECT
-instead of HBONE's HTTP/2.
+It runs in the node's own network namespace and holds sockets inside the namespaces of the pods, which have no sidecar.
+The rules in a pod are those of Istio's ambient mode (cni/pkg/iptables of istio/istio, release 1.28): connections of the
+application go to port 15001, those of other pods are mTLS on port 15008, and those to the application keep their
+caller's address, so that nothing on `lo` is from 127.0.0.6. The mTLS carries HTTP/1.1 CONNECT instead of HBONE's
+HTTP/2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.sandbox.process import Command, Process
 from harness.waiting import wait_until
 
 MARK = 0x539
-"""Of ztunnel's own connections."""
+"""The socket mark of ztunnel's own connections."""
 OUTBOUND, HBONE = 15001, 15008
 _RETURN_MARK, _TABLE = 0x111, 100
 _RULES = f"""*mangle
@@ -41,7 +41,7 @@ ip route add local 0.0.0.0/0 dev lo table {_TABLE}
 
 
 def start(node: Node, pods: Sequence[Pod], environ: dict[str, str]) -> Process:
-    """Take these pods into the mesh. Returns when it serves; it ends with the node."""
+    """Take these pods into the mesh. Returns when ztunnel serves; it ends with the node."""
     folder = node.run_dir / "ztunnel"
     folder.mkdir()
     authority = CertificateAuthority()

@@ -1,4 +1,4 @@
-"""Making a page of reports. Evidence is looked for on the disk, all else comes out of the reports."""
+"""Making a page of reports. Evidence is searched on the disk, everything else comes from the reports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.report.page import GROUPS, CaseView, Cell, Column, Group, Link, Pag
 _MOST_FILES = 60
 
 Reasons = Mapping[str, Mapping[str, str]]
-"""Adapter's file without its suffix -> case -> why it ended so."""
+"""Name of the adapter file without its suffix -> case -> the reason of its failure."""
 
 
 def build(
@@ -29,9 +29,9 @@ def build(
 ) -> Page:
     """The page of these tappers, to be written into the folder `output`.
 
-    `docs` is the address of the folder with the cases' pages, `explanations` case -> why and how, and `names` the
-    hash of an adapter's file -> the name that the command knows it by. `reasons` is what somebody found out about the
-    causes; they are told of what did not pass.
+    `docs` is the address of the folder with the cases' pages, `explanations` maps a case to its explanation, and
+    `names` the hash of an adapter's file to the name that the command knows it by. `reasons` are known reasons of
+    failures.
     """
     labels = _labels([each.record for each in merged])
     columns = [
@@ -63,7 +63,7 @@ def build(
 
 
 def _unwrapped(text: str) -> str:
-    """Paragraphs as one line each: how long a line of the source is means nothing on a page."""
+    """Paragraphs as one line each."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
@@ -73,7 +73,7 @@ def _ordered(groups: set[str]) -> list[str]:
 
 
 def followable(url: str) -> str | None:
-    """An address that a page may link to: a script, say, is none."""
+    """An address that a page may link to, which excludes scripts; None for others."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -127,7 +127,7 @@ def _cells(column: Column, merged: Merged, output: Path, names: Mapping[str, str
 
 
 def _evidence(directory: Path, folder: str | None, output: Path) -> tuple[Link, ...]:
-    """Links to the files of a case's evidence, relative to the page. A folder outside the report's is none."""
+    """Links to the files of a case's evidence, relative to the page. A folder outside the report's has none."""
     if folder is None or Path(folder).name != folder or folder == "..":
         return ()
     top = directory / folder

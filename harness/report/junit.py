@@ -13,7 +13,7 @@ _TRIED = {Outcome.PASS, Outcome.NON_STRICT, *_BAD}
 
 
 def render(page: Page) -> str:
-    """The document. What was not tried is skipped, with the sentence; a SHOULD that is missed passes and says so."""
+    """The document. Cases that were not tried are skipped, with the sentence; a missed SHOULD passes, with a note."""
     suites = ET.Element("testsuites", name="tapper-harness")
     for number, column in enumerate(page.columns):
         cells = [cell for case in page.cases if (cell := case.cells[number])]

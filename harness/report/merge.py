@@ -1,8 +1,8 @@
-"""Several runs of one tapper made into one: what one run was not asked for, another may know. Pure.
+"""Merging several runs of one tapper: a case that one run left out may be in another. Pure.
 
-Runs belong together when nothing but the choice of cases can tell them apart: the adapter, the version of the tapper,
-the suite, the machine's kernel and Envoy, and the patience are the same. Of two different outcomes of one case the
-worse one stands, and the difference is said: a tapper that passes now and then does not pass.
+Runs belong together if only the choice of cases can tell them apart: the adapter, the version of the tapper, the suite,
+the machine's kernel and Envoy, and the patience are the same. Of two different outcomes of one case the worse one
+counts, and the difference is reported: a tapper that passes now and then does not pass.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class StoredReport:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What is known of one tapper."""
+    """The merged report of one tapper."""
 
     record: RunRecord
     origin: Mapping[str, Path]
-    """Case -> the folder of the report that its result is from."""
+    """Case -> the folder of the report with its result."""
     conflicts: tuple[str, ...]
     """A sentence for each case that ended differently in two runs."""
 
 
 def merge(sources: Iterable[StoredReport]) -> tuple[Merged, ...]:
-    """One for every tapper and suite, in the order in which they were given first."""
+    """One merged report for every tapper and suite, in the order of the sources."""
     together: dict[object, list[StoredReport]] = {}
     for source in sources:
         together.setdefault(_identity(source.record), []).append(source)
@@ -77,7 +77,7 @@ def _merge(runs: Sequence[StoredReport]) -> Merged:
     conflicts: list[str] = []
     for case in last.results:
         known = [(_row(run.record, case), run) for run in runs]
-        # the later of two that are equally bad
+        # of two that are equally bad, the later one
         row, run = min(reversed(known), key=lambda each: WORST_FIRST.index(each[0].result.outcome))
         rows.append(row)
         origin[case] = run.directory
@@ -100,7 +100,7 @@ def _merge(runs: Sequence[StoredReport]) -> Merged:
 
 
 def verdicts(rows: Sequence[CaseRow], claims: Sequence[str]) -> dict[str, str]:
-    """On every profile there is, from the rows of a report."""
+    """The verdicts on all profiles, from the rows of a report."""
     return {
         profile.value: (
             of((Level(row.level), row.result.outcome) for row in rows if profile.value in row.profiles)
@@ -113,7 +113,7 @@ def verdicts(rows: Sequence[CaseRow], claims: Sequence[str]) -> dict[str, str]:
 
 
 def _was_asked(rows: Sequence[CaseRow]) -> bool:
-    """Whether any run was for the profile about meshes, which is asked for by name."""
+    """Whether any run was asked for the profile about meshes."""
     mesh = (row.result.outcome for row in rows if Profile.MESH.value in row.profiles)
     return any(outcome is not Outcome.DESELECTED for outcome in mesh)
 
@@ -123,6 +123,6 @@ def _row(record: RunRecord, case: str) -> CaseRow:
 
 
 def _union(lists: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """In the order of their first mention. Empty, which stands for all, if one of them is."""
+    """All names in the order of their first mention; empty, which stands for all, if one sequence is empty."""
     known = list(lists)
     return tuple(dict.fromkeys(each for some in known for each in some)) if all(known) else ()

@@ -1,8 +1,8 @@
-"""What a page shows: tappers as columns, cases in their groups, and a cell where they meet. Plain data, no I/O."""
+"""The content of a page: tappers as columns, cases in their groups, and a cell where they meet. Plain data, no I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.conformance.model import Outcome
@@ -23,7 +23,7 @@ SYMBOLS: Mapping[str, str] = {
     "failure": "✗",
     "partial": "◐",
 }
-"""Of outcomes and verdicts: a colour is never the only sign."""
+"""The signs of outcomes and verdicts: a colour is never the only sign."""
 
 MEANINGS: Mapping[str, str] = {
     "pass": "the requirement holds",
@@ -50,6 +50,19 @@ GROUPS: Mapping[str, str] = {
 }
 
 
+PASSED, FAILED, NOT_CLAIMED, NOT_KNOWN = range(4)
+"""The counts of a matrix's cell, in their order."""
+_COUNTED_AS = {
+    Outcome.PASS: PASSED,
+    Outcome.FAIL: FAILED,
+    Outcome.TIMEOUT: FAILED,
+    Outcome.NON_STRICT: FAILED,
+    Outcome.NOT_CLAIMED: NOT_CLAIMED,
+    Outcome.DELEGATED: NOT_CLAIMED,
+    Outcome.EXEMPT: NOT_CLAIMED,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     name: str
@@ -61,17 +74,17 @@ class Column:
     """A tapper."""
 
     key: str
-    """For addresses within the page."""
+    """The fragment of addresses within the page."""
     label: str
-    """Unlike all others on the page."""
+    """A name that is unique on the page."""
     record: RunRecord
     conflicts: tuple[str, ...]
     url: str | None
-    """Of the implementation, where it is an address to follow."""
+    """The address of the implementation, if a page may link to it."""
 
     @property
     def to_look_at(self) -> tuple[CaseRow, ...]:
-        """The worst first."""
+        """The rows that need attention, the worst first."""
         return tuple(self.record.to_look_at())
 
     @property
@@ -81,16 +94,16 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What became of a case with a tapper."""
+    """The result of a case with a tapper."""
 
     column: Column
     row: CaseRow
     evidence: tuple[Link, ...]
     more_evidence: int
-    """How many files are not listed."""
+    """The number of files that are not listed."""
     reproduce: str
     why: str = ""
-    """What is known of the cause, by somebody who looked."""
+    """The reason of the failure, if known."""
 
     @property
     def outcome(self) -> str:
@@ -107,11 +120,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class CaseView:
-    """A case with all tappers. What it requires is told as the first report that knows it does."""
+    """A case with all tappers. Requirement text comes from the first report that has the case."""
 
     row: CaseRow
     cells: tuple[Cell | None, ...]
-    """As the columns; None where the suite of that report has no such case."""
+    """One cell for each column; None if that report's suite has no such case."""
     explanation: str
     docs: str | None
 
@@ -135,6 +148,15 @@ class CaseView:
     @property
     def needs_a_look(self) -> bool:
         return any(cell.needs_a_look for cell in self.cells if cell)
+
+
+def tally(cases: Iterable[CaseView], column: int) -> tuple[int, int, int, int]:
+    """How many of these cases a tapper passed, failed, did not claim, and how many nobody knows about."""
+    counts = [0, 0, 0, 0]
+    for case in cases:
+        cell = case.cells[column]
+        counts[NOT_KNOWN if cell is None else _COUNTED_AS.get(cell.row.result.outcome, NOT_KNOWN)] += 1
+    return counts[PASSED], counts[FAILED], counts[NOT_CLAIMED], counts[NOT_KNOWN]
 
 
 @dataclass(frozen=True, slots=True)

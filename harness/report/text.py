@@ -1,4 +1,4 @@
-"""Texts from a tapper, made harmless for a page: nothing in them is invisible, moves other text or is markup. Pure."""
+"""Texts from a tapper, made harmless for a page: nothing invisible, no markup, no reordering. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ _KEPT = "\n\t"
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 # emphasis, code, brackets; an underscore within a word means nothing
 _ESCAPED = re.compile(r"[\\`*\[\]~]|(?<!\w)_|_(?!\w)")
-# where a backslash does not do: HTML, cells, mentions, references, formulas, and addresses that become links
+# characters that a backslash does not escape: HTML, cells, mentions, references, formulas, and addresses
 _ENTITIES = re.compile(r"[<&|$@#]|(?<=:)//|(?<=www)\.", re.IGNORECASE)
 
 
 def visible(text: str) -> str:
-    r"""The text with what no reader could see as \xNN, \uNNNN or \UNNNNNNNN. All of it is legal in XML 1.0."""
+    r"""The text with invisible characters as \xNN, \uNNNN or \UNNNNNNNN. All of it is legal in XML 1.0."""
     return "".join(
         each if each in _KEPT or unicodedata.category(each) not in _UNSEEN else _escaped(each) for each in text
     )
 
 
 def markdown(text: str) -> str:
-    """The text in one line of Markdown that means nothing but itself: no HTML, links, mentions or table cells.
+    """The text in one line of Markdown without effect: no HTML, links, mentions or table cells.
 
-    What stands between backticks becomes a code span.
+    Text between backticks becomes a code span.
     """
     return "".join(code(part) if is_code else _plain(part) for part, is_code in spans(" ".join(visible(text).split())))
 

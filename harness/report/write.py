@@ -1,4 +1,4 @@
-"""From folders with report.yaml to the reports that people read."""
+"""Making the reports for people from folders with report.yaml."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ FORMATS: Mapping[str, Callable[[Page], str]] = {
 
 
 def read(folders: Sequence[Path]) -> tuple[Merged, ...]:
-    """The tappers in these reports. Raises `ReportError` for a file that is none."""
+    """The tappers in these reports. Raises `ReportError` for a broken file."""
     return merge(
         StoredReport(report_file.load(folder), folder if folder.is_dir() else folder.parent) for folder in folders
     )
 
 
 class ReasonsError(HarnessError):
-    """A file of reasons that is none, or that explains what did not happen."""
+    """A file of reasons that cannot be read, or that explains a case which did not fail."""
 
 
 def reasons(path: Path, tappers: Sequence[Merged]) -> Reasons:
-    """Read what somebody found out: a table for each adapter, in it case = "why". Raises `ReasonsError`.
+    """Read the reasons of failures: a table for each adapter, in it case = "why". Raises `ReasonsError`.
 
-    A reason for a case that passes now, or that is not there, is an error: it would be a tale.
+    A reason for a case that passes, or that does not exist, is an error: it is out of date.
     """
     try:
         known = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -58,15 +58,15 @@ def reasons(path: Path, tappers: Sequence[Merged]) -> Reasons:
 
 
 def write_markdown(tappers: Sequence[Merged], path: Path, docs: str | None, known: Reasons) -> None:
-    """The Markdown alone, into a file, without links to evidence."""
-    text = render.markdown(build(tappers, path.parent, docs=docs, names=_names(), reasons=known))
-    path.write_text(text, encoding="utf-8")
+    """Write the matrix of counts and the failures with their reasons into a file."""
+    page = build(tappers, path.parent, docs=docs, names=_names(), reasons=known)
+    path.write_text(render.matrix(page, docs), encoding="utf-8")
 
 
 def write(tappers: Sequence[Merged], output: Path, docs: str | None = None) -> tuple[Path, ...]:
-    """All formats into a folder, which is made where it is missing. Returns their paths.
+    """Write all formats into a folder, which is made if missing. Returns their paths.
 
-    What the cases try and why is told where the reports are of the suite that is installed here.
+    Explanations of cases are included if the reports are of the installed suite.
     """
     known = all(tapper.record.suite_sha256 == suite_hash() for tapper in tappers)
     explanations = {case.id: case.explanation for case in cases().values()} if known else {}
@@ -86,18 +86,18 @@ def write(tappers: Sequence[Merged], output: Path, docs: str | None = None) -> t
 
 
 def after_run(record: RunRecord, directory: Path) -> tuple[Path, ...]:
-    """All formats beside the report.yaml of a run that has ended. Raises `Unsupported` where they cannot be written."""
+    """Write all formats beside the report.yaml of a run that has ended. Raises `Unsupported` if that fails."""
     with report_file.told_where(directory):
         return write(merge([StoredReport(record, directory)]), directory)
 
 
 def clear(directory: Path) -> None:
-    """Remove what an older run left, lest it be taken for this one's."""
+    """Remove the files of an older run."""
     if (directory / report_file.NAME).exists():
         for name in FORMATS:
             (directory / name).unlink(missing_ok=True)
 
 
 def _names() -> dict[str, str]:
-    """Hash of the file -> name, of the adapters that ship: no report says in which folder an adapter lay."""
+    """Hash of an adapter file -> name of the shipped adapter: reports do not say in which folder an adapter lay."""
     return {hashlib.sha256(file.read_bytes()).hexdigest(): name for name, file in shipped.names().items()}

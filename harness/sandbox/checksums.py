@@ -1,17 +1,17 @@
-"""Whether a receiver takes a packet, by the checksum of its TCP segment (RFC 9293, section 3.1; RFC 1071). Pure."""
+"""Whether a receiver accepts a packet, by the checksum of its TCP segment (RFC 9293, section 3.1; RFC 1071). Pure."""
 
 from __future__ import annotations
 
 import struct
 
 _TCP = 6
-_FRAGMENT = 0x3FFF  # more fragments, or not the first: a fragment does not hold all that was added up
+_FRAGMENT = 0x3FFF  # more fragments, or not the first one: the checksum covers bytes that a fragment lacks
 
 
 def receiver_refuses(ip: bytes) -> bool:
-    """Whether the TCP segment in a whole IP packet has a wrong checksum. False where there is no whole segment.
+    """Whether the TCP segment in a whole IP packet has a wrong checksum. False if there is no whole segment.
 
-    Only of packets whose checksum has been filled in: a kernel that hands a packet over on `lo` leaves that out.
+    Only for packets whose checksum is filled in: the kernel leaves it out of packets on `lo`.
     """
     segment = _segment(ip)
     if segment is None:

@@ -1,6 +1,6 @@
-"""What happens in a process that init has just forked, up to its execve(2); being in a pod for a moment.
+"""The steps of a process between init's fork and its execve(2), and visits to a pod's namespace.
 
-Runs between fork and exec in a single-threaded parent, so ordinary Python is safe here.
+Runs in a single-threaded parent between fork and exec, so ordinary Python is safe here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class InNet:
-    """Be in a pod's network namespace for a moment. When the way back fails, the node is no longer safe: it ends."""
+    """Enter a pod's network namespace for a moment. If the way back fails, the node is no longer safe, and ends."""
 
     def __init__(self, pod: int | None, own: int) -> None:
         self._pod = pod
@@ -47,13 +47,13 @@ def enter_net(pause_pid: int) -> None:
 
 
 def bind_in_private(binds: list[list[str]]) -> None:
-    """In a mount namespace of its own, lay each source file over its target, which need not exist.
+    """In a new mount namespace, mount each source file over its target, which need not exist.
 
-    The targets' directories are covered by an empty tmpfs, so the machine's own directories stay as they are.
+    The directories of the targets are covered by an empty tmpfs, so the machine's own directories stay as they are.
     """
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-    # opened first: a tmpfs may cover the source's own directory
+    # open before mounting: a tmpfs may cover the source's own directory
     held = [(os.open(protocol.raw(source), os.O_PATH), target) for source, target in binds]
     for directory in {target.rpartition("/")[0] or "/" for _, target in binds}:
         syscalls.mount("tmpfs", directory, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755")
@@ -64,14 +64,14 @@ def bind_in_private(binds: list[list[str]]) -> None:
 
 
 def make_read_only() -> None:
-    """In a mount namespace of its own, let nothing be written to any file system."""
+    """In a new mount namespace, make every file system read-only."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.make_read_only()
 
 
 def confine(capabilities: list[int]) -> None:
-    """As a container runtime does it: these capabilities and no way to get others."""
+    """Keep these capabilities and no way to get others, as a container runtime does."""
     syscalls.set_no_new_privileges()
     syscalls.limit_capabilities(frozenset(capabilities))
 

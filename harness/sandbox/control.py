@@ -1,4 +1,4 @@
-"""The owner's side of the talk with a node's PID 1: one request at a time, from any thread."""
+"""The owner's side of the protocol with a node's PID 1: one request at a time, from any thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.sandbox.launch import StartedNode
 
 
 class Control:
-    """Over the world's control socket, which it closes."""
+    """Uses the node's control socket, and closes it."""
 
     def __init__(self, world: StartedNode) -> None:
         self._world = world
@@ -19,9 +19,9 @@ class Control:
         self.closed = False
 
     def ask(self, request: protocol.Message, fds: Sequence[int] = ()) -> protocol.Frame:
-        """Send a request with descriptors; returns the answer and the descriptors that came with it.
+        """Send a request with descriptors; returns the answer and its descriptors.
 
-        Raises OSError where PID 1 could not do it, and `InternalError` where it is gone.
+        Raises OSError if PID 1 could not do it, and `InternalError` if PID 1 is gone.
         """
         with self._lock:
             if self.closed:
@@ -36,10 +36,10 @@ class Control:
         return reply, received
 
     def gone(self) -> InternalError:
-        """What to raise when PID 1 turns out to have ended, with its last words."""
+        """The exception for a PID 1 that has ended, with its last words."""
         return InternalError(f"the node's PID 1 is gone:\n{self._world.read_log()}")
 
     def close(self) -> None:
-        """PID 1 takes the end of the socket for the order to end."""
+        """PID 1 ends when the socket is closed."""
         self.closed = True
         self._world.control.close()

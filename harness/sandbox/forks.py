@@ -63,9 +63,9 @@ def main(orders_fd: int) -> NoReturn:
 
 
 def _become_keeper(control: int, owner: int, log: int) -> NoReturn:
-    """In the forked child, which must not come back from here."""
+    """Runs in the forked child, and must not return."""
     try:
-        os.setsid()  # a Ctrl-C at the terminal is the owner's to handle
+        os.setsid()  # the owner handles a Ctrl-C at the terminal
         for standard in (1, 2):
             os.dup2(log, standard)
         os.close(log)

@@ -1,7 +1,7 @@
-"""Frames as a wire recorded them, and the TCP streams in them.
+"""Recorded frames, and the TCP streams in them. Pure functions.
 
-This is ground truth, so deliberately not the tapper's own decoder, and as plain as its use allows: a recording that
-begins before the connections do and lost nothing. Pure functions.
+This is ground truth, so it is deliberately not the tapper's decoder, and as plain as its use allows: a recording begins
+before its connections and has lost nothing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ _TLS_LONGEST_RECORD = 2**14 + 2048  # RFC 5246, section 6.2.3; TLS 1.3 allows le
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One Ethernet frame; `time_ns` is nanoseconds since the epoch, read when the frame was taken off the socket."""
+    """One Ethernet frame; `time_ns` is nanoseconds since the epoch, by the kernel."""
 
     time_ns: int
     data: bytes
     refused: bool = False
     """Whether its receiver drops it, because its checksum is wrong."""
+    link: str = ""
+    """The interface on which it was recorded, if that is known."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,9 +61,9 @@ def parse_tcp(frame: bytes) -> Segment | None:
 
 
 def parse_ip_tcp(packet: bytes) -> Segment | None:
-    """The TCP segment in an IP packet, or None where there is none, or not whole headers (RFC 791, 8200, 9293).
+    """The TCP segment in an IP packet; None if there is none, or no whole headers (RFC 791, 8200, 9293).
 
-    Its payload is shorter than sent where the packet was cut by who captured it.
+    The payload is shorter than sent if the capture has cut the packet.
     """
     try:
         version = packet[0] >> 4
@@ -99,7 +101,7 @@ def tcp_streams(frames: Iterable[Frame]) -> dict[Flow, bytes]:
 
 
 def tcp_streams_of(segments: Iterable[Segment], holes: bytes | None = None) -> dict[Flow, bytes]:
-    """The same of segments. Bytes that are missing are an error, or stand as one `holes` each."""
+    """Like `tcp_streams`, of segments. Missing bytes are an error, or, with `holes`, each gap is replaced by it."""
     first: dict[Flow, int] = {}
     parts: dict[Flow, dict[int, bytes]] = {}
     for segment in segments:

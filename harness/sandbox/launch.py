@@ -1,6 +1,6 @@
-"""Starting a node's world: the keeper process, the user namespace's maps, and the sentences when it cannot be done.
+"""Starting a node: the keeper process, the maps of the user namespace, and the reasons why it cannot be done.
 
-Keepers are forked by a server (`harness.sandbox.forks`) that this process starts when it makes its first node.
+Keepers are forked by a server (`harness.sandbox.forks`) that this process starts with its first node.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ _IDS_IN_A_FULL_MAP = 65536
 
 
 class Keeper:
-    """The process that a node lives and dies with. It is the fork server's child, and held here by its pidfd."""
+    """The process whose end ends the node. It is the fork server's child, held here by its pidfd."""
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
         self._pidfd = pidfd
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Whether it has ended, by then; for None in any case."""
+        """Whether it has ended after so many seconds; None waits for its end."""
         poller = select.poll()
         poller.register(self._pidfd, select.POLLIN)
         return bool(poller.poll(None if timeout is None else timeout * 1000))
 
     def kill(self) -> None:
-        """SIGKILL; nothing happens if it is gone already."""
+        """Send SIGKILL; no error if it is gone."""
         try:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         except ProcessLookupError:
             pass
 
     def close(self) -> None:
-        """Give back the descriptor."""
+        """Close the descriptor."""
         os.close(self._pidfd)
 
 
@@ -63,7 +63,7 @@ class _Forks:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._orders.settimeout(DEFAULT_TIMEOUT)  # somebody may have stopped it
+        self._orders.settimeout(DEFAULT_TIMEOUT)  # somebody may have stopped the server
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, _PACKAGE_ROOT, str(theirs.fileno())],
@@ -77,9 +77,9 @@ class _Forks:
             theirs.close()
 
     def keeper(self, fds: Sequence[int]) -> Keeper:
-        """Fork one. Raises `protocol.Closed` where the server is gone, `InternalError` where it does not answer.
+        """Fork a keeper. Raises `PeerGone` if the server is gone, `InternalError` if it does not answer.
 
-        One that does not answer is ended: its answer, come late, would be taken for that to the next order.
+        A server that does not answer is ended: its late answer would be taken for the answer to the next order.
         """
         with self._lock:
             try:
@@ -92,14 +92,14 @@ class _Forks:
         return Keeper(told["pid"], pidfd)
 
     def close(self) -> None:
-        """It ends with its socket."""
+        """End the server by closing its socket."""
         self._orders.close()
         self._process.wait()
 
 
 @cache
 def _forks(owner: int) -> _Forks:
-    """This process's own: after a fork there is another owner."""
+    """This process's server: after a fork the owner is another process."""
     made = _Forks()
     atexit.register(lambda: made.close() if os.getpid() == owner else None)
     return made
@@ -163,7 +163,7 @@ def start() -> StartedNode:
 
 
 def _fork_keeper(fds: Sequence[int]) -> Keeper:
-    """By this process's server; by another one where somebody has ended that. Raises `InternalError`."""
+    """Fork a keeper by this process's server, or by a new server if somebody has ended that. Raises `InternalError`."""
     owner = os.getpid()
     try:
         return _forks(owner).keeper(fds)

@@ -26,8 +26,8 @@ GATEWAY4 = POD_NET4[1]
 GATEWAY6 = POD_NET6[1]
 
 _BRIDGE_MAC = "02:00:0a:f4:00:01"
-"""Given, because a bridge without one takes the lowest of its ports' and so changes it as pods come and go, while pods
-go on sending to the one that they know."""
+"""A fixed address: a bridge without one takes the lowest of its ports' addresses, and so changes it as pods come and
+go, while the pods go on sending to the address that they know."""
 _FIRST_POD = 2
 _NODAD = 0x02  # IFA_F_NODAD, linux/if_addr.h: usable at once, without duplicate address detection
 _SCOPE_LINK = 253  # RT_SCOPE_LINK, linux/rtnetlink.h
@@ -39,14 +39,14 @@ _FEATURE_WORDS = 4
 
 
 class SocketSource(Protocol):
-    """A node or a pod: whatever can open a socket inside its network namespace."""
+    """A node, a pod, or (the module `socket`) the caller: it opens sockets in its network namespace."""
 
-    def socket(self, family: int, kind: int, proto: int = 0) -> socket.socket: ...
+    def socket(self, family: int, kind: int, proto: int = 0, /) -> socket.socket: ...
 
 
 @dataclass(frozen=True, slots=True)
 class PodAddresses:
-    """What pod number `index` (from 0) is called on the wire."""
+    """The names and addresses of pod number `index` (from 0)."""
 
     index: int
 
@@ -71,7 +71,7 @@ def host_link_name(pod: str, index: int) -> str:
 def netlink(where: SocketSource) -> Iterator[Any]:
     """pyroute2 over a socket that was opened inside `where`: this process stays in its own namespace."""
     sock = where.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
-    with IPRoute(fileno=sock.detach(), groups=0) as talk:  # which closes it
+    with IPRoute(fileno=sock.detach(), groups=0) as talk:  # pyroute2 closes the socket
         yield talk
 
 
@@ -118,8 +118,8 @@ def link_names(where: SocketSource) -> set[str]:
 
 
 def features(where: SocketSource, link: str) -> str:
-    """A link's features (segmentation offloads, checksums) as ethtool(8) shows them: the bits that are wanted and those
-    that are active, in hexadecimal (struct ethtool_gfeatures). Raises OSError for a link that has none."""
+    """The features of a link (segmentation offloads, checksums) as ethtool(8) shows them: the wanted and the active
+    bits, in hexadecimal (struct ethtool_gfeatures). Raises OSError for a link without features."""
     head = struct.pack("=II", _ETHTOOL_GFEATURES, _FEATURE_WORDS)
     answer = ctypes.create_string_buffer(head, len(head) + _FEATURE_WORDS * 16)
     request = struct.pack("16sP16x", os.fsencode(link), ctypes.addressof(answer))

@@ -1,4 +1,4 @@
-"""What a node's processes write: a file for each, in the node's own memory."""
+"""The outputs of a node's processes: one file each, in the node's own memory."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Logs:
         return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def read(self) -> dict[str, str]:
-        """What is in each so far (16 MiB at most), by its name without the end."""
+        """The content of each so far (16 MiB at most), by its name without the suffix."""
         found = {}
         for log in sorted(self._directory.glob("*.log")):
             try:
                 with log.open("rb") as file:
                     found[log.stem] = file.read(_MOST_READ).decode(errors="replace")
             except OSError:
-                continue  # a program in the node has deleted it, or laid something else in its place
+                continue  # a program in the node has deleted the file, or put something else in its place
         return found

@@ -1,28 +1,15 @@
 """A node: a private world of processes, mounts and networks on this machine.
 
 Everything inside is owned by one process, the node's PID 1, and so by the kernel: when the owner closes the node, ends,
-or is killed, the kernel ends every process in it and takes down every link, rule and mount. The owner itself never
-changes namespace; it asks PID 1 for processes and for sockets that live inside.
+or is killed, the kernel ends every process in it and takes down every link, rule and mount.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Self
-
 from harness import leaks
-from harness.errors import Leak, WaitTimeout
-from harness.sandbox import launch, links, protocol
-from harness.sandbox.control import Control
-from harness.sandbox.init import RUN_DIR
-from harness.sandbox.logs import Logs
+from harness.sandbox import links
+from harness.sandbox.bare_node import BareNode
 from harness.sandbox.pod import Pod
-from harness.sandbox.process import Command, Process, orphans
-from harness.waiting import DEFAULT_TIMEOUT, wait_until
 
 # Every namespace: addresses are usable at once, and no filter inherited from the machine drops a redirected packet.
 _COMMON_SYSCTLS = {
@@ -40,7 +27,7 @@ _NODE_SYSCTLS = _COMMON_SYSCTLS | {
 }
 
 
-class Node:
+class Node(BareNode):
     """Use it as a context manager, or call `close`.
 
         with Node() as node:
@@ -51,12 +38,9 @@ class Node:
     """
 
     def __init__(self) -> None:
-        self._world = launch.start()
-        self._control = Control(self._world)
-        self._processes: list[Process] = []
+        super().__init__()
         self._pods: dict[str, Pod] = {}
         self._made_pods = 0
-        self._logs = Logs(self.run_dir)
         try:
             for path, value in _NODE_SYSCTLS.items():
                 self.write_sysctl(path, value)
@@ -65,44 +49,9 @@ class Node:
             self.close()
             raise
 
-    # -- places ----------------------------------------------------------------------------------------------------
-
-    @property
-    def root(self) -> Path:
-        """The node's file system, as a path that this machine's processes can open."""
-        return Path(f"/proc/{os.getpid()}/fd/{self._world.root_fd}")
-
-    @property
-    def procfs(self) -> Path:
-        """The node's own procfs: only its processes."""
-        return self.root / "proc"
-
-    @property
-    def run_dir(self) -> Path:
-        """A directory in the node's memory, gone with it. Inside the node it is `inside(run_dir)`."""
-        return self.root / RUN_DIR.lstrip("/")
-
-    @staticmethod
-    def inside(path: Path) -> str:
-        """A path below `run_dir`, as processes in the node name it."""
-        parts = path.parts
-        return "/" + "/".join(parts[parts.index("fd") + 2 :])
-
-    @property
-    def single_id(self) -> bool:
-        """True where no process of the node can have a uid other than 0 (an unprivileged user without subuids)."""
-        return self._world.single_id
-
-    @property
-    def host_pid(self) -> int:
-        """PID 1 of the node as this machine sees it, for nsenter(1)."""
-        return int(self._keeper_children()[0])
-
     @property
     def pods(self) -> dict[str, Pod]:
         return dict(self._pods)
-
-    # -- things that can be made -----------------------------------------------------------------------------------
 
     def pod(self, name: str) -> Pod:
         """A new pod, connected and empty."""
@@ -116,177 +65,9 @@ class Node:
         links.connect_pod(self, pod, pause.host_pid, pod.link, pod.addresses)
         return pod
 
-    def spawn(
-        self,
-        command: Command | Sequence[str],
-        *,
-        pod: Pod | None = None,
-        name: str | None = None,
-        stdout: int | None = None,
-        stdin: int | None = None,
-        fds: Sequence[int] = (),
-    ) -> Process:
-        """Start a program in the node, or in a pod's network namespace.
-
-        `stdout=subprocess.PIPE` makes it readable as `process.stdout`; otherwise both outputs go to the process's log
-        (`process.read_log`). `stdin` is a descriptor; by default it reads as empty. `fds` are further descriptors,
-        which the program has as 3, 4 and so on.
-        """
-        if not isinstance(command, Command):
-            command = Command(command)
-        name = name or os.fsdecode(command.argv[0])
-        try:
-            log_path, log = self._logs.create(name)
-        except FileNotFoundError:  # the node's mounts go with its PID 1
-            raise self._control.gone() from None
-        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        read_end = write_end = None
-        if stdout == subprocess.PIPE:
-            read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        try:
-            streams = [null if stdin is None else stdin, log if write_end is None else write_end, log]
-            request = command.request(pod.pause_pid if pod else None)
-            process = self._process(request, [*streams, *fds], name, read_end)
-        except BaseException:
-            if read_end is not None:
-                os.close(read_end)
-            raise
-        finally:
-            for fd in (null, log, write_end):
-                if fd is not None:
-                    os.close(fd)
-        process.log_path = log_path
-        return process
-
-    def run(
-        self,
-        command: Command | Sequence[str],
-        *,
-        pod: Pod | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
-        text: str = "",
-    ) -> str:
-        """Run a program to its end, with `text` on its standard input, and return its output.
-
-        Raises subprocess.CalledProcessError, with the output, when the exit code is not 0.
-        """
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        with open(write_end, "wb") as feed, open(read_end, "rb") as source:  # noqa: PTH123 - descriptors
-            feed.write(text.encode())  # small by nature: it fits the pipe
-            feed.close()
-            process = self.spawn(command, pod=pod, stdin=source.fileno())
-        try:
-            code = process.wait(timeout)
-        except WaitTimeout as error:
-            process.stop(0.0)
-            raise WaitTimeout(f"{error}\n--- log ---\n{process.read_log()}") from None
-        output = process.read_log()
-        self.forget(process)
-        if code != 0:
-            argv = command.argv if isinstance(command, Command) else command
-            failed = subprocess.CalledProcessError(code, [os.fsdecode(arg) for arg in argv], output)
-            failed.add_note(output)
-            raise failed
-        return output
-
-    def socket(self, family: int, kind: int, proto: int = 0, *, pod: Pod | None = None) -> socket.socket:
-        """A socket that lives in the node's (or the pod's) network namespace, for use from here."""
-        request = {
-            "op": "socket",
-            "pod": pod.pause_pid if pod else None,
-            "family": family,
-            "type": kind,
-            "proto": proto,
-        }
-        _, fds = self._control.ask(request)
-        return socket.socket(fileno=fds[0])
-
-    def write_sysctl(self, name: str, value: str, *, pod: Pod | None = None) -> None:
-        """Set a network sysctl (`net/ipv4/ip_forward`) of the node or of a pod."""
-        if not name.startswith("net/"):
-            raise ValueError(f"{name} is the machine's, not the sandbox's: only net/ is private")
-        request = {"op": "write", "pod": pod.pause_pid if pod else None, "path": f"/proc/sys/{name}", "text": value}
-        self._control.ask(request)
-
-    def choose_next_pid(self, pid: int) -> None:
-        """Have the next process of the node get this number, if it is free (proc_sys_kernel(5), ns_last_pid).
-
-        The setting is the node's own: it belongs to its PID namespace. A thread that starts meanwhile takes it.
-        """
-        self._control.ask({"op": "write", "pod": None, "path": "/proc/sys/kernel/ns_last_pid", "text": str(pid - 1)})
-
-    def kill_all_in(self, netns_inode: int) -> int:
-        """SIGKILL every process in a network namespace; returns how many there were."""
-        reply, _ = self._control.ask({"op": "empty_namespace", "inode": netns_inode})
-        return int(reply["killed"])
-
-    def strays(self) -> dict[int, str]:
-        """Processes whose parent has left them to PID 1, and that nobody asked for: pid (in the node) -> command."""
-        return orphans(self.procfs, known={process.pid for process in self._processes})
-
-    def kill(self, pids: Iterable[int]) -> None:
-        """SIGKILL processes, by their pids in the node; those that are gone meanwhile are no error."""
-        self.run(["sh", "-c", 'for pid; do kill -KILL "$pid" 2>/dev/null; done; true', "kill", *map(str, pids)])
-
-    def memory_files(self) -> int:
-        """What the files in the node's own /run take, in bytes of memory."""
-        there = os.statvfs(self.run_dir)
-        return (there.f_blocks - there.f_bfree) * there.f_frsize
-
-    def forget(self, process: Process) -> None:
-        """Give back what the owner holds of a process that has ended."""
-        process.close()
-        self._processes.remove(process)
-
-    def logs(self) -> dict[str, str]:
-        """What every process has written to its log so far (16 MiB at most), by the log's name."""
-        return self._logs.read()
-
     def held_sockets(self) -> dict[int, str]:
         """This process's sockets that are still open inside the node's pods."""
         return leaks.sockets_inside({pod.netns_inode for pod in self._pods.values()})
 
-    # -- the end ---------------------------------------------------------------------------------------------------
-
-    def close(self, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """End everything in the node and wait until the kernel has done so. Raises `Leak` if anything is left."""
-        if self._control.closed:
-            return
-        namespaces = {pod.netns_inode for pod in self._pods.values() if pod.alive}
-        inside = leaks.processes_inside(namespaces)
-        self._control.close()
-        for process in self._processes:
-            process.close()
-        try:
-            if not self._world.keeper.wait(timeout):
-                self._world.keeper.kill()
-                self._world.keeper.wait()
-                raise Leak(f"the node did not end within {timeout:g} s of being closed; its keeper was killed")
-        finally:
-            self._world.keeper.close()
-            os.close(self._world.root_fd)
-            self._world.log.close()
-        wait_until(
-            lambda: not any(each.lives for each in inside),
-            f"the processes in the node's network namespaces to end: {inside}",
-            timeout,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # -- inner -----------------------------------------------------------------------------------------------------
-
-    def _process(self, request: protocol.Message, fds: Sequence[int], name: str, stdout: int | None) -> Process:
-        reply, (pidfd, exit_pipe) = self._control.ask(request, fds)
-        stream = None if stdout is None else open(stdout, "rb")  # noqa: PTH123,SIM115 - owned by the Process
-        process = Process(int(reply["pid"]), pidfd, exit_pipe, name, stream)
-        self._processes.append(process)
-        return process
-
-    def _keeper_children(self) -> list[str]:
-        keeper = self._world.keeper.pid
-        return Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    def netns_inodes(self) -> set[int]:
+        return {pod.netns_inode for pod in self._pods.values() if pod.alive}

@@ -1,8 +1,8 @@
-"""A process's own view of the file system, in which everything that it writes lands in one place.
+"""A process's own view of the file system: everything that it writes goes to one place.
 
 The machine's file systems are the lower layers of overlay mounts (kernel documentation, filesystems/overlayfs); what
 the process creates, changes or deletes goes to upper layers in the node's own memory. Nothing that it writes reaches
-the machine, and whoever looks into the upper layers knows every file that it wrote.
+the machine, and the upper layers hold every file that it wrote.
 
 Runs in a process that init has forked, between fork and exec, so it imports as little as `harness.sandbox.init` does.
 """
@@ -14,7 +14,7 @@ import os
 
 from harness.sandbox import syscalls
 
-# The kernel's own file systems: nothing can be kept in them, and some must not be covered for programs to work.
+# The kernel's own file systems keep no files, and programs need some of them uncovered.
 _KERNEL_TYPES = frozenset(
     {"proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "debugfs", "tracefs", "bpf", "securityfs", "pstore"}
     | {"efivarfs", "configfs", "fusectl", "hugetlbfs", "binfmt_misc", "nsfs", "rpc_pipefs", "autofs", "selinuxfs"}
@@ -57,7 +57,7 @@ def enter(store: str, keep: list[str]) -> None:
 
 
 class _Tree:
-    """The layers of the overlays that are made, each with a number of its own."""
+    """The layers of the overlays, each with its own number."""
 
     def __init__(self, store: str, points: set[str]) -> None:
         self._store = store
@@ -143,7 +143,8 @@ def _bind(point: str, new: str, *, read_only: bool = False) -> None:
 
 
 def _quoted(path: str) -> str:
-    r"""A lower directory's name: `:` and `,` part directories and options there."""
+    """The name of a lower directory as an option: `:` and `,`, which separate directories and options there, are
+    escaped."""
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 

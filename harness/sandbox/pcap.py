@@ -1,4 +1,4 @@
-"""pcap files (draft-ietf-opsawg-pcap), written as plainly as they are: tools show them, and nothing here reads them."""
+"""Writing pcap files (draft-ietf-opsawg-pcap), for tools that show them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.sandbox.frames import Frame
 
-_NANOSECONDS = 0xA1B23C4D  # the magic number says the unit of time, and by its byte order that of all else
+_NANOSECONDS = 0xA1B23C4D  # the magic number gives the unit of time, and by its byte order that of all other fields
 _ETHERNET = 1
 _LARGEST = 1 << 18
 _HEADER = struct.pack("=IHHiIII", _NANOSECONDS, 2, 4, 0, 0, _LARGEST, _ETHERNET)
@@ -16,7 +16,7 @@ _RECORD = struct.Struct("=IIII")  # seconds, nanoseconds, bytes kept, bytes on t
 
 
 def write(path: Path, frames: Iterable[Frame]) -> None:
-    """Of whole Ethernet frames; replaces a file that there is. Raises OSError."""
+    """Write whole Ethernet frames; replaces an existing file. Raises OSError."""
     with path.open("wb") as file:
         file.write(_HEADER)
         for frame in frames:

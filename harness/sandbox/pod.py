@@ -6,20 +6,17 @@ import os
 import socket as sockets
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING
 
 from harness.sandbox import links
+from harness.sandbox.bare_node import BareNode
 from harness.sandbox.process import Command, Process
 from harness.waiting import DEFAULT_TIMEOUT, wait_until
-
-if TYPE_CHECKING:
-    from harness.sandbox.node import Node
 
 
 class Pod:
     """Made by `Node.pod`. Processes are spawned in it, sockets opened in it, packets watched on its veth (`link`)."""
 
-    def __init__(self, node: Node, name: str, addresses: links.PodAddresses, pause: Process) -> None:
+    def __init__(self, node: BareNode, name: str, addresses: links.PodAddresses, pause: Process) -> None:
         self.node = node
         self.name = name
         self.addresses = addresses
@@ -29,7 +26,7 @@ class Pod:
         self.deleted = False
         """Whether `delete` has ended its processes."""
         self.before_deletion: list[Callable[[], None]] = []
-        """Called when `delete` begins, for whoever holds something of the pod's namespace."""
+        """Called when `delete` begins, so that holders of the pod's namespace let it go."""
         link = os.readlink(node.procfs / str(pause.pid) / "ns" / "net")
         self.netns_inode = int(link.removeprefix("net:[").removesuffix("]"))
 
@@ -102,9 +99,9 @@ class Pod:
         return sock
 
     def delete(self, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """Kill every process of the pod, as a kubelet does in the end, and wait for the last.
+        """Kill every process of the pod, as a kubelet finally does, and wait for the last.
 
-        The network namespace goes when nobody holds it any more; `released` tells.
+        The kernel destroys the network namespace when nobody holds it any more; `released` tells.
         """
         self.deleted = True
         for let_go in self.before_deletion:
@@ -114,7 +111,7 @@ class Pod:
 
     @property
     def released(self) -> bool:
-        """True once the kernel has destroyed the network namespace: the node's end of the veth goes with it."""
+        """True once the kernel has destroyed the network namespace, and with it the node's end of the veth."""
         return self.link not in links.link_names(self.node)
 
     def wait_released(self, timeout: float = DEFAULT_TIMEOUT) -> None:

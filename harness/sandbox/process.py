@@ -19,14 +19,14 @@ from harness.sandbox.syscalls import CAPABILITIES
 from harness.waiting import DEFAULT_TIMEOUT
 
 Environ = Mapping[str, str] | Sequence[bytes]
-"""Names and values, or the raw entries of environ(7) where a test needs what a mapping cannot hold."""
+"""Names and values, or the raw entries of environ(7) for a test that needs what a mapping cannot hold."""
 
 MINIMAL_ENVIRON = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """Where the writes of a process go. Paths are as the node names them."""
+    """Where the writes of a process go. Paths are those inside the node."""
 
     store: str
     """An empty directory in the node's memory. Each file system that is written to gets a `NUMBER/upper` in it."""
@@ -78,7 +78,7 @@ class Command:
         }
 
     def _capability_numbers(self) -> list[int] | None:
-        """Raises ValueError for a name that Linux does not have, and for a user who would lose them all."""
+        """Raises ValueError for an unknown capability, and for a user who would lose all of them."""
         if self.capabilities is None:
             return None
         if self.uid:
@@ -125,7 +125,7 @@ class Process:
         return int(found[1]) if found else -1
 
     def read_log(self) -> str:
-        """What the process has written to its log so far."""
+        """The log of the process so far."""
         return "" if self.log_path is None else self.log_path.read_text(errors="replace")
 
     @property
@@ -156,7 +156,7 @@ class Process:
         return self._status
 
     def stop(self, timeout: float = DEFAULT_TIMEOUT, signum: int = signal.SIGTERM) -> int:
-        """Ask the process to end, insist with SIGKILL after `timeout`, return the exit code."""
+        """Send the signal, SIGKILL after `timeout` seconds; return the exit code."""
         self.send_signal(signum)
         try:
             return self.wait(timeout)
@@ -165,7 +165,7 @@ class Process:
             return self.wait()
 
     def close(self) -> None:
-        """Give back the descriptors. Does not end the process."""
+        """Close the descriptors. Does not end the process."""
         if not self._closed:
             self._closed = True
             os.close(self._pidfd)
@@ -183,12 +183,12 @@ class Process:
 
     def _read_status(self) -> None:
         text = os.read(self._exit_pipe, 16)
-        self._status = int(text) if text else -signal.SIGKILL  # no status: it fell with its node
+        self._status = int(text) if text else -signal.SIGKILL  # no status: the process ended with its node
 
 
 def orphans(procfs: Path, known: Set[int]) -> dict[int, str]:
-    """Processes whose parent is PID 1, other than those `known`: pid -> command. One that has ended is none, although
-    PID 1 may not have reaped it yet."""
+    """Processes whose parent is PID 1, other than those `known`: pid -> command. Zombies, which PID 1 has not reaped
+    yet, are left out."""
     found = {}
     for entry in os.scandir(procfs):
         if not entry.name.isdigit() or int(entry.name) in known:

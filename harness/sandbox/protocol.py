@@ -1,4 +1,4 @@
-"""How the owner of a node talks to the node's PID 1: one JSON object at a time over a Unix stream socket.
+"""The protocol between the owner of a node and the node's PID 1: one JSON object at a time over a Unix stream socket.
 
 Frame: 4 bytes length (big endian), 1 byte number of file descriptors, then the JSON text. The descriptors ride on the
 first byte (SCM_RIGHTS). Strings that stand for bytes (argv, environ, paths) are Latin-1, so that every byte survives.
@@ -62,7 +62,7 @@ def receive(sock: socket.socket) -> Frame:
 
 
 def _with_descriptors(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """What socket.recv_fds does, which forgets its flags (Python 3.11): programs would inherit all that comes."""
+    """Like socket.recv_fds, which forgets its flags (Python 3.11), so that programs would inherit every descriptor."""
     size = struct.calcsize("i")
     head, ancillary, _, _ = sock.recvmsg(_HEADER.size, socket.CMSG_LEN(MAX_FDS * size), socket.MSG_CMSG_CLOEXEC)
     fds: list[int] = []
@@ -83,7 +83,7 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
 
 
 def text(data: bytes) -> str:
-    """Bytes as JSON can carry them."""
+    """Bytes as text for JSON."""
     return data.decode("latin-1")
 
 

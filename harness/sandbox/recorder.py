@@ -1,8 +1,8 @@
 """Recording what crosses a network interface: the ground truth that a tapper is compared with.
 
-`on_link` records a pod's veth as its node sees it, `on_eth0` as the pod sees it, `on_lo` the `lo` of a pod or of the
-node, and `Recorder` with the interface None everything in a network namespace. `Recorded` is what can be asked of the
-frames, whoever recorded them.
+`on_link` records a pod's veth as its node sees it, `on_eth0` the pod's end of the veth, `on_lo` the `lo` of a pod or of
+the node, and `PacketRecorder` with the interface None every interface of a network namespace. `Recorded` answers the
+questions of a test about frames.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from harness.errors import HarnessError
 from harness.sandbox import frames, pcap
 from harness.sandbox.checksums import receiver_refuses
 from harness.sandbox.frames import ETHERNET_HEADER, Flow, Frame
+from harness.sandbox.links import SocketSource
 
 # linux/if_packet.h, linux/socket.h, asm-generic/socket.h
 _ETH_P_ALL = 0x0003
@@ -39,13 +40,7 @@ _LARGEST_FRAME = 1 << 18
 _ANCILLARY = 128
 
 
-class Network(Protocol):
-    """Where sockets can be opened: a pod, a node, or (the module `socket`) the caller's own network namespace."""
-
-    def socket(self, family: int, kind: int, proto: int = 0, /) -> socket.socket: ...
-
-
-class PodLink(Network, Protocol):
+class PodLink(Protocol):
     """A pod, as far as `on_link` needs it."""
 
     @property
@@ -53,7 +48,7 @@ class PodLink(Network, Protocol):
         """The node's end of the pod's veth."""
 
     @property
-    def node(self) -> Network: ...
+    def node(self) -> SocketSource: ...
 
 
 class Recorded(ABC):
@@ -106,7 +101,7 @@ class Recorded(ABC):
         pcap.write(path, self.frames)
 
 
-class Recorder(Recorded):
+class PacketRecorder(Recorded):
     """Records an interface (None: all of them) from construction to `stop`; it pins the network namespace until then.
 
     Frames wait in the socket's queue, so everything that crossed before `frames` is read is in it; `dropped` counts
@@ -118,7 +113,7 @@ class Recorder(Recorded):
 
     def __init__(
         self,
-        network: Network,
+        network: SocketSource,
         interface: str | None,
         name: str,
         *,
@@ -129,7 +124,6 @@ class Recorder(Recorded):
         self.name = name
         self.dropped = 0
         self._frames: list[Frame] = []
-        self._on_lo = interface == "lo"
         self._wanted = wanted
         self._lock = threading.Lock()
         self._stopped = False
@@ -207,30 +201,31 @@ class Recorder(Recorded):
                 if error.errno != errno.ENETDOWN:
                     raise
                 continue  # reported once, when the link goes down with its pod; earlier frames are still queued
-            if (self._on_lo and address[2] == _PACKET_OUTGOING) or not self._wanted(data):
+            on_lo = address[0] == "lo"
+            if (on_lo and address[2] == _PACKET_OUTGOING) or not self._wanted(data):
                 continue
             control = {(level, kind): value for level, kind, value in ancillary}
             seconds, nanoseconds = _TIMESPEC.unpack_from(control[socket.SOL_SOCKET, _SO_TIMESTAMPNS])
             (status,) = _STATUS.unpack_from(control[_SOL_PACKET, _PACKET_AUXDATA])
             unchecked = status & (_CSUM_NOT_READY | _CSUM_VALID)
-            refused = self._on_lo and not unchecked and receiver_refuses(data[ETHERNET_HEADER:])
-            yield Frame(seconds * 10**9 + nanoseconds, data, refused)
+            refused = on_lo and not unchecked and receiver_refuses(data[ETHERNET_HEADER:])
+            yield Frame(seconds * 10**9 + nanoseconds, data, refused, address[0])
 
 
-def on_link(pod: PodLink, buffer: int = _LINK_BUFFER) -> Recorder:
+def on_link(pod: PodLink, buffer: int = _LINK_BUFFER) -> PacketRecorder:
     """Record both directions of a pod's veth, seen from the node."""
-    return Recorder(pod.node, pod.link, pod.link, buffer=buffer, thread=True)
+    return PacketRecorder(pod.node, pod.link, pod.link, buffer=buffer, thread=True)
 
 
-def on_lo(network: Network, name: str) -> Recorder:
+def on_lo(network: SocketSource, name: str) -> PacketRecorder:
     """Record the `lo` of a pod or a node. The frames stay in the kernel until they are asked for: a thread would take
     processor time from the case that is being recorded."""
-    return Recorder(network, "lo", name, buffer=_LO_BUFFER)
+    return PacketRecorder(network, "lo", name, buffer=_LO_BUFFER)
 
 
-def on_eth0(pod: Network, name: str) -> Recorder:
-    """Record the interface by which a pod reaches other pods, seen from the pod, in the manner of `on_lo`."""
-    return Recorder(pod, "eth0", name, buffer=_LO_BUFFER)
+def on_eth0(network: SocketSource, name: str) -> PacketRecorder:
+    """Record a pod's own end of its veth in the same way."""
+    return PacketRecorder(network, "eth0", name, buffer=_LO_BUFFER)
 
 
 def _set_buffer(sock: socket.socket, size: int) -> None:

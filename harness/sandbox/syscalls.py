@@ -90,12 +90,12 @@ def pivot_root(new: str, old: str) -> None:
 
 
 def unmount(target: str) -> None:
-    """umount2(2) with MNT_DETACH: from this moment the mount and all below it are out of sight."""
+    """umount2(2) with MNT_DETACH: the mount and all below it disappear at once."""
     _check(_libc.umount2(os.fsencode(target), ctypes.c_int(_MNT_DETACH)), f"umount {target}")
 
 
 def write_file(path: str, text: str) -> None:
-    """A file that is there, such as a sysctl, in one write(2)."""
+    """Write to an existing file, such as a sysctl, in one write(2)."""
     fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
@@ -114,7 +114,7 @@ def set_name(name: str) -> None:
 
 
 def set_no_new_privileges() -> None:
-    """prctl(PR_SET_NO_NEW_PRIVS): nothing that is executed from now on has more rights than now."""
+    """prctl(PR_SET_NO_NEW_PRIVS): no program that is executed from now on gains rights."""
     _check(
         _libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)),
         "prctl(PR_SET_NO_NEW_PRIVS)",

@@ -1,1 +1,1 @@
-"""What a scenario runs in: the sandbox of this machine, or a Kubernetes cluster with Istio."""
+"""Worlds for scenarios: the sandbox of this machine, or a Kubernetes cluster with Istio."""

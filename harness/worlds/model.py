@@ -41,7 +41,7 @@ NEEDS: Mapping[str, str] = {
 
 
 def lacking(capabilities: Capabilities, needs: Iterable[str]) -> list[str]:
-    """What of it the world does not have, each as a sentence. Raises KeyError for a word that is not in NEEDS."""
+    """The needs that a world does not meet, each as a sentence. Raises KeyError for a word that is not in NEEDS."""
     found = []
     for need in needs:
         sentence = NEEDS[need]
@@ -53,7 +53,7 @@ def lacking(capabilities: Capabilities, needs: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class WorldPod:
-    """A pod that runs. One that was deleted and made again is another pod."""
+    """A pod that runs. A pod that was deleted and made again is another one."""
 
     name: str
     ips: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What most scenarios begin with: a client, and a server behind a service."""
+"""The pods of most scenarios: a client, and a server behind a service."""
 
 from __future__ import annotations
 
@@ -37,8 +37,11 @@ def pair(
     nodes: tuple[int, int] = (0, 0),
     native: bool | None = None,
 ) -> PodPair:
-    """With a sidecar each, unless `mode` is None. `name` goes before the pods' names, `nodes` are the client's and the
-    server's; `native` is how a cluster injects the sidecar, None its own choice."""
+    """Make a client and a server, with a sidecar each unless `mode` is None.
+
+    `name` goes before the pods' names, `nodes` are the client's and the server's; `native` is how a cluster injects the
+    sidecar, None its own choice.
+    """
     command = talk.server_command(f"{name}server", protocol, APP_PORT)
     server = world.pod(f"{name}server", mode=mode, command=command, node=nodes[1], native=native)
     client = world.pod(f"{name}client", mode=mode, node=nodes[0], native=native)

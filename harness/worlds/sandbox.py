@@ -15,7 +15,7 @@ from harness.mesh.workload import Mode
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Process
-from harness.sandbox.recorder import Recorder, on_link
+from harness.sandbox.recorder import PacketRecorder, on_link
 from harness.waiting import DEFAULT_TIMEOUT, wait_until
 from harness.worlds import talk
 from harness.worlds.model import APP_PORT, SERVICE_PORT, Capabilities, WorldPod, WorldService
@@ -57,7 +57,7 @@ class SandboxWorld:
     def capabilities(self) -> Capabilities:
         return self.CAPABILITIES
 
-    def __init__(self, node: Node, rights: Set[str], record: Callable[[Pod], Recorder] = on_link) -> None:
+    def __init__(self, node: Node, rights: Set[str], record: Callable[[Pod], PacketRecorder] = on_link) -> None:
         self._node = node
         self._mesh = Mesh(node)
         self._rights = frozenset(rights)
@@ -68,7 +68,7 @@ class SandboxWorld:
         self._names: dict[str, int] = {}
 
     def close(self) -> None:
-        """End the tappers that still run, which have to end well. The node's owner ends the rest."""
+        """End the tappers that still run, and expect exit code 0. The node's owner ends the rest."""
         for tapper in self._tappers:
             if tapper.running.running:
                 tapper.stop()
@@ -104,7 +104,7 @@ class SandboxWorld:
         return made
 
     def inside(self, pod: WorldPod) -> Pod:
-        """The pod of the sandbox that it is."""
+        """The pod of the sandbox behind a pod of the world."""
         return self._members[pod].pod
 
     def set_mode(self, mode: Mode, *pods: WorldPod) -> None:
@@ -118,7 +118,9 @@ class SandboxWorld:
         protocol: str = "http",  # noqa: ARG002 - the sidecars here tell by the bytes
         ipv6: bool = False,
     ) -> WorldService:
-        if headless or ipv6:  # no DNS here, and no virtual IPv6 addresses: a client would have asked for this
+        if (
+            headless or ipv6
+        ):  # there is no DNS here, and no virtual IPv6 address: a client would have asked for this address
             (pod,) = pods
             address = pod.ipv6 if ipv6 else pod.ip
             assert address is not None
@@ -194,7 +196,7 @@ class SandboxWorld:
             tapper.wait_capturing()
         return tapper
 
-    def wire(self, pod: WorldPod) -> Recorder:
+    def wire(self, pod: WorldPod) -> PacketRecorder:
         return self._record(self._members[pod].pod)
 
     # -- helpers ---------------------------------------------------------------------------------------------------

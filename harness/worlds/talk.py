@@ -1,4 +1,4 @@
-"""Sending in a world: the sample clients, run inside pods, and what they say they have sent."""
+"""Sending in a world: the sample clients, run inside pods, and their reports of the requests that they sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.worlds.world import Program, World
 
 _RATE = 500.0
-"""Requests a second where a scenario has no wish."""
+"""The default rate, in requests a second."""
 
 _OUTPUT = "/tmp/load"
 _FIRST = 5
@@ -67,14 +67,14 @@ def send(
 def attempt(
     world: World, client: WorldPod, service: WorldService
 ) -> tuple[list[AnsweredRequest], list[dict[str, Any]]]:
-    """One request that may fail: what was answered, and what was not (nonce, target, error)."""
+    """Send one request that may fail: the answered ones, and the failures (nonce, target, error)."""
     argv = client_command(service, "http", 1, _RATE, "/orders")
-    # exit code 1 is the client's word for "not answered"; a shell turns it into a success
+    # exit code 1 of the client means "not answered"; the shell makes it a success
     return read(world.run(client, ["sh", "-c", '"$@" || test $? = 1', "sh", *argv]), client.name)
 
 
 def read(output: str, client: str) -> tuple[list[AnsweredRequest], list[dict[str, Any]]]:
-    """What a client's lines say. A line that is still being written is left out."""
+    """The answered requests and the failures in a client's lines. A line that is still being written is left out."""
     sent, failures = [], []
     for line in output.splitlines(keepends=True):
         if not line.endswith("\n"):
@@ -108,7 +108,7 @@ class Load:
         )
 
     def stop(self) -> tuple[list[AnsweredRequest], list[dict[str, Any]]]:
-        """End it: what was answered, and what was not."""
+        """End it: the answered requests, and the failures."""
         return read(self.program.stop(), self.client.name)
 
 
@@ -118,8 +118,8 @@ def load(world: World, client: WorldPod, service: WorldService, rate: float = 50
 
 
 class DetachedLoad:
-    """Like `load`, by a client that nobody holds: it goes on while the API server, by which programs are run in pods
-    of a cluster, is away."""
+    """Like `load`, by a client that runs detached: it goes on while the API server, which runs programs in the pods of
+    a cluster, is away."""
 
     def __init__(self, world: World, client: WorldPod, service: WorldService, rate: float) -> None:
         self._world = world
@@ -130,7 +130,7 @@ class DetachedLoad:
         wait_until(lambda: len(self._so_far()) >= _FIRST, f"{_FIRST} answers for {client.name}", 30)
 
     def stop(self) -> tuple[list[AnsweredRequest], list[dict[str, Any]]]:
-        """End it: what was answered, and what was not."""
+        """End it: the answered requests, and the failures."""
         self._world.run(self._client, ["sh", "-c", f"kill $(cat {_OUTPUT}.pid)"])
         return read(self._world.run(self._client, ["cat", _OUTPUT]), self._client.name)
 

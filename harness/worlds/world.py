@@ -1,8 +1,8 @@
-"""`World`: what a scenario asks for, in words that a sandbox and a cluster both understand.
+"""`World`: the vocabulary of scenarios, which a sandbox and a cluster both implement.
 
-A scenario says which pods there are, what their sidecars accept, which of them a tapper is told about, and what is
+A scenario says which pods there are, what their sidecars accept, which of them are a tapper's targets, and what is
 sent. It never says how: `harness.worlds.sandbox` makes namespaces and processes of it, `harness.worlds.cluster` makes
-objects of Kubernetes. What both have in common, such as how requests are sent, is written once, in `talk` and `tap`.
+objects of Kubernetes. `talk` sends requests in either.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Program(Protocol):
     """A program that runs in a pod."""
 
     def output(self) -> str:
-        """What it has written so far."""
+        """Its output so far."""
 
     def stop(self) -> str:
-        """End it, and return all that it has written."""
+        """End it, and return all of its output."""
 
 
 class Deployed(Protocol):
@@ -74,7 +74,7 @@ class World(Protocol):
         one has APP_PORT itself)."""
 
     def set_endpoints(self, service: WorldService, *pods: WorldPod) -> None:
-        """These pods are behind the service from now on, and sidecars know."""
+        """Put these pods behind the service, and wait until the sidecars know."""
 
     def run(self, pod: WorldPod, argv: Sequence[str], timeout: float = 60.0) -> str:
         """Run a program in the pod's application container to its end; its standard output.
@@ -122,5 +122,5 @@ class World(Protocol):
         """The ingress gateways that run; only of a world with the capability."""
 
     def manual_envoy(self, where: WorldPod | None, claims: WorldPod) -> Program:
-        """In a pod, or (None) on the node of `claims`, a process whose executable is named envoy, started by hand with
-        the INSTANCE_IP of `claims`."""
+        """Start, in a pod or (None) on the node of `claims`, a process whose executable is named envoy, with the
+        INSTANCE_IP of `claims`."""

@@ -1,7 +1,8 @@
-"""Packets out of a capture file: pcap (draft-ietf-opsawg-pcap) or pcapng (draft-ietf-opsawg-pcapng), either byte order.
+"""Reads packets from a capture file: pcap (draft-ietf-opsawg-pcap) or pcapng (draft-ietf-opsawg-pcapng), in either byte
+order.
 
-Files come from anywhere. Every length is checked before it is believed, and what is wrong ends the reading with one
-sentence; the packets before it have been given out by then.
+A file may come from anywhere. Every length is checked before it is used. Damage ends the reading with an error of one
+sentence, after the packets before it.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from tapper.capture.link import LINK_TYPES, LINUX_SLL, LINUX_SLL2, tcp_over_ip
 from tapper.errors import CaptureFileError
 
 LONGEST_BLOCK = 16 << 20
-"""Of a block or record, in bytes; the longest packet that Linux makes on lo is 65,549."""
+"""Bytes of a block or record. The longest packet that Linux makes on lo has 65,549 bytes."""
 MOST_INTERFACES = 4096
 
 _AT_ONCE = 256 << 10  # bytes read from the file
-_PCAP = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # magic number: nanoseconds in a unit of time
+_PCAP_UNITS = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # magic number: nanoseconds in a unit of time
 _SECTION_HEADER, _INTERFACE, _PACKET, _SIMPLE_PACKET, _STATISTICS, _ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 5, 6
+_SECTION_MAGIC = _SECTION_HEADER.to_bytes(4, "big")  # the same in both byte orders
 _BYTE_ORDER = 0x1A2B3C4D
 _IF_NAME, _IF_TSRESOL, _IF_TSOFFSET = 2, 9, 14
 _ISB_IFDROP, _ISB_OSDROP = 5, 7
 _LATEST = 1 << 63  # nanoseconds since 1970: in the year 2262
+_ENDS_WITHIN = "the file ends within a packet or block"
 
 
 class FilePacket(NamedTuple):
@@ -37,11 +40,11 @@ class FilePacket(NamedTuple):
     interface: str
     """Its name in a pcapng file; empty where there is none."""
     data: bytes
-    """From the IP header on, as many bytes as were captured."""
+    """The captured bytes from the IP header on."""
     cut: bool
-    """Whether there were more."""
+    """Whether the packet had more bytes."""
     interface_index: int
-    """What tells the interfaces apart whose packets share that name: 0 where nothing does."""
+    """Tells apart interfaces whose packets have the same `interface`; 0 where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +54,18 @@ class _Interface:
     name: str = ""
     unit: tuple[int, int] = (1000, 1)
     """Nanoseconds in a unit of time, as a fraction."""
-    offset: int = 0
-    """Seconds to add."""
-
+    offset_s: int = 0
+    """Seconds to add to each time."""
     lost: list[int] = field(default_factory=lambda: [0, 0])
-    """Of isb_ifdrop and isb_osdrop what the latest statistics say: they count from the beginning of the capture."""
+    """The latest isb_ifdrop and isb_osdrop. They count from the beginning of the capture."""
 
     def ts(self, units: int) -> int:
-        return units * self.unit[0] // self.unit[1] + self.offset * 1_000_000_000
+        return units * self.unit[0] // self.unit[1] + self.offset_s * 1_000_000_000
 
 
 class CaptureFile:
-    """A file being read, once, from its beginning; it need not be seekable. `name` is for messages. `before_read` is
-    called whenever what was read is used up: to read on may take until somebody writes into a pipe."""
+    """A file that is read once, from its beginning. It need not be seekable. `name` is for messages. `before_read` is
+    called before each read, which may wait for a writer if the file is a pipe."""
 
     def __init__(self, stream: BufferedIOBase, name: str, before_read: Callable[[], None] = lambda: None) -> None:
         self._stream = stream
@@ -74,46 +76,41 @@ class CaptureFile:
         self._order = "<"
         self._ts = 0
         self.passed_over: Counter[int] = Counter()
-        """Packets of each link type that nothing here can read."""
+        """Packets of link types that cannot be read, by link type."""
         self.dropped: Counter[str] = Counter()
-        """Packets that whoever wrote the file says to have lost, by the interface's name: before they were captured or
-        for want of room (isb_ifdrop, isb_osdrop)."""
+        """Packets that the file's writer says it has lost (isb_ifdrop, isb_osdrop), by the interface's name."""
 
     def packets(self) -> Iterator[FilePacket]:
-        """The TCP packets over IPv4 and IPv6. Raises CaptureFileError where the file is damaged, ends too early, or is
-        of another kind."""
+        """The TCP packets over IPv4 and IPv6. Raises CaptureFileError where the file is damaged, ends too early, or has
+        another format."""
         magic = self._read(4, "the file is empty", "the file is no capture")
-        assert magic is not None
-        if magic == _SECTION_HEADER.to_bytes(4, "big"):  # the same in both byte orders
+        if magic == _SECTION_MAGIC:
             return self._pcapng()
         for order in "<>":
-            (number,) = struct.unpack(f"{order}I", magic)
-            if number in _PCAP:
+            (number,) = struct.unpack(f"{order}I", magic or b"")
+            if number in _PCAP_UNITS:
                 self._order = order
-                return self._pcap(_PCAP[number])
+                return self._pcap(_PCAP_UNITS[number])
         raise self._damage("the file is neither pcap nor pcapng")
 
     # pcap.
 
     def _pcap(self, unit: int) -> Iterator[FilePacket]:
         *_, link = self._unpack("HHiIII", self._whole(20))
-        interface = _Interface(link & 0x0FFF_FFFF, unit=(unit, 1))  # above: whether frames end in a check sequence
-        unpack = struct.Struct(self._order + "IIII").unpack
+        interface = _Interface(link & 0x0FFF_FFFF, unit=(unit, 1))  # the upper bits are about frame check sequences
         while (head := self._read(16, None, "the file ends within a packet")) is not None:
-            seconds, fraction, captured, original = unpack(head)
+            seconds, fraction, captured, original = self._unpack("IIII", head)
             if captured > LONGEST_BLOCK:
                 raise self._damage(f"a packet of {captured} bytes is damage")
             ts = seconds * 1_000_000_000 + fraction * unit
-            packet = self._packet(interface, ts, self._whole(captured), original)
-            if packet is not None:
-                yield packet
+            yield from self._packet(interface, ts, self._whole(captured), original)
 
     # pcapng.
 
     def _pcapng(self) -> Iterator[FilePacket]:
         interfaces = self._section()
         while (head := self._read(4, None, "the file ends within a block")) is not None:
-            if head == _SECTION_HEADER.to_bytes(4, "big"):
+            if head == _SECTION_MAGIC:
                 interfaces = self._section()
                 continue
             (kind,) = self._unpack("I", head)
@@ -124,28 +121,23 @@ class CaptureFile:
                     raise self._damage(f"more than {MOST_INTERFACES} interfaces are damage")
                 interfaces.append(self._described(body))
             elif kind in (_ENHANCED_PACKET, _PACKET):
-                number, high, low, captured, original = self._fixed(
-                    "IIIII" if kind == _ENHANCED_PACKET else "HxxIIII", body
-                )
+                form = "IIIII" if kind == _ENHANCED_PACKET else "HxxIIII"
+                number, high, low, captured, original = self._fixed(form, body)
                 if number >= len(interfaces) or captured > len(body) - 20:
                     raise self._damage("a packet block contradicts itself")
-                ts = interfaces[number].ts(high << 32 | low)
-                packet = self._packet(interfaces[number], ts, body[20 : 20 + captured], original)
-                if packet is not None:
-                    yield packet
+                interface = interfaces[number]
+                yield from self._packet(interface, interface.ts(high << 32 | low), body[20 : 20 + captured], original)
             elif kind == _SIMPLE_PACKET:
                 (original,) = self._fixed("I", body)
                 if not interfaces:
                     raise self._damage("a packet block contradicts itself")
                 most = min(original, len(body) - 4, interfaces[0].snap_length or original)
-                packet = self._packet(interfaces[0], self._ts, body[4 : 4 + most], original)
-                if packet is not None:
-                    yield packet
+                yield from self._packet(interfaces[0], self._ts, body[4 : 4 + most], original)
             elif kind == _STATISTICS:
                 self._count_lost(interfaces, body)
 
     def _section(self) -> list[_Interface]:
-        """A section header's block type has been read. Each section has its own byte order and interfaces."""
+        """Read a section header behind its block type. Each section has a byte order and interfaces of its own."""
         start = self._whole(8)
         for order in "<>":
             length, mark = struct.unpack(f"{order}II", start)
@@ -159,7 +151,7 @@ class CaptureFile:
         return []
 
     def _body(self, length: int, read: int) -> bytes:
-        """The rest of a block of which `read` bytes were read, without the length that ends it."""
+        """The rest of a block of which `read` bytes were read, without the length at its end."""
         if length % 4 or not read + 4 <= length <= LONGEST_BLOCK:
             raise self._damage(f"a block of {length} bytes is damage")
         body = self._whole(length - read)
@@ -174,8 +166,7 @@ class CaptureFile:
             if code == _IF_NAME:
                 name = value.decode("utf-8", "replace").rstrip("\0")
             elif code == _IF_TSRESOL and len(value) == 1:
-                resolution = (2 if value[0] & 0x80 else 10) ** (value[0] & 0x7F)
-                unit = (1_000_000_000, resolution)
+                unit = (1_000_000_000, (2 if value[0] & 0x80 else 10) ** (value[0] & 0x7F))
             elif code == _IF_TSOFFSET and len(value) == 8:
                 (offset,) = self._unpack("q", value)
         return _Interface(link, snap_length, name, unit, offset)
@@ -193,7 +184,7 @@ class CaptureFile:
                 interface.lost[kind] = count
 
     def _options(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """The options of a block, as far as they are whole."""
+        """The options of a block, up to the first that is not whole."""
         position = 0
         while position + 4 <= len(data):
             code, length = self._unpack("HH", data[position : position + 4])
@@ -203,38 +194,37 @@ class CaptureFile:
             yield code, value
             position += 4 + length + -length % 4
 
-    # Both.
+    # Both formats.
 
-    def _packet(self, interface: _Interface, ts: int, data: bytes, original: int) -> FilePacket | None:
-        """None for what nothing here can read, and for what is no TCP."""
+    def _packet(self, interface: _Interface, ts: int, data: bytes, original: int) -> Iterator[FilePacket]:
+        """The packet, if it is TCP and its link type can be read."""
         if not 0 <= ts < _LATEST:
             raise self._damage("a packet's time is out of range")
         self._ts = ts
         if interface.link_type not in LINK_TYPES:
             self.passed_over[interface.link_type] += 1
-            return None
-        found = tcp_over_ip(interface.link_type, data)
-        if found is None:
-            return None
-        return FilePacket(ts, interface.name, found, len(data) < original, _index(interface, data))
+            return
+        packet = tcp_over_ip(interface.link_type, data)
+        if packet is not None:
+            yield FilePacket(ts, interface.name, packet, len(data) < original, _index(interface, data))
 
     def _unpack(self, form: str, data: bytes) -> tuple[int, ...]:
         return struct.unpack(self._order + form, data)
 
     def _fixed(self, form: str, body: bytes) -> tuple[int, ...]:
-        """What a block's body begins with."""
+        """The numbers at the beginning of a block's body."""
         size = struct.calcsize("=" + form)
         if len(body) < size:
             raise self._damage("a block is too short for its type")
         return self._unpack(form, body[:size])
 
     def _whole(self, size: int) -> bytes:
-        found = self._read(size, "the file ends within a packet or block", "the file ends within a packet or block")
-        assert found is not None
-        return found
+        """Exactly so many bytes."""
+        return self._read(size, _ENDS_WITHIN, _ENDS_WITHIN) or b""
 
     def _read(self, size: int, at_end: str | None, within: str) -> bytes | None:
-        """Exactly so many bytes. At the end of the file None, where `at_end` has no complaint."""
+        """Exactly so many bytes. At the end of the file None, or the error `at_end` if that is not None. Where the
+        file ends within these bytes, the error `within`."""
         if self._at + size > len(self._buffer):
             self._fill(size)
         data = self._buffer[self._at : self._at + size]
@@ -246,12 +236,12 @@ class CaptureFile:
         raise self._damage(at_end if not data and at_end else within)
 
     def _fill(self, size: int) -> None:
-        """Have so many bytes in the buffer, or all that are left."""
+        """Have so many bytes in the buffer, or all bytes that are left."""
         pieces = [self._buffer[self._at :]]
         missing = size - len(pieces[0])
         while missing > 0:
             self._before_read()
-            piece = self._stream.read1(max(missing, _AT_ONCE))  # what there is: a pipe may give less
+            piece = self._stream.read1(max(missing, _AT_ONCE))  # a pipe may give less
             if not piece:
                 break
             pieces.append(piece)
@@ -259,12 +249,12 @@ class CaptureFile:
         self._buffer, self._at = b"".join(pieces), 0
 
     def _damage(self, what: str) -> CaptureFileError:
-        return CaptureFileError(f"{self._name}: {what}; what came before it was read (-r)")
+        return CaptureFileError(f"{self._name}: {what}; the packets before it were read (-r)")
 
 
 def _index(interface: _Interface, frame: bytes) -> int:
     """The index of the interface that a frame passed, where a capture on all interfaces tells it; 1 for a capture on
-    one."""
+    one interface."""
     if interface.link_type == LINUX_SLL2:
         return int.from_bytes(frame[4:8], "big")
     return 0 if interface.link_type == LINUX_SLL or interface.name == "any" else 1

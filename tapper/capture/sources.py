@@ -1,9 +1,9 @@
-"""The open sources and the one loop that waits for them.
+"""The open sources, and the loop that waits for them.
 
-A source is a ring and whoever reads its packets. Closing one takes a moment: the filter is shut, what the kernel has
-already taken is read to the last packet, the reader concludes, and only then the socket goes and with it the hold on
-the namespace. The loop also waits for descriptors that are no rings: processes that may die, a signal, an output that
-closes.
+A source is a ring and the reader of its packets. Closing a source takes a moment: its filter lets nothing in any more,
+the packets in its ring are read to the last, the reader concludes, and then the socket is closed and with it the hold
+on the namespace. The loop also waits for other descriptors: of processes that may die, of a signal, of an output that
+may close.
 """
 
 from __future__ import annotations
@@ -25,53 +25,56 @@ T = TypeVar("T")
 NO_INTERFACE: Final = 0
 """No interface has this index (netdevice(7))."""
 _PATIENCE_S = 4 * RETIRE_MS / 1000
-"""A block is handed over within two retire time-outs; nothing that comes later can be waited for."""
+"""The kernel hands a block over within two retire time-outs. A packet that comes later is not waited for."""
 
 
-class Reader(Protocol[T]):
-    """Whoever reads a source's packets."""
+class PacketReader(Protocol[T]):
+    """Reads a source's packets."""
 
-    def packets(self, memory: bytes, found: list[Packet], made: list[T]) -> None:
-        """Some IP packets, which lie in `memory`. What each of them makes goes into `made`, before the next is read."""
+    def packets(self, memory: bytes, packets: list[Packet], records: list[T]) -> None:
+        """Read IP packets that lie in `memory`. The records of each packet are appended to `records` before the next
+        packet is read."""
 
     def finish(self) -> list[T]:
-        """No more packets will come."""
+        """No packet will come. Returns the last records."""
 
 
 class Source(Generic[T]):
     """One place of capture."""
 
-    __slots__ = ("deadline", "ignored_interface", "key", "made", "reader", "ring", "troubles")
+    __slots__ = ("deadline", "ignored_interface", "key", "reader", "records", "ring", "troubles")
 
-    def __init__(self, key: Hashable, ring: Ring, reader: Reader[T]) -> None:
+    def __init__(self, key: Hashable, ring: Ring, reader: PacketReader[T]) -> None:
         self.key = key
         self.ring = ring
         self.reader = reader
         self.ignored_interface = NO_INTERFACE
         """The index of an interface whose packets another source reports."""
         self.deadline: float | None = None
-        """When, by time.monotonic, a closing source is closed whether drained or not; None while it is open."""
-        self.made: list[T] = []
-        """What the packets of the portion that is being read have made so far."""
+        """The time, by time.monotonic, when a closing source is closed even if it is not drained. None while open."""
+        self.records: list[T] = []
+        """The records of the packets that are being read."""
         self.troubles: set[int] = set()
-        """Error numbers of the socket that have been told already."""
+        """Error numbers of the socket that were reported."""
 
     def take(self) -> list[T]:
-        """What was made and not yet taken."""
-        taken = self.made[:]
-        self.made.clear()
+        """The records that were not taken yet."""
+        taken = self.records[:]
+        self.records.clear()
         return taken
 
     def read(self, portion: Packets) -> None:
-        """Have these packets read."""
-        memory, found = portion
+        """Read some packets."""
+        memory, packets = portion
         ignored = self.ignored_interface
         if ignored != NO_INTERFACE:
-            found = [packet for packet in found if packet[1] != ignored]
-        self.reader.packets(memory, found, self.made)
+            packets = [packet for packet in packets if packet[1] != ignored]
+        self.reader.packets(memory, packets, self.records)
 
 
 Deliver: TypeAlias = Callable[[Source[T], list[T]], None]
+Trouble: TypeAlias = Callable[[Source[T], str], None]
+Closed: TypeAlias = Callable[[Source[T], Statistics], None]
 
 
 class Sources(Generic[T]):
@@ -83,7 +86,7 @@ class Sources(Generic[T]):
         self._rings: dict[int, Source[T]] = {}
         self._watched: dict[int, Callable[[], None]] = {}
         self._grown = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        """Written to when a ring has become larger, or could not."""
+        """Written to by a thread that has made a ring larger, or has failed to."""
         self._poll.register(self._grown, select.POLLIN)
         self._growing: set[Hashable] = set()
         self._shut: set[Hashable] = set()
@@ -101,10 +104,17 @@ class Sources(Generic[T]):
         return self._sources.get(key)
 
     def add(self, source: Source[T]) -> None:
-        """Take an open source in; its key must be new."""
+        """Add an open source. Its key must be new."""
         assert source.key not in self._sources, "a source is opened once"
         self._sources[source.key] = source
         self._poll_ring(source)
+
+    def grow(self, source: Source[T]) -> bool:
+        """Begin to make a source's ring larger. False where it cannot grow."""
+        growing = source.ring.grow(self._notify_grown)
+        if growing:
+            self._growing.add(source.key)
+        return growing
 
     def shut(self, key: Hashable) -> None:
         """Begin to close a source. It stays until `turn` has drained it."""
@@ -114,8 +124,8 @@ class Sources(Generic[T]):
             source.deadline = time.monotonic() + _PATIENCE_S
             self._shut.add(key)
 
-    def discard(self, key: Hashable, closed: Callable[[Source[T], Statistics], None]) -> None:
-        """Close a source at once; what it has seen and not yet delivered is thrown away. Not from within `turn`."""
+    def discard(self, key: Hashable, closed: Closed[T]) -> None:
+        """Close a source at once. Its records that were not delivered are dropped. Not from within `turn`."""
         self._let_go([self._sources[key]], closed)
 
     def watch(self, descriptor: int, events: int, callback: Callable[[], None]) -> None:
@@ -128,75 +138,72 @@ class Sources(Generic[T]):
         del self._watched[descriptor]
         self._poll.unregister(descriptor)
 
-    def turn(
-        self,
-        timeout_s: float,
-        deliver: Deliver[T],
-        trouble: Callable[[Source[T], str], None],
-        closed: Callable[[Source[T], Statistics], None],
-    ) -> None:
-        """Wait for something to happen, at most so long, and deal with it.
+    def turn(self, timeout_s: float, deliver: Deliver[T], trouble: Trouble[T], closed: Closed[T]) -> None:
+        """Wait for an event, at most `timeout_s` seconds, and handle it.
 
-        `deliver` gets what a source's packets made, in portions, also where that is nothing; `trouble` a source's
-        socket error, once for each; `closed` a source that was shut and is drained, before it is gone.
+        `deliver` gets the records of a source's packets in portions, empty ones included. `trouble` gets a source's
+        socket error, each once. `closed` gets a source that was shut and is drained, before it is gone.
         """
+        # 1. Wait, no longer than for a source that is to be closed.
         for closing in self._closing():
             left = 0.0 if closing.ring.drained() else (closing.deadline or 0.0) - time.monotonic()
             timeout_s = min(timeout_s, left)
+        # 2. Read the rings that have packets, and call back for other descriptors.
         for descriptor, events in self._poll.poll(max(0, int(timeout_s * 1000 + 0.999))):
             source = self._rings.get(descriptor)
-            if source is None:
-                if descriptor == self._grown:
-                    self._take_grown(trouble)
-                callback = self._watched.get(descriptor)
-                if callback is not None:  # an earlier callback may have removed it
-                    callback()
-                continue
-            if events & select.POLLERR:
-                number = source.ring.error()
-                if number not in {0, *source.troubles}:
-                    source.troubles.add(number)
-                    trouble(source, os.strerror(number).lower() if number != errno.ENETDOWN else "it is down")
-            if source.ring.crowded and source.deadline is None and source.ring.grow(self._tell_grown):
-                self._growing.add(source.key)
-            self._read(source, source.ring.packets(), deliver)
-            if source.key in self._growing:
-                self._turn_over(source)
-        if not self._shut:
-            return
+            if source is not None:
+                self._read_ready(source, events, deliver, trouble)
+            elif descriptor == self._grown:
+                self._take_grown(trouble)
+            elif descriptor in self._watched:  # an earlier callback may have removed it
+                self._watched[descriptor]()
+        # 3. Close the sources that are drained, or have not been drained in time.
         now = time.monotonic()
-        due = [each for each in self._closing() if each.ring.drained() or now >= (each.deadline or 0.0)]
-        for closing in due:
-            self._read(closing, closing.ring.rest(), deliver)
-            deliver(closing, closing.reader.finish())
-        self._let_go(due, closed)
+        due = [source for source in self._closing() if source.ring.drained() or now >= (source.deadline or 0.0)]
+        for source in due:
+            self._read(source, source.ring.rest(), deliver)
+            deliver(source, source.reader.finish())
+        if due:
+            self._let_go(due, closed)
+
+    def close(self) -> None:
+        """Close everything. The loop does not run any more, and records that were not delivered are dropped."""
+        close_together([source.ring for source in self])
+        os.close(self._grown)
+
+    def _read_ready(self, source: Source[T], events: int, deliver: Deliver[T], trouble: Trouble[T]) -> None:
+        if events & select.POLLERR:
+            number = source.ring.error()
+            if number not in {0, *source.troubles}:
+                source.troubles.add(number)
+                trouble(source, os.strerror(number).lower() if number != errno.ENETDOWN else "it is down")
+        if source.ring.crowded and source.deadline is None:
+            self.grow(source)
+        self._read(source, source.ring.packets(), deliver)
+        if source.key in self._growing:
+            self._turn_over(source)
 
     def _read(self, source: Source[T], portions: Iterator[Packets], deliver: Deliver[T]) -> None:
         for portion in portions:
             source.read(portion)
             deliver(source, source.take())
 
-    def close(self) -> None:
-        """Let go of everything; the loop is not run any more. What was not delivered is thrown away."""
-        close_together([source.ring for source in self])
-        os.close(self._grown)
-
     def _closing(self) -> list[Source[T]]:
         return [self._sources[key] for key in self._shut]
 
     # Rings that grow.
 
-    def _tell_grown(self) -> None:
-        """On another thread, which is over before its ring is closed."""
+    def _notify_grown(self) -> None:
+        """Called on another thread, which ends before its ring is closed."""
         os.eventfd_write(self._grown, 1)
 
-    def _take_grown(self, trouble: Callable[[Source[T], str], None]) -> None:
+    def _take_grown(self, trouble: Trouble[T]) -> None:
         os.eventfd_read(self._grown)
         for key in list(self._growing):
             source = self._sources[key]
             failure = source.ring.failure()
             if failure:
-                trouble(source, f"what is captured there may be dropped: {failure}")
+                trouble(source, f"packets that are captured there may be dropped: {failure}")
             self._turn_over(source)
 
     def _turn_over(self, source: Source[T]) -> None:
@@ -214,13 +221,13 @@ class Sources(Generic[T]):
         del self._rings[descriptor]
         self._poll.unregister(descriptor)
 
-    def _let_go(self, sources: list[Source[T]], closed: Callable[[Source[T], Statistics], None]) -> None:
-        counted = [source.ring.statistics() for source in sources]
+    def _let_go(self, sources: list[Source[T]], closed: Closed[T]) -> None:
+        counts = [source.ring.statistics() for source in sources]
         for source in sources:
             self._forget(source.ring.fileno())
             self._shut.discard(source.key)
             self._growing.discard(source.key)
             del self._sources[source.key]
         close_together([source.ring for source in sources])
-        for source, statistics in zip(sources, counted, strict=True):
+        for source, statistics in zip(sources, counts, strict=True):
             closed(source, statistics)

@@ -11,12 +11,11 @@ import errno
 import os
 from collections.abc import Set
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
+from tapper.discovery.finders import Finder, Finding, Verdict, is_envoy_path
 from tapper.namespaces.identity import NamespaceId
 from tapper.targets.addresses import Address, parse_address
 
-DELETED = " (deleted)"
 LINKERD_VARIABLES = (b"_pod_name", b"_pod_ns")
 _KEY = b"INSTANCE_IP"
 _LONGEST_VALUE = 256
@@ -45,7 +44,7 @@ _HOSTILE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ProcessSnapshot:
     """A process as procfs shows it. A value that was not asked for, or does not exist, is None."""
 
     pid: int
@@ -58,58 +57,6 @@ class Process:
     name: str = ""
     """Its name in the kernel (comm), at most 15 bytes."""
     argv0: str = ""
-
-
-class Verdict(StrEnum):
-    """Why a process is an Envoy to be tapped, or is not."""
-
-    ENVOY = "envoy"
-    NOT_A_TARGET = "not-a-target"
-    NO_INSTANCE_IP = "no-instance-ip"
-    BAD_INSTANCE_IP = "bad-instance-ip"
-    UNREADABLE = "unreadable"
-    LOOK_ALIKE = "look-alike"
-    OTHER = "other"
-    RESIDENT = "resident"
-    """In a target's network namespace, found by `linkerd` or `netns`."""
-    NODE = "node"
-    NO_ADDRESS = "no-address"
-
-
-@dataclass(frozen=True, slots=True)
-class Envoy:
-    """The Envoy of a target."""
-
-    pid: int
-    exe: str
-    instance_ip: Address
-    netns: NamespaceId
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A process that is not the Envoy of a target, and why."""
-
-    pid: int
-    exe: str | None
-    verdict: Verdict
-    reason: str
-    """A phrase for a person."""
-    instance_ip: str | None = None
-    """Its text in the environment, decoded as latin-1; None where there is none."""
-    netns: NamespaceId | None = None
-    hostile: bool = False
-    """Whether the process has made its environment unreadable."""
-
-    @property
-    def looked_at(self) -> bool:
-        """Whether anything about the process suggests an Envoy."""
-        return self.verdict is not Verdict.OTHER and self.exe is not None
-
-
-def is_envoy_path(exe: str) -> bool:
-    """Whether the last component of an exe link is `envoy`, also of a deleted binary."""
-    return exe.removesuffix(DELETED).endswith("/envoy")
 
 
 def first_value(environ: bytes, name: bytes) -> bytes | None:
@@ -130,45 +77,46 @@ def relevant_variables(environ: bytes) -> bytes:
     return b"\0".join(name + b"=" + value[:_LONGEST_VALUE] for name, value in kept if value is not None)
 
 
-def classify(process: Process, targets: Set[Address] | None) -> Envoy | Refused:
-    """The verdict on one process. `targets` None makes a target of every address."""
-    exe = process.exe
+def classify(process: ProcessSnapshot, targets: Set[Address] | None) -> Finding:
+    """Whether a process is the Envoy of a target. `targets` None makes a target of every address."""
+    exe, environ = process.exe, process.environ
     netns = process.netns if isinstance(process.netns, NamespaceId) else None
+    finding = Finding(process.pid, exe if isinstance(exe, str) else None, netns, Verdict.OTHER)
+    # 1. The executable.
     if isinstance(exe, Unreadable):
-        return Refused(process.pid, None, Verdict.UNREADABLE, f"the exe link cannot be read: {exe}", netns=netns)
+        return replace(finding, verdict=Verdict.UNREADABLE, reason=f"the exe link cannot be read: {exe}")
     if exe is None:
-        return Refused(process.pid, None, Verdict.OTHER, "no executable: a kernel thread or a zombie", netns=netns)
-    environ = process.environ
+        return replace(finding, reason="no executable: a kernel thread or a zombie")
     value = instance_ip(environ) if isinstance(environ, bytes) else None
-    text = None if value is None else value.decode("latin-1")
-
-    def refuse(verdict: Verdict, reason: str) -> Refused:
-        return Refused(process.pid, exe, verdict, reason, text, netns)
-
+    if value is not None:
+        finding = replace(finding, instance_ip=value.decode("latin-1"))
     if not is_envoy_path(exe):
         likeness = _likeness(process, has_instance_ip=value is not None)
         if likeness is None:
-            return refuse(Verdict.OTHER, "not an Envoy")
-        return refuse(Verdict.LOOK_ALIKE, f"{likeness}, but its executable is not named envoy")
+            return replace(finding, reason="not an Envoy")
+        reason = f"{likeness}, but its executable is not named envoy"
+        return replace(finding, verdict=Verdict.LOOK_ALIKE, reason=reason)
+    # 2. The environment.
     if not isinstance(environ, bytes):
-        cause = "it was not read" if environ is None else str(environ)
-        refused = refuse(Verdict.UNREADABLE, f"the environment cannot be read: {cause}")
-        return replace(refused, hostile=isinstance(environ, Unreadable) and environ.hostile)
-    if value is None or text is None:
-        return refuse(Verdict.NO_INSTANCE_IP, "no INSTANCE_IP in its environment")
+        reason = f"the environment cannot be read: {'it was not read' if environ is None else environ}"
+        hostile = isinstance(environ, Unreadable) and environ.hostile
+        return replace(finding, verdict=Verdict.UNREADABLE, reason=reason, hostile=hostile)
+    if value is None:
+        return replace(finding, verdict=Verdict.NO_INSTANCE_IP, reason="no INSTANCE_IP in its environment")
     try:
         address = parse_address(value.decode("ascii"))
-    except ValueError:  # UnicodeDecodeError is one, too
-        return refuse(Verdict.BAD_INSTANCE_IP, "its INSTANCE_IP is not an address")
+    except ValueError:  # also a UnicodeDecodeError
+        return replace(finding, verdict=Verdict.BAD_INSTANCE_IP, reason="its INSTANCE_IP is not an address")
     if targets is not None and address not in targets:
-        return refuse(Verdict.NOT_A_TARGET, "its INSTANCE_IP is not a target")
+        return replace(finding, verdict=Verdict.NOT_A_TARGET, reason="its INSTANCE_IP is not a target")
+    # 3. The namespace.
     if netns is None:
-        cause = str(process.netns) if isinstance(process.netns, Unreadable) else "the link is not there"
-        return refuse(Verdict.UNREADABLE, f"the network namespace cannot be read: {cause}")
-    return Envoy(process.pid, exe, address, netns)
+        cause = process.netns if isinstance(process.netns, Unreadable) else "the link is not there"
+        return replace(finding, verdict=Verdict.UNREADABLE, reason=f"the network namespace cannot be read: {cause}")
+    return Finding(process.pid, exe, netns, Verdict.ENVOY, None, str(address), Finder.ENVOY, address)
 
 
-def _likeness(process: Process, *, has_instance_ip: bool) -> str | None:
+def _likeness(process: ProcessSnapshot, *, has_instance_ip: bool) -> str | None:
     """Why a person may take the process for an Envoy; None without a reason."""
     exe = process.exe if isinstance(process.exe, str) else ""
     if "envoy" in exe.rpartition("/")[2].lower():

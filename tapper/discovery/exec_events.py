@@ -37,9 +37,9 @@ _RING = max(1 << 17, mmap.PAGESIZE)
 """Bytes of a ring: four thousand records."""
 _FULL = _RING - 256
 """With so many unread bytes a ring may have lacked the room for another record."""
-_WAKE_UPS, _PAUSE_S = 20, 0.05
-"""After so many wake-ups in a second, the records wait for the end of a pause: what a busy node makes of processes and
-threads must not keep the tapper busy, too."""
+WAKE_UPS, PAUSE_S = 10, 0.1
+"""After so many wake-ups in a second, the records wait for the end of a pause: a node that starts thousands of threads
+must not keep the tapper busy, too."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -77,7 +77,7 @@ class ExecEvents:
             for pid in parse(records):
                 if pid is None:
                     complete = False
-                else:
+                elif pid != 0:  # the process is outside of the reader's PID namespace
                     pids.add(pid)
         return pids if complete else None
 
@@ -91,13 +91,13 @@ class ExecEvents:
         if now >= self._second:
             self._second, self._wake_ups = now + 1, 0
         self._wake_ups += 1
-        pause = self._wake_ups > _WAKE_UPS
+        pause = self._wake_ups > WAKE_UPS
         if pause != self._paused:
-            self._paused = pause
             for ring in self._rings:
                 self._poll.modify(ring.descriptor, 0 if pause else select.EPOLLIN)
-        # struct itimerspec; zero disarms the timer
-        _check(_libc.timerfd_settime(self._timer, 0, struct.pack("@4l", 0, 0, 0, int(_PAUSE_S * 1e9) * pause), None))
+        if pause or self._paused:  # struct itimerspec; zero disarms the timer
+            _check(_libc.timerfd_settime(self._timer, 0, struct.pack("@4l", 0, 0, 0, int(PAUSE_S * 1e9) * pause), None))
+        self._paused = pause
 
 
 def subscribe() -> ExecEvents:

@@ -9,14 +9,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tapper.discovery.envoy import DELETED, Verdict, is_envoy_path
 from tapper.namespaces.identity import NamespaceId
 from tapper.targets.addresses import Address
 from tapper.targets.pods import PodName
+
+DELETED = " (deleted)"
+"""The end of the exe link of a binary that was deleted."""
+
+
+def is_envoy_path(exe: str) -> bool:
+    """Whether the last component of an exe link is `envoy`, also of a deleted binary."""
+    return exe.removesuffix(DELETED).endswith("/envoy")
+
+
+def is_linkerd_path(exe: str) -> bool:
+    """Whether the last component of an exe link is `linkerd2-proxy`, also of a deleted binary."""
+    return exe.removesuffix(DELETED).endswith("/linkerd2-proxy")
 
 
 class Finder(StrEnum):
@@ -50,43 +61,37 @@ class Candidate:
     """The pod's name, in the environment of a Linkerd proxy."""
 
 
-def is_linkerd_path(exe: str) -> bool:
-    """Whether the last component of an exe link is `linkerd2-proxy`, of a binary that may have been deleted since."""
-    return exe.removesuffix(DELETED).endswith("/linkerd2-proxy")
+class Verdict(StrEnum):
+    """Whether a process leads to a target's namespace."""
+
+    ENVOY = "envoy"
+    NOT_A_TARGET = "not-a-target"
+    NO_INSTANCE_IP = "no-instance-ip"
+    BAD_INSTANCE_IP = "bad-instance-ip"
+    UNREADABLE = "unreadable"
+    LOOK_ALIKE = "look-alike"
+    OTHER = "other"
+    RESIDENT = "resident"
+    """In a target's network namespace, found by `linkerd` or `netns`."""
+    NODE = "node"
+    NO_ADDRESS = "no-address"
 
 
 @dataclass(frozen=True, slots=True)
-class Resident:
-    """A process that was found by `linkerd` or `netns`, with the verdict on its namespace."""
+class Finding:
+    """A process with the verdict on it."""
 
     pid: int
     exe: str | None
-    netns: NamespaceId
-    found_by: Finder
+    netns: NamespaceId | None
     verdict: Verdict
     reason: str | None = None
-    """Why its namespace is not a target's."""
-
-    @property
-    def instance_ip(self) -> None:
-        """An Envoy alone has one."""
-
-
-def judge(
-    candidate: Candidate, exe: str | None, owned: Set[Address] | None, targets: Set[Address] | None, *, shared: bool
-) -> Resident:
-    """The verdict on a process that was found by `linkerd` or `netns`.
-
-    `owned`: the addresses of its namespace, None where they could not be read. `targets` None makes a target of every
-    address. `shared`: the namespace is the node's, so its lo is not one pod's.
-    """
-    verdict, reason = Verdict.RESIDENT, None
-    if shared:
-        verdict, reason = Verdict.NODE, "it is in the node's own network namespace: its lo is not one pod's"
-    elif owned is None:
-        verdict, reason = Verdict.UNREADABLE, "the addresses of its network namespace could not be read"
-    elif not owned:
-        verdict, reason = Verdict.NO_ADDRESS, "its network namespace has no address"
-    elif targets is not None and not owned & targets:
-        verdict, reason = Verdict.NOT_A_TARGET, "no address of its network namespace is a target"
-    return Resident(candidate.pid, exe, candidate.netns, candidate.found_by, verdict, reason)
+    """Why its namespace is not captured: a phrase for a person. None for ENVOY and RESIDENT."""
+    instance_ip: str | None = None
+    """Its text in the environment, decoded as latin-1; None where there is none."""
+    found_by: Finder | None = None
+    """None for a process that is not what the finders look for."""
+    address: Address | None = None
+    """The INSTANCE_IP of the Envoy of a target."""
+    hostile: bool = False
+    """Whether the process has made its environment unreadable."""

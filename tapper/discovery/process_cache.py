@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Set
 
-from tapper.discovery.envoy import Process
+from tapper.discovery.envoy import ProcessSnapshot
 
 RECENT_S = 10.0
 """For how long a process that is new or began a program is read at each scan."""
@@ -29,10 +29,10 @@ class ProcessCache:
     """The cache. `list_all` returns the process ids, as text, with the inodes of their folders; `read` returns None for
     a process that has ended."""
 
-    def __init__(self, list_all: Callable[[], dict[str, int]], read: Callable[[int], Process | None]) -> None:
+    def __init__(self, list_all: Callable[[], dict[str, int]], read: Callable[[int], ProcessSnapshot | None]) -> None:
         self._list_all = list_all
         self._read = read
-        self.processes: dict[int, Process] = {}
+        self.processes: dict[int, ProcessSnapshot] = {}
         self.always_check: Set[int] = frozenset()
         """Processes to read at each scan: nothing else tells that they end."""
         self._inodes: dict[str, int] = {}
@@ -49,7 +49,7 @@ class ProcessCache:
             for pid in self.processes.keys() & set(pids):
                 self._mark_recent(pid)
 
-    def newer_than(self, seconds: float) -> Iterator[Process]:
+    def newer_than(self, seconds: float) -> Iterator[ProcessSnapshot]:
         """The processes that began, or began a program, within so many seconds."""
         oldest = time.monotonic() - seconds
         for pid, since in reversed(self._recent.items()):

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from tapper.discovery.envoy import Process, Unreadable, is_envoy_path, relevant_variables
+from tapper.discovery.envoy import ProcessSnapshot, Unreadable, relevant_variables
+from tapper.discovery.finders import is_envoy_path
 from tapper.discovery.process_memory import ProcessMemory
 from tapper.errors import ProcfsError, explain
 from tapper.namespaces.identity import NamespaceId, namespace_of
@@ -70,7 +71,7 @@ class Procfs:
 
     def snapshot(
         self, pid: int, *, detail: bool, proxy: Callable[[str], bool] = is_envoy_path, namespaces: bool = False
-    ) -> Process | None:
+    ) -> ProcessSnapshot | None:
         """A process as it is now; None where it has vanished.
 
         Without `detail`, environment and namespace are read only if `proxy(exe)` is true. Any other process costs one
@@ -86,15 +87,15 @@ class Procfs:
         whole = detail or (isinstance(exe, str) and proxy(exe))
         netns = _try(namespace_of, f"{base}/ns/net") if whole or namespaces else None
         if not whole:
-            return Process(pid, exe, netns=netns)
+            return ProcessSnapshot(pid, exe, netns=netns)
         environ = _try(self._memory.read, f"{base}/environ")
         if isinstance(environ, bytes):
             environ = relevant_variables(environ)
         if not detail:
-            return Process(pid, exe, environ, netns)
+            return ProcessSnapshot(pid, exe, environ, netns)
         name = _text(_try(_read_all, f"{base}/comm", _LONGEST_LINE)).removesuffix("\n")
         argv0 = _text(_try(self._memory.read, f"{base}/cmdline", _LONGEST_LINE)).partition("\0")[0]
-        return Process(pid, exe, environ, netns, name, argv0)
+        return ProcessSnapshot(pid, exe, environ, netns, name, argv0)
 
     def namespace_path(self, pid: int) -> str:
         """The link that leads into the process's network namespace."""

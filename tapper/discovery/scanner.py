@@ -6,11 +6,11 @@ never because a scan failed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from tapper.discovery.envoy import Envoy, Process, Refused, Unreadable, Verdict, classify
-from tapper.discovery.finders import Candidate, Finder
+from tapper.discovery.envoy import ProcessSnapshot, Unreadable, classify
+from tapper.discovery.finders import Candidate, Finder, Finding, Verdict
 from tapper.discovery.process_cache import ProcessCache
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.roles import linkerd_pod
@@ -30,9 +30,9 @@ class Scan:
     candidates: tuple[Candidate, ...]
     """The processes in namespaces that may be a target's, by the finders that were asked for. By `netns` it is one
     process a namespace, that of the lowest pid."""
-    envoys: tuple[Envoy, ...]
+    envoys: tuple[Finding, ...]
     """The Envoys of targets, by ascending pid."""
-    refused: tuple[Refused, ...]
+    refused: tuple[Finding, ...]
     """The other processes; without detail only those that have an Envoy's path or could not be read."""
     pids: frozenset[int]
     """Every process there was."""
@@ -58,8 +58,8 @@ def made_unreadable(scan: Scan) -> str | None:
 
 
 class Scanner:
-    """Scans one procfs again and again, by the same finders. With `detail` every process is read whole, and is in the
-    result."""
+    """Scans one procfs again and again, by the same finders; or once with `detail`, when every process is read whole
+    and is in the result."""
 
     def __init__(self, procfs: Procfs, finders: Set[Finder], *, detail: bool = False) -> None:
         self._procfs = procfs
@@ -68,6 +68,8 @@ class Scanner:
         self.cache = ProcessCache(procfs.listing, self._read)
         self._last: Scan | None = None
         self._targets: Set[Address] | None = None
+        self.execve_under_way = False
+        """Whether the last scan found a new proxy without an environment: the next one should come soon."""
 
     def scan(self, targets: Set[Address] | None) -> Scan:
         """The processes as they are now; None makes a target of every address. Where no process and no target has
@@ -75,30 +77,29 @@ class Scanner:
         can be read."""
         if self.cache.refresh() or targets != self._targets:
             self._last = None
-        if self._last is None:
-            self._last, self._targets = self._judge(targets), targets
-        return self._last
+        new = () if self._detail else self.cache.newer_than(_EXEC_S)  # to the only scan with detail, all are new
+        starting = {process.pid for process in new if process.environ == b""}
+        self.execve_under_way = bool(starting)
+        scan = self._last or self._judge(targets, starting)
+        self._last, self._targets = None if starting else scan, targets
+        return scan
 
-    def is_execve_under_way(self) -> bool:
-        """Whether a new proxy has no environment yet: the next scan should come soon."""
-        return any(True for _ in self._starting())
-
-    def _read(self, pid: int) -> Process | None:
+    def _read(self, pid: int) -> ProcessSnapshot | None:
         namespaces = Finder.NETNS in self._finders
         return self._procfs.snapshot(pid, detail=self._detail, proxy=self._is_proxy, namespaces=namespaces)
 
     def _is_proxy(self, exe: str) -> bool:
         return any(finder.finds(exe) for finder in self._finders if finder is not Finder.NETNS)
 
-    def _judge(self, targets: Set[Address] | None) -> Scan:
+    def _judge(self, targets: Set[Address] | None, starting: Set[int]) -> Scan:
         candidates: list[Candidate] = []
-        envoys: list[Envoy] = []
-        refused: list[Refused] = []
+        envoys: list[Finding] = []
+        refused: list[Finding] = []
         unreadable: set[int] = set()
         residents: dict[NamespaceId, list[tuple[int, str | None]]] = {}
         readable: set[int] = set()
         denied: set[int] = set()
-        finders, starting = self._finders, {process.pid for process in self._starting()}
+        finders = self._finders
         for pid, process in sorted(self.cache.processes.items()):
             exe, netns = process.exe, process.netns
             if isinstance(exe, Unreadable):
@@ -117,16 +118,15 @@ class Scanner:
             if linkerd and isinstance(netns, NamespaceId) and pid not in starting:
                 pod = linkerd_pod(process.environ) if isinstance(process.environ, bytes) else None
                 candidates.append(Candidate(pid, netns, Finder.LINKERD, pod=pod))
-            verdict = classify(process, targets)
-            if isinstance(verdict, Envoy):
-                envoys.append(verdict)
-                if Finder.ENVOY in finders:
-                    candidates.append(Candidate(pid, verdict.netns, Finder.ENVOY, verdict.instance_ip))
-                continue
-            if verdict.verdict is Verdict.UNREADABLE:
+            finding = classify(process, targets)
+            if finding.verdict is Verdict.ENVOY:
+                envoys.append(finding)
+                if Finder.ENVOY in finders and finding.netns is not None:
+                    candidates.append(Candidate(pid, finding.netns, Finder.ENVOY, finding.address))
+            elif self._detail or finding.verdict is not Verdict.OTHER:
+                refused.append(finding)
+            if finding.verdict is Verdict.UNREADABLE:
                 unreadable.add(pid)
-            if self._detail or verdict.verdict is not Verdict.OTHER:
-                refused.append(verdict)
         if denied and len(readable) <= 1:
             own = self._procfs.own_pid()
             if denied - {own} and not readable - {own}:
@@ -136,7 +136,3 @@ class Scanner:
         candidates += [Candidate(group[0][0], netns, Finder.NETNS) for netns, group in residents.items()]
         pids = frozenset(self.cache.processes)
         return Scan(tuple(candidates), tuple(envoys), tuple(refused), pids, frozenset(unreadable), residents)
-
-    def _starting(self) -> Iterator[Process]:
-        """New proxies whose environment is empty: their execve(2) may not be complete."""
-        return (process for process in self.cache.newer_than(_EXEC_S) if process.environ == b"")

@@ -7,8 +7,15 @@ from __future__ import annotations
 
 from tapper.fast.connections import FastConnections
 from tapper.fast.http1 import FastConversation
+from tapper.fast.http2 import FastHttp2
 from tapper.fast.ndjson import FastNdjson
+from tapper.fast.ring_blocks import FastBlocks
 from tapper.protocols.readers import Readers
 from tapper.run.parts import Parts
 
-PARTS = Parts(ndjson=FastNdjson, connections=FastConnections, readers=Readers(http1=FastConversation))
+PARTS = Parts(
+    ndjson=FastNdjson,
+    connections=FastConnections,
+    readers=Readers(http1=FastConversation, http2=FastHttp2),
+    blocks=FastBlocks,
+)

@@ -3,8 +3,8 @@
 Replaces `tapper.streams.connections.Connections.packets`. A connection is simple while nothing of it waits or is to be
 decided. A segment of a simple connection with ACK as its only control flag takes the short way if its payload is the
 next one of its half, and its acknowledgement covers no byte that was not captured. Every other segment goes to the
-plain class, after which the connection is judged anew. Without this module reading a capture file of 30,000 packets
-took 35 % more (interpreted).
+plain class, after which the connection is judged anew. Measured with 30,300 packets of 10,000 exchanges: 380 ms by
+Connections and 60 ms by FastConnections, interpreted; 210 ms and 9 ms, compiled.
 """
 
 from __future__ import annotations
@@ -40,37 +40,38 @@ class FastConnections(Connections[T]):
         self._simple: dict[bytes, HalfConnection[T]] = {}
         """The halves of simple connections, by key."""
 
-    def packets(self, memory: bytes, found: list[Packet], made: list[T]) -> None:
-        self.tally.packets += len(found)
-        if self._due and found:
-            made += self.pass_time(found[0][0])
+    def packets(self, memory: bytes, packets: list[Packet], records: list[T]) -> None:
+        self.tally.packets += len(packets)
+        if self._due and packets:
+            records += self.pass_time(packets[0][0])
         simple, budget, held_bytes = self._simple, self.budget, self._limits.held_bytes
-        for packet in found:
+        for packet in packets:
             ts, _, begin, end = packet
             header = parse_bytewise(memory, begin, end) if BYTEWISE else parse_unpacking(memory, begin, end)
             key, seq, ack, flags, window, start, stop = header
             half = simple.get(key)
             if half is None or flags & _CONTROL_FLAGS != ACK:
-                made += self._long_way(memory, packet, header)
+                records += self._long_way(memory, packet, header)
                 continue
             connection = half.connection
-            if start == stop:
+            consumer = connection.consumer
+            if start == stop or (consumer is None and not connection.ended):
                 half.acked = ack
                 half.window = window
                 connection.last = self.newest = ts
                 continue
-            stream, consumer = half.stream, connection.consumer
+            stream = half.stream
             ahead = (ack - half.peer.stream.position) & MASK
             if consumer is None or seq != stream.position & MASK or 0 < ahead < HALF:
-                made += self._long_way(memory, packet, header)
+                records += self._long_way(memory, packet, header)
                 continue
             half.acked = ack
             half.window = window
             connection.last = self.newest = ts
             stream.position += stop - start
-            records = consumer.data(half.side, Data(memory[start:stop], ts, seq, ack))
-            if records:
-                made += records
+            complete = consumer.data(half.side, Data(memory[start:stop], ts, seq, ack))
+            if complete:
+                records += complete
             grown = consumer.held - connection.held
             if connection.consumer is None:  # the reader wants nothing more
                 connection.weigh()
@@ -78,17 +79,18 @@ class FastConnections(Connections[T]):
                 budget.held += grown
                 connection.held += grown
                 if grown > 0 and self.held > held_bytes:
-                    made += self.relieve(held_bytes * 3 // 4)
+                    records += self.relieve(held_bytes * 3 // 4)
 
     def _long_way(self, memory: bytes, packet: Packet, header: TcpHeader) -> list[T]:
         records = self._take(memory, packet, header)
-        half = self._halves.get(header[0])
-        if half is not None:
-            for each in half.connection.halves:
-                if _is_simple(half.connection):
-                    self._simple[each.key] = each
+        read = self._halves.get(header[0])
+        if read is not None:
+            simple = _is_simple(read.connection)
+            for half in read.connection.halves:
+                if simple:
+                    self._simple[half.key] = half
                 else:
-                    self._simple.pop(each.key, None)
+                    self._simple.pop(half.key, None)
         return records
 
     def _remove(self, connection: Connection[T]) -> None:

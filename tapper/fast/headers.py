@@ -3,6 +3,7 @@
 Replaces `tapper.protocols.headers.HeaderList`. A HeaderTemplate holds the fields that stay the same, and what was
 derived from them: their JSON, their masked form, and the answer to `has_prefix`. A TemplateList holds the template and
 one message's values of the other fields. The pairs of names and values are made when somebody asks for them.
+`tapper.fast.http1` and `tapper.fast.ndjson` say what was measured: their gains rest on these caches.
 """
 
 from __future__ import annotations

@@ -48,13 +48,6 @@ class NamespaceAddresses:
         answer = self._answers.get(netns)
         return None if answer is None else answer.addresses
 
-    def holds_until(self, netns: NamespaceId) -> float:
-        """Until when the last answer is believed, by time.monotonic; the past where the next scan asks again."""
-        answer, now = self._answers.get(netns), time.monotonic()
-        if answer is None or not answer.addresses or now - answer.first < NEW_S or now - answer.last >= ANSWER_HOLDS_S:
-            return -math.inf
-        return answer.last + ANSWER_HOLDS_S
-
     def invalidate(self) -> None:
         """Believe no answer any longer: addresses have changed somewhere."""
         self._answers = {netns: _Answer(a.first, -math.inf, a.addresses) for netns, a in self._answers.items()}
@@ -68,7 +61,7 @@ class NamespaceAddresses:
         Return the error of each that could not be asked; it keeps its answer."""
         self._scan = time.monotonic()
         new = [netns for netns in groups if netns not in self._answers]
-        again = [netns for netns in groups if netns in self._answers and self.holds_until(netns) < self._scan]
+        again = [netns for netns in groups if netns in self._answers and not self._holds(self._answers[netns])]
         again.sort(key=lambda netns: self._answers[netns].last)
         chosen = [*new, *again[:_MOST_AGAIN]]
         visits = [Visit(map(self._procfs.namespace_path, groups[netns]), netns, own_addresses) for netns in chosen]
@@ -78,8 +71,7 @@ class NamespaceAddresses:
             if isinstance(result, TapperError):
                 errors[netns] = result
             else:
-                before = self._answers.get(netns)
-                self._answers[netns] = _Answer(self._scan if before is None else before.first, self._scan, result)
+                self._learn(netns, result)
         return errors
 
     def ask(self, netns: NamespaceId, pid: int) -> frozenset[Address]:
@@ -89,6 +81,13 @@ class NamespaceAddresses:
         if before is not None and before.last >= self._scan:
             return before.addresses
         addresses = run_inside(self._procfs.namespace_path(pid), netns, own_addresses)
-        now = time.monotonic()
-        self._answers[netns] = _Answer(now if before is None else before.first, now, addresses)
+        self._learn(netns, addresses)
         return addresses
+
+    def _learn(self, netns: NamespaceId, addresses: frozenset[Address]) -> None:
+        now, before = time.monotonic(), self._answers.get(netns)
+        self._answers[netns] = _Answer(now if before is None else before.first, now, addresses)
+
+    def _holds(self, answer: _Answer) -> bool:
+        settled = answer.addresses and self._scan - answer.first >= NEW_S
+        return bool(settled) and self._scan - answer.last < ANSWER_HOLDS_S

@@ -6,7 +6,6 @@ A process states its INSTANCE_IP itself, so the addresses of its namespace are a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -123,14 +122,6 @@ class CaptureRules:
     def is_new(self, netns: NamespaceId) -> bool:
         """Whether a namespace may be one pod's, and its addresses are not known."""
         return netns not in self.shared and not self.addresses.known(netns)
-
-    def holds_until(self, group: Sequence[Candidate], targets: frozenset[Address]) -> float:
-        """Until when the decision not to capture in a namespace needs no repetition, by time.monotonic; the past where
-        each scan is to try again."""
-        netns = group[0].netns
-        if group[0].claimed is not None or self._may_be_target(netns, targets):
-            return -math.inf
-        return math.inf if netns in self.shared else self.addresses.holds_until(netns)
 
     def warn(self, candidate: Candidate, address: Address | None, fate: str, reason: str) -> None:
         """Say once why something is wrong with a namespace. A pod can make any number of namespaces, so the same

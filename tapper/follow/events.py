@@ -10,15 +10,25 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable, Set
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from tapper.capture.sources import Sources
 from tapper.discovery import address_events, exec_events
-from tapper.discovery.address_events import AddressEvents
-from tapper.discovery.exec_events import ExecEvents
 from tapper.errors import explain
 from tapper.output.sink import Console
 from tapper.targets.addresses import Address
+
+
+class Subscription(Protocol):
+    """A descriptor that is readable when there are notifications."""
+
+    def fileno(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+S = TypeVar("S", bound=Subscription)
+T = TypeVar("T")
 
 
 class KernelEvents:
@@ -28,18 +38,12 @@ class KernelEvents:
         self._sources = sources
         self._console = console
         self._pidfds: dict[int, int] = {}
-        self._execs: ExecEvents | None = None
-        self._addresses: AddressEvents | None = None
+        self._subscriptions: list[Subscription] = []
 
     @property
     def waits_for_ends(self) -> Set[int]:
         """The processes whose ends are waited for."""
         return self._pidfds.keys()
-
-    @property
-    def has_execs(self) -> bool:
-        """Whether the kernel notifies of every program that begins."""
-        return self._execs is not None
 
     def watch_end(self, pid: int, ended: Callable[[int], None]) -> None:
         """Call `ended` with the process id when the process ends."""
@@ -50,7 +54,7 @@ class KernelEvents:
         except ProcessLookupError:
             return
         except OSError as error:
-            self._console.warn_once("pidfd", f"deaths are noticed by scanning only: {error.strerror}")
+            self._console.warn_once("pidfd", f"deaths are noticed by scanning only: {explain(error)}")
             return
 
         def end() -> None:
@@ -66,38 +70,41 @@ class KernelEvents:
         self._sources.unwatch(descriptor)
         os.close(descriptor)
 
-    def watch_execs(self, began: Callable[[set[int] | None], None]) -> None:
-        """Call `began` with the processes that begin a program, or None where some of them are not known."""
-        try:
-            execs = self._execs = exec_events.subscribe()
-        except OSError as error:
-            self._console.progress(f"new processes are noticed by scanning only: {explain(error)}")
-            return
-        self._sources.watch(execs.fileno(), select.POLLIN, lambda: began(execs.pids()))
+    def watch_execs(self, began: Callable[[set[int] | None], None]) -> bool:
+        """Call `began` with the processes that begin a program, or None where some of them are not known. Returns
+        whether the kernel notifies of them."""
+        return self._watch("processes", exec_events.subscribe, lambda events: events.pids(), began)
 
-    def watch_addresses(self, given: Callable[[set[Address] | None], None]) -> None:
-        """Call `given` with the addresses that interfaces are given, or None where some of them are not known."""
-        try:
-            events = self._addresses = address_events.subscribe()
-        except OSError as error:
-            self._console.progress(f"new addresses are noticed by scanning only: {explain(error)}")
-            return
+    def watch_addresses(self, given: Callable[[set[Address] | None], None]) -> bool:
+        """Call `given` with the addresses that interfaces are given, or None where some of them are not known. Returns
+        whether the kernel notifies of them."""
+        return self._watch("addresses", address_events.subscribe, lambda events: events.addresses(), given)
 
-        def read() -> None:
+    def _watch(
+        self, what: str, subscribe: Callable[[], S], read: Callable[[S], T], notify: Callable[[T], None]
+    ) -> bool:
+        try:
+            subscription = subscribe()
+        except OSError as error:
+            self._console.progress(f"new {what} are noticed by scanning only: {explain(error)}")
+            return False
+
+        def take() -> None:
             try:
-                addresses = events.addresses()
+                news = read(subscription)
             except OSError as error:
-                self._console.warn(f"new addresses are noticed by scanning only: {explain(error)}")
-                self._sources.unwatch(events.fileno())
+                self._console.warn(f"new {what} are noticed by scanning only: {explain(error)}")
+                self._sources.unwatch(subscription.fileno())
                 return
-            given(addresses)
+            notify(news)
 
-        self._sources.watch(events.fileno(), select.POLLIN, read)
+        self._subscriptions.append(subscription)
+        self._sources.watch(subscription.fileno(), select.POLLIN, take)
+        return True
 
     def release(self) -> None:
         """Close everything. The loop does not run any longer."""
-        for events in (self._execs, self._addresses):
-            if events is not None:
-                events.close()
+        for subscription in self._subscriptions:
+            subscription.close()
         for descriptor in self._pidfds.values():
             os.close(descriptor)

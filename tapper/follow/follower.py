@@ -8,7 +8,6 @@ that failed, or could not read everything, closes nothing.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from tapper.capture import bpf
 from tapper.capture.memory import RingMemory
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import Sources
+from tapper.capture.walk import Blocks
 from tapper.discovery.finders import Candidate, Finder
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan, Scanner, made_unreadable, unexamined
@@ -74,6 +74,7 @@ class Follower:
         finders: frozenset[Finder],
         verify: bool = False,
         memory: RingMemory | None = None,
+        blocks: type[Blocks] = Blocks,
     ) -> None:
         self._procfs = procfs
         self._sources = sources
@@ -82,20 +83,21 @@ class Follower:
         self._drop = drop
         self._finders = finders
         self._memory = memory or RingMemory()
+        self._blocks = blocks
         self._targets = targets
         self._scanner = Scanner(procfs, finders)
         self._rules = CaptureRules(procfs, console, verify=verify)
-        self._missing = MissingTargets(procfs, console, finders, self._rules.addresses)
+        self._missing = MissingTargets(procfs, console, finders)
         self._events = KernelEvents(sources, console)
         self._followed: dict[NamespaceId, _Followed] = {}
-        self._last: Scan | None = None
-        """The scan that was followed last."""
-        self._valid_until = 0.0
-        """By time.monotonic: until then an unchanged scan needs no following again."""
         self._waits_for_ends = False
         """Whether process ids mean the same in the procfs and here."""
+        self._has_execs = False
+        """Whether the kernel notifies of every program that begins."""
+        self._last: Scan | None = None
+        """The scan that was followed last; None where the same scan is to be followed again."""
         self._settled = False
-        """Whether all that the last scan found is captured."""
+        """Whether the last scan read everything, and all that it found is captured."""
         self._ended = 0.0
         """When the last look ended, by time.monotonic, and how long it took."""
         self._cost = 0.0
@@ -112,7 +114,7 @@ class Follower:
         # 1. Listen before the first scan, so that nothing is missed between the two.
         self._waits_for_ends = self._procfs.numbers_are_ours()
         if self._waits_for_ends:
-            self._events.watch_execs(self._programs_began)
+            self._has_execs = self._events.watch_execs(self._programs_began)
         if self._finders != {Finder.ENVOY}:
             self._events.watch_addresses(self._addresses_given)
         # 2. Scan and follow.
@@ -129,21 +131,23 @@ class Follower:
         return time.monotonic() >= min(self._early, self.next_look)
 
     def look(self) -> bool:
-        """Scan, and follow if anything has changed. Returns whether the scan succeeded."""
+        """Scan, and follow unless nothing has changed. Returns whether the scan succeeded."""
         started = time.monotonic()
         try:
             scan = self._scanner.scan(self._targets)
         except TapperError as error:
             self._console.warn_once(("scan", str(error)), f"{error}; what is open stays open")
-            scan = None
-        if scan is not None and (scan is not self._last or started >= self._valid_until):
-            self._follow(scan)
+            succeeded = False
+        else:
+            if scan is not self._last or not self._settled:
+                self._follow(scan)
+            succeeded = True
         self._plan_next_look(started)
-        return scan is not None
+        return succeeded
 
     def look_soon(self) -> None:
-        """Look at once, and follow even if the scan is unchanged."""
-        self._valid_until = 0.0
+        """Look at once, and follow also an unchanged scan."""
+        self._last = None
         self.next_look = time.monotonic()
 
     def retarget(self, targets: frozenset[Address]) -> None:
@@ -162,16 +166,17 @@ class Follower:
 
     def _plan_next_look(self, started: float) -> None:
         now = time.monotonic()
-        complete = self._settled and self._last is not None and not self._last.unreadable
-        notified = complete and self._events.has_execs and Finder.NETNS not in self._finders
-        starting = self._scanner.is_execve_under_way()
-        early, late = pace.interval(now - started, notified=notified, execve_under_way=starting)
+        notified = self._settled and self._has_execs and Finder.NETNS not in self._finders
+        under_way = self._scanner.execve_under_way
+        early, late = pace.interval(now - started, notified=notified, execve_under_way=under_way)
         self._ended, self._cost, self._early, self.next_look = now, now - started, now + early, now + late
 
-    def _look_after_event(self) -> None:
-        """Look soon, but leave two thirds of the time to other work, however many events there are."""
-        self._valid_until = 0.0
-        self.next_look = min(self.next_look, max(time.monotonic(), self._ended + 2 * self._cost))
+    def _look_after_event(self, pause: float = 2) -> None:
+        """Look soon; the pause after the last look is at least so many times as long as that took, however many events
+        there are."""
+        self._last = None
+        pause_s = min(pause * self._cost, pace.LONGEST_INTERVAL_S)
+        self.next_look = min(self.next_look, max(time.monotonic(), self._ended + pause_s))
 
     def _process_ended(self, pid: int) -> None:
         self._scanner.cache.invalidate({pid})
@@ -179,7 +184,9 @@ class Follower:
 
     def _programs_began(self, pids: set[int] | None) -> None:
         self._scanner.cache.invalidate(pids)
-        if pids is None or any(map(self._is_worth_a_look, pids)):
+        if pids is None:  # the look reads every process
+            self._look_after_event(pace.SCAN_SHARE)
+        elif any(map(self._is_worth_a_look, pids)):
             self._look_after_event()
 
     def _is_worth_a_look(self, pid: int) -> bool:
@@ -263,10 +270,7 @@ class Follower:
             if decision.candidate.found_by is Finder.NETNS
         }
         self._missing.say_proxyless(scan, without_proxy)
-        # 7. The same scan need not be followed again until a decision not to capture is outdated.
-        refused = [group for netns, group in groups.items() if netns not in self._sources]
-        self._settled = not refused
-        self._valid_until = min((self._rules.holds_until(group, self._targets) for group in refused), default=math.inf)
+        self._settled = not scan.unreadable and all(netns in self._sources for netns in groups)
 
     def _may_be_alive(self, pid: int, scan: Scan) -> bool:
         """Whether a former candidate may still be one: it could not be read, or lives although the scan missed it."""
@@ -301,7 +305,7 @@ class Follower:
         netns = candidate.netns
         enter = partial(self._enter, netns)
         links = [self._procfs.namespace_path(candidate.pid)]
-        return Visit(links, netns, lambda: open_ring("lo", bpf.program(), self._memory, enter))
+        return Visit(links, netns, lambda: open_ring("lo", bpf.program(), self._memory, enter, self._blocks))
 
     def _take(self, decision: CaptureDecision, ring: Ring | TapperError) -> None:
         """Add the source. A failure is named once, and costs the other namespaces nothing."""

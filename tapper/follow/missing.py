@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 
-from tapper.discovery.envoy import Verdict
-from tapper.discovery.finders import Candidate, Finder
+from tapper.discovery.finders import Candidate, Finder, Verdict
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.roles import gateway_role, is_proxyless
 from tapper.discovery.scanner import Scan, Scanner
@@ -26,13 +25,10 @@ _SOUGHT = {Finder.ENVOY: "Envoy", Finder.LINKERD: "Linkerd proxy", Finder.NETNS:
 class MissingTargets:
     """Names targets of which nothing is captured, and captured ones without plaintext, with the reason."""
 
-    def __init__(
-        self, procfs: Procfs, console: Console, finders: frozenset[Finder], addresses: NamespaceAddresses
-    ) -> None:
+    def __init__(self, procfs: Procfs, console: Console, finders: frozenset[Finder]) -> None:
         self._procfs = procfs
         self._console = console
         self._finders = finders
-        self._addresses = addresses
         self._named: set[Address] = set()
         self._examined: dict[NamespaceId, set[tuple[int, str | None]]] = {}
         """The residents that were examined, by namespace that was found without a proxy."""
@@ -57,11 +53,10 @@ class MissingTargets:
             pass
         else:
             residents = everything.residents
+            addresses = NamespaceAddresses(self._procfs)
+            addresses.refresh({candidate.netns: [candidate.pid] for candidate in everything.candidates})
             for candidate in everything.candidates:
-                try:
-                    homes |= dict.fromkeys(self._addresses.ask(candidate.netns, candidate.pid), candidate)
-                except TapperError:
-                    continue
+                homes |= dict.fromkeys(addresses.known(candidate.netns) or (), candidate)
         # 2. Say what is wrong with each.
         envoys = {refused.netns for refused in scan.refused if refused.verdict in _OTHER_ENVOYS and refused.netns}
         for address in sorted(missing, key=str):

@@ -1,4 +1,4 @@
-"""Where to listen, as a person writes it."""
+"""The address and port to listen on, as an option has them."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""The counts as Prometheus metrics (the text format and OpenMetrics, by the official client library), over HTTP.
+"""The counts as Prometheus metrics, served over HTTP in the formats of the official client library.
 
 Nothing is counted here and nothing is kept: a scrape asks the loop for the counts as they stand. Labels have as many
-values as there are pods: those captured now, and at most `tapper.run.accounts.MOST_GONE` closed sources. A series goes
-on when its source is opened again.
+values as there are pods: the pods captured now, and at most `tapper.run.accounts.MOST_GONE` closed sources. A series
+goes on when its source is opened again.
 
-This module needs the package `prometheus_client`; only `--metrics` imports it.
+The library's own `start_http_server` is not used: it takes any number of clients, waits for them without end, asks name
+servers for the host's name, and prints a traceback where the loop does not answer. This module needs the package
+`prometheus_client`; only `--metrics` imports it.
 """
 
 from __future__ import annotations
@@ -12,167 +14,172 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from socketserver import TCPServer, ThreadingMixIn
+from http.server import ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any, TypeAlias
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import MetricsHandler
 from prometheus_client.registry import Collector
 
 from tapper import __version__
 from tapper.errors import TapperError, explain
 from tapper.output.listening import Listening
 from tapper.output.records import Row, Snapshot
+from tapper.targets.pods import PodName
 
-Ask: TypeAlias = Callable[[], Snapshot]
-"""Asks for the counts; raises TimeoutError where nobody answers."""
+Ask: TypeAlias = Callable[[float], Snapshot]
+"""Asks for the counts and waits at most so many seconds. Raises TimeoutError where no answer comes."""
 
 SOURCE = ("namespace", "pod", "pod_ip", "interface", "netns")
 """The labels of a source. `netns` is the network namespace's inode; the node's interfaces have no pod."""
 
-BY_SOURCE = {
-    "tapper_packets_received": ("received", "Packets captured."),
-    "tapper_packets_dropped": ("dropped", "Packets lost for want of room in the ring, as the kernel counted them."),
-    "tapper_packets_cut": ("cut", "Packets captured in part only."),
-    "tapper_packets_bad_checksum": ("bad_checksum", "Packets left out for a checksum that their receiver refuses."),
-    "tapper_stream_gaps": ("gaps", "Places in TCP streams where bytes are missing."),
-    "tapper_stream_gap_bytes": ("gap_bytes", "Bytes missing there, as far as their number is known."),
-    "tapper_connections_given_up": ("given_up", "Connections given up to stay within memory bounds."),
-    "tapper_exchanges_filtered": ("filtered", "Exchanges left out by the filters."),
+COUNTERS = {
+    "tapper_packets_received": ("received", None, "Packets captured."),
+    "tapper_packets_dropped": ("dropped", None, "Packets that the kernel dropped because the ring was full."),
+    "tapper_packets_cut": ("cut", None, "Packets captured in part only."),
+    "tapper_packets_bad_checksum": ("bad_checksum", None, "Packets left out: their receiver refuses their checksum."),
+    "tapper_stream_gaps": ("gaps", None, "Places in TCP streams where bytes are missing."),
+    "tapper_stream_gap_bytes": ("gap_bytes", None, "Bytes missing there, as far as their number is known."),
+    "tapper_connections_given_up": ("given_up", None, "Connections given up to stay within memory bounds."),
+    "tapper_connections_undecoded": ("undecoded", "kind", "Connections that carried no HTTP, by kind."),
+    "tapper_exchanges": ("exchanges", "direction", "Exchanges reported."),
+    "tapper_exchanges_incomplete": ("incomplete", "direction", "Exchanges without request, response or fields."),
+    "tapper_exchanges_filtered": ("filtered", None, "Exchanges left out by the filters."),
 }
-"""Counters: name without `_total`, field of `tapper.output.records.Totals`, help."""
-BY_LEG = {
-    "tapper_exchanges": ("exchanges", "Exchanges reported."),
-    "tapper_exchanges_incomplete": ("incomplete", "Of these, those with request, response or fields missing."),
-}
-BY_KIND = {"tapper_connections_undecoded": ("undecoded", "Connections that carried no HTTP, by kind.")}
+"""By name without `_total`: the field of `tapper.output.records.Totals`, the label besides SOURCE, the help."""
 
-_PATIENCE_S = 5.0
-_CLIENT_PATIENCE_S = 10.0
-_POLL_S = 0.2  # how long the end may take longer
+MOST_CLIENTS = 16
+"""Connections at a time; a further one is closed at once."""
+_ANSWER_S = 5.0
+"""How long a scrape waits for the loop."""
+_CLIENT_S = 10.0
+"""How long a client may take to send a part of its request, or to read a part of the answer."""
+_POLL_S = 0.2
+"""How often the server looks whether it is to end."""
+
+
+class _NoAnswerError(Exception):
+    """The loop did not answer in time."""
 
 
 class Counters(Collector):
-    """What a registry asks at each scrape."""
+    """The collector that the registry asks at each scrape."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
 
     def describe(self) -> list[Metric]:
-        """Nothing: a registry would otherwise collect once to learn the names, and nobody may answer yet."""
+        """Nothing. A registry without this method collects once to learn the names, when no loop answers yet."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        now = self._ask()
+        try:
+            now = self._ask(_ANSWER_S)
+        except TimeoutError:
+            raise _NoAnswerError from None
         info = GaugeMetricFamily("tapper_build_info", "Always 1; the label tells the version.", labels=["version"])
         info.add_metric([__version__], 1)
         yield info
         yield GaugeMetricFamily("tapper_sources", "Sources that are open.", value=now.sources)
         yield GaugeMetricFamily("tapper_targets", "Addresses that are targets.", value=now.targets)
-        for name, (field, text) in BY_SOURCE.items():
-            samples = ((_source(row), getattr(row.counts, field)) for row in now.rows)
-            yield _counter(name, text, SOURCE, samples)
-        for name, (field, text) in BY_LEG.items():
-            yield _counter(name, text, (*SOURCE, "direction"), _legs(now.rows, field))
-        for name, (_, text) in BY_KIND.items():
-            kinds = (
-                ((*_source(row), str(kind)), count) for row in now.rows for kind, count in row.counts.undecoded.items()
-            )
-            yield _counter(name, text, (*SOURCE, "kind"), kinds)
+        for name, (field, label, text) in COUNTERS.items():
+            # One series for each set of labels: a scraper refuses an answer that has two.
+            sums: dict[tuple[str, ...], int] = {}
+            for row in now.rows:
+                for values, count in _samples(row, field, label):
+                    sums[values] = sums.get(values, 0) + count
+            family = CounterMetricFamily(name, text, labels=SOURCE if label is None else (*SOURCE, label))
+            for values, count in sums.items():
+                family.add_metric(values, count)
+            yield family
 
 
-def _counter(
-    name: str, text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], int]]
-) -> CounterMetricFamily:
-    """One series for each set of labels, whatever happens: two would make a scraper refuse the whole answer."""
-    sums: dict[tuple[str, ...], int] = {}
-    for values, count in samples:
-        sums[values] = sums.get(values, 0) + count
-    family = CounterMetricFamily(name, text, labels=labels)
-    for values, count in sums.items():
-        family.add_metric(values, count)
-    return family
-
-
-def _source(row: Row) -> tuple[str, ...]:
+def _samples(row: Row, field: str, label: str | None) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The values of the labels, and the count."""
     place = row.place
-    name = place.pods.get(place.instance_ip or "")
-    named = ("", "") if name is None else (name.namespace, name.name)
-    return (*named, place.instance_ip or "", place.interface, "" if place.netns is None else str(place.netns))
-
-
-def _legs(rows: Iterable[Row], field: str) -> Iterator[tuple[tuple[str, ...], int]]:
-    for row in rows:
-        namespace, pod, address, *where = _source(row)
+    own = place.instance_ip or ""
+    namespace, pod = _named(place.pods.get(own))
+    where = (place.interface, "" if place.netns is None else str(place.netns))
+    if label is None:
+        yield (namespace, pod, own, *where), getattr(row.counts, field)
+    elif label == "kind":
+        for kind, count in row.counts.undecoded.items():
+            yield (namespace, pod, own, *where, str(kind)), count
+    else:
         for key, seen in row.legs.items():
-            named = ("", "") if key.name is None else (key.name.namespace, key.name.name)
-            if key.pod_ip == address:
-                named = (namespace, pod)
-            yield (*named, key.pod_ip or "", *where, str(key.direction)), getattr(seen, field)
+            name = (namespace, pod) if key.pod_ip == own else _named(key.name)
+            yield (*name, key.pod_ip or "", *where, str(key.direction)), getattr(seen, field)
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+def _named(name: PodName | None) -> tuple[str, str]:
+    return ("", "") if name is None else (name.namespace, name.name)
+
+
+class _Handler(MetricsHandler):
+    timeout = _CLIENT_S
+
+    def do_GET(self) -> None:
+        if urlsplit(self.path).path != "/metrics":
+            self._refuse(404, "the metrics are at /metrics\n")
+            return
+        try:
+            super().do_GET()
+        except _NoAnswerError:
+            self._refuse(503, "the tapper does not answer: it is starting, ending, or nobody reads its output\n")
+
+    def _refuse(self, status: int, sentence: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain")
+        self.end_headers()
+        self.wfile.write(sentence.encode())
+
+
+class _Server(ThreadingHTTPServer):
+    """Listens when it is made. Raises OSError."""
+
+    def __init__(self, listening: Listening, handler: type[_Handler]) -> None:
+        self._free = threading.BoundedSemaphore(MOST_CLIENTS)
+        address = listening.address or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")
+        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        super().__init__((address, listening.port), handler)
 
     def server_bind(self) -> None:
         """Without asking name servers for the host's name, as http.server does: they may not answer."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(self.server_address[0] != "::"))
         TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-        self.setup_environ()
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A scraper that hung up is no error: there is nobody to tell. Anything else is."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
 
-
-class _Handler(WSGIRequestHandler):
-    timeout = _CLIENT_PATIENCE_S
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing for each scrape."""
-
-
-def _application(ask: Ask) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
-    registry = CollectorRegistry()  # of its own: the global one has the process's metrics, and whoever else's
-    registry.register(Counters(ask))
-    metrics = make_wsgi_app(registry)
-
-    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/metrics":
-            start_response("404 Not Found", [("Content-Type", "text/plain")])
-            return [b"the metrics are at /metrics\n"]
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
-            answer: Iterable[bytes] = metrics(environ, start_response)
-        except TimeoutError:
-            start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
-            return [b"the tapper does not answer: it is starting, ending, or nobody reads its output\n"]
-        return answer
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
-    return application
-
-
-def _open(listening: Listening, application: Any) -> _Server:
-    """Listens when it returns. Raises OSError."""
-    address = listening.address or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    kind = type("Server", (_Server,), {"address_family": family})
-    server: _Server = kind((address, listening.port), _Handler)
-    server.set_app(application)
-    return server
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report errors, but not of a connection that the client ended."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 @contextmanager
-def serving(listening: Listening, ask: Callable[[float], Snapshot]) -> Iterator[None]:
-    """Serve meanwhile, in threads. `ask` gets how many seconds to wait. Raises TapperError where the address cannot be
-    had."""
+def serving(listening: Listening, ask: Ask) -> Iterator[None]:
+    """Serve the metrics meanwhile, in threads. Raises TapperError where it cannot listen there."""
+    registry = CollectorRegistry()  # the library's global registry has metrics of the process, and of other packages
+    registry.register(Counters(ask))
+    handler = type("Handler", (_Handler,), {"registry": registry})
     try:
-        server = _open(listening, _application(lambda: ask(_PATIENCE_S)))
+        server = _Server(listening, handler)
     except OSError as error:
         raise TapperError(f"cannot serve metrics on {listening}: {explain(error)} (--metrics)") from error
     thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), name="tapper-metrics", daemon=True)

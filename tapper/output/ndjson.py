@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tapper.discovery.envoy import Envoy, Verdict
+from tapper.discovery.finders import Finding
 from tapper.output.escape import escape_bytes
-from tapper.output.records import Listed, Owned, Place, Totals, found_by, reason, verified
+from tapper.output.format import Format
+from tapper.output.records import Owned, Place, Totals, reason, verified
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, Tls, WebSocketMessage
 from tapper.protocols.messages import Request, Response
@@ -152,8 +153,8 @@ def _fact(fact: Fact) -> tuple[str, dict[str, Any]]:
     }
 
 
-class Ndjson:
-    """A `tapper.output.records.Format`."""
+class Ndjson(Format):
+    """The format for programs. ndjson.schema.json describes its records."""
 
     def hello(self, version: str, pid: int) -> str:
         return _line(
@@ -200,27 +201,24 @@ class Ndjson:
         where = {} if place is None else _place(place) | _pod(place, place.instance_ip)
         return _line({"type": "stat", **told, **where} | ({"so_far": True} if so_far else {}))
 
-    def ending(self) -> str:
-        return ""
-
     def bye(self, totals: Totals) -> str:
         return _line({"type": "bye", **asdict(totals)})
 
-    def processes(self, found: Sequence[Listed], owned: Owned) -> str:
+    def processes(self, found: Sequence[Finding], owned: Owned) -> str:
         return "".join(_line(_process(process, owned)) for process in found)
 
 
-def _process(process: Listed, owned: Owned) -> dict[str, Any]:
+def _process(process: Finding, owned: Owned) -> dict[str, Any]:
     addresses = None if process.netns is None else owned.get(process.netns)
     return {
         "type": "process",
         "pid": process.pid,
         "exe": process.exe,
-        "instance_ip": None if process.instance_ip is None else str(process.instance_ip),
+        "instance_ip": process.instance_ip,
         "owned": None if addresses is None else sorted(map(str, addresses)),
         "verified": verified(process, owned),
         "netns": None if process.netns is None else process.netns.inode,
-        "found_by": found_by(process),
-        "verdict": Verdict.ENVOY if isinstance(process, Envoy) else process.verdict,
+        "found_by": process.found_by,
+        "verdict": process.verdict,
         "reason": reason(process, owned),
     }

@@ -95,18 +95,18 @@ def _is_in_scope(scope: Scope, data: bytes) -> bool:
 
 @dataclass(slots=True)
 class Recording:
-    """A `tapper.capture.sources.Reader` that puts packets into the file, and passes them on to the streams."""
+    """A `tapper.capture.sources.PacketReader` that puts packets into the file, and passes them on to the streams."""
 
     connections: Connections[Record]
     number: int
     pending: list[bytes]
 
-    def packets(self, memory: bytes, found: list[Packet], made: list[Record]) -> None:
-        for ts, _, start, stop in found:
+    def packets(self, memory: bytes, packets: list[Packet], records: list[Record]) -> None:
+        for ts, _, start, stop in packets:
             data = memory[start:stop]
             if _is_in_scope(self.connections.scope, data):
                 self.pending.append(packet(self.number, ts, data))
-        self.connections.packets(memory, found, made)
+        self.connections.packets(memory, packets, records)
 
     def finish(self) -> list[Record]:
         return self.connections.finish()

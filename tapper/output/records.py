@@ -1,22 +1,17 @@
-"""The records that formats write besides exchanges and facts: places, counts, processes. And what a format is."""
+"""The records that formats write besides exchanges and facts: places, counts, processes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from tapper.discovery.envoy import Envoy, Refused
-from tapper.discovery.finders import Finder, Resident
+from tapper.discovery.finders import Finding
 from tapper.namespaces.identity import NamespaceId
-from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.streams.bounds import Tally
 from tapper.streams.legs import Direction
 from tapper.targets.addresses import Address
 from tapper.targets.pods import PodName
-
-Listed: TypeAlias = Envoy | Refused | Resident
-"""A process that `tapper discover` shows."""
 
 Owned: TypeAlias = Mapping[NamespaceId, frozenset[Address]]
 """The addresses of each network namespace that could be asked."""
@@ -60,26 +55,17 @@ class Place:
         return f"{self.interface} of {whose}, network namespace {self.netns}"
 
 
-def found_by(process: Listed) -> str | None:
-    """How a process was found: `envoy`, `linkerd` or `netns`; None if it was refused."""
-    if isinstance(process, Refused):
-        return None
-    return str(process.found_by if isinstance(process, Resident) else Finder.ENVOY)
-
-
-def verified(process: Listed, owned: Owned) -> bool | None:
+def verified(process: Finding, owned: Owned) -> bool | None:
     """True if an Envoy's namespace has the address that the Envoy claims; None if that is not known, and for other
     processes."""
-    if not isinstance(process, Envoy) or process.netns not in owned:
+    if process.address is None or process.netns is None or process.netns not in owned:
         return None
-    return process.instance_ip in owned[process.netns]
+    return process.address in owned[process.netns]
 
 
-def reason(process: Listed, owned: Owned) -> str | None:
+def reason(process: Finding, owned: Owned) -> str | None:
     """Why a process is not the Envoy of a target, or does not prove its network namespace to be a target's."""
-    if not isinstance(process, Envoy):
-        return process.reason
-    return "its network namespace does not have that address" if verified(process, owned) is False else None
+    return "its network namespace does not have that address" if verified(process, owned) is False else process.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,59 +178,3 @@ class Snapshot:
 
 def _named(place: Place, before: Place) -> Place:
     return place if place.instance_ip in place.pods or before.instance_ip not in before.pods else before
-
-
-class Format(Protocol):
-    """Turns records into text to write. A text ends with an LF; it is empty if the format does not show the record."""
-
-    def hello(self, version: str, pid: int, /) -> str: ...
-
-    def source(self, state: str, place: Place, /) -> str: ...
-
-    def ack(self, generation: int, /) -> str: ...
-
-    def exchange(self, place: Place, record: ExchangeRecord, /) -> str: ...
-
-    def fact(self, place: Place, record: FactRecord, /) -> str: ...
-
-    def stat(self, place: Place | None, counts: Totals, /, *, so_far: bool = False) -> str: ...
-
-    def bye(self, totals: Totals, /) -> str: ...
-
-    def ending(self) -> str:
-        """The text that completes the output after any record, if there is no room for `bye`."""
-        ...
-
-    def processes(self, found: Sequence[Listed], owned: Owned, /) -> str: ...
-
-
-class Silent:
-    """A Format without any text. It stands beside a Recorder, which writes packets; other formats inherit from it and
-    override the methods for the records that they show."""
-
-    def hello(self, _version: str, _pid: int) -> str:
-        return ""
-
-    def source(self, _state: str, _place: Place) -> str:
-        return ""
-
-    def ack(self, _generation: int) -> str:
-        return ""
-
-    def fact(self, _place: Place, _record: FactRecord) -> str:
-        return ""
-
-    def exchange(self, _place: Place, _record: ExchangeRecord) -> str:
-        return ""
-
-    def stat(self, _place: Place | None, _counts: Totals, *, so_far: bool = False) -> str:  # noqa: ARG002
-        return ""
-
-    def ending(self) -> str:
-        return ""
-
-    def bye(self, _totals: Totals) -> str:
-        return ""
-
-    def processes(self, _found: Sequence[Listed], _owned: Owned) -> str:
-        return ""

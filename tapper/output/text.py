@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from tapper.discovery.envoy import Envoy, Verdict
+from tapper.discovery.finders import Finding
+from tapper.output.columns import columns
 from tapper.output.details import details
 from tapper.output.escape import escape, escape_bytes, shortened
-from tapper.output.records import Listed, Owned, Place, Silent, Totals, found_by, reason
+from tapper.output.format import Format
+from tapper.output.records import Owned, Place, Totals, reason
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, Tls, WebSocketMessage
 from tapper.protocols.messages import Response
@@ -42,8 +44,8 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-class Text(Silent):
-    """A `tapper.output.records.Format` for pipes and files: a line for each exchange.
+class Text(Format):
+    """The format for pipes and files: a line for each exchange.
 
     `verbose` adds its header fields and the beginning of its bodies. `tapper.output.terminal` is for terminals.
     """
@@ -53,14 +55,12 @@ class Text(Silent):
 
     def exchange(self, _place: Place, record: ExchangeRecord) -> str:
         leg, exchange = record.leg, record.exchange
-        request = exchange.request
-        asked = "(request not seen)"
-        if request is not None:
-            asked = (
-                f"{escape(request.head.method or '?')} {escape(shortened(request.head.target or '?', _LONGEST_TARGET))}"
-            )
-        answer = _answer(exchange.response, exchange.duration) + further(exchange)
-        line = f"{clock(exchange.ts)}  {_where(leg)}  {asked}  {answer}\n"
+        request = "(request not seen)"
+        if exchange.request is not None:
+            head = exchange.request.head
+            request = f"{escape(head.method or '?')} {escape(shortened(head.target or '?', _LONGEST_TARGET))}"
+        response = _answer(exchange.response, exchange.duration) + further(exchange)
+        line = f"{clock(exchange.ts)}  {_where(leg)}  {request}  {response}\n"
         if not self._verbose:
             return line
         return line + "".join(f"    * {remark}\n" for remark in remarks(leg, exchange)) + details(exchange)
@@ -68,13 +68,9 @@ class Text(Silent):
     def fact(self, _place: Place, record: FactRecord) -> str:
         return f"{clock(record.fact.ts)}  {_where(record.leg)}  {fact_line(record.fact)}\n"
 
-    def processes(self, found: Sequence[Listed], owned: Owned) -> str:
-        rows = [_PROCESS_COLUMNS, *(_row(process, owned) for process in found)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_PROCESS_COLUMNS))]
-        return "".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
-            for row in rows
-        )
+    def processes(self, found: Sequence[Finding], owned: Owned) -> str:
+        lines = columns([_PROCESS_COLUMNS, *(_row(process, owned) for process in found)])
+        return "".join(line + "\n" for line in lines)
 
 
 def _where(leg: Leg) -> str:
@@ -83,8 +79,8 @@ def _where(leg: Leg) -> str:
 
 def remarks(leg: Leg, exchange: Exchange) -> list[str]:
     """The lines that --verbose adds about an exchange as a whole."""
-    said = [] if leg.mtls is None else ["mTLS on the wire" if leg.mtls else "plaintext on the wire"]
-    return [*said, "looks like a health probe"] if is_probe(leg, exchange) else said
+    lines = [] if leg.mtls is None else ["mTLS on the wire" if leg.mtls else "plaintext on the wire"]
+    return [*lines, "looks like a health probe"] if is_probe(leg, exchange) else lines
 
 
 def fact_line(fact: Fact) -> str:
@@ -120,16 +116,16 @@ def further(exchange: Exchange) -> str:
     return text if exchange.incomplete is None else f"{text}  ({exchange.incomplete})"
 
 
-def _row(process: Listed, owned: Owned) -> tuple[str, ...]:
+def _row(process: Finding, owned: Owned) -> tuple[str, ...]:
     addresses = None if process.netns is None else owned.get(process.netns)
     return (
         str(process.pid),
         escape(process.exe or "-"),
-        escape("-" if process.instance_ip is None else str(process.instance_ip)),
+        escape("-" if process.instance_ip is None else process.instance_ip),
         "?" if addresses is None else ",".join(sorted(map(str, addresses))) or "-",
         "-" if process.netns is None else str(process.netns.inode),
-        found_by(process) or "-",
-        Verdict.ENVOY if isinstance(process, Envoy) else process.verdict,
+        process.found_by or "-",
+        process.verdict,
         reason(process, owned) or "",
     )
 
@@ -147,13 +143,13 @@ def summary(totals: Totals) -> str:
         lines.append(f"connections that were not decoded: {kinds}")
     if totals.gaps:
         lines.append(f"{_plural(totals.gaps, 'gap')} in the streams, {totals.gap_bytes} bytes missing")
-    for count, what in (
+    for count, participle in (
         (totals.cut, "captured in part only"),
         (totals.bad_checksum, "left out for a wrong checksum, as their receiver does"),
         (totals.malformed, "malformed"),
     ):
         if count:
-            lines.append(f"{_plural(count, 'packet')} {what}")
+            lines.append(f"{_plural(count, 'packet')} {participle}")
     if totals.given_up:
         lines.append(f"{_plural(totals.given_up, 'connection')} given up to stay within memory bounds")
     return "".join(line + "\n" for line in lines)

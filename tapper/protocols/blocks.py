@@ -1,296 +1,199 @@
-"""Header blocks of one direction of an HTTP/2 connection (HPACK, RFC 7541), read by somebody who may have come late.
+"""Header blocks of one direction of an HTTP/2 connection, for a reader that may have joined late (HPACK, RFC 7541).
 
-A block refers to a table that the blocks before it have filled. Whoever did not see them all does not know the table,
-but knows more with every block: new entries come in at the front, so an index into what was added since is certain, and
-any index beyond that is said to be unknown. Nothing is ever guessed.
+A header block refers to a dynamic table, which the blocks before it have filled. A reader that missed some of these
+blocks does not know the whole table, but learns more with every block: new entries come in at the front of the table,
+so an index into the entries that were added since is certain. An entry beyond them is *unknown*: its field is left out,
+and the block counts as incomplete. Nothing is guessed.
 
-The table may be kept larger than the sender keeps its own: the sender's is then the front of ours, and it never refers
-to what it has dropped. That is why SETTINGS_HEADER_TABLE_SIZE, which travels in the other direction, need not be
+The reader's table may be larger than the sender's. Then the sender's table is the front of it, and the sender never
+refers to an entry that it has evicted. So SETTINGS_HEADER_TABLE_SIZE, which travels in the other direction, need not be
 followed: a sender that makes use of it says so in a block (section 4.2).
 
-The static table and the Huffman code are the `hpack` library's. Its decoder is not used: it is made for an endpoint,
-where a table has no unknown entries, and it costs five times as much.
+The static table and the Huffman code are those of the `hpack` library. Its decoder is made for an endpoint, which knows
+the whole table: it refuses a block at the first unknown entry.
 """
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
-from tapper.protocols.fields import (
-    AUTHORITY,
-    DYNAMIC,
-    NO_ENTRY,
-    ORDINARY,
-    OVERHEAD,
-    STATIC,
-    UNKNOWN,
-    UNKNOWN_FIELDS,
-    Entry,
-    Field,
-    Fields,
-)
+from hpack.exceptions import HPACKDecodingError
+from hpack.huffman_table import decode_huffman
+from hpack.table import HeaderTable
+
 from tapper.protocols.headers import HeaderList, Headers
-from tapper.protocols.huffman import Malformed
-from tapper.protocols.literals import LITERALS, behind, number, string
 from tapper.protocols.messages import HEAD_LIMIT
+from tapper.runtime.native import mypyc_attr
 
 TABLE_LIMIT: Final = 64 * 1024
-"""Largest table kept. A sender that asks for more makes its blocks unknown, no matter what it was allowed."""
-_INITIAL_SIZE: Final = 4096  # SETTINGS_HEADER_TABLE_SIZE before anybody says otherwise (RFC 9113 section 6.5.2)
-_CACHED: Final = 32
-_SHORT: Final = 256  # octets of what is cached
-_RESIZE: Final = 0x20  # and below are the literals that are not added to the table (sections 6.2.2 and 6.2.3)
-_ANY: Final = -1
-_NONE: Final = -2
+"""Largest dynamic table, in the octets of section 4.1. A block that sets a larger size is malformed."""
+_INITIAL_SIZE: Final = 4096  # SETTINGS_HEADER_TABLE_SIZE until a sender changes it (RFC 9113 section 6.5.2)
+_LONGEST_SHIFT: Final = 21  # integers have up to 28 bits: more than any length or index of a valid block
+
+Field: TypeAlias = tuple[str, ...]
+"""Name and value. mypyc would copy a tuple[str, str] at each use; of this type, all use the same object."""
 
 
-class _Part:
-    """A part of a block, and what it means."""
+@mypyc_attr(acyclic=True)
+class Entry:
+    """An entry of a header table. Nothing changes it once it is made."""
 
-    __slots__ = ("added", "block", "fields", "version")
+    __slots__ = ("field", "size")
 
-    def __init__(self, block: bytes, fields: Fields, added: list[Entry], version: int) -> None:
-        self.block = block
-        self.fields = fields
-        self.added = added
-        """Entries, in their order."""
-        self.version = version
-        """That of the table it refers to; _ANY where it refers to none, _NONE where it will not mean this again."""
+    def __init__(self, name: str, value: str) -> None:
+        self.field: Field = (name, value)
+        self.size = len(name) + len(value) + 32
+        """Section 4.1."""
 
 
-class BlockReader:
-    """Decodes the blocks of one direction, in their order. `known` tells whether the direction was seen from its start.
-    Nothing raises, whatever the bytes are.
+UNKNOWN: Final = Entry("\0", "")
+"""Stands for an entry that is unknown. No valid name has a NUL (RFC 9113 section 8.2.1)."""
+STATIC: Final[list[Entry]] = [
+    UNKNOWN,  # no entry has index 0
+    *(Entry(name.decode("latin-1"), value.decode("latin-1")) for name, value in HeaderTable.STATIC_TABLE),
+]
+"""The static table (appendix A), by index."""
+_NO_FIELDS: Final = HeaderList()
+_OF_REQUESTS: Final = (":method", ":path", ":scheme", ":authority")
 
-    A value that the sender does not have added to the table is often a new one each time, and what is before and behind
-    it mostly is not. So a block is divided at the first such value that is not the one before, and its parts are
-    remembered.
-    """
 
-    def __init__(self, *, known: bool) -> None:
-        self._entries: list[Entry] = []  # the newest last
-        self._limit = _INITIAL_SIZE if known else TABLE_LIMIT
-        self._version = 0  # grows with each change of the table
-        self._refers = False  # whether the part being read refers to the table
-        self._wholes: dict[bytes, _Part] = {}  # blocks that are not divided
-        self._beginning: _Part | None = None  # the last one
-        self._divided: bytes | None = None  # what it was the beginning of, to the end of the value behind it
-        self._values: dict[str, Entry] = {}  # where blocks were divided, by name, as they were last
-        self._ends: dict[bytes, _Part] = {}
-        self._bound = False  # whether one of these refers to the table
-        self._listed = HeaderList()  # what the last block showed
+class Malformed(Exception):
+    """A header block violates RFC 7541, or a bound of this module."""
+
+
+@mypyc_attr(acyclic=True)
+class DecodedBlock:
+    """What a header block says. Nothing changes it once it is made: messages may share it."""
+
+    headers: Headers = ()
+    """Names and values in their order, pseudo-header fields included; octets as latin-1 characters."""
+    shown: HeaderList = _NO_FIELDS
+    """`headers` without pseudo-header fields, except :authority."""
+    complete: bool = True
+    """False if `headers` lacks fields whose entries are unknown."""
+    octets: int = 0
+    """Of the names and values in `headers`."""
+    is_request: bool = False
+    """Whether `headers` has a pseudo-header field of requests (RFC 9113 section 8.3.1)."""
+    # Values of fields, None if there is no such field. Of fields with the same name, the first counts.
+    method: str | None = None
+    path: str | None = None
+    authority: str | None = None
+    status: str | None = None
+    content_type: str | None = None
+
+
+def decoded(headers: Headers, *, complete: bool = True) -> DecodedBlock:
+    block = DecodedBlock()
+    block.headers, block.complete = headers, complete
+    block.shown = HeaderList(tuple(field for field in headers if field[0] == ":authority" or field[0][:1] != ":"))
+    block.octets = sum(len(name) + len(value) for name, value in headers)
+    first = dict(reversed(headers))
+    block.is_request = any(name in first for name in _OF_REQUESTS)
+    block.method, block.path, block.authority = first.get(":method"), first.get(":path"), first.get(":authority")
+    block.status, block.content_type = first.get(":status"), first.get("content-type")
+    return block
+
+
+UNREADABLE_BLOCK: Final = decoded((), complete=False)
+
+
+class BlockDecoder:
+    """Decodes the header blocks of one direction, in their order. `from_start`: the first block will be the first that
+    this direction has, so the dynamic table is empty. No method raises."""
+
+    def __init__(self, *, from_start: bool) -> None:
+        self._entries: list[Entry] = []  # the dynamic table, the newest entry last
+        self._limit = _INITIAL_SIZE if from_start else TABLE_LIMIT
         self.held = 0
-        """Bytes in the table."""
+        """Size of the dynamic table (section 4.1); never more than TABLE_LIMIT."""
 
     def forget(self) -> None:
-        """Blocks were lost: from here on only what later blocks add is known."""
+        """Blocks were lost: only entries that later blocks add will be known."""
         self._entries.clear()
         self.held, self._limit = 0, TABLE_LIMIT
-        self._changed()
 
-    def decode(self, block: bytes) -> Fields:
-        """A whole block. One that is malformed, or larger than any head may be, leaves the table unknown."""
-        part = self._wholes.get(block)
-        if part is not None and self._recalled(part):
-            return part.fields
+    def decode(self, block: bytes) -> DecodedBlock:
+        """Decode one whole block and update the dynamic table. A block that is malformed, or whose fields are larger
+        than HEAD_LIMIT, gives UNREADABLE_BLOCK and leaves the table unknown."""
         try:
-            return self._read(block)
-        except (Malformed, IndexError):  # an index beyond the block: it ends within a field
+            return self._decode(block)
+        except (Malformed, HPACKDecodingError, IndexError):  # IndexError: the block ends within a field
             self.forget()
-            return UNKNOWN_FIELDS
+            return UNREADABLE_BLOCK
 
-    def _read(self, block: bytes) -> Fields:
-        stop, fields = len(block), Fields()
-        entry: Entry | None = None
-        at = after = 0
-        if stop and block[0] < _RESIZE:
-            entry, after = self._literal(block, 0)
-            if self._stays(entry):
-                entry = None
-        if entry is None:
-            part = self._begin(block)
-            at = len(part.block)
-            if at == stop:
-                return self._checked(part.fields)
-            fields.go_on(part.fields)
-            entry, after = self._literal(block, at)
-        short = entry.size < _SHORT
-        if short:
-            if len(self._values) >= _CACHED:
-                self._values.clear()
-            self._values[entry.field[0]] = entry
-        if at:
-            self._divided = block[:after] if short and at < _SHORT else None
-        fields.add(entry)
-        if after < stop:
-            rest = block[after:]
-            end = self._ends.get(rest)
-            if end is None or not self._recalled(end):
-                end = self._scan(rest, begun=True)
-                self._remember(self._ends, end)
-            fields.go_on(end.fields)
-        return self._checked(fields)
-
-    def _begin(self, block: bytes) -> _Part:
-        """What is before the value at which the block is divided; all of it, if it is not."""
-        part, divided = self._beginning, self._divided
-        if part is not None and _opens(block, part.block):
-            again = divided is not None and block.startswith(divided)  # then it need not be divided there
-            if not again and self._recalled(part):
-                return part
-        part = self._scan(block, begun=False)
-        if len(part.block) == len(block):
-            self._remember(self._wholes, part)
-        elif part.version != _NONE and len(part.block) < _SHORT:
-            self._beginning = part
-            self._bound = self._bound or part.version != _ANY
-        return part
-
-    def _remember(self, parts: dict[bytes, _Part], part: _Part) -> None:
-        if part.version != _NONE and len(part.block) < _SHORT:
-            if len(parts) >= _CACHED:
-                parts.clear()
-            parts[part.block] = part
-            self._bound = self._bound or part.version != _ANY
-
-    def _changed(self) -> None:
-        """The table is another one. What referred to it goes, and with it the entries that are no longer in it."""
-        self._version += 1
-        if self._bound:
-            self._wholes.clear()
-            self._ends.clear()
-            if self._beginning is not None and self._beginning.version != _ANY:
-                self._beginning = None
-            self._bound = False
-
-    def _stays(self, entry: Entry) -> bool:
-        """Whether the value is the same as before."""
-        before = self._values.get(entry.field[0])
-        return before is entry or (before is not None and before.field == entry.field)
-
-    def _recalled(self, part: _Part) -> bool:
-        """Whether the part means again what it meant. If so, the table is now as it is behind it."""
-        if part.version >= 0 and part.version != self._version:
-            return False
-        if part.added:
-            for entry in part.added:
-                self.held += entry.size
-            self._entries += part.added
-            self._changed()
-            self._evict()
-        return True
-
-    def _checked(self, fields: Fields) -> Fields:
-        if fields.size > HEAD_LIMIT:
-            raise Malformed("more fields than any head has")
-        if fields.shown != self._listed.headers:  # mostly the same objects, so this costs next to nothing
-            self._listed = HeaderList(fields.shown)
-        fields.shown, fields.listed = self._listed.headers, self._listed
-        return fields
-
-    def _scan(self, block: bytes, *, begun: bool) -> _Part:
-        """What the block says (section 6) before it would be divided; or what is left of one that has `begun`."""
-        self._refers = False
-        fields, entries = Fields(), self._entries
-        headers: list[Field] = []
-        shown: list[Field] = []
-        added: list[Entry] = []
-        resized = False
-        size = missing = 0
-        at, stop = 0, len(block)
-        while at < stop:
+    def _decode(self, block: bytes) -> DecodedBlock:
+        entries: list[Entry] = []
+        size = at = 0
+        while at < len(block):
             first = block[at]
-            if first >= 0x80:  # 6.1: an entry as it is
-                # Most numbers are within their prefix, and a call for each is a fifth of the time.
-                index = first & 0x7F
-                if index == 0x7F:
-                    index, at = number(block, at, 0x7F)
-                else:
-                    at += 1
-                if index >= DYNAMIC:
-                    entry = self._dynamic(index)
-                elif index:
-                    entry = STATIC[index]
-                else:
-                    raise Malformed("index 0")
-            elif first & 0xE0 == _RESIZE:  # 6.3: a new size of the table, before any field
-                limit, at = number(block, at, 0x1F)
-                if begun or size or limit > TABLE_LIMIT:
-                    raise Malformed("a size that cannot be")
-                self._limit, resized = limit, True
+            if first & 0xE0 == 0x20:  # a new size of the table, before any field (section 6.3)
+                limit, at = integer(block, at, 0x1F)
+                if entries or limit > TABLE_LIMIT:
+                    raise Malformed
+                self._limit = limit
                 self._evict()
                 continue
-            else:  # 6.2: a literal value, with the name of an entry or a literal one
-                refers = self._refers
-                entry, after = self._literal(block, at)
-                if first < _RESIZE and not begun and not self._stays(entry):
-                    self._refers = refers
-                    break
-                at = after
-                if first & 0x40:  # 6.2.1: it becomes an entry
-                    added.append(entry)
-                    entries.append(entry)
-                    self.held += entry.size  # and what goes for it, goes before the table is looked at again
+            if first & 0x80:  # an indexed field (section 6.1)
+                index, at = integer(block, at, 0x7F)
+                if not index:
+                    raise Malformed
+                entry = self._entry(index)
+            else:  # a literal value, with the name of an entry or a literal name (section 6.2)
+                index, at = integer(block, at, 0x3F if first & 0x40 else 0x0F)
+                if index:
+                    name = self._entry(index).field[0]
+                else:
+                    name, at = string(block, at)
+                value, at = string(block, at)
+                entry = Entry(name, value)
+                if first & 0x40:
+                    self._entries.append(entry)
+                    self.held += entry.size
+                    self._evict()
+            entries.append(entry)
             size += entry.size
-            meaning = entry.meaning
-            if meaning == ORDINARY:
-                headers.append(entry.field)
-                shown.append(entry.field)
-            elif meaning == UNKNOWN:
-                missing += 1
-            else:
-                headers.append(entry.field)
-                fields.note(meaning, entry.field[1])
-                if meaning <= AUTHORITY:
-                    shown.append(entry.field)
-        fields.headers, fields.shown = cast(Headers, tuple(headers)), cast(Headers, tuple(shown))
-        fields.size, fields.octets = size, size - OVERHEAD * (len(headers) + missing)
-        fields.complete = missing == 0
-        version = self._version if self._refers else _ANY
-        if added or resized:
-            self._changed()
-            self._evict()
-            if self._refers or resized:
-                version = _NONE
-        return _Part(block if at == stop else block[:at], fields, added, version)
+            if size > HEAD_LIMIT:
+                raise Malformed
+        known = [cast(tuple[str, str], entry.field) for entry in entries if entry.field[0] != UNKNOWN.field[0]]
+        return decoded(tuple(known), complete=len(known) == len(entries))
 
-    def _literal(self, block: bytes, at: int) -> tuple[Entry, int]:
-        """A field whose value is a literal (section 6.2), and where it ends."""
-        begin, first = at, block[at]
-        mask = 0x3F if first & 0x40 else 0x0F
-        index = first & mask
-        if index == mask:
-            index, at = number(block, at, mask)
-        else:
-            at += 1
-        if index >= DYNAMIC:
-            name = self._dynamic(index).field[0]
-            value, at = string(block, at)
-            return Entry(name, value), at
-        if not index:
-            at = behind(block, at)
-        at = behind(block, at)
-        return LITERALS[block[begin:at]], at
-
-    def _dynamic(self, index: int) -> Entry:
-        """An entry of the table, by its number (section 2.3.3)."""
-        if self.held > self._limit:
-            self._evict()
-        self._refers = True
-        index -= DYNAMIC - 1
-        return self._entries[-index] if index <= len(self._entries) else NO_ENTRY
+    def _entry(self, index: int) -> Entry:
+        """An entry of the static or the dynamic table (section 2.3.3)."""
+        if index < len(STATIC):
+            return STATIC[index]
+        age = index - len(STATIC) + 1
+        return self._entries[-age] if age <= len(self._entries) else UNKNOWN
 
     def _evict(self) -> None:
-        """The oldest entries go until the table fits (section 4.4); one that is too large for it goes, too."""
-        count = 0
+        """Evict the oldest entries until the table fits its size (section 4.4). An entry larger than the table leaves
+        it empty."""
         while self.held > self._limit:
-            self.held -= self._entries[count].size
-            count += 1
-        if count:
-            del self._entries[:count]
+            self.held -= self._entries.pop(0).size
 
 
-def _opens(block: bytes, beginning: bytes) -> bool:
-    """Whether the block would be divided behind this."""
-    at = len(beginning)
-    return at < len(block) and block[at] < _RESIZE and block.startswith(beginning)
+def integer(block: bytes, at: int, mask: int) -> tuple[int, int]:
+    """The integer at `at` (section 5.1), and the offset after it. `mask` has the bits of the first octet that belong to
+    the integer. Raises Malformed, and IndexError where the block ends within the integer."""
+    value = block[at] & mask
+    at += 1
+    if value < mask:
+        return value, at
+    for shift in range(0, _LONGEST_SHIFT + 1, 7):
+        octet = block[at]
+        at += 1
+        value += (octet & 0x7F) << shift
+        if octet < 0x80:
+            return value, at
+    raise Malformed
+
+
+def string(block: bytes, at: int) -> tuple[str, int]:
+    """The string literal at `at` (section 5.2), and the offset after it. Raises Malformed, HPACKDecodingError, and
+    IndexError where the block ends within the string."""
+    is_huffman = block[at] & 0x80
+    length, at = integer(block, at, 0x7F)
+    data = block[at : at + length]
+    if len(data) < length:
+        raise Malformed
+    return (decode_huffman(data) if is_huffman else data).decode("latin-1"), at + length

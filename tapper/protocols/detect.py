@@ -23,7 +23,7 @@ from tapper.streams.reassembly import Data
 
 
 class Kind(StrEnum):
-    """By which connections that are not HTTP are counted."""
+    """Connections without a decoded message are counted by these kinds."""
 
     TLS = "tls"
     HTTP2 = "http2"
@@ -35,11 +35,11 @@ _SETTINGS = 4
 _FRAME_HEADER = 9
 
 ENOUGH = len(PREFACE)
-"""This many bytes always suffice for a verdict on a stream's beginning."""
+"""From so many bytes on, a stream's beginning is never too short to recognise."""
 
 
-def foreign(data: bytes, *, beginning: bool) -> Kind | None:
-    """TLS or HTTP2 where the bytes say so, else None. `data` starts at a segment's, or the stream's, beginning."""
+def recognise(data: bytes, *, beginning: bool) -> Kind | None:
+    """TLS or HTTP2, or None. `data` is a segment, or with `beginning` the first bytes of a stream."""
     if len(data) >= 3 and data[0] in _RECORD_TYPES and data[1] == 3 and data[2] <= 4:
         return Kind.TLS
     if data.startswith(PREFACE) or (_opens_with_settings(data) if beginning else looks_like_frames(data, exact=True)):
@@ -47,8 +47,8 @@ def foreign(data: bytes, *, beginning: bool) -> Kind | None:
     return None
 
 
-def undecided(data: bytes) -> bool:
-    """Whether a stream's first bytes are too few to tell HTTP/2's preface or TLS from anything else."""
+def is_too_short(data: bytes) -> bool:
+    """Whether a stream's first bytes may become TLS or HTTP/2, but do not suffice for `recognise`."""
     if len(data) < 3 and data[:1] and data[0] in _RECORD_TYPES and data[1:2] in (b"", b"\x03"):
         return True
     if len(data) < _FRAME_HEADER and data[:1] == b"\0":
@@ -57,7 +57,7 @@ def undecided(data: bytes) -> bool:
 
 
 def _opens_with_settings(data: bytes) -> bool:
-    """A server's first frame."""
+    """Whether a server's first frame of HTTP/2 opens the stream."""
     if len(data) < _FRAME_HEADER or data[3] != _SETTINGS:
         return False
     return int.from_bytes(data[:3], "big") % 6 == 0 and data[5:9] == b"\0\0\0\0"
@@ -91,7 +91,7 @@ class Undecided(ConnectionReader):
         # 1. TLS and HTTP/2 are told by their first bytes, or in the midst of a connection by a segment of frames. But
         #    HTTP/2 of which the beginning was read begins with its preface.
         beginning = early is not None and from_start
-        kind = foreign(data, beginning=beginning)
+        kind = recognise(data, beginning=beginning)
         if kind is Kind.TLS:
             self.successor = HelloReader(self.client)
         elif kind is Kind.HTTP2 and (beginning or not from_start or self._gapped[side]):
@@ -101,7 +101,7 @@ class Undecided(ConnectionReader):
         if self.successor is not None:
             return [*self._read_early(1 - side), *self._read_early(side)]
         # 2. The first bytes may be too few.
-        if beginning and undecided(data):
+        if beginning and is_too_short(data):
             return []
         # 3. It may be HTTP/1.
         if beginning:

@@ -1,4 +1,4 @@
-"""What a connection is seen to carry besides HTTP exchanges."""
+"""Facts: everything that a connection shows besides HTTP exchanges. All times are nanoseconds since 1970."""
 
 from __future__ import annotations
 
@@ -8,52 +8,52 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """TLS, by what its client says in the clear: on a pod's lo the application's own, on the wire mostly the mesh's."""
+    """A TLS connection. On a pod's lo it is the application's own TLS, on the wire mostly the mesh's."""
 
     ts: int
-    """Nanoseconds since 1970: the connection's first TLS byte that was seen."""
+    """The first TLS byte that was captured."""
     sni: str | None
-    """The server's name; None where the client gave none or its ClientHello was not seen."""
+    """The server's name; None if the client sent none, or its ClientHello was not captured."""
     alpn: tuple[str, ...]
-    """The protocols the client offers."""
+    """The protocols that the client offers."""
 
 
 @dataclass(frozen=True, slots=True)
 class ByteStream:
-    """A connection, or the rest of one, that nobody here can read."""
+    """A connection, or the rest of one, that cannot be decoded."""
 
     ts: int
-    """Nanoseconds since 1970: the first byte."""
+    """The first byte."""
     what: str
-    """`other`, `http2` (no frame of it made sense), or what an HTTP/1 connection was turned into."""
+    """`other`; `http2` without a readable message; or the protocol that an HTTP/1 connection was upgraded to."""
     sizes: tuple[int, int]
-    """Bytes from the client and from the server, lost ones included where their number is known."""
+    """Bytes from the client and from the server, with the missing ones as far as their number is known."""
     lost: int
-    """Of these, bytes that are missing here."""
+    """The missing bytes among them."""
     previews: tuple[bytes, bytes]
-    """The first bytes of each."""
+    """The first bytes from the client and from the server."""
     client_known: bool
-    """False where nothing told who is the client, and the side that was seen first was taken for it."""
+    """False if nothing told which side is the client; then the side that was captured first is called the client."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebSocketMessage:
-    """A message after an upgrade to WebSocket, or a control frame."""
+    """A WebSocket message, or a control frame."""
 
     ts: int
-    """Nanoseconds since 1970: the first byte."""
+    """The first byte."""
     sender: str
     """`client` or `server`."""
     opcode: int
-    """Of the first frame (RFC 6455 section 5.2). 0 says that from here on nothing of this sender can be read."""
+    """Of the first frame (RFC 6455 section 5.2). 0: nothing more of this sender can be read."""
     size: int
-    """Octets of the payload, inflated unless `deflated`; lost ones included where their number is known."""
+    """Octets of the payload, inflated unless `deflated`, with the missing ones as far as their number is known."""
     body: bytes
     """The payload's beginning, unmasked and inflated."""
     truncated: bool
-    """Whether `body` is less than what was sent."""
+    """Whether `body` is less than the payload."""
     deflated: bool
-    """Whether `body` is still compressed, because what came before is not known."""
+    """Whether `body` is compressed, because the decompressor's window is not complete."""
 
 
 Fact: TypeAlias = Tls | ByteStream | WebSocketMessage

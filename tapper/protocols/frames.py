@@ -1,25 +1,24 @@
-"""One direction of an HTTP/2 connection, read passively: bytes in, what its frames mean out (RFC 9113 section 4).
+"""One direction of an HTTP/2 connection, read passively: segments in, the meaning of their frames out (RFC 9113).
 
-Nothing raises, and the reader is *in step* or it is not. It falls out of step by bytes that are lost or that cannot be
-frames, says so, and then waits for a segment that opens with a plausible chain of frames: senders write whole frames,
-so segments often begin with one. Lost bytes inside a DATA frame cost only the body.
-
-What it reads it tells a Handler at once, without a record of each frame: three are read for an exchange, and most are
-DATA and HEADERS frames that are whole within their segment, which `feed` takes by itself.
+The reader is in one of the states listed below. It falls *out of step* when bytes are lost or are no frames, since
+nobody knows then where the next frame begins. It is in step again with a segment that looks like a chain of frames:
+senders write whole frames, so segments often begin with one. Bytes lost within the payload of a DATA frame cost that
+part of the body only. Nothing raises, whatever the bytes are.
 """
 
 from __future__ import annotations
 
-import struct
+from dataclasses import dataclass
 from typing import Final
 
 from tapper.protocols.messages import HEAD_LIMIT
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first (section 3.4)."""
 HEADER: Final = 9
-"""Octets of a frame's header."""
+"""Octets of a frame header (section 4.1)."""
 
+# Frame types (section 6).
 DATA: Final = 0
 HEADERS: Final = 1
 PRIORITY: Final = 2
@@ -30,73 +29,97 @@ PING: Final = 6
 GOAWAY: Final = 7
 WINDOW_UPDATE: Final = 8
 CONTINUATION: Final = 9
-_NONE: Final = -1
 
+# Flags.
 END_STREAM: Final = 0x01
-ACK: Final = 0x01  # of SETTINGS and PING
+ACK: Final = 0x01
 END_HEADERS: Final = 0x04
 PADDED: Final = 0x08
 HAS_PRIORITY: Final = 0x20
-_BLOCK_FLAGS: Final = END_HEADERS | PADDED | HAS_PRIORITY
 
-_HEADER = struct.Struct(">BHBBI")  # length, type, flags, stream; section 4.1
-_STREAM: Final = 0x7FFF_FFFF  # the bit above it is reserved
-_LENGTHS = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
+# States of a reader.
+OUT_OF_STEP: Final = 0
+"""Segments are passed over until one looks like frames."""
+FRAME_HEADER: Final = 1
+"""At or within a frame header, or the preface. While a header block is in progress, its CONTINUATION has to follow."""
+DATA_PAYLOAD: Final = 2
+"""Within the payload of a DATA frame, of which each piece is passed on at once."""
+PAYLOAD: Final = 3
+"""Within the payload of any other frame, which is kept until it is whole."""
+
+_FIXED_LENGTHS = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 _ON_STREAM_0 = frozenset({SETTINGS, PING, GOAWAY})
-_ON_OTHERS = frozenset({DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION})
-_FLAGS = {DATA: 0x09, HEADERS: 0x2D, PRIORITY: 0, RST_STREAM: 0, SETTINGS: 1, PUSH_PROMISE: 0x0C, PING: 1}
-_COLLECTED = frozenset({HEADERS, PUSH_PROMISE, CONTINUATION, RST_STREAM, GOAWAY})
-_USUAL_FRAME = 16_384  # the initial SETTINGS_MAX_FRAME_SIZE, which hardly anybody raises
-_NOT_EMPTY = frozenset({DATA, HEADERS, PUSH_PROMISE, CONTINUATION})
+_ON_OTHER_STREAMS = frozenset({DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION})
+_HEADER_BLOCK = frozenset({HEADERS, PUSH_PROMISE, CONTINUATION})
+_NEVER_EMPTY = frozenset({DATA, *_HEADER_BLOCK})  # unless END_STREAM is set
+_FLAGS = {
+    DATA: END_STREAM | PADDED,
+    HEADERS: END_STREAM | END_HEADERS | PADDED | HAS_PRIORITY,
+    SETTINGS: ACK,
+    PUSH_PROMISE: END_HEADERS | PADDED,
+    PING: ACK,
+    CONTINUATION: END_HEADERS,
+}
+_USUAL_FRAME = 16_384  # the initial SETTINGS_MAX_FRAME_SIZE, which hardly any receiver raises
+_NOT_FRAGMENT = 265  # octets of a HEADERS frame, at most, that are not the fragment: padding and priority
 
 
 class Handler:
-    """Is told what both directions say. `side` is whose frame it was, `number` its stream's."""
+    """Receives the meaning of frames in their order. `side` is the reader's; `end` means END_STREAM."""
 
     __slots__ = ()
 
-    def block(self, side: int, number: int, data: bytes | None, *, end: bool, promise: bool) -> None:
-        """A header block, put together; `data` is None for one over the limit: it was passed over, and the header
-        table is unknown. `end`: END_STREAM. `promise`: of a PUSH_PROMISE."""
-        raise NotImplementedError
+    def on_block(self, side: int, stream: int, block: bytes | None, *, end: bool, promise: bool) -> None:
+        """A whole header block, of a PUSH_PROMISE frame if `promise`. `block` is None if it was over the limit: it was
+        not kept, so the dynamic table is unknown from here on."""
 
-    def piece(self, side: int, number: int, data: bytes, *, end: bool) -> None:
-        """A part of a stream's body, without padding. `end`: END_STREAM, this was the last piece."""
-        raise NotImplementedError
+    def on_data(self, side: int, stream: int, data: bytes, *, end: bool) -> None:
+        """A piece of a stream's body, without padding; with `end` the last one."""
 
-    def hole(self, side: int, number: int, size: int, *, end: bool) -> None:
-        """`size` bytes of a stream's body are missing here; perhaps none, where padding was lost."""
-        raise NotImplementedError
+    def on_lost_data(self, side: int, stream: int, size: int, *, end: bool) -> None:
+        """`size` bytes of a stream's body are lost; 0 where nothing but padding was."""
 
-    def reset(self, side: int, number: int) -> None:
-        raise NotImplementedError
+    def on_reset(self, side: int, stream: int) -> None:
+        """RST_STREAM."""
 
-    def goaway(self, side: int, last: int) -> None:
-        """`last` is the highest stream that the sender will still answer."""
-        raise NotImplementedError
+    def on_goaway(self, side: int, last: int) -> None:
+        """GOAWAY; `last` is the highest stream that the sender may still answer."""
 
-    def lost(self, side: int) -> None:
-        """The reader fell out of step; frames may be missing here."""
-        raise NotImplementedError
+    def on_out_of_step(self, side: int) -> None:
+        """Any number of frames may be missing here."""
 
 
-def _lawful(length: int, kind: int, stream: int) -> bool:
-    """Whether such a frame can be; of unknown types (section 4.1) all can."""
-    if kind in _LENGTHS and length != _LENGTHS[kind]:
-        return False
-    if kind == SETTINGS and length % 6:
-        return False
-    return not ((stream and kind in _ON_STREAM_0) or (not stream and kind in _ON_OTHERS))
+@dataclass(slots=True)
+class FrameHeader:
+    """Section 4.1. Nothing changes it once it is made."""
 
+    length: int
+    """Octets of the payload."""
+    kind: int
+    flags: int
+    stream: int
 
-def _usual(length: int, kind: int, flags: int, stream: int) -> bool:
-    """Whether it is like what senders send; asked where nothing else tells a frame from other bytes. `stream` with the
-    reserved bit."""
-    if kind > CONTINUATION or flags & ~_FLAGS.get(kind, 0x04 * (kind == CONTINUATION)):
-        return False
-    if kind in _NOT_EMPTY and not length and not flags & END_STREAM:
-        return False  # it says nothing
-    return _lawful(length, kind, stream) and length <= _USUAL_FRAME and not stream >> 31
+    @staticmethod
+    def read(data: bytes, at: int) -> FrameHeader:
+        """The HEADER octets at `at`. Numbers are big-endian; the bit above the stream is reserved."""
+        length, stream = int.from_bytes(data[at : at + 3], "big"), int.from_bytes(data[at + 5 : at + 9], "big")
+        return FrameHeader(length, data[at + 3], data[at + 4], stream & 0x7FFF_FFFF)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the RFC allows this length, and this type on this stream. Unknown types may be anything."""
+        if self.length != _FIXED_LENGTHS.get(self.kind, self.length) or (self.kind == SETTINGS and self.length % 6):
+            return False
+        if self.kind == DATA and self.flags & PADDED and not self.length:
+            return False
+        return self.kind not in (_ON_STREAM_0 if self.stream else _ON_OTHER_STREAMS)
+
+    @property
+    def is_plausible(self) -> bool:
+        """Whether senders send such frames; asked where nothing else tells a frame from other bytes."""
+        is_empty = not self.length and not self.flags & END_STREAM and self.kind in _NEVER_EMPTY
+        is_known = self.kind <= CONTINUATION and not self.flags & ~_FLAGS.get(self.kind, 0)
+        return is_known and not is_empty and self.length <= _USUAL_FRAME and self.is_valid
 
 
 def looks_like_frames(data: bytes, *, exact: bool) -> bool:
@@ -111,237 +134,180 @@ def looks_like_frames(data: bytes, *, exact: bool) -> bool:
         return True
     at, proven = 0, False
     while at + HEADER <= len(data):
-        high, low, kind, flags, stream = _HEADER.unpack_from(data, at)
-        length = high << 16 | low
-        if not _usual(length, kind, flags, stream):
+        frame = FrameHeader.read(data, at)
+        if not frame.is_plausible or data[at + 5] & 0x80:
             return False
-        is_acknowledgement = kind == SETTINGS and flags & ACK != 0
-        proven = proven or is_acknowledgement or (length > 0 and (kind != DATA or at > 0))
-        at += HEADER + length
+        is_acknowledgement = frame.kind == SETTINGS and frame.flags & ACK != 0
+        proven = proven or is_acknowledgement or (frame.length > 0 and (frame.kind != DATA or at > 0))
+        at += HEADER + frame.length
     return proven and at == len(data) if exact else at > 0
 
 
-class FrameReader:
-    """Reads one direction, that of `side`."""
+@dataclass(slots=True)
+class _BlockInProgress:
+    """Fragments of a header block, of which the last one has not come."""
 
-    __slots__ = (
-        "_at_start",
-        "_block",
-        "_content",
-        "_ends",
-        "_flags",
-        "_in_step",
-        "_kind",
-        "_length",
-        "_limit",
-        "_opened_by",
-        "_opening",
-        "_pad_unread",
-        "_partial",
-        "_payload",
-        "_ready",
-        "_remaining",
-        "_side",
-        "_stream",
-        "held",
-    )
+    stream: int
+    promise: bool
+    end: bool
+    data: bytearray | None
+    """None once it is over the limit."""
+
+
+class FrameReader:
+    """Reads one direction, that of `side`. `in_step`: the first segment will begin with a preface or a frame.
+    `head_limit`: octets of the longest header block that is kept."""
 
     def __init__(self, side: int, *, in_step: bool = True, head_limit: int = HEAD_LIMIT) -> None:
         self._side = side
-        self._in_step = in_step
         self._limit = head_limit
-        self._at_start = in_step
-        self._ready = False
-        """Whether the next byte is, for certain, the first of a frame or of its payload."""
-        self._partial = b""  # of a frame header, or of the preface
-        # The frame whose payload has not ended.
-        self._kind: int = _NONE
-        self._length = self._flags = self._stream = 0
-        self._remaining = 0  # of its payload
-        self._content = 0  # of its body, padding left out
-        self._pad_unread = False
-        self._payload = bytearray()
-        # A header block in progress; None in `_block` once it is over the limit.
-        self._opening = 0  # its stream
-        self._opened_by = HEADERS
-        self._ends = False
-        self._block: bytearray | None = bytearray()
+        self._state: int = FRAME_HEADER if in_step else OUT_OF_STEP
+        self._partial = b""  # the beginning of a preface or frame header
+        self._block: _BlockInProgress | None = None
+        self._frame = FrameHeader(0, DATA, 0, 0)  # whose payload is being read
+        self._left = 0  # octets of the payload that have not come
+        self._content = 0  # the same of a DATA frame, without padding
+        self._payload = bytearray()  # of any other frame: what has come
         self.held = 0
         """Bytes kept."""
 
     def feed(self, data: bytes, handler: Handler) -> None:
-        """The next bytes of the stream, one segment's."""
+        """The next bytes of the direction, one segment's."""
+        # 1. Out of step: pass over the segment unless it looks like frames.
+        if self._state == OUT_OF_STEP:
+            if not looks_like_frames(data, exact=False):
+                return
+            self._state = FRAME_HEADER
+        # 2. Put the segment behind what an earlier one left over.
+        if self._partial:
+            data, self._partial = self._partial + data, b""
+        # 3. Read on, state by state. `at` is the offset of what is unread.
         at = 0
-        if not self._ready:
-            data, at = self._resume(data)
-        size = len(data)
-        while at < size:
-            if self._kind != _NONE:
-                stop = min(at + self._remaining, size)
-                self._remaining -= stop - at
-                if not self._take(data[at:stop], handler):
-                    return
-                at = stop
-                continue
-            start = at + HEADER
-            if start > size:
-                self._partial, self._ready = data[at:], False
-                self._weigh()
-                return
-            # All numbers are big-endian. By the octet: a call would cost more, compiled.
-            length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
-            kind, flags = data[at + 3], data[at + 4]
-            stream = (data[at + 5] << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]) & _STREAM
-            at, stop = start, start + length
-            if stream and stop <= size and not self._opening:  # most are whole, and need not be remembered
-                if kind == DATA and not flags & PADDED:
-                    handler.piece(self._side, stream, data[start:stop], end=flags & END_STREAM != 0)
-                    at = stop
-                    continue
-                if kind == HEADERS and flags & _BLOCK_FLAGS == END_HEADERS and length <= self._limit:
-                    ends = flags & END_STREAM != 0
-                    handler.block(self._side, stream, data[start:stop], end=ends, promise=False)
-                    at = stop
-                    continue
-                if kind == RST_STREAM and length == 4:
-                    handler.reset(self._side, stream)
-                    at = stop
-                    continue
-            if not self._begin(length, kind, flags, stream, handler):
-                return
+        while at < len(data) and self._state != OUT_OF_STEP:
+            if self._state == FRAME_HEADER:
+                at = self._read_frame_header(data, at, handler)
+            elif self._state == DATA_PAYLOAD:
+                at = self._read_data(data, at, handler)
+            else:
+                at = self._read_payload(data, at, handler)
+        self._count_held()
 
     def gap(self, size: int | None, handler: Handler) -> None:
-        """`size` bytes of the stream are lost; None where nobody knows how many."""
-        counted = self._kind == DATA and not self._pad_unread
-        if counted and size is not None and size <= self._remaining:
-            self._remaining -= size
-            missing = min(size, self._content)
-            self._content -= missing
-            handler.hole(self._side, self._stream, missing, end=self._ended())
-        elif self._in_step:
+        """`size` bytes are lost; None where nobody knows how many."""
+        if self._state == DATA_PAYLOAD and size is not None and size <= self._left:
+            lost = min(size, self._content)
+            self._left -= size
+            self._content -= lost
+            handler.on_lost_data(self._side, self._frame.stream, lost, end=self._is_last_data())
+        elif self._state != OUT_OF_STEP:
             self._lose(handler)
 
-    def _resume(self, data: bytes) -> tuple[bytes, int]:
-        """What to read, with what was kept, and from where on; nothing where it is too early, or out of step."""
-        if not self._in_step:
-            if not looks_like_frames(data, exact=False):
-                return b"", 0
-            self._in_step = self._at_start = True
-        if self._partial:
-            data = self._partial + data
-            self._partial = b""
-        at = 0
-        if self._at_start:
-            if len(data) < len(PREFACE) and PREFACE.startswith(data):
-                self._partial, data = data, b""
-            else:
-                self._at_start = False
-                at = len(PREFACE) if data.startswith(PREFACE) else 0
-        self._ready = not self._at_start
-        self._weigh()
-        return data, at
-
-    # What follows says whether the reader is in step still.
-
-    def _begin(self, length: int, kind: int, flags: int, stream: int, handler: Handler) -> bool:
-        opening, continues = self._opening, kind == CONTINUATION
-        if not _lawful(length, kind, stream) or continues != (opening != 0) or (opening and opening != stream):
+    def _read_frame_header(self, data: bytes, at: int, handler: Handler) -> int:
+        # 1. Pass over the preface. Wait for the rest of the header, or of what may be the preface.
+        beginning = data[at : at + len(PREFACE)]
+        if beginning == PREFACE:
+            return at + len(PREFACE)
+        if len(beginning) < HEADER or PREFACE.startswith(beginning):
+            self._partial = beginning
+            return len(data)
+        # 2. Check that it is a frame, and that it may come now.
+        frame, block, payload = FrameHeader.read(data, at), self._block, at + HEADER
+        continues = frame.kind == CONTINUATION
+        is_next = not continues if block is None else continues and frame.stream == block.stream
+        if not is_next or not frame.is_valid:
             return self._lose(handler)
-        self._kind, self._flags, self._stream = kind, flags, stream
-        self._length = self._remaining = self._content = length
-        self._pad_unread = kind == DATA and flags & PADDED != 0
-        if length:
-            return True
-        return self._lose(handler) if self._pad_unread else self._take(b"", handler)
+        # 3. The payload of a padded DATA frame begins with the length of the padding, which is read with the header.
+        left, padding = frame.length, 0
+        if frame.kind == DATA and frame.flags & PADDED:
+            if payload == len(data):
+                self._partial = data[at:]
+                return len(data)
+            payload, left, padding = payload + 1, left - 1, data[payload]
+            if padding > left:
+                return self._lose(handler)
+        # 4. The payload follows, unless it is empty.
+        self._frame, self._left, self._content = frame, left, left - padding
+        self._state = DATA_PAYLOAD if frame.kind == DATA else PAYLOAD
+        if left:
+            return payload
+        read = self._read_data if frame.kind == DATA else self._read_payload
+        return read(data, payload, handler)
 
-    def _take(self, payload: bytes, handler: Handler) -> bool:
-        """A part of the frame's payload."""
-        kind = self._kind
-        if kind == DATA:
-            if self._pad_unread:
-                self._pad_unread = False
-                self._content = self._length - 1 - payload[0]
-                payload = payload[1:]
-                if self._content < 0:
-                    return self._lose(handler)  # more padding than frame
-            if len(payload) > self._content:
-                payload = payload[: self._content]
-            self._content -= len(payload)
-            handler.piece(self._side, self._stream, payload, end=self._ended())
-            return True
-        if self._remaining or self._payload or self._length > self._limit:  # else all of it is here
-            if kind in _COLLECTED:
-                # 256: padding and its length
-                self._payload += payload[: self._limit + 256 + HEADER - len(self._payload)]
-                self._weigh()
-            if self._remaining:
-                return True
-            payload = bytes(self._payload)
-            self._payload = bytearray()
-        self._kind = _NONE
-        whole = self._whole(kind, payload, handler)
-        self._weigh()
-        return whole
+    def _read_data(self, data: bytes, at: int, handler: Handler) -> int:
+        stop = min(at + self._left, len(data))
+        content = data[at : min(at + self._content, stop)]
+        self._left -= stop - at
+        self._content -= len(content)
+        handler.on_data(self._side, self._frame.stream, content, end=self._is_last_data())
+        return stop
 
-    def _ended(self) -> bool:
-        """Whether the frame in progress is over, and its stream's half with it."""
-        if self._remaining:
+    def _is_last_data(self) -> bool:
+        """Whether the body ends here. If the DATA frame does, a frame header follows."""
+        if self._left:
             return False
-        self._kind = _NONE
-        return self._flags & END_STREAM != 0
+        self._state = FRAME_HEADER
+        return self._frame.flags & END_STREAM != 0
 
-    def _whole(self, kind: int, payload: bytes, handler: Handler) -> bool:
-        """A frame of a kind that is looked at as a whole, or passed over."""
+    def _read_payload(self, data: bytes, at: int, handler: Handler) -> int:
+        stop = min(at + self._left, len(data))
+        self._left -= stop - at
+        kind = self._frame.kind
+        if kind in _HEADER_BLOCK or kind in {RST_STREAM, GOAWAY}:
+            room = self._limit + _NOT_FRAGMENT - len(self._payload)
+            self._payload += data[at : min(at + room, stop)]
+        if self._left:
+            return stop
+        payload = bytes(self._payload)
+        self._payload.clear()
+        self._state = FRAME_HEADER
         if kind == RST_STREAM:
-            handler.reset(self._side, self._stream)
+            handler.on_reset(self._side, self._frame.stream)
         elif kind == GOAWAY and len(payload) >= 8:
-            handler.goaway(self._side, int.from_bytes(payload[:4], "big") & _STREAM)
-        elif kind in {HEADERS, PUSH_PROMISE, CONTINUATION}:
-            return self._fragment(kind, payload, handler)
-        return True
+            handler.on_goaway(self._side, int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF)
+        elif kind in _HEADER_BLOCK and not self._add_to_block(payload, handler):
+            return self._lose(handler)
+        return stop
 
-    def _fragment(self, kind: int, payload: bytes, handler: Handler) -> bool:
-        """A part of a header block."""
-        if kind != CONTINUATION:
-            self._opening, self._opened_by, self._block = self._stream, kind, bytearray()
-            self._ends = kind == HEADERS and self._flags & END_STREAM != 0
-        over = self._length > len(payload)
-        fragment: bytes | None = payload
-        if kind != CONTINUATION and not over:
-            fragment = _bare(kind, self._flags, payload)
-        if fragment is None:
-            return self._lose(handler)  # more padding than frame
-        if over or self._block is None or len(self._block) + len(fragment) > self._limit:
-            self._block = None
+    def _add_to_block(self, payload: bytes, handler: Handler) -> bool:
+        """Add the fragment in the payload of a whole frame. False if the frame is shorter than its padding."""
+        # 1. A HEADERS or PUSH_PROMISE frame begins a block. It has other fields before the fragment, and padding after.
+        frame = self._frame
+        block, start, stop = self._block, 0, len(payload)
+        if block is None:
+            is_headers = frame.kind == HEADERS
+            end = is_headers and frame.flags & END_STREAM != 0
+            block = self._block = _BlockInProgress(frame.stream, not is_headers, end, bytearray())
+            if frame.flags & PADDED:
+                start, stop = 1, stop - (payload[0] if payload else 0)
+            if frame.kind == PUSH_PROMISE:
+                start += 4  # the promised stream
+            elif frame.flags & HAS_PRIORITY:
+                start += 5  # stream dependency and weight
+        # 2. A block over the limit is not kept, but the reader has to find its end.
+        if frame.length > len(payload) or block.data is None:
+            block.data = None
+        elif start > stop:
+            return False
+        elif len(block.data) + stop - start > self._limit:
+            block.data = None
         else:
-            self._block += fragment
-        if self._flags & END_HEADERS:
-            number, block = self._opening, None if self._block is None else bytes(self._block)
-            self._opening, self._block = 0, bytearray()
-            handler.block(self._side, number, block, end=self._ends, promise=self._opened_by == PUSH_PROMISE)
+            block.data += payload[start:stop]
+        # 3. The last fragment makes the block whole.
+        if frame.flags & END_HEADERS:
+            self._block = None
+            data = None if block.data is None else bytes(block.data)
+            handler.on_block(self._side, block.stream, data, end=block.end, promise=block.promise)
         return True
 
-    def _lose(self, handler: Handler) -> bool:
-        """Out of step; the rest of the segment is passed over."""
-        self._in_step = self._pad_unread = self._ready = False
-        self._partial, self._payload, self._block = b"", bytearray(), bytearray()
-        self._kind = _NONE
-        self._opening = self._remaining = 0
-        self._weigh()
-        handler.lost(self._side)
-        return False
+    def _lose(self, handler: Handler) -> int:
+        """Fall out of step; what is left of the segment stays unread."""
+        self._state, self._block, self._partial = OUT_OF_STEP, None, b""
+        self._payload.clear()
+        self._count_held()
+        handler.on_out_of_step(self._side)
+        return 0
 
-    def _weigh(self) -> None:
-        self.held = len(self._partial) + len(self._payload) + (0 if self._block is None else len(self._block))
-
-
-def _bare(kind: int, flags: int, payload: bytes) -> bytes | None:
-    """The header block's part of a HEADERS or PUSH_PROMISE frame (sections 6.2 and 6.6); None if there is no room."""
-    start, stop = 0, len(payload)
-    if flags & PADDED:
-        start, stop = 1, stop - (payload[0] if payload else 0)
-    if kind == PUSH_PROMISE:
-        start += 4
-    elif flags & HAS_PRIORITY:
-        start += 5
-    return payload[start:stop] if start <= stop else None
+    def _count_held(self) -> None:
+        block = self._block
+        in_block = 0 if block is None or block.data is None else len(block.data)
+        self.held = len(self._partial) + len(self._payload) + in_block

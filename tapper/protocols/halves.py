@@ -1,89 +1,107 @@
-"""What each side sent on a stream of HTTP/2 so far, and what both make together: an exchange, perhaps a gRPC call."""
+"""The two halves of an HTTP/2 stream, request and response, and the exchange that they make."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from tapper.protocols.blocks import UNREADABLE_BLOCK, DecodedBlock
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.fields import UNKNOWN_FIELDS, Fields
 from tapper.protocols.grpc import NO_MESSAGES, Call, Counter, Messages, call
 from tapper.protocols.headers import Headers
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
-from tapper.runtime.memo import Memo
 from tapper.runtime.native import mypyc_attr
 
 TABLE_UNKNOWN: Final = "header table unknown"
 BLOCK_UNSEEN: Final = "header block not seen"
 
-_RECORD_COST: Final = 512  # what a half is counted for beyond its bytes
+_RECORD_COST: Final = 512  # bytes that a half counts for, besides those that it has
 _VERSION: Final = "HTTP/2"
-_NOTHING: Final[Headers] = ()
+_NO_HEADERS: Final[Headers] = ()
 
 
 @mypyc_attr(acyclic=True)
 class Half:
-    """What one side sent on one stream, so far."""
+    """What one side has sent on one stream so far."""
 
-    # Defaults, not a constructor's arguments: few are ever other than these.
-    fields: Fields | None = None
-    """None until its header block came."""
-    complete: bool = True
-    grpc: bool = False
-    """Whether the fields say so."""
-    head_size: int = 0
-    body: bytes = b""
-    """The first piece of what is kept, mostly all of it."""
-    more: list[bytes] | None = None
-    kept: int = 0
-    size: int = 0
-    holed: bool = False
-    torn: bool = False
-    """Frames of this side were lost while it was open: it may have ended unseen."""
-    trailers: Headers = ()
-    counter: Counter | None = None
-    last_seq: int = 0
-    ended: bool = False
-    cost: int = _RECORD_COST
+    __slots__ = (
+        "ack",
+        "body",
+        "complete",
+        "cost",
+        "counter",
+        "ended",
+        "fields",
+        "grpc",
+        "head_size",
+        "holed",
+        "last_seq",
+        "last_ts",
+        "seq",
+        "size",
+        "torn",
+        "trailers",
+        "ts",
+    )
 
     def __init__(self, ts: int, seq: int, ack: int) -> None:
+        # The first byte, and the last one.
         self.ts = self.last_ts = ts
         self.seq = seq
         self.ack = ack
+        self.last_seq = 0
+        # The header block and the trailers.
+        self.fields: DecodedBlock | None = None
+        """None until the header block has come."""
+        self.complete = True
+        """False if fields are missing."""
+        self.grpc = False
+        """True if the fields are those of a gRPC call."""
+        self.head_size = 0
+        self.trailers: Headers = ()
+        # The body.
+        self.body = bytearray()
+        """Its beginning, at most the body limit."""
+        self.size = 0
+        """Octets of the body; lost ones are included if their number is known."""
+        self.holed = False
+        """True if octets of the body were lost."""
+        self.torn = False
+        """True if frames of this side were lost while the half was open: it may have ended unseen."""
+        self.counter: Counter | None = None
+        """Counts the messages of a gRPC call."""
+        self.ended = False
+        self.cost = _RECORD_COST
+        """Bytes that it counts for, roughly."""
 
     @property
     def seen(self) -> bool:
-        """Whether there is anything to show."""
+        """True if there is anything to show."""
         return self.fields is not None or self.size > 0
 
     @property
     def missing(self) -> str | None:
+        """Why fields are missing; None if none are."""
         if self.fields is None:
             return BLOCK_UNSEEN
         return None if self.complete else TABLE_UNKNOWN
 
     def keep(self, data: bytes, limit: int) -> int:
-        """A piece of the body came; returns how much of it was kept."""
-        room = limit - self.kept
+        """Keep a piece of the body, up to the limit; returns how many bytes of it were kept."""
+        room = limit - len(self.body)
         if room <= 0:
             return 0
         if len(data) > room:
             data = data[:room]
-        if not self.kept:
-            self.body = data
-        elif self.more is None:
-            self.more = [data]
-        else:
-            self.more.append(data)
-        self.kept += len(data)
+        self.body += data
         return len(data)
 
     def end(self) -> End:
-        body = self.body if self.more is None else b"".join([self.body, *self.more])
-        truncated = self.holed or not self.ended or self.size > self.kept
-        return End(self.last_ts, self.last_seq, body, self.size, truncated, self.trailers)
+        truncated = self.holed or not self.ended or self.size > len(self.body)
+        return End(self.last_ts, self.last_seq, bytes(self.body), self.size, truncated, self.trailers)
 
 
 def exchange(request: Half | None, response: Half | None) -> Exchange:
+    """The exchange of a stream. A half of which nothing was seen is None."""
     missing = None if request is None else request.missing
     if missing is None and response is not None:
         missing = response.missing
@@ -96,49 +114,43 @@ def exchange(request: Half | None, response: Half | None) -> Exchange:
 
 
 def _request(half: Half) -> Request:
-    fields = UNKNOWN_FIELDS if half.fields is None else half.fields
+    fields = half.fields or UNREADABLE_BLOCK
     method, target = fields.method or "", fields.path or ""
     if method == "CONNECT" and not target:
-        target = fields.authority or ""  # RFC 9113 section 8.5: it has no path
-    ts, seq, ack, size = half.ts, half.seq, half.ack, half.head_size
-    return Request(RequestHead(ts, seq, ack, method, target, _VERSION, fields.listed, size), half.end())
+        target = fields.authority or ""  # it has no path (RFC 9113 section 8.5)
+    head = RequestHead(half.ts, half.seq, half.ack, method, target, _VERSION, fields.shown, half.head_size)
+    return Request(head, half.end())
 
 
 def _response(half: Half) -> Response:
-    fields = UNKNOWN_FIELDS if half.fields is None else half.fields
-    number = 0 if fields.status is None else _STATUSES[fields.status]
-    ts, seq, ack, size = half.ts, half.seq, half.ack, half.head_size
-    return Response(ResponseHead(ts, seq, ack, number, "", _VERSION, fields.listed, size), half.end())
-
-
-def _status(status: str) -> int:
-    return int(status) if len(status) == 3 and status.isascii() and status.isdigit() else 0
-
-
-_STATUSES: Final[Memo[str, int]] = Memo(_status, len)
-
-
-def _says_status(half: Half | None) -> bool:
-    """Whether its trailers end a call."""
-    if half is not None:
-        for name, _ in half.trailers:
-            if name == "grpc-status":
-                return True
-    return False
+    fields = half.fields or UNREADABLE_BLOCK
+    status = fields.status or ""
+    number = int(status) if len(status) == 3 and status.isascii() and status.isdigit() else 0
+    head = ResponseHead(half.ts, half.seq, half.ack, number, "", _VERSION, fields.shown, half.head_size)
+    return Response(head, half.end())
 
 
 def _call(request: Half | None, response: Half | None) -> Call | None:
-    asks, answers = request is not None and request.grpc, response is not None and response.grpc
-    if not (asks or answers or _says_status(request) or _says_status(response)):
+    """The gRPC call, if the fields of a half say so, or its trailers have the status of one."""
+    if not (_is_of_call(request) or _is_of_call(response)):
         return None
-    target, fields, trailers = "", _NOTHING, _NOTHING
+    target, fields, trailers = "", _NO_HEADERS, _NO_HEADERS
     if request is not None and request.fields is not None:
         target = request.fields.path or ""
     if response is not None:
         trailers = response.trailers
         if response.fields is not None:
-            fields = response.fields.shown
+            fields = response.fields.shown.headers
     return call(target, fields, trailers, _messages(request), _messages(response))
+
+
+def _is_of_call(half: Half | None) -> bool:
+    if half is None or half.grpc:
+        return half is not None
+    for name, _ in half.trailers:  # noqa: SIM110 - mypyc compiles a loop, and makes a generator of `any`
+        if name == "grpc-status":
+            return True
+    return False
 
 
 def _messages(half: Half | None) -> Messages:

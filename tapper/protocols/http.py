@@ -55,24 +55,27 @@ class Http1Connection(ConnectionReader):
         return self._conversation.finish()
 
     def _give_away(self, exchanges: list[Exchange], chunk: Data) -> Sequence[Content]:
-        """After a response of 101 or to CONNECT the connection is not HTTP/1 (RFC 9110 sections 7.8 and 9.3.6). It is
-        the response of the last exchange, and `chunk` has its last byte."""
-        request, response = exchanges[-1].request, exchanges[-1].response
-        assert response is not None, "a response gave the connection away"
-        assert ends_http1(request, response.head), "a response gave the connection away"
+        """After a response of 101 or to CONNECT the connection is not HTTP/1 (RFC 9110 sections 7.8 and 9.3.6). `chunk`
+        has the response's last byte."""
+        # 1. Which exchange is it? Those after it are of requests that were answered before their ends came.
+        upgrades = [exchange for exchange in exchanges if _ends_http1(exchange)]
+        if not upgrades:
+            return exchanges  # its request has no end
+        request, response = upgrades[-1].request, upgrades[-1].response
+        assert response is not None, "the response makes it an upgrade"
         contents: list[Content] = [*exchanges]
-        # 1. Which protocol follows? A request for h2c gets its final response in HTTP/2: 101 is an interim one.
+        # 2. Which protocol follows? A request for h2c gets its final response in HTTP/2: 101 is an interim one.
         tokens = _upgrade_tokens(response.head)
         if tokens == ["h2c"] and request is not None:
             http2 = self._readers.http2(self.client, (True, True), self._body_limit)
             http2.upgraded(request)
             self.successor = Http2Connection(http2)
-            del contents[-1]
+            contents = [exchange for exchange in exchanges if exchange is not upgrades[-1]]
         elif tokens == ["websocket"]:
             self.successor = WebSocket(1 - self._server, response.head.headers, chunk.ts, self._body_limit)
         else:
             self.successor = ByteTally(tokens[0] if tokens else "tunnel", self.client)
-        # 2. The rest of the chunk belongs to that protocol.
+        # 3. The rest of the chunk belongs to that protocol.
         rest = chunk.data[(response.end.seq - chunk.seq) & MASK :]
         if rest:
             contents += self.successor.data(self._server, Data(rest, chunk.ts, response.end.seq, chunk.ack))
@@ -105,6 +108,10 @@ class Http2Connection(ConnectionReader):
 
     def finish(self) -> Sequence[Content]:
         return self._http2.finish()
+
+
+def _ends_http1(exchange: Exchange) -> bool:
+    return exchange.response is not None and ends_http1(exchange.request, exchange.response.head)
 
 
 def _upgrade_tokens(head: ResponseHead) -> list[str]:

@@ -1,20 +1,24 @@
-"""Both directions of a cleartext HTTP/2 connection become exchanges (RFC 9113), one for each stream.
+"""Both directions of a cleartext HTTP/2 connection become exchanges, one for each stream (RFC 9113).
 
-Streams carry numbers, so pairing needs no order and no guess: what both sides send on one stream belongs together. What
-loss costs is the header tables (`tapper.protocols.blocks`). Fields that refer to entries nobody here has seen are left
-out and the exchange says that it is incomplete; a method, target or status among them stays empty.
+A stream has a number, so pairing needs neither order nor guess: the halves of a stream are what its two sides sent on
+it. An exchange is complete, and comes out, with the first of these events:
 
-An exchange is over when both sides have ended their half. After a loss a half may have ended unseen; then the other's
-end suffices for the response, and for a request whose response was lost, the end of the connection.
+    the response ended, and the request did                 as usual
+    the response ended, and the request's end may be lost   after a loss within the request, or without any of it
+    RST_STREAM on the stream, or GOAWAY below its number    what was seen of both halves
+    too many streams are open (MOST_STREAMS)                the oldest stream, what was seen of both halves
+    the connection ended, or the server sent FIN            every open stream, in the order in which they began
+
+Loss costs dynamic tables (`tapper.protocols.blocks`): fields that refer to unknown entries are left out, and the
+exchange says that it is incomplete. Its method, target or status stays empty if that is one of these fields.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from tapper.protocols.blocks import BlockReader
+from tapper.protocols.blocks import UNREADABLE_BLOCK, BlockDecoder, decoded
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.fields import UNKNOWN_FIELDS, Fields
 from tapper.protocols.frames import FrameReader, Handler
 from tapper.protocols.grpc import Counter, is_grpc
 from tapper.protocols.halves import Half, exchange
@@ -23,225 +27,210 @@ from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 
 MOST_STREAMS: Final = 1024
-"""Open streams that are followed on one connection; then the oldest comes out as it is. Servers allow 100 to 250."""
-_MOST_OVER: Final = 256
+"""Open streams that are followed on one connection. Servers allow 100 to 250."""
+_MOST_CUT_SHORT: Final = 256
 
 
 class Http2(Handler):
-    """A connection. `client` is the side that opened it, where that is known; `in_step` tells of both sides whether
-    they are read from their first byte; `body_limit` is how many bytes of a body are kept. The methods return the
-    exchanges that became complete."""
-
-    __slots__ = (
-        "_ack",
-        "_blocks",
-        "_body_limit",
-        "_cost",
-        "_done",
-        "_next",
-        "_over",
-        "_readers",
-        "_seq",
-        "_streams",
-        "_ts",
-        "client",
-        "heads",
-    )
+    """A connection. `client` is the side that opened it, None if unknown. `in_step` tells for each side whether it is
+    read from its first byte. `body_limit` is how many bytes of a body are kept. Methods return complete exchanges."""
 
     def __init__(self, client: int | None, in_step: tuple[bool, bool], body_limit: int = BODY_LIMIT) -> None:
         self.client = client
-        """0 or 1; None until a header block told who asks and who answers."""
-        self._readers = (FrameReader(0, in_step=in_step[0]), FrameReader(1, in_step=in_step[1]))
-        self._blocks = (BlockReader(known=in_step[0]), BlockReader(known=in_step[1]))
+        """0 or 1; None until a header block tells who sends requests."""
+        self._readers = (self.frame_reader(0, in_step[0]), self.frame_reader(1, in_step[1]))
+        self._decoders = (self.block_decoder(in_step[0]), self.block_decoder(in_step[1]))
         self._body_limit = body_limit
-        self._streams: dict[int, list[Half | None]] = {}  # both halves, by side
-        self._over: dict[int, None] = {}  # streams cut short, of which late frames may still come
-        self._done: list[Exchange] = []  # and not yet returned
-        self._cost = 0
-        # Of the chunk being read, or of the last one, which is not kept. `next` is the sequence number behind it.
+        self._streams: dict[int, list[Half | None]] = {}  # open ones: both halves, by side
+        self._cut_short: dict[int, None] = {}  # closed ones of which late frames may still come, to be ignored
+        self._done: list[Exchange] = []  # complete, and not yet returned
+        self._cost = 0  # of all halves
+        # Of the chunk that is being read; `next` is the sequence number after it.
         self._ts = self._seq = self._ack = self._next = 0
         self.heads = 0
-        """Messages seen so far; 0 means that nothing proved this connection to be HTTP/2."""
+        """Messages seen so far. While it is 0, nothing proves that the connection is HTTP/2."""
+
+    def frame_reader(self, side: int, in_step: bool) -> FrameReader:
+        """A new reader of frames; a subclass may have another."""
+        return FrameReader(side, in_step=in_step)
+
+    def block_decoder(self, from_start: bool) -> BlockDecoder:
+        """A new decoder of header blocks; a subclass may have another."""
+        return BlockDecoder(from_start=from_start)
 
     @property
     def held(self) -> int:
-        """Bytes kept, roughly."""
-        (reader, other), (block, another) = self._readers, self._blocks  # asked for each packet: no loops
-        return self._cost + reader.held + other.held + block.held + another.held
+        """Bytes kept, roughly. Called for each packet."""
+        (reader, other_reader), (decoder, other_decoder) = self._readers, self._decoders
+        return self._cost + reader.held + other_reader.held + decoder.held + other_decoder.held
 
     def upgraded(self, request: Request) -> None:
-        """The connection began with this HTTP/1 request (RFC 7540 section 3.2): it is stream 1's, and it is over."""
+        """The connection began with this HTTP/1.1 request, which is over: it is stream 1's (RFC 7540 section 3.2)."""
+        assert self.client is not None, "the sender of the request is the client"
         head, end = request.head, request.end
-        fields = Fields()
-        fields.shown, fields.listed = head.headers, head.fields
-        fields.headers = ((":method", head.method), (":path", head.target), *head.headers)
-        fields.asks, fields.method, fields.path = True, head.method, head.target
         half = Half(head.ts, head.seq, head.ack)
-        half.fields, half.head_size, half.trailers = fields, head.size, end.trailers
-        half.body, half.kept, half.size, half.holed = end.body, len(end.body), end.size, end.truncated
+        half.fields = decoded(((":method", head.method), (":path", head.target), *head.headers))
+        half.head_size, half.trailers, half.grpc = head.size, end.trailers, is_grpc(half.fields.content_type)
+        half.body += end.body
+        half.size, half.holed = end.size, end.truncated
         half.last_ts, half.last_seq, half.ended = end.ts, end.seq, True
-        half.grpc = is_grpc(next((value for name, value in head.headers if name == "content-type"), None))
-        assert self.client is not None, "whoever asks for an upgrade is the client"
         self._streams[1] = [None, half] if self.client else [half, None]
         self._cost += half.cost
 
     def data(self, side: int, chunk: Data) -> list[Exchange]:
-        self._ts = chunk.ts
-        self._seq = chunk.seq
-        self._ack = chunk.ack
+        """The next bytes of a side."""
+        self._ts, self._seq, self._ack = chunk.ts, chunk.seq, chunk.ack
         self._next = (chunk.seq + len(chunk.data)) & MASK
         self._readers[side].feed(chunk.data, self)
-        return self._taken() if self._done else []
+        return self._take_done()
 
     def gap(self, side: int, size: int | None) -> list[Exchange]:
+        """`size` bytes of a side are lost; None where nobody knows how many."""
         self._readers[side].gap(size, self)
-        return self._taken()
+        return self._take_done()
 
     def end(self, side: int) -> list[Exchange]:
-        """The side said FIN. Once the server did, what is unanswered stays so."""
+        """The side sent FIN. After the server's, no request gets an answer."""
         return self.finish() if side != self.client and self.client is not None else []
 
     def finish(self) -> list[Exchange]:
-        """Nothing more will come: everything goes out as it is, in order."""
+        """Nothing more will come."""
         for number in list(self._streams):
             self._conclude(number)
-        return self._taken()
+        return self._take_done()
 
-    def _taken(self) -> list[Exchange]:
+    def _take_done(self) -> list[Exchange]:
+        if not self._done:
+            return []
         done, self._done = self._done, []
         return done
 
-    # What the readers tell.
+    # The methods of a Handler.
 
-    def block(self, side: int, number: int, data: bytes | None, *, end: bool, promise: bool) -> None:
-        blocks = self._blocks[side]
-        if data is None:
-            blocks.forget()
-            fields = UNKNOWN_FIELDS
-        else:
-            fields = blocks.decode(data)  # also where nobody asks: it may change the table
-        if promise or not number & 1 or number in self._over:
-            return  # pushed, which hardly any client allows; or late
-        status, asks = fields.status, fields.asks
-        answers = status is not None
-        if self.client is None and asks != answers:
-            self.client = side if asks else 1 - side
-        half = self._half(side, number)
+    def on_block(self, side: int, stream: int, block: bytes | None, *, end: bool, promise: bool) -> None:
+        # 1. Decode every block, since each may change the dynamic table. Ignore pushed responses and closed streams.
+        decoder = self._decoders[side]
+        if block is None:
+            decoder.forget()
+        fields = UNREADABLE_BLOCK if block is None else decoder.decode(block)
+        if promise or self._is_ignored(stream):
+            return
+        # 2. The pseudo-header fields tell which side is the client.
+        is_response = fields.status is not None
+        if self.client is None and fields.is_request != is_response:
+            self.client = side if fields.is_request else 1 - side
+        half = self._half(side, stream)
         half.last_ts, half.last_seq = self._ts, self._next
-        if half.fields is not None or (not asks and not answers and (fields.complete or half.size)):
-            # Whatever comes second is trailers; so is a first block that is known to have no pseudo-header field, and
-            # one behind a body, where the beginning was not seen.
+        # 3. A block is trailers if it is the half's second one. Where the first one was lost, it is trailers if it is
+        #    known to have no pseudo-header field, or if a body came before it.
+        has_pseudo = fields.is_request or is_response
+        if half.fields is not None or (not has_pseudo and (fields.complete or half.size)):
             half.trailers = fields.headers
             half.complete = half.complete and fields.complete
-        elif status is not None and len(status) == 3 and status[0] == "1" and not end:
-            return  # interim: the final response follows, and began here
+        # 4. An interim response (1xx) is passed over: the final one follows.
+        elif fields.status is not None and len(fields.status) == 3 and fields.status[0] == "1" and not end:
+            return
+        # 5. Any other block is the head of the message.
         else:
             self.heads += 1
             half.fields, half.complete = fields, fields.complete
-            half.head_size = 0 if data is None else len(data)
+            half.head_size = 0 if block is None else len(block)
             half.grpc = is_grpc(fields.content_type)
         half.cost += fields.octets
         self._cost += fields.octets
         if end:
-            self._ended(number, half)
+            self._end_half(stream, half)
 
-    def piece(self, side: int, number: int, data: bytes, *, end: bool) -> None:
-        if not number & 1 or number in self._over:
+    def on_data(self, side: int, stream: int, data: bytes, *, end: bool) -> None:
+        if self._is_ignored(stream):
             return
-        half = self._half(side, number)
+        half = self._half(side, stream)
         half.last_ts, half.last_seq = self._ts, self._next
         half.size += len(data)
         if not half.holed:
             kept = half.keep(data, self._body_limit)
             half.cost += kept
             self._cost += kept
-        counter = self._counter(number, half, len(data))
+        counter = self._counter(stream, half, len(data))
         if counter is not None:
             counter.feed(data)
         if end:
-            self._ended(number, half)
+            self._end_half(stream, half)
 
-    def hole(self, side: int, number: int, size: int, *, end: bool) -> None:
-        if not number & 1 or number in self._over:
+    def on_lost_data(self, side: int, stream: int, size: int, *, end: bool) -> None:
+        if self._is_ignored(stream):
             return
-        half = self._half(side, number)
+        half = self._half(side, stream)
         half.size += size
         half.holed = half.holed or size > 0
-        counter = self._counter(number, half, size)
+        counter = self._counter(stream, half, size)
         if counter is not None and size:
             counter.lose()
         if end:
-            self._ended(number, half)
+            self._end_half(stream, half)
 
-    def reset(self, side: int, number: int) -> None:  # noqa: ARG002
-        self._cut_short(number)
+    def on_reset(self, side: int, stream: int) -> None:  # noqa: ARG002
+        if stream in self._streams:
+            self._conclude(stream)
 
-    def goaway(self, side: int, last: int) -> None:
+    def on_goaway(self, side: int, last: int) -> None:
         if self.client is not None and side != self.client:
             for number in [number for number in self._streams if number > last]:
-                self._cut_short(number)
+                self._conclude(number)
 
-    def lost(self, side: int) -> None:
-        self._blocks[side].forget()
-        for stream in self._streams.values():
-            half = stream[side]
+    def on_out_of_step(self, side: int) -> None:
+        self._decoders[side].forget()
+        for halves in self._streams.values():
+            half = halves[side]
             if half is not None and not half.ended:
                 half.torn = half.holed = True
                 if half.counter is not None:
                     half.counter.lose()
 
-    def _half(self, side: int, number: int) -> Half:
+    def _is_ignored(self, stream: int) -> bool:
+        """Whether frames of the stream are passed over: it is a pushed one (even number), or was cut short."""
+        return not stream & 1 or stream in self._cut_short
+
+    def _half(self, side: int, stream: int) -> Half:
         """This side's half of a stream, made when it is first needed."""
-        stream = self._streams.get(number)
-        half = None if stream is None else stream[side]
+        halves = self._streams.get(stream)
+        half = None if halves is None else halves[side]
         if half is None:
-            if stream is None and len(self._streams) >= MOST_STREAMS:
-                self._cut_short(next(iter(self._streams)))
-            half = Half(self._ts, self._seq, self._ack)
+            if halves is None:
+                if len(self._streams) >= MOST_STREAMS:
+                    self._conclude(next(iter(self._streams)))
+                halves = self._streams[stream] = [None, None]
+            half = halves[side] = Half(self._ts, self._seq, self._ack)
             self._cost += half.cost
-            if stream is None:
-                self._streams[number] = [None, half] if side else [half, None]
-            else:
-                stream[side] = half
         return half
 
-    def _counter(self, number: int, half: Half, new: int) -> Counter | None:
-        """What counts the half's messages, if it has any; `new` of its bytes are not counted yet."""
-        counter = half.counter
-        if counter is None:
-            first, second = self._streams[number]
+    def _counter(self, stream: int, half: Half, new: int) -> Counter | None:
+        """What counts the half's gRPC messages, None if it has none; `new` of its bytes are not counted yet."""
+        if half.counter is None:
+            first, second = self._streams[stream]
             if (first is not None and first.grpc) or (second is not None and second.grpc):
-                counter = half.counter = Counter()
+                half.counter = Counter()
                 if half.torn or half.size > new:
-                    counter.lose()  # its beginning has gone by
-        return counter
+                    half.counter.lose()  # its beginning has gone by
+        return half.counter
 
-    def _ended(self, number: int, half: Half) -> None:
+    def _end_half(self, stream: int, half: Half) -> None:
         half.ended = True
-        if self.client is None:
-            return
-        stream = self._streams[number]
-        request, response = stream[self.client], stream[1 - self.client]
-        if response is not None and response.ended and (request is None or request.ended or request.torn):
-            self._conclude(number)
+        if self.client is not None:
+            halves = self._streams[stream]
+            request, response = halves[self.client], halves[1 - self.client]
+            if response is not None and response.ended and (request is None or request.ended or request.torn):
+                self._conclude(stream)
 
-    def _cut_short(self, number: int) -> None:
-        """Reset, refused, or one too many: it goes out as it is."""
-        if number in self._streams:
-            self._conclude(number)
-
-    def _conclude(self, number: int) -> None:
-        first, second = self._streams.pop(number)
-        if first is not None:
-            self._cost -= first.cost
-        if second is not None:
-            self._cost -= second.cost
+    def _conclude(self, stream: int) -> None:
+        """Close the stream; what was seen of it comes out as an exchange."""
+        first, second = self._streams.pop(stream)
+        self._cost -= (first.cost if first is not None else 0) + (second.cost if second is not None else 0)
         if first is None or second is None or not (first.ended and second.ended):
-            self._over[number] = None  # what still comes of it is passed over
-            if len(self._over) > _MOST_OVER:
-                del self._over[next(iter(self._over))]
-        if self.client is None:
-            return
-        request, response = (second, first) if self.client else (first, second)
-        if (request is not None and request.seen) or (response is not None and response.seen):
-            self._done.append(exchange(request, response))
+            self._cut_short[stream] = None
+            if len(self._cut_short) > _MOST_CUT_SHORT:
+                del self._cut_short[next(iter(self._cut_short))]
+        if self.client is not None:
+            request, response = (second, first) if self.client else (first, second)
+            if (request is not None and request.seen) or (response is not None and response.seen):
+                self._done.append(exchange(request, response))

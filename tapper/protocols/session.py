@@ -58,16 +58,16 @@ class Session(Consumer[Record]):
         self._reader: ConnectionReader = Undecided(connection, body_limit, readers)
         self._leg: Leg | None = None
         """Of all records; None before the first."""
-        self._tally = ByteTally(Kind.OTHER)
-        """Counts the bytes before the first record."""
+        self._tally: ByteTally | None = ByteTally(Kind.OTHER)
+        """Counts the bytes before the first record; None from then on."""
 
     def data(self, side: int, chunk: Data) -> Sequence[Record]:
-        if self._leg is None:
+        if self._tally is not None:
             self._tally.data(side, chunk)
         return self._records(self._reader.data(side, chunk))
 
     def gap(self, side: int, size: int | None) -> Sequence[Record]:
-        if self._leg is None:
+        if self._tally is not None:
             self._tally.gap(side, size)
         return self._records(self._reader.gap(side, size))
 
@@ -75,13 +75,13 @@ class Session(Consumer[Record]):
         return self._records(self._reader.end(side))
 
     def finish(self) -> Sequence[Record]:
-        records = self._records(self._reader.finish())
-        if self._leg is not None or not self._tally.begun:
+        records, tally = self._records(self._reader.finish()), self._tally
+        if tally is None or not tally.begun:
             return records
-        kind = self._tally.kind = Kind.HTTP2 if isinstance(self._reader, Http2Connection) else Kind.OTHER
-        self._tally.client = self._reader.client
+        kind = tally.kind = Kind.HTTP2 if isinstance(self._reader, Http2Connection) else Kind.OTHER
+        tally.client = self._reader.client
         self._count(kind)
-        return self._records(self._tally.finish())
+        return self._records(tally.finish())
 
     def _records(self, contents: Sequence[Content]) -> list[Record]:
         # 1. Another protocol may have begun.
@@ -98,6 +98,7 @@ class Session(Consumer[Record]):
         leg = self._leg
         if leg is None:
             leg = self._leg = self._connection.leg(self._reader.client or 0)
+            self._tally = None
         return [
             ExchangeRecord(leg, content) if isinstance(content, Exchange) else FactRecord(leg, content)
             for content in contents

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tapper.capture.sources import Reader
+from tapper.capture.sources import PacketReader
 from tapper.output.records import LegKey, Place, Row, Seen, Stat, Totals
 from tapper.protocols.detect import Kind
 from tapper.protocols.records import FactRecord, Record
@@ -29,7 +29,7 @@ class Account:
 
     place: Place
     connections: Connections[Record]
-    reader: Reader[Record]
+    reader: PacketReader[Record]
     """Takes the source's packets: `connections`, or a recorder that passes them on to it."""
     counts: Totals = field(default_factory=lambda: Totals(sources=1))
     """Of the exchanges; `row` adds those of the packets and streams."""

@@ -5,10 +5,10 @@ results in less time. This module is the only one that imports `tapper.fast`. Al
 their constructors, and call them by the plain class's methods:
 
     cli: parts = chosen()
-      parts.ndjson() -> Outlet(..., parts)
-        Outlet -> Session(..., parts.readers) -> Conversation (HTTP/1), Http2
-        Outlet -> parts.connections(...): the packets of one source
-      Tap(..., parts), Replay(..., parts): what captures packets or reads them from a file
+      parts.ndjson() -> RecordWriter(..., parts)
+        RecordWriter -> Session(..., parts.readers) -> Conversation (HTTP/1), Http2
+        RecordWriter -> parts.connections(...): the packets of one source
+      LiveTap(..., parts.blocks), Follower(..., blocks): the memory of packet rings
 
 To add a part:
 
@@ -26,6 +26,7 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from tapper.capture.walk import Blocks
 from tapper.output.ndjson import Ndjson
 from tapper.protocols.readers import PLAIN_READERS, Readers
 from tapper.protocols.records import Record
@@ -39,6 +40,7 @@ class Parts:
     ndjson: type[Ndjson] = Ndjson
     readers: Readers = PLAIN_READERS
     connections: type[Connections[Record]] = Connections
+    blocks: type[Blocks] = Blocks
 
 
 PLAIN = Parts()

@@ -24,7 +24,7 @@ from tapper.output.records import Place, Stat
 from tapper.output.sink import Console
 from tapper.protocols.records import Record
 from tapper.run.accounts import Account
-from tapper.run.writer import Outlet
+from tapper.run.writer import RecordWriter
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address, packed, parse_address
 
@@ -60,9 +60,9 @@ class _Interface:
 class Replay:
     """One run over a file. Without targets, everything in the file is reported."""
 
-    def __init__(self, targets: frozenset[Address], outlet: Outlet, console: Console) -> None:
+    def __init__(self, targets: frozenset[Address], writer: RecordWriter, console: Console) -> None:
         self._targets = targets
-        self._outlet = outlet
+        self._writer = writer
         self._console = console
         self._interfaces: dict[str, _Interface | None] = {}
         self._ts = 0
@@ -70,15 +70,15 @@ class Replay:
     def run(self, stream: BufferedIOBase, name: str) -> None:
         """Read to the end. Raises CaptureFileError if the file is damaged. Then, and after KeyboardInterrupt,
         everything that came before is reported."""
-        file = CaptureFile(stream, name, self._outlet.flush)
-        self._outlet.gather()
-        self._outlet.begin()
+        file = CaptureFile(stream, name, self._writer.flush)
+        self._writer.gather()
+        self._writer.begin()
         try:
             for count, packet in enumerate(file.packets()):
                 self._take(packet)
                 if count % _CHECKED_EVERY == 0:
                     accounts = [source.account for source in self._interfaces.values() if source is not None]
-                    self._outlet.stay_within_bounds(accounts, self._outlet.deliver)
+                    self._writer.stay_within_bounds(accounts, self._writer.deliver)
         except (OSError, CaptureFileError, KeyboardInterrupt) as error:
             self._end(file)
             if isinstance(error, OSError):
@@ -97,7 +97,7 @@ class Replay:
         records: list[Record] = []
         account.reader.packets(packet.data, [(packet.ts, packet.interface_index, 0, len(packet.data))], records)
         if records:
-            self._outlet.deliver(account, records)
+            self._writer.deliver(account, records)
 
     def _find(self, name: str) -> _Interface | None:
         if name not in self._interfaces:
@@ -114,8 +114,8 @@ class Replay:
         else:
             targets = packed(self._targets) if self._targets else None
             place, scope = Place("file", None, name or "all"), Scope(None, targets, some_lo=_is_lo(name))
-        account = self._outlet.open(place, scope)
-        self._outlet.opened(account)
+        account = self._writer.open(place, scope)
+        self._writer.opened(account)
         return _Interface(account)
 
     def _end(self, file: CaptureFile) -> None:
@@ -125,11 +125,11 @@ class Replay:
             if interface is None:
                 continue
             account = interface.account
-            self._outlet.deliver(account, account.reader.finish())
+            self._writer.deliver(account, account.reader.finish())
             stat = Stat(interface.received, file.dropped[name], interface.cut)
-            self._outlet.close(account, self._ts, stat)
-        self._outlet.end()
-        self._outlet.flush()
+            self._writer.close(account, self._ts, stat)
+        self._writer.end()
+        self._writer.flush()
         for link_type, passed in sorted(file.passed_over.items()):
             self._console.warn(f"link type {link_type} is not known: {passed} packets were passed over (-r)")
 

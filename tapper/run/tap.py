@@ -22,6 +22,7 @@ from tapper.capture.mapped import Statistics
 from tapper.capture.memory import TOTAL, RingMemory
 from tapper.capture.ring import Ring, open_ring
 from tapper.capture.sources import NO_INTERFACE, Source, Sources
+from tapper.capture.walk import Blocks
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
 from tapper.errors import UsageError, explain
@@ -35,7 +36,7 @@ from tapper.run import quiet
 from tapper.run.accounts import Account
 from tapper.run.followed_targets import FollowedTargets
 from tapper.run.pending import POLL_S, PendingRecords
-from tapper.run.writer import Outlet
+from tapper.run.writer import RecordWriter
 from tapper.signals import StopSignals
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address, packed
@@ -71,23 +72,25 @@ class Options:
 
 
 class LiveTap:
-    """One run. `requests` are other threads' requests for the counts."""
+    """One run. `requests` are other threads' requests for the counts; `blocks` reads the memory of packet rings."""
 
     _pending: PendingRecords  # made with the node's source, which is the first
 
     def __init__(
         self,
         options: Options,
-        outlet: Outlet,
+        writer: RecordWriter,
         console: Console,
         requests: SnapshotRequests[Snapshot] | None = None,
+        blocks: type[Blocks] = Blocks,
     ) -> None:
         self._options = options
         self._requests = requests
-        self._outlet = outlet
+        self._writer = writer
         self._console = console
         self._own = own_namespace()
         self._memory = RingMemory(options.ring_memory)
+        self._blocks = blocks
         self._sources: Sources[Record] = Sources()
         self._accounts: dict[object, Account] = {}  # by the keys of the sources
         self._targets = FollowedTargets(options.targets, options.feeds)
@@ -110,7 +113,7 @@ class LiveTap:
             signals = stack.enter_context(StopSignals())
             # 2. The descriptors that the loop waits for.
             self._sources.watch(signals.fileno(), select.POLLIN, signals.clear)
-            self._sources.watch(self._outlet.fileno(), 0, self._output_closed)
+            self._sources.watch(self._writer.fileno(), 0, self._output_closed)
             if self._requests is not None:
                 answer = functools.partial(self._requests.answer, self._snapshot)
                 self._sources.watch(self._requests.fileno(), select.POLLIN, answer)
@@ -120,7 +123,7 @@ class LiveTap:
                     self._sources.watch(descriptor, select.POLLIN, _wake_up)
             # 3. The sources.
             self._targets.update()
-            self._outlet.begin()
+            self._writer.begin()
             self._open_node()
             if self._options.istio:
                 self._begin_following()
@@ -131,9 +134,9 @@ class LiveTap:
                 self._turn()
                 if signals.report:
                     signals.report = False
-                    self._outlet.report_so_far(self._rows())
+                    self._writer.report_so_far(self._rows())
             self._end()
-        self._outlet.end()
+        self._writer.end()
 
     def _turn(self) -> None:
         # 1. Follow the targets and the pods' namespaces.
@@ -147,8 +150,8 @@ class LiveTap:
         self._sources.turn(self._wake() - time.monotonic(), self._deliver, self._trouble, self._closed)
         # 3. Report the records that have waited, and keep the memory bounded.
         if self._pending:
-            self._outlet.report(self._pending.ready())
-        self._outlet.stay_within_bounds(self._accounts.values(), self._take)
+            self._writer.report(self._pending.ready())
+        self._writer.stay_within_bounds(self._accounts.values(), self._take)
         # 4. Do what has to be done from time to time.
         now = time.monotonic()
         if now >= self._next_second:
@@ -187,7 +190,7 @@ class LiveTap:
             self._sources.shut(source.key)
         while len(self._sources):
             self._sources.turn(_FOREVER_S, self._deliver, self._trouble, self._closed)
-        self._outlet.report(self._pending.rest())
+        self._writer.report(self._pending.rest())
         for say_closed in self._closings:
             say_closed()
 
@@ -202,7 +205,7 @@ class LiveTap:
         return [self._accounts[source.key].row(_stat(source, source.ring.statistics())) for source in self._sources]
 
     def _snapshot(self) -> Snapshot:
-        return Snapshot(self._outlet.rows(self._rows()), len(self._sources), len(self._targets.now.addresses))
+        return Snapshot(self._writer.rows(self._rows()), len(self._sources), len(self._targets.now.addresses))
 
     # Callbacks of the loop.
 
@@ -212,13 +215,13 @@ class LiveTap:
     def _take(self, account: Account, records: Sequence[Record]) -> None:
         """Records from the wire are reported at once; those from a pod wait for the wire below them."""
         if account is self._accounts.get(_NODE):
-            self._outlet.deliver(account, records)
+            self._writer.deliver(account, records)
             self._pending.wire_read(records, account.connections.newest)
         elif records and not self._ending and self._pending.may_bypass(account):
-            self._outlet.deliver(account, records)
+            self._writer.deliver(account, records)
         else:
             self._pending.add(account, records)
-            self._outlet.record()
+            self._writer.record()
         for record in records:
             if isinstance(record, FactRecord):
                 self._encrypted.note(account.place, record, self._targets.now.addresses)
@@ -236,11 +239,11 @@ class LiveTap:
         if self._ending:
             self._closings.append(say_closed)
         else:
-            self._outlet.report(self._pending.of(account))
+            self._writer.report(self._pending.of(account))
             say_closed()
 
     def _say_closed(self, account: Account, ts: int, stat: Stat) -> None:
-        self._outlet.close(account, ts, stat)
+        self._writer.close(account, ts, stat)
         self._console.progress(f"closed {account.place}")
 
     def _output_closed(self) -> None:
@@ -250,7 +253,7 @@ class LiveTap:
 
     def _open_node(self) -> None:
         targets = packed(self._targets.now.addresses)
-        ring = open_ring(self._options.interface, bpf.program(targets), self._memory)
+        ring = open_ring(self._options.interface, bpf.program(targets), self._memory, blocks=self._blocks)
         place = Place("node", self._own.inode, self._options.interface or "any")
         self._add(_NODE, ring, place, Scope(None, targets))
         self._pending = PendingRecords(WireVerdict(self._accounts[_NODE].connections), ring.drained)
@@ -267,16 +270,17 @@ class LiveTap:
             finders=options.finders,
             verify=options.verify,
             memory=self._memory,
+            blocks=self._blocks,
         )
         self._quiet = quiet.QuietConnections(self._follower.connections_in)
         self._follower.begin()
 
     def _add(self, key: object, ring: Ring, place: Place, scope: Scope) -> None:
-        account = self._outlet.open(replace(place, pods=self._targets.now.names), scope)
+        account = self._writer.open(replace(place, pods=self._targets.now.names), scope)
         self._accounts[key] = account
         self._sources.add(Source(key, ring, account.reader))
         self._leave_lo_to_pods()
-        self._outlet.opened(account)
+        self._writer.opened(account)
         self._console.progress(f"capturing {account.place}")
 
     def _drop(self, key: Hashable) -> None:
@@ -318,7 +322,7 @@ class LiveTap:
     def _acknowledge(self) -> None:
         """The sources match the list of targets."""
         if self._targets.unacknowledged is not None:
-            self._outlet.acknowledge(self._targets.unacknowledged)
+            self._writer.acknowledge(self._targets.unacknowledged)
             self._targets.unacknowledged = None
 
     def _say_ready(self) -> None:

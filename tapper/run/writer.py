@@ -3,7 +3,7 @@
     source -> stream -> protocol -> record -> shape (filters, redaction) -> format -> output
 
 The capture opens an account for each source, gives the source's packets to the account's reader, and delivers the
-records that the reader makes. The outlet counts and writes them, and bounds the memory of all sources.
+records that the reader makes. The writer counts and writes them, and bounds the memory of all sources.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Final
 
 from tapper import __version__
 from tapper.output.counts import table
+from tapper.output.format import Format
 from tapper.output.pcapng import Recorder
-from tapper.output.records import Format, Place, Row, Stat, Totals
+from tapper.output.records import Place, Row, Stat, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
 from tapper.protocols.messages import BODY_LIMIT
@@ -33,7 +34,7 @@ _LINES_AT_ONCE = 64
 _HELD_BYTES: Final = 256 << 20  # by all sources together
 
 
-class Outlet:
+class RecordWriter:
     """One run's output. Methods that write raise Closed when the output's reader has gone, and TapperError when no more
     can be written."""
 

@@ -14,9 +14,9 @@ class Limits:
     """The bounds of one source's memory. A source that reaches a bound gives something up and counts it."""
 
     connections: int = 32_768
-    waiting: int = 4_096
-    """Pending halves: halves of connections of which the other half is not known yet."""
-    waiting_bytes: int = 256 * 1024
+    pending_halves: int = 4_096
+    """Halves of connections whose other half is not known yet."""
+    pending_bytes: int = 256 * 1024
     """Bytes of one pending half."""
     hole_bytes: int = 1 << 20
     """Bytes of one stream that are held behind a hole."""

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 from tapper.streams.bounds import Budget
 from tapper.streams.legs import Direction, Endpoint, classify, endpoints, is_loopback, own_end
 from tapper.streams.order import Order
-from tapper.streams.packet import ACK, FIN, SYN, mirror
+from tapper.streams.packet import ACK, FIN, SYN, TcpSegment, mirror
 from tapper.streams.reassembly import SEGMENT_COST, Chunk, Data, Gap, HalfStream
 from tapper.streams.sequence import MASK
 
@@ -108,28 +108,6 @@ class Leg:
     def mtls(self) -> bool | None:
         """Whether the request crossed the network inside the mesh's TLS; None where that is not known."""
         return None if self.wire is None else self.wire is WireSecurity.TLS
-
-
-class TcpSegment(NamedTuple):
-    """One segment, with its payload taken out of the packet."""
-
-    ts: int
-    """Nanoseconds since 1970."""
-    interface: int
-    """The index of the interface that it was captured on; 0 where that is not known."""
-    seq: int
-    ack: int
-    flags: int
-    window: int
-    """The header's field, not scaled."""
-    scale: int | None
-    """The window's shift count that a SYN offers; None where it offers none, and in all other segments."""
-    payload: bytes
-
-    @property
-    def end(self) -> int:
-        """The sequence number after it. SYN and FIN take one number each."""
-        return (self.seq + len(self.payload) + bool(self.flags & SYN) + bool(self.flags & FIN)) & MASK
 
 
 class HalfConnection(Generic[T]):

@@ -1,4 +1,4 @@
-"""The table of a source's connections: packets in, records out.
+"""The connections of a source: packets in, records out.
 
 A source is one place of capture: a pod's lo, or the node's interfaces. Each source has a table of its own, so equal
 addresses and ports in two pods are two connections. Within a source a packet may cross several interfaces. Its copies
@@ -18,17 +18,12 @@ A packet takes these steps:
    half, or begins a connection. On the node's interfaces a connection begins with its first packet. On a pod's lo a
    half may belong to a redirected connection: it waits until a half with mirrored addresses appears, or its other half
    by sequence numbers.
-
-A quiet connection stays in the table as long as there is room. Without room the connections that were quiet for the
-longest time leave. All times are times of packets, in nanoseconds since 1970. No clock is read here, and nothing
-depends on the distance between two packets' times, because the clock may be set between them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from operator import attrgetter
-from typing import Final, Generic, TypeVar
+from typing import TypeVar
 
 from tapper.streams.acceptance import (
     SynVerdict,
@@ -38,76 +33,28 @@ from tapper.streams.acceptance import (
     resets,
     syn_verdict,
 )
-from tapper.streams.bounds import SECOND, Budget, Limits, Tally
-from tapper.streams.connection import Connection, Consumer, HalfConnection, Scope, Suspicion, TcpSegment
+from tapper.streams.connection import Connection, HalfConnection
 from tapper.streams.copies import is_copy, original
-from tapper.streams.endpoint_index import EndpointIndex
-from tapper.streams.legs import endpoints, is_mesh_internal, is_redirected, is_to_envoy, may_be_reply
-from tapper.streams.packet import ACK, FIN, RST, SYN, Packet, TcpHeader, mirror, opener, parse, window_scale
-from tapper.streams.pairing import PendingHalf, PendingHalves, as_arrived
+from tapper.streams.legs import endpoints, is_mesh_internal, is_redirected, may_be_reply
+from tapper.streams.packet import ACK, FIN, RST, SYN, Packet, TcpHeader, TcpSegment, mirror, opener, parse, window_scale
+from tapper.streams.pairing import PendingHalf, as_arrived
+from tapper.streams.table import ConnectionTable
 
 T = TypeVar("T")
 
-_SWEEPS_LATE: Final = 2
-"""Sweeps, one in a second of the packets' time, until missing bytes are given up."""
-_SWEEPS_ENDED: Final = 3
-"""Sweeps until an ended connection is forgotten."""
 
+class Connections(ConnectionTable[T]):
+    """Reads the packets of one source. Every method that returns a list returns the records that readers have made, in
+    order."""
 
-class Connections(Generic[T]):
-    """The connections of one source.
-
-    `open_consumer` makes the reader of a new connection. `peek` makes the reader of a pod's connection to its own
-    inbound listener, whose plaintext is read on another leg. Every method that returns a list returns the records that
-    readers have made, in order.
-    """
-
-    def __init__(
-        self,
-        scope: Scope,
-        open_consumer: Callable[[Connection[T]], Consumer[T]],
-        limits: Limits | None = None,
-        tally: Tally | None = None,
-        peek: Callable[[Connection[T]], Consumer[T]] | None = None,
-    ) -> None:
-        self._scope = scope
-        self._open_consumer = open_consumer
-        self._peek = peek
-        self._limits = limits or Limits()
-        self.tally = tally or Tally()
-        self.budget = Budget(self._limits, self.tally)
-        self.by_endpoint: EndpointIndex[T] = EndpointIndex()
-        """The connections between pods, by their ends."""
-        self._halves: dict[bytes, HalfConnection[T]] = {}
-        self._connections: dict[Connection[T], None] = {}  # in order of appearance
-        self._pending = PendingHalves()
-        self._due: dict[Connection[T], int] = {}  # the connections that a sweep may change, with their sweeps so far
-        self._swept = 0
-        self.newest = 0
-        """The time of the last packet of a known connection."""
-
-    @property
-    def held(self) -> int:
-        """Bytes held by this source: behind holes, in pending halves, in unfinished messages."""
-        return self.budget.held + self._pending.held
-
-    @property
-    def scope(self) -> Scope:
-        """What may be reported, as of the last `rescope`."""
-        return self._scope
-
-    @property
-    def pending(self) -> bool:
-        """Whether time alone changes something: then `pass_time` has to be called once a second."""
-        return bool(self._due)
-
-    def packets(self, memory: bytes, found: list[Packet], made: list[T]) -> None:
-        """Read IP packets. The records of each packet are appended to `made` before the next packet is read."""
-        self.tally.packets += len(found)
-        if self._due and found:
-            made += self.pass_time(found[0][0])
-        for packet in found:
-            made += self._take(memory, packet, parse(memory, packet[2], packet[3]))
+    def packets(self, memory: bytes, packets: list[Packet], records: list[T]) -> None:
+        """Read IP packets that lie in `memory`. The records of each packet are appended to `records` before the next
+        packet is read."""
+        self.tally.packets += len(packets)
+        if self._due and packets:
+            records += self.pass_time(packets[0][0])
+        for packet in packets:
+            records += self._take(memory, packet, parse(memory, packet[2], packet[3]))
 
     def finish(self) -> list[T]:
         """No packet will come: every connection is closed and forgotten."""
@@ -122,19 +69,6 @@ class Connections(Generic[T]):
             self._remove(connection)
         return records
 
-    def rescope(self, scope: Scope) -> None:
-        """Report this and nothing else from now on. Connections out of scope are forgotten, with what they hold.
-
-        Only for the node's interfaces: a pod's lo is in scope as a whole.
-        """
-        self._scope = scope
-        for connection in list(self._connections):
-            connection.scope = scope
-            # An unread connection may be a copy of a forgotten one: its next packet decides anew.
-            if connection.closed or not scope.covers(*endpoints(connection.halves[0].key)):
-                connection.hold(0)
-                self._remove(connection)
-
     def relieve(self, bound: int) -> list[T]:
         """Give up connections that hold memory until at most `bound` bytes are held, the longest quiet ones first."""
         records: list[T] = []
@@ -148,45 +82,6 @@ class Connections(Generic[T]):
                 break
             if connection.held and not connection.ended:
                 records += self._give_up(connection)
-        return records
-
-    def pass_time(self, ts: int) -> list[T]:
-        """Sweep, at most once a second: stop waiting for missing bytes, and forget ended connections."""
-        if abs(ts - self._swept) < SECOND:
-            return []
-        self._swept = ts
-        records: list[T] = []
-        for connection, sweeps in list(self._due.items()):
-            if connection not in self._due:
-                continue
-            self._due[connection] = sweeps + 1
-            if connection.order and sweeps + 1 >= _SWEEPS_LATE:
-                records += connection.give_up_missing()
-            if connection.ended and sweeps + 1 >= _SWEEPS_ENDED:
-                self._remove(connection)
-            elif not connection.order and not connection.ended:
-                self._due.pop(connection, None)
-        return records
-
-    def quiet(self, since: int, most: int) -> list[bytes]:
-        """The connections without a packet since that time, the longest quiet ones first and at most `most`: the key of
-        one half of each."""
-        quiet = [
-            connection
-            for connection in self._connections
-            if connection.last < since and connection.consumer is not None
-        ]
-        quiet.sort(key=attrgetter("last"))
-        return [connection.halves[1].key for connection in quiet[:most]]
-
-    def gone(self, keys: list[bytes], since: int) -> list[T]:
-        """The connections with these keys, from `quiet`, no longer exist. They end, unless a packet has come since."""
-        records: list[T] = []
-        for key in keys:
-            half = self._halves.get(key)
-            if half is not None and half.connection.last < since and not half.connection.ended:
-                records += self._give_up(half.connection)
-                self._remove(half.connection)
         return records
 
     # Segments.
@@ -227,7 +122,7 @@ class Connections(Generic[T]):
     def _read(self, half: HalfConnection[T], segment: TcpSegment) -> list[T]:
         """A segment of a connection that is read."""
         connection, flags = half.connection, segment.flags
-        # 1. Segments that open or reset a connection, and those that every receiver drops.
+        # 1. Segments that open or reset a connection, and segments that every receiver drops.
         if flags & SYN:
             verdict = syn_verdict(half, segment)
             if verdict is SynVerdict.ANOTHER:
@@ -343,7 +238,7 @@ class Connections(Generic[T]):
         # 5. A half that may be redirected: it has to wait.
         redirected = on_lo and is_redirected(source, destination)
         if redirected or (on_lo and flags & (SYN | ACK) != SYN and may_be_reply(source, destination)):
-            if len(self._pending) >= self._limits.waiting:
+            if len(self._pending) >= self._limits.pending_halves:
                 self.tally.given_up += 1
                 records += self._give_up_pairing(self._pending.oldest)
             pending = self._pending.add(key, source if redirected else destination, redirected=redirected)
@@ -363,7 +258,7 @@ class Connections(Generic[T]):
             for side, kept in as_arrived(request, reply):
                 records += self._segment(connection.halves[side].key, kept)
             return records
-        return self._give_up_pairing(half) if half.held > self._limits.waiting_bytes else []
+        return self._give_up_pairing(half) if half.held > self._limits.pending_bytes else []
 
     def _join_mirrored(self, half: PendingHalf, *, both_ways: bool) -> list[T]:
         """A pending half becomes half 0 of an ordinary connection, whose other half has mirrored addresses."""
@@ -380,35 +275,6 @@ class Connections(Generic[T]):
             return self._join_mirrored(half, both_ways=False)
         self._pending.remove(half)
         return []
-
-    # The life of a connection.
-
-    def _open(
-        self, key: bytes, other: bytes, client: int | None, ts: int, suspect_of: Connection[T] | None = None
-    ) -> tuple[Connection[T], list[T]]:
-        """A new connection in the table, and the records of those that had to leave it."""
-        evicted: list[T] = []
-        if len(self._connections) >= self._limits.connections:
-            evicted = self._make_room()
-        connection: Connection[T] = Connection(self._scope, key, other, client, ts, self.budget)
-        self._connections[connection] = None
-        for half in connection.halves:
-            self._halves[half.key] = half
-        if suspect_of is not None and suspect_of in self._connections:  # it may have been evicted
-            connection.suspicion = Suspicion(suspect_of)
-        elif self._scope.on_lo and is_to_envoy(key):
-            self.tally.mesh += 1  # mostly ciphertext, on its way to Envoy; its plaintext comes on the delivery leg
-            self.by_endpoint.add(connection, other, 1)
-            connection.consumer = None if self._peek is None else self._peek(connection)
-        else:
-            self._begin_reading(connection)
-        return connection, evicted
-
-    def _begin_reading(self, connection: Connection[T]) -> None:
-        if not self._scope.on_lo:
-            self.by_endpoint.add(connection, connection.halves[0].key, connection.client)
-        connection.consumer = self._open_consumer(connection)
-        self.tally.connections += 1
 
     def _judge(self, connection: Connection[T], *, at_the_end: bool = False) -> list[T]:
         """Read the segments of a suspect, or drop them, once it is decided whether it is a copy."""
@@ -431,46 +297,3 @@ class Connections(Generic[T]):
             self.by_endpoint.add(original_one, connection.halves[0].key, connection.client)
             original_one.copies = [*(original_one.copies or ()), connection]
         return records
-
-    def _make_room(self) -> list[T]:
-        """Remove a sixteenth of all connections: those that ended, then those that carried nothing, then the longest
-        quiet ones."""
-        records: list[T] = []
-        for connection in sorted(self._connections, key=_worth)[: max(1, self._limits.connections // 16)]:
-            records += self._give_up(connection)
-            self._remove(connection)
-        return records
-
-    def _give_up(self, connection: Connection[T]) -> list[T]:
-        """Close a connection whose end was not captured."""
-        self.tally.given_up += connection.consumer is not None
-        return self._close(connection)
-
-    def _close(self, connection: Connection[T]) -> list[T]:
-        """Deliver what the connection holds and let its reader conclude. It stays in the table until it is removed."""
-        if connection.ended:
-            return []
-        self._end(connection)
-        return connection.conclude()
-
-    def _end(self, connection: Connection[T]) -> None:
-        connection.ended = True
-        self._due[connection] = 0
-
-    def _remove(self, connection: Connection[T]) -> None:
-        if connection.suspicion is not None:
-            connection.hold(0)
-        self._connections.pop(connection, None)
-        self._due.pop(connection, None)
-        self.by_endpoint.remove(connection)
-        for half in connection.halves:
-            if self._halves.get(half.key) is half:
-                del self._halves[half.key]
-        for copy in connection.copies or ():
-            self._remove(copy)
-
-
-def _worth(connection: Connection[T]) -> tuple[bool, bool, int]:
-    """The connection with the least value leaves first."""
-    carried = any(half.stream.carried for half in connection.halves)
-    return not connection.ended, carried, connection.last

@@ -9,7 +9,9 @@ Formats: RFC 791 (IPv4), RFC 8200 (IPv6), RFC 9293 section 3.1 (TCP).
 from __future__ import annotations
 
 import struct
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
+
+from tapper.streams.sequence import MASK
 
 FIN: Final = 0x01
 SYN: Final = 0x02
@@ -51,6 +53,28 @@ _TCP_NUMBERS: Final = struct.Struct("!IIHH").unpack_from  # seq, ack, data offse
 # header is not among them: a fragment may have no TCP header, and this tapper does not reassemble IP packets.
 EXTENSIONS: Final = frozenset({0, 43, 60})
 _MOST_EXTENSIONS: Final = 8
+
+
+class TcpSegment(NamedTuple):
+    """One TCP segment, with its payload taken out of the packet."""
+
+    ts: int
+    """Nanoseconds since 1970."""
+    interface: int
+    """The index of the interface that it was captured on; 0 where that is not known."""
+    seq: int
+    ack: int
+    flags: int
+    window: int
+    """The header's field, not scaled."""
+    scale: int | None
+    """The window's shift count that a SYN offers; None where it offers none, and in all other segments."""
+    payload: bytes
+
+    @property
+    def end(self) -> int:
+        """The sequence number after it. SYN and FIN take one number each."""
+        return (self.seq + len(self.payload) + bool(self.flags & SYN) + bool(self.flags & FIN)) & MASK
 
 
 def parse(memory: bytes, begin: int, end: int) -> TcpHeader:

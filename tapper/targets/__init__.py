@@ -1,1 +1,1 @@
-"""Which addresses are to be tapped."""
+"""The addresses that are tapped: a list, a file, or pods of Kubernetes."""

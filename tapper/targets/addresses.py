@@ -1,7 +1,7 @@
-"""Addresses as people spell them, and as packets carry them.
+"""Addresses as text, and as packets carry them.
 
 One address is one value whatever its spelling: `FD00:0::1` is `fd00::1`, and the IPv4-mapped `::ffff:10.0.0.1`
-(RFC 4291 section 2.5.5.2) is `10.0.0.1`. Comparing text, as tappers have done, makes 10.0.0.1 match 10.0.0.10.
+(RFC 4291 section 2.5.5.2) is `10.0.0.1`. A search in text would find 10.0.0.1 in 10.0.0.10.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Address: TypeAlias = IPv4Address | IPv6Address
 def parse_address(text: str) -> Address:
     """Read one address in any standard spelling. Raises ValueError for anything else.
 
-    A zone (`fe80::1%eth0`) is refused: it names an interface of one machine and never compares with a packet.
+    A zone (`fe80::1%eth0`) is refused: it names an interface of one machine, and packets do not carry it.
     """
     address = ip_address(text)
     if isinstance(address, IPv6Address):
@@ -31,7 +31,7 @@ def parse_address(text: str) -> Address:
 def parse_targets(values: Iterable[str]) -> frozenset[Address]:
     """Read the values of a repeatable, comma separated option. Raises UsageError that names the bad value.
 
-    Blanks around a comma and a comma too many are forgiven, because lists are often put together by scripts.
+    Blanks around a comma and a comma too many are ignored, because scripts often put such lists together.
     """
     targets = set()
     for value in values:

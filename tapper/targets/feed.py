@@ -1,10 +1,9 @@
-"""Where targets come from while the tapper runs, as the tapper's loop sees it: a thing to wait for, and its news."""
+"""Places that targets come from while the tapper runs, as the tapper's loop sees them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Protocol, Self
 
 from tapper.errors import UsageError
@@ -16,29 +15,27 @@ _GLANCE_INTERVAL_S = 0.25
 
 
 class TargetFeed(Protocol):
-    """To be entered before the loop begins, which raises TapperError for what makes it impossible from the start."""
+    """Entered before the loop begins, which raises TapperError where the feed cannot work at all."""
 
     next_glance: float
-    """When there may be news although nothing has become readable, by time.monotonic."""
+    """When to call `news` although the descriptor is not readable, in time.monotonic's seconds."""
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def fileno(self) -> int | None:
-        """A descriptor that is readable while there is news; None where there is none to wait for."""
+        """A descriptor that is readable while there is news; None where the feed has none."""
 
     def news(self) -> Targets | None:
-        """All of its targets where they are others than at the last call, the first of which is answered; else None.
+        """All of the feed's targets if they have changed since the last call; the first call returns them always.
 
-        Cheap where there is nothing new: it is asked in every turn of the loop.
+        Cheap where nothing has changed: the loop calls it in every turn.
         """
 
 
 class FileFeed:
-    """`--targets-file`: looked at now and then, and on SIGHUP. A bad one changes nothing, and is complained about
+    """`--targets-file`: looked at four times a second, and on SIGHUP. A bad file changes nothing, and a person is told
     once. Enter it in the main thread."""
 
     def __init__(self, path: str, warn: Callable[[str], None]) -> None:
@@ -53,13 +50,11 @@ class FileFeed:
         self._reload.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._reload.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._reload.__exit__()
 
     def fileno(self) -> int | None:
-        """None: a rename in a folder can be waited for, but not on every file system that folders are mounted from."""
+        """None: inotify(7) does not see a rename on every file system from which a folder can be mounted."""
         return None
 
     def news(self) -> Targets | None:

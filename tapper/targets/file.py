@@ -1,7 +1,7 @@
-"""The file that names the targets, and noticing that it is another one now.
+"""The file that names the targets, and whether it has been replaced.
 
-It is to be replaced by an atomic rename. A file that is written in place may be read half-written; it is then refused
-and read again when it has changed once more.
+It should be replaced by an atomic rename. A file that is written in place may be read when it is half-written: it is
+refused then, and read again when it has changed once more.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import TypeAlias
 from tapper.errors import UsageError, explain
 from tapper.targets.pods import Targets, parse_pods
 
-_LARGEST = 64 << 20  # bytes; a hundred times what the largest cluster needs
+_LARGEST = 64 << 20  # bytes; a hundred times the size that the largest cluster needs
 
 _Stamp: TypeAlias = tuple[int, int, int, int] | None
 
 
 class TargetsFile:
-    """A path. Construction reads nothing."""
+    """The file at a path. Construction reads nothing."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._stamp: _Stamp = None
 
     def changed(self) -> bool:
-        """Whether it is not what was last read, or tried to be read: by device, inode, size and time (stat(2))."""
+        """Whether the file differs from the file of the last `read`, by device, inode, size and time (stat(2))."""
         try:
             return _stamp(self._path.stat()) != self._stamp
         except OSError:
@@ -37,7 +37,7 @@ class TargetsFile:
         """Raises UsageError that names the file and what is wrong with it."""
         self._stamp = None
         try:
-            # without waiting: a FIFO would keep whoever reads until somebody writes
+            # O_NONBLOCK: open(2) of a FIFO would wait until another process opens it for writing
             with os.fdopen(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
                 status = os.fstat(file.fileno())
                 self._stamp = _stamp(status)

@@ -14,15 +14,15 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from tapper.errors import KubernetesError, TapperError, UsageError
 from tapper.targets.podlist import ApiError, PodList, TargetPod
 from tapper.targets.pods import Targets, targets_of
-from tapper.targets.podsapi import Access, PodsApi, PodWatch, Selection
+from tapper.targets.podsapi import Access, PodsApi, PodWatch
 
 _FIRST_DELAY_S = 0.2
 _LONGEST_DELAY_S = 10.0
@@ -70,21 +70,22 @@ class KubernetesFeed:
         self._lock = threading.Lock()
         self._eventfd = -1
         self._fresh = True
-        self._pods: dict[Selection, frozenset[TargetPod]] = {}
+        self._pods: dict[str | None, frozenset[TargetPod]] = {}
+        """By namespace; None for all namespaces."""
         self._notes: list[str] = []
         self._noted: set[str] = set()
-        """The subjects of notes that a person was told."""
+        """The subjects of notes that were passed on."""
 
     def __enter__(self) -> Self:
-        query, api = self._query, PodsApi(self._access)
+        query = self._query
+        api = PodsApi(self._access, query.node, query.labels)
         namespaces: tuple[str | None, ...] = (None,) if query.everywhere else query.namespaces
         if not namespaces:
             self._warn(f"the pods are those of the namespace {api.namespace}, the current one of {api.source}")
             namespaces = (api.namespace,)
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         for namespace in dict.fromkeys(namespaces):
-            selection = Selection(namespace, query.node, query.labels)
-            self._watchers.append(_Watcher(api, selection, PodList(query.wanted), self))
+            self._watchers.append(_Watcher(api, namespace, PodList(query.wanted), self))
         try:
             for watcher in self._watchers:
                 watcher.start()
@@ -98,9 +99,7 @@ class KubernetesFeed:
             self._warn(f"no pod of the node {query.node} is a target yet: nothing is captured until one is")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._leave()
 
     def _leave(self) -> None:
@@ -134,14 +133,14 @@ class KubernetesFeed:
 
     # The watchers' threads call the rest.
 
-    def put(self, selection: Selection, listed: PodList) -> None:
-        """Replace the pods of a selection, and tell a person the notes about new subjects."""
+    def put(self, namespace: str | None, listed: PodList) -> None:
+        """Replace the pods of a namespace, and tell a person the notes about new subjects."""
         pods = listed.pods
         with self._lock:
             fresh = [note for subject, note in listed.notes.items() if subject not in self._noted]
-            if self._pods.get(selection) == pods and not fresh:
+            if self._pods.get(namespace) == pods and not fresh:
                 return
-            self._pods[selection] = pods
+            self._pods[namespace] = pods
             self._noted |= listed.notes.keys()
             self._wake(fresh)
 
@@ -158,33 +157,35 @@ class KubernetesFeed:
 
 
 class _Watcher:
-    """The list of one selection, and the thread that keeps it current."""
+    """The list of one namespace, or of all, and the thread that keeps it current."""
 
-    def __init__(self, api: PodsApi, selection: Selection, listed: PodList, feed: KubernetesFeed) -> None:
+    def __init__(self, api: PodsApi, namespace: str | None, listed: PodList, feed: KubernetesFeed) -> None:
         self._api = api
-        self._selection = selection
+        self._namespace = namespace
+        self._place = "all namespaces" if namespace is None else f"the namespace {namespace}"
         self._list = listed
         self._feed = feed
-        self._begun = threading.Event()
-        self._hindrance: TapperError | None = None
-        """Why it could not begin."""
+        self._begun: Future[None] = Future()
+        """Has the TapperError where it cannot begin."""
         self._stop = threading.Event()
         self._watch: PodWatch | None = None
         self._failures = 0
         """In a row."""
         self._told: int | None = None
-        """The status of the failure that a person was told of and that has not ended; 0 where no answer came."""
-        self._thread = threading.Thread(target=self._run, name=f"pods in {selection.place}", daemon=True)
+        """The status of the failure that was reported and has not ended; 0 where no answer came."""
+        self._thread = threading.Thread(target=self._run, name=f"pods in {self._place}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def wait_begun(self, deadline: float) -> None:
         """Raises TapperError where it cannot begin, or has not by the deadline, in time.monotonic's seconds."""
-        if not self._begun.wait(max(0.0, deadline - time.monotonic())):
-            raise KubernetesError(f"the API server at {self._api.host} does not answer in time")
-        if self._hindrance is not None:
-            raise self._hindrance
+        try:
+            self._begun.result(max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            raise KubernetesError(
+                f"the API server at {self._api.host} does not answer within {_START_S:.0f} s (--kubeconfig, --context)"
+            ) from None
 
     def stop(self) -> None:
         """End the thread. A thread that waits for an answer, which has a time limit, is left to the process's end."""
@@ -202,8 +203,8 @@ class _Watcher:
             except ApiError as error:
                 self._fail(error)
             except ValueError as error:
-                self._fail(ApiError(0, f"what it sends cannot be read: {error}"))
-            except Exception as error:  # a thread that ended would leave the targets as they are, and nobody would know
+                self._fail(ApiError(0, f"its answer cannot be read: {error}"))
+            except Exception as error:  # without the thread the targets would silently stay as they are
                 self._fail(ApiError(0, f"{type(error).__name__}: {error}"))
 
     def _turn(self) -> None:
@@ -211,22 +212,23 @@ class _Watcher:
         # 1. The list.
         listed = self._list
         if listed.version is None:
-            listed.replace(*self._api.list(self._selection))
-            self._feed.put(self._selection, listed)
+            listed.replace(*self._api.list(self._namespace))
+            self._feed.put(self._namespace, listed)
         assert listed.version is not None
         # 2. The watch. A failure before it tells a person so; from here on the server answers.
-        with closing(self._api.watch(self._selection, listed.version)) as watch:
+        with closing(self._api.watch(self._namespace, listed.version)) as watch:
             self._watch = watch
             if self._told is not None:
                 self._told = None
-                self._feed.say(f"the API server at {self._api.host} answers again, for {self._selection.place}")
-            self._begun.set()
+                self._feed.say(f"the API server at {self._api.host} answers again, for {self._place}")
+            if not self._begun.done():
+                self._begun.set_result(None)
             began = time.monotonic()
             events = 0
             try:
                 for line in watch if not self._stop.is_set() else ():
                     listed.apply(line)
-                    self._feed.put(self._selection, listed)
+                    self._feed.put(self._namespace, listed)
                     events += 1
             finally:
                 self._watch = None
@@ -239,15 +241,13 @@ class _Watcher:
     def _fail(self, error: ApiError) -> None:
         self._list.version = None
         gone = error.status == 410  # no fault: the server has forgotten that version
-        if not self._begun.is_set() and not gone:
-            self._hindrance = self._at_start(error)
+        if not self._begun.done() and not gone:
             self._stop.set()
-            self._begun.set()
+            self._begun.set_exception(self._at_start(error))
             return
         if not gone and error.status != self._told and not self._stop.is_set():
             self._told = error.status
-            place = self._selection.place
-            self._feed.say(f"{self._sentence(error)}; until that is over the targets of {place} stay as they are")
+            self._feed.say(f"{self._sentence(error)}; until that is over the targets of {self._place} stay as they are")
         self._wait_after_failure()
         if error.status == 401:
             try:
@@ -267,9 +267,9 @@ class _Watcher:
     def _sentence(self, error: ApiError) -> str:
         server = f"the API server at {self._api.host}"
         if error.status == 0:
-            return f"the pods cannot be asked of {server}: {error}"
+            return f"cannot ask {server} for pods: {error}"
         if error.status == 401:
             return f"{server} does not take the credentials (401): {error}"
         if error.status == 403:
             return f"{server} refuses (403): {error}; its account needs a role with the verbs list and watch on pods"
-        return f"{server} refuses to name the pods of {self._selection.place} ({error.status}): {error}"
+        return f"{server} refuses to name the pods of {self._place} ({error.status}): {error}"

@@ -2,17 +2,16 @@
 
 The package is imported when it is needed, and answers are read as the server sent them: its models cost more time and
 memory than everything else here, and refuse values that a newer server adds. Its class `Watch` is not used: it keeps a
-line of any length; version 37 skips events that are no JSON; version 28, the oldest that will do here, fails where a
-chunk ends within a character, and its `stop` waits for the next event.
+line of any length, and in version 29, the oldest that will do here, its `stop` waits for the next event.
 """
 
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,34 +48,21 @@ class Access:
     context: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The pods to ask for."""
-
-    namespace: str | None
-    """None: all namespaces."""
-    node: str
-    labels: str | None = None
-
-    @property
-    def place(self) -> str:
-        return "all namespaces" if self.namespace is None else f"the namespace {self.namespace}"
-
-
 class PodsApi:
-    """An API server. Several threads may use it. Raises KubernetesError for a bad configuration, and
-    MissingPackageError."""
+    """The pods of one node at an API server. `labels` is a label selector. Several threads may use it. Raises
+    KubernetesError for a bad configuration, and MissingPackageError."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, node: str, labels: str | None = None) -> None:
         try:
             self._kubernetes: Any = importlib.import_module("kubernetes")
             self._failures = (importlib.import_module("urllib3.exceptions").HTTPError, OSError)
         except ImportError as error:
             raise MissingPackageError(
-                f"the package {error.name} is not installed, and pods are asked of Kubernetes through it: "
+                f"pods of Kubernetes need the Python package {error.name}, which is not installed: "
                 "pip install 'tapper-harness[kubernetes]'"
             ) from None
         self._access = access
+        self._selection = {"field_selector": f"spec.nodeName={node}"} | ({"label_selector": labels} if labels else {})
         self.namespace = "default"
         """The current namespace: of the context, or of the service account."""
         self.source = ""
@@ -125,12 +111,12 @@ class PodsApi:
         self.namespace = active["context"].get("namespace") or "default"
         self.source = f"the kubeconfig's context {active['name']}"
 
-    def list(self, selection: Selection) -> tuple[list[object], str]:
-        """All pods of the selection, and the resource version of the list. Raises ApiError."""
+    def list(self, namespace: str | None) -> tuple[list[object], str]:
+        """All pods of a namespace, None for all, and the resource version of the list. Raises ApiError."""
         items: list[object] = []
         further: dict[str, Any] = {}
         while True:
-            response = self._ask(selection, limit=_PAGE, _request_timeout=(_CONNECT_S, _ANSWER_S), **further)
+            response = self._ask(namespace, limit=_PAGE, _request_timeout=(_CONNECT_S, _ANSWER_S), **further)
             with _given_back(response):
                 try:
                     body = response.read(_LARGEST_PAGE)
@@ -148,10 +134,10 @@ class PodsApi:
                 return items, str(version)
             further = {"_continue": token}
 
-    def watch(self, selection: Selection, version: str) -> PodWatch:
+    def watch(self, namespace: str | None, version: str) -> PodWatch:
         """The events from that version on. Raises ApiError."""
         response = self._ask(
-            selection,
+            namespace,
             watch=True,
             resource_version=version,
             allow_watch_bookmarks=True,
@@ -160,15 +146,13 @@ class PodsApi:
         )
         return PodWatch(response, self._failures)
 
-    def _ask(self, selection: Selection, **parameters: Any) -> Any:
-        if selection.labels is not None:
-            parameters["label_selector"] = selection.labels
-        parameters |= {"field_selector": f"spec.nodeName={selection.node}", "_preload_content": False}
+    def _ask(self, namespace: str | None, **parameters: Any) -> Any:
+        parameters |= self._selection | {"_preload_content": False}
         try:
-            if selection.namespace is None:
+            if namespace is None:
                 response = self._core.list_pod_for_all_namespaces(**parameters)
             else:
-                response = self._core.list_namespaced_pod(selection.namespace, **parameters)
+                response = self._core.list_namespaced_pod(namespace, **parameters)
         except self._kubernetes.client.ApiException as error:  # older versions of the package raise, newer ones return
             if error.status:
                 raise ApiError(error.status, _message(error.body, error.reason)) from None
@@ -202,39 +186,32 @@ class PodWatch:
     def __init__(self, response: Any, failures: tuple[type[Exception], ...]) -> None:
         self._response = response
         self._failures = failures
-        self._lock = threading.Lock()
-        try:
-            self._connection: socket.socket | None = socket.socket(fileno=os.dup(response.fileno()))
-        except OSError:  # http.client has closed a response that was read to its end
-            self._connection = None
 
     def __iter__(self) -> Iterator[bytes]:
         """Raises ApiError for a line without an end."""
-        pending = bytearray()
+        pending = io.BytesIO()  # the beginning of a line
         try:
             for piece in self._response.stream(amt=_PIECE, decode_content=True):
-                pending += piece
-                *lines, pending = pending.split(b"\n")
-                if len(pending) > _LARGEST_LINE:
+                beginning, *others = piece.split(b"\n")
+                pending.write(beginning)
+                for other in others:
+                    line, pending = pending.getvalue(), io.BytesIO()
+                    pending.write(other)
+                    if line:
+                        yield line
+                if pending.tell() > _LARGEST_LINE:
                     raise ApiError(0, f"it sends a line of more than {_LARGEST_LINE} bytes")
-                yield from (bytes(line) for line in lines if line)
         except self._failures:
             return
 
     def interrupt(self) -> None:
         """End the lines now. May be called from another thread."""
-        with self._lock:
-            if self._connection is not None:
-                try:
-                    self._connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass  # the server has ended the connection already
+        try:
+            self._response.shutdown()
+        except (OSError, RuntimeError, ValueError):
+            pass  # the connection has ended already
 
     def close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
         with _given_back(self._response):
             pass
 

@@ -39,7 +39,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeAlias
 
-from tapper.protocols.detect import Kind, foreign
+from tapper.protocols.detect import Kind, recognise
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.heads import begins_request, begins_response
 from tapper.protocols.messages import Request
@@ -80,7 +80,7 @@ class TlsProbe(Consumer[Record]):
     def data(self, side: int, chunk: Data) -> Sequence[Record]:
         connection, data = self._connection, chunk.data
         if connection.wire is None:
-            if foreign(data, beginning=False) is Kind.TLS:
+            if recognise(data, beginning=False) is Kind.TLS:
                 connection.set_wire(WireSecurity.TLS)
             elif begins_request(data) or begins_response(data) or (connection.from_start(side) and len(data) > 2):
                 connection.set_wire(WireSecurity.PLAIN)

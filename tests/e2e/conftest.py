@@ -19,7 +19,7 @@ from harness.worlds.world import World
 if TYPE_CHECKING:
     from harness.sandbox.node import Node
     from harness.sandbox.pod import Pod
-    from harness.sandbox.recorder import Recorder
+    from harness.sandbox.recorder import PacketRecorder
     from harness.worlds.cluster.session import ClusterSession
 
 _failed_key = pytest.StashKey[str]()
@@ -86,7 +86,7 @@ def world(request: pytest.FixtureRequest, cluster: ClusterSession | None) -> Ite
 def _in_sandbox(request: pytest.FixtureRequest, needs: list[str]) -> Iterator[World]:
     _require(lacking(SandboxWorld.CAPABILITIES, needs))
     node: Node = request.getfixturevalue("harness_node")
-    record: Callable[[Pod], Recorder] = request.getfixturevalue("harness_wire")
+    record: Callable[[Pod], PacketRecorder] = request.getfixturevalue("harness_wire")
     world = SandboxWorld(node, granted(), record)
     try:
         yield world

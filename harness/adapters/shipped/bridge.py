@@ -1,4 +1,4 @@
-"""What the scripts that play a hub for mizu's tapper and for Kubeshark's worker have in common."""
+"""The common parts of the scripts that play a hub for mizu's tapper and for Kubeshark's worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 
 
 def pods() -> list[dict[str, Any]]:
-    """The targets as Kubernetes describes pods, as far as these tappers read that: they know one address of each."""
+    """The targets as Kubernetes describes pods, as far as these tappers read them: they know one address of each."""
     listed = json.loads(Path(os.environ["TAPPER_HARNESS_TARGETS_FILE"]).read_text())["pods"]
     return [
         {
@@ -27,7 +27,7 @@ def pods() -> list[dict[str, Any]]:
 
 
 def endpoint(address: str, port: str) -> str:
-    """As the contract wants it."""
+    """Write a record of the contract."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
@@ -37,23 +37,23 @@ def write(record: Mapping[str, Any]) -> None:
 
 
 def hold_signals() -> None:
-    """To be called before any thread is there: `serve` waits for them."""
+    """Call it before any thread exists: `serve` waits for the signals."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
 def start(argv: Sequence[str], environ: Mapping[str, str], folder: str) -> subprocess.Popen[bytes]:
-    """The tapper, whose words all go to standard error."""
+    """Start the tapper; all its output goes to standard error."""
     return subprocess.Popen(argv, env=environ, cwd=folder, stdout=sys.stderr, preexec_fn=_let_signals_pass)  # noqa: PLW1509
 
 
 def serve(process: subprocess.Popen[bytes], tell_targets: Callable[[], None]) -> int:
-    """Tell the targets, again at every SIGHUP, until asked to end or until the tapper ends by itself."""
+    """Send the targets, again at every SIGHUP, until asked to end or until the tapper ends by itself."""
     asked: signal.Signals = signal.SIGHUP
     while asked is signal.SIGHUP:
         tell_targets()
         asked = signal.Signals(signal.sigwait(_SIGNALS))
     if asked is not signal.SIGCHLD:
-        process.send_signal(signal.SIGINT)  # the one that either of them waits for
+        process.send_signal(signal.SIGINT)  # wakes whichever of them waits
     return process.wait()
 
 

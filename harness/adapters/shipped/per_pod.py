@@ -20,7 +20,8 @@ def main() -> int:
     pods = json.loads(Path(os.environ["TAPPER_HARNESS_TARGETS_FILE"]).read_text())["pods"]
     running = []
     for pod in pods:
-        # the contract has pod_identity by the file's name; pods of two namespaces may have one name, and no one address
+        # the contract takes pod_identity from the file's name; pods of two namespaces may have one name, but
+        # no common address
         file = str(output / f"{pod['ips'][0]}.pcap")
         program = [part.format(file=file) for part in sys.argv[1:]]
         entering = ["nsenter", "--net", "--target", str(pod["pid"]), "--", *program]
@@ -29,7 +30,7 @@ def main() -> int:
     for process in running:
         process.send_signal(asked)
     codes = {process.wait() for process in running}
-    return max(codes - {-asked}, default=0)  # to be ended by the signal is to end well
+    return max(codes - {-asked}, default=0)  # its end by the signal is a good end
 
 
 def _listen_to_signals() -> None:

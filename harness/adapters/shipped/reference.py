@@ -1,4 +1,4 @@
-"""Runs the reference tapper as the adapter contract wants it: what the kit tells by environment becomes options."""
+"""Runs the reference tapper by the adapter contract: the kit's environment variables become options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ gc.enable()
 
 
 def arguments() -> list[str]:
-    """The tapper's command line, further options of the caller included."""
+    """The tapper's command line, with the caller's further options."""
     if sys.argv[1:] == ["--version"]:
         return ["--version"]
     names = ("PROCFS", "TARGETS_FILE", "OUTPUT", "READY_FD")

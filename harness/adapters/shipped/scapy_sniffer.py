@@ -15,7 +15,7 @@ _CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 
 def envoys(procfs: Path, targets: set[str]) -> Iterator[tuple[int, str]]:
-    """The pids of Envoys, and the target that each claims to be of."""
+    """The pids of Envoys, and the target that each names."""
     for entry in procfs.iterdir():
         if not entry.name.isdigit():
             continue
@@ -31,7 +31,7 @@ def envoys(procfs: Path, targets: set[str]) -> Iterator[tuple[int, str]]:
 
 
 def capture(namespace: Path, file: Path) -> None:
-    """Enter a namespace for good, and write what passes on its lo."""
+    """Enter a namespace for good, and write the packets on its lo."""
     with namespace.open() as handle:
         if ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), _CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")

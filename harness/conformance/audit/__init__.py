@@ -1,1 +1,1 @@
-"""What a tapper leaves behind and sends: files, packets, changes of a network namespace."""
+"""Traces of a tapper: files, packets, changes of a network namespace."""

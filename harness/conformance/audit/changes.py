@@ -1,7 +1,7 @@
-"""Changes of a network namespace as they happen, so that one that is taken back is known, too.
+"""Changes of a network namespace as they happen, so that a change which is taken back is known, too.
 
-The kernel tells of links, addresses, routes, rules, queueing disciplines and filters over rtnetlink(7), of nftables
-over netlink, and of writes to sysctls by inotify(7). Of the older iptables nothing tells: `harness.conformance.state`
+The kernel reports links, addresses, routes, rules, queueing disciplines and filters over rtnetlink(7), nftables over
+netlink, and writes to sysctls by inotify(7). Nothing reports changes of the older iptables: `harness.conformance.state`
 compares those at a few moments.
 """
 
@@ -20,8 +20,8 @@ from pyroute2.netlink.rtnl.iprsocket import MarshalRtnl
 from harness.conformance.audit import sysctl_watch
 from harness.conformance.audit.words import PROMISCUITY, link_facts, named
 from harness.errors import InternalError
+from harness.sandbox.bare_node import BareNode
 from harness.sandbox.links import netlink
-from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.waiting import wait_until
 
@@ -34,7 +34,7 @@ _AF_BRIDGE = 7
 
 # linux/rtnetlink.h: RTNLGRP_LINK, TC, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
 _GROUPS = (1, 4, 5, 7, 8, 9, 11, 19)
-# linux/netfilter/nf_tables.h: NFT_MSG_NEWTABLE and so on; what is left out only reads
+# linux/netfilter/nf_tables.h: NFT_MSG_NEWTABLE and other messages that change something
 _NFTABLES = {
     0: "table made", 2: "table deleted", 3: "chain made", 5: "chain deleted", 6: "rule made", 8: "rule deleted",
     9: "set made", 11: "set deleted", 12: "set element made", 14: "set element deleted",
@@ -42,11 +42,11 @@ _NFTABLES = {
 
 _IFLA_EVENT_FEATURES = 2  # linux/if_link.h
 
-Place = Node | Pod
+Place = BareNode | Pod
 
 
 class Changes:
-    """Of one place, from construction to `close`. `told` gives what has changed so far, in words."""
+    """The changes of one pod or node, from construction to `close`. `told` gives them in words."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -66,18 +66,18 @@ class Changes:
             raise
 
     def told(self) -> list[str]:
-        """Each change since construction, once. Raises `InternalError` where the kernel could not keep them all."""
+        """Each change since construction, once. Raises `InternalError` if the kernel could not keep them all."""
         self._told += self._of_links_and_routes()
         self._told += self._of_tables()
         writes = [line for line in self._sysctls.read_log().splitlines()[1:] if line]
         if self._lost:
-            raise InternalError("more changes of a network namespace than could be told: the watch over it lost some")
+            raise InternalError("the kernel lost messages about changes of a network namespace: there were too many")
         if not self._sysctls.running:
             raise InternalError(f"the watch over sysctls has ended: {self._sysctls.read_log()[-500:]}")
         return list(dict.fromkeys([*self._told, *(f"sysctl {path} was written" for path in writes)]))
 
     def promiscuous_links(self) -> set[str]:
-        """The links that somebody has switched to promiscuous mode since construction, though it may be off again."""
+        """The links that were in promiscuous mode at any time since construction."""
         self.told()
         return set(self._promiscuous)
 
@@ -98,7 +98,7 @@ class Changes:
         try:
             try:
                 sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-            except PermissionError:  # an ordinary user has to do with what the machine allows
+            except PermissionError:  # an ordinary user gets at most net.core.rmem_max
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             sock.bind((0, sum(1 << group - 1 for group in groups)))
             sock.setblocking(False)
@@ -118,7 +118,7 @@ class Changes:
                     yield f"{named(message, self._names)} was {'deleted' if deleted else 'set'}"
 
     def _of_link(self, message: Any, *, deleted: bool) -> Iterator[str]:
-        """What is different about it, but for promiscuity, which is noted apart."""
+        """The differences of a link, without promiscuity, which is noted apart."""
         name = str(message.get_attr("IFLA_IFNAME"))
         if message["family"] == _AF_BRIDGE:
             yield f"link {name}: its settings as a port of a bridge changed"
@@ -138,7 +138,7 @@ class Changes:
             self._promiscuous.add(name)
         for fact in sorted(changed - {PROMISCUITY}):
             yield f"link {name}: {fact} was {known.get(fact)}, and became {now[fact]}"
-        # the kernel also repeats what is known, up to a second after a link has come up (net/core/link_watch.c)
+        # the kernel also repeats known facts, up to a second after a link has come up (net/core/link_watch.c)
         if not changed and message.get_attr("IFLA_EVENT") == _IFLA_EVENT_FEATURES:
             yield f"link {name}: its features (offloads) changed"
 
@@ -164,7 +164,7 @@ class Changes:
 
 
 def _links(place: Place) -> tuple[dict[int, str], dict[str, dict[str, str]]]:
-    """Names by index, and what is known of each."""
+    """The links' names by index, and the known facts of each."""
     with netlink(place) as talk:
         links = list(talk.get_links())
     names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in links}

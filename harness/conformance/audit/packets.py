@@ -1,110 +1,50 @@
-"""What is sent in a network namespace, and which of it neither the kit nor the kernel has sent.
+"""The packets in a network namespace, and which of them neither the kit nor the kernel has sent.
 
-A case that uses this keeps its traffic on `lo`, so that on all other links the kernel alone has something to say. A
-packet socket sees what sockets send as well as frames that are injected below them.
+A case that uses this keeps its traffic on `lo`, so that only the kernel sends on the other links. A packet socket sees
+packets of sockets as well as frames that are injected below them.
 """
 
 from __future__ import annotations
 
-import errno
-import socket
 import struct
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Self
 
-from harness.errors import InternalError
 from harness.sandbox.frames import (
     ETHERNET_HEADER,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
+    Frame,
     Segment,
     parse_tcp,
     tcp_streams_of,
 )
-from harness.sandbox.node import Node
-from harness.sandbox.pod import Pod
+from harness.sandbox.links import SocketSource
+from harness.sandbox.recorder import PacketRecorder
 
-_ETH_P_ALL = 0x0003  # linux/if_ether.h
 _ETHERTYPE_ARP = 0x0806
-_PACKET_OUTGOING = 4  # linux/if_packet.h: the first of the two copies that a raw socket gets on lo
-_SOL_PACKET, _PACKET_STATISTICS = 263, 6
-_SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _BUFFER = 32 << 20
-_LARGEST_FRAME = 1 << 18
 _TCP, _UDP, _ICMP, _IGMP, _HOP_BY_HOP, _ICMPV6 = 6, 17, 1, 2, 0, 58
 _RST = 0x04
-# Router solicitation (RFC 4861, section 4.1) and the reports of multicast listeners (RFC 2710, 3810): what the kernel
-# says by itself of a link that has just come up. Neighbour solicitation is among it where it is for its own address.
+# Router solicitation (RFC 4861, section 4.1) and the reports of multicast listeners (RFC 2710, 3810): the kernel sends
+# them on a link that has just come up. It also sends neighbour solicitations for its own address.
 _KERNELS_ICMPV6 = frozenset({131, 132, 133, 143})
 _NEIGHBOUR_SOLICITATION = 135
 
 Connection = frozenset[str]
-"""Its two ends, as `10.244.0.2:8080` and `[fd00::2]:8080`."""
+"""The two ends of a connection, as `10.244.0.2:8080` and `[fd00::2]:8080`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caught:
-    """A frame that passed on a link of the node or of a pod."""
-
-    link: str
-    data: bytes
-    """From the Ethernet header on."""
+def watch(place: SocketSource) -> PacketRecorder:
+    """Record everything that passes on every link of a pod or a node. `require_whole` tells of lost frames."""
+    return PacketRecorder(place, None, "a network namespace", buffer=_BUFFER)
 
 
-class PacketWatch:
-    """Everything that passes in a place, in both directions, from construction to `close`.
+def foreign(frames: Iterable[Frame], kits: Set[Connection]) -> list[str]:
+    """Each kind of frame that is neither of the kit's own connections nor the kernel's, in words; pure.
 
-    It lies in the kernel until it is read. It pins a pod's network namespace.
-    """
-
-    def __init__(self, place: Node | Pod) -> None:
-        self._frames: list[Caught] = []
-        self._socket = place.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-        try:
-            try:
-                self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-            except PermissionError:  # an ordinary user has to do with what the machine allows
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-            self._socket.setblocking(False)
-        except BaseException:
-            self._socket.close()
-            raise
-
-    def frames(self) -> list[Caught]:
-        """All so far; of the two copies on `lo` one. Raises `InternalError` where the kernel had to drop some."""
-        while True:
-            try:
-                data, address = self._socket.recvfrom(_LARGEST_FRAME)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENETDOWN:  # said once, when a link goes
-                    raise
-                continue
-            if address[0] != "lo" or address[2] != _PACKET_OUTGOING:
-                self._frames.append(Caught(address[0], data))
-        dropped = struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1]
-        if dropped:
-            raise InternalError(f"the kernel dropped {dropped} of the packets that are watched")
-        return list(self._frames)
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def foreign(frames: Iterable[Caught], kits: Set[Connection]) -> list[str]:
-    """In words, each kind of frame that is neither of the kit's own connections nor the kernel's; pure.
-
-    A frame of a connection of the kit's is foreign, too, where it is a reset, or a copy of one that has passed: the
-    kit's connections end in order, and the kernel numbers what it sends again anew.
+    A frame of the kit's connections is foreign, too, if it is a reset or a copy of an earlier one: these connections
+    end in order, and the kernel gives a retransmission another IP identification.
     """
     found: dict[str, int] = {}
     passed: set[tuple[str, bytes]] = set()
@@ -126,8 +66,8 @@ def foreign(frames: Iterable[Caught], kits: Set[Connection]) -> list[str]:
     return [key if number == 1 else f"{key} ({number} times)" for key, number in found.items()]
 
 
-def carried(frames: Iterable[Caught], leave_out: Set[frozenset[str]] = frozenset()) -> Iterator[bytes]:
-    """The bytes that passed, to be searched: of each frame, and of each direction of a TCP connection put together.
+def carried(frames: Iterable[Frame], leave_out: Set[frozenset[str]] = frozenset()) -> Iterator[bytes]:
+    """The bytes to search: those of each frame, and of each direction of a TCP connection in one piece.
 
     `leave_out` are pairs of addresses between which anything may pass.
     """
@@ -152,7 +92,7 @@ def describe(frame: bytes) -> str:
 def _described(frame: bytes) -> str:
     (kind,) = struct.unpack_from("!H", frame, 12)
     if kind == _ETHERTYPE_ARP:
-        return f"ARP for {IPv4Address(frame[38:42])}"  # RFC 826: the target's address, behind 24 bytes
+        return f"ARP for {IPv4Address(frame[38:42])}"  # RFC 826: the target's address, after 24 bytes
     if kind not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
         return f"a frame of type {kind:#06x}"
     protocol, target, at = _ip(frame)
@@ -166,7 +106,7 @@ def _described(frame: bytes) -> str:
 
 
 def _ip(frame: bytes) -> tuple[int, IPv4Address | IPv6Address, int]:
-    """Protocol, destination, and where the protocol's header begins, behind hop-by-hop options."""
+    """Protocol, destination, and the offset of the protocol's header, after hop-by-hop options."""
     at = ETHERNET_HEADER
     if frame[at] >> 4 == 4:
         return frame[at + 9], IPv4Address(frame[at + 16 : at + 20]), at + (frame[at] & 0x0F) * 4
@@ -177,7 +117,7 @@ def _ip(frame: bytes) -> tuple[int, IPv4Address | IPv6Address, int]:
 
 
 def _is_kernels(frame: bytes) -> bool:
-    """Whether it is what the kernel sends by itself: on a link that has come up, and of groups that it joins."""
+    """Whether the kernel sends such a frame by itself: on a link that has come up, and about its multicast groups."""
     try:
         (kind,) = struct.unpack_from("!H", frame, 12)
         if kind not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):

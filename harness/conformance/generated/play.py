@@ -27,7 +27,7 @@ from harness.conformance.generated.plan import (
     Talk,
 )
 from harness.conformance.generated.turns import Marked, Script
-from harness.conformance.tap import Tap
+from harness.conformance.tap import TrialTap
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery, replay
@@ -43,7 +43,7 @@ _SERVICE_PORTS = (80, 443, 80, 80)
 _BURST = 6
 
 
-def play(trial: Trial, plan: Plan) -> Tap:
+def play(trial: Trial, plan: Plan) -> TrialTap:
     """Play it to its end with a tapper that looks into its pods, and end the tapper.
 
     What the tapper then has to have reported is the oracle's to say (`Trial.differences`): it knows what crossed each

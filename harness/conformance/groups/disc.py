@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from harness.adapters.contract import Feature
 from harness.conformance import truth
 from harness.conformance.model import Level, case
-from harness.conformance.tap import Tap, canary
+from harness.conformance.tap import TrialTap, canary
 from harness.conformance.trial import Trial
 from harness.mesh import fake_envoy
 from harness.mesh.fake_envoy import Variant
@@ -22,7 +22,7 @@ METHOD = "Istio's sidecar template: INSTANCE_IP is status.podIP, the binary is /
 PROC = "proc_pid_exe(5)"
 
 
-def sees_only(tap: Tap, targets: Sequence[Pod], others: Sequence[Pod]) -> None:
+def sees_only(tap: TrialTap, targets: Sequence[Pod], others: Sequence[Pod]) -> None:
     """Requests in the targets are reported once, those in the others never; twice, so that a late one is found, too."""
     allowed, forbidden = [], []
     for _ in range(2):

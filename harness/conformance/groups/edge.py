@@ -9,7 +9,7 @@ from harness.adapters.contract import Feature
 from harness.adapters.targets import Target
 from harness.conformance import expect, tls, truth
 from harness.conformance.model import Level, case
-from harness.conformance.tap import Tap
+from harness.conformance.tap import TrialTap
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery, fake_envoy, replay
@@ -237,7 +237,7 @@ def _on_host(trial: Trial, address: str) -> Sent:
     return Sent(nonce, "GET", truth.target_of(nonce), 200, (), src, dst)
 
 
-def _lines(tap: Tap) -> list[str]:
+def _lines(tap: TrialTap) -> list[str]:
     """What it has said so far: standard error, and its records but for exchanges."""
     output = tap.under_test.output
     output.refresh()
@@ -246,7 +246,7 @@ def _lines(tap: Tap) -> list[str]:
     return [*tap.under_test.stderr.text().splitlines(), *records]
 
 
-def _said_only_of(tap: Tap, bare: Pod, other: Pod) -> bool:
+def _said_only_of(tap: TrialTap, bare: Pod, other: Pod) -> bool:
     """Whether a line names the one address in words in which it does not name the other."""
 
     def about(pod: Pod) -> set[str]:

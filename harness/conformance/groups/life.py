@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.adapters.contract import Feature
 from harness.conformance import expect, truth
 from harness.conformance.model import Level, case
-from harness.conformance.tap import Tap, canary
+from harness.conformance.tap import TrialTap, canary
 from harness.conformance.trial import Trial
 from harness.mesh import delivery
 from harness.sandbox.pod import Pod
@@ -113,7 +113,7 @@ def no_targets_to_begin_with(trial: Trial) -> None:
     without.require(not told, "nothing of anybody", ", ".join(told[:3]))
 
 
-def _fall_silent(tap: Tap, pod: Pod, latency: float) -> None:
+def _fall_silent(tap: TrialTap, pod: Pod, latency: float) -> None:
     tap.prove_silence(
         lambda: canary(pod), f"silence about {truth.in_words(pod)}, which is no target any longer", latency
     )

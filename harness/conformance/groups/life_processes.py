@@ -10,7 +10,7 @@ from harness.adapters.targets import Target
 from harness.conformance import truth
 from harness.conformance.groups.life import DYNAMIC
 from harness.conformance.model import Level, case
-from harness.conformance.tap import Tap, canary
+from harness.conformance.tap import TrialTap, canary
 from harness.conformance.trial import Trial
 from harness.conformance.truth import Sent
 from harness.conformance.verdict import Late
@@ -193,7 +193,7 @@ def envoy_takes_over(trial: Trial) -> None:
     _expect_all(tap, sent, server)
 
 
-def _expect_all(tap: Tap, sent: list[Sent], pod: Pod) -> None:
+def _expect_all(tap: TrialTap, sent: list[Sent], pod: Pod) -> None:
     tap.settle(sent, pod)
     tap.end()
     tap.expect_once(sent)

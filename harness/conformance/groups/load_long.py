@@ -12,7 +12,7 @@ from statistics import median
 from harness.adapters.contract import Feature
 from harness.conformance import h2c, truth
 from harness.conformance.model import Level, case
-from harness.conformance.tap import Tap
+from harness.conformance.tap import TrialTap
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, Sent
 from harness.errors import Unsupported
@@ -196,7 +196,7 @@ class _Streams:
         self._conversation.close()
 
 
-def _is_flat(tap: Tap, taken: Sequence[Taken]) -> None:
+def _is_flat(tap: TrialTap, taken: Sequence[Taken]) -> None:
     """The last third against the second: in the first, buffers and caches are filled."""
     third = len(taken) // 3
     before, after = taken[third : 2 * third], taken[2 * third :]

@@ -11,9 +11,8 @@ from harness.conformance import expect, h2c, hostile, state, truth
 from harness.conformance.audit import packets, unpacked
 from harness.conformance.audit.changes import Changes
 from harness.conformance.audit.logsocket import LogSocket
-from harness.conformance.audit.packets import PacketWatch
 from harness.conformance.model import Level, case
-from harness.conformance.tap import Tap
+from harness.conformance.tap import TrialTap
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.conformance.verdict import NotClaimed
@@ -92,7 +91,7 @@ def nothing_of_neighbours(trial: Trial) -> None:
     """
     server, neighbour = trial.pod("server"), trial.pod("neighbour")
     client, plain = trial.node.pod("plain-client"), trial.node.pod("plain-server")
-    with PacketWatch(trial.node) as wire, LogSocket(trial.node) as log:
+    with packets.watch(trial.node) as wire, LogSocket(trial.node) as log:
         tap = trial.tap(server, watch_files=True)
         forbidden = truth.deliver(neighbour, 5) + truth.ask(neighbour, ("10.96.77.10", 80), 5)
         with delivery.across(client, plain) as conversation:
@@ -100,7 +99,8 @@ def nothing_of_neighbours(trial: Trial) -> None:
         canaries = truth.deliver(server, 3)
         tap.wait_seen(canaries)
         tap.end()
-        sent = list(packets.carried(wire.frames(), leave_out={frozenset((client.ip, plain.ip))}))
+        wire.require_whole()
+        sent = list(packets.carried(wire.frames, leave_out={frozenset((client.ip, plain.ip))}))
         logged = log.received()
     tap.expect_never(forbidden, while_seeing=canaries)
     traces = {expect.trace(each) for each in forbidden}
@@ -165,7 +165,7 @@ def _tokens(count: int) -> list[str]:
     return [f"secret-{secrets.token_hex(16)}" for _ in range(count)]
 
 
-def _expect_hidden(tap: Tap, sent: list[Sent], fields: list[tuple[str, str]], tokens: list[str]) -> None:
+def _expect_hidden(tap: TrialTap, sent: list[Sent], fields: list[tuple[str, str]], tokens: list[str]) -> None:
     """The exchanges are reported, and none of the tokens in the values of their header fields is written anywhere."""
     tap.wait_seen(sent)
     tap.end()
@@ -240,12 +240,14 @@ def says_nothing(trial: Trial) -> None:
         state.wait_settled(place)
     before = {pod.name: state.sent_by(pod) for pod in (server, neighbour)}
     with ExitStack() as watches:
-        seen_by = {each: watches.enter_context(PacketWatch(each)) for each in (server, neighbour, trial.node)}
+        seen_by = {each: watches.enter_context(packets.watch(each)) for each in (server, neighbour, trial.node)}
         tap = trial.tap(server)
         sent = truth.deliver(server, 5)
         tap.settle(sent, server)
         tap.end()
-        passed = {place: watch.frames() for place, watch in seen_by.items()}
+        for watch in seen_by.values():
+            watch.require_whole()
+        passed = {place: watch.frames for place, watch in seen_by.items()}
     tap.expect_seen(sent)
     kits = {frozenset((str(each.src), str(each.dst))) for each in [*tap.canaries, *sent]}
     own = len(tap.canaries) + 1  # each canary has a connection of its own, the five requests share one

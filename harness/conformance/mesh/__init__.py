@@ -1,1 +1,1 @@
-"""Cases that play in a mesh of real sidecars: what they work with, in the sandbox and in a cluster."""
+"""The tools of the cases in a mesh of real sidecars, in the sandbox and in a cluster."""

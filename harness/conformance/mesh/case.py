@@ -1,4 +1,4 @@
-"""`mesh_case`: a case whose function plays on a `Stage`, wherever that is."""
+"""`mesh_case`: a case whose function works on a `Stage`, in the sandbox or in a cluster."""
 
 from __future__ import annotations
 

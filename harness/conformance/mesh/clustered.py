@@ -22,8 +22,8 @@ LIMITS = 4.0
 """Time limits relative to the sandbox: the API server runs the canaries, and output comes by a log."""
 
 
-class ClusterScene(Stage, AbstractContextManager["ClusterScene"]):
-    """A `harness.conformance.run.Scene` in a namespace of its own."""
+class ClusterPerformance(Stage, AbstractContextManager["ClusterPerformance"]):
+    """A `harness.conformance.run.Performance` in a namespace of its own."""
 
     def __init__(self, session: ClusterSession, adapter: Adapter, directory: Path, patience: float) -> None:
         self._session, self._adapter, self._directory = session, adapter, directory
@@ -66,7 +66,7 @@ class ClusterScene(Stage, AbstractContextManager["ClusterScene"]):
 def run(case: Case, adapter: Adapter, session: ClusterSession, directory: Path, patience: float = 1.0) -> Result:
     """Run a case of the group MESH in a cluster. Never raises: the result tells whose fault a fault is."""
     aside = set_aside(case, adapter) or _set_aside_in_cluster(case, adapter, session)
-    return aside or carry_out(case, directory, lambda: ClusterScene(session, adapter, directory, patience))
+    return aside or carry_out(case, directory, lambda: ClusterPerformance(session, adapter, directory, patience))
 
 
 def _set_aside_in_cluster(case: Case, adapter: Adapter, session: ClusterSession) -> Result | None:

@@ -138,7 +138,7 @@ def _http(direction: str, cluster: str) -> Json:
         upgrade_configs=[{"upgrade_type": "websocket"}],
         route_config={
             "name": direction,
-            "validate_clusters": False,  # as Istio does: in an update, listeners may be read before their clusters
+            "validate_clusters": False,  # as Istio does: Envoy may read updated listeners before their clusters
             "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}],
         },
         http_filters=[

@@ -13,7 +13,7 @@ from harness.mesh.envoy_config import Json, typed
 
 _TLS = "envoy.extensions.transport_sockets.tls.v3"
 
-# What the client offers, by what it carries. Stock Envoy has no istio.alpn filter: one cluster for each.
+# The ALPN that the client offers, by protocol. Stock Envoy has no istio.alpn filter: one cluster for each.
 OFFERED_ALPN = {
     "http1": ["istio-http/1.1", "istio", "http/1.1"],
     "http2": ["istio-h2", "istio", "h2"],

@@ -1,5 +1,8 @@
-"""The manifest of somebody's tapper, made ready for one scenario: a namespace of ours, the contract's environment, and
-the kit's desk beside it. Pure: documents in, documents out."""
+"""The manifest of a tapper, adapted to one scenario: its namespace, the contract's environment, and the kit's desk
+beside it.
+
+Pure: documents in, documents out.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _LAYER = "tapper-harness-desk-lays"
 _VOLUME = "tapper-harness"
 _CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding")
 _NOT_OURS = ("Namespace", "PriorityClass", "CustomResourceDefinition")
-"""What a scenario does not make: it has a namespace, and changes nothing of the cluster's."""
+"""The kinds that a scenario does not make: it has a namespace, and changes nothing of the cluster's."""
 
 
 def load(adapter: Path, cluster: InCluster) -> list[Manifest]:
@@ -104,10 +107,10 @@ def _prepare(
     linger_s: float,
 ) -> None:
     template = manifest["spec"]["template"]
-    # a tapper with a sidecar would be in the mesh that it watches
+    # a tapper with a sidecar would be part of the mesh that it watches
     template["metadata"].setdefault("labels", {}).update({TAPPER: space, "sidecar.istio.io/inject": "false"})
     spec = template["spec"]
-    spec.pop("priorityClassName", None)  # its object is the cluster's, and is not made
+    spec.pop("priorityClassName", None)  # its object belongs to the cluster, and is not made
     spec["terminationGracePeriodSeconds"] = max(int(linger_s) + 2, spec.get("terminationGracePeriodSeconds", 0))
     container = tapper_container(manifest, cluster)
     if cluster.image is not None:
@@ -115,7 +118,7 @@ def _prepare(
     if cluster.argv:
         container["command"] = list(cluster.argv)
         container.pop("args", None)
-    container.pop("ports", None)  # on the node's network they are the node's, and may be somebody else's already
+    container.pop("ports", None)  # on the node's network they are ports of the node, which may be taken
     own = {each["name"] for each in container.setdefault("env", [])}
     container["env"] += [{"name": name, "value": value} for name, value in environment.items() if name not in own]
     mount = {"name": _VOLUME, "mountPath": str(desk.FOLDER)}
@@ -130,7 +133,7 @@ def _prepare(
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "runAsUser": 0,
-            # what the tapper writes may be for its own user only
+            # the files of the tapper may be readable by its own user only
             "capabilities": {"drop": ["ALL"], "add": ["DAC_READ_SEARCH"]},
         },
     }

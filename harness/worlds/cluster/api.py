@@ -25,7 +25,7 @@ _PAUSE_S = 0.2
 
 
 class ApiRefused(HarnessError):
-    """The API server said no, or nothing; `status` is HTTP's, 0 where there was no answer."""
+    """The API server refused a request, or did not answer; `status` is HTTP's, 0 without an answer."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -33,7 +33,7 @@ class ApiRefused(HarnessError):
 
 
 class ClusterApi:
-    """One cluster. Raises Unsupported where the kubeconfig does not lead to one."""
+    """One cluster. Raises Unsupported if the kubeconfig does not lead to one."""
 
     def __init__(self, kubeconfig: str | None, context: str | None) -> None:
         try:
@@ -49,13 +49,13 @@ class ClusterApi:
         self._dynamic: Any = None
 
     def fresh_core(self) -> Any:
-        """Another client: kubernetes.stream changes the one that it is given while it connects."""
+        """Another client: kubernetes.stream changes the client that it gets while it connects."""
         fresh = client.ApiClient(self._config)
         self._clients.append(fresh)
         return client.CoreV1Api(fresh)
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Close all connections."""
         for each in self._clients:
             each.rest_client.pool_manager.clear()
             each.close()
@@ -65,11 +65,11 @@ class ClusterApi:
         return is_local(self.host)
 
     def version(self) -> str:
-        """As `v1.34.2`."""
+        """The server's version, as `v1.34.2`."""
         return str(self.call(lambda: client.VersionApi(self.client).get_code()).git_version)
 
     def call(self, ask: Callable[[], Any]) -> Any:
-        """What the API server answers. Raises Refused with its words."""
+        """The API server's answer. Raises `ApiRefused` with its words."""
         try:
             return ask()
         except ApiException as error:
@@ -78,7 +78,7 @@ class ClusterApi:
             raise ApiRefused(0, f"the API server at {self.host} cannot be reached: {error}") from None
 
     def apply(self, manifest: Manifest) -> Manifest:
-        """Server-side apply; what was made of it. Raises Refused."""
+        """Server-side apply; returns the resulting object. Raises `ApiRefused`."""
         name = manifest["metadata"]["name"]
         what = f"{manifest['kind']} {name}"
         try:
@@ -96,7 +96,7 @@ class ClusterApi:
         return dict(made.to_dict())
 
     def remove(self, manifest: Manifest, grace_s: int | None = None) -> bool:
-        """Ask for its removal; False where it is not there. Raises Refused."""
+        """Ask for the removal of an object; False if it does not exist. Raises `ApiRefused`."""
         options = {} if grace_s is None else {"grace_period_seconds": grace_s}
         try:
             self._kind(manifest).delete(
@@ -110,7 +110,7 @@ class ClusterApi:
         return True
 
     def get(self, manifest: Manifest) -> Manifest | None:
-        """What is there under its kind and name now, None if nothing is."""
+        """The object of this kind and name now, None if there is none."""
         try:
             found = self._kind(manifest).get(
                 name=manifest["metadata"]["name"], namespace=manifest["metadata"].get("namespace")
@@ -124,7 +124,7 @@ class ClusterApi:
         return dict(found.to_dict())
 
     def list(self, kind: str, namespace: str | None = None, labels: str | None = None) -> list[Manifest]:
-        """The objects of a kind of the core API (v1), as the API server words them: no client's names for fields."""
+        """The objects of a kind of the core API (v1), with the API server's names of fields."""
         try:
             found = self._resources().get(api_version="v1", kind=kind).get(namespace=namespace, label_selector=labels)
         except (ApiException, DynamicApiError) as error:
@@ -141,7 +141,7 @@ class ClusterApi:
         return True
 
     def wait(self, probe: Callable[[], Any], what: str, timeout: float, why: Callable[[], str] | None = None) -> Any:
-        """Ask until the answer is true. A server that is away meanwhile is asked again; raises WaitTimeout."""
+        """Repeat the probe until it is true, also while the server is away. Raises WaitTimeout."""
         deadline = time.monotonic() + timeout
         away = ""
         while True:
@@ -173,7 +173,7 @@ class ClusterApi:
 
 
 def is_local(host: str) -> bool:
-    """Whether an API server's address is this machine's loopback, as kind's, minikube's and k3d's are."""
+    """Whether an API server's address is this machine's loopback, as that of kind, minikube and k3d is."""
     name = urlsplit(host).hostname or ""
     if name == "localhost":
         return True
@@ -184,7 +184,7 @@ def is_local(host: str) -> bool:
 
 
 def _reason(error: ApiException) -> str:
-    """The server's own sentence, where its answer is a Status object (meta/v1)."""
+    """The server's own sentence, if its answer is a Status object (meta/v1)."""
     body = error.body
     try:
         return str(json.loads(body)["message"])

@@ -1,4 +1,4 @@
-"""What is left of a scenario that failed in a cluster: a folder that says on its first page what happened."""
+"""The evidence of a scenario that failed in a cluster: a folder whose first page says what happened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ISTIOCTL_S = 60.0
 
 
 def collect(session: ClusterSession, world: ClusterWorld, directory: Path, name: str, failure: str) -> Path:
-    """Everything that can be had; what cannot is said in place of it. Returns the folder."""
+    """Collect everything that can be read; a file says why something could not. Returns the folder."""
     api = session.api
     folder = directory / re.sub(r"[^\w.-]+", "_", name)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a run has made, and taking it away again: in reverse order, on every way out, and said."""
+"""The objects of a run, and their removal: in reverse order, on every way out, with a message for each."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from harness.errors import Leak
 
 
 class Ledger:
-    """Things are entered before they are made, so that an interruption in between leaves nothing."""
+    """Objects are entered before they are made, so that an interruption in between leaves nothing."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._entries: list[tuple[str, Callable[[], bool]]] = []
 
     def enter(self, name: str, remove: Callable[[], bool]) -> None:
-        """`remove` returns False where there was nothing to remove."""
+        """`remove` returns False if there was nothing to remove."""
         self._entries.append((name, remove))
 
     def clear(self) -> None:
@@ -30,7 +30,7 @@ class Ledger:
                 try:
                     if remove():
                         self._say(f"removed {name}")
-                except Exception as error:  # whatever it was, the others are to go
+                except Exception as error:  # the others have to go, whatever the error was
                     self._say(f"could not remove {name}: {error}")
                     failures.append(f"{name} ({error})")
         if failures:
@@ -39,7 +39,7 @@ class Ledger:
 
 @contextmanager
 def uninterrupted(say: Callable[[str], None]) -> Iterator[None]:
-    """Ctrl-C says that it was heard, and clean-up goes on."""
+    """Acknowledge Ctrl-C, and go on with the clean-up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -52,7 +52,7 @@ def uninterrupted(say: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def ending_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does, and so not without clean-up."""
+    """Make SIGTERM end the run like Ctrl-C, with clean-up."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

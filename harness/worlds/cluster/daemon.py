@@ -33,7 +33,7 @@ def client() -> Iterator[Any]:
     try:
         yield made
     except (DockerException, RequestException, HTTPError) as error:
-        raise HarnessError(f"Docker's daemon did not do what it was asked for: {error}") from None
+        raise HarnessError(f"Docker's daemon refused a request, or went away: {error}") from None
     finally:
         made.close()
 
@@ -45,7 +45,7 @@ def build_image(tag: str, archive: Path) -> None:
 
     with source.checkout() as folder, client() as docker:
         try:
-            # the package leaves out what .dockerignore in this folder says
+            # the package obeys the .dockerignore of this folder
             image, _ = docker.images.build(path=str(folder), dockerfile=CONTAINERFILE, tag=tag, forcerm=True)
         except BuildError as error:
             raise Unsupported(
@@ -60,7 +60,7 @@ def build_image(tag: str, archive: Path) -> None:
 
 
 def last_lines(log: Iterable[dict[str, Any]]) -> str:
-    """Of a build's log, as the daemon sends it: objects of which those with `stream` or `error` are output."""
+    """The last lines of a build's log, which the daemon sends as objects: those with `stream` or `error` are output."""
     text = "".join(str(each.get("stream") or each.get("error") or "") for each in deque(log, 10 * _LOG_LINES))
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     return "\n".join(f"  {escape(line[:_LOG_LINE_CHARACTERS])}" for line in lines[-_LOG_LINES:])

@@ -24,7 +24,7 @@ class ClusterDeployment:
         self.service = service
 
     def wait_ready(self) -> None:
-        """Until all its pods are of its newest template and ready, and no others are left."""
+        """Wait until all its pods are of its newest template and ready, and no others are left."""
         wanted = self._manifest["spec"]["replicas"]
 
         def ready() -> bool:

@@ -1,4 +1,4 @@
-"""Programs in containers, by the API server's exec; and what a container writes, followed."""
+"""Programs in containers, by the API server's exec, and the logs of containers."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def _connect(api: ClusterApi, space: str, pod: str, container: str, argv: Sequen
 
 
 def _close(session: Any) -> None:
-    """Of a session that the server has closed first, the client leaves the socket to the garbage collector."""
+    """Close a session and its socket, which the client would leave to the garbage collector."""
     session.close()
     session.sock.shutdown()
 
 
 def run(api: ClusterApi, space: str, pod: str, container: str, argv: Sequence[str], timeout: float = 60.0) -> str:
-    """Run to the end: its standard output. Raises HarnessError with all it wrote unless it ended with 0."""
+    """Run a program to its end: its standard output. Raises HarnessError with all its output unless it ended with 0."""
     session = _connect(api, space, pod, container, argv, stdin=False)
     out, err = [], []
     deadline = time.monotonic() + timeout
@@ -101,7 +101,7 @@ class ClusterProgram:
         return self.output()
 
     def _pump(self) -> None:
-        """The only one who uses the session: it is not for several threads."""
+        """Only this thread uses the session, which is not for several threads."""
         try:
             while self._session.is_open():
                 if self._stopping.is_set() and not self._told:
@@ -110,7 +110,7 @@ class ClusterProgram:
                 self._session.update(timeout=0.1)
                 self._take()
             self._take()
-        except (WebSocketException, OSError) as error:  # the API server has gone, and the program with the session
+        except (WebSocketException, OSError) as error:  # the API server is gone, and the program with the session
             self._err.append(f"the connection to it has broken: {error}\n")
         finally:
             _close(self._session)
@@ -123,10 +123,10 @@ class ClusterProgram:
 
 
 class FollowedLog:
-    """What a container has written, line by line, as it writes it. Ends with the container.
+    """The log of a container, line by line, while it grows. Ends with the container.
 
-    A connection that breaks, because the API server starts again, is made anew, and what was read before is skipped.
-    `container_id` tells the container from one that takes its place, whose log is another.
+    After a broken connection, as when the API server starts again, it connects anew and skips the lines that it has.
+    `container_id` tells the container from its successor, whose log is another.
     """
 
     def __init__(self, api: ClusterApi, space: str, pod: str, container: str, container_id: str) -> None:
@@ -139,12 +139,12 @@ class FollowedLog:
         self._thread.start()
 
     def join(self, timeout: float) -> bool:
-        """Whether it has ended by then."""
+        """Whether the log has ended after so many seconds."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def cancel(self) -> None:
-        """Do not connect again: nobody reads it any more."""
+        """Do not connect again."""
         self._cancelled.set()
 
     def _follow(self) -> None:
@@ -159,13 +159,13 @@ class FollowedLog:
             except (ApiException, HTTPError) as error:
                 self.failure = f"the log of {self._pod} cannot be read: {error}"
                 if isinstance(error, ApiException) and error.status in (400, 404):
-                    return  # it is gone
+                    return  # the pod or its log is gone
             if len(self.lines) > read:
                 deadline = time.monotonic() + _AWAY_S
             self._cancelled.wait(_AGAIN_S)
 
     def _read(self) -> None:
-        """From the beginning to the end of one connection."""
+        """Read the log over one connection."""
         rest, skip = b"", len(self.lines)
         response = self._api.fresh_core().read_namespaced_pod_log(
             self._pod, self._space, container=self._container, follow=True, _preload_content=False

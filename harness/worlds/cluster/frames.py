@@ -42,7 +42,7 @@ class ClusterRecording(Recorded):
         return self._frames
 
     def require_whole(self) -> None:
-        """`frames` has raised where it is not."""
+        """`frames` raises if the recording is not whole."""
 
     def end(self) -> None:
         """End the program; a recording that nobody asked for is lost."""

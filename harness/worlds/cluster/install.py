@@ -1,5 +1,4 @@
-"""From nothing to a cluster with Istio and this project's image: kind, docker, istioctl. Nothing is fetched that was
-given."""
+"""Making a cluster with Istio and this project's image, by kind, docker and istioctl, which are fetched if missing."""
 
 from __future__ import annotations
 
@@ -56,7 +55,7 @@ class IstioOptions:
 
 
 def find_istioctl(options: IstioOptions, folder: Path, say: Say) -> Path:
-    """The one that was given, the one on PATH, or a fetched one that has the given checksum. Raises Unsupported."""
+    """The given istioctl, the one on PATH, or a fetched one that has the given checksum. Raises Unsupported."""
     if options.istioctl is not None:
         if not os.access(options.istioctl, os.X_OK):
             raise Unsupported(f"--istioctl {options.istioctl} is not a program that can be run")
@@ -73,7 +72,7 @@ def find_istioctl(options: IstioOptions, folder: Path, say: Say) -> Path:
 
 
 def fetch_istioctl(url: str, sha256: str, folder: Path, say: Say) -> Path:
-    """Fetch a .tar.gz, compare its checksum before anything of it is used, and unpack the program."""
+    """Fetch a .tar.gz, compare its checksum, and unpack the program."""
     say(f"fetching istioctl from {url}")
     archive = folder / "istioctl.tar.gz"
     try:
@@ -84,7 +83,9 @@ def fetch_istioctl(url: str, sha256: str, folder: Path, say: Say) -> Path:
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != sha256.lower():
         archive.unlink()
-        raise Unsupported(f"what {url} sent is not what was asked for: its SHA-256 is {digest}, not {sha256}")
+        raise Unsupported(
+            f"the file from {url} is another one than --istioctl-sha256 says: its SHA-256 is {digest}, not {sha256}"
+        )
     program = folder / "istioctl"
     try:
         with tarfile.open(archive) as content:
@@ -113,7 +114,7 @@ def _cluster_options(kubeconfig: str | None, context: str | None) -> list[str]:
 
 
 def run(argv: Sequence[str], timeout: float) -> str:
-    """A program of this machine: its output. Raises HarnessError with the end of it unless it ended with 0."""
+    """Run a program of this machine: its output. Raises HarnessError with the end of it unless it ended with 0."""
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
@@ -126,7 +127,7 @@ def run(argv: Sequence[str], timeout: float) -> str:
 
 
 class ManagedKind:
-    """A kind cluster, by way of pytest-kind: created, or taken over where one of that name is there already."""
+    """A kind cluster, by pytest-kind: created, or taken over if one of that name exists."""
 
     def __init__(self, cluster: Any, ledger: Ledger, say: Say, *, keep: bool) -> None:
         self._cluster = cluster
@@ -140,11 +141,11 @@ class ManagedKind:
         return str(self._cluster.kubeconfig_path)
 
     def create(self) -> None:
-        """One that this run makes is entered before, and so removed whatever happens, unless it is to be kept."""
+        """Create the cluster. It is entered for removal before, unless it is to be kept."""
         try:
             self._cluster.ensure_kind()
         except OSError as error:
-            raise Unsupported(f"kind cannot be fetched: {error}; --kind-bin takes one that is there") from None
+            raise Unsupported(f"kind cannot be fetched: {error}; --kind-bin takes an installed one") from None
         name = self._cluster.name
         kind = str(self._cluster.kind_path)
         self.was_there = name in run([kind, "get", "clusters"], 60).split()
@@ -182,7 +183,7 @@ class ManagedKind:
         run([kind, "load", "image-archive", str(archive), f"--name={self._cluster.name}"], _LOAD_S)
 
     def restart_api_server(self) -> None:
-        """End its process on the node of the control plane, without a farewell; its kubelet starts another."""
+        """Kill the API server's process on the node of the control plane; its kubelet starts another."""
         with daemon.client() as docker:
             (node,) = docker.containers.list(filters={"name": f"^{self._cluster.name}-control-plane$"})
             code, output = node.exec_run(["pkill", "-KILL", "-x", "kube-apiserver"])
@@ -196,7 +197,7 @@ class ManagedKind:
         return there
 
     def _enter_network(self) -> None:
-        """kind leaves the network that it makes."""
+        """Remove the network that kind leaves behind."""
         with daemon.client() as docker:
             is_there = bool(docker.networks.list(names=[f"^{KIND_NETWORK}$"]))
         if not is_there:
@@ -208,6 +209,6 @@ def remove_network() -> bool:
         found = docker.networks.list(names=[f"^{KIND_NETWORK}$"], greedy=True)
         for network in found:
             if network.containers:
-                return False  # another cluster has moved in meanwhile
+                return False  # another cluster uses it meanwhile
             network.remove()
     return bool(found)

@@ -20,7 +20,7 @@ def documents(path: Path) -> list[Any]:
 
 
 def kustomization(folder: Path) -> Manifest:
-    """Raises ValueError for what this reader does not know."""
+    """The kustomization of a folder. Raises ValueError for fields that this reader does not know."""
     (document,) = documents(folder / "kustomization.yaml")
     unknown = document.keys() - {"apiVersion", "kind", "resources", "patches"}
     if unknown:
@@ -42,7 +42,7 @@ def render(folder: Path) -> list[Manifest]:
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> Manifest:
-    """The only one of its kind."""
+    """The only manifest of a kind."""
     (found,) = [each for each in manifests if each["kind"] == kind]
     return found
 

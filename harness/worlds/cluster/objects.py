@@ -1,4 +1,4 @@
-"""The objects that a scenario's world is made of. Pure: words in, manifests out."""
+"""The Kubernetes objects of a scenario. Pure: words in, manifests out."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def pod(
 def deployment(
     name: str, space: str, image: str, command: Sequence[str], *, port: int, replicas: int, meshed: bool
 ) -> Manifest:
-    """As many pods as `pod` describes one; at a rolling update every new one has to be ready before an old one goes."""
+    """A Deployment of pods like `pod`'s; a rolling update starts a new one before it ends an old one."""
     single = pod(name, space, image, command, port=port, meshed=meshed, node="", env={}, native=None)
     single["spec"].pop("nodeSelector")
     meta = {"labels": single["metadata"]["labels"], "annotations": single["metadata"]["annotations"]}
@@ -189,7 +189,7 @@ def target_selector(space: str, name: str) -> str:
 
 
 def observer(space: str, image: str) -> Manifest:
-    """A pod on every node, on its network and among its processes, from which wires are recorded."""
+    """A pod on every node, on its network and among its processes, for recording links."""
     labels = {APP: "observer", "sidecar.istio.io/inject": "false"}
     return {
         "apiVersion": "apps/v1",

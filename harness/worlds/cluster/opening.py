@@ -1,4 +1,4 @@
-"""The cluster that a run was given, or makes: with Istio in it, for the time of the run."""
+"""Opening the cluster that a run was given, or makes: with Istio in it, for the time of the run."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
-    """Which cluster, and what it is made of."""
+    """The options that choose and make a cluster."""
 
     kind: bool
     """Make one with kind; else `kubeconfig` and `context` lead to one that has Istio."""
     image: str
-    """This project's, which plays the applications."""
+    """The name of this project's image, which runs the applications."""
     kubeconfig: str | None = None
     context: str | None = None
     consent: bool = False
     """Whether a cluster that is not on this machine may be used."""
     archive: Path | None = None
-    """The image's, instead of building it."""
+    """An archive of the image, instead of building it."""
     name: str = "tapper-harness"
     keep: bool = False
     kind_image: str | None = None
@@ -45,7 +45,10 @@ class ClusterOptions:
 
 @contextlib.contextmanager
 def opened(options: ClusterOptions, say: Say) -> Iterator[ClusterSession]:
-    """What it makes goes with it, and is said. Raises Unsupported where it cannot be had or may not be used."""
+    """The cluster for the time of the block; everything that is made is removed and reported.
+
+    Raises Unsupported if it cannot be made or may not be used.
+    """
     ledger = Ledger(say)
     with tempfile.TemporaryDirectory() as folder, ending_by_sigterm():
         api: ClusterApi | None = None
@@ -66,7 +69,8 @@ def opened(options: ClusterOptions, say: Say) -> Iterator[ClusterSession]:
             finally:
                 if api is not None:
                     api.close()
-                # the sockets that the client forgot are closed here, where no warning of it is taken for a failure
+                # close the sockets that the client forgot here, where their warning is not taken for
+                # a failure
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     gc.collect()
@@ -79,12 +83,12 @@ def _kind(options: ClusterOptions, ledger: Ledger, say: Say, folder: Path) -> in
         raise Unsupported("--kind needs the package pytest-kind: pip install 'tapper-harness[e2e]'") from None
     kubeconfig = Path(options.kubeconfig) if options.kubeconfig else None
     cluster = KindCluster(options.name, kubeconfig, options.kind_image, options.kind_bin, options.kubectl_bin)
-    # what can be wrong with the options is found before a cluster is made
+    # find errors in the options before a cluster is made
     istioctl = install.find_istioctl(options.istio, folder, say)
     if options.archive is not None and not options.archive.is_file():
         raise Unsupported(f"--image-archive {options.archive} is not a file")
     with daemon.client():
-        pass  # without a daemon nothing of what follows can be done
+        pass  # the following steps need a daemon
     archive = options.archive
     if archive is None:
         say(f"building the image {options.image}")

@@ -1,4 +1,4 @@
-"""Telling what is being done: in colour on a terminal, a plain line where somebody reads it later."""
+"""Progress messages: in colour on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.markup import escape
 
 
 def teller(capture: Any = None) -> Callable[[str], None]:
-    """A function that says a sentence, with the seconds since now. `capture` is pytest's capture manager, which is
+    """A function that writes a sentence, with the seconds since now. `capture` is pytest's capture manager, which is
     asked to let it through."""
     began = time.monotonic()
     console = Console(file=sys.__stderr__, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`ClusterSession`: what the scenarios of one run share: the cluster, the nodes, the observers; and what is removed."""
+"""`ClusterSession`: the cluster of one run: its nodes, its observers, and the objects to remove."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EVENTS = 30
 
 
 def require_consent(api: ClusterApi, consent: bool) -> None:
-    """Raises Unsupported for a cluster that is not this machine's, unless somebody said that it may be used."""
+    """Raises Unsupported for a cluster that is not on this machine, unless the user has consented."""
     if not api.is_local and not consent:
         raise Unsupported(
             f"the API server at {api.host} is not on this machine, and the scenarios make namespaces, cluster roles "
@@ -44,9 +44,9 @@ class ClusterSession:
     ) -> None:
         self.api = api
         self.restart_api_server = restart_api_server
-        """Ends the API server, which is started again by somebody; None where the run may not or cannot do so."""
+        """Ends the API server, which the kubelet starts again; None if the run may not or cannot do so."""
         self.istioctl = istioctl
-        """To ask istiod about the sidecars when a scenario has failed; None where there is none."""
+        """The program that asks istiod about the sidecars of a failed scenario; None if there is none."""
         self.image = image
         self.fixtures = fixtures
         self.run = uuid.uuid4().hex[:8]
@@ -76,12 +76,12 @@ class ClusterSession:
         self.api.remove(objects.namespace(space, self.run))
 
     def own_cluster_wide(self, kind: str, name: str) -> None:
-        """Enter an object that no namespace takes along."""
+        """Enter an object that does not go with a namespace."""
         manifest = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": name}}
         self._ledger.enter(f"{kind} {name}", lambda: self.api.remove(manifest))
 
     def observer(self, node: str) -> tuple[str, str]:
-        """Namespace and name of the pod that watches a node; made when the first is asked for."""
+        """Namespace and name of the pod that watches a node; the first call makes it."""
         if self._observers is None:
             space = self.namespace("observers")
             manifest = objects.observer(space, self.image)

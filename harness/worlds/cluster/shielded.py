@@ -1,4 +1,4 @@
-"""A program that Ctrl-C does not reach, because what it has begun has to be finished before it can be taken away."""
+"""Running a program that Ctrl-C does not reach, so that it finishes what it has begun, and that can be removed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ _LONGEST_LINE = 2000
 
 
 def run(argv: Sequence[str], say: Callable[[str], None]) -> int:
-    """Its exit code; each line that it writes is said. At an interruption, which is said, it is asked to end, and its
-    children are waited for.
+    """Run a program, report each line that it writes, return its exit code.
 
-    kind starts a node by `docker run`: when that is killed, Docker's daemon goes on by itself, and the container is
-    there after everything was removed.
+    On an interruption, which is reported, the program is asked to end, and its children are waited for. kind starts a
+    node by `docker run`: if that is killed, Docker's daemon goes on by itself, and the container is there after
+    everything was removed.
     """
-    with ThreadPoolExecutor(1) as starter:  # an interruption comes to the main thread: what has started is known there
+    with ThreadPoolExecutor(
+        1
+    ) as starter:  # an interruption comes to the main thread, so it knows what the other thread has started
         starting = starter.submit(_start, argv)
         try:
             process = starting.result()
@@ -38,7 +40,7 @@ def run(argv: Sequence[str], say: Callable[[str], None]) -> int:
             process = starting.result()
             say(f"interrupted: waiting for what {argv[0].rpartition('/')[2]} has begun, so that it can be removed")
             process.terminate()
-            deque(_lines(process), 0)  # so that nobody has to wait for a reader
+            deque(_lines(process), 0)  # empty the pipe, so that no child waits for a reader
             _end(process)
             deadline = time.monotonic() + _END_S
             while _lives(process.pid):
@@ -61,13 +63,13 @@ def _start(argv: Sequence[str]) -> subprocess.Popen[str]:
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
-    """Until the last process that can write there has ended. What is longer than a line should be comes in parts."""
+    """The lines of its output, until the last process that can write has ended. Long lines come in parts."""
     assert process.stdout is not None
     return iter(functools.partial(process.stdout.readline, _LONGEST_LINE), "")
 
 
 def _end(process: subprocess.Popen[str]) -> int:
-    """Its exit code, when it has one."""
+    """Wait for its exit code."""
     assert process.stdout is not None
     process.stdout.close()
     return process.wait()

@@ -1,4 +1,4 @@
-"""Istio's sidecars in a scenario's pods: what they accept, which endpoints they know. Their own Envoys are asked."""
+"""Istio's sidecars in a scenario's pods, asked for the traffic that they accept and the endpoints that they know."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PUSH_S = 60.0
 
 
 def healthy(line: str) -> str | None:
-    """The address of a healthy endpoint, of a line of Envoy's /clusters; None for another line."""
+    """The address in a line of Envoy's /clusters about a healthy endpoint; None for another line."""
     _, _, rest = line.partition("::")
     endpoint = rest.removesuffix("::health_flags::healthy")
     return None if endpoint == rest else endpoint.rpartition(":")[0].strip("[]")
 
 
 class Sidecars:
-    """Those of one namespace."""
+    """The sidecars of one namespace."""
 
     def __init__(self, api: ClusterApi, space: str) -> None:
         self._api = api
@@ -35,7 +35,7 @@ class Sidecars:
         return execute.run(self._api, self._space, pod.name, "istio-proxy", argv)
 
     def status(self, pod: WorldPod) -> Mapping[str, Any]:
-        """Its container's."""
+        """The status of the sidecar's container."""
         status = self._manifest(pod).get("status", {})
         everything = status.get("containerStatuses", []) + status.get("initContainerStatuses", [])
         return next(each for each in everything if each["name"] == "istio-proxy")
@@ -48,7 +48,8 @@ class Sidecars:
         return {(True, False): Mode.STRICT, (True, True): Mode.PERMISSIVE}.get((tls, plain), Mode.DISABLE)
 
     def wait_known(self, service: WorldService, members: Sequence[WorldPod], pods: Iterable[WorldPod]) -> None:
-        """Until the sidecars have exactly these endpoints for it. A headless service has a cluster without any."""
+        """Wait until the sidecars have exactly these endpoints for a service. A headless service has a cluster without
+        endpoints."""
         name = f"outbound|{service.port}||{service.name}.{self._space}."
         headless = service.port == APP_PORT
 
@@ -68,7 +69,7 @@ class Sidecars:
                 )
 
     def is_native(self, pod: WorldPod) -> bool:
-        """Whether it is an init container."""
+        """Whether the sidecar is an init container."""
         return any(each["name"] == "istio-proxy" for each in self._manifest(pod)["spec"].get("initContainers", []))
 
     def _manifest(self, pod: WorldPod) -> Mapping[str, Any]:

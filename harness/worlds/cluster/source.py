@@ -1,7 +1,7 @@
-"""Where this project's own files are: in a checkout of the repository, or in an installed package.
+"""This project's own files, in a checkout of the repository or in an installed package.
 
-A wheel has, below harness/checkout, what lies beside the packages in a checkout and the image is built from
-(hatch_build.py puts it there).
+A wheel has a folder harness/checkout with the files that lie beside the packages in a checkout and that the image is
+built from (hatch_build.py).
 """
 
 from __future__ import annotations

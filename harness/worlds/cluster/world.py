@@ -24,7 +24,7 @@ _READY_S = 180.0
 GATEWAYS = "istio=ingressgateway"
 _FORBIDDEN = 403
 _MOST_RECORDED = 2
-"""Every one is a program that looks at all that crosses its node."""
+"""Limit, because each recording is a program that examines all traffic of its node."""
 _LINK = "import sys; print(open('/sys/class/net/eth0/iflink').read())"
 _LINKS = """
 import glob
@@ -65,7 +65,7 @@ class ClusterWorld:
         self._elsewhere: dict[WorldPod, str] = {}
         """Pods of other namespaces that may become targets, and those."""
         self.recordings: dict[str, ClusterRecording] = {}
-        """The wires of this scenario, by what they are called."""
+        """The recordings of this scenario, by name."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -77,16 +77,16 @@ class ClusterWorld:
 
     @property
     def pods(self) -> list[WorldPod]:
-        """Those of this scenario that were not deleted."""
+        """The pods of this scenario that were not deleted."""
         return list(self._pods)
 
     def close(self) -> None:
-        """End what runs; the namespace and all in it goes while others begin."""
+        """End what runs. The namespace goes while other scenarios begin."""
         for tapper in self._tappers:
             tapper.close()
         for recording in self.recordings.values():
             recording.end()
-        for pod in self._elsewhere:  # which no namespace of ours takes along
+        for pod in self._elsewhere:  # they are not in the scenario's namespace
             self._patch_label(pod.name, self._elsewhere[pod], objects.TARGET, None)
         self._session.give_back(self._space)
 
@@ -161,7 +161,7 @@ class ClusterWorld:
         try:
             self._sidecars.ask(pod, "POST", "quitquitquit")
         except HarnessError:
-            pass  # it may end before it has answered: that it has ended is what is waited for
+            pass  # it may end before it has answered; wait for its end below
 
         def again() -> bool:
             status = self._sidecars.status(pod)
@@ -174,7 +174,7 @@ class ClusterWorld:
         return self._sidecars.is_native(pod)
 
     def ambient(self, *pods: WorldPod) -> None:
-        """By the label that Istio's CNI agent watches for; it says in an annotation what it has done."""
+        """Set the label that Istio's CNI agent watches for, and wait for the annotation with which it confirms."""
         for pod in pods:
             self._patch_label(pod.name, self._space, "istio.io/dataplane-mode", "ambient")
         for pod in pods:
@@ -204,7 +204,7 @@ class ClusterWorld:
             except ApiRefused as error:
                 if error.status != _FORBIDDEN:
                     raise
-                return False  # one that has just started has not read yet who may do what
+                return False  # a server that has just started has not read its authorizations yet
 
         self._api.wait(again, "the API server to start again", _READY_S)
 

@@ -1,7 +1,7 @@
-"""One request within a pod, on its lo, from nobody's sidecar to nobody's application: `python -m … NONCE`.
+"""Sends one request within a pod, on its lo, past its sidecar and its application: `python -m … NONCE`.
 
-It proves that a tapper looks into the pod, whatever protocol the application speaks, and opens no connection between
-sidecars that would be there before the traffic that a scenario is about.
+It proves that a tapper captures in the pod, whatever protocol the application speaks, and opens no connection between
+sidecars, so that the traffic of the scenario opens them.
 """
 
 from __future__ import annotations

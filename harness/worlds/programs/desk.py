@@ -29,7 +29,7 @@ _CHUNK = 1 << 18
 
 
 def lay(text: str) -> None:
-    """Everybody may write into the tapper's folders: nobody knows which user it is."""
+    """Make the folders, writable for every user: the tapper's user is not known."""
     for folder in (OUTPUT, STATE):
         folder.mkdir(parents=True)
         folder.chmod(0o1777)
@@ -56,7 +56,7 @@ def hold(seconds: float) -> None:
 
 
 def _print_growth(read: dict[str, int]) -> bool:
-    """Whether there was any."""
+    """Print what the files have grown by; whether they have grown."""
     grown = False
     for folder, _, names in os.walk(OUTPUT):
         for name in sorted(names):
@@ -67,7 +67,7 @@ def _print_growth(read: dict[str, int]) -> bool:
                     file.seek(read.get(key, 0))
                     data = file.read(_CHUNK)
             except OSError:
-                continue  # gone, or no file to be read; the next look tells
+                continue  # gone, or not readable; the next look tells
             if data:
                 read[key] = read.get(key, 0) + len(data)
                 sys.stdout.write(json.dumps({"file": key, "data": base64.b64encode(data).decode()}) + "\n")

@@ -58,7 +58,7 @@ class Http2Message:
 
 
 class Line:
-    """One end of a connection: frames in and out, and messages made of them. Field sections fit one frame."""
+    """One end of a connection: reads and writes frames, and makes messages of them. Field sections fit one frame."""
 
     def __init__(self, source: BufferedIOBase, sink: BufferedIOBase) -> None:
         self._source = source
@@ -74,7 +74,7 @@ class Line:
         return frame(HEADERS, END_HEADERS | (END_STREAM if ends else 0), stream, block)
 
     def messages(self) -> Iterator[Http2Message]:
-        """Whole messages until the other side ends."""
+        """The complete messages until the other side ends."""
         open_ones: dict[int, Http2Message] = {}
         while (one := self._read()) is not None:
             if one.kind == SETTINGS and not one.flags & ACK:

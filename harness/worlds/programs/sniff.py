@@ -15,7 +15,7 @@ import socket
 import sys
 from ipaddress import ip_address
 
-from harness.sandbox.recorder import Recorder
+from harness.sandbox.recorder import PacketRecorder
 
 _BUFFER = 32 << 20
 _IP_HEADER = slice(14, 62)
@@ -34,7 +34,7 @@ def main() -> int:
     def wanted(frame: bytes) -> bool:
         return any(address in frame[_IP_HEADER] for address in addresses)
 
-    with Recorder(socket, None, "the node", buffer=_BUFFER, wanted=wanted) as recorder:
+    with PacketRecorder(socket, None, "the node", buffer=_BUFFER, wanted=wanted) as recorder:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         recorder.wait(wake_read.fileno())

@@ -38,7 +38,7 @@ class PodNetwork:
         self._namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def make(self, function: Callable[[], T]) -> T:
-        """Call it in the namespace, on a thread of its own, which ends there."""
+        """Call a function in the namespace, on a thread of its own."""
         made: list[T] = []
         failed: list[BaseException] = []
 
@@ -61,7 +61,7 @@ class PodNetwork:
         return self.make(lambda: socket.create_server(("0.0.0.0", port)))
 
     async def connect(self, address: tuple[str, int], source: str | None = None) -> socket.socket:
-        """A connection that no rule redirects; from `source`, whoever's address that is."""
+        """A connection that no rule redirects, from the address `source`, which may be another host's."""
 
         def unbound() -> socket.socket:
             made = socket.socket()
@@ -78,11 +78,11 @@ class PodNetwork:
 
 
 class Ztunnel:
-    """Both ends of every tunnel. All on one thread: OpenSSL's connections are not for two at a time."""
+    """Both ends of every tunnel, on one thread: OpenSSL's connections are not for two at a time."""
 
     def __init__(self, folder: Path) -> None:
         self._client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._client.check_hostname = False  # who it is stands in a SPIFFE URI
+        self._client.check_hostname = False  # the peer's identity is a SPIFFE URI
         self._server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._server.verify_mode = ssl.CERT_REQUIRED
         for context in (self._client, self._server):
@@ -114,7 +114,7 @@ class Ztunnel:
 def each(
     place: PodNetwork, handle: Callable[[PodNetwork, StreamReader, StreamWriter], Awaitable[None]]
 ) -> Callable[[StreamReader, StreamWriter], Awaitable[None]]:
-    """What to do with each connection. Where the other end cannot be reached, the caller's is closed."""
+    """Serve each connection. If the other end cannot be reached, the caller's is closed."""
 
     async def handled(reader: StreamReader, writer: StreamWriter) -> None:
         try:
@@ -126,7 +126,7 @@ def each(
 
 
 async def relay(one: Streams, other: Streams) -> None:
-    """Until one end has said all that it has to say: TLS knows no half that is closed (as asyncio has it)."""
+    """Copy bytes until one end has sent everything: TLS has no half-closed connections (as asyncio implements it)."""
 
     async def pump(source: StreamReader, sink: StreamWriter) -> None:
         try:
@@ -134,7 +134,7 @@ async def relay(one: Streams, other: Streams) -> None:
                 sink.write(data)
                 await sink.drain()
         except OSError:
-            return  # that end has gone; so does the other
+            return  # that end is gone: close the other, too
 
     pumps = [asyncio.create_task(pump(one[0], other[1])), asyncio.create_task(pump(other[0], one[1]))]
     await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -150,7 +150,7 @@ async def serve(folder: Path) -> None:
         await ztunnel.serve(PodNetwork(ip, pid))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    await asyncio.Event().wait()  # for ever: it ends with the node
+    await asyncio.Event().wait()  # it ends with the node
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from harness.mesh.workload import Delivery, Mode
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command
-from harness.sandbox.recorder import Recorder
+from harness.sandbox.recorder import PacketRecorder
 from harness.waiting import wait_until
 
 StartTapper = Callable[..., RunningTapper]
-StartWire = Callable[[Pod], Recorder]
+StartWire = Callable[[Pod], PacketRecorder]
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 

@@ -14,10 +14,10 @@ from pod_programs import python, start
 from harness.adapters.reference import Record, RunningTapper
 from harness.mesh.mesh import Mesh, MeshPod
 from harness.sandbox.pod import Pod
-from harness.sandbox.recorder import Recorder
+from harness.sandbox.recorder import PacketRecorder
 
 StartTapper = Callable[..., RunningTapper]
-StartWire = Callable[[Pod], Recorder]
+StartWire = Callable[[Pod], PacketRecorder]
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_both_forms_are_judged_each_by_its_own_measurements() -> None:
     [
         ("tapper 1, compiled", True),
         ("tapper 1, pure Python", False),
-        ("tapper 1, pure Python (tapper/runtime/memo.py has changed since it was compiled)", False),
+        ("tapper 1, pure Python (tapper/protocols/heads.py has changed since it was compiled)", False),
     ],
 )
 def test_a_plain_form_is_a_peer_only_beside_a_compiled_one(

@@ -97,9 +97,3 @@ def test_a_tiny_run_from_the_command_line(
 def test_a_profile_names_what_is_at_work() -> None:
     samples = profile.take(Workload("small", requests=20_000, rate=10_000))  # some 150 samples: none of a tenth is rare
     assert {"tapper.protocols", "tapper.streams"} <= profile.by_concept(samples).keys()
-
-
-def test_a_scans_cost_is_no_less_than_what_the_interval_says() -> None:
-    """1 % of a core at a look each half second; 10 %, which makes the interval a longer one."""
-    assert scaling.scan_cost(1.0) == pytest.approx(5.0)
-    assert scaling.scan_cost(10.0) == pytest.approx(80.0)

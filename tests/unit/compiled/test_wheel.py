@@ -101,9 +101,9 @@ def test_it_is_not_taken_for_sources_that_changed(unpacked: Path, hook: dict[str
     shutil.copy2(ROOT / "hatch_build.py", edited)
     (edited / "tapper" / "compiled.sources").write_text(hook["record"](edited))
     assert version(edited) == "compiled"
-    with (edited / "tapper" / "runtime" / "memo.py").open("a") as source:
+    with (edited / "tapper" / "protocols" / "heads.py").open("a") as source:
         source.write("# changed\n")
-    assert version(edited) == "pure Python (tapper/runtime/memo.py has changed since it was compiled)"
+    assert version(edited) == "pure Python (tapper/protocols/heads.py has changed since it was compiled)"
 
 
 def test_both_forms_pass_the_same_tests(unpacked: Path) -> None:

@@ -210,6 +210,22 @@ def test_an_older_word_for_the_node_is_still_taken(told: str | None, meant: str 
     assert exchange({"type": "http", "target": "/", "direction": told}).direction == meant
 
 
+@pytest.mark.parametrize(
+    ("told", "meant"),
+    [
+        ({"wire": "tls"}, True),
+        ({"wire": "plain"}, False),
+        ({"wire": None}, None),
+        ({"wire": ["another field"]}, None),
+        ({}, None),
+        ({"mtls": None, "wire": "tls"}, None),
+        ({"mtls": False}, False),
+    ],
+)
+def test_an_older_field_for_mtls_is_still_taken(told: dict[str, object], meant: bool | None) -> None:
+    assert exchange({"type": "http", "target": "/", **told}).mtls is meant
+
+
 def test_half_of_a_surrogate_pair_becomes_what_a_report_can_hold() -> None:
     seen = exchange({"type": "http", "target": "/\ud800", "request": {"headers": [["x", "\udfff"]]}})
     assert seen.target == "/?"

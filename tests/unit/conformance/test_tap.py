@@ -18,7 +18,7 @@ from harness.adapters.targets import Target
 from harness.conformance import groups, watched
 from harness.conformance.groups.disc import linkerd_proxy
 from harness.conformance.model import Outcome
-from harness.conformance.tap import Tap
+from harness.conformance.tap import TrialTap
 from harness.conformance.truth import Sent, new_nonce
 from harness.conformance.verdict import Late, NotClaimed, Violation, set_aside
 from harness.waiting import DEFAULT_TIMEOUT
@@ -88,8 +88,8 @@ def played() -> Played:
     return Played(load(ADAPTERS / "reference.toml"))
 
 
-def tap(played: Played, patience: float = 0.1) -> Tap:
-    return Tap(cast(TapperProcess, played), patience)
+def tap(played: Played, patience: float = 0.1) -> TrialTap:
+    return TrialTap(cast(TapperProcess, played), patience)
 
 
 def request() -> Sent:

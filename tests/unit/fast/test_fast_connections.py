@@ -18,7 +18,7 @@ from tapper.streams.reassembly import Data
 
 POD = "10.0.0.2"
 SCOPES = [Scope(POD, None), Scope(None, None, some_lo=True), Scope(None, frozenset({ip_address(POD).packed}))]
-LIMITS = [Limits(), Limits(connections=3, waiting=2, waiting_bytes=600, hole_bytes=600, held_bytes=3000)]
+LIMITS = [Limits(), Limits(connections=3, pending_halves=2, pending_bytes=600, hole_bytes=600, held_bytes=3000)]
 FLAGS = [ACK, PSH | ACK, SYN, SYN | ACK, FIN | ACK, RST, RST | ACK, 0]
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tapper.fast.http1 import FastConversation, FastRequestReader, FastResponseReader
+from tapper.fast.http1 import FastConversation, FastRequestReader, FastResponseReader, request_line
+from tapper.protocols import heads
 from tapper.protocols.exchange import Conversation
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import End, Event, ResponseHead
@@ -193,45 +194,69 @@ def test_a_message_in_progress_is_not_overtaken() -> None:
 
 
 SIDES = ("client", "server")
-talks = st.lists(
-    st.tuples(
-        st.sampled_from(SIDES),
-        st.sampled_from([*REQUESTS, b"HEAD /n HTTP/1.1\r\n\r\n", b"CONNECT h:1 HTTP/1.1\r\n\r\n", *RESPONSES]),
-        st.sampled_from(["sent", "sent", "sent", "lost", "lost, size unknown", "end"]),
-        st.booleans(),
-    ),
-    max_size=12,
-)
+EVENTS = ["sent"] * 8 + ["lost", "lost, size unknown", "end"]
+USUAL = [REQUESTS[0], REQUESTS[1], REQUESTS[5], b"HEAD /n HTTP/1.1\r\n\r\n", b"CONNECT h:1 HTTP/1.1\r\n\r\n"]
+ANSWERS = [RESPONSES[0], RESPONSES[1], RESPONSES[2], RESPONSES[6], RESPONSES[9]]
+
+Segment = tuple[str, bytes, str, bool]
+"""The sender, its data, what happens to the segment, and whether its sender has received all that was sent before."""
 
 
-@given(talks, st.booleans(), st.booleans())
-def test_conversations_are_paired_alike(
-    talk: list[tuple[str, bytes, str, bool]], client_in_step: bool, server_in_step: bool
-) -> None:
+def turn(requests: list[bytes], responses: list[bytes]) -> st.SearchStrategy[list[Segment]]:
+    """Up to two requests, then up to two responses."""
+
+    def sent(side: str, messages: list[bytes]) -> st.SearchStrategy[list[Segment]]:
+        received = st.sampled_from([True] * 4 + [False])
+        segment = st.tuples(st.just(side), st.sampled_from(messages), st.sampled_from(EVENTS), received)
+        return st.lists(segment, min_size=1, max_size=2) | st.lists(segment, min_size=1, max_size=1)
+
+    return st.builds(lambda first, then: first + then, sent("client", requests), sent("server", responses))
+
+
+turns = st.lists(turn(USUAL, ANSWERS) | turn(USUAL, ANSWERS) | turn(REQUESTS, RESPONSES), max_size=6)
+
+
+def talk(request: bytes, response: bytes) -> list[list[Segment]]:
+    return [[("client", request, "sent", True), ("server", response, "sent", True)]]
+
+
+@settings(max_examples=200)
+@example(talk(USUAL[3], RESPONSES[0]), True, True)
+@example(talk(USUAL[4], RESPONSES[0]), True, True)
+@given(turns, st.booleans(), st.booleans())
+def test_conversations_are_paired_alike(drawn: list[list[Segment]], client_in_step: bool, server_in_step: bool) -> None:
     """Whatever is sent, lost, pipelined or ended: both conversations give the same exchanges, and hold as much."""
     plain = Conversation(client_in_step=client_in_step, server_in_step=server_in_step, body_limit=30)
     fast = FastConversation(client_in_step=client_in_step, server_in_step=server_in_step, body_limit=30)
     sent = {"client": 100, "server": 0xFFFF_FF00}
-    acknowledged = dict(sent)
-    for number, (side, data, event, is_acknowledged) in enumerate(talk):
-        other = SIDES[side == "client"]
-        if is_acknowledged:
-            acknowledged[other] = sent[other]
-        chunk = Data(data, number, sent[side], acknowledged[other])
+    received = {"client": sent["server"], "server": sent["client"]}
+    for number, (side, data, event, has_received) in enumerate(segment for segments in drawn for segment in segments):
+        if has_received:
+            received[side] = sent[SIDES[side == "client"]]
+        chunk = Data(data, number, sent[side], received[side])
+        results = []
         for conversation in (plain, fast):
             is_client = side == "client"
             if event == "sent":
-                done = conversation.from_client(chunk) if is_client else conversation.from_server(chunk)
+                results.append(conversation.from_client(chunk) if is_client else conversation.from_server(chunk))
             elif event == "end":
-                done = conversation.client_end() if is_client else conversation.server_end()
+                results.append(conversation.client_end() if is_client else conversation.server_end())
             else:
                 size = None if "unknown" in event else len(data)
-                done = conversation.client_gap(size) if is_client else conversation.server_gap(size)
-            if conversation is plain:
-                expected = done
-            else:
-                assert done == expected
+                results.append(conversation.client_gap(size) if is_client else conversation.server_gap(size))
+        assert results[0] == results[1]
+        assert (fast.held, fast.heads, fast.given_away) == (plain.held, plain.heads, plain.given_away)
         if event != "end":
             sent[side] = (sent[side] + len(data)) & 0xFFFF_FFFF
-        assert (fast.held, fast.heads, fast.given_away) == (plain.held, plain.heads, plain.given_away)
     assert fast.finish() == plain.finish()
+
+
+@given(
+    st.sampled_from([b"GET", b"POST", b"get", b"X-Y", b"", b"\xe9"]),
+    st.binary(max_size=6) | st.sampled_from([b"/", b"*", b"/a b", b"/\x7f", b"/\xe9", b'/"\\', b"http://h/"]),
+    st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2", b""]),
+    st.sampled_from([b"\r", b"", b" \r"]),
+)
+def test_request_lines_are_read_alike(method: bytes, target: bytes, version: bytes, end: bytes) -> None:
+    line = method + b" " + target + b" " + version + end
+    assert request_line(line) == heads.request_line(line)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +9,6 @@ from hypothesis import strategies as st
 from tapper.fast.headers import HeaderTemplate, TemplateList
 from tapper.fast.http1 import FastRequestReader
 from tapper.fast.patterns import Pattern, alike, learned
-from tapper.fast.text import is_plain, is_plain_word
 from tapper.protocols import heads
 from tapper.streams.reassembly import Data
 
@@ -124,12 +121,3 @@ def test_a_pattern_reads_what_is_read_without_one(lines: list[tuple[str, str, st
                 assert getattr(found.framing, name) == getattr(expected.framing, name)
         if expected is not None:
             pattern = learned(expected, block[:stop], pattern)
-
-
-def test_plain_is_what_json_does_not_escape() -> None:
-    for char in map(chr, range(0x100)):
-        for text in (char, f"a{char}", f"{char}a", char * 2, f"/a{char}b"):
-            plain = json.dumps(text) == f'"{text}"' and char != "\x7f"
-            assert is_plain(text.encode("latin-1")) is plain, text
-            assert is_plain_word(text.encode("latin-1")) is (plain and char != " "), text
-    assert is_plain(b"")

@@ -17,9 +17,9 @@ from harness.mesh.traffic import nonces
 from harness.mesh.workload import PROXY_UID, Delivery, Mode
 from harness.sandbox.frames import Flow, parse_tcp
 from harness.sandbox.pod import Pod
-from harness.sandbox.recorder import Recorder, on_link
+from harness.sandbox.recorder import PacketRecorder, on_link
 
-StartWire = Callable[[Pod], Recorder]
+StartWire = Callable[[Pod], PacketRecorder]
 
 
 class Loopback:

@@ -12,9 +12,9 @@ from pod_programs import python, start
 from harness.mesh.mesh import Mesh, MeshPod
 from harness.mesh.workload import Delivery
 from harness.sandbox.pod import Pod
-from harness.sandbox.recorder import Recorder
+from harness.sandbox.recorder import PacketRecorder
 
-StartWire = Callable[[Pod], Recorder]
+StartWire = Callable[[Pod], PacketRecorder]
 MARKER = "marker-7f3a"
 
 
@@ -34,7 +34,7 @@ def web(mesh: Mesh) -> tuple[MeshPod, MeshPod]:
     return client, server
 
 
-def assert_only_tls(recording: Recorder) -> None:
+def assert_only_tls(recording: PacketRecorder) -> None:
     assert recording.streams, "the wire saw no connection at all"
     assert recording.streams_not_tls() == {}
     assert recording.found([MARKER]) == set()

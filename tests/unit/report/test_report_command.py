@@ -110,7 +110,9 @@ def test_markdown_alone_with_the_reasons_that_somebody_found(tmp_path: Path) -> 
     done = command(tmp_path, "report", "report.yaml", *options, "why.toml")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.md", "report.yaml", "why.toml"]
-    assert "- why: it &#60;never> looks\n" in (tmp_path / "page.md").read_text()
+    page = (tmp_path / "page.md").read_text()
+    assert "- [CAP-01](pages/CAP.md#cap-01) (MUST, fail): it &#60;never> looks\n" in page
+    assert "| [a tapper](#a-tapper) | 1 / 0 / 0 / 0 | 1 / 1 / 0 / 0 | 1 / 0 / 0 / 0 | 3 / 1 / 0 / 0 |" in page
     (tmp_path / "why.toml").write_text('[mine]\nCAP-02 = "a tale"\n')
     done = command(tmp_path, "report", "report.yaml", *options, "why.toml")
     assert done.returncode == 2

@@ -14,9 +14,9 @@ from harness.errors import HarnessError
 from harness.mesh.certificates import CertificateAuthority, spiffe_id
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
-from harness.sandbox.recorder import Recorder, on_link
+from harness.sandbox.recorder import PacketRecorder, on_link
 
-StartWire = Callable[[Pod], Recorder]
+StartWire = Callable[[Pod], PacketRecorder]
 
 
 def transfer(client: Pod, server: Pod, data: bytes, port: int = 9000) -> None:

@@ -57,12 +57,17 @@ def data(stream: int, body: bytes, *, end: bool = False, pad: int | None = None)
 
 
 class Talk:
-    """An Http2 that is fed bytes, `step` at a time."""
+    """An Http2, or a subclass, that is fed bytes, `step` at a time."""
 
     def __init__(
-        self, *, client: int | None = 0, in_step: tuple[bool, bool] = (True, True), step: int = 1 << 20
+        self,
+        *,
+        client: int | None = 0,
+        in_step: tuple[bool, bool] = (True, True),
+        step: int = 1 << 20,
+        reader: type[Http2] = Http2,
     ) -> None:
-        self.http2 = Http2(client, in_step)
+        self.http2 = reader(client, in_step)
         self.step = step
         self.ts = 0
         self.done: list[Exchange] = []

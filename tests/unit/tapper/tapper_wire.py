@@ -129,7 +129,7 @@ def ok(body: str = "") -> bytes:
 
 
 class _Reader(Protocol):
-    def packets(self, memory: bytes, found: list[Packet], made: list[Record]) -> None: ...
+    def packets(self, memory: bytes, packets: list[Packet], records: list[Record]) -> None: ...
 
 
 def one_packet(reader: _Reader, ts: int, raw: bytes) -> list[Record]:

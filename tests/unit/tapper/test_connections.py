@@ -107,7 +107,7 @@ def test_a_redirected_connection_joined_between_request_and_response() -> None:
 def test_a_redirected_connection_joined_in_a_long_response_pairs_on_acknowledgements() -> None:
     wire = outbound()
     [*wire.handshake(), wire.ask(get("/unseen"))]
-    capture = Capture(limits=Limits(waiting_bytes=1500))
+    capture = Capture(limits=Limits(pending_bytes=1500))
     capture.feed([wire.answer(b"x" * 1000), wire.client_ack(), wire.answer(b"x" * 1000), wire.client_ack()])
     assert capture.feed(wire.exchange("/a", "1")).pairs == [("/a", "1")]
 
@@ -434,7 +434,7 @@ def test_connections_are_bounded() -> None:
 
 
 def test_waiting_halves_are_bounded_in_number_and_size() -> None:
-    capture = Capture(limits=Limits(waiting=5, waiting_bytes=4000))
+    capture = Capture(limits=Limits(pending_halves=5, pending_bytes=4000))
     for port in range(41000, 41020):
         capture.feed([packet((VIP, 80), (POD, port), 1, 1, PSH | ACK, b"x" * 100)])
     assert capture.connections.tally.given_up == 15
@@ -452,6 +452,15 @@ def test_held_bytes_are_bounded() -> None:
     capture.finish()
     assert len(capture.seen) == 100
     assert capture.connections.held == 0
+
+
+def test_pending_halves_count_towards_the_bound_on_held_bytes() -> None:
+    """A pod can send requests to 127.0.0.1 that nobody answers, from any number of ports."""
+    capture = Capture(limits=Limits(held_bytes=20_000))
+    for port in range(41000, 41100):
+        capture.feed([outbound(port).ask(get("/" + "x" * 600))])
+        assert 0 < capture.connections.held <= 20_000
+    assert capture.finish().pairs == [("/" + "x" * 600, None)] * 100
 
 
 def test_malformed_packets_are_counted_and_skipped() -> None:
@@ -521,7 +530,7 @@ def test_hostile_packets_never_raise_and_memory_stays_bounded(steps: list[tuple[
         ((POD, 8080), (POD, 42000)),
         ((POD, 42000), (POD, 8080)),
     ]
-    limits = Limits(connections=3, waiting=2, waiting_bytes=600, hole_bytes=600, held_bytes=3000)
+    limits = Limits(connections=3, pending_halves=2, pending_bytes=600, hole_bytes=600, held_bytes=3000)
     capture = Capture(limits=limits)
     for flow, number, flags, data in steps:
         capture.feed([packet(*flows[flow], number, 60 - number, flags, data)])

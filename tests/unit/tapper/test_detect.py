@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapper.protocols.detect import ENOUGH, Kind, foreign, undecided
+from tapper.protocols.detect import ENOUGH, Kind, is_too_short, recognise
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -17,14 +17,14 @@ def frame(kind: int, stream: int, payload: bytes, flags: int = 0) -> bytes:
 @pytest.mark.parametrize("minor", [0, 1, 2, 3, 4])
 @pytest.mark.parametrize("beginning", [True, False])
 def test_tls_records(record: int, minor: int, beginning: bool) -> None:
-    assert foreign(bytes([record, 3, minor, 0, 50]) + bytes(50), beginning=beginning) is Kind.TLS
+    assert recognise(bytes([record, 3, minor, 0, 50]) + bytes(50), beginning=beginning) is Kind.TLS
 
 
 @pytest.mark.parametrize(
     "data", [b"\x16", b"\x16\x03", b"\x16\x02\x01", b"\x16\x03\x05\0\0", b"\x13\x03\x01\0\0", b"GET /"]
 )
 def test_not_tls(data: bytes) -> None:
-    assert foreign(data, beginning=True) is None
+    assert recognise(data, beginning=True) is None
 
 
 @pytest.mark.parametrize(
@@ -50,30 +50,30 @@ def test_not_tls(data: bytes) -> None:
     ],
 )
 def test_http2(data: bytes, beginning: bool, expected: Kind | None) -> None:
-    assert foreign(data, beginning=beginning) is expected
+    assert recognise(data, beginning=beginning) is expected
 
 
 @pytest.mark.parametrize("whole", [PREFACE, b"\x16\x03\x01\x02", frame(4, 0, bytes(6))])
 def test_beginnings_are_undecided_until_they_are_told(whole: bytes) -> None:
     for length in range(1, len(whole) + 1):
         part = whole[:length]
-        assert undecided(part) != (foreign(part, beginning=True) is not None)
+        assert is_too_short(part) != (recognise(part, beginning=True) is not None)
 
 
 @pytest.mark.parametrize("data", [b"G", b"PO", b"PRI /", b"\x16\x02", b"HTTP/1.1"])
 def test_most_beginnings_are_decided_at_once(data: bytes) -> None:
-    assert not undecided(data)
+    assert not is_too_short(data)
 
 
 @given(st.binary(min_size=ENOUGH, max_size=100))
 def test_enough_bytes_always_decide(data: bytes) -> None:
-    assert not undecided(data)
+    assert not is_too_short(data)
 
 
 @pytest.mark.parametrize("stream", [1, (1 << 24) + 1, (1 << 31) - 1])
 @pytest.mark.parametrize("kind", [1, 8])
 def test_frames_of_any_stream(stream: int, kind: int) -> None:
-    assert foreign(frame(kind, stream, b"\x82\x86\x84\x87", 4 * (kind == 1)), beginning=False) is Kind.HTTP2
+    assert recognise(frame(kind, stream, b"\x82\x86\x84\x87", 4 * (kind == 1)), beginning=False) is Kind.HTTP2
 
 
 @pytest.mark.parametrize(
@@ -94,4 +94,4 @@ def test_frames_of_any_stream(stream: int, kind: int) -> None:
 )
 @pytest.mark.parametrize("beginning", [True, False])
 def test_other_protocols_that_begin_with_numbers(data: bytes, beginning: bool) -> None:
-    assert foreign(data, beginning=beginning) is None
+    assert recognise(data, beginning=beginning) is None

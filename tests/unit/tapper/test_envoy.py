@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapper.discovery.envoy import Envoy, Process, Refused, Unreadable, Verdict, classify, instance_ip, is_envoy_path
+from tapper.discovery.envoy import ProcessSnapshot, Unreadable, classify, instance_ip
+from tapper.discovery.finders import Finder, Finding, Verdict, is_envoy_path
 from tapper.namespaces.identity import NamespaceId
 
 NETNS = NamespaceId(4, 4026531840)
@@ -71,21 +72,25 @@ def process(
     netns: NamespaceId | Unreadable | None = NETNS,
     name: str = "envoy",
     argv0: str = "envoy",
-) -> Process:
-    return Process(42, exe, environ, netns, name, argv0)
+) -> ProcessSnapshot:
+    return ProcessSnapshot(42, exe, environ, netns, name, argv0)
 
 
 def test_the_envoy_of_a_target() -> None:
-    assert classify(process(), TARGETS) == Envoy(42, "/usr/local/bin/envoy", ip_address("10.0.0.1"), NETNS)
+    address = ip_address("10.0.0.1")
+    expected = Finding(
+        42, "/usr/local/bin/envoy", NETNS, Verdict.ENVOY, None, "10.0.0.1", found_by=Finder.ENVOY, address=address
+    )
+    assert classify(process(), TARGETS) == expected
 
 
 @pytest.mark.parametrize("value", [b"fd00::1", b"FD00:0::0001", b"::ffff:10.0.0.1", b"::FFFF:a00:1"])
 def test_any_spelling_of_a_target(value: bytes) -> None:
-    assert isinstance(classify(process(environ=b"INSTANCE_IP=" + value), TARGETS), Envoy)
+    assert classify(process(environ=b"INSTANCE_IP=" + value), TARGETS).verdict is Verdict.ENVOY
 
 
 def test_without_targets_every_envoy_is_one() -> None:
-    assert isinstance(classify(process(environ=b"INSTANCE_IP=192.0.2.1"), None), Envoy)
+    assert classify(process(environ=b"INSTANCE_IP=192.0.2.1"), None).verdict is Verdict.ENVOY
 
 
 DENIED = Unreadable(errno.EACCES)
@@ -128,13 +133,11 @@ DENIED = Unreadable(errno.EACCES)
         (process(exe=None), Verdict.OTHER, "no executable: a kernel thread or a zombie"),
     ],
 )
-def test_everybody_else_is_refused_with_a_reason(snapshot: Process, verdict: Verdict, reason: str) -> None:
+def test_everybody_else_is_refused_with_a_reason(snapshot: ProcessSnapshot, verdict: Verdict, reason: str) -> None:
     found = classify(snapshot, TARGETS)
-    assert isinstance(found, Refused)
     assert (found.pid, found.verdict, found.reason) == (42, verdict, reason)
 
 
 def test_a_namespace_is_not_asked_of_a_non_target() -> None:
     found = classify(process(environ=b"INSTANCE_IP=10.9.9.9", netns=None), TARGETS)
-    assert isinstance(found, Refused)
     assert found.verdict is Verdict.NOT_A_TARGET

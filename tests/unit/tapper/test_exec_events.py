@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import select
 import shutil
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ import harness
 from harness.sandbox.process import MINIMAL_ENVIRON
 from harness.waiting import wait_until
 from tapper.capture.sources import Sources
-from tapper.discovery import exec_events
+from tapper.discovery import exec_events, process_cache
 from tapper.discovery.exec_events import ExecEvents, parse, subscribe
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
@@ -84,12 +87,29 @@ def test_the_kernels_own_events(events: ExecEvents) -> None:
             return child.pid in seen
 
         wait_until(reported, "the exec of a child")
+        assert child.pid not in (events.pids() or ()), "it was reported already"
+
+
+FLOOD = """
+import os, threading
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+for _ in range(5000):
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+"""
+
+
+def test_more_records_than_there_is_room_for(events: ExecEvents) -> None:
+    """The kernel says that records are missing only once there is room again: a full ring may lack some, too."""
+    subprocess.run([sys.executable, "-c", FLOOD], check=True)
+    assert events.pids() is None
 
 
 def test_a_flood_of_records_wakes_seldom_and_none_is_lost(events: ExecEvents, monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many wake-ups the descriptor is quiet until a pause is over; the exec in between is found then."""
-    monkeypatch.setattr(exec_events, "_PAUSE_S", 0.5)
-    for _ in range(200):
+    monkeypatch.setattr(exec_events, "PAUSE_S", 0.5)
+    for _ in range(10 * exec_events.WAKE_UPS):
         events.pids()
     with subprocess.Popen([sys.executable, "-I", "-S", "-c", ""]) as child:
         child.wait()
@@ -212,6 +232,81 @@ def test_an_exec_of_an_envoy_causes_a_look_and_others_do_not(envoy: int, fake_ev
         assert wait_after(-1) < 1800
     finally:
         following.release()
+
+
+class OpenSources(dict[object, object]):
+    """The open sources, and a loop for descriptors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+
+    def watch(self, descriptor: int, _events: int, callback: Callable[[], None]) -> None:
+        self._callbacks[descriptor] = callback
+
+    def unwatch(self, descriptor: int) -> None:
+        del self._callbacks[descriptor]
+
+    def shut(self, key: object) -> None:
+        del self[key]
+
+    def turn(self) -> None:
+        for descriptor in select.select(list(self._callbacks), [], [], 0)[0]:
+            self._callbacks[descriptor]()
+
+
+def runs(pid: int, program: Path, expected: bool) -> bool:
+    """Whether a process runs a program, or another one, and its execve(2) is complete."""
+    process = Path(f"/proc/{pid}")
+    return ((process / "exe").resolve() == program) is expected and process.joinpath("environ").read_bytes() != b""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="setns needs CAP_SYS_ADMIN")
+def test_an_old_process_becomes_an_envoy_and_then_another_program(
+    tmp_path: Path, fake_events: FakeEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No scan reads it again by itself, and none is due: only the events lead to it."""
+    monkeypatch.setattr(process_cache, "RECENT_S", -1.0)
+    monkeypatch.setattr(process_cache, "BATCH", 0)
+    monkeypatch.setattr(following, "open_ring", lambda *_: object())
+    address = f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}::1"
+    interpreter = os.path.realpath(sys.executable)
+    (tmp_path / "pyvenv.cfg").write_text(f"home = {Path(interpreter).parent}\n")
+    shutil.copy(interpreter, tmp_path / "envoy")
+    becomes = f"""read line; exec {tmp_path}/envoy -I -S -c '
+import os
+input()
+os.execv("/bin/sleep", ["sleep", "1000"])'"""
+    sources = OpenSources()
+    played = Follower(
+        Procfs(),
+        sources,  # type: ignore[arg-type]
+        Console(io.StringIO()),
+        lambda netns, ring, *_: sources.update({netns: ring}),
+        sources.shut,
+        frozenset({ip_address(address)}),
+        finders=frozenset({Finder.ENVOY}),
+    )
+    with subprocess.Popen(["sh", "-c", becomes], stdin=subprocess.PIPE, env={"INSTANCE_IP": address}) as child:
+        try:
+            played.begin()
+            for is_envoy in (True, False):
+                before = len(sources)
+                assert child.stdin is not None
+                child.stdin.write(b"go on\n")
+                child.stdin.flush()
+                wait_until(partial(runs, child.pid, tmp_path / "envoy", is_envoy), "the next program")
+                played.look()
+                assert len(sources) == before, "a scan without an event has found it"
+                planned = played.next_look
+                fake_events.report(child.pid)
+                sources.turn()
+                assert played.next_look < planned
+                played.look()
+                assert len(sources) == is_envoy
+        finally:
+            played.release()
+            child.kill()
 
 
 @pytest.mark.parametrize(

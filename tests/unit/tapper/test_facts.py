@@ -169,6 +169,15 @@ def test_bytes_that_were_lost_are_counted() -> None:
     assert (fact.sizes, fact.lost) == ((121, 1), 20)
 
 
+def test_bytes_that_were_lost_before_the_first_ones_are_counted() -> None:
+    it = wire()
+    packets = [*it.handshake(), it.ask(b"lost" * 5), it.ask(b"?!"), it.answer(b"x"), it.client_ack()]
+    del packets[3]
+    (fact,) = facts(Capture().feed(packets).finish())
+    assert isinstance(fact, ByteStream)
+    assert (fact.sizes, fact.lost, fact.previews) == ((22, 1), 20, (b"?!", b"x"))
+
+
 def test_http2_of_which_nothing_made_sense() -> None:
     it = wire()
     capture = Capture().feed([*it.handshake(), it.ask(opening() + b"no frames"), it.ask(b"at all"), *it.close()])

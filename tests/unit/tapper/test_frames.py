@@ -24,26 +24,26 @@ class Heard(Handler):
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
 
-    def block(self, side: int, number: int, data: bytes | None, *, end: bool, promise: bool) -> None:
-        self.told.append(("block", side, number, data, end, promise))
+    def on_block(self, side: int, stream: int, block: bytes | None, *, end: bool, promise: bool) -> None:
+        self.told.append(("block", side, stream, block, end, promise))
 
-    def piece(self, side: int, number: int, data: bytes, *, end: bool) -> None:
+    def on_data(self, side: int, stream: int, data: bytes, *, end: bool) -> None:
         before = self.told[-1] if self.told else ()
-        if before[:3] == ("piece", side, number) and not before[4]:
+        if before[:3] == ("piece", side, stream) and not before[4]:
             data = before[3] + data  # type: ignore[operator]
             self.told.pop()
-        self.told.append(("piece", side, number, data, end))
+        self.told.append(("piece", side, stream, data, end))
 
-    def hole(self, side: int, number: int, size: int, *, end: bool) -> None:
-        self.told.append(("hole", side, number, size, end))
+    def on_lost_data(self, side: int, stream: int, size: int, *, end: bool) -> None:
+        self.told.append(("hole", side, stream, size, end))
 
-    def reset(self, side: int, number: int) -> None:
-        self.told.append(("reset", side, number))
+    def on_reset(self, side: int, stream: int) -> None:
+        self.told.append(("reset", side, stream))
 
-    def goaway(self, side: int, last: int) -> None:
+    def on_goaway(self, side: int, last: int) -> None:
         self.told.append(("goaway", side, last))
 
-    def lost(self, side: int) -> None:  # noqa: ARG002
+    def on_out_of_step(self, side: int) -> None:  # noqa: ARG002
         self.told.append(LOST)
 
 

@@ -10,6 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tapper import __version__
 from tapper.cli import main
 from tapper.errors import TapperError, UsageError
 from tapper.output.listening import Listening, parse_listening
-from tapper.output.metrics import BY_KIND, BY_LEG, BY_SOURCE, SOURCE, Counters, serving
+from tapper.output.metrics import COUNTERS, MOST_CLIENTS, SOURCE, Counters, serving
 from tapper.output.records import LegKey, Place, Row, Seen, Snapshot, Totals
 from tapper.run.snapshot_requests import SnapshotRequests
 from tapper.streams.legs import Direction
@@ -45,7 +46,7 @@ def pod_row() -> Row:
 
 def scraped(*rows: Row) -> Samples:
     registry = CollectorRegistry()
-    registry.register(Counters(lambda: Snapshot(list(rows), 2, 3)))
+    registry.register(Counters(lambda _timeout_s: Snapshot(list(rows), 2, 3)))
     text = generate_latest(registry).decode()
     samples: Samples = {}
     for family in text_string_to_metric_families(text):
@@ -121,6 +122,26 @@ def test_over_http() -> None:
         assert raised.value.exit_code == 1
     with pytest.raises(urllib.error.URLError):
         ask(listening.port)
+
+
+def test_clients_that_say_nothing_cost_a_bounded_number_of_threads() -> None:
+    """A further connection is ended at once. When the others are gone, scrapes are answered again."""
+    listening = Listening("127.0.0.1", free_port())
+    place = ("127.0.0.1", listening.port)
+    with serving(listening, lambda _: Snapshot([], 0, 0)):
+        with ExitStack() as stack:
+            for _ in range(MOST_CLIENTS):
+                stack.enter_context(socket.create_connection(place, timeout=10))
+            further = stack.enter_context(socket.create_connection(place, timeout=10))
+            assert further.recv(1) == b""
+
+        def answered() -> bool:
+            try:
+                return ask(listening.port)[0] == 200
+            except (urllib.error.URLError, ConnectionError):
+                return False
+
+        wait_until(answered, "an answer")
 
 
 def test_a_loop_that_does_not_answer_is_said_so() -> None:
@@ -224,12 +245,10 @@ def test_the_table_of_metrics_is_what_there_is() -> None:
     """docs/metrics.md: a row for each metric, with its labels."""
     text = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
     told = dict(re.findall(r"^\| `(tapper_\w+)` \|([^|]*)\|", text, re.MULTILINE))
-    source = "source"
-    expected = {f"{name}_total": source for name in BY_SOURCE}
-    expected |= {f"{name}_total": f"{source}, `direction`" for name in BY_LEG}
-    expected |= {f"{name}_total": f"{source}, `kind`" for name in BY_KIND}
+    labels = {None: "source", "direction": "source, `direction`", "kind": "source, `kind`"}
+    expected = {f"{name}_total": labels[label] for name, (_, label, _) in COUNTERS.items()}
     expected |= {"tapper_build_info": "`version`", "tapper_sources": "", "tapper_targets": ""}
-    assert {name: labels.strip() for name, labels in told.items()} == expected
+    assert {name: cell.strip() for name, cell in told.items()} == expected
     assert {name for name, _ in scraped(pod_row())} == set(expected)
     assert set(re.findall(r"^\| `(\w+)` \| of a source", text, re.MULTILINE)) == set(SOURCE)
     directions = re.search(r"^`direction` is (.*?)\.", text, re.MULTILINE | re.DOTALL)

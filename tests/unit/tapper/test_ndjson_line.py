@@ -16,8 +16,6 @@ from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.records import ExchangeRecord
-from tapper.runtime import memo
-from tapper.runtime.memo import Memo
 from tapper.streams.connection import Leg
 from tapper.targets.pods import PodName
 
@@ -49,31 +47,3 @@ def test_a_line_is_what_a_general_encoder_writes(leg: Leg, exchange: Exchange, n
         assert record["grpc"]["message"] == call.message
         assert record["grpc"]["status"] == call.status
         assert record["grpc"]["responses"]["sizes"] == list(call.responses.sizes)
-
-
-class Asked:
-    """A function that remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.keys: list[str] = []
-
-    def __call__(self, key: str) -> str:
-        self.keys.append(key)
-        return key.upper()
-
-
-def test_what_is_known_is_not_asked_again() -> None:
-    asked = Asked()
-    known = Memo(asked, len)
-    assert [known[key] for key in "aab"] == ["A", "A", "B"]
-    assert asked.keys == ["a", "b"]
-
-
-def test_no_more_is_known_than_a_few_short_ones() -> None:
-    asked, long = Asked(), "x" * (memo.LONGEST + 1)
-    known = Memo(asked, len, most=3)
-    for key in ["a", "b", long, "c", "d", "a"]:
-        assert known[key] == key.upper()
-        assert len(known) <= 3
-    assert long not in known
-    assert asked.keys == ["a", "b", long, "c", "d", "a"], "with the fourth, the first were forgotten"

@@ -16,7 +16,7 @@ import pytest
 from tapper_wire import Capture, Wire, endpoint, get, ok
 
 import tapper.output.ndjson as module
-from tapper.discovery.envoy import Envoy, Refused, Verdict
+from tapper.discovery.finders import Finder, Finding, Verdict
 from tapper.namespaces.identity import NamespaceId
 from tapper.output.ndjson import SCHEMA, Ndjson
 from tapper.output.records import Place, Totals
@@ -26,7 +26,7 @@ from tapper.protocols.facts import ByteStream, Tls, WebSocketMessage
 from tapper.protocols.grpc import NO_MESSAGES, Call, Messages
 from tapper.protocols.records import FactRecord
 from tapper.run.replay import Replay
-from tapper.run.writer import Outlet
+from tapper.run.writer import RecordWriter
 from tapper.streams.connection import Leg
 from tapper.streams.connection import WireSecurity as Kind
 from tapper.streams.legs import Direction
@@ -73,9 +73,18 @@ def every_record() -> Iterator[Record]:
     for place in PLACES:
         for sighting in Capture().feed(packets).finish().seen:
             yield from records(form.exchange(place, sighting))
-    found: list[Envoy | Refused] = [
-        Envoy(77, "/usr/local/bin/envoy", parse_address("fd00::1"), NamespaceId(4, 999)),
-        Refused(2, None, Verdict.OTHER, "no executable"),
+    found: list[Finding] = [
+        Finding(
+            77,
+            "/usr/local/bin/envoy",
+            NamespaceId(4, 999),
+            Verdict.ENVOY,
+            None,
+            "fd00::1",
+            Finder.ENVOY,
+            parse_address("fd00::1"),
+        ),
+        Finding(2, None, None, Verdict.OTHER, "no executable"),
     ]
     yield from records(form.processes(found, {}))
     yield from records(form.processes(found, {NamespaceId(4, 999): frozenset({parse_address("fd00::1")})}))
@@ -118,7 +127,7 @@ def test_a_run_is_what_the_schema_says() -> None:
         file += struct.pack("<IIII", 5, 0, len(raw), len(raw)) + raw
     output = io.BytesIO()
     replay = Replay(
-        frozenset(), Outlet(Sink(output), Ndjson(), Console(io.StringIO()), Shape()), Console(io.StringIO())
+        frozenset(), RecordWriter(Sink(output), Ndjson(), Console(io.StringIO()), Shape()), Console(io.StringIO())
     )
     replay.run(io.BytesIO(file), "x")
     said = records(output.getvalue().decode())

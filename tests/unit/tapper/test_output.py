@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tapper_wire import Capture, Wire, get, ok
 
-from tapper.discovery.envoy import Envoy, Refused, Verdict
+from tapper.discovery.finders import Finder, Finding, Verdict
 from tapper.namespaces.identity import NamespaceId
 from tapper.output.escape import escape, wants_colour
 from tapper.output.ndjson import Ndjson
@@ -129,10 +129,19 @@ def test_ndjson_of_the_rest() -> None:
     assert (bye["type"], bye["exchanges"], bye["undecoded"]) == ("bye", 3, {"tls": 4})
 
 
-FOUND: list[Envoy | Refused] = [
-    Envoy(77, "/usr/local/bin/envoy", ip_address("fd00::1"), NamespaceId(4, 999)),
-    Refused(78, "/x/\udcff\x1b[2J", Verdict.LOOK_ALIKE, "it has an INSTANCE_IP", "10.0.0.1", NamespaceId(4, 999)),
-    Refused(2, None, Verdict.OTHER, "no executable"),
+FOUND: list[Finding] = [
+    Finding(
+        77,
+        "/usr/local/bin/envoy",
+        NamespaceId(4, 999),
+        Verdict.ENVOY,
+        None,
+        "fd00::1",
+        Finder.ENVOY,
+        ip_address("fd00::1"),
+    ),
+    Finding(78, "/x/\udcff\x1b[2J", NamespaceId(4, 999), Verdict.LOOK_ALIKE, "it has an INSTANCE_IP", "10.0.0.1"),
+    Finding(2, None, None, Verdict.OTHER, "no executable"),
 ]
 
 

@@ -7,8 +7,8 @@ from ipaddress import ip_address
 import pytest
 from tapper_wire import Capture, Wire, endpoint, get
 
-from tapper.streams.connection import TcpSegment
 from tapper.streams.legs import Endpoint, own_end
+from tapper.streams.packet import TcpSegment
 from tapper.streams.pairing import PendingHalves, as_arrived
 
 

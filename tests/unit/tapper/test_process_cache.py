@@ -13,7 +13,7 @@ import pytest
 from harness.sandbox.node import Node
 from harness.waiting import wait_until
 from tapper.discovery import process_cache
-from tapper.discovery.envoy import Process
+from tapper.discovery.envoy import ProcessSnapshot
 from tapper.discovery.finders import Finder
 from tapper.discovery.process_cache import ProcessCache
 from tapper.discovery.procfs import Procfs
@@ -21,6 +21,7 @@ from tapper.discovery.scanner import Scan, Scanner
 from tapper.errors import ProcfsError
 from tapper.namespaces.identity import namespace_of
 from tapper.targets.addresses import Address
+from tapper.targets.pods import PodName
 
 TARGETS = frozenset({ip_address("10.0.0.1")})
 OTHERS = frozenset({ip_address("10.0.0.2")})
@@ -61,8 +62,17 @@ class FakeProcfs:
     def scan(self, targets: frozenset[Address] = TARGETS) -> Scan:
         return self.scanner.scan(targets)
 
+    def is_starting(self) -> bool:
+        return self.scanner.execve_under_way
+
     def envoys(self, targets: frozenset[Address] = TARGETS) -> list[int]:
         return [envoy.pid for envoy in self.scan(targets).envoys]
+
+
+class Clock:
+    """A played one."""
+
+    now = 1000.0
 
 
 @pytest.fixture
@@ -103,9 +113,13 @@ def test_the_reads_of_a_scan_are_bounded() -> None:
     """A process that is no proxy counts as one, a proxy as five."""
     read: list[int] = []
 
-    def note(pid: int) -> Process:
+    def note(pid: int) -> ProcessSnapshot:
         read.append(pid)
-        return Process(pid, "/bin/envoy", b"INSTANCE_IP=10.0.0.1") if pid < 1000 else Process(pid, "/bin/sleep")
+        return (
+            ProcessSnapshot(pid, "/bin/envoy", b"INSTANCE_IP=10.0.0.1")
+            if pid < 1000
+            else ProcessSnapshot(pid, "/bin/sleep")
+        )
 
     inodes = {str(pid): pid for pid in range(1, 5000)}
     cache = ProcessCache(inodes.copy, note)
@@ -188,35 +202,50 @@ def test_an_invalid_process_is_read(fake: FakeProcfs, batch: Callable[[int], Non
     assert fake.envoys() == [10, 11, 12]
 
 
-def test_an_invalid_process_is_recent_again(fake: FakeProcfs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exec event comes in the middle of execve(2): what the process is may show only at the scan after the next."""
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    played = Clock()
+    monkeypatch.setattr("time.monotonic", lambda: played.now)
     monkeypatch.setattr(process_cache, "BATCH", 0)
-    now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    return played
+
+
+def test_an_invalid_process_is_recent_again(fake: FakeProcfs, clock: Clock) -> None:
+    """An exec event comes in the middle of execve(2): what the process is may show only at the scan after the next."""
     fake.process(10)
     fake.scan()
-    now += 100
+    clock.now += 100
     fake.exec(10, environ=b"")
-    assert not fake.scanner.is_execve_under_way()
+    assert not fake.is_starting()
     fake.scanner.cache.invalidate({10})
     assert fake.envoys() == []
-    assert fake.scanner.is_execve_under_way()
+    assert fake.is_starting()
     fake.exec(10)
-    now += 5
+    clock.now += 5
     assert fake.envoys() == [10]
-    assert not fake.scanner.is_execve_under_way()
+    assert not fake.is_starting()
 
 
-def test_an_envoy_without_an_environment_is_not_waited_for_for_long(
-    fake: FakeProcfs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
+def test_an_envoy_without_an_environment_is_not_waited_for_for_long(fake: FakeProcfs, clock: Clock) -> None:
     fake.process(10, "/bin/envoy")
     fake.scan()
-    assert fake.scanner.is_execve_under_way()
-    now += 2
-    assert not fake.scanner.is_execve_under_way()
+    assert fake.is_starting()
+    clock.now += 2
+    fake.scan()
+    assert not fake.is_starting()
+
+
+@pytest.mark.parametrize("environ", [b"", b"_pod_name=cart\0_pod_ns=shop\0"])
+def test_a_linkerd_proxy_is_found_with_its_name_or_without_one_later(
+    tmp_path: Path, clock: Clock, environ: bytes
+) -> None:
+    """In the middle of execve(2) it has no name yet, and a source that is opened then would never get it."""
+    fake = FakeProcfs(tmp_path, frozenset({Finder.LINKERD}))
+    fake.process(10, "/usr/lib/linkerd/linkerd2-proxy", environ)
+    found = [(each.pid, each.pod) for each in fake.scan().candidates]
+    assert found == ([(10, PodName("shop", "cart"))] if environ else [])
+    clock.now += 2
+    assert [each.pid for each in fake.scan().candidates] == [10]
 
 
 @pytest.mark.usefixtures("nothing_is_recent")

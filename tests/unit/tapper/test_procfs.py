@@ -15,8 +15,8 @@ import pytest
 
 from harness.waiting import wait_until
 from tapper.discovery import procfs
-from tapper.discovery.envoy import Process, Unreadable, Verdict
-from tapper.discovery.finders import Finder
+from tapper.discovery.envoy import ProcessSnapshot, Unreadable
+from tapper.discovery.finders import Finder, Verdict
 from tapper.discovery.process_memory import ProcessMemory
 from tapper.discovery.procfs import Procfs
 from tapper.discovery.scanner import Scan, Scanner
@@ -56,14 +56,14 @@ def envoy(folder: Path, environ: bytes = b"INSTANCE_IP=10.0.0.1\0") -> Path:
 
 def test_a_process_is_read_whole(root: Path) -> None:
     folder = envoy(root / "7")
-    assert Procfs(root).snapshot(7, detail=True) == Process(
+    assert Procfs(root).snapshot(7, detail=True) == ProcessSnapshot(
         7, "/usr/local/bin/envoy", b"INSTANCE_IP=10.0.0.1", namespace_of(folder / "ns/net"), "envoy", "envoy"
     )
 
 
 def test_without_detail_others_cost_one_link(root: Path) -> None:
     make(root / "7", "/bin/sleep", b"INSTANCE_IP=10.0.0.1\0")
-    assert Procfs(root).snapshot(7, detail=False) == Process(7, "/bin/sleep")
+    assert Procfs(root).snapshot(7, detail=False) == ProcessSnapshot(7, "/bin/sleep")
 
 
 def test_the_leader_has_gone_but_threads_live(root: Path) -> None:
@@ -80,7 +80,7 @@ def test_the_leader_has_gone_but_threads_live(root: Path) -> None:
 
 def test_kernel_threads_and_zombies_have_no_executable(root: Path) -> None:
     make(root / "2/task/2", None)
-    assert Procfs(root).snapshot(2, detail=False) == Process(2, None)
+    assert Procfs(root).snapshot(2, detail=False) == ProcessSnapshot(2, None)
 
 
 def test_a_process_that_has_vanished_is_none(root: Path) -> None:
@@ -142,7 +142,7 @@ def test_what_cannot_be_read_is_counted(root: Path, deny: Callable[[Path], None]
     found = scan(Procfs(root), TARGETS)
     assert [envoy.pid for envoy in found.envoys] == [7]
     assert found.unreadable == {8}
-    assert Procfs(root).snapshot(8, detail=False) == Process(8, Unreadable(13))
+    assert Procfs(root).snapshot(8, detail=False) == ProcessSnapshot(8, Unreadable(13))
     assert Procfs(root).exe(8) is None
 
 

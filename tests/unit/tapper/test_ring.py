@@ -21,7 +21,7 @@ from harness.waiting import wait_until
 from tapper.capture.bpf import Instruction, program
 from tapper.capture.mapped import SMALLEST_BLOCK, Mapped, Statistics, block_size
 from tapper.capture.memory import MIB, RingMemory
-from tapper.capture.ring import AT_ONCE, Ring, open_ring
+from tapper.capture.ring import AT_ONCE, open_ring
 from tapper.capture.sources import Source, Sources
 from tapper.errors import NamespaceGoneError, TapperError
 from tapper.namespaces.enter import run_inside
@@ -79,10 +79,10 @@ class Numbers:
         self.received = 0
         self.finished = False
 
-    def packets(self, memory: bytes, found: list[Packet], made: list[int]) -> None:
-        assert not made
-        self.received += len(found)
-        for ts, _, start, stop in found:
+    def packets(self, memory: bytes, packets: list[Packet], records: list[int]) -> None:
+        assert not records
+        self.received += len(packets)
+        for ts, _, start, stop in packets:
             assert ts
             if stop - start == 40 + PAYLOAD:
                 self.seen.append(struct.unpack_from("!I", memory, start + 24)[0])
@@ -176,8 +176,7 @@ def test_a_ring_that_grows_loses_nothing_and_doubles_nothing(pod: Pod, packets: 
         with packets.stream(loop.numbers.seen):
             for size in (SMALL * 8, 32 * MIB):
                 loop.until(lambda: bool(loop.numbers.seen), "packets to be seen")
-                assert loop.ring.grow(loop.sources._tell_grown)
-                loop.sources._growing.add("lo")
+                assert loop.sources.grow(loop.source)
                 loop.until(partial(loop.has_become, size), "the larger ring")
                 loop.until(partial(loop.has_seen, len(loop.numbers.seen) + 1000), "packets in the larger ring")
         loop.end()
@@ -207,30 +206,17 @@ def test_what_does_not_fill_up_stays_as_it_is(pod: Pod, packets: Numbered) -> No
 
 
 def test_no_source_keeps_the_others_waiting(pod: Pod, packets: Numbered) -> None:
-    """What is read at a time is bounded; the end reads the rest however much it is."""
-    memory = RingMemory()
-    with looping(pod, memory) as loop:
-        packets.send(AT_ONCE // KIB * 3 // 2)
+    """A turn reads a bounded part of a ring; the end reads the rest, whatever its size."""
+    with looping(pod, RingMemory()) as loop:
+        packets.send(AT_ONCE // KIB * 3)
         loop.turn()
-        assert 0 < len(loop.numbers.seen) <= AT_ONCE // KIB < packets.sent
-        loop.source.deadline = 0.0  # as if patience had ended
-        loop.sources._shut.add("lo")
-        loop.ring.stop()
-        wait_until(lambda: _all_ready(loop.ring), "the kernel to hand over the last block")
-        loop.turn()
+        first = len(loop.numbers.seen)
+        assert 0 < first <= AT_ONCE // KIB
+        for portion in loop.ring.rest():
+            loop.source.read(portion)
+        assert len(loop.numbers.seen) - first > AT_ONCE // KIB
+        loop.end()
         assert loop.numbers.seen == list(range(packets.sent))
-
-
-def _all_ready(ring: Ring) -> bool:
-    """Whether what is left is ready to be read: counted by walking the blocks without giving them back."""
-    mapped = ring._mapped
-    unread = mapped.statistics().received - mapped._filled.read
-    ready = block = 0
-    while block < mapped.blocks and mapped.waiting(block):
-        at = (mapped._filled._next + block) % mapped.blocks * mapped.block_size + 12
-        ready += struct.unpack_from("=I", mapped._memory, at)[0]
-        block += 1
-    return ready == unread
 
 
 def test_the_larger_ring_takes_nothing_before_its_time_and_then_misses_nothing(
@@ -252,8 +238,7 @@ def test_the_larger_ring_takes_nothing_before_its_time_and_then_misses_nothing(
     monkeypatch.setattr(Mapped, "attach", attach_and_wait)
     with looping(pod, enter=enter) as loop:
         for size in (SMALL * 8, 32 * MIB):
-            assert loop.ring.grow(loop.sources._tell_grown)
-            loop.sources._growing.add("lo")
+            assert loop.sources.grow(loop.source)
             loop.until(partial(loop.has_become, size), "the larger ring")
             packets.send(10)
         monkeypatch.undo()
@@ -262,16 +247,22 @@ def test_the_larger_ring_takes_nothing_before_its_time_and_then_misses_nothing(
         assert loop.received == loop.numbers.received, "a packet of the change-over counts twice"
 
 
-def test_what_is_in_both_when_patience_ends_is_read(pod: Pod, packets: Numbered) -> None:
+def test_packets_in_both_sockets_are_read_when_patience_ends(pod: Pod, packets: Numbered) -> None:
+    where = place(pod)
     grown = threading.Event()
-    with looping(pod) as loop:
+    larger: list[Mapped] = []
+
+    def enter(function: Callable[[], Mapped]) -> Mapped:
+        larger.append(run_inside(*where, function))
+        return larger[0]
+
+    with looping(pod, enter=enter) as loop:
         packets.send(10)
         assert loop.ring.grow(grown.set)
         assert grown.wait(10)
         packets.send(10)
-        larger = loop.ring._next
-        assert larger is not None
-        wait_until(lambda: loop.ring._mapped.waiting(0) and larger.waiting(0), "the kernel to hand over both blocks")
+        wait_until(lambda: larger[0].blocks.waiting(0), "the kernel to hand over the larger socket's block")
+        assert select.select([loop.ring], [], [], 10)[0], "the kernel hands over the smaller socket's block"
         for portion in loop.ring.rest():
             loop.source.read(portion)
         assert loop.numbers.seen == list(range(20))
@@ -288,8 +279,7 @@ def test_a_filter_that_is_replaced_meanwhile_holds_in_the_larger_ring(pod: Pod, 
         return run_inside(*where, function)
 
     with looping(pod, enter=slowly) as loop:
-        assert loop.ring.grow(loop.sources._tell_grown)
-        loop.sources._growing.add("lo")
+        assert loop.sources.grow(loop.source)
         assert begun.wait(10)
         loop.ring.restrict(program([socket.inet_aton("10.0.0.1")]))
         go_on.set()
@@ -304,8 +294,7 @@ def test_a_filter_that_is_replaced_meanwhile_holds_in_the_larger_ring(pod: Pod, 
 def test_a_source_that_is_shut_while_it_grows_ends_drained(pod: Pod, packets: Numbered) -> None:
     with looping(pod) as loop:
         packets.send(300)
-        assert loop.ring.grow(loop.sources._tell_grown)
-        loop.sources._growing.add("lo")
+        assert loop.sources.grow(loop.source)
         loop.sources.shut("lo")
         packets.send(10)
         loop.until(lambda: not len(loop.sources), "the source to be drained")
@@ -319,10 +308,10 @@ def test_what_cannot_become_larger_says_so_once_and_goes_on(pod: Pod, packets: N
     memory = Small()
     with looping(pod, memory, refused) as loop:
         packets.send(300)
-        loop.until(lambda: bool(loop.troubles), "the failure to be told")
+        loop.until(lambda: bool(loop.troubles) and loop.has_seen(300), "the failure to be told, and room for more")
         packets.send(300)
         loop.end()
-        assert loop.troubles == ["what is captured there may be dropped: the defect"]
+        assert loop.troubles == ["packets that are captured there may be dropped: the defect"]
         assert loop.numbers.seen == list(range(600))
     assert memory.taken == 0
 

@@ -9,7 +9,7 @@ from tapper_wire import endpoint, exchanges
 from tapper.protocols.records import FactRecord, Record
 from tapper.protocols.session import Session
 from tapper.streams.bounds import Budget
-from tapper.streams.connection import Connection, Scope
+from tapper.streams.connection import Connection, Scope, WireSecurity
 from tapper.streams.reassembly import Data
 
 KEY = bytes([10, 0, 0, 1, 10, 0, 0, 2, 0x9C, 0x40, 0, 80])
@@ -125,3 +125,10 @@ def test_a_proven_connection_stays_http_whatever_comes() -> None:
     assert not it.session.data(0, Data(b"\x16\x03\x01\x00\x05hello", 1, 119, 521))
     assert it.session.finish() == []
     assert it.undecoded == []
+
+
+def test_a_connection_that_is_joined_at_a_response_is_plaintext_from_its_first_record_on() -> None:
+    connection: Connection[Record] = Connection(Scope(None, None), KEY, BACK, None, 0, Budget())
+    session = Session(connection, lambda _: None)
+    (record,) = session.data(1, response())
+    assert record.leg.wire is WireSecurity.PLAIN

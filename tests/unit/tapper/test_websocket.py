@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tapper_wire import Capture, Wire, ok
+from tapper_wire import brief as brief_exchange
 
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place
@@ -234,3 +235,21 @@ def test_a_refused_upgrade_stays_http() -> None:
     asked = b"GET /chat HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"
     capture = Capture().feed([*it.handshake(), it.ask(asked), it.answer(ok("no")), *it.exchange("/2", "b")]).finish()
     assert (capture.pairs, capture.facts) == ([("/chat", "no"), ("/2", "b")], [])
+
+
+def test_an_upgrade_that_ends_an_earlier_request_is_an_upgrade_all_the_same() -> None:
+    """The request was answered before its end came. The response of 101 ends it, so its exchange comes out last."""
+    it = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
+    packets = [
+        *it.handshake(),
+        it.ask(b"POST /long HTTP/1.1\r\nContent-Length: 50\r\n\r\nbegun"),
+        it.answer(ok("early")),
+        it.answer(b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n" + frame(TEXT, b"welcome")),
+        it.answer(frame(TEXT, b"more")),
+    ]
+    capture = Capture().feed(packets).finish()
+    assert [brief_exchange(record) for record in capture.seen] == [(None, ""), ("/long", "early")]
+    assert [record.fact.body for record in capture.facts if isinstance(record.fact, WebSocketMessage)] == [
+        b"welcome",
+        b"more",
+    ]

@@ -11,7 +11,8 @@ from typing import Any
 from harness.conformance.mutants.model import Fault, Mutant
 from harness.conformance.mutants.reasons import ITS_END, TOO_MUCH, UNFOUND
 from tapper.discovery import envoy, finders, procfs, scanner
-from tapper.discovery.envoy import Envoy, Process, Refused, Verdict
+from tapper.discovery.envoy import ProcessSnapshot
+from tapper.discovery.finders import Finding, Verdict
 from tapper.discovery.procfs import Procfs
 from tapper.follow.follower import Follower
 from tapper.targets.addresses import Address
@@ -22,20 +23,20 @@ def _judge_path(is_envoy: Callable[[str], bool]) -> None:
         module.is_envoy_path = is_envoy  # type: ignore[attr-defined]
 
 
-def _judge(verdict: Callable[[Process, Set[Address] | None], Envoy | Refused]) -> None:
+def _judge(verdict: Callable[[ProcessSnapshot, Set[Address] | None], Finding]) -> None:
     scanner.classify = verdict  # type: ignore[assignment,attr-defined]
 
 
-def _refused(process: Process) -> Refused:
-    return Refused(process.pid, None, Verdict.NOT_A_TARGET, "the defect")
+def _refused(process: ProcessSnapshot) -> Finding:
+    return Finding(process.pid, None, None, Verdict.NOT_A_TARGET, "the defect")
 
 
 # -- which process is an Envoy --------------------------------------------------------------------------------------
 
 
 def _stat_the_path() -> None:
-    whole = envoy.is_envoy_path
-    _judge_path(lambda exe: whole(exe) and (Path(exe).exists() or exe.endswith(envoy.DELETED)))
+    whole = finders.is_envoy_path
+    _judge_path(lambda exe: whole(exe) and (Path(exe).exists() or exe.endswith(finders.DELETED)))
 
 
 STATS_THE_PATH = Mutant(
@@ -62,7 +63,7 @@ SUFFIX_MATCH = Mutant(
     "suffix-match",
     "It takes every executable for an Envoy whose name ends in envoy.",
     {"DISC-03": TOO_MUCH},
-    Fault(patches=(lambda: _judge_path(lambda exe: exe.removesuffix(envoy.DELETED).endswith("envoy")),)),
+    Fault(patches=(lambda: _judge_path(lambda exe: exe.removesuffix(finders.DELETED).endswith("envoy")),)),
 )
 
 CONTAINS_MATCH = Mutant(
@@ -76,11 +77,11 @@ CONTAINS_MATCH = Mutant(
 def _believe_argv0() -> None:
     snapshot, exe = Procfs.snapshot, Procfs.exe
 
-    def believing(self: Procfs, pid: int, **options: Any) -> Process | None:
+    def believing(self: Procfs, pid: int, **options: Any) -> ProcessSnapshot | None:
         process = snapshot(self, pid, **(options | {"detail": True}))
         if process is None or not process.argv0.endswith("/envoy"):
             return process
-        return Process(pid, process.argv0, process.environ, process.netns)
+        return ProcessSnapshot(pid, process.argv0, process.environ, process.netns)
 
     def believed(self: Procfs, pid: int) -> str | None:
         arguments = self.arguments(pid)
@@ -109,11 +110,11 @@ NOT_DELETED = Mutant(
 def _leader_only() -> None:
     snapshot = Procfs.snapshot
 
-    def of_the_leader(self: Procfs, pid: int, **options: Any) -> Process | None:
+    def of_the_leader(self: Procfs, pid: int, **options: Any) -> ProcessSnapshot | None:
         try:
             (Path(str(self)) / str(pid) / "exe").readlink()
         except FileNotFoundError:
-            return Process(pid, None)
+            return ProcessSnapshot(pid, None)
         return snapshot(self, pid, **options)
 
     Procfs.snapshot = of_the_leader  # type: ignore[method-assign]
@@ -130,10 +131,10 @@ LEADER_ONLY = Mutant(
 # -- troubled processes ---------------------------------------------------------------------------------------------
 
 
-def _stumble(stumbles: Callable[[Process | None], bool], fall: Callable[[], None]) -> None:
+def _stumble(stumbles: Callable[[ProcessSnapshot | None], bool], fall: Callable[[], None]) -> None:
     whole = Procfs.snapshot
 
-    def stumbling(self: Procfs, pid: int, **options: Any) -> Process | None:
+    def stumbling(self: Procfs, pid: int, **options: Any) -> ProcessSnapshot | None:
         process = whole(self, pid, **options)
         if stumbles(process):
             fall()
@@ -146,11 +147,11 @@ def _die() -> None:
     raise FileNotFoundError("no such process")
 
 
-def _without_exe(process: Process | None) -> bool:
+def _without_exe(process: ProcessSnapshot | None) -> bool:
     return process is None or process.exe is None
 
 
-def _without_environ(process: Process | None) -> bool:
+def _without_environ(process: ProcessSnapshot | None) -> bool:
     return process is not None and isinstance(process.environ, envoy.Unreadable)
 
 
@@ -200,7 +201,7 @@ PIDS_OF_PROC = Mutant(
 def _compare_text(alike: Callable[[str, str], bool]) -> None:
     whole = envoy.classify
 
-    def by_text(process: Process, targets: Set[Address] | None) -> Envoy | Refused:
+    def by_text(process: ProcessSnapshot, targets: Set[Address] | None) -> Finding:
         value = envoy.instance_ip(process.environ) if isinstance(process.environ, bytes) else None
         text = (value or b"").decode("latin-1")
         if targets is not None and not any(alike(text, str(target)) for target in targets):

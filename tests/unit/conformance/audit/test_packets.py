@@ -10,8 +10,8 @@ import pytest
 
 from harness.conformance import state, truth
 from harness.conformance.audit import packets
-from harness.conformance.audit.packets import Caught, PacketWatch
 from harness.mesh import delivery, replay
+from harness.sandbox.frames import Frame
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 
@@ -38,10 +38,11 @@ def _connections(sent: list[truth.Sent]) -> set[packets.Connection]:
 
 
 def test_the_kits_and_the_kernels_packets_are_no_others(pod: Pod) -> None:
-    with PacketWatch(pod) as watch, PacketWatch(pod.node) as of_node:
+    assert isinstance(pod.node, Node)
+    with packets.watch(pod) as watch, packets.watch(pod.node) as of_node:
         state.wait_settled(pod.node.pod("late"))  # the kernel speaks of new links
         sent = truth.deliver(pod, 3) + truth.deliver(pod, 3, ipv6=True)
-        frames, on_node = watch.frames(), of_node.frames()
+        frames, on_node = watch.frames, of_node.frames
         assert {each.link for each in on_node} >= {"late"}
         assert len([each for each in frames if each.link == "lo"]) > 20
         assert packets.foreign(frames, _connections(sent)) == []
@@ -66,38 +67,38 @@ ADVERTISEMENT = (  # ICMPv6 of type 136, which a pod sends only when it is asked
     ],
 )
 def test_an_injected_frame_is_found(pod: Pod, link: str, frame: bytes, words: str) -> None:
-    with PacketWatch(pod) as watch:
+    with packets.watch(pod) as watch:
         sent = truth.deliver(pod)
         _send(pod, link, frame)
-        assert words in packets.foreign(watch.frames(), _connections(sent))
+        assert words in packets.foreign(watch.frames, _connections(sent))
 
 
 def test_sockets_of_others_are_found(pod: Pod) -> None:
-    with PacketWatch(pod) as watch:
+    with packets.watch(pod) as watch:
         with pod.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.sendto(b"who is there", ("127.0.0.1", 53))
-        found = packets.foreign(watch.frames(), set())
+        found = packets.foreign(watch.frames, set())
         assert any(each.startswith("UDP to 127.0.0.1:53 on lo") for each in found), found
 
 
 def test_what_is_sent_again_or_cut_off_in_a_connection_of_the_kits(pod: Pod) -> None:
     request, response = truth.request(truth.new_nonce()), b"HTTP/1.1 204 No Content\r\n\r\n"
     leg = replay.inbound(pod, 8080, 40_100)
-    frames = [Caught("lo", frame) for frame in replay.conversation(leg, [(request, response)])]
+    frames = [Frame(0, frame, link="lo") for frame in replay.conversation(leg, [(request, response)])]
     kits = {frozenset(("127.0.0.6:40100", f"{pod.ip}:8080"))}
     assert packets.foreign(frames, kits) == []
     asking = next(each for each in frames if request in each.data)
     assert packets.foreign([*frames, asking], kits) == [f"a copy of TCP to {pod.ip}:8080 on lo"]
     flags = 14 + 20 + 13
     reset = asking.data[:flags] + b"\x04" + asking.data[flags + 1 :]
-    assert packets.foreign([*frames, Caught("lo", reset)], kits) == [f"a reset in TCP to {pod.ip}:8080 on lo"]
-    elsewhere = [Caught("eth0", each.data) for each in frames]
+    assert packets.foreign([*frames, Frame(0, reset, link="lo")], kits) == [f"a reset in TCP to {pod.ip}:8080 on lo"]
+    elsewhere = [Frame(0, each.data, link="eth0") for each in frames]
     assert packets.foreign(elsewhere, kits) != []
 
 
 def test_what_was_carried_is_put_together_and_a_pair_can_be_left_out(pod: Pod) -> None:
     leg = replay.inbound(pod, 8080, 40_101)
-    frames = [Caught("lo", each) for each in replay.conversation(leg, [(b"a secret in pieces", b"ok")], mss=4)]
+    frames = [Frame(0, each, link="lo") for each in replay.conversation(leg, [(b"a secret in pieces", b"ok")], mss=4)]
     assert any(b"a secret in pieces" in each for each in packets.carried(frames))
     assert list(packets.carried(frames, {frozenset(("127.0.0.6", pod.ip))})) == []
-    assert list(packets.carried([Caught("lo", ARP)])) == [ARP]
+    assert list(packets.carried([Frame(0, ARP, link="lo")])) == [ARP]

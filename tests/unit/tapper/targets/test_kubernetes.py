@@ -17,6 +17,7 @@ from harness.waiting import wait_until
 from tapper.errors import KubernetesError, MissingPackageError, UsageError
 from tapper.targets import podsapi
 from tapper.targets.kubernetes import KubernetesFeed, Query, delay_s
+from tapper.targets.podlist import MOST_PODS
 from tapper.targets.pods import PodName, Targets
 from tapper.targets.podsapi import Access
 
@@ -277,6 +278,17 @@ def test_what_cannot_be_read_costs_a_fresh_list(server: KubeServer, follow: Foll
     assert lists(server) == 2
 
 
+def test_a_line_without_an_end_costs_a_fresh_list(server: KubeServer, follow: Follow) -> None:
+    followed = follow()
+    followed.wait(FIRST)
+    server.answer("watch", 200, "x" * (17 << 20))
+    server.drop()
+    followed.wait_said("it sends a line of more than 16777216 bytes")
+    server.answer("watch", 0, "")
+    followed.wait_said("answers again")
+    assert lists(server) >= 2
+
+
 # -- what it refuses -------------------------------------------------------------------------------------------------
 
 
@@ -298,6 +310,22 @@ def test_a_refusal_at_the_start_is_the_end(
     assert caught.value.exit_code == 7
 
 
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        ({"items": [{}] * (MOST_PODS + 1), "metadata": {"resourceVersion": "1"}}, "names more than 10000 pods"),
+        ({"items": 7, "metadata": {"resourceVersion": "1"}}, "its answer is no list of pods"),
+        ({"items": [{}], "metadata": {"resourceVersion": "1"}}, "its answer cannot be read: a pod has no metadata"),
+    ],
+)
+def test_an_answer_that_is_no_list_of_a_nodes_pods(
+    server: KubeServer, follow: Follow, page: dict[str, object], sentence: str
+) -> None:
+    server.answer("list", 200, json.dumps(page))
+    with pytest.raises(KubernetesError, match=sentence):
+        follow()
+
+
 def test_a_bad_selector_is_the_persons_fault(server: KubeServer, follow: Follow) -> None:
     server.answer("list", 400, (RECORDED / "400-selector.json").read_text())
     with pytest.raises(UsageError, match=r"unable to parse requirement.*--selector"):
@@ -311,7 +339,7 @@ def test_a_server_that_is_not_there_at_the_start(tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(kubeconfig(server.port))
     with (
-        pytest.raises(KubernetesError, match=rf"asked of the API server at http://127.0.0.1:{server.port}: .*refused"),
+        pytest.raises(KubernetesError, match=rf"ask the API server at .*:{server.port} for pods: .*refused"),
         KubernetesFeed(Access(str(path)), Query("node-a", everywhere=True), lambda _: None),
     ):
         pass
@@ -322,13 +350,13 @@ def test_a_kubeconfig_that_is_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(text)
     with pytest.raises(KubernetesError, match=r"kubeconfig"):
-        podsapi.PodsApi(Access(str(path)))
+        podsapi.PodsApi(Access(str(path)), "node-a")
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "kubernetes", None)
     with pytest.raises(MissingPackageError, match=r"tapper-harness\[kubernetes\]") as caught:
-        podsapi.PodsApi(Access())
+        podsapi.PodsApi(Access(), "node-a")
     assert caught.value.exit_code == 6
 
 

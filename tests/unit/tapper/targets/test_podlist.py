@@ -8,7 +8,7 @@ import re
 import pytest
 from kube_server import pod, recorded, recorded_events
 
-from tapper.targets.podlist import ApiError, PodList
+from tapper.targets.podlist import MOST_PODS, ApiError, PodList
 
 
 def names(pods: PodList) -> dict[str, list[str]]:
@@ -123,3 +123,16 @@ def test_what_is_no_event_is_refused_and_changes_nothing(line: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         pods.apply(line)
     assert (pods.pods, pods.version) == before
+
+
+def test_more_pods_than_a_node_can_have_are_refused() -> None:
+    """And so are more notes about them than anybody reads."""
+    pods, item = PodList(), pod("cart", ["10.0.0.1", ""])
+    for number in range(MOST_PODS):
+        item["metadata"]["uid"] = item["status"]["podIPs"][1]["ip"] = f"number {number}"
+        pods.apply(event("ADDED", item))
+    assert len(pods.pods) == 1, "they are equal but for their uids"
+    assert 10 < len(pods.notes) < 1000
+    item["metadata"]["uid"] = "one more"
+    with pytest.raises(ValueError, match="more than 10000 pods"):
+        pods.apply(event("ADDED", item))

@@ -1,8 +1,8 @@
-"""Answers that are asked for again and again, kept for as long as they are few and short.
+"""A cache of a function's answers.
 
-Header fields hardly change from one message of a service to the next, so what is made of one, at a cost, is mostly the
-same as before. What comes from the wire may also be new each time, on purpose: so nothing long is kept, and with too
-many everything is forgotten at once, which costs less than to know what was used last.
+Header fields hardly change from one message of a service to the next, so an answer that was computed once is mostly the
+answer of the next time. A sender may also make every value a new one. So no long key is kept, and a full cache forgets
+everything at once: to know what was used last would cost more. Used by the other modules of this package.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ V = TypeVar("V")
 
 MOST = 4096
 LONGEST = 256
-"""Characters of a key: a full memo is a few MB, whatever is sent."""
+"""Characters of a key. A full memo takes a few MB, whatever is sent."""
 
 
 class Memo(dict[K, V]):
-    """`memo[key]` is `function(key)`; `size` is a key's length in characters. Of keys up to `longest` at most `most`
-    are kept. A dictionary, since one that has the answer gives it without a call."""
+    """`memo[key]` is `function(key)`. `size` gives a key's length in characters.
+
+    At most `most` keys of up to `longest` characters are kept. It is a dictionary, which gives a known answer without a
+    call of Python code.
+    """
 
     __slots__ = ("_function", "_longest", "_most", "_size")
 
