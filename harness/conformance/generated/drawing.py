@@ -13,7 +13,17 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
 from harness.conformance.generated import pairs, shipped, writing
-from harness.conformance.generated.plan import BURST, ENVOY_RETURNS, POD_JOINS, POD_LEAVES, Happening, Plan, Talk
+from harness.conformance.generated.plan import (
+    BURST,
+    ENVOY_RETURNS,
+    PLAIN_CUT,
+    POD_JOINS,
+    POD_LEAVES,
+    Happening,
+    Plan,
+    Segmentation,
+    Talk,
+)
 from harness.conformance.generated.plan_file import to_json
 from harness.conformance.generated.strategies import THEMES
 
@@ -69,8 +79,12 @@ def main() -> None:
 
 
 def _spread(plan: Plan, pods: int, happenings: tuple[Happening, ...]) -> Plan:
-    """Over so many pods, by turns."""
-    talks = tuple(replace(talk, pod=number % pods) for number, talk in enumerate(plan.talks))
+    """Over so many pods, by turns. Of every other connection the bodies are cut into packets of their own."""
+    cut = Segmentation(cut=PLAIN_CUT)
+    talks = tuple(
+        replace(talk, pod=number % pods, segments=cut if number % 2 else talk.segments)
+        for number, talk in enumerate(plan.talks)
+    )
     return replace(plan, pods=pods, talks=talks, happenings=happenings)
 
 
