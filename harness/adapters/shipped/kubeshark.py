@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from harness.adapters.shipped import bridge
-from harness.adapters.shipped.websockets_by_hand import HandmadeWebSocket
+from harness.mesh.websocket import WebSocketConnection
 
 _STARTS_S = 10.0
 
@@ -35,7 +35,7 @@ def set_targeted(port: int) -> None:
     connection.close()
 
 
-def follow(worker: HandmadeWebSocket) -> None:
+def follow(worker: WebSocketConnection) -> None:
     for text in worker.messages():
         entry = json.loads(text)
         if entry["proto"]["name"] != "http":
@@ -55,12 +55,12 @@ def follow(worker: HandmadeWebSocket) -> None:
         )
 
 
-def connected(port: int, process: subprocess.Popen[bytes]) -> HandmadeWebSocket:
+def connected(port: int, process: subprocess.Popen[bytes]) -> WebSocketConnection:
     """Wait until the worker listens. Raises SystemExit if it ends instead, or never does."""
     deadline = time.monotonic() + _STARTS_S
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            return HandmadeWebSocket.connect(port, f"/ws?worker=127.0.0.1:{port}&node=node&q=")
+            return WebSocketConnection.connect("127.0.0.1", port, f"/ws?worker=127.0.0.1:{port}&node=node&q=")
         except OSError:
             threading.Event().wait(0.05)
     raise SystemExit(f"the worker does not listen on port {port}")

@@ -19,7 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from harness.adapters.shipped import bridge
-from harness.adapters.shipped.websockets_by_hand import HandmadeWebSocket
+from harness.mesh.websocket import WebSocketConnection
 
 Entry = dict[str, Any]
 
@@ -54,7 +54,7 @@ def record(entry: Entry) -> Entry | None:
     }
 
 
-def follow(tapper: HandmadeWebSocket) -> None:
+def follow(tapper: WebSocketConnection) -> None:
     for text in tapper.messages():
         said = json.loads(text)
         made = record(said["Data"]) if said.get("messageType") == "tappedEntry" else None
@@ -70,7 +70,9 @@ def main() -> int:
         argv = ["mizuagent", "--tap", "--api-server-address", address, "-i", "any", "--servicemesh", "--procfs", procfs]
         environ = os.environ | {"HOST_MODE": "1", "NODE_NAME": "node"}
         process = bridge.start(argv, environ, os.environ["TAPPER_HARNESS_STATE_DIR"])
-        tapper = HandmadeWebSocket.accept(listener)
+        tapper = WebSocketConnection.accepted(listener.accept()[0])
+    if tapper is None:
+        raise SystemExit("mizuagent did not ask for a WebSocket")
     following = threading.Thread(target=follow, args=(tapper,))
     following.start()
     code = bridge.serve(process, lambda: tapper.send(json.dumps({"messageType": "tapConfig", "pods": bridge.pods()})))

@@ -29,7 +29,8 @@ def endpoint(fields: dict[str, str], side: str) -> str:
 
 
 def message(fields: dict[str, str], line: str, alone: bool) -> dict[str, object]:
-    """Where several messages end in one frame, tshark does not say whose a header line is: then it has none."""
+    """A message of the contract. If several messages end in one frame (not `alone`), tshark does not say whose a header
+    line is: they get none."""
     told = {"headers": pairs(fields[line]), "trailers": pairs(fields["http.chunked_trailer_part"])} if alone else {}
     return {**told, "truncated": True}  # tshark gives bodies in a form that differs by version
 

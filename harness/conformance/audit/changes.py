@@ -1,7 +1,7 @@
-"""Changes of a network namespace as they happen, so that one that is taken back is known, too.
+"""Changes of a network namespace as they happen, so that a change which is taken back is known, too.
 
-The kernel tells of links, addresses, routes, rules, queueing disciplines and filters over rtnetlink(7), of nftables
-over netlink, and of writes to sysctls by inotify(7). Of the older iptables nothing tells: `harness.conformance.state`
+The kernel reports links, addresses, routes, rules, queueing disciplines and filters over rtnetlink(7), nftables over
+netlink, and writes to sysctls by inotify(7). Nothing reports changes of the older iptables: `harness.conformance.state`
 compares those at a few moments.
 """
 
@@ -34,7 +34,7 @@ _AF_BRIDGE = 7
 
 # linux/rtnetlink.h: RTNLGRP_LINK, TC, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
 _GROUPS = (1, 4, 5, 7, 8, 9, 11, 19)
-# linux/netfilter/nf_tables.h: NFT_MSG_NEWTABLE and so on; what is left out only reads
+# linux/netfilter/nf_tables.h: NFT_MSG_NEWTABLE and other messages that change something
 _NFTABLES = {
     0: "table made", 2: "table deleted", 3: "chain made", 5: "chain deleted", 6: "rule made", 8: "rule deleted",
     9: "set made", 11: "set deleted", 12: "set element made", 14: "set element deleted",
@@ -46,7 +46,7 @@ Place = BareNode | Pod
 
 
 class Changes:
-    """Of one place, from construction to `close`. `told` gives what has changed so far, in words."""
+    """The changes of one pod or node, from construction to `close`. `told` gives them in words."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -66,7 +66,7 @@ class Changes:
             raise
 
     def told(self) -> list[str]:
-        """Each change since construction, once. Raises `InternalError` where the kernel could not keep them all."""
+        """Each change since construction, once. Raises `InternalError` if the kernel could not keep them all."""
         self._told += self._of_links_and_routes()
         self._told += self._of_tables()
         writes = [line for line in self._sysctls.read_log().splitlines()[1:] if line]
@@ -77,7 +77,7 @@ class Changes:
         return list(dict.fromkeys([*self._told, *(f"sysctl {path} was written" for path in writes)]))
 
     def promiscuous_links(self) -> set[str]:
-        """The links that somebody has switched to promiscuous mode since construction, though it may be off again."""
+        """The links that were in promiscuous mode at any time since construction."""
         self.told()
         return set(self._promiscuous)
 
@@ -98,7 +98,7 @@ class Changes:
         try:
             try:
                 sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-            except PermissionError:  # an ordinary user has to do with what the machine allows
+            except PermissionError:  # an ordinary user gets at most net.core.rmem_max
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             sock.bind((0, sum(1 << group - 1 for group in groups)))
             sock.setblocking(False)
@@ -118,7 +118,7 @@ class Changes:
                     yield f"{named(message, self._names)} was {'deleted' if deleted else 'set'}"
 
     def _of_link(self, message: Any, *, deleted: bool) -> Iterator[str]:
-        """What is different about it, but for promiscuity, which is noted apart."""
+        """The differences of a link, without promiscuity, which is noted apart."""
         name = str(message.get_attr("IFLA_IFNAME"))
         if message["family"] == _AF_BRIDGE:
             yield f"link {name}: its settings as a port of a bridge changed"
@@ -138,7 +138,7 @@ class Changes:
             self._promiscuous.add(name)
         for fact in sorted(changed - {PROMISCUITY}):
             yield f"link {name}: {fact} was {known.get(fact)}, and became {now[fact]}"
-        # the kernel also repeats what is known, up to a second after a link has come up (net/core/link_watch.c)
+        # the kernel also repeats known facts, up to a second after a link has come up (net/core/link_watch.c)
         if not changed and message.get_attr("IFLA_EVENT") == _IFLA_EVENT_FEATURES:
             yield f"link {name}: its features (offloads) changed"
 
@@ -164,7 +164,7 @@ class Changes:
 
 
 def _links(place: Place) -> tuple[dict[int, str], dict[str, dict[str, str]]]:
-    """Names by index, and what is known of each."""
+    """The links' names by index, and the known facts of each."""
     with netlink(place) as talk:
         links = list(talk.get_links())
     names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in links}

@@ -1,4 +1,4 @@
-"""The sockets at which a node takes log messages, held by the kit: what is logged there has been told to everybody."""
+"""The sockets for log messages of a node, held by the kit: everybody can read a logged message."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from harness.sandbox.node import Node
 
 _LARGEST = 1 << 18
 _MOST = 16 << 20
-# systemd-journald(8): where syslog(3) writes (on many machines /dev/log leads there), and its native protocol
+# systemd-journald(8): the socket of syslog(3), to which /dev/log often leads, and that of the native protocol
 _PATHS = ("systemd/journal/dev-log", "systemd/journal/socket")
 
 
 class LogSocket:
-    """From construction to `close`. A thread takes the messages as they come: the kernel keeps only a few (unix(7))."""
+    """Listens from construction to `close`. A thread reads the messages as they come: the kernel keeps only a few
+    (unix(7))."""
 
     def __init__(self, node: Node) -> None:
         self._sockets: list[socket.socket] = []
@@ -39,7 +40,7 @@ class LogSocket:
             raise
 
     def received(self) -> list[bytes]:
-        """What has come. Ends the listening."""
+        """End the listening; returns the messages."""
         self.close()
         return self._messages
 
@@ -66,7 +67,7 @@ class LogSocket:
                 self._take(sock)
 
     def _take(self, sock: socket.socket) -> None:
-        """All that has come there by now. Beyond `_MOST` bytes altogether it is thrown away."""
+        """Read the messages of one socket. Beyond `_MOST` bytes in all they are dropped."""
         while True:
             try:
                 message = sock.recv(_LARGEST)

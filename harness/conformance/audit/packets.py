@@ -32,7 +32,7 @@ _KERNELS_ICMPV6 = frozenset({131, 132, 133, 143})
 _NEIGHBOUR_SOLICITATION = 135
 
 Connection = frozenset[str]
-"""Its two ends, as `10.244.0.2:8080` and `[fd00::2]:8080`."""
+"""The two ends of a connection, as `10.244.0.2:8080` and `[fd00::2]:8080`."""
 
 
 def watch(place: SocketSource) -> PacketRecorder:
@@ -92,7 +92,7 @@ def describe(frame: bytes) -> str:
 def _described(frame: bytes) -> str:
     (kind,) = struct.unpack_from("!H", frame, 12)
     if kind == _ETHERTYPE_ARP:
-        return f"ARP for {IPv4Address(frame[38:42])}"  # RFC 826: the target's address, behind 24 bytes
+        return f"ARP for {IPv4Address(frame[38:42])}"  # RFC 826: the target's address, after 24 bytes
     if kind not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
         return f"a frame of type {kind:#06x}"
     protocol, target, at = _ip(frame)
@@ -106,7 +106,7 @@ def _described(frame: bytes) -> str:
 
 
 def _ip(frame: bytes) -> tuple[int, IPv4Address | IPv6Address, int]:
-    """Protocol, destination, and where the protocol's header begins, behind hop-by-hop options."""
+    """Protocol, destination, and the offset of the protocol's header, after hop-by-hop options."""
     at = ETHERNET_HEADER
     if frame[at] >> 4 == 4:
         return frame[at + 9], IPv4Address(frame[at + 16 : at + 20]), at + (frame[at] & 0x0F) * 4
@@ -117,7 +117,7 @@ def _ip(frame: bytes) -> tuple[int, IPv4Address | IPv6Address, int]:
 
 
 def _is_kernels(frame: bytes) -> bool:
-    """Whether it is what the kernel sends by itself: on a link that has come up, and of groups that it joins."""
+    """Whether the kernel sends such a frame by itself: on a link that has come up, and about its multicast groups."""
     try:
         (kind,) = struct.unpack_from("!H", frame, 12)
         if kind not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):

@@ -1,7 +1,7 @@
-"""Runs in a network namespace: prints the path of each file below /proc/sys/net that somebody writes, as it is written.
+"""Prints the path of each file below /proc/sys/net that is written, as it is written; runs in a network namespace.
 
-A program of its own with nothing but the standard library. inotify(7) tells of writes through this mount of procfs; a
-process in another network namespace writes to files of its own. The first line is `watching`.
+A program of its own with nothing but the standard library. inotify(7) reports writes through this mount of procfs; a
+process in another network namespace writes to other files. The first line is `watching`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import sys
 
 ROOT = "/proc/sys/net"
 _IN_MODIFY = 0x2  # sys/inotify.h
-_EVENT = struct.Struct("iIII")  # wd, mask, cookie, length of the name behind it
+_EVENT = struct.Struct("iIII")  # wd, mask, cookie, length of the name that follows
 
 
 def main() -> None:
-    """Never returns."""
+    """Print the paths. Never returns."""
     libc = ctypes.CDLL(None, use_errno=True)
     queue = libc.inotify_init1(0)
     directories = {}

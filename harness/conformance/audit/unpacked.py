@@ -1,7 +1,7 @@
-"""Texts in bytes that may be compressed, encoded, or both, one in the other. Pure.
+"""Finding texts in bytes that may be compressed or encoded, also in several layers. Pure.
 
-A tapper that writes a secret in base64 or into a compressed log has written it. Searching in the bytes alone would call
-that silence.
+A tapper that writes a secret in base64 or into a compressed log has written it. A search of the bytes alone would miss
+it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 DEEPEST = 4
-"""So many codings one in the other are undone."""
+"""The number of layers that are undone."""
 MOST_BYTES = 32 << 20
-"""Of what comes out of all codings together no more is looked at."""
+"""At most this many decoded bytes are searched."""
 _MOST_MEMBERS = 64
-"""Of one compression's beginnings in one text no more are tried: most are no beginnings."""
+"""At most this many possible beginnings of one compression are tried in one text: most are coincidences."""
 _LARGEST_MEMBER = 8 << 20
 _SHORTEST_RUN = 16
 
@@ -43,7 +43,7 @@ _ESCAPE = re.compile(rb"\\(?:x|u00)([0-9A-Fa-f]{2})")
 
 
 class Decompressor(Protocol):
-    """What the decompressors of the standard library have in common."""
+    """The common interface of the standard library's decompressors."""
 
     @property
     def eof(self) -> bool: ...
@@ -60,7 +60,7 @@ class Layer:
 
 
 def find(texts: Iterable[bytes], data: bytes) -> dict[bytes, str]:
-    """Which of the texts are in the data, and how they lie there: `as it is`, `in gzip`, `in base64 in gzip`."""
+    """The texts that the data contain, each with its layers: `as it is`, `in gzip`, `in base64 in gzip`."""
     wanted, found = set(texts), dict[bytes, str]()
     for layer in layers(data):
         for text in [each for each in wanted if each in layer.data]:
@@ -72,9 +72,9 @@ def find(texts: Iterable[bytes], data: bytes) -> dict[bytes, str]:
 
 
 def layers(data: bytes) -> Iterator[Layer]:
-    """The data itself, then what comes out of it when what may be encoded is decoded, level by level.
+    """The data, then everything that can be decoded from it, layer by layer.
 
-    Ends after `DEEPEST` levels, or when `MOST_BYTES` have come out.
+    Ends after `DEEPEST` layers, or when `MOST_BYTES` were decoded.
     """
     level, left = [Layer((), data)], MOST_BYTES
     yield level[0]
@@ -94,7 +94,7 @@ def layers(data: bytes) -> Iterator[Layer]:
 
 
 def _members(start: re.Pattern[bytes], make: Callable[[], Decompressor]) -> Callable[[bytes], Iterator[bytes]]:
-    """A decoder of a compression: what comes out at each place where it may begin, until it ends or makes no sense."""
+    """A decoder of a compression: tries every place where a member may begin, until it ends or is damaged."""
 
     def decode(data: bytes) -> Iterator[bytes]:
         for number, begin in enumerate(start.finditer(data)):
@@ -106,19 +106,19 @@ def _members(start: re.Pattern[bytes], make: Callable[[], Decompressor]) -> Call
 
 
 def _decompressed(decompressor: Decompressor, data: bytes) -> bytes:
-    """As far as it goes: a member that is cut, or still written, is worth what came before."""
+    """The decoded bytes of a member, up to its end or its damage: a cut member is worth decoding."""
     out, at, step = bytearray(), 0, 4096
     try:
         while at < len(data) and len(out) < _LARGEST_MEMBER and not decompressor.eof:
             out += decompressor.decompress(data[at : at + step])
             at += step
     except Exception:
-        pass  # no member begins here, or it is damaged: each library has errors of its own, and what is out is out
+        pass  # no member begins here, or it is damaged: each library has its own errors, and decoded bytes are kept
     return bytes(out[:_LARGEST_MEMBER])
 
 
 def _zstandard(data: bytes) -> Iterator[bytes]:
-    """Where this Python has a decoder: its own from 3.14 on, or the package zstandard."""
+    """If this Python has a decoder: its own from 3.14 on, or the package zstandard."""
     make = _make_zstandard()
     if make is not None:
         yield from _members(_ZSTANDARD, make)(data)
@@ -146,7 +146,7 @@ def _zipped(data: bytes) -> Iterator[bytes]:
 
 
 def _base64(data: bytes) -> Iterator[bytes]:
-    """Each run from each of its first four characters on: what stands before it may be of the same alphabet."""
+    """Decode each run from each of its first four characters on: earlier ones may belong to the text before it."""
     for run in _BASE64.finditer(data):
         text = re.sub(rb"\s", b"", run[0]).translate(bytes.maketrans(b"-_", b"+/"))
         for start in range(4):
@@ -167,21 +167,21 @@ def _hexadecimal(data: bytes) -> Iterator[bytes]:
 
 
 def _percent(data: bytes) -> Iterator[bytes]:
-    """RFC 3986, section 2.1: words in which a character is written so."""
+    """Words with percent-encoded characters (RFC 3986, section 2.1), decoded."""
     for word in _WORD.finditer(data):
         if b"%" in word[0]:
             yield unquote_to_bytes(word[0])
 
 
 def _escaped(data: bytes) -> Iterator[bytes]:
-    r"""`\x41` and `\u0041`, as program languages and JSON have them: lines in which a character is written so."""
+    r"""Lines with escapes such as `\x41` and `\u0041`, as program languages and JSON have them, decoded."""
     for line in _LINE.finditer(data):
         if b"\\x" in line[0] or b"\\u00" in line[0]:
             yield _ESCAPE.sub(lambda match: binascii.unhexlify(match[1]), line[0])
 
 
 def _utf16(data: bytes) -> Iterator[bytes]:
-    """Plain letters in UTF-16 are the letters with zeros between them."""
+    """UTF-16 without its zero bytes: plain letters are the letters with zeros between them."""
     for run in _UTF16.finditer(data):
         yield run[0].replace(b"\0", b"")
 

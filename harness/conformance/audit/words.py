@@ -1,4 +1,4 @@
-"""Messages of rtnetlink(7) in words: what a link is like, which address, route or rule it is. Pure."""
+"""Messages of rtnetlink(7) in words: the properties of a link; which address, route or rule. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 _IFF_PROMISC = 0x100  # linux/if.h
 PROMISCUITY = "promiscuity"
-"""The fact about a link that tells how many have asked for promiscuous mode."""
+"""The property of a link that counts the requests for promiscuous mode."""
 
 _LINK = {
     "mtu": "IFLA_MTU",
@@ -20,7 +20,7 @@ _LINK = {
     "group": "IFLA_GROUP",
     PROMISCUITY: "IFLA_PROMISCUITY",
 }
-# counters, clocks, and what is told in another place
+# counters, clocks, and properties that are reported elsewhere
 _LEFT_OUT = ("STATS", "STATS2", "XSTATS", "CACHEINFO", "EXPIRES")
 _HEADER = ("sequence_number", "length", "pid", "event", "index", "family", "prefixlen", "dst_len", "src_len")
 NOUNS = {
@@ -37,15 +37,16 @@ NOUNS = {
 
 
 def link_facts(link: Any) -> dict[str, str]:
-    """What somebody has to change for it to change: name -> value."""
-    facts = {"flags": f"{link['flags'] & ~_IFF_PROMISC:#x}"}  # the flag comes and goes with the promiscuity
+    """The properties that only somebody's action changes: name -> value."""
+    facts = {"flags": f"{link['flags'] & ~_IFF_PROMISC:#x}"}  # this flag follows the promiscuity
     facts |= {name: str(link.get_attr(attribute)) for name, attribute in _LINK.items()}
     xdp = link.get_attr("IFLA_XDP")
     return facts | {"XDP program": str(bool(xdp and xdp.get_attr("IFLA_XDP_ATTACHED")))}
 
 
 def named(message: Any, links: Mapping[int, str]) -> str:
-    """An address, a route and so on: `address 10.244.0.2/32 on eth0 (flags 128, scope 0)`. `links`: index -> name."""
+    """An address, a route or another object: `address 10.244.0.2/32 on eth0 (flags 128, scope 0)`. `links`: index ->
+    name."""
     noun = NOUNS.get(str(message["event"])[7:], str(message["event"]))
     attributes = {key.partition("_")[2]: value for key, value in message["attrs"]}
     index = attributes.pop("OIF", message.get("index", message.get("ifindex")))

@@ -1,8 +1,8 @@
 """Every file that a tapper writes, wherever it writes it.
 
-Its mounts are overlays (`harness.sandbox.overlay`), whose upper layers hold what it writes to the machine's file
-systems. The node's own /run is as it is, since others need what lies there; of that it is known what was there before.
-What the tapper has open and deleted is read while it runs.
+Its mounts are overlays (`harness.sandbox.overlay`), whose upper layers hold its writes to the machine's file systems.
+The node's own /run stays as it is, since others need its files; its earlier content is known. Files that the tapper has
+open and deleted are read while it runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.sandbox.node import Node
 from harness.sandbox.process import Command, Overlay
 
 MOST_FILES = 10_000
-"""So many files are read. One that writes more is known by its size (`harness.adapters.limits`)."""
+"""At most this many files are read. The kit ends a tapper that writes too much (`harness.adapters.limits`)."""
 _REFUSALS = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP)
 _RUN = "/run"
 _KITS = Path(RUN_DIR).name
@@ -32,10 +32,10 @@ Identity = tuple[int, int, int]
 
 
 class Written:
-    """Made before the tapper is started, with `overlay` for its command. `keep` is a directory to which it writes what
-    the kit reads, by its path on the machine.
+    """Make it before the tapper is started, with `overlay` for the tapper's command. `keep` is a directory for writes
+    that the kit reads, by its path on the machine.
 
-    Raises `Unsupported` where the kernel refuses overlays.
+    Raises `Unsupported` if the kernel refuses overlays.
     """
 
     _made = 0
@@ -56,7 +56,7 @@ class Written:
         self._before = dict(self._in_run())
 
     def look(self, family: Family) -> None:
-        """Read what it holds open without a name: files that are deleted, and memfd_create(2)."""
+        """Read the files that it holds open without a name: deleted files, and memfd_create(2)."""
         for process in family.members():
             for entry in _entries(Path(f"/proc/{process.pid}/fd")):
                 try:
@@ -64,10 +64,10 @@ class Written:
                     if name.endswith(" (deleted)") and stat.S_ISREG(entry.stat().st_mode):
                         self._open[name] = files.read(entry)
                 except (OSError, files.UnreadableFile):
-                    continue  # closed meanwhile
+                    continue  # it was closed meanwhile
 
     def contents(self) -> Iterator[tuple[str, bytes]]:
-        """Each file by the name that the tapper has for it, and what is in it (256 MiB at most)."""
+        """Each file by the tapper's name for it, and its content (256 MiB at most)."""
         yield from self._open.items()
         for number, (name, path) in enumerate(self._paths()):
             if number == MOST_FILES:
@@ -75,12 +75,12 @@ class Written:
             try:
                 yield name, files.read(path)
             except files.UnreadableFile:
-                continue  # no file that holds anything: a pipe, a socket, a device
+                continue  # a pipe, a socket or a device holds nothing
 
     # -- inner -----------------------------------------------------------------------------------------------------
 
     def _new(self, keep: Path) -> Overlay:
-        """An empty store, and what the tapper finds as it is."""
+        """Make an empty store, and note the files that exist already."""
         Written._made += 1
         store = self._node.run_dir / f"{_STORE}{Written._made}"
         store.mkdir()
@@ -98,7 +98,7 @@ class Written:
                 yield name, path
 
     def _in_run(self) -> Iterator[tuple[tuple[str, Path], Identity]]:
-        """The files in the node's /run, but for the logs and stores that the kit keeps there."""
+        """The files in the node's /run, without the logs and stores of the kit."""
         root = self._node.root / _RUN.lstrip("/")
         for path in _below(root):
             own = path.relative_to(root).parts
@@ -120,7 +120,7 @@ def _below(directory: Path) -> Iterator[Path]:
                 if stat.S_ISREG(path.lstat().st_mode):
                     yield path
             except OSError:
-                continue  # gone meanwhile
+                continue  # it is gone meanwhile
 
 
 def _entries(directory: Path) -> list[Path]:
