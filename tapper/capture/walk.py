@@ -50,7 +50,7 @@ class Blocks:
         """Packets that were left out, because their receiver drops them for a wrong checksum."""
 
     def waiting(self, blocks: int) -> bool:
-        """Whether a block is ready that comes so many blocks after the one that is read next."""
+        """Whether the block is ready that comes `blocks` blocks after the next block."""
         block = (self._next + blocks) % self._count
         return bool(self._memory[block * self._size + _BLOCK_STATUS] & _TP_STATUS_USER)
 
@@ -78,8 +78,8 @@ class Blocks:
         return base + offset, base + min(length, self._size), count
 
     def _within(self, memory: bytes, at: int, most: int) -> tuple[list[Packet], int, int]:
-        """The packets from `at` on that lie wholly in this memory, at most `most`, without those that their receiver
-        drops; how many packets were passed; and where the next packet begins."""
+        """Read the packets from `at` on that lie wholly in this memory, at most `most`. Returns the packets that their
+        receiver accepts, the number of packets that were read, and where the next packet begins."""
         step: int
         seconds: int
         nanoseconds: int

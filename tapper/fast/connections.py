@@ -3,8 +3,8 @@
 Replaces `tapper.streams.connections.Connections.packets`. A connection is simple while nothing of it waits or is to be
 decided. A segment of a simple connection with ACK as its only control flag takes the short way if its payload is the
 next one of its half, and its acknowledgement covers no byte that was not captured. Every other segment goes to the
-plain class, after which the connection is judged anew. Without this module `tapper tap -r` took a third more CPU time
-for a file of 10,000 exchanges (interpreted).
+plain class, after which the connection is judged anew. Measured with 30,300 packets of 10,000 exchanges: 380 ms by
+Connections and 60 ms by FastConnections, interpreted; 210 ms and 9 ms, compiled.
 """
 
 from __future__ import annotations

@@ -63,10 +63,8 @@ class Pattern:
                     return None
                 lengths[number] = end - at
                 value = data[at:end]
-            if end > at:
-                first, last = value[0], value[-1]
-                if first in (_BLANK, _TAB) or last in (_BLANK, _TAB):
-                    return None
+            if end > at and (value[0] in (_BLANK, _TAB) or value[-1] in (_BLANK, _TAB)):
+                return None
             values.append(value)
             stop = end + len(run)
         if self._framing is not None:

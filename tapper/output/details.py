@@ -14,7 +14,7 @@ PREVIEW = 1024
 _LONGEST_LINE = 1000
 
 
-class Part(Enum):
+class LineKind(Enum):
     """The part of a message that a line shows."""
 
     START = auto()
@@ -23,8 +23,8 @@ class Part(Enum):
     REMARK = auto()
 
 
-def parts(exchange: Exchange) -> Iterator[tuple[str, Part, str]]:
-    """(mark, part, line) for each line. As in the output of curl -v, the mark > is for the request and < for the
+def detail_lines(exchange: Exchange) -> Iterator[tuple[str, LineKind, str]]:
+    """(mark, kind, line) for each line. As in the output of curl -v, the mark > is for the request and < for the
     response."""
     request, response = exchange.request, exchange.response
     if request is not None:
@@ -37,25 +37,25 @@ def parts(exchange: Exchange) -> Iterator[tuple[str, Part, str]]:
 
 def details(exchange: Exchange) -> str:
     """The lines of an exchange as indented text."""
-    return "".join(f"    {mark} {line}".rstrip() + "\n" for mark, _, line in parts(exchange))
+    return "".join(f"    {mark} {line}".rstrip() + "\n" for mark, _, line in detail_lines(exchange))
 
 
-def _message(mark: str, first: str, message: Request | Response) -> Iterator[tuple[str, Part, str]]:
-    lines = [(Part.START, first), *((Part.FIELD, f"{name}: {value}") for name, value in message.head.headers)]
-    lines += [(Part.REMARK, ""), *_body(message.end)]
-    lines += [(Part.FIELD, f"{name}: {value}") for name, value in message.end.trailers]
-    for part, line in lines:
-        yield mark, part, escape(shortened(line, _LONGEST_LINE))
+def _message(mark: str, first: str, message: Request | Response) -> Iterator[tuple[str, LineKind, str]]:
+    lines = [(LineKind.START, first), *((LineKind.FIELD, f"{name}: {value}") for name, value in message.head.headers)]
+    lines += [(LineKind.REMARK, ""), *_body(message.end)]
+    lines += [(LineKind.FIELD, f"{name}: {value}") for name, value in message.end.trailers]
+    for kind, line in lines:
+        yield mark, kind, escape(shortened(line, _LONGEST_LINE))
 
 
-def _body(end: End) -> list[tuple[Part, str]]:
+def _body(end: End) -> list[tuple[LineKind, str]]:
     """The lines of a body, and a remark about the bytes that are not shown."""
     if not end.size:
         return []
-    lines = [(Part.BODY, line) for line in end.body[:PREVIEW].decode("latin-1").splitlines()] if end.body else []
+    lines = [(LineKind.BODY, line) for line in end.body[:PREVIEW].decode("latin-1").splitlines()] if end.body else []
     missing = end.size - min(len(end.body), PREVIEW)
     if missing:
-        lines.append((Part.REMARK, f"[{missing} more bytes]"))
+        lines.append((LineKind.REMARK, f"[{missing} more bytes]"))
     elif end.truncated:
-        lines.append((Part.REMARK, "[the rest was not seen]"))
+        lines.append((LineKind.REMARK, "[the rest was not seen]"))
     return lines

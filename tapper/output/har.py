@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -15,8 +16,7 @@ from urllib.parse import parse_qsl
 from tapper.output.filters import host_of
 from tapper.output.format import Format
 from tapper.output.records import Place, Totals
-from tapper.protocols.headers import Headers
-from tapper.protocols.messages import End, Request, Response
+from tapper.protocols.messages import Request, Response
 from tapper.protocols.records import ExchangeRecord
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -87,84 +87,71 @@ def _timing(request: Request, response: Response | None) -> dict[str, Any]:
 
 
 def _request(request: Request, server: str) -> dict[str, Any]:
-    head, end = request.head, request.end
-    target = head.target
-    url = target if "://" in target and not target.startswith("/") else _url(host_of(request) or server, target)
-    entry: dict[str, Any] = {
+    head = request.head
+    url = target = head.target
+    if target.startswith("/") or "://" not in target:
+        url = f"http://{host_of(request) or server}/{target.removeprefix('/')}"
+    members = {
         "method": head.method,
         "url": url,
-        "httpVersion": head.version,
-        "cookies": [],  # they are among the headers, where redaction finds them
-        "headers": _fields(head.headers),
-        "queryString": _fields(tuple(parse_qsl(target.partition("?")[2], keep_blank_values=True))),
-        "headersSize": head.size,
-        "bodySize": end.size,
-        **_rest(end),
+        "queryString": _pairs(parse_qsl(target.partition("?")[2], keep_blank_values=True)),
+        **_message(request),
     }
-    if end.size:
-        text, encoding = _text(end.body)
-        entry["postData"] = {
-            "mimeType": head.fields.get("content-type") or _UNKNOWN_TYPE,
-            "params": [],
-            "text": text,
-        }
-        if encoding:
-            entry["postData"]["_encoding"] = encoding
-    return entry
-
-
-def _url(host: str, target: str) -> str:
-    return f"http://{host}{target}" if target.startswith("/") else f"http://{host}/{target}"
+    if request.end.size:
+        members["postData"] = {"params": [], **_body(request, "_encoding")}
+    return members
 
 
 def _response(response: Response | None) -> dict[str, Any]:
     """A response. One that was not seen has status 0, as in the archives of browsers."""
     if response is None:
-        nothing = {"size": 0, "mimeType": _UNKNOWN_TYPE}
-        head: dict[str, Any] = {"status": 0, "statusText": "", "httpVersion": "", "cookies": [], "headers": []}
-        sizes = {"headersSize": _UNKNOWN, "bodySize": _UNKNOWN, "_error": "no response seen"}
-        return head | {"content": nothing, "redirectURL": ""} | sizes
-    start, end = response.head, response.end
-    content: dict[str, Any] = {
-        "size": end.size,
-        "mimeType": start.fields.get("content-type") or _UNKNOWN_TYPE,
-    }
-    text, encoding = _text(end.body)
-    content["text"] = text
-    if encoding:
-        content["encoding"] = encoding
+        return {
+            "status": 0,
+            "statusText": "",
+            "httpVersion": "",
+            "cookies": [],
+            "headers": [],
+            "content": {"size": 0, "mimeType": _UNKNOWN_TYPE},
+            "redirectURL": "",
+            "headersSize": _UNKNOWN,
+            "bodySize": _UNKNOWN,
+            "_error": "no response seen",
+        }
     return {
-        "status": start.status,
-        "statusText": start.reason,
-        "httpVersion": start.version,
-        "cookies": [],
-        "headers": _fields(start.headers),
-        "content": content,
-        "redirectURL": start.fields.get("location") or "",
-        "headersSize": start.size,
-        "bodySize": end.size,
-        **_rest(end),
+        "status": response.head.status,
+        "statusText": response.head.reason,
+        "content": {"size": response.end.size, **_body(response, "encoding")},
+        "redirectURL": response.head.fields.get("location") or "",
+        **_message(response),
     }
 
 
-def _rest(end: End) -> dict[str, Any]:
-    """The members about an incomplete body and about trailers, where there are any."""
-    rest: dict[str, Any] = {}
+def _message(message: Request | Response) -> dict[str, Any]:
+    """The members that requests and responses have in common."""
+    head, end = message.head, message.end
+    members: dict[str, Any] = {
+        "httpVersion": head.version,
+        "cookies": [],  # they are among the headers, where redaction finds them
+        "headers": _pairs(head.headers),
+        "headersSize": head.size,
+        "bodySize": end.size,
+    }
     if end.truncated:
         kept = f"{len(end.body)} of {end.size} bytes of the body were kept"
-        rest["comment"] = kept if end.size > len(end.body) else "the end of the body was not seen"
+        members["comment"] = kept if end.size > len(end.body) else "the end of the body was not seen"
     if end.trailers:
-        rest["_trailers"] = _fields(end.trailers)
-    return rest
+        members["_trailers"] = _pairs(end.trailers)
+    return members
 
 
-def _fields(fields: Headers) -> list[dict[str, str]]:
-    return [{"name": name, "value": value} for name, value in fields]
-
-
-def _text(body: bytes) -> tuple[str, str | None]:
-    """The body as text, and None; if it is not UTF-8, the body in base64, and "base64"."""
+def _body(message: Request | Response, encoding: str) -> dict[str, str]:
+    """Type and text of a body. If it is not UTF-8, it is in base64, which the member `encoding` says."""
+    kind, body = message.head.fields.get("content-type") or _UNKNOWN_TYPE, message.end.body
     try:
-        return body.decode("utf-8"), None
+        return {"mimeType": kind, "text": body.decode("utf-8")}
     except UnicodeDecodeError:
-        return base64.b64encode(body).decode("ascii"), "base64"
+        return {"mimeType": kind, "text": base64.b64encode(body).decode("ascii"), encoding: "base64"}
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in pairs]

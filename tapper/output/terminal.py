@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text as Styled
 
-from tapper.output.details import Part, parts
+from tapper.output.details import LineKind, detail_lines
 from tapper.output.escape import escape, printable
 from tapper.output.records import Place
 from tapper.output.text import Text, clock, fact_line, further, remarks, size
@@ -33,7 +33,7 @@ _ARROWS = {
     Direction.LOCAL: ("↺", "blue"),
     Direction.NODE: ("~", "yellow"),
 }
-_PART_STYLES = {Part.START: "bold", Part.FIELD: "", Part.BODY: "", Part.REMARK: "dim italic"}
+_PART_STYLES = {LineKind.START: "bold", LineKind.FIELD: "", LineKind.BODY: "", LineKind.REMARK: "dim italic"}
 
 
 # The widths in cells. The target has the rest of the line.
@@ -82,7 +82,7 @@ class Terminal(Text):
             json = JSONHighlighter()
             for remark in remarks(leg, exchange):
                 text.append(f"    * {remark}\n", "dim italic")
-            for mark, part, line in parts(exchange):
+            for mark, part, line in detail_lines(exchange):
                 text.append_text(_detail(mark, part, line, json if _is_json(exchange, mark) else None))
         return self._rendered(text)
 
@@ -163,11 +163,11 @@ def _is_json(exchange: Exchange, mark: str) -> bool:
     return message is not None and "json" in (message.head.fields.get("content-type") or "").lower()
 
 
-def _detail(mark: str, part: Part, line: str, json: JSONHighlighter | None) -> Styled:
+def _detail(mark: str, part: LineKind, line: str, json: JSONHighlighter | None) -> Styled:
     body = Styled(line, _PART_STYLES[part])
-    if part is Part.FIELD:
+    if part is LineKind.FIELD:
         body.stylize("cyan", 0, line.find(":"))
-    elif part is Part.BODY and json is not None:
+    elif part is LineKind.BODY and json is not None:
         json.highlight(body)
     text = Styled("    ").append(mark, "magenta" if mark == ">" else "green")
     return text.append(" " if line else "").append_text(body).append("\n")

@@ -55,14 +55,12 @@ class Text(Format):
 
     def exchange(self, _place: Place, record: ExchangeRecord) -> str:
         leg, exchange = record.leg, record.exchange
-        request = exchange.request
-        asked = "(request not seen)"
-        if request is not None:
-            asked = (
-                f"{escape(request.head.method or '?')} {escape(shortened(request.head.target or '?', _LONGEST_TARGET))}"
-            )
-        answer = _answer(exchange.response, exchange.duration) + further(exchange)
-        line = f"{clock(exchange.ts)}  {_where(leg)}  {asked}  {answer}\n"
+        request = "(request not seen)"
+        if exchange.request is not None:
+            head = exchange.request.head
+            request = f"{escape(head.method or '?')} {escape(shortened(head.target or '?', _LONGEST_TARGET))}"
+        response = _answer(exchange.response, exchange.duration) + further(exchange)
+        line = f"{clock(exchange.ts)}  {_where(leg)}  {request}  {response}\n"
         if not self._verbose:
             return line
         return line + "".join(f"    * {remark}\n" for remark in remarks(leg, exchange)) + details(exchange)
@@ -81,8 +79,8 @@ def _where(leg: Leg) -> str:
 
 def remarks(leg: Leg, exchange: Exchange) -> list[str]:
     """The lines that --verbose adds about an exchange as a whole."""
-    said = [] if leg.mtls is None else ["mTLS on the wire" if leg.mtls else "plaintext on the wire"]
-    return [*said, "looks like a health probe"] if is_probe(leg, exchange) else said
+    lines = [] if leg.mtls is None else ["mTLS on the wire" if leg.mtls else "plaintext on the wire"]
+    return [*lines, "looks like a health probe"] if is_probe(leg, exchange) else lines
 
 
 def fact_line(fact: Fact) -> str:
@@ -145,13 +143,13 @@ def summary(totals: Totals) -> str:
         lines.append(f"connections that were not decoded: {kinds}")
     if totals.gaps:
         lines.append(f"{_plural(totals.gaps, 'gap')} in the streams, {totals.gap_bytes} bytes missing")
-    for count, what in (
+    for count, participle in (
         (totals.cut, "captured in part only"),
         (totals.bad_checksum, "left out for a wrong checksum, as their receiver does"),
         (totals.malformed, "malformed"),
     ):
         if count:
-            lines.append(f"{_plural(count, 'packet')} {what}")
+            lines.append(f"{_plural(count, 'packet')} {participle}")
     if totals.given_up:
         lines.append(f"{_plural(totals.given_up, 'connection')} given up to stay within memory bounds")
     return "".join(line + "\n" for line in lines)

@@ -114,8 +114,8 @@ def confirms_outside(half: HalfConnection[T], segment: TcpSegment) -> bool:
         return False
     reached = difference(segment.ack, outside.seq)
     if reached == 0 or acknowledges_unsent(half.peer, outside):
-        # The receiver may have got true bytes with these numbers and acknowledges those. So its own numbers have to
-        # show another connection: the one that the segment outside the window acknowledges.
+        # The acknowledgement may be for true bytes with these numbers. So the numbers of `segment` itself have to show
+        # another connection: the connection that the segment outside the window acknowledges.
         answers = abs(difference(segment.seq, outside.ack)) <= FAR
         return 0 <= reached <= FAR and answers and not in_window(half, segment.seq, len(segment.payload))
     return 0 < reached <= FAR

@@ -122,7 +122,7 @@ class Connections(ConnectionTable[T]):
     def _read(self, half: HalfConnection[T], segment: TcpSegment) -> list[T]:
         """A segment of a connection that is read."""
         connection, flags = half.connection, segment.flags
-        # 1. Segments that open or reset a connection, and those that every receiver drops.
+        # 1. Segments that open or reset a connection, and segments that every receiver drops.
         if flags & SYN:
             verdict = syn_verdict(half, segment)
             if verdict is SynVerdict.ANOTHER:

@@ -4,7 +4,7 @@ On a node, kube-proxy translates a service's address. A capture on all interface
 client's veth with the address that the client dialled, and on the server's veth with the server's address. Where the
 node also masquerades, both ends differ. Nobody translates TCP's numbers, so they identify the connection: the initial
 sequence numbers of both ends, which hosts choose at random (RFC 9293 section 3.4.1), or, for a connection joined
-midway, the numbers of both ends at the same moment. The one that was captured first is reported.
+midway, the numbers of both ends at the same moment. The connection that was captured first is reported.
 
 One number alone proves nothing, because a host may use an initial sequence number twice. So a connection with the
 initial number of another one is a suspect until its SYN-ACK.
@@ -72,8 +72,8 @@ def original(
 
 
 def is_copy(suspicion: Suspicion[T], *, at_the_end: bool = False) -> bool | None:
-    """Whether the suspect's segments are those of the original; None while that is not decided. What is not decided at
-    the end is no copy: to report an exchange twice is better than to lose it."""
+    """Whether the suspect's segments are those of the original; None while that is not decided. Without a decision at
+    the end it is no copy: to report an exchange twice is better than to lose it."""
     first_side, first = suspicion.segments[0] if suspicion.segments else (0, None)
     # 1. A suspect that was joined midway agreed in both numbers.
     if first is not None and not first.flags & SYN:

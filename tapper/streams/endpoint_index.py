@@ -51,8 +51,8 @@ class EndpointIndex(Generic[T]):
                 del self._at[place]
 
     def at(self, place: bytes) -> ByWire[T]:
-        """The connections at a place, by their own addresses or by translated ones: those of the node's interfaces, or
-        a pod's connections to its own inbound listener. The caller must not change the result."""
+        """The connections at a place, by their own addresses or by translated ones: connections on the node's
+        interfaces, or a pod's connections to its own inbound listener. The caller must not change the result."""
         return self._at.get(place, {})
 
     def _move(self, connection: Connection[T], before: WireSecurity | None) -> None:

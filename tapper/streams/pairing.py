@@ -6,8 +6,8 @@ towards several destinations get other ports towards 15001, while the replies go
 
 TCP's numbers cannot differ: each side acknowledges what the other side sent. So a half waits, with its segments, until
 one half has acknowledged exactly what another half of the same pod address has sent: a SYN-ACK its SYN, or midway
-`a.next == b.ack` or `a.ack == b.next`. Where several halves agree, those with the same pod port come first. Where that
-leaves more than one, the half waits for its next segment.
+`a.next == b.ack` or `a.ack == b.next`. Where several halves agree, a half with the same pod port comes first. Where
+that leaves more than one half, the half waits for its next segment.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of a source's connections: who is in it, and who leaves it when.
+"""The table of a source's connections: which connections are in it, and when they leave it.
 
 A quiet connection stays in the table as long as there is room. Without room the connections that were quiet for the
 longest time leave. An ended connection stays for some seconds, so that late copies of its packets do not look like a
@@ -132,7 +132,7 @@ class ConnectionTable(Generic[T]):
     def _open(
         self, key: bytes, other: bytes, client: int | None, ts: int, suspect_of: Connection[T] | None = None
     ) -> tuple[Connection[T], list[T]]:
-        """A new connection in the table, and the records of those that had to leave it."""
+        """Add a connection. Also returns the records of connections that had to leave the table."""
         evicted: list[T] = []
         if len(self._connections) >= self._limits.connections:
             evicted = self._make_room()
@@ -157,8 +157,8 @@ class ConnectionTable(Generic[T]):
         self.tally.connections += 1
 
     def _make_room(self) -> list[T]:
-        """Remove a sixteenth of all connections: those that ended, then those that carried nothing, then the longest
-        quiet ones."""
+        """Remove a sixteenth of all connections: first ended ones, then connections that carried nothing, then the
+        longest quiet ones."""
         records: list[T] = []
         for connection in sorted(self._connections, key=_worth)[: max(1, self._limits.connections // 16)]:
             records += self._give_up(connection)

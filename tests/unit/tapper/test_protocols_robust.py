@@ -32,6 +32,8 @@ def pieces() -> list[bytes]:
         get("/a"),
         ok("b"),
         UPGRADE,
+        b"POST /long HTTP/1.1\r\nContent-Length: 50\r\n\r\nbegun",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nbegun",
         b"CONNECT a:1 HTTP/1.1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n",
         *(b"HTTP/1.1 101 S\r\nUpgrade: %s\r\n\r\n" % name for name in (b"h2c", b"websocket", b"foo\x1b[2J")),

@@ -308,7 +308,7 @@ def test_what_cannot_become_larger_says_so_once_and_goes_on(pod: Pod, packets: N
     memory = Small()
     with looping(pod, memory, refused) as loop:
         packets.send(300)
-        loop.until(lambda: bool(loop.troubles), "the failure to be told")
+        loop.until(lambda: bool(loop.troubles) and loop.has_seen(300), "the failure to be told, and room for more")
         packets.send(300)
         loop.end()
         assert loop.troubles == ["packets that are captured there may be dropped: the defect"]
