@@ -1,4 +1,4 @@
-"""docs/performance.md, made from a saved run."""
+"""Generates docs/performance.md from a saved run."""
 
 from __future__ import annotations
 
@@ -24,34 +24,45 @@ it. {kind}
 
 ## How it is measured
 
-nginx and h2load in a sandboxed node, 16 connections that are kept, 13 header fields a request. Each peer captures on
-the lo where the plaintext is, all of them alternating in one run. CPU is user and system time of the peer's whole
-process tree between two moments of rest, so without start and end, for 10,000 requests. Every request carries a nonce
-that the server repeats: "seen" are the exchanges that were sent and reported, with the right answer where the peer
-reports answers; "false reports" are reports of exchanges that were not sent or had been reported. "relative" is the CPU
-time against the tapper's. Slow peers are given a tenth of the traffic at a tenth of the rate, and one round. Memory is
-the proportional set size without capture rings. The tapper is compiled where there is a C compiler, and its plain form
-is then a peer of its own; both run with `tapper-harness[fast]`, on the system's own Python where that is new enough:
-one that was built without optimizations, as version managers build it, costs a tenth more. A whole run takes fifteen
-minutes, `--quick` three; `--rounds`, `--only` and `--no-scaling` make it shorter.
+h2load sends requests to nginx in a sandboxed node, over 16 persistent connections, with 13 header fields a request.
+Each peer captures on the loopback interface that carries the plaintext. One run measures the peers alternately.
+
+- **CPU s/10k** is the user and system time of the peer's whole process tree for 10,000 requests. It is measured between
+  two moments at which the peer is idle, so it does not contain the peer's start and end.
+- **relative** is that time divided by the tapper's.
+- **seen** is the share of the sent exchanges that the peer reported. Every request carries a nonce that the server
+  repeats. If the peer reports responses, the reported response must have the nonce of the request.
+- **false reports** are reports of exchanges that were never sent, and repeated reports of one exchange.
+- **memory** is the proportional set size without capture rings.
+
+Slow peers get a tenth of the traffic at a tenth of the rate, and one round.
+
+The tapper is compiled if the machine has a C compiler. The plain-Python form is then a second peer, "tapper (pure
+Python)". The row "tapper (without fast)" shows what the folder tapper/fast buys: it is the same tapper with
+`TAPPER_PLAIN=1`, so that only the plain core runs. All forms run with `tapper-harness[fast]`. They run on the system's
+own Python if that is new enough, since a Python built without optimizations, as version managers build it, costs a
+tenth more.
+
+A whole run takes fifteen minutes, and a run with `--quick` three. `--rounds`, `--only` and `--no-scaling` make it
+shorter.
 """
 
 _TAIL = """
 ## What this does not show
 
-- Other traffic: real headers vary, which costs HTTP/2's header compression more, and connections come and go.
-- Other machines: compare the ratios, not the seconds. A loaded machine makes all of them dearer, and not all alike.
-- What is lost on a network card: everything here is on lo and veths.
-- What peers could do with unusual options; each runs as its manual shows, with a large buffer.
-- The same work: the column on the right of each table says what each peer's output contains. tcpdump decodes nothing;
-  "seen" is then what a search of its packets finds, and "-" where headers are compressed.
-- The first ten seconds: for so long after its start the tapper reads every process again at each scan, which costs
-  more.
-- What is lost at the highest rate when that goes on: the rings carry what is not decoded yet as long as they have room
-  (docs/istio.md), here for all of these requests.
-- In the mesh the tapper reads the ciphertext on the wire as well, to tell whether a request was encrypted there; the
-  others read lo alone.
-- The profile is of the plain form: what is compiled cannot be seen that way.
+- Other traffic. Real header fields vary, so that HPACK costs more, and real connections open and close.
+- Other machines. Compare the ratios, not the seconds. Load on a machine raises all figures, but not all alike.
+- Loss on a network card. All traffic here is on loopback interfaces and veths.
+- Unusual options of the peers. Each peer runs as its manual shows, with a large buffer.
+- Equal work. The last column of each table says what a peer's output contains. tcpdump decodes nothing: its "seen" is
+  the result of a search of its packets, and "-" if header fields are compressed.
+- The first ten seconds after the tapper's start. In that time every scan reads every process again, which costs more.
+- Loss at the highest rate over a long time. The rings hold the packets that are not decoded yet while they have room
+  ([istio.md](istio.md#the-socket-and-its-ring)), and here they have room for all of these requests.
+- An equal number of interfaces in the mesh. There the tapper also reads the ciphertext on the node's interfaces, to
+  tell whether a request was encrypted there. The other peers read lo only.
+- A profile of the compiled form. The profile is of the plain-Python form, because the profiler does not see compiled
+  functions.
 """
 
 

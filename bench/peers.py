@@ -1,7 +1,8 @@
-"""What is compared: how each program is started on a pod's lo, and how its output is counted.
+"""The programs that the benchmark compares: how each is started on a pod's lo, and how its output is counted.
 
-Every output is searched for the nonces of requests and of answers; an exchange is reported where both are there. What
-writes packets is counted by searching the packets, so only where the nonces stand in cleartext: not in HTTP/2.
+A program reported an exchange if its output has the nonce of the request and the nonce of the response. For a program
+that writes packets to a file, the packets are searched. HTTP/2 compresses header fields, so its packets do not contain
+the nonces, and such a program has no count there.
 """
 
 from __future__ import annotations
@@ -34,29 +35,31 @@ _HERE = Path(__file__).parent / "programs"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A program. `argv` has {port}, {address} and {directory}, where it may write, to be filled in."""
+    """A program that captures. `arguments` may contain three placeholders: {port} and {address}, which `argv` fills
+    in, and {directory}, the folder that the program may write to, which `Metered` fills in."""
 
     name: str
     arguments: tuple[str, ...]
     decodes: str
-    """What a reader of its output has, in a few words."""
+    """The contents of its output, in a few words."""
     exchanges: Count
     """Counts the exchanges in its output, by nonce."""
     http2: tuple[str, ...] = ()
     """Further arguments for HTTP/2."""
     protocols: frozenset[Protocol] = _HTTP1
-    """Those that its output tells exchanges of."""
+    """The protocols whose exchanges can be counted in its output."""
     how: str = ""
-    """How one comes by it, where no package has it."""
+    """How to install the program, if no package has it."""
     package: str = ""
     """The Python package that it needs."""
     on_node: bool = False
-    """Started on the node: it enters the pod's network namespace by itself."""
+    """True: started on the node; the program enters the pod's network namespace by itself."""
     share: float = 1.0
-    """How much of a workload it is given: the slowest would take minutes."""
+    """The share of a workload that it gets: the slowest programs would take minutes for a whole one."""
     env: Mapping[str, str] | None = None
-    beside_compiled: bool = False
-    """Whether it is the plain form of a tapper that has a compiled one."""
+    obstacle: Callable[[], str | None] = lambda: None
+    """Says in a few words why this machine cannot measure the peer; returns None if nothing but a missing program or
+    package can prevent it."""
     good_codes: frozenset[int] = frozenset({0})
     version_argument: str = "--version"
     drops: str = r"(\d+) packets? dropped"
@@ -73,70 +76,86 @@ class Peer:
 
     @property
     def missing(self) -> str | None:
-        """What this machine lacks for it."""
-        if self.beside_compiled and not is_compiled(by_name(TAPPER)[0].version()):
-            return "a compiled form of the tapper (script/compile makes one), so the tapper itself is the plain one"
+        """The program, package or form that this machine lacks; None if the peer can be measured."""
+        obstacle = self.obstacle()
+        if obstacle is not None:
+            return obstacle
         if self.package:
             return None if importlib.util.find_spec(self.package) else f"the Python package {self.package}"
         found = shutil.which(self.arguments[0], path=MINIMAL_ENVIRON["PATH"])
         return None if found else f"the program {Path(self.arguments[0]).name}" + (f" ({self.how})" if self.how else "")
 
     def reported(self, output: bytes, protocol: Protocol) -> Counter[str] | None:
-        """The exchanges that its output tells; None where it cannot tell any of this protocol."""
+        """The exchanges in its output, by nonce; None if those of this protocol cannot be counted there."""
         return self.exchanges(output) if protocol in self.protocols else None
 
     def dropped(self, log: str, output: bytes) -> int | None:
-        """Packets that it says it lost."""
-        told = re.findall(self.drops, log) or re.findall(self.drops.encode(), output[-4000:])
-        return int(told[-1]) if told else None
+        """The number of lost packets that the program reports itself; None if it reports none."""
+        numbers = re.findall(self.drops, log) or re.findall(self.drops.encode(), output[-4000:])
+        return int(numbers[-1]) if numbers else None
 
     def version(self) -> str:
-        """The line of what it says of itself that has its version."""
+        """The line with the program's version, as the program prints it."""
         if self.package and not self.on_node:
             return importlib.metadata.version(self.package)
         program = [*self.arguments[: self.arguments.index("tap")]] if self.on_node else [self.arguments[0]]
-        asked = [*program, self.version_argument]
+        argv = [*program, self.version_argument]
         done = subprocess.run(
-            asked, capture_output=True, text=True, check=False, timeout=30, env={**MINIMAL_ENVIRON, **(self.env or {})}
+            argv, capture_output=True, text=True, check=False, timeout=30, env={**MINIMAL_ENVIRON, **(self.env or {})}
         )
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        numbered = [line for line in lines if re.search(r"\d\.\d", line)]  # some say how they are used first
+        numbered = [line for line in lines if re.search(r"\d\.\d", line)]  # some programs print their usage first
         return (numbered or lines or ["unknown"])[0]
 
 
 def both(request: bytes = _REQUEST, answer: bytes | None = _ANSWER) -> Count:
-    """Counts exchanges in a text: nonces that stand there as a request's and as an answer's."""
+    """Returns a function that counts exchanges in a text: the nonces which `request` and `answer` both find there.
+    With `answer` None it counts requests."""
 
     def count(output: bytes) -> Counter[str]:
-        asked = Counter(found.decode() for found in re.findall(request, output))
+        requests = Counter(nonce.decode() for nonce in re.findall(request, output))
         if answer is None:
-            return asked
-        return asked & Counter(found.decode() for found in re.findall(answer, output))
+            return requests
+        return requests & Counter(nonce.decode() for nonce in re.findall(answer, output))
 
     return count
 
 
 def records(output: bytes) -> Counter[str]:
-    """Counts the tapper's records: a request, and the answer that belongs to it."""
-    found: Counter[str] = Counter()
+    """Counts the exchanges in the tapper's NDJSON: a request together with its own response."""
+    exchanges: Counter[str] = Counter()
     for line in output.splitlines():
         record = json.loads(line)
         if record["type"] != "http" or record["target"] is None or record["status"] != 200:
-            continue  # half an exchange, whose other half was lost, is none
+            continue  # a request or a response alone is no exchange
         nonce = record["target"].rpartition("/")[2]
         if nonce == dict(record["response"]["headers"]).get("x-nonce"):
-            found[nonce] += 1
+            exchanges[nonce] += 1
         else:
-            found[f"not the answer to {nonce}"] += 1
-    return found
+            exchanges[f"not the answer to {nonce}"] += 1
+    return exchanges
 
 
 def is_compiled(version: str) -> bool:
-    """Whether a tapper that said this of its version ran in its compiled form."""
+    """True if this output of `tapper --version` is from the compiled form."""
     return version.endswith(", compiled")
 
 
-TAPPER, PURE = "tapper", "tapper (pure Python)"
+def _no_second_form() -> str | None:
+    """The obstacle of the pure-Python peer."""
+    if is_compiled(by_name(TAPPER)[0].version()):
+        return None
+    return "a compiled form of the tapper (script/compile makes one), so the peer tapper is the pure one already"
+
+
+def _no_fast_parts() -> str | None:
+    """The obstacle of the peer without fast parts."""
+    if importlib.util.find_spec("tapper.fast") is not None:
+        return None
+    return "the folder tapper/fast, so the peer tapper runs without it already"
+
+
+TAPPER, PURE, WITHOUT_FAST = "tapper", "tapper (pure Python)", "tapper (without fast)"
 GOPACKET = str(_HERE / "gopacket" / "build" / "gopacket")
 _TSHARK = ("tshark", "-l", "-n", "-i", "lo", "-p", "-B", "32", "-f", "tcp port {port}")
 _AS_HTTP2 = ("-d", "tcp.port=={port},http2")
@@ -145,7 +164,7 @@ _FIELDS = (
     *("http.request.uri", "http.request.line", "http.response.code", "http.response.line", "http.request_in"),
     *("tcp.stream", "http2.streamid", "http2.header.name", "http2.header.value"),
 )
-# as a value among others, which is how HTTP/2's are printed; a path has a slash before it
+# tshark prints the values of HTTP/2 fields in a list, without their names; a slash precedes the nonce in a path
 _AFTER_A_BLANK = rb"(?:(?<=[ \t,\"])|x-nonce: )" + _NONCE + rb"(?![0-9a-f])"
 
 
@@ -162,7 +181,8 @@ _TAPPER = Peer(
 
 PEERS = (
     _TAPPER,
-    replace(_TAPPER, name=PURE, env={**TAPPER_ENVIRON, "TAPPER_PURE": "1"}, beside_compiled=True),
+    replace(_TAPPER, name=PURE, env={**TAPPER_ENVIRON, "TAPPER_PURE": "1"}, obstacle=_no_second_form),
+    replace(_TAPPER, name=WITHOUT_FAST, env={**TAPPER_ENVIRON, "TAPPER_PLAIN": "1"}, obstacle=_no_fast_parts),
     Peer(
         "tcpdump -w",
         ("tcpdump", "-i", "lo", "-n", "-s", "0", "-B", "32768", "-w", "{directory}/packets", "tcp port {port}"),
@@ -203,7 +223,7 @@ PEERS = (
         (GOPACKET, "lo", "{port}"),
         "requests and answers, all headers, unpaired",
         both(rb'"target":"[^"]*' + _REQUEST, rb'"X-Nonce":\["' + _NONCE),
-        how="go build makes it of bench/programs/gopacket, which script/bench does where there is Go",
+        how="script/bench builds it from bench/programs/gopacket if Go is installed",
     ),
     Peer(
         "suricata",
@@ -213,7 +233,7 @@ PEERS = (
         ),
         "exchanges, all headers (JSON)",
         both(rb'"url":"[^"]*' + _REQUEST, rb'"name":"x-nonce","value":"' + _NONCE),
-        how="Debian has it in some releases only",
+        how="only some releases of Debian have the package",
         version_argument="-V",
         drops=r"packets: \d+, drops: (\d+)",
     ),
@@ -228,7 +248,7 @@ PEERS = (
         ("httpry", "-i", "lo", "-f", "timestamp,source-ip,dest-ip,method,host,request-uri,status-code", "tcp"),
         "request lines and status lines, unpaired",
         both(answer=None),
-        good_codes=frozenset({0, 2}),  # 2 is what it says to SIGINT
+        good_codes=frozenset({0, 2}),  # it exits with 2 on SIGINT
         version_argument="-h",
     ),
     Peer(
@@ -258,9 +278,9 @@ PEERS = (
 
 
 def by_name(names: str) -> tuple[Peer, ...]:
-    """Those that are listed, separated by commas. Raises ValueError for one that there is not."""
+    """The peers with these names, which commas separate. Raises ValueError for an unknown name."""
     known = {peer.name: peer for peer in PEERS}
     unknown = [name for name in names.split(",") if name not in known]
     if unknown:
-        raise ValueError(f"no such peer: {', '.join(unknown)}. There are {', '.join(known)}")
+        raise ValueError(f"no such peer: {', '.join(unknown)}. The peers are {', '.join(known)}")
     return tuple(known[name] for name in names.split(","))

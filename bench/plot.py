@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from bench import rounds, scaling
-from bench.peers import PURE, TAPPER
+from bench.peers import PURE, TAPPER, WITHOUT_FAST
 from bench.result import Result
 
 _CURVES = (scaling.IDLE, scaling.SCAN_NEWS, scaling.TARGETS, scaling.MEMORY)
@@ -14,7 +14,7 @@ _CURVES = (scaling.IDLE, scaling.SCAN_NEWS, scaling.TARGETS, scaling.MEMORY)
 
 def draw(result: Result, path: Path) -> None:
     """Write a PNG."""
-    import matplotlib as mpl  # noqa: PLC0415 - heavy, and only for this
+    import matplotlib as mpl  # noqa: PLC0415 - a slow import, only needed here
 
     mpl.use("Agg")  # no display
     from matplotlib import pyplot, ticker  # noqa: PLC0415
@@ -23,7 +23,7 @@ def draw(result: Result, path: Path) -> None:
     peers = list(dict.fromkeys(each.peer for each in result.measurements))
     base = {peer: result.of(rounds.BASE, peer) for peer in peers}
     medians = sorted(((median(m.per_10k for m in found), peer) for peer, found in base.items() if found), reverse=True)
-    colours = ["tab:orange" if peer in (TAPPER, PURE) else "tab:blue" for _, peer in medians]
+    colours = ["tab:orange" if peer in (TAPPER, PURE, WITHOUT_FAST) else "tab:blue" for _, peer in medians]
     bars = costs.barh([peer for _, peer in medians], [cost for cost, _ in medians], color=colours)
     costs.bar_label(bars, fmt="%.3g", padding=3)
     costs.set(xscale="log", xlabel="CPU seconds for 10,000 requests", title=rounds.BASE)
@@ -37,7 +37,7 @@ def draw(result: Result, path: Path) -> None:
         if len(points) > 1:
             rates.plot(*zip(*points, strict=True), marker="o", label=peer)
     rates.set(xscale="log", yscale="log", xlabel="requests a second", ylabel="CPU seconds for 10,000", title="by rate")
-    rates.xaxis.set_minor_formatter(ticker.NullFormatter())  # they lie on top of each other
+    rates.xaxis.set_minor_formatter(ticker.NullFormatter())  # the labels of minor ticks overlap
     if rates.has_data():
         rates.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     for axes, series in zip([each for row in others for each in row], _CURVES, strict=True):

@@ -1,5 +1,5 @@
-"""The plan of a run, and its execution: in every round each peer in turn, so that what disturbs the machine disturbs
-all of them."""
+"""The plan of a run, and its execution. In every round the peers are measured in turn, so that other load on the
+machine disturbs all of them alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench.measure import Measurement, measure
-from bench.peers import PURE, TAPPER, Peer
+from bench.peers import PURE, TAPPER, WITHOUT_FAST, Peer
 from bench.workloads import Protocol, Way, Workload, site
 from harness.errors import HarnessError
 
@@ -20,7 +20,7 @@ HTTP2 = "HTTP/2, 1500/s"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A workload, who is given it (None: everybody), and how often."""
+    """A workload, the names of the peers that get it (None: all peers), and the number of rounds."""
 
     workload: Workload
     peers: frozenset[str] | None = None
@@ -28,7 +28,8 @@ class Entry:
 
 
 _TAPPER = frozenset({TAPPER, PURE})
-_ANY_PROTOCOL = _TAPPER | {"tshark fields"}
+"""The forms of the tapper that have goals."""
+_ANY_PROTOCOL = _TAPPER | {WITHOUT_FAST, "tshark fields"}
 _FEW = _ANY_PROTOCOL | {"tcpdump -w"}
 _CHEAP = _FEW | {"httpry", "tcpflow", "gopacket", "suricata"}
 
@@ -55,14 +56,14 @@ FULL = (
     Entry(Workload("mesh, HTTP/2, 500/s", Protocol.HTTP2, rate=500, requests=800, way=Way.MESH), _ANY_PROTOCOL),
     Entry(Workload("mesh, gRPC, 500/s", Protocol.GRPC, rate=500, requests=800, way=Way.MESH), _ANY_PROTOCOL),
 )
-"""The rounds at 6,000/s and at the highest rate are several for the tapper, whose goal is about each of them. Those
-that peers are compared by last long: what is done for the first time costs more, of the tapper some milliseconds."""
+"""The tapper gets several rounds at 6,000/s and at the highest rate, because its goal there is for every round. The
+workloads that compare peers are long, because the first requests cost more (the tapper: some milliseconds)."""
 
 
 def run(
     plan: Sequence[Entry], peers: Sequence[Peer], say: Callable[[str], None], most_rounds: int = 3
 ) -> Iterator[Measurement]:
-    """All of it, plain first. A measurement that could not be made says why."""
+    """Measure the whole plan, the workloads without a mesh first. A failed measurement has the reason in `died`."""
     for way in Way:
         entries = [entry for entry in plan if entry.workload.way is way]
         if not entries:
@@ -73,7 +74,7 @@ def run(
                     if number >= entry.rounds:
                         continue
                     taking = [peer for peer in peers if entry.peers is None or peer.name in entry.peers]
-                    if number:  # once is enough for those that cost a hundred times as much
+                    if number:  # the slow peers cost a hundred times as much, so one round of them is enough
                         taking = [peer for peer in taking if peer.share == 1.0]
                     for peer in turned(taking, number):
                         workload = scaled(entry.workload, peer)
@@ -86,12 +87,12 @@ def run(
 
 
 def turned(peers: Sequence[Peer], number: int) -> list[Peer]:
-    """Another one begins in each round: being first is no advantage of anybody."""
+    """The peers, rotated by `number`: each round begins with another peer, so that none is always the first."""
     start = number % len(peers) if peers else 0
     return [*peers[start:], *peers[:start]]
 
 
 def scaled(workload: Workload, peer: Peer) -> Workload:
-    """What a slow peer is given of it: fewer requests at a lower rate."""
+    """The workload as this peer gets it: a slow peer gets fewer requests at a lower rate."""
     rate = None if workload.rate is None else max(1, round(workload.rate * peer.share))
     return replace(workload, rate=rate, requests=max(workload.connections, round(workload.requests * peer.share)))

@@ -1,4 +1,4 @@
-"""The result of a run in a few sentences, for readers who want no tables."""
+"""The result of a run in a few sentences."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from statistics import median
 
 from bench import rounds, scaling, table
 from bench.goals import forms
-from bench.peers import PURE, TAPPER
+from bench.peers import PURE, TAPPER, WITHOUT_FAST
 from bench.result import Result
 
 _CHEAPER = "tcpdump -w"
@@ -15,8 +15,9 @@ _DEARER = ("tshark fields", "tshark ek")
 
 
 def in_short(result: Result) -> str:
-    """A paragraph. A sentence whose figures the run did not measure is left out; without any, it is empty."""
-    return " ".join(sentence for sentence in (_cost(result), _loss(result), _memory(result), _form(result)) if sentence)
+    """One paragraph. It leaves out sentences whose figures the run did not measure, so it may be empty."""
+    sentences = (_cost(result), _loss(result), _memory(result), _form(result), _fast_parts(result))
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _seconds(result: Result, peer: str) -> float | None:
@@ -67,3 +68,10 @@ def _form(result: Result) -> str:
     if "compiled" not in forms(result) or not own or not plain:
         return ""
     return f"These are figures of the compiled form; plain Python takes {plain / own:.1f} times the processor time."
+
+
+def _fast_parts(result: Result) -> str:
+    own, without = _seconds(result, TAPPER), _seconds(result, WITHOUT_FAST)
+    if not own or not without:
+        return ""
+    return f"Without the folder tapper/fast the tapper takes {without / own:.1f} times the processor time."

@@ -148,11 +148,9 @@ def _runs(headers: Headers, block: bytes, varying: list[int]) -> list[bytes] | N
 
 
 def _section(block: bytes) -> TemplateList | None:
+    """As `tapper.protocols.heads.section`, with the framing in the list."""
     section = heads.section(block)
-    if section is None:
-        return None
-    fields, framing = section
-    return TemplateList(HeaderTemplate(fields.headers), framing=framing, size=len(block))
+    return section and TemplateList(HeaderTemplate(section[0].headers), framing=section[1], size=len(block))
 
 
 _SECTIONS: Final[Memo[bytes, TemplateList | None]] = Memo(_section, len, most=512, longest=LONGEST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import struct
 from collections import Counter
@@ -15,7 +16,7 @@ import pytest
 from bench import document, plot, result, rounds, scaling, table, words
 from bench.goals import Goal, forms, goals, goals_of_curves
 from bench.measure import Measurement
-from bench.peers import PEERS, PURE, Peer, both, by_name, records
+from bench.peers import PEERS, PURE, WITHOUT_FAST, Peer, both, by_name, records
 from bench.profile import by_concept, by_function
 from bench.result import Point, Result
 from bench.workloads import PATH, Protocol, Workload
@@ -108,6 +109,26 @@ def test_a_plain_form_is_a_peer_only_beside_a_compiled_one(
     assert (plain.missing is None) == compiled
     assert plain.env is not None
     assert plain.env["TAPPER_PURE"] == "1"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_tapper_without_fast_parts_is_a_peer_only_if_the_folder_exists(
+    there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if there else None)
+    (plain,) = by_name(WITHOUT_FAST)
+    assert (plain.missing is None) == there
+    assert plain.env is not None
+    assert plain.env["TAPPER_PLAIN"] == "1"
+    assert "TAPPER_PURE" not in plain.env
+
+
+def test_the_tapper_without_fast_parts_has_no_goals() -> None:
+    found = a_run()
+    found.versions[WITHOUT_FAST] = "tapper 1, pure Python"
+    found.measurements.append(measured(WITHOUT_FAST, 0.9))
+    assert forms(found) == {"pure Python": "tapper"}
+    assert verdicts(found)["the tapper against tcpdump -w"].value == pytest.approx(0.3 / 0.1)
 
 
 def test_a_profile_is_summed_up_by_concept_and_by_function() -> None:
@@ -205,6 +226,14 @@ def test_the_words_compare_the_two_forms() -> None:
     assert words.in_short(found).endswith("plain Python takes 3.0 times the processor time.")
 
 
+def test_the_words_say_what_the_fast_parts_buy() -> None:
+    found = a_run()
+    found.measurements.append(measured(WITHOUT_FAST, 0.6))
+    assert words.in_short(found).endswith(
+        "Without the folder tapper/fast the tapper takes 2.0 times the processor time."
+    )
+
+
 def test_every_peer_begins_a_round() -> None:
     peers = PEERS[:3]
     assert [rounds.turned(peers, number)[0].name for number in range(4)] == [
@@ -221,7 +250,7 @@ def test_a_slow_peer_is_given_less_at_a_lower_rate() -> None:
 
 
 def test_an_unknown_peer_is_an_error_that_names_the_known() -> None:
-    with pytest.raises(ValueError, match=r"no such peer: netcat\. There are tapper, "):
+    with pytest.raises(ValueError, match=r"no such peer: netcat\. The peers are tapper, "):
         by_name("tapper,netcat")
 
 
