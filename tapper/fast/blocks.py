@@ -64,8 +64,6 @@ _MEANINGS: Final = {
 class _Entry(Entry):
     """An entry that knows what its name means."""
 
-    __slots__ = ("meaning",)
-
     def __init__(self, name: str, value: str) -> None:
         super().__init__(name, value)
         self.meaning = _MEANINGS.get(name, _OTHER_PSEUDO if name[:1] == ":" else _ORDINARY)
@@ -90,8 +88,7 @@ def _step(key: int) -> tuple[int, str]:
 
 
 _STEPS: Final[Memo[int, tuple[int, str]]] = Memo(_step, lambda _: 0, most=_MOST_STEPS)
-# States in which a string may end: what is left of its last code is padding. The automaton says so of each step into a
-# state, and of all steps into one state the same.
+# States in which a string may end: padding follows its last code. All steps into a state have the same flag.
 _FINAL_STATES: Final = frozenset({0, *(state << 8 for state, flags, _ in HUFFMAN_TABLE if flags & HUFFMAN_COMPLETE)})
 
 
@@ -142,8 +139,6 @@ _LITERALS: Final[Memo[bytes, _Entry]] = Memo(_decode_literal, len)
 class _Cached:
     """A decoded block, and its effect on the dynamic table."""
 
-    __slots__ = ("added", "decoded", "refers")
-
     def __init__(self, decoded: DecodedBlock, added: list[_Entry], *, refers: bool) -> None:
         self.decoded = decoded
         self.added = added
@@ -175,7 +170,9 @@ class _Template:
             return None
         literal = block[begin:stop]
         index = literal[0] & 0x0F
-        if literal[0] >= 0x20 or index == 0x0F or _after_literal(literal, index) != len(literal):
+        if literal[0] >= 0x20 or index == 0x0F:
+            return None
+        if _after_string(literal, 1 if index else _after_string(literal, 1)) != len(literal):
             return None
         field, model = _LITERALS[literal].field, self.cached.decoded
         octets = self.octets + len(field[1])
@@ -200,11 +197,6 @@ def _may_vary(headers: list[Field], index: int) -> bool:
     if name == ":path":  # the first one: that of the DecodedBlock
         return all(field[0] != ":path" for field in headers[:index])
     return name not in _MEANINGS and name[:1] != ":"
-
-
-def _after_literal(block: bytes, index: int) -> int:
-    """The offset after a literal representation at the start of these octets, which has a short index."""
-    return _after_string(block, 1) if index else _after_string(block, _after_string(block, 1))
 
 
 class FastBlockDecoder(BlockDecoder):
