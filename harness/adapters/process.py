@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -18,9 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from harness.adapters import files, limits, programs
+from harness.adapters import files, programs
 from harness.adapters.contract import Adapter, Update, environment
 from harness.adapters.family import Family
+from harness.adapters.limits import LimitWatch
 from harness.adapters.observed import Output, in_words
 from harness.adapters.packets import Capture
 from harness.adapters.pipes import Pipes
@@ -33,7 +33,6 @@ from harness.sandbox.node import Node
 from harness.sandbox.process import MINIMAL_ENVIRON, Command, Overlay
 from harness.waiting import wait_until
 
-_SAMPLE_INTERVAL_S = 0.2
 _ROUNDS_OF_KILLING = 10
 _FAREWELL_S = 5.0
 _INTO_THE_BACKGROUND_S = 0.3
@@ -70,9 +69,6 @@ class TapperProcess(Running):
         self._state = directory / "state"
         self._state.mkdir(parents=True)
         self._out = directory / "output"
-        self._excess = ""
-        self.most_memory = 0
-        """The largest resident memory of it and its children that was measured, in bytes."""
         if adapter.to == "directory":
             self._out.mkdir()
         self._targets.write(targets)
@@ -104,12 +100,10 @@ class TapperProcess(Running):
         self._declared = False
         self._ending: Ending | None = None
         self._frozen = False
-        self._stopping = threading.Event()
+        self._watch = LimitWatch(self.family, self._sizes)
         self._taken = 0
         self._kept = (directory / "stdout").open("wb")
         self._pipes = Pipes(self.process.stdout.fileno(), ready_read, self._take)
-        self._watcher = threading.Thread(target=self._watch, name="tapper-memory", daemon=True)
-        self._watcher.start()
 
     # -- Running ---------------------------------------------------------------------------------------------------
 
@@ -125,7 +119,7 @@ class TapperProcess(Running):
         code = self.returncode
         if code is None:
             return None
-        how = self._excess or (f"killed by signal {-code}" if code < 0 else f"exit code {code}")
+        how = self._watch.excess or (f"killed by signal {-code}" if code < 0 else f"exit code {code}")
         said = self.stderr.last_line()
         left = self._left_behind()
         return (
@@ -133,6 +127,11 @@ class TapperProcess(Running):
             + (f": {said}" if said else "")
             + (f"; it goes on in the background ({in_words(left[0])}): run it in the foreground" if left else "")
         )
+
+    @property
+    def most_memory(self) -> int:
+        """The largest resident memory of it and its children that was measured, in bytes."""
+        return self._watch.most_memory
 
     def outputs(self) -> Sequence[tuple[str, Output]]:
         self.output.refresh()
@@ -215,9 +214,8 @@ class TapperProcess(Running):
         seconds = time.monotonic() - started
         strays = self._late_strays(patience)
         self._kill_strays(strays)
-        self._stopping.set()
+        self._watch.stop(_FAREWELL_S)
         self._pipes.finish(_FAREWELL_S)  # a hidden process may hold the pipe open; it ends with the node
-        self._watcher.join(_FAREWELL_S)
         self.stderr.close()
         self.output.refresh()
         self.output.finish()
@@ -296,31 +294,15 @@ class TapperProcess(Running):
             self._kept.close()
             return
         self._taken += len(data)
-        if self._taken > limits.MOST_OUTPUT:
-            self._kill_for(f"it wrote more than {limits.MOST_OUTPUT >> 20} MiB")
+        if not self._watch.output(self._taken):
             return  # go on emptying the pipe, so that it can end
         self._kept.write(data)
         self._kept.flush()
         if self.adapter.to == "stdout":
             self.output.feed(data)
 
-    def _watch(self) -> None:
-        while not self._stopping.wait(_SAMPLE_INTERVAL_S):
-            memory = self.family.memory()
-            self.most_memory = max(self.most_memory, memory)
-            reason = limits.exceeded(
-                memory=memory,
-                log=self.stderr.size,
-                files=files.size(self._out) + files.size(self._state),
-                run_files=self._node.memory_files(),
-            )
-            if reason:
-                self._kill_for(reason)
-
-    def _kill_for(self, reason: str) -> None:
-        if not self._excess:
-            self._excess = reason
-            self.family.kill()
+    def _sizes(self) -> tuple[int, int, int]:
+        return self.stderr.size, files.size(self._out) + files.size(self._state), self._node.memory_files()
 
     def _strays(self) -> dict[int, str]:
         """The processes that it has left to the node's PID 1 by now: pid (in the node) -> command."""

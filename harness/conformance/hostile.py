@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from harness.conformance import truth
 from harness.mesh import replay
+from harness.sandbox.checksums import with_checksums
+from harness.sandbox.frames import ETHERNET_HEADER
 from harness.sandbox.pod import Pod
 
 ANSWER = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
@@ -54,8 +56,10 @@ def frames(pod: Pod) -> list[bytes]:
     chance = random.Random(_SEED)
     shuffled = whole[:]
     chance.shuffle(shuffled)
-    cut = [frame[: chance.randrange(14, len(frame))] for frame in whole]
+    cut = [frame[: chance.randrange(ETHERNET_HEADER, len(frame))] for frame in whole]
     flipped = [_flip(frame, chance) for frame in whole for _ in range(5)]
+    # a tapper that checks checksums leaves out a frame with changed bytes, unless the checksums fit again
+    flipped[1::2] = [frame[:ETHERNET_HEADER] + with_checksums(frame[ETHERNET_HEADER:]) for frame in flipped[1::2]]
     return [*shuffled, *cut, *flipped, *(whole * 3)]
 
 
@@ -63,5 +67,5 @@ def _flip(frame: bytes, chance: random.Random) -> bytes:
     """The frame with a few bytes after the Ethernet header replaced."""
     changed = bytearray(frame)
     for _ in range(chance.randrange(1, 6)):
-        changed[chance.randrange(14, len(changed))] = chance.randrange(256)
+        changed[chance.randrange(ETHERNET_HEADER, len(changed))] = chance.randrange(256)
     return bytes(changed)

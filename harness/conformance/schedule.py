@@ -33,7 +33,7 @@ CASE_LIMIT_S = 60.0
 JOBS_A_PROCESSOR = 2
 MOST_JOBS = 8
 WORKER = (sys.executable, "-m", "harness.conformance.worker")
-_SLOW = ("LIFE-07", "CAP-13", "HTTP-21", "LIFE-09", "LIFE-11", "LIFE-05", "LIFE-08", "LIFE-04")
+_SLOW = ("GEN-09", "LIFE-07", "CAP-13", "HTTP-21", "LIFE-09", "LIFE-11", "LIFE-05", "LIFE-08", "LIFE-04")
 """The slow cases, which try a delay or fifty updates, the slowest first."""
 _SLOW_GROUPS = ("GEN", "LOAD", "LIFE", "SEC")
 _FAREWELL_S = 2.0

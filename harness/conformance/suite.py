@@ -124,9 +124,8 @@ class Run:
                 yield Finished(job, aside)
         self._write()
         yield from self._by_workers([job for job in jobs if not job.extra_s], self.jobs)
-        yield from self._by_workers(
-            [job for job in jobs if job.extra_s], 1
-        )  # alone, because others would take processor time from them
+        # long cases run alone, because others would take processor time from them
+        yield from self._by_workers([job for job in jobs if job.extra_s], 1)
         for case, job in elsewhere:  # here, because this process has to clean the cluster
             yield Started(job)
             assert self.in_cluster is not None

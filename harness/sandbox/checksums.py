@@ -1,10 +1,11 @@
-"""Whether a receiver accepts a packet, by the checksum of its TCP segment (RFC 9293, section 3.1; RFC 1071). Pure."""
+"""The checksums of IPv4 and TCP (RFC 791, 9293, 1071): whether a receiver accepts a packet, and how it would. Pure."""
 
 from __future__ import annotations
 
 import struct
 
 _TCP = 6
+_TCP_HEADER, _TCP_CHECKSUM_AT, _IPV4_CHECKSUM_AT = 20, 16, 10
 _FRAGMENT = 0x3FFF  # more fragments, or not the first one: the checksum covers bytes that a fragment lacks
 
 
@@ -18,6 +19,24 @@ def receiver_refuses(ip: bytes) -> bool:
         return False
     addresses, tcp = segment
     return _sum(addresses + struct.pack("!II", _TCP, len(tcp)) + tcp) != 0xFFFF
+
+
+def with_checksums(ip: bytes) -> bytes:
+    """The packet with the checksums that its bytes need: of IPv4's header and of TCP. Without a whole TCP segment the
+    packet as it is."""
+    segment = _segment(ip)
+    if segment is None or len(segment[1]) < _TCP_HEADER:
+        return ip
+    addresses, tcp = segment
+    packet = bytearray(ip)
+    at = 40 if ip[0] >> 4 == 6 else (ip[0] & 0x0F) * 4
+    blank = tcp[:_TCP_CHECKSUM_AT] + bytes(2) + tcp[_TCP_CHECKSUM_AT + 2 :]
+    total = _sum(addresses + struct.pack("!II", _TCP, len(blank)) + blank)
+    struct.pack_into("!H", packet, at + _TCP_CHECKSUM_AT, 0xFFFF - total)
+    if ip[0] >> 4 == 4:
+        struct.pack_into("!H", packet, _IPV4_CHECKSUM_AT, 0)
+        struct.pack_into("!H", packet, _IPV4_CHECKSUM_AT, 0xFFFF - _sum(bytes(packet[:at])))
+    return bytes(packet)
 
 
 def _segment(ip: bytes) -> tuple[bytes, bytes] | None:

@@ -10,7 +10,7 @@ from tapper.fast.http1 import FastConversation
 from tapper.fast.http2 import FastHttp2
 from tapper.fast.ndjson import FastNdjson
 from tapper.fast.ring_blocks import FastBlocks
-from tapper.protocols.readers import Readers
+from tapper.protocols.reader_classes import Readers
 from tapper.run.parts import Parts
 
 PARTS = Parts(

@@ -208,7 +208,7 @@ def _after_literal(block: bytes, index: int) -> int:
 
 
 class FastBlockDecoder(BlockDecoder):
-    """See the module. The caches are bounded, and hold no entry that its table has evicted."""
+    """See the module. Of each direction, the caches hold at most _MOST_BLOCKS blocks of _LONGEST_BLOCK octets."""
 
     def __init__(self, *, from_start: bool) -> None:
         super().__init__(from_start=from_start)
@@ -239,6 +239,7 @@ class FastBlockDecoder(BlockDecoder):
         self._drop_cached()
 
     def _decode(self, block: bytes) -> DecodedBlock:
+        # Look for the block in the caches; read it if it is in none.
         cached = self._whole_blocks.get(block)
         if cached is not None:
             if cached.added:
@@ -251,6 +252,9 @@ class FastBlockDecoder(BlockDecoder):
                 if template.cached.added:
                     self._repeat(template.cached.added)
                 return filled
+        return self._read(block)
+
+    def _read(self, block: bytes) -> DecodedBlock:
         entries = cast("list[_Entry]", self._entries)
         decoded = DecodedBlock()
         headers: list[Field] = []

@@ -17,8 +17,8 @@ from tapper.protocols.exchange import Conversation, Exchange, PendingRequest, is
 from tapper.protocols.headers import HeaderList
 from tapper.protocols.heads import Framing
 from tapper.protocols.http1 import WITHOUT_BODY, RequestReader, ResponseReader
+from tapper.protocols.http1_reader import HEAD
 from tapper.protocols.messages import BODY_LIMIT, HEAD_LIMIT, End, Request, RequestHead, Response, ResponseHead
-from tapper.protocols.reader import HEAD
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 

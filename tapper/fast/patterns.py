@@ -63,10 +63,8 @@ class Pattern:
                     return None
                 lengths[number] = end - at
                 value = data[at:end]
-            if end > at:
-                first, last = value[0], value[-1]
-                if first in (_BLANK, _TAB) or last in (_BLANK, _TAB):
-                    return None
+            if end > at and (value[0] in (_BLANK, _TAB) or value[-1] in (_BLANK, _TAB)):
+                return None
             values.append(value)
             stop = end + len(run)
         if self._framing is not None:
@@ -150,11 +148,9 @@ def _runs(headers: Headers, block: bytes, varying: list[int]) -> list[bytes] | N
 
 
 def _section(block: bytes) -> TemplateList | None:
+    """As `tapper.protocols.heads.section`, with the framing in the list."""
     section = heads.section(block)
-    if section is None:
-        return None
-    fields, framing = section
-    return TemplateList(HeaderTemplate(fields.headers), framing=framing, size=len(block))
+    return section and TemplateList(HeaderTemplate(section[0].headers), framing=section[1], size=len(block))
 
 
 _SECTIONS: Final[Memo[bytes, TemplateList | None]] = Memo(_section, len, most=512, longest=LONGEST)

@@ -71,7 +71,7 @@ def _line(record: dict[str, Any]) -> str:
     return f"{{{','.join(members)}}}\n"
 
 
-def _base64(data: bytes) -> str:
+def base64_text(data: bytes) -> str:
     return b2a_base64(data, newline=False).decode("ascii")
 
 
@@ -89,7 +89,7 @@ def _message(message: Request | Response) -> dict[str, Any]:
     end = message.end
     return {
         "headers": message.head.headers,
-        "body_b64": _base64(end.body),
+        "body_b64": base64_text(end.body),
         "body_size": end.size,
         "truncated": end.truncated,
         "trailers": end.trailers,
@@ -130,7 +130,7 @@ def _websocket(message: WebSocketMessage) -> dict[str, Any]:
         "opcode": message.opcode,
         "size": message.size,
         "text": message.body.decode("utf-8", "replace") if readable else None,
-        "preview_b64": None if readable else _base64(message.body),
+        "preview_b64": None if readable else base64_text(message.body),
         "truncated": message.truncated,
         "deflated": message.deflated,
     }

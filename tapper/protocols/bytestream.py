@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tapper.protocols.connection_reader import ConnectionReader
 from tapper.protocols.facts import ByteStream
-from tapper.protocols.reading import ConnectionReader
 from tapper.streams.reassembly import Data
 
 PREVIEW = 64

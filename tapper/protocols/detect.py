@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from tapper.protocols import heads
+from tapper.protocols.connection_reader import ConnectionReader, Content
 from tapper.protocols.frames import PREFACE, looks_like_frames
-from tapper.protocols.http import Http1Connection, Http2Connection
-from tapper.protocols.readers import Readers
-from tapper.protocols.reading import ConnectionReader, Content
+from tapper.protocols.http_connections import Http1Connection, Http2Connection
+from tapper.protocols.reader_classes import Readers
 from tapper.protocols.records import Record
 from tapper.protocols.tls import HelloReader
 from tapper.streams.connection import Connection, WireSecurity

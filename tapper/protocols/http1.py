@@ -21,8 +21,8 @@ from typing import Final
 from tapper.protocols import heads
 from tapper.protocols.headers import HeaderList
 from tapper.protocols.heads import NO_BODY, Framing
+from tapper.protocols.http1_reader import BODY, CHUNK_LINE, MAYBE_BODY, UNTIL_CLOSE, Reader, Step
 from tapper.protocols.messages import BODY_LIMIT, HEAD_LIMIT, RequestHead, ResponseHead
-from tapper.protocols.reader import BODY, CHUNK_LINE, MAYBE_BODY, UNTIL_CLOSE, Reader, Step
 
 WITHOUT_BODY: Final = (204, 304)
 """Statuses of responses that never have a body (section 6.3)."""

@@ -1,13 +1,16 @@
 """Both directions of a cleartext HTTP/2 connection become exchanges, one for each stream (RFC 9113).
 
-A stream has a number, so pairing needs neither order nor guess: the halves of a stream are what its two sides sent on
-it. An exchange is complete, and comes out, with the first of these events:
+A stream has a number, so pairing needs neither order nor guess: the two halves of a stream are the frames that its two
+sides sent on it. The first of these events ends a stream, and what was seen of its halves comes out as an exchange:
 
-    the response ended, and the request did                 as usual
-    the response ended, and the request's end may be lost   after a loss within the request, or without any of it
-    RST_STREAM on the stream, or GOAWAY below its number    what was seen of both halves
-    too many streams are open (MOST_STREAMS)                the oldest stream, what was seen of both halves
-    the connection ended, or the server sent FIN            every open stream, in the order in which they began
+    event                                                         which stream
+    the response ended, and the request ended                     that stream
+    the response ended, and no request was seen, or a loss may    that stream
+      have hidden the request's end
+    a RST_STREAM frame of either side                             that stream
+    a GOAWAY frame of the server                                  all streams above the frame's last stream
+    a new stream while MOST_STREAMS are open                      the oldest open stream
+    the server's FIN, or the end of the connection                all open streams, in the order in which they began
 
 Loss costs dynamic tables (`tapper.protocols.blocks`): fields that refer to unknown entries are left out, and the
 exchange says that it is incomplete. Its method, target or status stays empty if that is one of these fields.

@@ -3,19 +3,20 @@
 Streams know two sides; a protocol knows a client and a server. A SYN tells which side is the client. Where the SYN was
 not captured, the first plausible start line, header block or ClientHello does.
 
-One reader at a time reads a connection. All have the same interface (`reading.ConnectionReader`), and name their
-successor when another protocol begins:
+One reader at a time reads a connection. All have the same interface (`connection_reader.ConnectionReader`), and name
+their successor when another protocol begins:
 
-| state     | reader               | successor                                                                         |
-|-----------|----------------------|-----------------------------------------------------------------------------------|
-| Undecided | detect.Undecided     | TlsHello at a TLS record; Http2 at a preface, a server's SETTINGS or a segment of |
-|           |                      | frames; Http1, which reads on trial, at the first message head                    |
-| Http1     | http.Http1Connection | after a response of 101: WebSocket, Http2 (h2c) or Tunnel, by its Upgrade field;  |
-|           |                      | after a 2xx response to CONNECT: Tunnel                                           |
-| Http2     | http.Http2Connection |                                                                                   |
-| TlsHello  | tls.HelloReader      |                                                                                   |
-| WebSocket | websocket.WebSocket  |                                                                                   |
-| Tunnel    | bytestream.ByteTally |                                                                                   |
+| state     | reader           | module           | successor                                                          |
+|-----------|------------------|------------------|--------------------------------------------------------------------|
+| Undecided | Undecided        | detect           | TlsHello at a TLS record; Http2 at a preface, a server's SETTINGS  |
+|           |                  |                  | or a segment of frames; Http1, which reads on trial, at the first  |
+|           |                  |                  | message head                                                       |
+| Http1     | Http1Connection  | http_connections | after a response of 101: WebSocket, Http2 (h2c) or Tunnel, by its  |
+|           |                  |                  | Upgrade field; after a 2xx response to CONNECT: Tunnel             |
+| Http2     | Http2Connection  | http_connections |                                                                    |
+| TlsHello  | HelloReader      | tls              |                                                                    |
+| WebSocket | WebSocket        | websocket        |                                                                    |
+| Tunnel    | ByteTally        | bytestream       |                                                                    |
 
 A connection of which no record was made when it ends is not HTTP: it is counted by kind, and a fact tells how many
 bytes it had and how they began. Such bytes are never presented as HTTP.
@@ -26,12 +27,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tapper.protocols.bytestream import ByteTally
+from tapper.protocols.connection_reader import ConnectionReader, Content
 from tapper.protocols.detect import Kind, Undecided
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.http import Http2Connection
+from tapper.protocols.http_connections import Http2Connection
 from tapper.protocols.messages import BODY_LIMIT
-from tapper.protocols.readers import PLAIN_READERS, Readers
-from tapper.protocols.reading import ConnectionReader, Content
+from tapper.protocols.reader_classes import PLAIN_READERS, Readers
 from tapper.protocols.records import ExchangeRecord, FactRecord, Record
 from tapper.protocols.tls import HelloReader
 from tapper.streams.connection import Connection, Consumer, Leg, WireSecurity

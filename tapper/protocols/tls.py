@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tapper.protocols.connection_reader import ConnectionReader
 from tapper.protocols.facts import Tls
-from tapper.protocols.reading import ConnectionReader
 from tapper.streams.reassembly import Data
 
 HELLO_LIMIT = 64 * 1024

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import zlib
 
+from tapper.protocols.connection_reader import ConnectionReader
 from tapper.protocols.facts import WebSocketMessage
 from tapper.protocols.headers import Headers
 from tapper.protocols.messages import BODY_LIMIT
-from tapper.protocols.reading import ConnectionReader
 from tapper.streams.reassembly import Data
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA

@@ -13,8 +13,8 @@ their constructors, and call them by the plain class's methods:
 To add a part:
 
 1. Let the plain class do its work in methods that a subclass can override, and let its user take the class as an
-   argument. Protocol readers are fields of `tapper.protocols.readers.Readers`; everything else is a field of `Parts`.
-   The field's default is the plain class, so that `PLAIN` has it.
+   argument. Protocol readers are fields of `tapper.protocols.reader_classes.Readers`; everything else is a field of
+   `Parts`. The field's default is the plain class, so that `PLAIN` has it.
 2. Write the subclass in a module of `tapper.fast`. Its docstring names the plain class and the measured gain.
 3. Name the subclass in `tapper.fast.PARTS`.
 4. Show in tests/unit/fast that both give the same results.
@@ -28,7 +28,7 @@ from importlib.util import find_spec
 
 from tapper.capture.walk import Blocks
 from tapper.output.ndjson import Ndjson
-from tapper.protocols.readers import PLAIN_READERS, Readers
+from tapper.protocols.reader_classes import PLAIN_READERS, Readers
 from tapper.protocols.records import Record
 from tapper.streams.connections import Connections
 

@@ -49,7 +49,7 @@ def open_capture(path: str, output: str | None) -> Iterator[BufferedIOBase]:
 
 
 @dataclass(slots=True)
-class _Interface:
+class _FileInterface:
     """An interface of the file: one source."""
 
     account: Account
@@ -64,7 +64,7 @@ class Replay:
         self._targets = targets
         self._writer = writer
         self._console = console
-        self._interfaces: dict[str, _Interface | None] = {}
+        self._interfaces: dict[str, _FileInterface | None] = {}
         self._ts = 0
 
     def run(self, stream: BufferedIOBase, name: str) -> None:
@@ -99,12 +99,12 @@ class Replay:
         if records:
             self._writer.deliver(account, records)
 
-    def _find(self, name: str) -> _Interface | None:
+    def _find(self, name: str) -> _FileInterface | None:
         if name not in self._interfaces:
             self._interfaces[name] = self._open(name)
         return self._interfaces[name]
 
-    def _open(self, name: str) -> _Interface | None:
+    def _open(self, name: str) -> _FileInterface | None:
         """None if the interface is a pod's that is no target."""
         pod = _pod_of(name)
         if pod is not None and self._targets and pod not in self._targets:
@@ -116,7 +116,7 @@ class Replay:
             place, scope = Place("file", None, name or "all"), Scope(None, targets, some_lo=_is_lo(name))
         account = self._writer.open(place, scope)
         self._writer.opened(account)
-        return _Interface(account)
+        return _FileInterface(account)
 
     def _end(self, file: CaptureFile) -> None:
         for name in +file.dropped:

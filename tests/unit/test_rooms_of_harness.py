@@ -30,14 +30,6 @@ ORDER = (
 """From the lowest to the highest."""
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names.split()}
 
-OF_OTHERS = frozenset(
-    {
-        *("Candidate", "End", "Half", "Messages", "Part", "Pod", "Process", "Reader", "Refused", "Tap", "Unclear"),
-        *("_Answer", "_Interface"),
-    }
-)
-"""Class names of other rooms that still stand twice. None may be added."""
-
 
 def modules(root: Path) -> dict[str, Path]:
     """Every module of a package, by its dotted name."""
@@ -100,5 +92,5 @@ def test_a_class_name_has_one_meaning() -> None:
         for module, path in modules(root).items():
             for name in classes(path):
                 where.setdefault(name, []).append(module)
-    twice = {name: sorted(found) for name, found in where.items() if len(found) > 1 and name not in OF_OTHERS}
+    twice = {name: sorted(found) for name, found in where.items() if len(found) > 1}
     assert twice == {}

@@ -12,8 +12,18 @@ from dataclasses import replace
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-from harness.conformance.generated import shipped, writing
-from harness.conformance.generated.plan import BURST, ENVOY_RETURNS, POD_JOINS, POD_LEAVES, Happening, Plan, Talk
+from harness.conformance.generated import pairs, shipped, writing
+from harness.conformance.generated.plan import (
+    BURST,
+    ENVOY_RETURNS,
+    PLAIN_CUT,
+    POD_JOINS,
+    POD_LEAVES,
+    Happening,
+    Plan,
+    Segmentation,
+    Talk,
+)
 from harness.conformance.generated.plan_file import to_json
 from harness.conformance.generated.strategies import THEMES
 
@@ -29,6 +39,7 @@ _HAPPENINGS = (
     Happening(ENVOY_RETURNS, 1, 700),
     Happening(POD_JOINS, 2, 800),
 )
+_NOT_DRAWN = "pairs"
 _SPREAD: Mapping[str, tuple[int, tuple[Happening, ...]]] = {"pods": (5, ()), "lives": (4, _HAPPENINGS)}
 """Themes whose connections are shared out among so many pods, to which this happens: each thing at least once."""
 
@@ -58,7 +69,8 @@ def main() -> None:
     for file in shipped.files():
         file.unlink()
     shipped.FOLDER.mkdir(exist_ok=True)
-    for theme in THEMES:
+    (shipped.FOLDER / f"{pairs.NAME}.json").write_text(to_json(pairs.plan()))
+    for theme in THEMES.keys() - {_NOT_DRAWN}:
         plan = _together(drawn(THEMES[theme].draw(), _SEED, _DRAWN))
         if theme in _SPREAD:
             plan = _spread(plan, *_SPREAD[theme])
@@ -67,8 +79,12 @@ def main() -> None:
 
 
 def _spread(plan: Plan, pods: int, happenings: tuple[Happening, ...]) -> Plan:
-    """Over so many pods, by turns."""
-    talks = tuple(replace(talk, pod=number % pods) for number, talk in enumerate(plan.talks))
+    """Over so many pods, by turns. Of every other connection the bodies are cut into packets of their own."""
+    cut = Segmentation(cut=PLAIN_CUT)
+    talks = tuple(
+        replace(talk, pod=number % pods, segments=cut if number % 2 else talk.segments)
+        for number, talk in enumerate(plan.talks)
+    )
     return replace(plan, pods=pods, talks=talks, happenings=happenings)
 
 

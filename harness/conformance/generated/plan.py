@@ -22,6 +22,8 @@ MOST_BYTES = 64 << 20
 MOST_QUIET_MS = 5_000
 MOST_MESSAGES = 64
 PERMILLE = 1000
+PLAIN_CUT = 1448
+"""The size of the segments of plain talks that are cut: what a packet of Ethernet carries."""
 
 CLIENT, SERVER = "client", "server"
 SIDES = (CLIENT, SERVER)
@@ -214,9 +216,11 @@ class Talk:
 
     @property
     def is_plain(self) -> bool:
-        """Whether who knows no HTTP, but a request line where it sees one, can be asked for all of it."""
+        """Whether a tapper that knows no HTTP, but finds request lines at the beginning of packets, can be asked for
+        all of it. Each head is in one packet."""
         return (
-            (self.protocol, self.together, self.segments, self.close) == (HTTP1, 1, Segmentation(), Close())
+            (self.protocol, self.together, self.close) == (HTTP1, 1, Close())
+            and self.segments in (Segmentation(), Segmentation(cut=PLAIN_CUT))
             and not self.ipv6
             and all(
                 each.method in PLAIN_METHODS

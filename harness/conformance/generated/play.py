@@ -37,7 +37,9 @@ from harness.mesh.workload import Delivery
 from harness.sandbox.pod import Pod
 
 _FIRST_PORT = 45_000
-_SERVICE = {4: ("10.96.77.{}", 80), 6: ("fd00:96::{}", 80)}
+_SERVICE = {4: "10.96.77.{}", 6: "fd00:96::{}"}
+_SERVICE_PORTS = (80, 443, 80, 80)
+"""By turns: that of TLS may carry plaintext as well."""
 _BURST = 6
 
 
@@ -198,7 +200,7 @@ class _PlayedTalk:
 def _conversations(talk: Talk, pod: Pod, number: int) -> Iterator[LoopbackConnection]:
     """The legs of a connection: one, or two of a pod's call to itself."""
     if talk.direction in (OUTBOUND, ITSELF):
-        yield delivery.outbound(pod, _service(talk, number))
+        yield delivery.outbound(pod, service(talk, number))
     if talk.direction in (truth.INBOUND, ITSELF):
         style = Delivery.LOCALHOST if talk.localhost else Delivery.PASSTHROUGH
         yield delivery.inbound(pod, APP_PORT + number, delivery=style, ipv6=talk.ipv6)
@@ -206,13 +208,12 @@ def _conversations(talk: Talk, pod: Pod, number: int) -> Iterator[LoopbackConnec
 
 def _leg_of_frames(talk: Talk, pod: Pod, number: int) -> replay.ReplayLeg:
     if talk.direction == OUTBOUND:
-        return replay.outbound(pod, _service(talk, number), _FIRST_PORT + number)
+        return replay.outbound(pod, service(talk, number), _FIRST_PORT + number)
     return replay.inbound(pod, APP_PORT + number, _FIRST_PORT + number, ipv6=talk.ipv6, localhost=talk.localhost)
 
 
-def _service(talk: Talk, number: int) -> tuple[str, int]:
-    host, port = _SERVICE[6 if talk.ipv6 else 4]
-    return host.format(10 + number), port
+def service(talk: Talk, number: int) -> tuple[str, int]:
+    return _SERVICE[6 if talk.ipv6 else 4].format(10 + number), _SERVICE_PORTS[number % len(_SERVICE_PORTS)]
 
 
 def _end(talk: Talk, leg: LoopbackConnection) -> None:

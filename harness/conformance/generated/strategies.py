@@ -267,6 +267,18 @@ def _lives(draw: st.DrawFn) -> Plan:
     return Plan(pods=pods, talks=talks, happenings=draw(_happenings(pods)))
 
 
+@st.composite
+def _mixed(draw: st.DrawFn) -> Plan:
+    """Every protocol, direction and family in several pods."""
+    pods = draw(st.integers(2, MOST_PODS))
+    protocols = st.sampled_from([HTTP1, HTTP2, GRPC, WEBSOCKET])
+    talk = protocols.flatmap(
+        lambda protocol: _talks(protocol, pods=pods, ipv6=st.booleans(), segments=_cuts(), most_rounds=5)
+    )
+    talks = tuple(draw(st.lists(talk, min_size=1, max_size=2 * pods).map(tuple).filter(_is_light)))
+    return Plan(pods=pods, talks=talks)
+
+
 def _plans(talks: SearchStrategy[list[Talk]]) -> SearchStrategy[Plan]:
     return talks.map(tuple).filter(_is_light).map(lambda drawn: Plan(talks=drawn))
 
@@ -295,6 +307,12 @@ THEMES: Mapping[str, Theme] = {
     "segments": Theme(frozenset({Feature.HTTP1}), _segments),
     "pods": Theme(frozenset(), _pods),
     "lives": Theme(frozenset({Feature.TARGETS_DYNAMIC}), _lives),
+    "pairs": Theme(
+        frozenset(
+            {Feature.HTTP1, Feature.HTTP2, Feature.GRPC, Feature.WEBSOCKET, Feature.IPV6, Feature.TARGETS_DYNAMIC}
+        ),
+        _mixed,
+    ),
     "ipv6": Theme(frozenset({Feature.HTTP1, Feature.HTTP2, Feature.IPV6}), _ipv6),
 }
 

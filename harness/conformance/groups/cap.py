@@ -201,9 +201,9 @@ def loss_and_disorder(trial: Trial) -> None:
     whole += [first, third]
     tap.settle(whole, server)
     tap.end()
-    tap.expect_bodies(whole)
+    tap.expect_paired(whole)
     tap.expect_paired_right([holed, unanswered], while_seeing=whole)
-    expect.bodies([holed], tap.seen)
+    expect.bodies([holed], tap.seen, where_told=True)
 
 
 @case(

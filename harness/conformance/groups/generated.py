@@ -90,6 +90,29 @@ def ipv6(trial: Trial) -> None:
     _play_all(trial, "ipv6")
 
 
+@case(
+    "GEN-09",
+    Level.MUST,
+    _SOURCE,
+    features={
+        Feature.HTTP1,
+        Feature.HTTP2,
+        Feature.GRPC,
+        Feature.WEBSOCKET,
+        Feature.IPV6,
+        Feature.TARGETS_DYNAMIC,
+    },
+)
+def pairs(trial: Trial) -> None:
+    """A tapper MUST report ordinary conversations as they were, whichever two of the things that it claims meet.
+
+    Each protocol in each direction over IPv4 and IPv6, in three pods: long targets, heads and bodies, chunks, trailers
+    and repeated fields on each; a connection's 20th exchange; connections that are reset before an answer, and such
+    that are quiet for up to five seconds. Before them an Envoy returns, and a pod leaves the list and joins it again.
+    """
+    _play_all(trial, "pairs")
+
+
 def _play_all(trial: Trial, theme: str) -> None:
     for plan in shipped(theme):
         play(trial, plan)

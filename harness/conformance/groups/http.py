@@ -31,7 +31,7 @@ def content_length(trial: Trial) -> None:
         sent.append(truth.speak(conversation, leg))
     tap.settle(sent, server)
     tap.end()
-    tap.expect_bodies(sent)
+    tap.expect_paired(sent)
     expect.not_presented([Sent(hidden, "GET", truth.target_of(hidden), 0, (leg,))], tap.seen)
 
 
@@ -57,7 +57,7 @@ def chunked(trial: Trial) -> None:
         sent += [truth.speak(conversation, leg, status=202) for _ in range(2)]
     tap.settle(sent, server)
     tap.end()
-    tap.expect_bodies(sent)
+    tap.expect_paired(sent)
 
 
 @case(

@@ -56,7 +56,7 @@ def interleaved_streams(trial: Trial) -> None:
     sent = list(exchanges.values())
     tap.settle(sent, server)
     tap.end()
-    tap.expect_bodies(sent)
+    tap.expect_paired(sent)
     messages = [
         (each, message)
         for each in sent

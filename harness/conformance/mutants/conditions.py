@@ -123,6 +123,14 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
     }
 )
 """By name. A name says in which records the fault is."""
+_OF_ALL_TRAFFIC = frozenset(
+    {"always", "only-ipv4", "only-ipv6", "only-inbound", "only-outbound", "only-localhost", "only-443"}
+    | {"only-other-ports", "after-5", "after-20", "after-100", "with-2-pods", "with-3-pods", "after-update"}
+    | {"after-reopening", "after-closing", "after-upgrade", "after-unreadable"}
+)
+"""The conditions that can hold in a record of type `websocket`, too."""
+OF_EXCHANGES = frozenset(CONDITIONS) - _OF_ALL_TRAFFIC
+"""The conditions that hold in records of type `http` alone."""
 
 
 def flagged(conditions: Iterable[Condition]) -> Holds:

@@ -184,6 +184,16 @@ def lost_in_the_long_run(records: Iterator[Record]) -> Iterator[Record]:
         yield record
 
 
+def trailers_lost_on_the_way_out(records: Iterator[Record]) -> Iterator[Record]:
+    """It says of answers over IPv6 that leave a pod that they had no trailers."""
+    for record in records:
+        sixth = record["type"] == "http" and str(record.get("src")).startswith("[")
+        if sixth and record.get("direction") == "outbound" and record.get("response"):
+            yield record | {"response": record["response"] | {"trailers": []}}
+        else:
+            yield record
+
+
 def _mutant(change: RecordFilter, breaks: Mapping[str, str]) -> Mutant:
     return Mutant(change.__name__.replace("_", "-"), change.__doc__ or "", breaks, Fault(records=(change,)))
 
@@ -193,6 +203,7 @@ CHUNKS_CUT_IN_SILENCE = _mutant(chunks_cut_in_silence, {"GEN-01": r"body of \d+ 
 COOKIES_MERGED = _mutant(cookies_merged, {"GEN-01": "set-cookie"})
 FOURTH_POD_MISTAKEN = _mutant(fourth_pod_mistaken, {"GEN-06": "pod_ip"})
 UNANSWERED_OVER_IPV6 = _mutant(unanswered_over_ipv6, {"GEN-08": "its own answer"})
+TRAILERS_LOST_ON_THE_WAY_OUT = _mutant(trailers_lost_on_the_way_out, {"GEN-09": "response.trailers"})
 TWICE_AFTER_A_HUNDRED = _mutant(twice_after_a_hundred, {"GEN-06": "one record of it"})
 CALLS_WITHOUT_STATUS = _mutant(calls_without_status, {"GEN-03": "grpc"})
 BINARY_MESSAGES_LOST = _mutant(binary_messages_lost, {"GEN-04": "message"})

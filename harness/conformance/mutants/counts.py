@@ -28,7 +28,7 @@ COUNTS_HALVES_TWICE = _mutant(
     "counts-halves-twice",
     "It counts a request without an answer for two exchanges.",
     "expected exchanges to be",
-    _counts(lambda bye: {"exchanges": bye["exchanges"] + bye["incomplete"]}, "bye"),
+    _counts(lambda bye: {"exchanges": bye.get("exchanges", 0) + bye.get("incomplete", 0)}, "bye"),
 )
 KNOWS_NO_HALVES = _mutant(
     "knows-no-halves",
@@ -46,11 +46,11 @@ COUNTS_BYTES = _mutant(
     "counts-bytes",
     "It counts bytes where packets are asked for.",
     "expected received to be",
-    _counts(lambda record: {"received": record["received"] * 1500}, *_COUNTING),
+    _counts(lambda record: {"received": record.get("received", 0) * 1500}, *_COUNTING),
 )
 NEXT_GENERATION = _mutant(
     "next-generation",
     "It acknowledges the list of targets after the one that it has.",
     "expected generation to be",
-    _counts(lambda ack: {"generation": ack["generation"] + 1}, "ack"),
+    _counts(lambda ack: {"generation": ack.get("generation", 0) + 1}, "ack"),
 )

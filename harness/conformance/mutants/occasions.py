@@ -14,6 +14,7 @@ Condition: TypeAlias = Callable[[], Holds]
 """Makes one for a run."""
 
 _LOAD_RECORDS, _LOAD_S = 50, 0.1
+_MANY_CONNECTIONS = 30
 _LATE_S = 5.0
 _QUIET_S = 1.0
 
@@ -213,6 +214,6 @@ def many_connections() -> Holds:
     def holds(record: Record) -> bool:
         if record["type"] == "http":
             known.add(connection(record))
-        return len(known) > _LOAD_RECORDS
+        return len(known) > _MANY_CONNECTIONS
 
     return holds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from harness.conformance.mutants.model import Fault, Mutant
 from harness.conformance.mutants.packets import PacketFilter, RawPacket, refusing
 from harness.conformance.mutants.reasons import LOST, TOO_OFTEN
 
+_START_LINE = re.compile(rb"(?:[A-Z]+ [!-~]+ HTTP/1|HTTP/1)\.[01]")
 _SNAPSHOT = 1500
 _HOUR_NS = 3600 * 10**9
 
@@ -65,4 +67,10 @@ IPV4_ONLY = _mutant(
     "It leaves out packets of IPv6 although it claims them.",
     {"CAP-10": LOST},
     refusing(lambda segment: len(segment.source[0]) == 16),
+)
+START_LINES = _mutant(
+    "start-lines",
+    "It keeps the packets that begin with a request line or a status line, and no other payload.",
+    {"GEN-06": "packets with payload are missing"},
+    refusing(lambda segment: bool(segment.payload) and not _START_LINE.match(segment.payload)),
 )

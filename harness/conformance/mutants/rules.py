@@ -25,6 +25,8 @@ class Rule:
 
     words: str
     change: Callable[[Iterable[Flagged]], Iterator[Record]]
+    kind: str = "http"
+    """The type of the records that it changes."""
 
 
 def _each(change: Callable[[Record], Iterable[Record]], kind: str = "http") -> Callable[..., Iterator[Record]]:
@@ -246,10 +248,11 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             _message("response", lambda message: {"body_size": message["body_size"] + 1}),
         ),
         "grpc-status": Rule("tells another status of a gRPC call", _with(_grpc_ok)),
-        "message-lost": Rule("leaves out a WebSocket message", _each(lambda _record: (), "websocket")),
+        "message-lost": Rule("leaves out a WebSocket message", _each(lambda _record: (), "websocket"), "websocket"),
         "message-side": Rule(
             "takes a WebSocket message for the other side's",
             _each(lambda r: (r | {"from": "server" if r["from"] == "client" else "client"},), "websocket"),
+            "websocket",
         ),
     }
 )

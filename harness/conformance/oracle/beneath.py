@@ -22,12 +22,12 @@ _TLS_MAJOR_VERSION = 3  # RFC 8446, section 5.1: of every version of TLS
 
 
 class Carriage(enum.Enum):
-    """How an exchange crossed the pod's network interface. The value is for sentences."""
+    """How an exchange crossed the pod's network interface. The value is for sentences, after "the exchange"."""
 
-    TLS = "in TLS"
-    PLAINTEXT = "in plaintext"
-    NONE = "not at all"
-    UNKNOWN = "in a way that the recording does not tell"
+    TLS = "crossed the pod's network interface in TLS"
+    PLAINTEXT = "crossed the pod's network interface in plaintext"
+    NONE = "did not cross the pod's network interface"
+    UNKNOWN = "crossed the pod's network interface in a way that the recording does not tell"
 
 
 _MTLS = {Carriage.TLS: True, Carriage.PLAINTEXT: False}
@@ -43,8 +43,7 @@ def difference(leg: Expected, seen: ReportedExchange, pod: PodDecoded | None) ->
     crossed = Carriage.PLAINTEXT if leg.directions == {NODE} or pod is None else carriage(leg, pod)
     if crossed is not Carriage.UNKNOWN and _MTLS.get(crossed) is not seen.mtls:
         right = str(_MTLS[crossed]).lower() if crossed in _MTLS else "null, or left out"
-        expected = f"{right}: the exchange crossed the pod's network interface {crossed.value}"
-        yield FieldDifference("mtls", expected, str(seen.mtls).lower())
+        yield FieldDifference("mtls", f"{right}: the exchange {crossed.value}", str(seen.mtls).lower())
 
 
 def carriage(leg: Expected, pod: PodDecoded) -> Carriage:

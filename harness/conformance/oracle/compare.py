@@ -179,6 +179,10 @@ def _fields(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[Fi
     # 1. What was sent, and what is told, by name.
     known, late = _by_name(true.fields), {} if told.trailers else _by_name(true.trailers)
     given = [(key.lower(), value) for key, value in told.headers if not key.startswith(":")]
+    for key, value in told.headers:
+        if key.lower() == ":authority" and not same_text(true.authority, value):
+            yield _line(whose, ":authority", [true.authority] if true.authority else [], [value])
+            return
     if true.authority and "host" not in known:
         host = ("host", true.authority.decode("latin-1"))
         given = [line for line in given if line != host]

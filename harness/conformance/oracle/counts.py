@@ -48,7 +48,7 @@ def _acknowledged(records: Sequence[Record], generations: int) -> Iterator[Diffe
     for record in records:
         generation = record.get("generation")
         if record["type"] == "ack" and generations and not (_is_count(generation) and 1 <= generation <= generations):
-            right = f"a generation from 1 to {generations}, as the targets file had them"
+            right = f"from 1 to {generations}, the generations that the targets file had"
             yield _difference("generation", right, generation, record)
 
 

@@ -15,12 +15,14 @@ from harness.mesh.envoy_config import INBOUND_PORT, LOOPBACK, OUTBOUND_PORT
 from harness.mesh.workload import PASSTHROUGH_SOURCE
 
 INBOUND, OUTBOUND, LOCAL, NODE = "inbound", "outbound", "local", "node"
+HTTP2 = "HTTP/2"
 TCP = "TCP"
 """The protocol of what stands for a connection as a whole."""
 _ANY = frozenset({INBOUND, OUTBOUND, LOCAL, NODE})
 _ISTIO_PORTS = range(15_000, 15_100)
 """Listeners of Envoy's and Istio's own: what crosses there is not the application's (Istio, Ports used by Istio)."""
 _PASSTHROUGH = frozenset(PASSTHROUGH_SOURCE.values())
+JOINED_MIDWAY = "its fields cannot be known without the beginning of the connection (RFC 7541, section 2.3.2)"
 BETWEEN_PODS = "it crossed between pods, where a tapper need not look"
 NOT_WHOLE = "it is not whole"
 UNPROVEN = "nothing proves that the tapper looked at that time"
@@ -169,9 +171,12 @@ def _with_duty(each: Expected, windows: Sequence[tuple[str, int, int]], *, midst
     if not (whole and answered) or exchange.reset:
         return replace(each, why=NOT_WHOLE)
     for pod, first, last in windows:
-        begun = each.connection.began_ns >= first or midstream
-        if pod == each.pod and begun and first <= exchange.first_ns and exchange.last_ns <= last:
-            return replace(each, duty=Duty.MUST)
+        if pod == each.pod and first <= exchange.first_ns and exchange.last_ns <= last:
+            begun = each.connection.began_ns >= first
+            if not begun and exchange.protocol == HTTP2:
+                return replace(each, why=JOINED_MIDWAY)
+            if begun or midstream:
+                return replace(each, duty=Duty.MUST)
     return replace(each, why=UNPROVEN)
 
 

@@ -26,7 +26,7 @@ _NEXT = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH) [
 """The same with a method that is known (RFC 9110, section 9.1; RFC 5789): the end of a body is easily a token, too."""
 
 
-class Unclear(Exception):
+class UnclearBytes(Exception):
     """Bytes that RFC 9112 gives no single meaning; the message says what."""
 
 
@@ -67,7 +67,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Messages:
+class Http1Messages:
     """All of a connection. `flaw` tells why it was read no further."""
 
     pairs: Sequence[Pair]
@@ -76,14 +76,14 @@ class Messages:
     """Where another protocol begins, in the client's and the server's stream."""
 
 
-def read(asked: bytes, answered: bytes, *, closed: bool) -> Messages:
+def read(asked: bytes, answered: bytes, *, closed: bool) -> Http1Messages:
     """Read both streams, and pair requests and responses in their order. `closed`: the server's stream has ended."""
     flaw, switched_at = "", None
     requests, pairs = [], []
     try:
         for request in _requests(asked):
             requests.append(request)
-    except Unclear as unclear:
+    except UnclearBytes as unclear:
         flaw = f"the client's bytes are unclear: {unclear}"
     at = number = 0
     continued = False
@@ -99,7 +99,7 @@ def read(asked: bytes, answered: bytes, *, closed: bool) -> Messages:
                 continued = continued or status == 100
                 continue
             if known is not None and known.refused and (continued or status < 300):
-                raise Unclear("a request whose body begins like a request")
+                raise UnclearBytes("a request whose body begins like a request")
             continued = False
             switched = _switches(known, status)
             pairs.append(Pair(known, response, switched))
@@ -109,10 +109,10 @@ def read(asked: bytes, answered: bytes, *, closed: bool) -> Messages:
                 requests = requests[:number]
                 flaw = "" if flaw.startswith("the client's") else flaw  # what follows is no HTTP
                 break
-    except Unclear as unclear:
+    except UnclearBytes as unclear:
         flaw = flaw or f"the server's bytes are unclear: {unclear}"
     pairs += [Pair(request, None) for request in requests[number:]]
-    return Messages(pairs, flaw, switched_at)
+    return Http1Messages(pairs, flaw, switched_at)
 
 
 def _switches(request: Read | None, status: int) -> bool:
@@ -121,7 +121,7 @@ def _switches(request: Read | None, status: int) -> bool:
 
 
 def _requests(data: bytes) -> Iterator[Read]:
-    """Generates them; raises `Unclear` behind the last clear one."""
+    """Generates them; raises `UnclearBytes` behind the last clear one."""
     at = 0
     while at < len(data):
         while data.startswith(b"\r\n", at):  # section 2.2
@@ -153,7 +153,7 @@ def _response(data: bytes, at: int, request: Read | None, *, closed: bool) -> Re
     if method == b"HEAD" or 100 <= status < 200 or status in (204, 304) or (method == b"CONNECT" and status < 300):
         return Read(head, TrueMessage(head.fields), head.end)
     if request is None and not (head.values(b"content-length") or head.values(b"transfer-encoding")):
-        raise Unclear("a response without a request and without a length")
+        raise UnclearBytes("a response without a request and without a length")
     chunked, length = _framing(head)
     if chunked:
         message, end = _chunked(data, head)
@@ -169,15 +169,15 @@ def _head(data: bytes, at: int, line: re.Pattern[bytes]) -> Head | None:
     end = data.find(b"\r\n\r\n", at, at + _LONGEST_HEAD)
     if end < 0:
         if len(data) - at >= _LONGEST_HEAD:
-            raise Unclear("a head that does not end")
+            raise UnclearBytes("a head that does not end")
         first, found, _ = data[at : at + _LONGEST_HEAD].partition(b"\r\n")
         if found and not line.fullmatch(first):
-            raise Unclear(f"a start line {first[:60]!r}")
+            raise UnclearBytes(f"a start line {first[:60]!r}")
         return None
     first, *lines = data[at:end].split(b"\r\n")
     start = line.fullmatch(first)
     if start is None:
-        raise Unclear(f"a start line {first[:60]!r}")
+        raise UnclearBytes(f"a start line {first[:60]!r}")
     return Head(tuple(start.groups()), _fields(lines), at, end + 4)
 
 
@@ -186,25 +186,25 @@ def _fields(lines: Sequence[bytes]) -> FieldLines:
     for each in lines:
         field = _FIELD.fullmatch(each)
         if field is None or b"\0" in each or b"\n" in each or b"\r" in each:
-            raise Unclear(f"a field line {each[:60]!r}")
+            raise UnclearBytes(f"a field line {each[:60]!r}")
         found.append((field[1], field[2]))
     return tuple(found)
 
 
 def _framing(head: Head) -> tuple[bool, int | None]:
-    """Whether a message is chunked, and else its Content-Length. Raises `Unclear` where readers may differ."""
+    """Whether a message is chunked, and else its Content-Length. Raises `UnclearBytes` where readers may differ."""
     codings = [coding.strip().lower() for value in head.values(b"transfer-encoding") for coding in value.split(b",")]
     lengths = {part.strip() for value in head.values(b"content-length") for part in value.split(b",")}
     if codings:
         if codings != [b"chunked"] or lengths or b"HTTP/1.0" in head.start:
-            raise Unclear("transfer codings other than chunked alone, or with a Content-Length, or in HTTP/1.0")
+            raise UnclearBytes("transfer codings other than chunked alone, or with a Content-Length, or in HTTP/1.0")
         return True, None
     if not lengths:
         return False, None
     if len(lengths) > 1 or not _LENGTH.fullmatch(next(iter(lengths))):
-        raise Unclear("a Content-Length that is no number, or is two")
+        raise UnclearBytes("a Content-Length that is no number, or is two")
     if len(head.values(b"content-length")) > 1:
-        raise Unclear("a Content-Length in two lines")
+        raise UnclearBytes("a Content-Length in two lines")
     return False, int(next(iter(lengths)))
 
 
@@ -221,11 +221,11 @@ def _chunked(data: bytes, head: Head) -> tuple[TrueMessage, int]:
         line = data.find(b"\r\n", at)
         if line < 0:
             if not re.fullmatch(rb"[0-9A-Fa-f]{0,15}(?:[ \t]*;[^\n]*|[ \t]*)\r?", data[at:]):
-                raise Unclear(f"a chunk size {data[at : at + 20]!r}")
+                raise UnclearBytes(f"a chunk size {data[at : at + 20]!r}")
             break
         size = _CHUNK_SIZE.fullmatch(data, at, line)
         if size is None:
-            raise Unclear(f"a chunk size {data[at : min(line, at + 20)]!r}")
+            raise UnclearBytes(f"a chunk size {data[at : min(line, at + 20)]!r}")
         length, start = int(size[1], 16), line + 2
         if length == 0:
             if data.startswith(b"\r\n", start):
@@ -240,5 +240,5 @@ def _chunked(data: bytes, head: Head) -> tuple[TrueMessage, int]:
         if at > len(data):
             break
         if data[at - 2 : at] != b"\r\n":
-            raise Unclear("a chunk that is longer than its size")
+            raise UnclearBytes("a chunk that is longer than its size")
     return TrueMessage(head.fields, b"".join(parts), complete=False, chunked=True), len(data)

@@ -20,7 +20,7 @@ _MOST_FIELD_BYTES = 4 << 20
 _LARGEST_TABLE = 1 << 20
 
 
-class Unclear(Exception):
+class UnclearFrames(Exception):
     """What RFC 9113 does not allow; the message says what."""
 
 
@@ -73,45 +73,45 @@ def read_side(data: bytes, *, client: bool) -> Side:
             payload, at = data[begin + 9 : end], end
             if block is not None:
                 if kind != _CONTINUATION or number != block[1]:
-                    raise Unclear("a header block that is interrupted")
+                    raise UnclearFrames("a header block that is interrupted")
                 block[3].extend(payload)
                 if flags & _END_HEADERS:
                     _headers(side, decoder, block, end - 1)
                     block = None
                 continue
             if kind == _CONTINUATION:
-                raise Unclear("a CONTINUATION frame without a header block")
+                raise UnclearFrames("a CONTINUATION frame without a header block")
             if kind in (_DATA, _HEADERS, _PUSH_PROMISE) and flags & _PADDED:
                 if not payload or payload[0] >= len(payload):
-                    raise Unclear("padding that is longer than its frame")
+                    raise UnclearFrames("padding that is longer than its frame")
                 payload = payload[1 : len(payload) - payload[0]]
             if kind == _HEADERS:
                 if number == 0:
-                    raise Unclear("a HEADERS frame on stream 0")
+                    raise UnclearFrames("a HEADERS frame on stream 0")
                 block = begin, number, flags, bytearray(payload[5:] if flags & _PRIORITY else payload)
                 if flags & _END_HEADERS:
                     _headers(side, decoder, block, end - 1)
                     block = None
             elif kind == _PUSH_PROMISE:
                 if client:
-                    raise Unclear("a PUSH_PROMISE of a client")
+                    raise UnclearFrames("a PUSH_PROMISE of a client")
                 promised = int.from_bytes(payload[:4], "big") & 0x7FFFFFFF
                 block = begin, -promised, flags, bytearray(payload[4:])
                 if not flags & _END_HEADERS:
-                    raise Unclear("a PUSH_PROMISE in several frames, which this oracle does not read")
+                    raise UnclearFrames("a PUSH_PROMISE in several frames, which this oracle does not read")
                 _headers(side, decoder, block, end - 1)
                 block = None
             elif kind == _DATA:
                 stream = side.streams.get(number)
                 if stream is None or not stream.headed or stream.ended:
-                    raise Unclear("a DATA frame before the head of its message, or behind its end")
+                    raise UnclearFrames("a DATA frame before the head of its message, or behind its end")
                 stream.body.append(payload)
                 stream.last, stream.ended = end - 1, bool(flags & _END_STREAM)
             elif kind == _RST_STREAM and number in side.streams:
                 side.streams[number].reset = True
             elif kind == _RST_STREAM:
                 side.streams[number] = HalfOfStream(begin, end - 1, reset=True)
-    except (Unclear, HPACKError, IndexError) as error:
+    except (UnclearFrames, HPACKError, IndexError) as error:
         side.flaw = str(error) or type(error).__name__
     return side
 
@@ -126,11 +126,11 @@ def _headers(side: Side, decoder: Decoder, block: tuple[int, int, int, bytearray
     if stream is None:
         stream = side.streams[number] = HalfOfStream(begin)
     if stream.ended:
-        raise Unclear("a header block behind the end of its stream")
+        raise UnclearFrames("a header block behind the end of its stream")
     stream.last, stream.ended = last, bool(flags & _END_STREAM)
     if stream.headed:
         if any(name.startswith(b":") for name, _ in fields):
-            raise Unclear("pseudo-header fields in trailers")
+            raise UnclearFrames("pseudo-header fields in trailers")
         stream.trailers = fields
         return
     status = dict(fields).get(b":status", b"")

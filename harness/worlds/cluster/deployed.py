@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.worlds.cluster import objects
 from harness.worlds.cluster.api import ClusterApi
+from harness.worlds.cluster.pods import is_ready, world_pod
 from harness.worlds.model import WorldPod, WorldService
 
 _READY_S = 180.0
@@ -38,14 +39,9 @@ class ClusterDeployment:
 
     def pods(self) -> list[WorldPod]:
         return [
-            WorldPod(
-                pod["metadata"]["name"],
-                tuple(each["ip"] for each in pod["status"]["podIPs"]),
-                pod["spec"]["nodeName"],
-                True,
-            )
+            world_pod(pod, meshed=True)
             for pod in self._all()
-            if "deletionTimestamp" not in pod["metadata"] and _is_ready(pod)
+            if "deletionTimestamp" not in pod["metadata"] and is_ready(pod)
         ]
 
     def roll(self) -> None:
@@ -56,8 +52,3 @@ class ClusterDeployment:
 
     def _all(self) -> list[dict[str, Any]]:
         return self._api.list("Pod", self._space, f"{objects.APP}={self._name}")
-
-
-def _is_ready(pod: Mapping[str, Any]) -> bool:
-    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True" and bool(pod["status"].get("podIPs"))

@@ -12,6 +12,7 @@ from harness.worlds.cluster import objects
 from harness.worlds.cluster.api import ClusterApi
 from harness.worlds.cluster.cleanup import Ledger
 from harness.worlds.cluster.kustomize import Manifest
+from harness.worlds.cluster.pods import world_pod
 from harness.worlds.model import Capabilities, WorldPod
 
 _NAMESPACE_GONE_S = 180.0
@@ -94,12 +95,7 @@ class ClusterSession:
 
     def gateways(self) -> list[WorldPod]:
         return [
-            WorldPod(
-                pod["metadata"]["name"],
-                tuple(each["ip"] for each in pod["status"]["podIPs"]),
-                pod["spec"]["nodeName"],
-                False,
-            )
+            world_pod(pod, meshed=False)
             for pod in self.api.list("Pod", labels="istio=ingressgateway")
             if pod["status"]["phase"] == "Running"
         ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from harness.adapters.reference import Addressed
 from harness.adapters.targets import Target
@@ -15,6 +14,8 @@ from harness.worlds.cluster.api import ApiRefused
 from harness.worlds.cluster.deployed import ClusterDeployment
 from harness.worlds.cluster.execute import ClusterProgram
 from harness.worlds.cluster.frames import ClusterRecording
+from harness.worlds.cluster.kustomize import Manifest
+from harness.worlds.cluster.pods import is_ready, named, world_pod
 from harness.worlds.cluster.reference_daemonset import ClusterTapper, ReferenceDaemonSet
 from harness.worlds.cluster.session import ClusterSession
 from harness.worlds.cluster.sidecars import PUSH_S, Sidecars
@@ -117,8 +118,7 @@ class ClusterWorld:
         )
         self._api.apply(manifest)
         found = self._api.wait(lambda: self._ready(name), f"the pod {name} to be ready", _READY_S, self._session.events)
-        ips = tuple(each["ip"] for each in found["status"]["podIPs"])
-        made = WorldPod(name, ips, found["spec"]["nodeName"], mode is not None)
+        made = world_pod(found, meshed=mode is not None)
         containers = found["spec"]["containers"] + found["spec"].get("initContainers", [])
         proxied = any(each["name"] == "istio-proxy" for each in containers)
         if proxied is not made.meshed:
@@ -142,7 +142,7 @@ class ClusterWorld:
 
     def delete(self, pod: WorldPod) -> None:
         self._links[pod] = self.run(pod, ["python", "-c", _LINK]).strip()
-        manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
+        manifest = named(pod.name, self._space)
         self._api.remove(manifest)
         self._api.wait(lambda: self._api.get(manifest) is None, f"the end of {pod.name}", _READY_S)
         self._pods.remove(pod)
@@ -178,13 +178,7 @@ class ClusterWorld:
         for pod in pods:
             self._patch_label(pod.name, self._space, "istio.io/dataplane-mode", "ambient")
         for pod in pods:
-            manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
-
-            def redirected(manifest: Mapping[str, Any] = manifest) -> bool:
-                annotations = (self._api.get(dict(manifest)) or {})["metadata"].get("annotations", {})
-                return bool(annotations.get("ambient.istio.io/redirection") == "enabled")
-
-            self._api.wait(redirected, f"{pod.name} to be taken into ambient mode", PUSH_S)
+            self._api.wait(lambda pod=pod: self._is_ambient(pod), f"{pod.name} to be taken into ambient mode", PUSH_S)  # type: ignore[misc]
 
     def restart_api_server(self) -> None:
         restart = self._session.restart_api_server
@@ -319,12 +313,13 @@ class ClusterWorld:
         program.wait_output("ready")
         return ClusterRecording(program, pod.name)
 
-    def _ready(self, name: str) -> Mapping[str, Any] | None:
-        found = self._api.get({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": self._space}})
-        if found is None:
-            return None
-        conditions = {each["type"]: each["status"] for each in found["status"].get("conditions", [])}
-        return found if conditions.get("Ready") == "True" and found["status"].get("podIPs") else None
+    def _is_ambient(self, pod: WorldPod) -> bool:
+        annotations = (self._api.get(named(pod.name, self._space)) or {})["metadata"].get("annotations", {})
+        return bool(annotations.get("ambient.istio.io/redirection") == "enabled")
+
+    def _ready(self, name: str) -> Manifest | None:
+        pod = self._api.get(named(name, self._space))
+        return pod if pod is not None and is_ready(pod) else None
 
     def _patch_label(self, pod: str, space: str, label: str, value: str | None) -> None:
         body = {"metadata": {"labels": {label: value}}}

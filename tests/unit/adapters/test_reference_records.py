@@ -17,11 +17,11 @@ SERVER = WorldPod("server", ("10.0.0.1", "fd00::1"), "node", True)
 
 
 class Told(Running):
-    """A tapper that has reported these records, by node, and written these words."""
+    """A tapper whose processes have reported these records, each on a node, and written these words."""
 
-    def __init__(self, **records: list[Record]) -> None:
+    def __init__(self, *runs: tuple[str, list[Record]]) -> None:
         super().__init__(reference.adapter(), [])
-        self._records = records
+        self._runs = runs
 
     @property
     def running(self) -> bool:
@@ -36,7 +36,7 @@ class Told(Running):
 
     def outputs(self) -> Sequence[tuple[str, Output]]:
         outputs = []
-        for node, records in self._records.items():
+        for node, records in self._runs:
             output = Records()
             output.feed("".join(json.dumps(record) + "\n" for record in records).encode())
             outputs.append((node, output))
@@ -54,8 +54,8 @@ class Told(Running):
 
 
 class Reading(ReferenceTapper):
-    def __init__(self, **records: list[Record]) -> None:
-        self.running = Told(**records)
+    def __init__(self, *runs: tuple[str, list[Record]]) -> None:
+        self.running = Told(*runs)
 
     def retarget(self, targets: Iterable[Addressed]) -> None: ...
 
@@ -86,18 +86,24 @@ def http(target: str | None, ip: str = "10.0.0.1", direction: str = "inbound", a
 def test_sources_are_those_that_are_open_on_each_node() -> None:
     """Two nodes number their namespaces alike; another process begins with none."""
     tap = Reading(
-        a=[source("open", 1), source("open", 2, "10.0.0.2"), source("closed", 2, "10.0.0.2")],
-        b=[source("open", 1, "10.0.0.3"), {"type": "hello"}, source("open", 7, "10.0.0.4")],
+        ("a", [source("open", 1), source("open", 2, "10.0.0.2"), source("closed", 2, "10.0.0.2")]),
+        ("b", [source("open", 1, "10.0.0.3"), {"type": "hello"}, source("open", 7, "10.0.0.4")]),
     )
     assert {each["instance_ip"] for each in tap.sources()} == {"10.0.0.1", "10.0.0.4"}
     assert tap.captures(SERVER)
+
+
+def test_the_sources_of_a_killed_process_are_not_open() -> None:
+    killed = ("node", [source("open", 1)])
+    assert not Reading(killed, ("node", [])).captures(SERVER)
+    assert Reading(killed, ("node", [source("open", 1)])).captures(SERVER)
 
 
 def test_seen_counts_every_address_of_a_pod_and_no_probe() -> None:
     probe = http("/healthz/ready", agent="kube-probe/1.34")
     answer = http(None) | {"request": None}  # its request crossed before the capture began
     other = http("/2", ip="10.0.0.9")
-    tap = Reading(a=[http("/1"), http("/1", ip="fd00::1"), other, http("/3", direction="wire"), probe, answer])
+    tap = Reading(("a", [http("/1"), http("/1", ip="fd00::1"), other, http("/3", direction="wire"), probe, answer]))
     assert tap.seen(SERVER) == {"/1": 2, "/3": 1}
     assert tap.seen(SERVER, "inbound") == {"/1": 2}
     assert tap.seen() == {"/1": 2, "/2": 1, "/3": 1}

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from tapper.protocols.readers import Readers
+from tapper.protocols.reader_classes import Readers
 from tapper.run.parts import PLAIN, Parts, chosen
 
 

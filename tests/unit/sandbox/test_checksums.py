@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 
-from harness.sandbox.checksums import receiver_refuses
+from harness.sandbox.checksums import receiver_refuses, with_checksums
 
 HEADS = {4: lambda: IP(src="10.0.0.1", dst="10.0.0.2"), 6: lambda: IPv6(src="fd00::1", dst="fd00::2")}
 
@@ -34,3 +34,19 @@ def test_what_is_no_whole_segment_is_not_judged() -> None:
     assert not receiver_refuses(bytes(IP(flags="MF") / TCP(chksum=7) / b"hello"))
     assert not receiver_refuses(bytes(IP() / UDP(chksum=7) / b"hello"))
     assert not any(receiver_refuses(whole[:length]) for length in range(len(whole)))
+
+
+@given(st.sampled_from(sorted(HEADS)), st.binary(max_size=100))
+def test_checksums_are_filled_in_as_scapy_does(version: int, payload: bytes) -> None:
+    right = bytes(HEADS[version]() / TCP(sport=1, dport=2, seq=3) / payload)
+    at = (20 if version == 4 else 40) + 16
+    wrong = right[:at] + b"\x12\x34" + right[at + 2 :]
+    wrong = wrong[:10] + b"\x56\x78" + wrong[12:] if version == 4 else wrong
+    assert with_checksums(wrong) == right
+
+
+def test_what_is_no_whole_segment_stays_as_it_is() -> None:
+    whole = bytes(IP(src="10.0.0.1", dst="10.0.0.2") / TCP(chksum=7) / b"hello")
+    assert with_checksums(whole) != whole
+    for ip in (*(whole[:length] for length in range(len(whole))), bytes(IP() / UDP(chksum=7) / b"hello")):
+        assert with_checksums(ip) == ip

@@ -255,6 +255,13 @@ FAULTS = [
     Wrong(
         "trailers left out", WRONG, "response.trailers", _has_trailers, _message("response", "trailers", lambda _: [])
     ),
+    Wrong(
+        "another authority",
+        WRONG,
+        "request.headers",
+        lambda record: record["version"] == "HTTP/2",
+        _message("request", "headers", lambda lines: [[":authority", "elsewhere"], *lines]),
+    ),
     Wrong("no fields", WRONG, "request.lines", _any, _message("request", "headers", lambda _: [])),
     Wrong(
         "trailers invented",

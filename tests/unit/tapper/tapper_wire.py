@@ -174,7 +174,7 @@ class Capture:
     @property
     def pairs(self) -> list[tuple[str | None, str | None]]:
         """(target, response body) of each exchange, None for what was not seen."""
-        return [brief(sighting) for sighting in self.seen]
+        return [brief(record) for record in self.seen]
 
 
 def exchanges(records: Iterable[Record]) -> list[ExchangeRecord]:
@@ -182,8 +182,8 @@ def exchanges(records: Iterable[Record]) -> list[ExchangeRecord]:
     return [record for record in records if isinstance(record, ExchangeRecord)]
 
 
-def brief(sighting: ExchangeRecord) -> tuple[str | None, str | None]:
-    request, response = sighting.exchange.request, sighting.exchange.response
+def brief(record: ExchangeRecord) -> tuple[str | None, str | None]:
+    request, response = record.exchange.request, record.exchange.response
     return (
         None if request is None else request.head.target,
         None if response is None else response.end.body.decode("latin-1"),

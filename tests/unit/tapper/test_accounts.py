@@ -32,7 +32,7 @@ def row(place: Place, received: int, exchanges: int = 0) -> Row:
     return opened.row(Stat(received, 0))
 
 
-def sightings(count: int, unanswered: int = 0) -> list[ExchangeRecord]:
+def exchange_records(count: int, unanswered: int = 0) -> list[ExchangeRecord]:
     wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     packets = wire.handshake()
     for number in range(count):
@@ -44,10 +44,10 @@ def sightings(count: int, unanswered: int = 0) -> list[ExchangeRecord]:
 def test_a_row_is_a_copy() -> None:
     """Who reads it may take its time."""
     opened = account(POD)
-    opened.count(sightings(2))
+    opened.count(exchange_records(2))
     opened.undecoded(Kind.TLS)
     before = opened.row(Stat(5, 1))
-    opened.count(sightings(3))
+    opened.count(exchange_records(3))
     opened.undecoded(Kind.TLS)
     opened.connections.tally.gaps += 1
     (seen,) = before.legs.values()
@@ -59,7 +59,7 @@ def test_a_row_is_a_copy() -> None:
 
 def test_exchanges_are_counted_by_pod_and_direction() -> None:
     opened = account(replace(POD, pods={"10.0.0.2": CART}))
-    opened.count(sightings(2, unanswered=1))
+    opened.count(exchange_records(2, unanswered=1))
     row = opened.row(Stat(0, 0))
     assert row.legs == {LegKey("10.0.0.2", CART, Direction.INBOUND): Seen(3, 1)}
     assert (row.counts.exchanges, row.counts.incomplete) == (3, 1)
@@ -100,7 +100,7 @@ def test_closed_sources_are_bounded_and_the_totals_have_all() -> None:
 
 def test_pods_of_one_source_are_bounded() -> None:
     opened = account(NODE)
-    (example,) = sightings(1)
+    (example,) = exchange_records(1)
     for number in range(accounts.MOST_LEGS + 5):
         leg = replace(example.leg, pod_ip=f"pod {number}")
         opened.count([replace(example, leg=leg), replace(example, leg=replace(leg, pod_ip="pod 0"))])

@@ -83,7 +83,7 @@ def test_three_sockets_of_one_port_to_three_destinations() -> None:
     ]
     capture = Capture().feed(interleave(*(whole(wire, f"/{index}", f"b{index}") for index, wire in enumerate(wires))))
     assert sorted(capture.finish().pairs, key=str) == [("/0", "b0"), ("/1", "b1"), ("/2", "b2")]
-    assert {(sighting.leg.src, sighting.leg.dst) for sighting in capture.seen} == {
+    assert {(record.leg.src, record.leg.dst) for record in capture.seen} == {
         (endpoint("10.0.0.2:41000"), endpoint(f"10.0.0.1{index}:80")) for index in (1, 2, 3)
     }
 
@@ -101,7 +101,7 @@ def test_a_redirected_connection_joined_between_request_and_response() -> None:
     [*wire.handshake(), wire.ask(get("/unseen"))]
     capture = Capture().feed([wire.server_ack(), wire.answer(ok("u")), wire.client_ack(), *wire.exchange("/a", "1")])
     assert capture.finish().pairs == [(None, "u"), ("/a", "1")]
-    assert {sighting.leg.direction for sighting in capture.seen} == {Direction.OUTBOUND}
+    assert {record.leg.direction for record in capture.seen} == {Direction.OUTBOUND}
 
 
 def test_a_redirected_connection_joined_in_a_long_response_pairs_on_acknowledgements() -> None:
@@ -175,7 +175,7 @@ def test_a_pod_that_calls_itself_through_its_service_is_seen_on_two_legs() -> No
     tls = [*middle.handshake(), middle.ask(b"\x16\x03\x01" + b"c" * 50), middle.answer(b"\x16\x03\x03" + b"s" * 50)]
     capture = Capture().feed([*first.handshake(), *tls, *whole(last), *first.exchange("/x", "y"), *middle.close()])
     capture.finish()
-    assert [(sighting.leg.direction, pair) for sighting, pair in zip(capture.seen, capture.pairs, strict=True)] == [
+    assert [(record.leg.direction, pair) for record, pair in zip(capture.seen, capture.pairs, strict=True)] == [
         (Direction.INBOUND, ("/x", "y")),
         (Direction.OUTBOUND, ("/x", "y")),
     ]
@@ -235,7 +235,7 @@ def test_on_the_node_only_targets_are_reported() -> None:
     ]
     capture = Capture(NODE).feed(packets).finish()
     assert capture.pairs == [("/a", "y"), ("/b", "y")]
-    assert {(sighting.leg.pod_ip, sighting.leg.direction) for sighting in capture.seen} == {(POD, Direction.NODE)}
+    assert {(record.leg.pod_ip, record.leg.direction) for record in capture.seen} == {(POD, Direction.NODE)}
 
 
 def test_the_servers_address_is_the_pod_where_both_ends_are_targets() -> None:

@@ -32,7 +32,7 @@ def test_a_translated_connection_is_reported_once(handshake: bool) -> None:
     dialled, delivered = packets(as_dialled(), handshake=handshake), packets(as_delivered(), handshake=handshake)
     capture = Capture(NODE).feed(interleave(dialled, delivered)).finish()
     assert capture.pairs == [("/a", "1"), ("/b", "2")]
-    assert {sighting.leg.dst for sighting in capture.seen} == {endpoint(f"{VIP}:80")}
+    assert {record.leg.dst for record in capture.seen} == {endpoint(f"{VIP}:80")}
     assert capture.connections.tally.copies == 1
 
 
@@ -86,7 +86,7 @@ def test_a_copy_is_read_when_the_original_is_no_longer_in_scope() -> None:
     capture.connections.rescope(Scope(None, frozenset({ip_address(SERVER).packed})))
     capture.feed(interleave(dialled.exchange("/b", "2"), delivered.exchange("/b", "2"))).finish()
     assert capture.pairs == [("/a", "1"), ("/b", "2")]
-    assert [sighting.leg.dst for sighting in capture.seen] == [endpoint(f"{VIP}:80"), endpoint(f"{SERVER}:8080")]
+    assert [record.leg.dst for record in capture.seen] == [endpoint(f"{VIP}:80"), endpoint(f"{SERVER}:8080")]
 
 
 NODE_ADDRESS = "192.168.0.1"
@@ -118,7 +118,7 @@ def test_a_masqueraded_connection_is_reported_once(handshake: bool) -> None:
     dialled, delivered = packets(as_dialled(), handshake=handshake), packets(masqueraded(), handshake=handshake)
     capture = feed_on(Capture(EVERYTHING), on_two(dialled, delivered)).finish()
     assert capture.pairs == [("/a", "1"), ("/b", "2")]
-    assert {sighting.leg.src for sighting in capture.seen} == {endpoint(f"{CLIENT}:40000")}
+    assert {record.leg.src for record in capture.seen} == {endpoint(f"{CLIENT}:40000")}
     assert capture.connections.tally.copies == 1
     assert capture.connections.held == 0
 

@@ -54,7 +54,7 @@ def test_http2(data: bytes, beginning: bool, expected: Kind | None) -> None:
 
 
 @pytest.mark.parametrize("whole", [PREFACE, b"\x16\x03\x01\x02", frame(4, 0, bytes(6))])
-def test_beginnings_are_undecided_until_they_are_told(whole: bytes) -> None:
+def test_beginnings_are_too_short_until_they_are_recognised(whole: bytes) -> None:
     for length in range(1, len(whole) + 1):
         part = whole[:length]
         assert is_too_short(part) != (recognise(part, beginning=True) is not None)

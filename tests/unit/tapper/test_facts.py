@@ -51,7 +51,7 @@ def say(packets: Wire, client: bytes, server: bytes, step: int = 10_000) -> list
 
 
 def facts(capture: Capture) -> list[object]:
-    return [note.fact for note in capture.facts]
+    return [record.fact for record in capture.facts]
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
@@ -78,7 +78,7 @@ def test_a_hello_that_names_nothing() -> None:
     assert (fact.sni, fact.alpn) == (None, ())
 
 
-def test_tls_without_its_hello_is_told_all_the_same() -> None:
+def test_tls_without_a_hello_is_a_fact() -> None:
     it = wire()
     it.handshake()
     capture = Capture().feed([it.ask(b"\x17\x03\x03\0\2ab"), it.answer(b"\x17\x03\x03\0\2ab")]).finish()
@@ -129,7 +129,7 @@ def test_a_damaged_hello_is_refused_or_read(at: int, value: int) -> None:
     assert client_hello(bytes(body)[: at % 40]) is None
 
 
-def test_bytes_of_neither() -> None:
+def test_bytes_of_an_unknown_protocol() -> None:
     it = wire()
     capture = Capture().feed(
         [*it.handshake(), *say(it, b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n" + b"x" * 100), *it.close()]
@@ -178,7 +178,7 @@ def test_bytes_that_were_lost_before_the_first_ones_are_counted() -> None:
     assert (fact.sizes, fact.lost, fact.previews) == ((22, 1), 20, (b"?!", b"x"))
 
 
-def test_http2_of_which_nothing_made_sense() -> None:
+def test_http2_without_a_readable_message() -> None:
     it = wire()
     capture = Capture().feed([*it.handshake(), it.ask(opening() + b"no frames"), it.ask(b"at all"), *it.close()])
     (fact,) = facts(capture)
@@ -210,7 +210,7 @@ def test_what_follows_an_upgrade(asked: bytes, answered: bytes, what: str, step:
     assert (len(capture.seen), capture.undecoded) == (1, [])
 
 
-def test_http_has_no_notes() -> None:
+def test_http_makes_no_facts() -> None:
     it = wire()
     capture = Capture().feed([*it.handshake(), *it.exchange("/1", "a"), *it.close()]).finish()
     assert (capture.pairs, capture.facts) == ([("/1", "a")], [])

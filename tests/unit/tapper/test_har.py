@@ -75,9 +75,9 @@ def check(value: Any, schema: Any, where: str = "") -> None:
         assert type(value) is schema, where
 
 
-def archive(sightings: list[ExchangeRecord]) -> dict[str, Any]:
+def archive(records: list[ExchangeRecord]) -> dict[str, Any]:
     form = Har()
-    text = form.hello("1.2.3", 5) + "".join(form.exchange(POD, it) for it in sightings) + form.bye(Totals())
+    text = form.hello("1.2.3", 5) + "".join(form.exchange(POD, it) for it in records) + form.bye(Totals())
     found = json.loads(text)
     assert isinstance(found, dict)
     check(found, ARCHIVE)
@@ -166,6 +166,6 @@ def test_what_a_killed_run_wrote_needs_three_characters() -> None:
 
 
 def test_redaction_reaches_the_archive() -> None:
-    sightings = seen((POST, MOVED))
-    assert "s3cr3t" in json.dumps(archive(sightings)), "the canary"
-    assert "s3cr3t" not in json.dumps(archive(exchanges(Shape().apply(sightings, Totals()))))
+    records = seen((POST, MOVED))
+    assert "s3cr3t" in json.dumps(archive(records)), "the canary"
+    assert "s3cr3t" not in json.dumps(archive(exchanges(Shape().apply(records, Totals()))))

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tapper.protocols.http1 import RequestReader, ResponseReader
+from tapper.protocols.http1_reader import Reader
 from tapper.protocols.messages import End, Event, Lost, RequestHead, ResponseHead
-from tapper.protocols.reader import Reader
 
 Message = tuple[str, list[tuple[str, str]], bytes, list[tuple[str, str]]]
 """(start line's essence, headers, body, trailers)"""

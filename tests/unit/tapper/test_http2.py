@@ -316,9 +316,9 @@ def test_a_connection_joined_midway() -> None:
     it.handshake()
     client.get(1, "/old")
     packets = [it.ask(client.get(3, "/3")), it.answer(server.ok(3, b"a")), it.ask(client.get(5, "/3"))]
-    (sighting,) = Capture().feed(packets).seen
-    assert (sighting.leg.src, sighting.leg.dst) == (endpoint("127.0.0.6:40000"), endpoint("10.0.0.2:8080"))
-    assert sighting.exchange.incomplete == TABLE_UNKNOWN
+    (record,) = Capture().feed(packets).seen
+    assert (record.leg.src, record.leg.dst) == (endpoint("127.0.0.6:40000"), endpoint("10.0.0.2:8080"))
+    assert record.exchange.incomplete == TABLE_UNKNOWN
 
 
 @pytest.mark.parametrize("step", [1, 10_000])

@@ -71,8 +71,8 @@ def every_record() -> Iterator[Record]:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nSum: 9\r\n\r\n"
     packets = [*wire.handshake(), wire.ask(get("/a")), wire.answer(chunked), wire.answer(ok("x")), wire.ask(get("/b"))]
     for place in PLACES:
-        for sighting in Capture().feed(packets).finish().seen:
-            yield from records(form.exchange(place, sighting))
+        for seen_record in Capture().feed(packets).finish().seen:
+            yield from records(form.exchange(place, seen_record))
     found: list[Finding] = [
         Finding(
             77,
@@ -97,17 +97,17 @@ def every_record() -> Iterator[Record]:
         yield from records(form.fact(POD, FactRecord(leg, message)))
     probing = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     probe = get("/ready").replace(b"Host", b"User-Agent: kube-probe/1.30\r\nHost")
-    for sighting in Capture().feed([*probing.handshake(), probing.ask(probe), probing.answer(ok("x"))]).seen:
+    for seen_record in Capture().feed([*probing.handshake(), probing.ask(probe), probing.answer(ok("x"))]).seen:
         for kind, mtls in ((None, None), (Kind.TLS, True), (Kind.PLAIN, False)):
-            (it,) = records(form.exchange(POD, replace(sighting, leg=replace(sighting.leg, wire=kind))))
+            (it,) = records(form.exchange(POD, replace(seen_record, leg=replace(seen_record.leg, wire=kind))))
             assert (it["probe"], it["mtls"]) == (True, mtls)
             yield it
     call = Call("demo.Echo", "Say", 0, None, Messages(1, (5,), exact=True), NO_MESSAGES)
     told = replace(POD, verified=True, found_by="envoy", pods={"10.0.0.2": PodName("default", "shop")})
     yield from records(form.source("open", told) + form.stat(told, Totals()))
-    for sighting in Capture().feed(packets).finish().seen:
-        exchange = replace(sighting.exchange, grpc=call, incomplete="header table unknown")
-        yield from records(form.exchange(told, replace(sighting, exchange=exchange)))
+    for seen_record in Capture().feed(packets).finish().seen:
+        exchange = replace(seen_record.exchange, grpc=call, incomplete="header table unknown")
+        yield from records(form.exchange(told, replace(seen_record, exchange=exchange)))
 
 
 def test_every_record_is_what_the_schema_says() -> None:

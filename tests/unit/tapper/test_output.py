@@ -24,7 +24,7 @@ POD = Place("pod", 4026531999, "lo", 77, "10.0.0.2")
 NODE = Place("node", 4026531840, "any")
 
 
-def sightings(*messages: tuple[bytes, bytes | None]) -> list[ExchangeRecord]:
+def records(*messages: tuple[bytes, bytes | None]) -> list[ExchangeRecord]:
     wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     packets = wire.handshake()
     for request, response in messages:
@@ -48,8 +48,8 @@ def record(line: str) -> dict[str, Any]:
 
 
 def test_ndjson_of_an_exchange() -> None:
-    (sighting,) = sightings((POST, ok("hi")))
-    assert record(Ndjson().exchange(POD, sighting)) == {
+    (seen_record,) = records((POST, ok("hi")))
+    assert record(Ndjson().exchange(POD, seen_record)) == {
         "type": "http",
         "ts": 1_700_000_000.004,
         "pod_ip": "10.0.0.2",
@@ -87,7 +87,7 @@ def test_ndjson_of_an_exchange() -> None:
 
 
 def test_ndjson_of_half_an_exchange() -> None:
-    unanswered, unasked = sightings((b"", ok("hi")), (get("/x"), None))[::-1]
+    unanswered, unasked = records((b"", ok("hi")), (get("/x"), None))[::-1]
     assert {
         key: record(Ndjson().exchange(POD, unanswered))[key] for key in ("method", "status", "response", "duration_s")
     } == {
@@ -172,27 +172,27 @@ def test_text_of_processes_is_aligned_and_escaped() -> None:
 
 
 def test_text_of_an_exchange() -> None:
-    (sighting,) = sightings((get("/orders/1"), ok("x" * 512)))
-    line = Text().exchange(POD, sighting)
+    (seen_record,) = records((get("/orders/1"), ok("x" * 512)))
+    line = Text().exchange(POD, seen_record)
     columns = "10.0.0.2 inbound 127.0.0.6:40000 -> 10.0.0.2:8080 GET /orders/1 200 512 B 1.0 ms"
     assert " ".join(line.split()[1:]) == columns
 
 
 def test_text_columns_are_aligned() -> None:
-    lines = [Text().exchange(POD, sighting) for sighting in sightings((get("/1"), ok("")), (get("/2"), None))]
+    lines = [Text().exchange(POD, seen_record) for seen_record in records((get("/1"), ok("")), (get("/2"), None))]
     assert lines[0].index("GET") == lines[1].index("GET")
     assert lines[1].endswith("GET /2  (no response seen)\n")
 
 
 def test_text_says_truncated_and_unseen() -> None:
-    lines = [Text().exchange(POD, it) for it in sightings((b"", ok("a")), (get("/2"), ok("abc")[:-1]))]
+    lines = [Text().exchange(POD, it) for it in records((b"", ok("a")), (get("/2"), ok("abc")[:-1]))]
     assert "(request not seen)  200  1 B" in lines[0]
     assert "200  2 B+" in lines[1]
 
 
 def test_nothing_from_the_wire_reaches_a_terminal_raw() -> None:
-    (sighting,) = sightings((b"GET /\x9b31m\xc3\xa9" + b"y" * 500 + b" HTTP/1.1\r\n\r\n", ok("")))
-    line = Text().exchange(POD, sighting)
+    (seen_record,) = records((b"GET /\x9b31m\xc3\xa9" + b"y" * 500 + b" HTTP/1.1\r\n\r\n", ok("")))
+    line = Text().exchange(POD, seen_record)
     assert line.isascii()
     assert line.removesuffix("\n").isprintable()
     assert r"/\x9b31m\xc3\xa9yyy" in line
@@ -202,9 +202,9 @@ def test_nothing_from_the_wire_reaches_a_terminal_raw() -> None:
 
 def test_verbose_shows_headers_bodies_and_trailers_escaped() -> None:
     hostile = POST.replace(b"\x00\x01\xff", b"\x1b\n\xff")
-    (sighting,) = sightings((hostile, ok("one\r\ntwo")))
-    first, *rest = Text(verbose=True).exchange(POD, sighting).splitlines()
-    assert first + "\n" == Text().exchange(POD, sighting)
+    (seen_record,) = records((hostile, ok("one\r\ntwo")))
+    first, *rest = Text(verbose=True).exchange(POD, seen_record).splitlines()
+    assert first + "\n" == Text().exchange(POD, seen_record)
     assert rest == [
         "    > POST /a?b=c HTTP/1.1",
         "    > Host: h",
@@ -225,11 +225,11 @@ def test_verbose_shows_headers_bodies_and_trailers_escaped() -> None:
 
 
 def test_verbose_says_what_it_does_not_show() -> None:
-    (long,) = sightings((get("/" + "x" * 2000), ok("y" * 3000)))
+    (long,) = records((get("/" + "x" * 2000), ok("y" * 3000)))
     lines = Text(verbose=True).exchange(POD, long).splitlines()
     assert lines[-2:] == ["    < " + "y" * 1000 + "...", "    < [1976 more bytes]"]
     assert max(map(len, lines)) < 1100
-    (cut,) = sightings((get(), ok("abc")[:-1]))
+    (cut,) = records((get(), ok("abc")[:-1]))
     assert Text(verbose=True).exchange(POD, cut).splitlines()[-2:] == ["    < ab", "    < [the rest was not seen]"]
 
 
@@ -250,8 +250,8 @@ def test_when_there_is_colour(environ: dict[str, str], terminal: bool, expected:
 
 def test_verbose_says_what_is_known_of_the_leg() -> None:
     request = b"GET /ready HTTP/1.1\r\nUser-Agent: kube-probe/1.30\r\n\r\n"
-    (sighting,) = sightings((request, ok("")))
-    told = replace(sighting, leg=replace(sighting.leg, wire=LegWire.TLS))
+    (seen_record,) = records((request, ok("")))
+    told = replace(seen_record, leg=replace(seen_record.leg, wire=LegWire.TLS))
     lines = Text(verbose=True).exchange(POD, told).splitlines()
     assert lines[1:3] == ["    * mTLS on the wire", "    * looks like a health probe"]
 

@@ -1,4 +1,4 @@
-"""What waits until the wire was read as far. Packets come from the future, so that no clock lets anything go."""
+"""Records wait until the wire is read as far. Packets come from the future, so that no clock lets a record leave."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def known(seen: Record) -> Record:
     return replace(seen, leg=replace(seen.leg, wire=Kind.TLS))
 
 
-def test_it_waits_until_the_wire_is_read_past_its_end() -> None:
+def test_a_record_waits_until_the_wire_is_read_past_its_end() -> None:
     world = World()
     world.put()
     assert world.ready() == []
@@ -67,14 +67,14 @@ def test_it_waits_until_the_wire_is_read_past_its_end() -> None:
     assert len(world.pending) == 0
 
 
-def test_time_alone_lets_it_go() -> None:
+def test_a_record_leaves_after_a_time() -> None:
     """Nothing passes the wire any more; what it brought has been handed over by then."""
     world = World(time.time_ns() - 10**9)
     world.put()
     assert world.ready() == [known(world.seen)]
 
 
-def test_what_leaves_early_is_not_known() -> None:
+def test_a_record_that_leaves_early_has_no_verdict() -> None:
     world = World()
     world.put()
     world.put(world.open())
@@ -82,21 +82,21 @@ def test_what_leaves_early_is_not_known() -> None:
     assert len(world.pending) == 1
 
 
-def test_at_the_end_all_is_read() -> None:
+def test_at_the_end_all_records_leave() -> None:
     world = World()
     world.put()
     assert list(world.pending.rest()) == [(world.account, known(world.seen))]
     assert len(world.pending) == 0
 
 
-def test_where_the_ring_is_empty_nothing_waits_for_what_is_the_same_anyhow() -> None:
+def test_a_final_verdict_waits_only_until_the_ring_is_empty() -> None:
     world = World()
     world.put()
     world.drained = True
     assert world.ready() == [known(world.seen)]
 
 
-def test_where_nothing_of_the_pod_is_captured_nothing_waits() -> None:
+def test_a_record_without_wire_connections_waits_only_until_the_ring_is_empty() -> None:
     world = World()
     stranger = replace(world.seen, leg=replace(world.seen.leg, dst=endpoint("10.0.0.9:8080")))
     world.put(seen=stranger)
@@ -105,7 +105,7 @@ def test_where_nothing_of_the_pod_is_captured_nothing_waits() -> None:
     assert world.ready() == [stranger]
 
 
-def test_what_came_before_the_ring_was_last_empty_need_not_ask_again() -> None:
+def test_records_from_before_the_ring_was_empty_may_bypass() -> None:
     world = World(time.time_ns() - 10**9)
     account = Account(PLACE, Capture().connections, Capture().connections)  # of a pod of which no wire is known
     blind = PendingRecords(WireVerdict(Capture().connections), lambda: world.drained)
@@ -119,7 +119,7 @@ def test_what_came_before_the_ring_was_last_empty_need_not_ask_again() -> None:
     assert blind.may_bypass(account)
 
 
-def test_what_only_content_can_tell_waits_for_the_end_of_its_twin() -> None:
+def test_a_verdict_by_content_waits_for_the_end_of_the_exchange_on_the_wire() -> None:
     """The response passes lo before it passes the wire; and nothing overtakes what waits."""
     world = World()
     plain = Wire((("10.0.0.4", 41000), ("10.0.0.2", 8080)), None, 5_000_000, 7_000_000)
@@ -137,7 +137,7 @@ def test_what_only_content_can_tell_waits_for_the_end_of_its_twin() -> None:
     assert world.ready() == told
 
 
-def test_what_nobody_wants_any_longer_is_gone() -> None:
+def test_the_records_of_a_dropped_source_are_forgotten() -> None:
     world = World()
     world.put()
     world.put(world.open())
@@ -145,16 +145,16 @@ def test_what_nobody_wants_any_longer_is_gone() -> None:
     assert [account is world.account for account, _ in world.pending.rest()] == [False]
 
 
-def test_notes_wait_as_well_and_the_order_stays() -> None:
+def test_facts_wait_as_well_and_the_order_stays() -> None:
     world = World()
-    note = FactRecord(world.seen.leg, Tls(world.end, None, ()))
+    fact = FactRecord(world.seen.leg, Tls(world.end, None, ()))
     world.put()
-    world.put(seen=note)
+    world.put(seen=fact)
     world.pending.wire_read((), world.end + GRACE)
-    assert world.ready() == [known(world.seen), known(note)]
+    assert world.ready() == [known(world.seen), known(fact)]
 
 
-def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_pending_records_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tapper.run.pending.MOST_PENDING", 3)
     world = World()
     for _ in range(5):

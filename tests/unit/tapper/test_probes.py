@@ -14,7 +14,7 @@ KUBELET = "User-Agent: kube-probe/1.30"
 OURS = ("127.0.0.6", 40000)
 
 
-def sighting(
+def record(
     target: str, field: str, client: tuple[str, int] = OURS, port: int = 8080, *, outbound: bool = False
 ) -> ExchangeRecord:
     wire = Wire((client, (POD, port)))
@@ -29,16 +29,16 @@ def sighting(
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
-        (sighting("/ready", KUBELET), True),
-        (sighting("/ready", KUBELET.replace("User-Agent", "user-agent")), True),
-        (sighting("/ready", KUBELET, ("10.0.0.1", 40000)), True),
-        (sighting("/app-health/shop/livez", "A: b", ("10.0.0.1", 40000), 15020), True),
-        (sighting("/healthz/ready", "A: b", ("10.0.0.1", 40000), 15021), True),
-        (sighting("/app-health/shop/livez", "A: b"), False),
-        (sighting("/healthz/ready", "A: b", ("10.0.0.1", 40000), 15020), False),
-        (sighting("/ready", "User-Agent: my-kube-probe/1"), False),
-        (sighting("/ready", "X-Agent: kube-probe/1.30"), False),
-        (sighting("/ready", KUBELET, outbound=True), False),
+        (record("/ready", KUBELET), True),
+        (record("/ready", KUBELET.replace("User-Agent", "user-agent")), True),
+        (record("/ready", KUBELET, ("10.0.0.1", 40000)), True),
+        (record("/app-health/shop/livez", "A: b", ("10.0.0.1", 40000), 15020), True),
+        (record("/healthz/ready", "A: b", ("10.0.0.1", 40000), 15021), True),
+        (record("/app-health/shop/livez", "A: b"), False),
+        (record("/healthz/ready", "A: b", ("10.0.0.1", 40000), 15020), False),
+        (record("/ready", "User-Agent: my-kube-probe/1"), False),
+        (record("/ready", "X-Agent: kube-probe/1.30"), False),
+        (record("/ready", KUBELET, outbound=True), False),
     ],
 )
 def test_what_looks_like_a_probe(seen: ExchangeRecord, expected: bool) -> None:
@@ -52,7 +52,7 @@ def test_a_response_alone_is_none() -> None:
 
 
 def test_probes_are_left_out_and_counted() -> None:
-    both = [sighting("/ready", KUBELET), sighting("/orders", "A: b")]
+    both = [record("/ready", KUBELET), record("/orders", "A: b")]
     totals = Totals()
     assert Shape(probes=False).apply(both, totals) == [both[1]]
     assert totals.filtered == 1

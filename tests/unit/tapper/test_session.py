@@ -43,16 +43,16 @@ def response(seq: int = 500, ack: int = 119) -> Data:
 def test_a_syn_tells_the_roles() -> None:
     it = bench(1, started=True)
     assert it.session.data(1, request()) == []
-    (sighting,) = it.session.data(0, response())
-    assert (sighting.leg.src, sighting.leg.dst) == (endpoint("10.0.0.2:80"), endpoint("10.0.0.1:40000"))
+    (record,) = it.session.data(0, response())
+    assert (record.leg.src, record.leg.dst) == (endpoint("10.0.0.2:80"), endpoint("10.0.0.1:40000"))
 
 
 def test_without_a_syn_a_request_tells_the_roles() -> None:
     it = bench(None, started=False)
     assert it.session.data(0, Data(b"rest of something", 1, 80, 500)) == []
     assert it.session.data(0, request()) == []
-    (sighting,) = exchanges(it.session.data(1, response()))
-    assert (sighting.leg.src, sighting.leg.dst) == (endpoint("10.0.0.1:40000"), endpoint("10.0.0.2:80"))
+    (record,) = exchanges(it.session.data(1, response()))
+    assert (record.leg.src, record.leg.dst) == (endpoint("10.0.0.1:40000"), endpoint("10.0.0.2:80"))
 
 
 def test_without_a_syn_a_response_tells_the_roles() -> None:
@@ -69,10 +69,10 @@ def test_bytes_too_few_to_tell_are_read_when_there_are_more() -> None:
     data = b"PRI /x HTTP/1.1\r\n\r\n"
     for index in range(len(data)):
         assert it.session.data(0, Data(data[index : index + 1], 1, 100 + index, 500)) == []
-    (sighting,) = exchanges(it.session.data(1, response()))
-    assert sighting.exchange.request is not None
-    assert sighting.exchange.request.head.method == "PRI"
-    assert sighting.exchange.request.head.seq == 100
+    (record,) = exchanges(it.session.data(1, response()))
+    assert record.exchange.request is not None
+    assert record.exchange.request.head.method == "PRI"
+    assert record.exchange.request.head.seq == 100
 
 
 def test_bytes_too_few_to_tell_are_not_lost_at_the_end() -> None:
@@ -88,9 +88,9 @@ def test_bytes_too_few_to_tell_are_read_although_the_other_side_has_spoken() -> 
     assert it.session.data(0, Data(b"P", 1, 100, 500)) == []
     assert len(it.session.data(1, response(500, 100))) == 1
     assert it.session.data(0, Data(b"UT /x HTTP/1.1\r\n\r\n", 1, 101, 521)) == []
-    (sighting,) = exchanges(it.session.data(1, response(521, 119)))
-    assert sighting.exchange.request is not None
-    assert sighting.exchange.request.head.method == "PUT"
+    (record,) = exchanges(it.session.data(1, response(521, 119)))
+    assert record.exchange.request is not None
+    assert record.exchange.request.head.method == "PUT"
 
 
 def test_a_connection_that_is_refused_holds_nothing() -> None:
@@ -115,7 +115,7 @@ def test_a_gap_before_anything_falls_out_of_step() -> None:
     alone = exchanges(
         [*it.session.data(1, response(500, 147)), *it.session.finish()]
     )  # the gap may have had a request in it
-    assert [sighting.exchange.request is None for sighting in alone] == [True, False]
+    assert [record.exchange.request is None for record in alone] == [True, False]
 
 
 def test_a_proven_connection_stays_http_whatever_comes() -> None:

@@ -29,8 +29,8 @@ def seen(request: bytes | None, response: bytes | None) -> ExchangeRecord:
     packets = wire.handshake()
     packets += [wire.ask(request)] if request else []
     packets += [wire.answer(response)] if response else []
-    (sighting,) = Capture().feed(packets).finish().seen
-    return sighting
+    (seen_record,) = Capture().feed(packets).finish().seen
+    return seen_record
 
 
 SECRET = "s3cr3t-0815"
@@ -49,10 +49,10 @@ SECRETIVE = (
 
 
 def test_redaction_takes_the_values_and_leaves_everything_else() -> None:
-    sighting = seen(*SECRETIVE)
-    assert Ndjson().exchange(POD, sighting).count(SECRET) == 8, "the canary: it is there to be taken out"
-    Redaction(["x-key"]).apply(sighting)
-    exchange = sighting.exchange
+    seen_record = seen(*SECRETIVE)
+    assert Ndjson().exchange(POD, seen_record).count(SECRET) == 8, "the canary: it is there to be taken out"
+    Redaction(["x-key"]).apply(seen_record)
+    exchange = seen_record.exchange
     assert SECRET not in repr(exchange)
     assert exchange.request is not None
     assert exchange.response is not None
@@ -85,8 +85,8 @@ def test_redaction_of_what_varies_from_head_to_head() -> None:
         head = f'Host: h\r\nCookie: {SECRET}{number}\r\nX-Id: id-{number}\r\nX-Key: {SECRET}\r\nX: "\r\n'
         packets += [wire.ask(f"GET /{number} HTTP/1.1\r\n{head}\r\n".encode()), wire.answer(ok())]
     made = exchanges(shape.apply(Capture().feed(packets).finish().seen, Totals()))
-    for number, sighting in enumerate(made):
-        line = form.exchange(POD, sighting)
+    for number, seen_record in enumerate(made):
+        line = form.exchange(POD, seen_record)
         record = json.loads(line)
         assert record["target"] == f"/{number}"
         assert record["request"]["headers"] == [
@@ -96,8 +96,8 @@ def test_redaction_of_what_varies_from_head_to_head() -> None:
             ["X-Key", "[redacted]"],
             ["X", '"'],
         ]
-        assert sighting.exchange.request is not None
-        assert dict(sighting.exchange.request.head.headers)["X-Id"] == f"id-{number}"
+        assert seen_record.exchange.request is not None
+        assert dict(seen_record.exchange.request.head.headers)["X-Id"] == f"id-{number}"
         assert SECRET not in line
     assert len(made) == 6
 
@@ -198,18 +198,18 @@ def test_body_limit(limit: int) -> None:
         wire.answer(ok("wxyz")),
     ]:
         found += exchanges(one_packet(connections, 1, raw))
-    (sighting,) = found
-    for message, body in ((sighting.exchange.request, b"abcd"), (sighting.exchange.response, b"wxyz")):
+    (seen_record,) = found
+    for message, body in ((seen_record.exchange.request, b"abcd"), (seen_record.exchange.response, b"wxyz")):
         assert message is not None
         kept: dict[str, Any] = {"body": message.end.body, "size": message.end.size, "cut": message.end.truncated}
         assert kept == {"body": body[:limit], "size": 4, "cut": limit < 4}
-    assert base64.b64encode(b"abcd"[:limit]).decode() in Ndjson().exchange(POD, sighting)
+    assert base64.b64encode(b"abcd"[:limit]).decode() in Ndjson().exchange(POD, seen_record)
 
 
 def test_what_is_filtered_is_counted() -> None:
     totals = Totals()
-    sightings = [seen(get(), ok()), seen(get("/"), None), seen(None, ok())]
-    assert Shape().apply(sightings, totals) == sightings
+    exchange_records = [seen(get(), ok()), seen(get("/"), None), seen(None, ok())]
+    assert Shape().apply(exchange_records, totals) == exchange_records
     assert totals.filtered == 0
-    assert not Shape(filter=Filter(status=["404"])).apply(sightings, totals)
+    assert not Shape(filter=Filter(status=["404"])).apply(exchange_records, totals)
     assert totals.filtered == 3

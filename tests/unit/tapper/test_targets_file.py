@@ -149,7 +149,7 @@ def test_a_connection_out_of_scope_is_forgotten_with_what_it_held() -> None:
     capture.feed([gone.ask(b"1\r\n\r\n"), *gone.exchange("/more", ""), kept.ask(b"\r\n")])
     capture.feed([kept.answer(b"HTTP/1.1 204 No Content\r\n\r\n")]).finish()
     assert capture.pairs == [("/kept", "")]
-    assert [sighting.leg.pod_ip for sighting in capture.seen] == ["10.0.0.2"]
+    assert [record.leg.pod_ip for record in capture.seen] == ["10.0.0.2"]
     assert capture.connections.held == 0
 
 

@@ -24,7 +24,7 @@ POD = Place("pod", 1, "lo", 77, "10.0.0.2")
 SGR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def sighting(request: bytes = get("/orders/1"), answer: bytes | None = None) -> ExchangeRecord:
+def record(request: bytes = get("/orders/1"), answer: bytes | None = None) -> ExchangeRecord:
     wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     said = ok("x" * 512) if answer is None else answer
     (seen,) = Capture().feed([*wire.handshake(), wire.ask(request), wire.answer(said)]).finish().seen
@@ -38,22 +38,22 @@ def shown(width: int, it: ExchangeRecord, *, verbose: bool = False, place: Place
 
 
 def test_columns() -> None:
-    (line,) = shown(130, sighting())
+    (line,) = shown(130, record())
     assert " ".join(line.split()[1:]) == "→ 10.0.0.2 127.0.0.6:40000 GET /orders/1 200 512 B 1.0 ms mTLS"
     named = replace(POD, pods={"10.0.0.2": PodName("default", "shop")})
-    assert "→  shop  " in shown(130, sighting(), place=named)[0]
+    assert "→  shop  " in shown(130, record(), place=named)[0]
 
 
 def test_an_outbound_leg_names_the_server() -> None:
     leg = Leg("10.0.0.2", Direction.OUTBOUND, endpoint("10.0.0.2:40000"), endpoint("10.96.0.9:80"))
-    (line,) = shown(130, replace(sighting(), leg=leg))
+    (line,) = shown(130, replace(record(), leg=leg))
     assert line.split()[1:4] == ["←", "10.0.0.2", "10.96.0.9:80"]
 
 
 @pytest.mark.parametrize("width", [200, 130, 110, 100, 80, 60, 40, 30])
 def test_a_line_is_never_wider_than_the_window(width: int) -> None:
     """The target keeps the room that is left, and columns make way for it."""
-    (line,) = shown(width, sighting(get("/long/" + "x" * 300)))
+    (line,) = shown(width, record(get("/long/" + "x" * 300)))
     assert cell_len(line) <= width
     assert "GET" in line
     assert "/long/" in line
@@ -62,14 +62,14 @@ def test_a_line_is_never_wider_than_the_window(width: int) -> None:
 
 
 def test_columns_are_aligned_whatever_is_in_them() -> None:
-    several = [sighting(), sighting(get("/" + "x" * 300)), sighting("GET /価格/1 HTTP/1.1\r\n\r\n".encode())]
+    several = [record(), record(get("/" + "x" * 300)), record("GET /価格/1 HTTP/1.1\r\n\r\n".encode())]
     lines = [shown(120, it)[0] for it in several]
     assert len({cell_len(line[: line.index("200")]) for line in lines}) == 1
     assert "/価格/1" in lines[2]
 
 
 def test_wide_characters_are_cut_by_cells() -> None:
-    (line,) = shown(80, sighting(f"GET /{'価' * 100} HTTP/1.1\r\n\r\n".encode()))
+    (line,) = shown(80, record(f"GET /{'価' * 100} HTTP/1.1\r\n\r\n".encode()))
     assert cell_len(line) <= 80
     assert "価…" in line.replace(" ", "")
 
@@ -77,13 +77,13 @@ def test_wide_characters_are_cut_by_cells() -> None:
 def test_a_resized_window_is_followed() -> None:
     widths = iter([60, 150])
     form = Terminal(lambda: next(widths))
-    narrow, wide = (SGR.sub("", form.exchange(POD, sighting(get("/" + "x" * 300)))).rstrip() for _ in range(2))
+    narrow, wide = (SGR.sub("", form.exchange(POD, record(get("/" + "x" * 300)))).rstrip() for _ in range(2))
     assert cell_len(narrow) <= 60 < cell_len(wide) <= 150
 
 
 @pytest.mark.parametrize(("status", "colour"), [(204, "32"), (304, "36"), (404, "33"), (503, "1;31")])
 def test_colour_changes_nothing_but_colour(status: int, colour: str) -> None:
-    it = sighting(answer=f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+    it = record(answer=f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
     coloured = Terminal(lambda: 120).exchange(POD, it)
     plain = Terminal(lambda: 120, colour=False).exchange(POD, it)
     assert f"\x1b[{colour}m{status}\x1b[0m" in coloured
@@ -94,7 +94,7 @@ def test_colour_changes_nothing_but_colour(status: int, colour: str) -> None:
 def hostile() -> ExchangeRecord:
     """As a decoder that lets everything pass would have it."""
     body = b"\x1b[2J[red]\x00\x9b"
-    exchange = sighting(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + body).exchange
+    exchange = record(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + body).exchange
     request, response = exchange.request, exchange.response
     assert request is not None
     assert response is not None
@@ -103,7 +103,7 @@ def hostile() -> ExchangeRecord:
     head = replace(request.head, method="GET\x1b", target=target, fields=HeaderList((("X", field),)))
     answer = replace(response, head=replace(response.head, reason="O\x1b[2JK"))
     return replace(
-        sighting(), exchange=replace(exchange, request=replace(request, head=head), response=answer, incomplete="x")
+        record(), exchange=replace(exchange, request=replace(request, head=head), response=answer, incomplete="x")
     )
 
 
@@ -121,14 +121,14 @@ def test_nothing_from_the_wire_reaches_a_terminal_raw(verbose: bool) -> None:
 def test_verbose_highlights_json_and_changes_nothing_else() -> None:
     body = '{"a": [1, true, null], "b": "x"}'
     answer = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-    it = sighting(answer=answer)
+    it = record(answer=answer)
     text = Terminal(lambda: 120, verbose=True).exchange(POD, it)
     assert body not in text
     lines = SGR.sub("", text).splitlines()
     assert lines[1] == "    * mTLS on the wire"
     assert lines[2] == "    > GET /orders/1 HTTP/1.1"
     assert lines[-1] == f"    < {body}"
-    plain = sighting(answer=answer.replace(b"/json", b"/text"))
+    plain = record(answer=answer.replace(b"/json", b"/text"))
     assert body in Terminal(lambda: 120, verbose=True).exchange(POD, plain)
 
 

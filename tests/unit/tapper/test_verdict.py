@@ -68,7 +68,7 @@ def nested(world: World, request: bytes, outer: Wire | None = None) -> World:
     return world.wire(outer.answer(ok("x")))
 
 
-def test_nothing_seen_is_not_known() -> None:
+def test_without_a_connection_the_wire_is_unknown() -> None:
     assert World().lo(*delivered().handshake()).lo(*whole(delivered())).verdicts == [None]
 
 
@@ -105,7 +105,7 @@ def test_another_port_of_the_pod_says_nothing() -> None:
     assert World().wire(*wire.handshake(), wire.ask(TLS)).lo(*whole(delivered())).verdicts == [None]
 
 
-def test_with_both_the_same_exchange_tells() -> None:
+def test_with_tls_and_plaintext_the_same_exchange_decides() -> None:
     world = nested(World().wire(*mutual()), get("/plain"))
     inner = Wire((("127.0.0.6", 50001), (POD, 8080)))
     world.lo(*whole(inner, get("/mutual")))
@@ -149,7 +149,7 @@ def test_wire_exchanges_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyP
     assert verdict.wire(record.leg, record.exchange, world.pod.connections) is Kind.TLS, "forgotten"
 
 
-def test_half_an_exchange_is_not_known() -> None:
+def test_an_exchange_that_lies_only_half_within_is_unknown() -> None:
     """The same request at the same time, but it began after its delivery, or was answered before it: it may be another
     one, or not."""
     outer, inner = on_wire(OTHER, 41000), delivered()
@@ -180,7 +180,7 @@ def test_http2_is_plaintext_and_the_middle_of_anything_is_not() -> None:
     assert World().wire(wire.ask(b"\xaa\xbb" * 20)).lo(*whole(delivered())).verdicts == [None]
 
 
-def test_plaintext_that_was_not_read_whole_proves_no_absence() -> None:
+def test_plaintext_that_was_not_read_completely_excludes_nothing() -> None:
     """Still unanswered; joined midway; with a hole in it."""
     waiting = on_wire(OTHER, 41000)
     world = World().wire(*mutual(), *waiting.handshake(), waiting.ask(get("/b"))).lo(*whole(delivered()))
@@ -197,14 +197,14 @@ def test_plaintext_that_was_not_read_whole_proves_no_absence() -> None:
     assert world.verdicts == [None]
 
 
-def test_a_connection_that_was_over_before_is_not_it() -> None:
+def test_a_connection_that_had_ended_does_not_count() -> None:
     """Although it was joined midway, so that nobody knows all that was in it."""
     old = on_wire(OTHER, 41000)
     world = World().wire(*whole(old)[3:], *old.close(), *mutual()).lo(*whole(delivered(), get("/b")))
     assert world.verdicts == [Kind.TLS]
 
 
-def test_a_connection_that_came_after_is_not_it() -> None:
+def test_a_connection_that_began_later_does_not_count() -> None:
     """The wire may have been read further: here to a request that is not answered yet."""
     later = on_wire(OTHER, 41000)
     world = World().wire(*mutual()).lo(*whole(delivered())).wire(*later.handshake(), later.ask(get("/b")))
@@ -243,7 +243,7 @@ def redirected(server: tuple[str, int]) -> Wire:
 
 
 @pytest.mark.parametrize("dialled", [(OTHER, 8080), ("10.96.0.9", 80)])
-def test_outbound_by_the_address_or_by_all_of_the_pod(dialled: tuple[str, int]) -> None:
+def test_an_outbound_leg_is_found_by_the_address_or_by_the_pod(dialled: tuple[str, int]) -> None:
     wire = on_wire(POD, 43000, (OTHER, 8080))
     world = World().wire(*wire.handshake(), wire.ask(TLS)).lo(*whole(redirected(dialled)))
     assert world.verdicts == [Kind.TLS]
@@ -288,7 +288,7 @@ def test_a_probe_ends_when_it_has_read_enough(first: bytes, expected: Kind | Non
     assert (connection.consumer is None) is (expected is not None)
 
 
-def test_what_turned_out_late_counts_as_what_it_is() -> None:
+def test_a_connection_that_is_recognised_late_counts() -> None:
     """A connection that is not known yet, beside those that are; then it is."""
     later = on_wire(OTHER, 41000)
     world = World().wire(*mutual(), *later.handshake()).lo(*whole(delivered()))
@@ -327,20 +327,20 @@ def test_the_same_exchange_may_be_reported_before_one_that_ended_earlier() -> No
     assert verdict.wire(record.leg, record.exchange, world.pod.connections) is Kind.PLAIN
 
 
-def test_an_address_that_was_dialled_itself_tells_without_the_others() -> None:
+def test_connections_to_the_dialled_address_decide_alone() -> None:
     wire, other = on_wire(POD, 43000, (OTHER, 8080)), on_wire(POD, 43001, (OTHER, 1))
     world = World().wire(*wire.handshake(), wire.ask(TLS), *whole(other)[3:])
     assert world.lo(*whole(redirected((OTHER, 8080)))).verdicts == [Kind.TLS]
 
 
-def test_only_what_was_there_at_the_time_tells() -> None:
+def test_only_connections_that_existed_at_the_time_decide() -> None:
     assert World().lo(*whole(delivered())).wire(*mutual()).verdicts == [None]
     later, before = on_wire(OTHER, 41000), on_wire(OTHER, 41005)
     world = World().wire(*mutual(), *whole(before, get("/z"))).lo(*whole(delivered()))
     assert world.wire(*later.handshake(), later.ask(get("/b"))).verdicts == [Kind.TLS]
 
 
-def test_a_copy_of_what_has_just_been_given_up_leaves_nothing_behind() -> None:
+def test_a_copy_of_a_connection_that_was_given_up_leaves_nothing_behind() -> None:
     targets = frozenset(ip_address(it).packed for it in (POD, OTHER))
     node: Connections[Record] = Connections(
         Scope(None, targets), lambda it: Session(it, lambda _: None), Limits(connections=1)

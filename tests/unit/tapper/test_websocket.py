@@ -113,7 +113,7 @@ def test_a_message_that_inflates_to_much_is_bounded() -> None:
     assert second.deflated
 
 
-def test_what_cannot_be_inflated_is_shown_as_it_came() -> None:
+def test_a_message_that_cannot_be_inflated_is_shown_compressed() -> None:
     deflate = Deflater()
     one, two = frame(TEXT, deflate(b"hello" * 9), rsv=4), frame(TEXT, deflate(b"hello" * 9 + b"!"), rsv=4)
     socket = WebSocket(0, DEFLATE)
@@ -162,7 +162,7 @@ def test_lost_frames_end_the_reading_of_that_side(size: int | None) -> None:
         frame(TEXT, b"a", fin=False) + frame(TEXT, b"b"),
     ],
 )
-def test_what_breaks_the_rules_is_not_shown(bad: bytes) -> None:
+def test_a_frame_that_breaks_the_rules_ends_the_reading(bad: bytes) -> None:
     messages = read(frame(TEXT, b"good") + bad + frame(TEXT, b"never"))
     assert messages[0].body == b"good"
     assert [it.truncated for it in messages] == [False, True]
@@ -203,10 +203,10 @@ def test_after_an_upgrade(step: int) -> None:
     sent = frame(BINARY, b"\x00\x01", masked=True) + frame(TEXT, "h\u00e9".encode(), masked=True)
     packets += [it.ask(sent[at : at + step]) for at in range(0, len(sent), step)]
     capture = Capture().feed([*packets, *it.close()]).finish()
-    assert [sighting.exchange.response and sighting.exchange.response.head.status for sighting in capture.seen] == [101]
+    assert [record.exchange.response and record.exchange.response.head.status for record in capture.seen] == [101]
     assert capture.records == [*capture.seen, *capture.facts], "the 101 comes before the frame in its segment"
     place = Place("pod", 1, "lo")
-    records = [json.loads(Ndjson().fact(place, note)) for note in capture.facts]
+    records = [json.loads(Ndjson().fact(place, record)) for record in capture.facts]
     assert [(record["type"], record["from"], record["text"], record["preview_b64"]) for record in records] == [
         ("websocket", "server", "welcome\x1b", None),
         ("websocket", "client", None, "AAE="),
@@ -226,8 +226,8 @@ def test_frames_that_are_lost_right_after_the_upgrade_have_its_time() -> None:
     capture = Capture().feed(packets)
     upgraded = capture.ts
     it.answer(frame(TEXT, b"lost"))
-    (note,) = capture.feed([it.answer(frame(TEXT, b"no")), it.client_ack()]).facts
-    assert note.fact.ts == upgraded
+    (record,) = capture.feed([it.answer(frame(TEXT, b"no")), it.client_ack()]).facts
+    assert record.fact.ts == upgraded
 
 
 def test_a_refused_upgrade_stays_http() -> None:
@@ -237,7 +237,7 @@ def test_a_refused_upgrade_stays_http() -> None:
     assert (capture.pairs, capture.facts) == ([("/chat", "no"), ("/2", "b")], [])
 
 
-def test_an_upgrade_that_ends_an_earlier_request_is_an_upgrade_all_the_same() -> None:
+def test_an_upgrade_whose_response_ends_an_earlier_request() -> None:
     """The request was answered before its end came. The response of 101 ends it, so its exchange comes out last."""
     it = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     packets = [

@@ -14,6 +14,7 @@ from tapper.discovery import envoy, finders, procfs, scanner
 from tapper.discovery.envoy import ProcessSnapshot
 from tapper.discovery.finders import Finding, Verdict
 from tapper.discovery.procfs import Procfs
+from tapper.follow.events import KernelEvents
 from tapper.follow.follower import Follower
 from tapper.targets.addresses import Address
 
@@ -261,6 +262,7 @@ def _look_on_updates_only() -> None:
 
     Follower.look = look  # type: ignore[method-assign]
     Follower.is_due = lambda self: time.monotonic() >= self.next_look  # type: ignore[method-assign]
+    KernelEvents.watch_execs = lambda *_: False  # type: ignore[method-assign]
 
 
 LOOKS_ON_UPDATES = Mutant(

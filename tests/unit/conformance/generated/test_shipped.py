@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from perfect_reports import records
 
 from harness.conformance import suite
 from harness.conformance.catalogue import cases
-from harness.conformance.generated import shipped, writing
+from harness.conformance.generated import pairs, shipped, writing
 from harness.conformance.generated.checks import PlanError
 from harness.conformance.generated.plan import HAPPENINGS, Plan
 from harness.conformance.generated.strategies import THEMES
+from harness.conformance.mutants import wild
 
 CASES = {
     "http1": "GEN-01",
@@ -22,6 +24,7 @@ CASES = {
     "pods": "GEN-06",
     "lives": "GEN-07",
     "ipv6": "GEN-08",
+    "pairs": "GEN-09",
 }
 
 
@@ -51,6 +54,16 @@ def test_pods_and_lives_are_as_many_as_they_should_be() -> None:
     assert pods.exchanges > 100
     (lives,) = shipped.shipped("lives")
     assert {each.what for each in lives.happenings} == set(HAPPENINGS)
+
+
+def test_the_plan_of_pairs_is_the_one_that_is_written_down() -> None:
+    assert shipped.shipped("pairs") == [pairs.plan()]
+
+
+def test_every_wild_mutant_changes_something_in_the_plan_of_pairs() -> None:
+    """Each fault and each condition meet there, so that none can hide in a pair that is never played."""
+    run = records(pairs.plan())
+    assert [name for name in wild.names() if not wild.changes(name, run)] == []
 
 
 def test_the_suites_hash_covers_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ HOLDS: Mapping[str, tuple[Sequence[Record], int]] = {
     "only-1st-pod": ([*TWO, http(), http(netns=OTHER)], 1),
     "only-2nd-pod": ([*TWO, http(), http(), http(netns=OTHER)], 1),
     "only-3rd-pod": ([*TWO, source(333), http(), http(netns=333)], 1),
-    "with-many-connections": ([http(src=f"127.0.0.6:{port}") for port in range(1, 53)], 2),
+    "with-many-connections": ([http(src=f"127.0.0.6:{port}") for port in range(1, 33)], 2),
     "under-load": ([http(ts=1000 + number / 1000) for number in range(52)], 3),
     "after-quiet": ([http(), http(ts=1000.5), http(ts=1002.0)], 1),
     "after-5-seconds": ([http(), http(4), http(6)], 1),

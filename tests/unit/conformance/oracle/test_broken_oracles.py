@@ -156,7 +156,7 @@ BROKEN: dict[str, tuple[ModuleType, str, Break]] = {
     ),
     "reads nothing of HTTP/2": (http2, "exchanges", _result(([], ""))),
     "loses frames of HTTP/2": (http2, "read_side", _first_frame_lost),
-    "reads nothing of HTTP/1": (http1, "read", _result(http1.Messages([]))),
+    "reads nothing of HTTP/1": (http1, "read", _result(http1.Http1Messages([]))),
     "reads no messages behind an upgrade": (websocket, "messages", _result(([], ""))),
     "does not unmask": (websocket, "messages", _unmasked),
     "takes gRPC for plain HTTP": (decode, "with_call", lambda _: lambda exchange: exchange),

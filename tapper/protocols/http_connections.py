@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tapper.protocols.bytestream import ByteTally
+from tapper.protocols.connection_reader import ConnectionReader, Content
 from tapper.protocols.exchange import Exchange, ends_http1
 from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import ResponseHead
-from tapper.protocols.readers import Readers
-from tapper.protocols.reading import ConnectionReader, Content
+from tapper.protocols.reader_classes import Readers
 from tapper.protocols.websocket import WebSocket
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
