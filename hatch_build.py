@@ -1,13 +1,13 @@
-"""What a wheel has besides the packages: files of a checkout, and, where asked for, the tapper's hot path compiled.
+"""Adds to a wheel, besides the packages, files of a checkout and, on request, the compiled hot path of the tapper.
 
-The extension modules are of the same source, by mypyc:
+mypyc compiles the extension modules from the same source:
 
-    TAPPER_COMPILE=1 pip install .     a wheel with them; where they cannot be made there is none, and a sentence why
+    TAPPER_COMPILE=1 pip install .     a wheel with them; if the compilation fails, there is no wheel
     script/compile                     beside the sources of this checkout, for tests and measurements
 
-Without TAPPER_COMPILE nothing is compiled and no compiler is needed; with it, pip brings what compiles into the build's
-own environment (`CompiledTapper.dependencies`), all but the C compiler. The plain modules are always in the wheel, too:
-`tapper/runtime/form.py` says when they are taken.
+Without TAPPER_COMPILE nothing is compiled and no compiler is needed. With it, pip installs mypyc into the environment
+of the build (`CompiledTapper.dependencies`); the C compiler must be there already. The wheel always has the plain
+modules, too: `tapper/runtime/form.py` says when Python imports them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ NEEDED = ("mypy>=2.4", "setuptools>=65")
 GROUP = "tapper__mypyc"
 """The extension module that holds the code of all others."""
 BESIDE_PACKAGES = "harness/checkout"
-"""Where a wheel has those files of a checkout that are in no package, for harness/worlds/cluster/source.py."""
+"""The folder of a wheel with the files of a checkout that are in no package, for harness/worlds/cluster/source.py."""
 RECORD = ROOT / "tapper" / "compiled.sources"
-"""What an in-place build was made of, so that it is not taken for what was changed since."""
+"""The hashes of the sources of an in-place build, so that changed sources make it invalid."""
 
 _LAST_LINES, _WIDEST = 20, 200
-"""Of what a compiler wrote: lines, and characters of a line."""
+"""The part of a compiler's output that a message shows: the number of lines, and of characters in a line."""
 
 _HOT = (
     "tapper/fast/*.py",  # this package may be missing
@@ -60,29 +60,29 @@ _HOT = (
 
 
 def sources(root: Path = ROOT) -> list[str]:
-    """The modules on a packet's way, as paths below the root."""
+    """The modules on a packet's path, as file paths below the root."""
     found = {path.relative_to(root).as_posix() for pattern in _HOT for path in root.glob(pattern)}
     return sorted(path for path in found if not path.endswith("__init__.py"))
 
 
 def record(root: Path = ROOT) -> str:
-    """What is compiled, and this file, which says how: as sha256sum(1) writes it."""
+    """The hashes of the compiled modules and of this file, in the format of sha256sum(1)."""
     paths = [*sources(root), Path(__file__).name]
     return "".join(f"{hashlib.sha256((root / path).read_bytes()).hexdigest()}  {path}\n" for path in paths)
 
 
 def image_files(root: Path = ROOT) -> list[str]:
-    """What fixtures/istio/Containerfile is built from, as paths below the root: .dockerignore is the list of it."""
+    """The sources of fixtures/istio/Containerfile, as paths below the root. .dockerignore lists them."""
     lines = (root / ".dockerignore").read_text().splitlines()
     return [line.removeprefix("!") for line in lines if line.startswith("!")]
 
 
 class CannotCompile(Exception):
-    """In one sentence."""
+    """The compilation failed. The message is one sentence."""
 
 
 def lacking() -> str | None:
-    """What this machine lacks to compile extension modules, and the cure; None where nothing is lacking."""
+    """The missing requirement for a compilation, with the remedy; None if nothing is missing."""
     compiler = os.environ.get("CC", "cc").split()[0]
     if shutil.which(compiler) is None:
         return f"there is no C compiler ({compiler}): install one, gcc for instance, or set CC"
@@ -93,7 +93,7 @@ def lacking() -> str | None:
 
 
 def build(into: Path) -> list[Path]:
-    """Compile below a folder, which then has the extension modules where they belong. Returns their relative paths.
+    """Compile the modules, and copy the extension modules to their places below `into`. Returns their relative paths.
 
     Raises CannotCompile.
     """
@@ -121,19 +121,19 @@ def build(into: Path) -> list[Path]:
 
 
 def _end(text: str) -> str:
-    """The last lines, cut where they are long: setuptools repeats the whole command of a compiler that failed."""
+    """The last lines of the text, shortened, because setuptools repeats the whole command of a failed compiler."""
     return "\n".join(line[:_WIDEST] for line in text.splitlines()[-_LAST_LINES:])
 
 
 _SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup
-# mypy's own run checks the types strictly, with all packages installed; some of those may be missing here.
+# A separate run of mypy checks the types strictly, with all packages installed. Here packages may be missing.
 options = ["--ignore-missing-imports", "--config-file="]
 modules = mypycify([*options, *{sources}], opt_level="3", group_name="tapper")
-# Nobody replaces its functions, so that calls among them need not go by a table, and short ones are no calls.
+# Nothing replaces its functions, so calls among them need no symbol table, and the compiler may inline short ones.
 for module in modules:
-    # new lists, since the modules share theirs
+    # new lists, because the modules share one list
     module.extra_compile_args = [*module.extra_compile_args, "-fvisibility=hidden", "-fno-semantic-interposition"]
     module.extra_link_args = [*module.extra_link_args, "-Wl,-Bsymbolic"]
 setup(name="tapper", packages=[], ext_modules=modules)
@@ -180,7 +180,7 @@ def _asked() -> bool:
 
 
 def _is_current() -> bool:
-    """Whether a build in place is of these sources, and for this Python."""
+    """True if the in-place build belongs to the present sources and to this Python."""
     group = ROOT / f"{GROUP}{sysconfig.get_config_var('EXT_SUFFIX')}"
     return group.exists() and RECORD.exists() and RECORD.read_text() == record()
 
@@ -195,8 +195,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="script/compile", description="Compile the tapper's hot path in this checkout."
     )
-    parser.add_argument("--remove", action="store_true", help="have only the plain modules again")
-    parser.add_argument("--if-changed", action="store_true", help="not where what there is was made of these sources")
+    parser.add_argument("--remove", action="store_true", help="remove the compiled modules")
+    parser.add_argument("--if-changed", action="store_true", help="do nothing if the sources are unchanged")
     arguments = parser.parse_args()
     if arguments.if_changed and _is_current():
         return 0

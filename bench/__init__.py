@@ -1,10 +1,10 @@
-"""What tapping costs: the reference tapper beside every program that a user would take instead, in one run.
+"""The cost of tapping: compares the reference tapper with other programs for the same purpose, in one run.
 
 workloads   a server with known answers and a client with known requests, in a sandboxed node
-peers       the programs that are compared: how each is started and how its output is counted
-meter       the program that each of them runs under; measure: one measurement of one of them
-rounds      all of them in turn, again and again
-scaling     what the tapper alone costs as something grows
-kit         what the harness itself takes, which is no part of all that
-table, goals, words, plot, document   what is printed and saved
+peers       the compared programs: how each is started, and how its output is counted
+meter       runs a peer and measures its processor time; measure: one measurement of one peer
+rounds      measures all peers in turn, several times
+scaling     the tapper's cost as a function of namespaces, processes, targets and time
+kit         the time that the harness itself takes; not part of the comparison
+table, goals, words, plot, document   the printed and saved results
 """

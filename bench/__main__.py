@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, choices=(1, 2, 3), default=3, help="at most (default: 3, in 15 minutes)")
     parser.add_argument("--only", type=_peers, default=PEERS, metavar="PEER[,PEER…]", help="these peers, no others")
     parser.add_argument("--no-scaling", action="store_true", help="leave out the curves and the profile")
-    parser.add_argument("--kit", action="store_true", help="only how long the harness itself takes: half a minute")
+    parser.add_argument("--kit", action="store_true", help="measure only the harness itself: half a minute")
     parser.add_argument("--output", type=Path, metavar="DIR", help="save table, figures and plot there")
     parser.add_argument(
         "--write-docs", action="store_true", help="save into docs/ and make docs/performance.md of the last saved run"
@@ -67,7 +67,7 @@ def _peers(names: str) -> tuple[Peer, ...]:
 
 
 def run(arguments: argparse.Namespace) -> result.Result:
-    """Measure. What fails of a peer is in the result; so is what fails of the tapper's curves."""
+    """Measure. The result also has the failures of peers and curves."""
 
     def say(line: str) -> None:
         sys.stderr.write(line + "\n")

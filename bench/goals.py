@@ -1,4 +1,4 @@
-"""The goals, each read off one run: ratios of medians, shares, figures of the curves."""
+"""The goals, computed from one run: ratios of medians, shares, and values of the curves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.result import Result
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """`value` None: this run did not measure it. `at_most`: the limit is an upper one."""
+    """A measured value and its limit. `value` None: not measured in this run. `at_most`: it is an upper limit."""
 
     name: str
     value: float | None
@@ -30,14 +30,14 @@ class Goal:
 
 
 def forms(result: Result) -> dict[str, str]:
-    """The forms in which the tapper ran, each with the name of the peer that it was."""
+    """The forms of the tapper that have goals, each with the name of its peer."""
     if is_compiled(result.versions.get(TAPPER, "")):
         return {"compiled": TAPPER} | ({"pure Python": PURE} if PURE in result.versions else {})
     return {"pure Python": TAPPER}
 
 
 def goals(result: Result, form: str) -> Iterator[Goal]:
-    """Those of one form: what decoding costs, and what is seen of traffic."""
+    """The goals of one form: the cost of decoding, and the share of exchanges that the tapper sees."""
     fast = form == "compiled"
     tapper = forms(result)[form]
 
@@ -46,7 +46,7 @@ def goals(result: Result, form: str) -> Iterator[Goal]:
         return median(found) if found else None
 
     def dearer(peer: str, limit: float, workload: str = rounds.BASE) -> Goal:
-        """How many times the tapper's cost the other's is."""
+        """The other peer's cost divided by the tapper's."""
         own, other = cost(tapper, workload), cost(peer, workload)
         where = "" if workload == rounds.BASE else f" ({workload})"
         return Goal(f"{peer} against the tapper{where}", _ratio(other, own), limit, at_most=False, unit="x")
@@ -66,7 +66,7 @@ def goals(result: Result, form: str) -> Iterator[Goal]:
 
 
 def goals_of_curves(result: Result) -> Iterator[Goal]:
-    """Those that the tapper's curves tell, which are measured in the form that it runs in by itself."""
+    """The goals of the curves, which are measured in the form that the tapper chooses by itself."""
     yield _figure(result, "seen after a forced gap", scaling.GAP, None, 99.0, at_most=False)
     yield _figure(result, "growth of memory over the last four fifths of a long run", scaling.GROWTH, None, 5.0)
     yield _figure(result, "opening 250 namespaces", scaling.OPENING, 250, 1.0)

@@ -27,17 +27,17 @@ _PODS = 5
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Of one thing, some times over."""
+    """The durations of one operation, measured several times."""
 
     what: str
     seconds: tuple[float, ...]
     goal: float | None = None
-    """The most that the median may be."""
+    """The limit of the median."""
 
 
 def measure(times: int, *, catalogue: bool = True) -> Iterator[Timing]:
-    """Each so many times, but for the catalogue, which is run once. Raises HarnessError where it does not pass."""
-    with Node() as warm:  # what is imported and started once for all
+    """Measure each operation `times` times, and the catalogue of cases once. Raises HarnessError if a case fails."""
+    with Node() as warm:  # import modules and start helpers before the clock runs
         warm.pod("warm")
         Mesh(warm)
     nodes, pods, ends = [], [], []
@@ -57,7 +57,7 @@ def measure(times: int, *, catalogue: bool = True) -> Iterator[Timing]:
 
 
 def table(timings: list[Timing]) -> str:
-    """In Markdown."""
+    """The durations as a table in Markdown."""
     lines = [
         f"Load average at the end {load_average()}.",
         "",

@@ -1,4 +1,4 @@
-"""One measurement: a peer is started, known traffic passes by, and what it cost and saw is read off.
+"""One measurement: start a peer, send known traffic, and read the peer's cost and reports.
 
 Its cost is the processor time of its whole tree between two moments of rest: when it captures and has done with its
 start, and when it has done with the traffic. Starting and ending are left out; what a peer puts off until its end is
@@ -38,23 +38,23 @@ _CPUCLOCK_SCHED = 2  # the clock of a process: clock_getcpuclockid(3), linux/pos
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one peer did with one workload. `died` is why there is nothing to compare, None where there is."""
+    """The result of one peer with one workload. `died`: why there is no result; None if there is one."""
 
     workload: str
     peer: str
     requests: int = 0
     rate: float = 0.0
-    """Requests a second that were really made."""
+    """The measured rate, in requests a second."""
     cpu_seconds: float = 0.0
     ending_seconds: float = 0.0
     seen: int | None = None
-    """Exchanges that were sent and reported; None where the output of this peer cannot tell."""
+    """The number of sent exchanges that the peer reported; None if its output does not tell."""
     invented: int = 0
-    """Reports of what was not sent, and those of what had been reported before."""
+    """The number of reports of exchanges that were never sent, and of repeated reports."""
     dropped: int | None = None
-    """Packets that it says it lost; None where it does not say."""
+    """The number of lost packets that the peer reports itself; None if it reports none."""
     pss_kib: int = 0
-    """Proportional set size of the tree, without rings that the kernel fills (proc_pid_smaps(5))."""
+    """Proportional set size of the process tree in KiB, without packet rings (proc_pid_smaps(5))."""
     died: str | None = None
 
     @property
@@ -64,21 +64,21 @@ class Measurement:
 
     @property
     def share(self) -> float | None:
-        """Of the exchanges that took place, those that it reported."""
+        """The share of the sent exchanges that the peer reported; None if its output does not tell."""
         return None if self.seen is None or not self.requests else self.seen / self.requests
 
     @property
     def exact(self) -> bool:
-        """Whether it reported all that was sent, each once and with the right answer, and nothing else."""
+        """True if the peer reported each sent exchange once, with the right response, and nothing else."""
         return self.died is None and self.seen == self.requests and not self.invented
 
 
 class Died(HarnessError):
-    """The measured program has ended by itself: its last words."""
+    """The measured program ended by itself. The message has the end of its log."""
 
 
 class Metered:
-    """A program under the meter, in a node; with `pod`, in that pod's network namespace."""
+    """A program that runs under bench/meter.py on a node; with `pod`, in that pod's network namespace."""
 
     def __init__(self, node: Node, argv: Sequence[str], pod: Pod | None = None, env: Mapping[str, str] | None = None):
         self.directory = Path(node.run_dir / f"metered-{time.monotonic_ns()}")
@@ -92,7 +92,7 @@ class Metered:
         self._meter = self._process.host_pid
 
     def tree(self) -> list[int]:
-        """Everything below the meter, as this machine numbers it."""
+        """The pids of all processes below the meter, in this machine's PID namespace."""
         found: list[int] = []
         waiting = [self._meter]
         while waiting:
@@ -103,19 +103,19 @@ class Metered:
                     found += children
                     waiting += children
             except OSError:
-                continue  # gone meanwhile
+                continue  # the process has ended
         return found
 
     def cpu(self) -> float:
-        """Processor seconds that the tree has spent so far, its dead included. Raises Died."""
+        """Processor seconds that the process tree has used so far, with its ended processes. Raises Died."""
         if not self._process.running:
             raise Died(self.last_words())
         tree = self.tree()
         return sum(map(_own_cpu, tree)) + sum(map(_dead_cpu, [self._meter, *tree]))
 
     def rest(self, window: float = _REST, limit: float = SETTLE_LIMIT) -> float:
-        """Wait until it has had nothing to do for `window` seconds, and return what it has spent. Raises Died and
-        WaitTimeout."""
+        """Wait until the program has been idle for `window` seconds. Returns the processor seconds used so far. Raises
+        Died and WaitTimeout."""
         before, since = self.cpu(), time.monotonic()
 
         def resting() -> bool:
@@ -135,7 +135,7 @@ class Metered:
         return sum(map(pss, self.tree()))
 
     def stop(self) -> tuple[int, float]:
-        """End it; its exit code and all that it has spent."""
+        """Stop the program. Returns its exit code and the processor seconds that it used in all."""
         self._process.stop(STOP_LIMIT, signal.SIGINT)
         report = self.directory / "report"
         if not report.exists():
@@ -151,12 +151,12 @@ class Metered:
         return self._process.read_log()
 
     def output(self) -> bytes:
-        """Everything that it has written, to standard output and to files of its own."""
+        """All bytes that the program wrote, to standard output and to files of its own."""
         files = sorted(path for path in self.directory.rglob("*") if path.is_file() and path.name != "report")
         return b"".join(path.read_bytes() for path in files)
 
     def forget(self) -> None:
-        """End it if it still runs, and remove what it wrote: the node's files are memory."""
+        """Stop the program if it still runs, and remove the files that it wrote: they take memory of the node."""
         if self._process.running:
             self._process.stop(0.0, signal.SIGKILL)
         self._node.forget(self._process)
@@ -166,7 +166,7 @@ class Metered:
 
 
 def measure(site: Site, peer: Peer, workload: Workload) -> Measurement:
-    """Start the peer, send the traffic, read off what it cost and saw."""
+    """Start the peer, send the traffic, and return the peer's cost and reports."""
     sockets = packet_sockets(site.pod)
     own = None if peer.on_node else site.pod
     metered = Metered(site.node, peer.argv(site.pod.ip, workload.protocol), own, peer.env)
@@ -205,22 +205,22 @@ def measure(site: Site, peer: Peer, workload: Workload) -> Measurement:
 
 
 def packet_sockets(pod: Pod) -> int:
-    """Packet sockets that are open in the pod's network namespace and receive (column R of /proc/net/packet)."""
+    """The number of receiving packet sockets in the pod's network namespace (column R of /proc/net/packet)."""
     lines = Path(f"/proc/{pod.host_pid}/net/packet").read_text().splitlines()[1:]
     return sum(line.split()[5] == "1" for line in lines)
 
 
 def _own_cpu(pid: int) -> float:
-    """Of all its threads, also those that have ended. Nanosecond resolution where the kernel's ticks have ten
-    milliseconds."""
+    """Processor seconds of all threads of a process, also of ended ones. The resolution is a nanosecond, while the
+    kernel's ticks have ten milliseconds."""
     try:
         return time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)
     except OSError:
-        return 0.0  # gone meanwhile: its parent has it among its dead
+        return 0.0  # the process has ended, so its parent counts it in cutime and cstime
 
 
 def _dead_cpu(pid: int) -> float:
-    """cutime and cstime: children that have ended and were waited for (proc_pid_stat(5))."""
+    """cutime plus cstime in seconds: the ended children that were waited for (proc_pid_stat(5))."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -229,7 +229,7 @@ def _dead_cpu(pid: int) -> float:
 
 
 def pss(pid: int) -> int:
-    """KiB of one process, without what the kernel shares with its sockets."""
+    """Proportional set size of one process in KiB, without the rings that it shares with the kernel."""
     try:
         text = Path(f"/proc/{pid}/smaps").read_text()
     except OSError:

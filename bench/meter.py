@@ -1,11 +1,11 @@
-"""The program that a measured one runs under: it counts what the whole tree below it has cost.
+"""Runs a program and measures the processor time of its whole process tree.
 
     meter.py REPORT OUTPUT program argument …
 
-The program's standard output goes to OUTPUT. SIGINT and SIGTERM are passed on. Whoever the program leaves behind comes
-to this process (PR_SET_CHILD_SUBREAPER, prctl(2)), is ended and counted, too. At the end REPORT is
-{"code", "cpu_seconds"}: the program's exit code, minus the number for a signal, and user and system time of all that
-were below (getrusage(2), RUSAGE_CHILDREN). Standard library only, run with `python -I -S`.
+The program's standard output goes to OUTPUT. This process passes SIGINT and SIGTERM on. It inherits the orphans of the
+program (PR_SET_CHILD_SUBREAPER, prctl(2)), ends them, and counts them, too. At the end REPORT is
+{"code", "cpu_seconds"}: the program's exit code, or minus the number of its signal, and the user and system time of all
+descendants (getrusage(2), RUSAGE_CHILDREN). It uses the standard library only, and runs with `python -I -S`.
 """
 
 from __future__ import annotations

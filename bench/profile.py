@@ -1,4 +1,4 @@
-"""Where the tapper's time goes: its plain form under a sampling profiler, with traffic that it just keeps up with."""
+"""Profiles the tapper: samples its pure-Python form, at a request rate that this form can just keep up with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PROGRAM = Path(__file__).parent / "programs" / "profiled.py"
 
 
 def take(workload: Workload) -> dict[str, int]:
-    """Samples by `module:function`. Raises HarnessError."""
+    """The number of samples by `module:function`. Raises HarnessError."""
     (tapper,) = by_name(TAPPER)
     with site(Way.PLAIN) as where:
         argv = tapper.argv(where.pod.ip, workload.protocol)
@@ -38,7 +38,7 @@ def take(workload: Workload) -> dict[str, int]:
 
 
 def by_concept(samples: Mapping[str, int]) -> dict[str, float]:
-    """The share of each of the tapper's folders, the largest first; modules beside them are `tapper`."""
+    """The share of each folder of the tapper, the largest first. Modules outside of the folders count as `tapper`."""
     counts: Counter[str] = Counter()
     for function, count in samples.items():
         parts = function.partition(":")[0].split(".")

@@ -1,4 +1,4 @@
-"""What a run has found, and its file: machine, versions, measurements, and how the tapper's cost grows."""
+"""The result of a run, and its file: machine, versions, measurements and curves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.peers import Peer
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point of a curve of the tapper's: at `x` of `series` it needed `y` of `unit`."""
+    """One point of a curve of the tapper: at `x` of `series` the value is `y`, in `unit`."""
 
     series: str
     x: float
@@ -38,16 +38,16 @@ class Result:
     measurements: list[Measurement] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     profile: dict[str, int] = field(default_factory=dict)
-    """Samples of the tapper's plain form, by `module:function`."""
+    """The number of samples of the pure-Python form, by `module:function`."""
     problems: list[str] = field(default_factory=list)
-    """What could not be measured, and why."""
+    """A sentence for each failed measurement of a curve or of the profile."""
 
     def of(self, workload: str, peer: str) -> list[Measurement]:
         """The good measurements of one peer with one workload."""
         return [m for m in self.measurements if (m.workload, m.peer, m.died) == (workload, peer, None)]
 
     def point(self, series: str, x: float | None = None) -> Point | None:
-        """A curve's point at x, or its last."""
+        """The point of a series at `x`, by default its last one; None if there is none."""
         found = [point for point in self.points if point.series == series and x in (None, point.x)]
         return found[-1] if found else None
 
@@ -66,7 +66,7 @@ def load(path: Path) -> Result:
 
 
 def as_csv(measurements: Sequence[Measurement]) -> str:
-    """A line for each measurement, with what is derived from it."""
+    """The measurements as CSV, one a line, with the values that are derived from them."""
     derived = ("per_10k", "share", "exact")
     names = [each.name for each in dataclasses.fields(Measurement)]
     written = io.StringIO()
@@ -78,7 +78,7 @@ def as_csv(measurements: Sequence[Measurement]) -> str:
 
 
 def machine() -> dict[str, str]:
-    """What the numbers were measured on, and how busy it was with other things."""
+    """The machine of the run and its load average, by name."""
     models = {
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -96,12 +96,12 @@ def machine() -> dict[str, str]:
 
 
 def load_average() -> str:
-    """Over one, five and fifteen minutes."""
+    """The load average over one, five and fifteen minutes."""
     return " ".join(f"{each:.1f}" for each in os.getloadavg())
 
 
 def versions(peers: Sequence[Peer]) -> tuple[dict[str, str], dict[str, str]]:
-    """What those that are there say of their version, and what those lack that are not."""
+    """The versions of the peers that this machine has, and the reasons why others are missing, both by peer."""
     lacking = {peer.name: peer.missing for peer in peers if peer.missing is not None}
     there = {peer.name: peer.version() for peer in peers if peer.name not in lacking}
     return there, {name: f"this machine has not {lacks}" for name, lacks in lacking.items()}

@@ -1,4 +1,4 @@
-"""What the tapper costs as something grows: namespaces, processes, targets, time; and what it sees after a gap."""
+"""The tapper's cost as a function of namespaces, processes, targets and time, and its reports after a gap."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ _WATCHED_S = 3.0
 _LONGEST_INTERVAL_S = 4.0  # between two scans, where the kernel gives exec events (docs/istio.md)
 _SHORTEST_INTERVAL_S = 0.5  # the same elsewhere
 _SCANS = 20
-_YOUNG_S = 10.0  # for so long the tapper looks at what it has found at its start more closely: docs/istio.md
+_YOUNG_S = 10.0  # after its start, the tapper re-reads the processes that it found at each scan: docs/istio.md
 _UP = 60.0
 
 
 def curves(*, quick: bool) -> dict[str, Iterator[Point]]:
-    """All of them, each measured as it is asked for points."""
+    """The curves by name. A curve is measured while the caller iterates over its points."""
     return {
         "targets": targets((1, 1000) if quick else (1, 10, 100, 1000)),
         "gap": gap(),
@@ -73,7 +73,7 @@ def _point(series: str, x: float, y: float) -> Point:
 
 
 def targets(counts: tuple[int, ...]) -> Iterator[Point]:
-    """The price of a long list: one of the addresses is the pod's, the others are nobody's."""
+    """The cost of many targets: one address is the pod's, and no pod has the others."""
     (tapper,) = by_name("tapper")
     with site(Way.PLAIN) as where:
         for count in counts:
@@ -86,7 +86,7 @@ def targets(counts: tuple[int, ...]) -> Iterator[Point]:
 
 
 def namespaces(counts: tuple[int, ...]) -> Iterator[Point]:
-    """The time until all are captured, from when the node is; and what they cost while nothing happens."""
+    """The time from the capture of the node until all namespaces are captured, and their cost while they are idle."""
     with Node() as node:
         addresses: list[str] = []
         for count in counts:
@@ -105,8 +105,8 @@ def namespaces(counts: tuple[int, ...]) -> Iterator[Point]:
 
 
 def processes(counts: tuple[int, ...]) -> Iterator[Point]:
-    """What processes cost that are no target's: an idle tapper, with its scans and the kernel's notifications; and one
-    scan, where no process begins and where ten a second do."""
+    """The cost of processes that belong to no target: the idle tapper with its scans and the kernel's events, one scan
+    while no process starts, and one scan while ten processes a second start."""
     with Node() as node:
         pod = node.pod("server")
         envoy = Command([ENVOY_PATH, "1d"], executable=ENVOY_PATH, env=istio_environ(pod))
@@ -134,7 +134,7 @@ def processes(counts: tuple[int, ...]) -> Iterator[Point]:
 
 
 def _scan_cost(scanner: Scanner, targets: frozenset[Address], interval_s: float = 0.0) -> float:
-    """The processor time of one scan, in milliseconds, on average of some that are so many seconds apart."""
+    """The mean processor time of one scan, in milliseconds, over several scans with this interval in seconds."""
     spent = 0.0
     for _ in range(_SCANS):
         wait_until(functools.partial(_is_past, time.monotonic() + interval_s), "the next scan", _UP)
@@ -149,14 +149,14 @@ def _is_past(moment: float) -> bool:
 
 
 def _are_running(procfs: Path, count: int) -> bool:
-    """Whether that many have become what they are to be: a fork is its parent until execve."""
+    """True if that many processes run their program: before execve(2), a fork still runs its parent's."""
     return sum(_sleeps(entry) for entry in procfs.iterdir() if entry.name.isdigit()) >= count
 
 
 def _sleeps(process: Path) -> bool:
     try:
         return (process / "cmdline").read_bytes() == b"sleep\x001d\x00"
-    except (FileNotFoundError, ProcessLookupError):  # it has ended since its folder was listed
+    except (FileNotFoundError, ProcessLookupError):  # the process has ended since the listing
         return False
 
 
@@ -166,7 +166,8 @@ def _start(node: Node, addresses: list[str]) -> Metered:
 
 
 def _opened(tapper: Metered, count: int) -> float:
-    """When the node's source and so many pods' were open, by the monotonic clock: looked at every few milliseconds."""
+    """The moments (monotonic clock) at which the node's source and the last of so many pods' sources were open, found
+    by a look every few milliseconds."""
 
     def open_now() -> bool:
         tapper.cpu()
@@ -178,26 +179,26 @@ def _opened(tapper: Metered, count: int) -> float:
 
 
 def _grow_old(tapper: Metered) -> None:
-    """Wait until what it found at its start is nothing new to it."""
+    """Wait until the tapper no longer treats the processes of its start as recent."""
     since = time.monotonic()
     wait_until(lambda: tapper.cpu() and time.monotonic() - since >= _YOUNG_S + 1, "the beginning to be over", _UP)
 
 
 def _idle(tapper: Metered, watched_s: float = _WATCHED_S) -> float:
-    """Per cent of a core, over a while in which nothing happens."""
+    """The idle tapper's processor time in per cent of a core."""
     before, since = tapper.rest(), time.monotonic()
     wait_until(lambda: time.monotonic() - since >= watched_s, "the end of the while", watched_s * 2)
     return (tapper.cpu() - before) / (time.monotonic() - since) * 100
 
 
-# A recording, played from a file: what a gap costs and how memory grows does not depend on how packets come in.
+# A recording, read from a file: the effect of a gap and the growth of memory do not depend on the way of capture.
 
 _FILE_HEADER, _RECORD = 24, struct.Struct("=IIII")  # pcap: seconds, microseconds, bytes kept, bytes (pcap-savefile(5))
 _ONCE = Workload("recorded", requests=3200)
 
 
 def _record(where: Site, workload: Workload) -> bytes:
-    """What tcpdump records of a workload."""
+    """The packets of a workload, as tcpdump records them."""
     file = where.node.run_dir / "recorded"
     argv = ["tcpdump", "--immediate-mode", "-U", "-i", "lo", "-s", "0", "-B", "65536", "-w", Node.inside(file)]
     tcpdump = where.pod.spawn([*argv, f"tcp port {workload.protocol.port}"])
@@ -213,7 +214,7 @@ def _record(where: Site, workload: Workload) -> bytes:
 
 
 def _packets(recorded: bytes) -> Iterator[tuple[float, bytes]]:
-    """Time and bytes, record header included, of each packet."""
+    """The time and the bytes of each packet, with its record header."""
     at = _FILE_HEADER
     while at + _RECORD.size <= len(recorded):
         seconds, micros, kept, _ = _RECORD.unpack_from(recorded, at)
@@ -222,8 +223,8 @@ def _packets(recorded: bytes) -> Iterator[tuple[float, bytes]]:
 
 
 def gap() -> Iterator[Point]:
-    """A fifth of a second is cut out of the middle of a recording; then of the exchanges whose request came afterwards
-    as many as possible are to be reported."""
+    """Cut a fifth of a second out of the middle of a recording. The value is the share of the exchanges with a later
+    request that the tapper reports."""
     with site(Way.PLAIN) as where:
         recorded = _record(where, _ONCE)
     kept, after = cut(recorded, 0.2)
@@ -237,7 +238,7 @@ def gap() -> Iterator[Point]:
 
 
 def cut(recorded: bytes, seconds: float) -> tuple[bytes, list[str]]:
-    """The recording without that much of its middle, and the nonces of the requests that came afterwards."""
+    """The recording without so many seconds of its middle, and the nonces of the requests after the gap."""
     packets = list(_packets(recorded))
     begin = (packets[0][0] + packets[-1][0]) / 2
     request = re.compile(re.escape(PATH).encode() + rb"([0-9a-f]+)")
@@ -247,7 +248,8 @@ def cut(recorded: bytes, seconds: float) -> tuple[bytes, list[str]]:
 
 
 def memory(passes: int) -> Iterator[Point]:
-    """The same recording again and again, each time later, as new connections: memory after each tenth of it."""
+    """Play one recording repeatedly, each time later and as new connections. The points are the memory after each tenth
+    of the whole."""
     with site(Way.PLAIN) as where:
         recorded = _record(where, _ONCE)
     packets = list(_packets(recorded))

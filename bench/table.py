@@ -1,4 +1,4 @@
-"""A run as tables, in Markdown: they read well on a terminal, too."""
+"""A run as tables in Markdown, padded so that they are readable on a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DECODES = {peer.name: peer.decodes for peer in PEERS}
 
 
 def markdown(rows: Iterable[Sequence[str]], heads: Sequence[str], numbers: Sequence[int] = ()) -> str:
-    """A table whose columns are padded; those in `numbers` are set to the right."""
+    """A table with padded columns. The columns in `numbers` are aligned to the right."""
     lines = [list(heads), *map(list, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
 
@@ -32,7 +32,8 @@ def markdown(rows: Iterable[Sequence[str]], heads: Sequence[str], numbers: Seque
 
 
 def summary(result: Result, workload: str) -> str:
-    """One workload: a line for each peer, cheapest first, medians of its rounds; those that failed with the reason."""
+    """The table of one workload: a line for each peer with the medians of its rounds, the cheapest first. A sentence
+    below gives the reason of each failed measurement."""
     peers = list(dict.fromkeys(each.peer for each in result.measurements if each.workload == workload))
     good = {peer: result.of(workload, peer) for peer in peers}
     rows = [
@@ -76,8 +77,8 @@ def _against_the_tapper(rows: list[list[str]]) -> list[list[str]]:
 
 
 def rates_without_loss(result: Result) -> list[tuple[str, float | None, float | None]]:
-    """For each peer that was given several rates of plain HTTP/1.1, 500 B: the highest at which it reported everything
-    every time, and the lowest at which it did not, in exchanges a second. None: there was no such rate."""
+    """For each peer that was measured at several rates of plain HTTP/1.1, 500 B: the highest rate without any loss, and
+    the lowest rate with a loss, in exchanges a second. None: there is no such rate."""
     rates: dict[str, dict[str, list[Measurement]]] = {}
     for each in result.measurements:
         if each.workload.startswith("500 B") and each.seen is not None and each.died is None:
@@ -106,7 +107,7 @@ def _whole(measurement: Measurement) -> bool:
 
 
 def goals_tables(result: Result) -> str:
-    """Each goal with what was measured and the verdict: first those of each form of the tapper."""
+    """Each goal with its measured value and verdict: a table for each form of the tapper, and one for the curves."""
     parts = [_goals(form, goals(result, form)) for form in forms(result)]
     return "\n".join([*parts, _goals("in either form", goals_of_curves(result))])
 
@@ -121,7 +122,7 @@ def _goals(form: str, these: Iterable[Goal]) -> str:
 
 
 def curves(result: Result) -> str:
-    """The points of how the tapper's cost grows."""
+    """The points of the curves."""
     rows = [(point.series, f"{point.x:g}", f"{point.y:.4g}", point.unit) for point in result.points]
     return markdown(rows, ("series", "at", "measured", "unit"), numbers=[1, 2])
 

@@ -60,17 +60,17 @@ class Protocol(Enum):
 
 
 class Way(Enum):
-    """Where the traffic is captured."""
+    """The path of the traffic, and the place of the capture."""
 
     PLAIN = "plain"
-    """Client and server in one pod, on its lo."""
+    """Client and server in one pod; captured on its lo."""
     MESH = "mesh"
-    """Two pods with real Envoys and mTLS between them: on the server pod's lo."""
+    """Two pods with real Envoys and mTLS between them; captured on the server pod's lo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Traffic to be measured. `rate` is requests a second over all connections, None is as fast as they go."""
+    """Traffic to measure. `rate` is the number of requests a second over all connections; None: no limit."""
 
     name: str
     protocol: Protocol = Protocol.HTTP1
@@ -88,7 +88,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What h2load sent and got answers to."""
+    """The traffic that h2load sent and that the server answered."""
 
     nonces: Counter[str]
     seconds: float
@@ -103,7 +103,7 @@ class Sent:
 
 
 class Site:
-    """A node with everything that a way of traffic needs. `pod` is where the plaintext is. Made by `site`."""
+    """A node with the pods and servers of one way of traffic. `pod` has the plaintext. `site` makes it."""
 
     def __init__(self, node: Node, way: Way) -> None:
         self.node = node
@@ -119,11 +119,11 @@ class Site:
             self.client, self.pod = client.pod, server.pod
         else:
             self.client = self.pod = node.pod("server")
-            fake_envoy.start(self.pod)  # by which the tapper finds the namespace
+            fake_envoy.start(self.pod)  # so that the tapper finds the namespace
         _start_nginx(self.pod, self._files)
 
     def send(self, workload: Workload) -> Sent:
-        """Send all of it and wait for the last answer. Raises HarnessError unless every single one was a 200."""
+        """Send the workload and wait for the last response. Raises HarnessError unless every status is 200."""
         count = workload.per_connection
         nonces = [f"{self._random.getrandbits(64):0{NONCE_DIGITS}x}" for _ in range(count)]
         host = "127.0.0.1" if self.way is Way.PLAIN else self.pod.ip
@@ -147,7 +147,7 @@ class Site:
 
 @contextmanager
 def site(way: Way) -> Iterator[Site]:
-    """A node of its own for a way, and its end. Raises Unsupported where the machine lacks a program."""
+    """A context with a fresh node for one way of traffic. Raises Unsupported if the machine lacks a program."""
     missing = [name for name in ("nginx", "h2load") if shutil.which(name, path=MINIMAL_ENVIRON["PATH"]) is None]
     if missing:
         raise Unsupported(
@@ -162,7 +162,7 @@ def _prefix(workload: Workload) -> str:
 
 
 def _seconds(told: str, requests: int) -> float:
-    """How long h2load took, by its own account."""
+    """The duration that h2load prints, in seconds."""
     finished = re.search(r"finished in ([\d.]+)(us|ms|s|m)\b", told)
     good = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", told)
     if finished is None or good is None or [int(part) for part in good.groups()] != [requests, 0, 0]:
@@ -207,7 +207,7 @@ http {{
         add_header x-nonce $said;
         location /500/ {{ rewrite ^ /body-500 break; }}
         location /10000/ {{ rewrite ^ /body-10000 break; }}
-        # a static file answers no POST; as an error page it does
+        # nginx serves no static file for POST, except as an error page
         location /grpc/ {{ error_page 405 =200 /message; return 405; }}
         location = /message {{
             default_type application/grpc; error_page 405 =200 /message;
@@ -219,7 +219,7 @@ http {{
 
 
 def version(name: str) -> str:
-    """The first line of what a program says of its version."""
+    """The first line of a program's output for its version."""
     done = subprocess.run([name, "-v" if name == "nginx" else "--version"], capture_output=True, text=True, check=False)
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     return lines[0].strip() if lines else "unknown"

@@ -1,13 +1,13 @@
 """The pytest plugin: a sandboxed node, pods, a mesh and a tapper as fixtures.
 
-Registered as an entry point, so that installing the package with its extra `harness` is all it takes. pytest loads it
-in every project of that environment. It therefore takes no common name: fixtures begin with `harness_`, options with
---harness-, and the package `harness` is imported only when one of them is used. `harness.short_names` has the fixtures
-by short names.
+An entry point registers the plugin when the package is installed with its extra `harness`. pytest then loads the plugin
+in every project of that environment. The plugin therefore takes no common name: fixtures begin with `harness_`, options
+with --harness-, and the package `harness` is imported only when one of them is used. `harness.short_names` has the
+fixtures by short names.
 
-Every fixture builds on `harness_node` and is gone when the test ends, with everything in it. A test that passed but
+Every fixture builds on `harness_node`, and ends with the test, together with everything inside. A test that passed but
 left something behind fails: a socket inside the node that is still open here, a process still in one of its network
-namespaces, a tapper that did not end well.
+namespaces, a tapper that did not exit with 0.
 
 docs/fixtures.md has an example of each.
 """
@@ -90,7 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _asks_for_cases(argument: str, config: pytest.Config) -> bool:
-    """Whether an argument of the command line names the conformance cases: ours, and not another project's folder."""
+    """True if an argument of the command line names the conformance cases of this package, not of another project."""
     place = argument.partition("::")[0]
     if config.getoption("--pyargs") and re.fullmatch(r"harness\.conformance(\.\w+)*", place):
         return kit.namesake() is None
@@ -195,7 +195,7 @@ def harness_wire(request: pytest.FixtureRequest, harness_node: Node) -> Iterator
 def harness_tapper(request: pytest.FixtureRequest, harness_node: Node) -> Iterator[Callable[..., RunningTapper]]:
     """`harness_tapper([pod, …], *options, istio=True)` starts the reference tapper on the node.
 
-    One that still runs when the test ends is stopped and has to exit with 0. See
+    A tapper that still runs when the test ends is stopped, and has to exit with 0. See
     `harness.adapters.reference.RunningTapper`.
     """
     with importing(request.config):
@@ -209,7 +209,7 @@ def harness_tapper(request: pytest.FixtureRequest, harness_node: Node) -> Iterat
     yield start
     for running in started:
         if not running.process.running:
-            running.running.stop()  # it has ended by itself: only the kit's threads are left to end
+            running.running.stop()  # the tapper ended by itself: stop only the kit's threads
         else:
             code = running.stop()
             assert code == 0, f"the tapper ended with {code}:\n{running.read_log()}"

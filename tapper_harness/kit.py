@@ -24,7 +24,7 @@ def namesake() -> str | None:
     """
     try:
         spec = importlib.util.find_spec("harness")
-    except ValueError:  # a program has put it into sys.modules without a file
+    except ValueError:  # sys.modules has a module of that name without a file
         return "a module that was made while the program ran"
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
     if spec is None or any(Path(folder).resolve() == FOLDER for folder in folders):

@@ -44,14 +44,14 @@ def add(parser: pytest.Parser) -> None:
 
 
 def uses_old_names(args: Collection[str]) -> bool:
-    """Whether the command line has an option by an old name, ours or another plugin's."""
+    """True if the command line has an old name of an option, which may also be an option of another plugin."""
     return any(argument.partition("=")[0] in OLD_NAMES for argument in args)
 
 
 def replace_old_names(args: list[str], unknown: Collection[str]) -> list[str]:
-    """Change our options' old names to the new ones, in place. Returns what to tell the user, a sentence for each.
+    """Replace the old names of our options by the new ones, in place. Returns a sentence to the user for each.
 
-    `unknown`: the arguments that no option takes. An old name that is not among them is somebody else's option.
+    `unknown`: the arguments that no option takes. An old name that is not among them is an option of another plugin.
     """
     told = []
     end = args.index("--") if "--" in args else len(args)

@@ -1,1 +1,1 @@
-"""Programs that are measured: those that are libraries, in the few lines that their own documents show."""
+"""Peers that are libraries, each as the short program that the library's documents show."""

@@ -1,9 +1,9 @@
-"""The tapper, and where its time goes: every few milliseconds of processor time, which of its functions is at work.
+"""Runs the tapper and samples every few milliseconds of processor time which of its functions is running.
 
     profiled.py REPORT tapper's arguments …
 
-At the end REPORT is {"module:function": samples}. What a function calls outside of the tapper, such as the standard
-library or the kernel, counts as its own.
+At the end REPORT is {"module:function": samples}. Time in the standard library or the kernel counts for the function of
+the tapper that called it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def main() -> int:
             frame = frame.f_back
         counts["elsewhere"] += 1
 
-    from tapper.cli import main as tapper  # noqa: PLC0415 - its imports are not to be sampled
+    from tapper.cli import main as tapper  # noqa: PLC0415 - do not sample its imports
 
-    # the tapper's loop wakes up at every signal otherwise, and would be seen doing that
+    # otherwise every signal would wake the tapper's loop, and the samples would show that
     signal.set_wakeup_fd = lambda *_, **__: -1
     signal.signal(signal.SIGPROF, sample)
     signal.setitimer(signal.ITIMER_PROF, _EVERY_S, _EVERY_S)

@@ -9,7 +9,7 @@ import pyshark
 
 
 def main() -> None:
-    # what has come is to be printed when this is asked to end, and tshark is in no session of its own
+    # at SIGINT, print the packets that have arrived; tshark is in this session and gets the signal, too
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     capture = pyshark.LiveCapture(interface="lo", bpf_filter=f"tcp port {sys.argv[1]}", display_filter="http")
     for packet in capture.sniff_continuously():

@@ -1,4 +1,4 @@
-"""CAP: what is captured in a pod, and how often."""
+"""CAP: the capture in a pod: each exchange, and each only once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST_PAYLOAD = 65_535 - 40  # an IPv4 packet's longest, without its and TCP'
 
 @case("CAP-01", Level.MUST, "Istio's inbound interception: Envoy hands plaintext to the application over lo")
 def inbound_plaintext(trial: Trial) -> None:
-    """A tapper MUST see what a sidecar hands to its application on the pod's `lo`.
+    """A tapper MUST see the requests that a sidecar passes to its application on the pod's `lo`.
 
     Under mTLS this is the only place of the way in where the request can be read. Twenty requests on one connection
     from 127.0.0.6 to the application, and some to applications on other ports, since a mesh knows none that is usual;
@@ -38,7 +38,7 @@ def inbound_plaintext(trial: Trial) -> None:
 
 @case("CAP-02", Level.MUST, "istio/istio#22915: the redirected leg is not symmetric")
 def outbound_plaintext(trial: Trial) -> None:
-    """A tapper MUST see what an application hands to its sidecar, request and answer as one exchange.
+    """A tapper MUST see the requests that an application passes to its sidecar, each with its response as one exchange.
 
     The request goes to 127.0.0.1:15001, the answer comes from the address that the application asked for: the two
     directions are no mirrors of each other. Who pairs by addresses alone sees two halves. Answers are asked only of a
@@ -73,7 +73,7 @@ def loopback_once(trial: Trial) -> None:
     "CAP-04", Level.MUST, "packet(7), lo's MTU of 65,536: a frame there reaches 65,549 bytes with its Ethernet header"
 )
 def largest_frame(trial: Trial) -> None:
-    """A tapper MUST keep a frame of 65,549 bytes whole, or say of the message in it that it is not whole.
+    """A tapper MUST keep a frame of 65,549 bytes whole, or mark its message as truncated.
 
     That is the largest frame on `lo`, and every large answer is made of such. The popular snapshot length of 65,535
     loses the last 14 bytes of each. One answer fills such a frame to its last byte. A capture of packets has to hold
@@ -212,7 +212,7 @@ def loss_and_disorder(trial: Trial) -> None:
     "Istio: passthrough delivery from 127.0.0.6 since 1.10, delivery over 127.0.0.1 before and by configuration",
 )
 def both_deliveries(trial: Trial) -> None:
-    """A tapper MUST see what a sidecar delivers in either style: from 127.0.0.6 to the pod, and over 127.0.0.1.
+    """A tapper MUST see both styles of delivery by a sidecar: from 127.0.0.6 to the pod, and over 127.0.0.1.
 
     The style is a setting that differs between releases, and within a mesh from port to port.
     """

@@ -57,10 +57,10 @@ def _refused_end(at: Moment) -> bytes:
 def ends_of_nobody(trial: Trial) -> None:
     """A tapper MUST go on with a connection after an RST, FIN, SYN or SYN-ACK that its receiver does not take.
 
-    Whoever may open a raw socket in a pod can send them, and a late packet of an earlier connection may look the same.
-    Between the messages of a connection come, from either side, an RST and a FIN far outside of the window, a SYN with
-    another number, and a second SYN-ACK with another one. TCP answers these with an acknowledgement at most, and the
-    connection goes on.
+    Any process that may open a raw socket in a pod can send them, and a late packet of an earlier connection may look
+    the same. The case sends them between the messages of a connection, from either side: an RST and a FIN far outside
+    of the window, a SYN with another number, and a second SYN-ACK with another number. TCP answers these with an
+    acknowledgement at most, and the connection goes on.
     """
     _goes_on(trial, _ENDS)
 

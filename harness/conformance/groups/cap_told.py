@@ -14,7 +14,7 @@ from harness.mesh.app import NONCE_HEADER
 
 @case("CAP-14", Level.MUST, "the adapter contract: a record is one exchange")
 def nothing_invented(trial: Trial) -> None:
-    """A tapper MUST report nothing that did not happen.
+    """A tapper MUST NOT report an exchange that did not happen.
 
     Requests without any marker of the kit's, as probes are, go between marked ones, in and out. Every record has to be
     of an exchange that crossed the pod's `lo`, and each exchange has one record at most. In every other case the same

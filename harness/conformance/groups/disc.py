@@ -1,4 +1,4 @@
-"""DISC: which pods are found, and which are not taken for a target.
+"""DISC: which pods a tapper finds, and which processes it does not take for a target's.
 
 Every "not" is tried the same way. The decoys run before the target's own Envoy does, so that a tapper that sees the
 target has had them before its eyes; traffic in the decoys' pod must stay unseen while the target's is reported.
@@ -62,7 +62,7 @@ def envoy_of_another(trial: Trial) -> None:
 
 @case("DISC-03", Level.MUST, PROC, features=ENVOY, discovery=True)
 def look_alikes(trial: Trial) -> None:
-    """A tapper MUST NOT take a process for an Envoy that is none.
+    """A tapper MUST NOT take another process for an Envoy.
 
     The name of the executable is what the kernel says (`/proc/PID/exe`), all else is what a process says of itself. In
     a pod that is no target run `envoy-x`, `notenvoy`, another binary in a directory named envoy, one that only calls
@@ -97,7 +97,7 @@ _NO_ENVIRON = 'mount --bind /proc/1/mem "/proc/$0/environ"'
 
 @case("DISC-05", Level.MUST, "proc(5): any read may fail, for any process, at any time", discovery=True)
 def troubled_processes(trial: Trial) -> None:
-    """A tapper MUST find its targets among processes that vanish, cannot be read, or have nothing to say.
+    """A tapper MUST find its targets among processes that end, are unreadable, or have an empty environment.
 
     Beside the target: a shell that starts short-lived programs all the time, a zombie named envoy, a process without
     an environment, an Envoy without one, a process all of whose files are gone when they are opened, and an Envoy

@@ -1,4 +1,4 @@
-"""EDGE: where a mesh is not as in the book."""
+"""EDGE: unusual states of a mesh."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.sandbox.pod import Pod
     features={Feature.HTTP1},
 )
 def joined_midway(trial: Trial) -> None:
-    """A tapper that joins a connection midway MUST NOT show an answer with another question than its own.
+    """A tapper that joins a connection midway MUST NOT pair a response with another request than its own.
 
     It may decode such a connection, or leave it alone. Two connections appear without their beginning: one with three
     requests on their way, of which the first has gone by, and one whose first packet is an answer. Whatever is reported
@@ -51,7 +51,7 @@ def joined_midway(trial: Trial) -> None:
 
 @case("EDGE-02", Level.SHOULD, "users of real tappers: `meshed pods missing`, without a word", discovery=True)
 def says_what_it_cannot_see(trial: Trial) -> None:
-    """A tapper SHOULD say of a target that it cannot see into it.
+    """A tapper SHOULD say so if it cannot see the plaintext of a target.
 
     Of two targets one has no sidecar: as a gateway, a proxyless client or a pod in ambient mode it has no plaintext leg
     that this method could find. Somewhere on standard error or in a record its address has to stand in words that are
@@ -70,7 +70,7 @@ def says_what_it_cannot_see(trial: Trial) -> None:
 
 @case("EDGE-03", Level.MUST, "Istio passes an application's own TLS on as it is: the ClientHello reaches lo untouched")
 def own_tls_stays_shut(trial: Trial) -> None:
-    """A tapper MUST NOT decode what an application has encrypted itself, nor take it for HTTP.
+    """A tapper MUST NOT decode an application's own TLS, nor take it for HTTP.
 
     A real TLS 1.3 connection with requests in it is handed to the application, and another one to the sidecar; nothing
     of what is inside may appear anywhere in the output, and no exchange of these connections. Plain requests beside

@@ -1,4 +1,4 @@
-"""GEN: conversations that nobody arranged, and whatever is reported of them."""
+"""GEN: conversations that a generator drew, with every record compared."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def ipv6(trial: Trial) -> None:
     },
 )
 def pairs(trial: Trial) -> None:
-    """A tapper MUST report ordinary conversations as they were, whichever two of the things that it claims meet.
+    """A tapper MUST report ordinary conversations as they were, also if any two claimed features occur together.
 
     Each protocol in each direction over IPv4 and IPv6, in three pods: long targets, heads and bodies, chunks, trailers
     and repeated fields on each; a connection's 20th exchange; connections that are reset before an answer, and such

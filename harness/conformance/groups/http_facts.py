@@ -28,7 +28,7 @@ _AS_THEY_CAME = (
     features={Feature.HTTP1},
 )
 def source_is_the_packets(trial: Trial) -> None:
-    """A tapper MUST report the addresses of the packets, never one that a header claims.
+    """A tapper MUST report the addresses of the packets, never an address from a header.
 
     Requests in and out carry X-Forwarded-For, Forwarded, X-Real-IP and X-Envoy-External-Address with an address that is
     nobody's. `src` and `dst` have to be those of the connection; for a redirected one `dst` may also be the sidecar.
@@ -120,7 +120,7 @@ def as_they_came(trial: Trial) -> None:
 
 @case("HTTP-22", Level.MUST, "RFC 9110, section 6.3: a field is its message's", features={Feature.HTTP1})
 def own_fields(trial: Trial) -> None:
-    """A tapper MUST show with a message the fields of that message, and no others.
+    """A tapper MUST report with a message only the fields of that message.
 
     Requests and answers on one connection, each with fields that no other message has, and some of one name with
     another value in each. A field that a record gives has to be the message's own, with its own value; which of them

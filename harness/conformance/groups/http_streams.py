@@ -98,7 +98,7 @@ def malformed(trial: Trial) -> None:
 
 @case("HTTP-17", Level.MUST, "Envoy keeps connections open for hours")
 def while_it_is_open(trial: Trial) -> None:
-    """A tapper MUST report an exchange when it is over, not when its connection is.
+    """A tapper MUST report an exchange when the exchange ends, not when its connection ends.
 
     A pooled connection stays open for as long as there is traffic. On one that stays open three requests are answered;
     each has to be reported before it is closed.

@@ -33,7 +33,7 @@ def ready_means_capturing(trial: Trial) -> None:
 
 @case("LIFE-02", Level.MUST, "kubeshark: new pods are unseen until a restart", features=DYNAMIC)
 def target_added(trial: Trial) -> None:
-    """A tapper MUST look into a target that is added while it runs.
+    """A tapper MUST capture in a target that is added while the tapper runs.
 
     Both pods run from the beginning; the second is named later. It has to be looked into within the kit's time limit.
     """
@@ -47,7 +47,7 @@ def target_added(trial: Trial) -> None:
 
 @case("LIFE-03", Level.MUST, "a list of targets is a permission", features=DYNAMIC)
 def target_removed(trial: Trial) -> None:
-    """A tapper MUST NOT look into a pod any longer that is removed from the targets.
+    """A tapper MUST stop capturing in a pod that is removed from the targets.
 
     In the same update another pod is added, which proves that the tapper has read it. What is sent in the removed pod
     once it has fallen silent must not be reported.
@@ -121,7 +121,7 @@ def _fall_silent(tap: TrialTap, pod: Pod, latency: float) -> None:
 
 @case("LIFE-10", Level.MUST, "adapter contract: output.format")
 def only_records(trial: Trial) -> None:
-    """A tapper MUST write nothing but what its adapter promises, and all of it whole.
+    """A tapper MUST write only the format that its adapter names, and every record whole.
 
     Banners and log lines belong on standard error. Requests of several kinds are sent, the tapper is stopped, and its
     output is read to the end: every line a record, or the file a whole capture.

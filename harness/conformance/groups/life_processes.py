@@ -66,7 +66,7 @@ def envoy_restarted(trial: Trial) -> None:
 
 @case("LIFE-06", Level.MUST, "adapter contract: stop_signal and stop_grace_s")
 def the_end(trial: Trial) -> None:
-    """A tapper MUST end when it is asked to, in time, with everything that it has captured, and leave nothing behind.
+    """A tapper MUST end in time after the stop signal, write all that it has captured, and leave nothing behind.
 
     All its processes are stopped (SIGSTOP) while fifteen requests pass, which then wait for it in the kernel, in less
     than a packet socket holds by default. It gets its stop signal, and is let go on: it has to take what waits before
@@ -178,7 +178,7 @@ def procfs_gone_for_a_moment(trial: Trial) -> None:
 
 @case("LIFE-11", Level.MUST, "Envoy's hot restart: the new process starts before the old one ends")
 def envoy_takes_over(trial: Trial) -> None:
-    """A tapper MUST lose nothing when another Envoy takes over from the one that it was found by.
+    """A tapper MUST lose nothing when another Envoy takes over from the Envoy by which the pod was found.
 
     A second Envoy starts in the pod, then the first ends: the pod has one at any time. Requests go on all the while;
     each is reported once.

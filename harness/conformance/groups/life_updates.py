@@ -57,7 +57,7 @@ def acknowledged_means_in_force(trial: Trial) -> None:
 
 @case("LIFE-16", Level.MUST, "Kubernetes: the address of a deleted pod is given to another", discovery=True)
 def address_used_again(trial: Trial) -> None:
-    """A tapper MUST find the pod that has the address of one that is gone.
+    """A tapper MUST find a new pod that has the address of a deleted pod.
 
     A pod is deleted; another one, with a network namespace and an Envoy of its own, gets its address. Who remembers
     where an address was does not look where it is. The second pod has to be looked into within the kit's time limit.

@@ -1,4 +1,4 @@
-"""LOAD: what becomes of a tapper when there is much of everything."""
+"""LOAD: a tapper under load."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _many_short(trial: Trial) -> None:
     shorter=_everything_short,
 )
 def for_a_minute(trial: Trial) -> None:
-    """A tapper SHOULD take no more memory, descriptors and threads, however much it has seen.
+    """A tapper SHOULD NOT use more memory, descriptors or threads the longer it runs.
 
     For a minute connections are opened and closed, in and out of a pod, and exchanges go on on those that stay, over
     IPv6 and in HTTP/2 where that is claimed; targets are changed and another pod's Envoy is replaced by another. What

@@ -20,7 +20,7 @@ _ROUNDS, _PAUSE_S = 6, 0.5
 
 @case("LOAD-08", Level.SHOULD, "a node's pods share one tapper")
 def noisy_neighbour(trial: Trial) -> None:
-    """A tapper SHOULD report what passes in one pod while another one is busy.
+    """A tapper SHOULD report the exchanges of one pod while another pod is busy.
 
     A target takes in an upload of 4 MiB a second that does not end. Meanwhile, for three seconds, requests in another
     target have to be reported within the kit's time limit, and not only once the upload is over.

@@ -88,7 +88,7 @@ def permissive(stage: Stage) -> None:
 
 @mesh_case(5, Level.MUST, f"{ISTIO}, mode STRICT")
 def strict_refuses(stage: Stage) -> None:
-    """A tapper MUST NOT report as delivered what a sidecar has refused.
+    """A tapper MUST NOT report a request as delivered that the sidecar refused.
 
     A caller without a sidecar asks a server under STRICT and gets no answer. Its request crossed the wire in plaintext,
     and reached no application. Requests of a pair with sidecars show that the tapper looked.
@@ -214,7 +214,7 @@ def two_nodes(stage: Stage) -> None:
 
 @mesh_case(33, Level.MUST, "Istio: native sidecars; Kubernetes 1.29", needs=("native_sidecars",))
 def native_sidecar(stage: Stage) -> None:
-    """A tapper MUST find a sidecar that is an init container which stays.
+    """A tapper MUST find a native sidecar (an init container that keeps running).
 
     It starts before the application, and ends after it.
     """

@@ -37,7 +37,7 @@ def neighbour(stage: Stage) -> None:
 
 @mesh_case(9, Level.MUST, "the kit's contract: targets that change", features=DYNAMIC)
 def added_and_removed(stage: Stage) -> None:
-    """A tapper MUST look into targets that are added while it runs, and away from those that are removed.
+    """A tapper MUST capture in targets that are added while it runs, and stop capturing in removed targets.
 
     One pair takes the place of the other. Canaries prove both; then both are sent requests.
     """

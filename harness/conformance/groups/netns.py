@@ -1,4 +1,4 @@
-"""NETNS: network namespaces, and what is kept of them."""
+"""NETNS: network namespaces, and their release."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def inside_the_namespace(trial: Trial) -> None:
 
 @case("NETNS-02", Level.MUST, "mizu: sources keyed by process id report a shared namespace once for each process")
 def shared_namespace(trial: Trial) -> None:
-    """A tapper MUST NOT report twice what happens in a namespace in which two Envoys run.
+    """A tapper MUST report each exchange once in a namespace in which two Envoys run.
 
     During an upgrade two Envoys serve one pod for a while, and an Envoy that has forked is two processes. Here are
     four in one pod; each request is reported once, or as often as those in a pod with one Envoy.
@@ -89,7 +89,7 @@ def no_thread_left_behind(trial: Trial) -> None:
 
 @case("NETNS-04", Level.MUST, "network_namespaces(7): an open descriptor or socket keeps a namespace alive")
 def namespace_released(trial: Trial) -> None:
-    """A tapper MUST let go of a pod's namespace when the pod is gone.
+    """A tapper MUST release a pod's namespace when the pod is deleted.
 
     A namespace lives as long as somebody has a socket in it or its file open. A tapper that holds on keeps the dead
     pod's interfaces, addresses and memory on the node until it ends. Every process of one of two targets is killed;
@@ -195,7 +195,7 @@ def trouble_of_one(trial: Trial) -> None:
     features={Feature.TARGETS_DYNAMIC},
 )
 def removed_target_let_go(trial: Trial) -> None:
-    """A tapper MUST let go of the namespace of a pod that is removed from the targets.
+    """A tapper MUST release the namespace of a pod that is removed from the targets.
 
     The pod lives on. When silence about it has shown that the removal is in effect, no thread of the tapper may be in
     its namespace; then every process of the pod is killed, and the kernel has to take the namespace down while the

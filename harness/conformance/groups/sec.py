@@ -1,4 +1,4 @@
-"""SEC: what a tapper may touch, tell and be hurt by."""
+"""SEC: security: the changes and writes of a tapper, and hostile input."""
 
 from __future__ import annotations
 

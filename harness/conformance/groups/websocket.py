@@ -13,7 +13,7 @@ from harness.mesh.app import NONCE_HEADER
 
 @case("HTTP-06", Level.SHOULD, "RFC 9110, section 7.8, and RFC 6455", features={Feature.HTTP1})
 def upgraded(trial: Trial) -> None:
-    """A tapper SHOULD know that behind an answer of 101 a connection speaks another protocol.
+    """A tapper SHOULD know that a connection speaks another protocol after a response with status 101.
 
     A connection becomes a WebSocket, in whose messages a text lies that looks like a request and its answer; with a
     masking key of zeros it is on the wire as it is. The upgrade has to be reported, the text not as an exchange, and
