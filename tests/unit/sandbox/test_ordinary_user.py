@@ -53,7 +53,6 @@ from pathlib import Path
 from harness.conformance import state, truth
 from harness.conformance.audit import packets
 from harness.conformance.audit.changes import Changes
-from harness.conformance.audit.packets import PacketWatch
 from harness.conformance.audit.written import Written
 from harness.sandbox.node import Node
 from harness.sandbox.process import Command
@@ -63,14 +62,14 @@ with tempfile.TemporaryDirectory() as folder, Node() as node:
     for place in (node, pod):
         state.wait_settled(place)
     files = Written(node, Path(folder))
-    with Changes(pod) as changes, PacketWatch(pod) as watch:
+    with Changes(pod) as changes, packets.watch(pod) as recorder:
         before = state.snapshot(pod)
         node.run(Command(["sh", "-c", "echo written > /tmp/file; echo kept > $0/kept; echo > /dev/null", folder],
                          overlay=files.overlay))
         sent = truth.deliver(pod, 3)
         assert state.differences(before, state.snapshot(pod)) == changes.told() == [], changes.told()
         kits = {frozenset((str(each.src), str(each.dst))) for each in sent}
-        assert packets.foreign(watch.frames(), kits) == []
+        assert packets.foreign(recorder.frames, kits) == []
         pod.run(["sh", "-c", "echo 7 > /proc/sys/net/ipv4/tcp_retries1; ip link set lo mtu 1500"])
         assert len(changes.told()) == 2, changes.told()
     found = {name: content for name, content in files.contents() if content}
