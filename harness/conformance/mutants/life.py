@@ -13,7 +13,7 @@ from harness.conformance.mutants.model import Fault, Mutant, TargetsDocument, Te
 from harness.conformance.mutants.reasons import AS_MANY_HANDLES, LOST, TOO_MUCH, UNFOUND
 from harness.conformance.mutants.streams import Record
 
-_QUIET_S = 0.5
+_QUIET_S = 2.0
 _LATER_S = 1.5
 _BETWEEN_S = 0.3
 _STARTS = Path("/run/starts-of-a-mutant")  # in the node's own memory

@@ -24,18 +24,10 @@ from harness.sandbox.links import GATEWAY4
 
 _ALL = 0x0003  # ETH_P_ALL, linux/if_ether.h
 _LOOK_S = 0.02
+_BEGIN_S = 5.0
 _SOMEWHERE = ("127.0.0.1", 9)  # the port "discard"
 _SIOCETHTOOL, _SIOCGIFINDEX = 0x8946, 0x8933
 _ETHTOOL_SGRO = 0x2C
-
-
-def _beside(work: Callable[[], None]) -> Callable[[], None]:
-    """Start it in a thread of its own, before the reference starts."""
-
-    def start() -> None:
-        threading.Thread(target=work, daemon=True).start()
-
-    return start
 
 
 def _envoys() -> Iterator[tuple[int, str]]:
@@ -49,25 +41,51 @@ def _envoys() -> Iterator[tuple[int, str]]:
                     yield int(entry.name), namespace
 
 
+class _Inside(threading.Thread):
+    """Does its work in the network namespace of a process."""
+
+    def __init__(self, pid: int, work: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self._work = work
+        self.begun = threading.Event()
+        """Set once the work captures, or is done."""
+
+    def run(self) -> None:
+        try:
+            with open(f"/proc/{self._pid}/ns/net", "rb") as namespace:  # noqa: PTH123 - a descriptor is wanted
+                syscalls.setns(namespace.fileno(), syscalls.CLONE_NEWNET)
+            self._work()
+        finally:
+            self.begun.set()
+
+
 def _in_every_pod(work: Callable[[], None], *, only_targets: bool = False) -> Callable[[], None]:
-    """For each network namespace with an envoy, now and later, do it in a thread that is inside."""
+    """For each network namespace with an envoy, now and later, do it in a thread that is inside. Where there is one
+    now, the work has begun before the reference starts, and so before any traffic."""
     targets = os.environ.get("TAPPER_HARNESS_TARGET_IPS", "").split(",")
+    known: set[str] = set()
 
-    def enter(pid: int) -> None:
-        with open(f"/proc/{pid}/ns/net", "rb") as namespace:  # noqa: PTH123 - a descriptor is wanted
-            syscalls.setns(namespace.fileno(), syscalls.CLONE_NEWNET)
-        work()
+    def look() -> list[_Inside]:
+        threads = []
+        for pid, namespace in _envoys():
+            if namespace not in known and (not only_targets or _has_address(pid, targets)):
+                known.add(namespace)
+                threads.append(_Inside(pid, work))
+                threads[-1].start()
+        return threads
 
-    def look() -> None:
-        known: set[str] = set()
+    def keep_looking() -> None:
         while True:
-            for pid, namespace in _envoys():
-                if namespace not in known and (not only_targets or _has_address(pid, targets)):
-                    known.add(namespace)
-                    threading.Thread(target=enter, args=(pid,), daemon=True).start()
             threading.Event().wait(_LOOK_S)
+            look()
 
-    return _beside(look)
+    def start() -> None:
+        for thread in look():
+            thread.begun.wait(_BEGIN_S)
+        threading.Thread(target=keep_looking, daemon=True).start()
+
+    return start
 
 
 def _has_address(pid: int, addresses: list[str]) -> bool:
@@ -79,6 +97,9 @@ def _frames(link: str = "lo") -> Iterator[bytes]:
     """What passes where the thread is, once."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL))
     sock.bind((link, _ALL))
+    thread = threading.current_thread()
+    if isinstance(thread, _Inside):
+        thread.begun.set()
     while True:
         data, address = sock.recvfrom(1 << 18)
         if address[2] != socket.PACKET_OUTGOING:
