@@ -16,7 +16,9 @@ def in_mesh(mutant: Mutant, breaks: Mapping[str, str]) -> Mutant:
 
 
 OUTGOING_COPY = in_mesh(cap.OUTGOING_COPY, dict.fromkeys(("03", "07", "16", "17", "21", "25", "27", "39"), TOO_OFTEN))
-WIRE_IS_INBOUND = in_mesh(edge.WIRE_IS_INBOUND, {"04": TOO_OFTEN, "05": "no leg of a request that no sidecar", "06": TOO_OFTEN})
+WIRE_IS_INBOUND = in_mesh(
+    edge.WIRE_IS_INBOUND, {"04": TOO_OFTEN, "05": "no leg of a request that no sidecar", "06": TOO_OFTEN}
+)
 ADDS_NOTHING = in_mesh(life.ADDS_NOTHING, {"09": UNFOUND, "15": UNFOUND})
 REMOVES_NOTHING = in_mesh(life.REMOVES_NOTHING, {"09": "expected silence about pod"})
 EMPTY_IGNORED = in_mesh(life.EMPTY_IGNORED, {"10": "expected silence about pod"})
