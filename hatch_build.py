@@ -5,6 +5,9 @@ mypyc compiles the extension modules from the same source:
     TAPPER_COMPILE=1 pip install .     a wheel with them; if the compilation fails, there is no wheel
     script/compile                     beside the sources of this checkout, for tests and measurements
 
+The compiler optimizes with -O3. With TAPPER_COMPILE_LEVEL=0 it uses -O0, which takes a quarter of the time. The tests of
+the compiled form do so, because they look at results and not at speed.
+
 Without TAPPER_COMPILE nothing is compiled and no compiler is needed. With it, pip installs mypyc into the environment
 of the build (`CompiledTapper.dependencies`); the C compiler must be there already. The wheel always has the plain
 modules, too: `tapper/runtime/form.py` says when Python imports them.
@@ -126,11 +129,12 @@ def _end(text: str) -> str:
 
 
 _SETUP = """
+import os
 from mypyc.build import mypycify
 from setuptools import setup
 # A separate run of mypy checks the types strictly, with all packages installed. Here packages may be missing.
 options = ["--ignore-missing-imports", "--config-file="]
-modules = mypycify([*options, *{sources}], opt_level="3", group_name="tapper")
+modules = mypycify([*options, *{sources}], opt_level=os.environ.get("TAPPER_COMPILE_LEVEL", "3"), group_name="tapper")
 # Nothing replaces its functions, so calls among them need no symbol table, and the compiler may inline short ones.
 for module in modules:
     # new lists, because the modules share one list
