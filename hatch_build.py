@@ -5,8 +5,8 @@ mypyc compiles the extension modules from the same source:
     TAPPER_COMPILE=1 pip install .     a wheel with them; if the compilation fails, there is no wheel
     script/compile                     beside the sources of this checkout, for tests and measurements
 
-The compiler optimizes with -O3. With TAPPER_COMPILE_LEVEL=0 it uses -O0, which takes a quarter of the time. The tests of
-the compiled form do so, because they look at results and not at speed.
+The compiler optimizes with -O3. With TAPPER_COMPILE_LEVEL=0 it uses -O0, which takes a quarter of the time. The tests
+of the compiled form do so, because they look at results and not at speed.
 
 Without TAPPER_COMPILE nothing is compiled and no compiler is needed. With it, pip installs mypyc into the environment
 of the build (`CompiledTapper.dependencies`); the C compiler must be there already. The wheel always has the plain
