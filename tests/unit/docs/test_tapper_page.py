@@ -20,7 +20,10 @@ def help_of(command: str) -> str:
     return subprocess.run(tapper_argv(command, "--help"), capture_output=True, text=True, check=True).stdout
 
 
-OPTION = re.compile(r"^  (?:-\w.*?, )?(--[a-z-]+)(?: (\S+?))?(?:, --\S+ \S+)?(?=\s)(.*(?:\n {8}.*)*)", re.MULTILINE)
+OPTION = re.compile(
+    r"^  (?:-\w.*?, )?(--[a-z-]+)(?:, --[a-z-]+)?(?: (\S+?))?(?:, --\S+ \S+)?(?=\s)(.*(?:\n {8}.*)*)", re.MULTILINE
+)
+"""Python 3.13 names the value once, after all spellings of an option; older ones name it after each."""
 
 
 def options_of(command: str) -> dict[str, tuple[str, str]]:
