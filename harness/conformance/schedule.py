@@ -30,7 +30,7 @@ from harness.waiting import wait_until
 
 CASE_LIMIT_S = 60.0
 """The longest that a case may take, in seconds; scales with --patience. No case is near it unless something hangs."""
-JOBS_A_PROCESSOR = 2
+JOBS_A_PROCESSOR = 2.5
 MOST_JOBS = 8
 WORKER = (sys.executable, "-m", "harness.conformance.worker")
 _SLOW = ("GEN-09", "LIFE-07", "CAP-13", "HTTP-21", "LIFE-09", "LIFE-11", "LIFE-05", "LIFE-08", "LIFE-04")
@@ -71,9 +71,9 @@ class Finished:
 
 
 def default_jobs() -> int:
-    """Two workers for a processor, at most eight. A case waits two thirds of its time: for packets from the kernel, for
-    a tapper to report or to fall silent."""
-    return min(JOBS_A_PROCESSOR * (os.cpu_count() or 1), MOST_JOBS)
+    """Five workers for two processors, at most eight. A case waits two thirds of its time: for packets from the kernel,
+    for a tapper to report or to fall silent."""
+    return min(int(JOBS_A_PROCESSOR * (os.cpu_count() or 1)), MOST_JOBS)
 
 
 def longest_first(cases: Iterable[Case]) -> list[Case]:
