@@ -88,7 +88,7 @@ def records(content: bytes) -> Iterator[Record]:
 
 
 def whole(content: bytes) -> bool:
-    """Whether a file that `records` reads without an error ends at the end of a packet or a block."""
+    """Whether the file ends at the end of a packet or a block. Ask only where `records` reads it without an error."""
     if len(content) < 4:
         return not content
     order = next((order for order in "<>" if struct.unpack_from(order + "I", content)[0] in _UNITS), None)

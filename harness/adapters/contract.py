@@ -136,7 +136,7 @@ class Adapter:
 
     @property
     def claims_answers(self) -> bool:
-        """Whether it claims to report answers: it decodes HTTP, or writes packets, which include those of answers."""
+        """Whether the tapper claims to report answers: it decodes HTTP, or writes packets, also those of answers."""
         return not self.claims.isdisjoint({Feature.HTTP1, Feature.HTTP2, Feature.PACKETS})
 
 

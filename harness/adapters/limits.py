@@ -34,7 +34,7 @@ class LimitWatch:
         self._thread.start()
 
     def output(self, size: int) -> bool:
-        """Whether its standard output may have grown to this size; kills the tapper if not."""
+        """Whether the tapper's standard output may have grown to this size; kills the tapper if not."""
         if size > MOST_OUTPUT:
             self._kill(f"it wrote more than {MOST_OUTPUT >> 20} MiB")
         return size <= MOST_OUTPUT

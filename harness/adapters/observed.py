@@ -27,10 +27,11 @@ class ReportedMessage:
     """Whether the tapper says that the body is not whole."""
     trailers: tuple[tuple[str, str], ...] = ()
     gives_body: bool = True
-    """Whether the record has the body at all: a record may leave it out."""
+    """True if the record has the body. A tapper may leave bodies out of its records."""
     gives_headers: bool = False
+    """True if the record has the list of header fields. An empty list says that the message had none."""
     gives_trailers: bool = False
-    """Whether the record has the list at all: an empty list says that there were no fields."""
+    """The same of trailer fields."""
 
     def header(self, name: str) -> list[str]:
         """All values of a header, in order; names are compared without regard to case (RFC 9110, section 5.1)."""

@@ -152,7 +152,7 @@ class TapperProcess(Running):
         return closed + super().why_silent()
 
     def declared_ready(self) -> bool:
-        """Whether it has said by now, in the way of its adapter, that it captures."""
+        """Whether the tapper has said by now, in the way of its adapter, that it captures."""
         pattern = self.adapter.ready_line
         if pattern is not None:
             self._declared = self._declared or self.stderr.has_new(pattern, more_to_come=self.running)

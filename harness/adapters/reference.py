@@ -112,7 +112,7 @@ class ReferenceTapper(ABC):
         return [record for record in self._open() if record["kind"] == "pod"]
 
     def captures(self, pod: Addressed) -> bool:
-        """Whether it says that it captures in the pod's network namespace now."""
+        """Whether the tapper says that it captures in the pod's network namespace now."""
         return any(source["instance_ip"] in pod.ips for source in self.sources())
 
     def _open(self) -> Iterator[Record]:

@@ -37,7 +37,7 @@ class Ending:
     seconds: float = 0.0
     """From the stop signal to the end of its process."""
     killed: bool = False
-    """Whether it had to be killed after its grace period."""
+    """Whether the tapper had to be killed after its grace period."""
     strays: Mapping[int, str] = field(default_factory=dict)
     """The processes that it left running: pid (in the node) -> command."""
 
@@ -113,7 +113,7 @@ class Running(ABC):
         yield self.read_log().encode()
 
     def declared_ready(self) -> bool:
-        """Whether it has said by now, in the way of its adapter, that it captures."""
+        """Whether the tapper has said by now, in the way of its adapter, that it captures."""
         return False
 
     def wait_for_news(self, seconds: float) -> None:

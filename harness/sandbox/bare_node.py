@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from harness import leaks
-from harness.errors import Leak, WaitTimeout
+from harness.errors import Leak
 from harness.sandbox import launch, protocol
 from harness.sandbox.control import Control
 from harness.sandbox.init import RUN_DIR
@@ -133,12 +133,7 @@ class BareNode:
             feed.write(text.encode())  # short texts only: it fits the pipe
             feed.close()
             process = self.spawn(command, pod=pod, stdin=source.fileno())
-        try:
-            code = process.wait(timeout)
-        except WaitTimeout as error:
-            process.stop(0.0)
-            raise WaitTimeout(f"{error}\n--- log ---\n{process.read_log()}") from None
-        output = process.read_log()
+        code, output = process.finish(timeout)
         self.forget(process)
         if code != 0:
             argv = command.argv if isinstance(command, Command) else command

@@ -29,7 +29,7 @@ class Frame:
     time_ns: int
     data: bytes
     refused: bool = False
-    """Whether its receiver drops it, because its checksum is wrong."""
+    """Whether the receiver drops the frame, because a checksum in it is wrong."""
     link: str = ""
     """The interface on which it was recorded, if that is known."""
 

@@ -40,7 +40,7 @@ class Keeper:
         self._pidfd = pidfd
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Whether it has ended after so many seconds; None waits for its end."""
+        """Whether the process has ended after so many seconds; None waits for its end."""
         poller = select.poll()
         poller.register(self._pidfd, select.POLLIN)
         return bool(poller.poll(None if timeout is None else timeout * 1000))

@@ -155,6 +155,16 @@ class Process:
         assert self._status is not None
         return self._status
 
+    def finish(self, timeout: float) -> tuple[int, str]:
+        """Wait for the end; return the exit code and the log. A process that takes longer is killed, and `WaitTimeout`
+        has its log."""
+        try:
+            code = self.wait(timeout)
+        except WaitTimeout as error:
+            self.stop(0.0)
+            raise WaitTimeout(f"{error}\n--- log ---\n{self.read_log()}") from None
+        return code, self.read_log()
+
     def stop(self, timeout: float = DEFAULT_TIMEOUT, signum: int = signal.SIGTERM) -> int:
         """Send the signal, SIGKILL after `timeout` seconds; return the exit code."""
         self.send_signal(signum)

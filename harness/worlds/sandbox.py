@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from harness.adapters.reference import TAPPER_ENVIRON, RunningTapper
 from harness.adapters.targets import Target, target
-from harness.errors import HarnessError, WaitTimeout
+from harness.errors import HarnessError
 from harness.mesh import fake_envoy, ztunnel
 from harness.mesh.mesh import Mesh, MeshPod, Service
 from harness.mesh.workload import Mode
@@ -149,12 +149,7 @@ class SandboxWorld:
 
     def run(self, pod: WorldPod, argv: Sequence[str], timeout: float = 60.0) -> str:
         process = self._members[pod].pod.spawn(self._command(argv), name=f"{argv[-1]}-in-{pod.name}"[:40])
-        try:
-            code = process.wait(timeout)
-        except WaitTimeout as error:
-            process.stop(0.0)
-            raise WaitTimeout(f"{error}\n--- log ---\n{process.read_log()}") from None
-        output = process.read_log()
+        code, output = process.finish(timeout)
         if code != 0:
             raise HarnessError(f"{' '.join(argv)} in {pod.name} ended with {code}:\n{output}")
         return output
