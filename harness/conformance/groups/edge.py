@@ -238,7 +238,7 @@ def _on_host(trial: Trial, address: str) -> Sent:
 
 
 def _lines(tap: TrialTap) -> list[str]:
-    """What it has said so far: standard error, and its records but for exchanges."""
+    """The lines that the tapper has written so far: standard error, and all records but exchanges."""
     output = tap.under_test.output
     output.refresh()
     said = b"" if tap.under_test.adapter.format != "ndjson" else next(iter(output.everything()), b"")

@@ -86,7 +86,7 @@ def address_used_again(trial: Trial) -> None:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """What a tapper says, in whichever valid spelling; None for what is no address."""
+    """The address that a tapper wrote, in any valid spelling; None if the text is not an address."""
     try:
         return ip_address(text)
     except ValueError:

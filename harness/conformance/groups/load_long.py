@@ -38,7 +38,7 @@ _SHORT_S, _SHORT_EXCHANGES, _SHORT_RATE = 6.0, 2000, 500
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a tapper took at one moment, after so many connections."""
+    """The memory, descriptors and threads of a tapper at one moment, after a number of connections."""
 
     connections: int
     memory: int
