@@ -25,7 +25,7 @@ from tapper.streams.bounds import SECOND
 from tapper.streams.connection import Leg
 
 _BOOLEAN: Final = ("false", "true")
-_MOST_LEGS: Final = 4096
+_MOST_LEGS: Final = 512
 _MOST_CACHED: Final = 4096  # characters of the JSON of a template
 _MTLS: Final = {True: "true", False: "false", None: "null"}
 

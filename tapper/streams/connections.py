@@ -38,7 +38,7 @@ from tapper.streams.copies import is_copy, original
 from tapper.streams.legs import endpoints, is_mesh_internal, is_redirected, may_be_reply
 from tapper.streams.packet import ACK, FIN, RST, SYN, Packet, TcpHeader, TcpSegment, mirror, opener, parse, window_scale
 from tapper.streams.pairing import PendingHalf, as_arrived
-from tapper.streams.table import ConnectionTable
+from tapper.streams.table import ENDED_NS, ConnectionTable
 
 T = TypeVar("T")
 
@@ -106,6 +106,9 @@ class Connections(ConnectionTable[T]):
         if half is None:
             return self._new_flow(key, segment)
         connection = half.connection
+        if connection.ended and segment.ts - connection.last > ENDED_NS:
+            self._remove(connection)
+            return self._new_flow(key, segment)
         connection.last = self.newest = segment.ts
         if connection.suspicion is not None:
             connection.suspicion.add(half.side, segment)

@@ -26,6 +26,8 @@ _SWEEPS_LATE: Final = 2
 """Sweeps, one in a second of the packets' time, until missing bytes are given up."""
 _SWEEPS_ENDED: Final = 3
 """Sweeps until an ended connection is forgotten."""
+ENDED_NS: Final = _SWEEPS_ENDED * SECOND
+"""After so much time without a packet an ended connection counts as forgotten, although no sweep came."""
 
 
 class ConnectionTable(Generic[T]):

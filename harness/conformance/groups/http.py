@@ -128,9 +128,9 @@ def large_bodies(trial: Trial) -> None:
 def until_the_end(trial: Trial) -> None:
     """A tapper MUST report an answer whose body ends with the connection, with all of the body.
 
-    The answer has no Content-Length and no chunks, as servers of HTTP/1.0 send it, or of
-    `Connection: close`. The answer comes in three pieces, and then the server closes. One client closes its own side right after its
-    request.
+    The answer has no Content-Length and no chunks. Servers of HTTP/1.0 send such answers, and servers that answer with
+    `Connection: close`. The answer comes in three pieces, and then the server closes. One client closes its own side
+    right after its request.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
