@@ -37,9 +37,7 @@ def capture(packets: list[bytes]) -> bytes:
 def output(file: bytes, form: Format, parts: Parts) -> bytes:
     written = io.BytesIO()
     console = Console(io.StringIO())
-    Replay(frozenset(), RecordWriter(Sink(written), form, console, Shape(), None, 40, parts), console).run(
-        io.BytesIO(file), "x"
-    )
+    Replay(frozenset(), RecordWriter(Sink(written), form, console, Shape(), None, 40, parts)).run(io.BytesIO(file), "x")
     return written.getvalue()
 
 
