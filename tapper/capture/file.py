@@ -1,5 +1,5 @@
 """Reads packets from a capture file: pcap (draft-ietf-opsawg-pcap) or pcapng (draft-ietf-opsawg-pcapng), in either byte
-order.
+order, also compressed.
 
 A file may come from anywhere. Every length is checked before it is used. Damage ends the reading with an error of one
 sentence, after the packets before it.
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from io import BufferedIOBase
 from typing import NamedTuple
 
+from tapper.capture.compressed import decompressed
 from tapper.capture.link import LINUX_SLL, LINUX_SLL2, ip_packet
 from tapper.errors import CaptureFileError
 
@@ -84,7 +85,9 @@ class CaptureFile:
 
     def packets(self) -> Iterator[FilePacket]:
         """The packets, but for the second copies of loopback frames. Raises CaptureFileError where the file is damaged,
-        ends too early, or has another format."""
+        ends too early, or has another format; and as `decompressed`."""
+        self._before_read()
+        self._stream = decompressed(self._stream, self._name)
         magic = self._read(4, "the file is empty", "the file is no capture")
         if magic == _SECTION_MAGIC:
             return self._pcapng()

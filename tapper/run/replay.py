@@ -19,7 +19,7 @@ from io import BufferedIOBase
 from pathlib import Path
 
 from tapper.capture.file import MOST_INTERFACES, CaptureFile, FilePacket
-from tapper.errors import CaptureFileError, UsageError, explain
+from tapper.errors import CaptureFileError, MissingPackageError, UsageError, explain
 from tapper.output.records import Place, Stat
 from tapper.protocols.records import Record
 from tapper.run.accounts import Account
@@ -68,8 +68,8 @@ class Replay:
         self._ts = 0
 
     def run(self, stream: BufferedIOBase, name: str) -> None:
-        """Read to the end. Raises CaptureFileError if the file is damaged. Then, and after KeyboardInterrupt,
-        everything that came before is reported."""
+        """Read to the end. Raises CaptureFileError if the file is damaged, and MissingPackageError if this Python
+        cannot decompress it. Then, and after KeyboardInterrupt, everything that came before is reported."""
         file = CaptureFile(stream, name, self._writer.flush)
         self._writer.gather()
         self._writer.begin()
@@ -79,7 +79,7 @@ class Replay:
                 if count % _CHECKED_EVERY == 0:
                     accounts = [source.account for source in self._sources.values()]
                     self._writer.stay_within_bounds(accounts, self._writer.deliver)
-        except (OSError, CaptureFileError, KeyboardInterrupt) as error:
+        except (OSError, CaptureFileError, MissingPackageError, KeyboardInterrupt) as error:
             self._end(file)
             if isinstance(error, OSError):
                 raise CaptureFileError(f"cannot read {name} to its end: {explain(error)} (-r)") from error

@@ -86,6 +86,15 @@ def test_ndjson_of_an_exchange() -> None:
     }
 
 
+def test_ndjson_names_the_content_coding_and_keeps_the_bytes() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nContent-Length: 2\r\nCONTENT-ENCODING: gzip\r\n\r\nhi"
+    (only,) = records((get("/x"), answer))
+    told = record(Ndjson().exchange(POD, only))
+    assert told["response"]["content_encoding"] == "deflate, gzip"
+    assert told["response"]["body_b64"] == "aGk="
+    assert "content_encoding" not in told["request"]
+
+
 def test_ndjson_of_half_an_exchange() -> None:
     unanswered, unasked = records((b"", ok("hi")), (get("/x"), None))[::-1]
     assert {
