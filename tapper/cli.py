@@ -122,7 +122,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: P
         from tapper.run.replay import Replay, open_capture  # noqa: PLC0415
 
         with open_capture(arguments.read, arguments.write) as stream, open_output(arguments.write) as output:
-            Replay(targets, writer(output), console).run(stream, arguments.read)
+            Replay(targets, writer(output)).run(stream, arguments.read)
         return
     # Each source takes three descriptors. Shells set a low limit for the sake of programs that use select(2).
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -138,6 +138,9 @@ def summary(totals: Totals) -> str:
     ]
     if totals.filtered:
         lines.append(f"{_plural(totals.filtered, 'exchange')} more left out by the filters")
+    if totals.passed_over:
+        kinds = ", ".join(f"{count} of {escape(kind)}" for kind, count in sorted(totals.passed_over.items()))
+        lines.append(f"packets that were not looked into: {kinds}")
     if totals.undecoded:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(totals.undecoded.items()))
         lines.append(f"connections that were not decoded: {kinds}")

@@ -40,6 +40,7 @@ Samples = dict[tuple[str, tuple[str, ...]], float]
 def pod_row() -> Row:
     counts = Totals(exchanges=5, incomplete=1, received=90, dropped=2, cut=3, gaps=4, gap_bytes=55, given_up=6)
     counts.undecoded = {"tls": 7}
+    counts.passed_over = {"UDP": 8}
     legs = {LegKey("10.0.0.2", None, IN): Seen(1, 0), LegKey("10.0.0.2", CART, IN): Seen(2, 1)}
     return Row(POD, counts, legs | {LegKey("10.0.0.2", CART, OUT): Seen(2, 0)})
 
