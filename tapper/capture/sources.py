@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from tapper.capture.mapped import RETIRE_MS, Statistics
+from tapper.capture.mapped import Statistics
 from tapper.capture.ring import Ring, close_together
 from tapper.capture.walk import Packets
 from tapper.streams.packet import Packet
@@ -24,8 +24,11 @@ T = TypeVar("T")
 
 NO_INTERFACE: Final = 0
 """No interface has this index (netdevice(7))."""
-_PATIENCE_S = 4 * RETIRE_MS / 1000
-"""The kernel hands a block over within two retire time-outs. A packet that comes later is not waited for."""
+LOOK_S = 0.1
+"""How often to look for packets in blocks that the kernel still fills. A packet is read at the second look. A wake-up
+costs as much as dozens of packets, because the reader's memory has left the processor's caches."""
+_PATIENCE_S = 8 * LOOK_S
+"""How long a source that closes waits for packets that the kernel has counted."""
 
 
 class PacketReader(Protocol[T]):
@@ -90,6 +93,7 @@ class Sources(Generic[T]):
         self._poll.register(self._grown, select.POLLIN)
         self._growing: set[Hashable] = set()
         self._shut: set[Hashable] = set()
+        self._next_look = 0.0  # by time.monotonic
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._sources
@@ -144,7 +148,9 @@ class Sources(Generic[T]):
         `deliver` gets the records of a source's packets in portions, empty ones included. `trouble` gets a source's
         socket error, each once. `closed` gets a source that was shut and is drained, before it is gone.
         """
-        # 1. Wait, no longer than for a source that is to be closed.
+        # 1. Wait, no longer than until the next look, or for a source that is to be closed.
+        if self._sources:
+            timeout_s = min(timeout_s, self._next_look - time.monotonic())
         for closing in self._closing():
             left = 0.0 if closing.ring.drained() else (closing.deadline or 0.0) - time.monotonic()
             timeout_s = min(timeout_s, left)
@@ -157,8 +163,13 @@ class Sources(Generic[T]):
                 self._take_grown(trouble)
             elif descriptor in self._watched:  # an earlier callback may have removed it
                 self._watched[descriptor]()
-        # 3. Close the sources that are drained, or have not been drained in time.
+        # 3. Look for packets in the blocks that the kernel still fills.
         now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + LOOK_S
+            for source in self._sources.values():
+                self._look(source, deliver)
+        # 4. Close the sources that are drained, or have not been drained in time.
         due = [source for source in self._closing() if source.ring.drained() or now >= (source.deadline or 0.0)]
         for source in due:
             self._read(source, source.ring.rest(), deliver)
@@ -180,6 +191,14 @@ class Sources(Generic[T]):
         if source.ring.crowded and source.deadline is None:
             self.grow(source)
         self._read(source, source.ring.packets(), deliver)
+        if source.key in self._growing:
+            self._turn_over(source)
+
+    def _look(self, source: Source[T], deliver: Deliver[T]) -> None:
+        portion = source.ring.unfinished()
+        if portion is not None:
+            source.read(portion)
+            deliver(source, source.take())
         if source.key in self._growing:
             self._turn_over(source)
 
