@@ -85,12 +85,15 @@ class Sources(Generic[T]):
 
     def __init__(self) -> None:
         self._poll = select.poll()
+        self._others = select.poll()
+        """As `_poll`, but without the rings."""
         self._sources: dict[Hashable, Source[T]] = {}
         self._rings: dict[int, Source[T]] = {}
         self._watched: dict[int, Callable[[], None]] = {}
         self._grown = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Written to by a thread that has made a ring larger, or has failed to."""
         self._poll.register(self._grown, select.POLLIN)
+        self._others.register(self._grown, select.POLLIN)
         self._growing: set[Hashable] = set()
         self._shut: set[Hashable] = set()
         self._next_look = 0.0  # by time.monotonic
@@ -134,28 +137,33 @@ class Sources(Generic[T]):
 
     def watch(self, descriptor: int, events: int, callback: Callable[[], None]) -> None:
         """Call `callback` in `turn` whenever the descriptor shows one of the events (select.POLL…), an error or an
-        end."""
+        end. A further call for the same descriptor replaces the events."""
         self._watched[descriptor] = callback
         self._poll.register(descriptor, events)
+        self._others.register(descriptor, events)
 
     def unwatch(self, descriptor: int) -> None:
         del self._watched[descriptor]
         self._poll.unregister(descriptor)
+        self._others.unregister(descriptor)
 
-    def turn(self, timeout_s: float, deliver: Deliver[T], trouble: Trouble[T], closed: Closed[T]) -> None:
-        """Wait for an event, at most `timeout_s` seconds, and handle it.
+    def turn(
+        self, timeout_s: float, deliver: Deliver[T], trouble: Trouble[T], closed: Closed[T], *, reading: bool = True
+    ) -> None:
+        """Wait for an event, at most `timeout_s` seconds, and handle it. Rings are not read unless `reading`, but for
+        those of sources that close.
 
         `deliver` gets the records of a source's packets in portions, empty ones included. `trouble` gets a source's
         socket error, each once. `closed` gets a source that was shut and is drained, before it is gone.
         """
         # 1. Wait, no longer than until the next look, or for a source that is to be closed.
-        if self._sources:
+        if self._sources and reading:
             timeout_s = min(timeout_s, self._next_look - time.monotonic())
         for closing in self._closing():
             left = 0.0 if closing.ring.drained() else (closing.deadline or 0.0) - time.monotonic()
             timeout_s = min(timeout_s, left)
         # 2. Read the rings that have packets, and call back for other descriptors.
-        for descriptor, events in self._poll.poll(max(0, int(timeout_s * 1000 + 0.999))):
+        for descriptor, events in (self._poll if reading else self._others).poll(max(0, int(timeout_s * 1000 + 0.999))):
             source = self._rings.get(descriptor)
             if source is not None:
                 self._read_ready(source, events, deliver, trouble)
@@ -165,7 +173,7 @@ class Sources(Generic[T]):
                 self._watched[descriptor]()
         # 3. Look for packets in the blocks that the kernel still fills.
         now = time.monotonic()
-        if now >= self._next_look:
+        if reading and now >= self._next_look:
             self._next_look = now + LOOK_S
             for source in self._sources.values():
                 self._look(source, deliver)
