@@ -41,7 +41,7 @@ SMALLEST_BLOCK = 128 * 1024
 """Bytes. A frame on lo has up to 65,549 bytes, and a block has to hold it with its headers."""
 _LARGEST_BLOCK = 512 * 1024
 _BLOCKS = 8  # of a ring, if that makes them neither too small nor too large
-_RETIRE_MS = 60_000  # the kernel keeps it in 16 bits
+RETIRE_MS = 60_000  # the kernel keeps it in 16 bits
 """The kernel hands over a block that is not full after this time. `tapper.capture.walk` says why it is long."""
 _FRAME_SIZE = 2048  # has no meaning in version 3, but must be aligned and divide a block
 
@@ -167,7 +167,7 @@ def _allocate(sock: socket.socket, size: int) -> None:
     library's, called by ctypes, lets other threads run.
     """
     block = block_size(size)
-    request = struct.pack("=7I", block, size // block, _FRAME_SIZE, size // _FRAME_SIZE, _RETIRE_MS, 0, 0)
+    request = struct.pack("=7I", block, size // block, _FRAME_SIZE, size // _FRAME_SIZE, RETIRE_MS, 0, 0)
     _check(_libc.setsockopt(sock.fileno(), SOL_PACKET, PACKET_RX_RING, request, len(request)))
 
 

@@ -26,8 +26,9 @@ _PIECE = 64 << 10  # bytes, the size of most pipes
 class Outlet:
     """Bytes on their way to a reader. `most` of them may wait; further pieces are dropped and counted."""
 
-    def __init__(self, write: Write, descriptor: int, most: int) -> None:
+    def __init__(self, write: Write, close: Callable[[], None], descriptor: int, most: int) -> None:
         self._write = write
+        self.close = close
         self._descriptor = descriptor
         self._most = most
         self._queue: deque[memoryview] = deque()
@@ -82,11 +83,11 @@ def open_outlet(descriptor: int, most: int) -> Outlet | None:
         if stat.S_ISSOCK(mode):
             sock = socket.socket(fileno=os.dup(descriptor))
             flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-            return Outlet(lambda data: sock.send(data, flags), descriptor, most)
+            return Outlet(lambda data: sock.send(data, flags), sock.close, descriptor, most)
         if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
             return None
         name = f"/proc/self/fd/{descriptor}"
         another = os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return None
-    return Outlet(lambda data: os.write(another, data), descriptor, most)
+    return Outlet(lambda data: os.write(another, data), lambda: os.close(another), descriptor, most)

@@ -61,6 +61,8 @@ class Sink:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._outlet is not None:
+            self._outlet.close()
         if self._own:
             self._stream.close()
 
@@ -268,11 +270,13 @@ class Console:
 
     def finish(self) -> None:
         """Give the reader a moment to take the last messages."""
-        try:
-            if self._outlet is not None:
-                self._outlet.finish(_LAST_MESSAGES_S, _LAST_MESSAGES_S)
-        except OSError:
-            pass
+        outlet, self._outlet = self._outlet, None
+        if outlet is not None:
+            try:
+                outlet.finish(_LAST_MESSAGES_S, _LAST_MESSAGES_S)
+            except OSError:
+                pass
+            outlet.close()
 
     def warn(self, message: str) -> None:
         """Write a message, unless it or too many others were written within the last minute."""
