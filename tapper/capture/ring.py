@@ -29,7 +29,7 @@ from tapper.capture.mapped import Mapped, Statistics, open_mapped
 from tapper.capture.memory import MIB, RingMemory
 from tapper.capture.walk import Blocks, Packets
 from tapper.errors import NamespaceGoneError, TapperError, explain
-from tapper.runtime.threads import on_threads
+from tapper.runtime.threads import NO_THREAD, on_threads
 from tapper.streams.packet import Packet
 
 _Mark: TypeAlias = tuple[int, int, int]
@@ -217,8 +217,16 @@ class Ring:
         size = self._memory.more(self._mapped.size)
         if not size:
             return False
-        self._growing = threading.Thread(target=self._change_over, args=(size, notify), name="growing")
-        self._growing.start()
+        growing = threading.Thread(target=self._change_over, args=(size, notify), name="growing")
+        try:
+            growing.start()
+        except RuntimeError:
+            self._memory.give_back(size)
+            self._outgrown = True
+            self._failure = NO_THREAD
+            notify()
+        else:
+            self._growing = growing
         return True
 
     def _change_over(self, size: int, notify: Callable[[], None]) -> None:
@@ -261,7 +269,11 @@ class Ring:
         self._bad_checksum += smaller.blocks.bad_checksum
         self._overlap.begin_comparing(self._mapped.statistics().received)
         self._closing = threading.Thread(target=self._release, args=(smaller,), name="closing")
-        self._closing.start()
+        try:
+            self._closing.start()
+        except RuntimeError:  # the kernel grants no further thread
+            self._closing = None
+            self._release(smaller)
         self._growing = None
         return True
 

@@ -315,6 +315,19 @@ def test_what_cannot_become_larger_says_so_once_and_goes_on(pod: Pod, packets: N
     assert memory.taken == 0
 
 
+def test_without_threads_a_ring_stays_as_it_is(pod: Pod, packets: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with looping(pod) as loop:
+        packets.send(300)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        loop.until(lambda: bool(loop.troubles) and loop.has_seen(300), "the failure to be told, and the packets")
+        monkeypatch.undo()
+        loop.end()
+        assert "no further thread can be started" in loop.troubles[0]
+
+
 def test_a_namespace_that_nobody_is_in_any_longer_is_no_trouble(pod: Pod, packets: Numbered) -> None:
     tried = threading.Event()
 
