@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import BinaryIO, TextIO
 
 from tapper.errors import TapperError, explain
-from tapper.output.escape import visible
+from tapper.output.escape import shortened, visible
 from tapper.output.outlet import Outlet, open_outlet
 from tapper.output.records import Totals
 from tapper.output.text import summary
@@ -30,6 +30,7 @@ _MOST_WAITING = 64 << 20
 _PATIENCE_S, _LONGEST_S = 1.0, 3.0
 """At the end of the run: for a reader that takes nothing, and for any reader."""
 _MESSAGES_WAITING = 64 << 10  # bytes
+_LONGEST_MESSAGE = 4000  # characters
 _LAST_MESSAGES_S = 0.2
 _FOLDED_S = 60.0
 """The same message is written again after this time."""
@@ -321,7 +322,7 @@ class Console:
             self._line(f"{left_out} more messages are left out: there were too many")
 
     def _line(self, message: str) -> None:
-        line = f"tapper: {visible(message)}\n"
+        line = f"tapper: {visible(shortened(message, _LONGEST_MESSAGE))}\n"
         try:
             if self._outlet is not None:
                 self._outlet.write(line.encode())
