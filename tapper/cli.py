@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(argv, console)
     finally:
+        console.finish()
         _flush(console)
 
 
@@ -138,6 +139,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: P
         feeds=tuple(feeds),
         ready_fd=arguments.ready_fd,
     )
+    console.do_not_wait()
     with _metrics(arguments.metrics) as requests, open_output(arguments.write) as output:
         LiveTap(settings, writer(output), console, requests, parts.blocks).run()
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tapper.discovery.finders import Finding
 from tapper.output.columns import columns
 from tapper.output.details import details
-from tapper.output.escape import escape, escape_bytes, shortened
+from tapper.output.escape import escape, escape_bytes, shortened, visible
 from tapper.output.format import Format
 from tapper.output.records import Owned, Place, Totals, reason
 from tapper.protocols.exchange import Exchange
@@ -126,7 +126,7 @@ def _row(process: Finding, owned: Owned) -> tuple[str, ...]:
         "-" if process.netns is None else str(process.netns.inode),
         process.found_by or "-",
         process.verdict,
-        reason(process, owned) or "",
+        visible(reason(process, owned) or ""),
     )
 
 
