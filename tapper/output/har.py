@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 
 from tapper.output.filters import host_of
 from tapper.output.format import Format
+from tapper.output.ndjson import outcome_members
 from tapper.output.records import Place, Totals
 from tapper.protocols.messages import Request, Response
 from tapper.protocols.records import ExchangeRecord
@@ -53,7 +54,8 @@ class Har(Format):
             "_direction": leg.direction,
             "_mtls": leg.mtls,
             "_netns": place.netns,
-        }
+            **outcome_members(exchange.outcome, "_"),
+        } | ({} if leg.proxied_for is None else {"_proxied_for": str(leg.proxied_for)})
         separator = ",\n" if self._entries else "\n"
         self._entries += 1
         return separator + _encode(entry)
