@@ -174,6 +174,13 @@ class Reader:
     def eof(self, unfinished: ExchangeOutcome = OPEN, *, clean: bool = True) -> Iterator[Event]:
         """The stream ended. `clean` is False if there was no FIN: the capture ended, or the connection was given up.
         `unfinished` is the outcome of a message that had not come to its end."""
+        last_line = self._partial.rfind(b"\n") + 1
+        if self._state == HEAD and last_line:  # a head was cut off: its complete lines are told
+            head = bytes(self._partial[:last_line]) + b"\r\n"
+            self._partial.clear()
+            step = self._parse_head(head, last_line + self._removed)
+            if not isinstance(step, bool):
+                yield step
         if self._open:
             at_end = self._state == MAYBE_BODY or (clean and self._state == UNTIL_CLOSE)
             yield self._end(cut=COMPLETE if at_end else unfinished)
@@ -258,7 +265,11 @@ class Reader:
         size = len(head) + self._removed
         if size > self._head_limit:
             head = self._shorten(head)
-        # 4. Parse it, strictly and else leniently.
+        # 4. Parse it.
+        return self._parse_head(head, size)
+
+    def _parse_head(self, head: bytes, size: int) -> Step:
+        """The event of a head with its empty line; `size` is its octets. Parses it strictly, and else leniently."""
         line, _, block = head.partition(b"\n")
         section = None if self._shortened is not None else self._section(block)
         if section is not None:
