@@ -153,4 +153,4 @@ class FastConversation(Conversation):
                     self._owed = max(0, self._owed - 1)
                     is_its_answer = is_possible(oldest.head, response.head)
                     return self._complete_response(self._leave_queue() if is_its_answer else None, response)
-        return self._take_responses(self._responses.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+        return self._read_server(chunk)

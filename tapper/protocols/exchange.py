@@ -26,10 +26,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from tapper.protocols.facts import Fact, StreamBegin
 from tapper.protocols.grpc import WEB, Call, web_call
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, RequestHead, Response, ResponseHead
 from tapper.protocols.outcome import CLIENT, COMPLETE, LOST, OPEN, SERVER, ExchangeOutcome, OutcomeKind, joined
+from tapper.protocols.streaming import AFTER_NS, Followed, part_reader
 from tapper.runtime.native import mypyc_attr
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK, after
@@ -53,6 +55,8 @@ class Exchange:
     outcome: ExchangeOutcome = COMPLETE
     pushed: bool = False
     """True if the server made up the request itself (RFC 9113 section 8.4)."""
+    id: str = ""
+    """That of the facts about it, if it went on for long (`tapper.protocols.streaming`)."""
 
     def __init__(
         self,
@@ -62,6 +66,7 @@ class Exchange:
         grpc: Call | None = None,
         outcome: ExchangeOutcome = COMPLETE,
         pushed: bool = False,
+        id: str = "",
     ) -> None:
         self.request = request
         self.response = response
@@ -69,6 +74,7 @@ class Exchange:
         self.grpc = grpc
         self.outcome = outcome
         self.pushed = pushed
+        self.id = id
 
     @property
     def partial(self) -> bool:
@@ -128,6 +134,7 @@ class Conversation:
         "_arriving",
         "_assumed",
         "_first_end",
+        "_followed",
         "_is_server_unread",
         "_kept",
         "_last_ack",
@@ -142,6 +149,7 @@ class Conversation:
         "_responses_missed",
         "_server_from_start",
         "_server_next",
+        "facts",
         "given_away",
         "heads",
         "held",
@@ -155,6 +163,9 @@ class Conversation:
         self._queue: list[PendingRequest] = []
         self._arriving: PendingRequest | None = None
         self._answering: tuple[PendingRequest | None, ResponseHead] | None = None
+        self._followed: Followed | None = None  # the exchange of that response, if it goes on for long
+        self.facts: list[Fact] = []
+        """Facts about an exchange that goes on. Whoever takes them empties the list."""
         # Losses. An order of requests and responses that rule 3 alone told is assumed.
         self._requests_lost = not client_in_step
         self._responses_lost = not server_in_step
@@ -189,7 +200,40 @@ class Conversation:
 
     def from_server(self, chunk: Data) -> list[Exchange]:
         self._note_server_data(chunk)
-        return self._take_responses(self._responses.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+        return self._read_server(chunk)
+
+    def _read_server(self, chunk: Data) -> list[Exchange]:
+        done = self._take_responses(self._responses.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+        if self._answering is not None:
+            self.pass_time(chunk.ts)
+        return done
+
+    def pass_time(self, now: int) -> None:
+        """Add to `facts` what has come by now, in nanoseconds since 1970, of a response that goes on."""
+        if self._answering is None:
+            return
+        waiting, head = self._answering
+        if self._followed is None:
+            if waiting is None or now - head.ts < AFTER_NS:
+                return
+            request, identity = waiting.head, f"{waiting.head.ts:x}-{waiting.head.seq:x}"
+            reader = part_reader(head.fields.get(_CONTENT_TYPE), identity, SERVER)
+            self._followed = Followed(identity, {SERVER: reader})
+            self.facts.append(
+                StreamBegin(
+                    request.ts,
+                    identity,
+                    request.method,
+                    request.target,
+                    request.version,
+                    head.status,
+                    request.fields,
+                    head.fields,
+                )
+            )
+            if not self._responses.follow():
+                self._followed.lose(SERVER)
+        self.facts += self._followed.feed(SERVER, self._responses.take_pieces(), now)
 
     def client_gap(self, size: int | None) -> list[Exchange]:
         """`size` bytes of the client are lost; None if their number is not known."""
@@ -199,6 +243,9 @@ class Conversation:
         """`size` bytes of the server are lost; None if their number is not known."""
         if size is not None:
             self._lost_to = self._server_next = (self._server_next + size) & MASK
+        if self._followed is not None:
+            self.facts += self._followed.feed(SERVER, self._responses.take_pieces(), 0)
+            self._followed.lose(SERVER)
         return self._take_responses(self._responses.gap(size))
 
     def client_end(self) -> list[Exchange]:
@@ -309,10 +356,17 @@ class Conversation:
                 if waiting is not None and waiting is self._arriving and self._is_refused(waiting.head):
                     self._requests.refused()
             elif isinstance(event, End):
-                answering, self._answering = self._answering, None
+                answering, followed = self._answering, self._followed
+                self._answering = self._followed = None
                 if answering is not None:
                     waiting, head = answering
-                    done += self._complete_response(waiting, Response(head, event))
+                    told = self._complete_response(waiting, Response(head, event))
+                    if followed is not None:
+                        self.facts += followed.feed(SERVER, self._responses.take_pieces(), event.ts)
+                        self._responses.unfollow()
+                        for exchange in told:
+                            exchange.id = followed.id
+                    done += told
                     if ends_http1(waiting, head):
                         self.given_away = True
                         done += self._take_requests(self._requests.eof(clean=False))
@@ -384,6 +438,8 @@ class Conversation:
     def _weigh(self) -> None:
         """Update `held` by what the readers keep now."""
         kept = self._requests.held + self._responses.held
+        if self._followed is not None:
+            kept += self._followed.held
         self.held += kept - self._kept
         self._kept = kept
 

@@ -56,6 +56,9 @@ class HeaderList:
     __hash__ = None  # type: ignore[assignment]
 
 
+NO_FIELDS: Final = HeaderList()
+
+
 def mask_values(headers: Headers, names: frozenset[str]) -> Headers:
     """The fields, with MASK in place of the values of all fields that have one of the names (in lower case)."""
     return tuple((key, MASK if key.lower() in names else value) for key, value in headers)

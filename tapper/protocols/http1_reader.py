@@ -80,6 +80,7 @@ class Reader:
         "_malformed_parts",
         "_open",
         "_partial",
+        "_pieces",
         "_pos",
         "_reason",
         "_remaining",
@@ -108,6 +109,7 @@ class Reader:
         self._start: tuple[int, int, int] | None = None  # (ts, seq, ack) of its first byte; None between two messages
         self._open = False  # True if its head was given out and its End was not
         self._body = bytearray()  # at most _body_limit bytes
+        self._pieces: bytearray | None = None  # of a followed body: what has come since the last `take_pieces`
         self._size = 0  # bytes of the body so far, lost ones included
         self._holed = False  # True if bytes of the body were lost
         self._remaining = 0  # bytes that the body or the chunk still has
@@ -185,6 +187,22 @@ class Reader:
             at_end = self._state == MAYBE_BODY or (clean and self._state == UNTIL_CLOSE)
             yield self._end(cut=COMPLETE if at_end else unfinished)
         self.stop()
+
+    def follow(self) -> bool:
+        """From now on `take_pieces` gives the body, from its beginning if all of it was kept. Returns whether it was."""
+        is_whole = not self._holed and self._size == len(self._body)
+        self._pieces = bytearray(self._body) if is_whole else bytearray()
+        return is_whole
+
+    def take_pieces(self) -> bytes:
+        """What has come of a followed body since the last call."""
+        pieces = bytes(self._pieces or b"")
+        if self._pieces is not None:
+            self._pieces.clear()
+        return pieces
+
+    def unfollow(self) -> None:
+        self._pieces = None
 
     def stop(self) -> None:
         """The following bytes are a tunnel's, or another protocol's."""
@@ -408,6 +426,8 @@ class Reader:
         room = self._body_limit - len(self._body)
         if room > 0 and not self._holed:
             self._body += self._data[self._pos : min(stop, self._pos + room)]
+        if self._pieces is not None:
+            self._pieces += self._data[self._pos : stop]
         self._size += count
         self._pos = stop
         return count
