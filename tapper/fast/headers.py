@@ -30,9 +30,9 @@ class HeaderTemplate:
         self.varying = varying
         """The indexes of the varying fields, ascending."""
         self.kept = kept
-        """Only in a masked template: the numbers of the original's varying values that are not hidden."""
         self.scanned = _NO_INDEXES
-        """Only in a masked template: the numbers of its varying values that have to be masked one by one."""
+        """Only in a masked template: `kept` has the numbers of the original's varying values that are not hidden, and
+        `scanned` the numbers of its own varying values that have to be masked one by one."""
         self.json: list[str] | None = None
         """A cache of `tapper.fast.ndjson`: the JSON before, between and after the varying values."""
         self.mask: FieldMask | None = None

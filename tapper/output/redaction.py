@@ -2,7 +2,7 @@
 
 What is secret is told by names, which stand here and nowhere else. A name counts wherever a peer would look for it: as
 a header field, as a trailer field, and as a parameter in a URL. Bodies stay as they are: nothing in the protocol says
-what is secret there.
+what is secret there. Of a malformed line only a field's name is shown, or a start line without its query.
 
 The value of a secret field becomes `[redacted]`. In a URL the value becomes `REDACTED`, which may stand in a URL, as in
 OpenTelemetry's semantic conventions for HTTP spans (attribute url.full), and so do user name and password.
@@ -20,6 +20,7 @@ from tapper.errors import UsageError
 from tapper.protocols.facts import ByteStream, Fact, Tls
 from tapper.protocols.headers import MASK, FieldMask, mask_values
 from tapper.protocols.heads import TOKEN
+from tapper.protocols.outcome import MalformedPart
 from tapper.protocols.records import ExchangeRecord
 
 NAMES: Final = (
@@ -102,6 +103,7 @@ _USER = re.compile(r"([/\\]{2}|^)([^/\\?#]*)@")  # RFC 3986 section 3.2.1; CONNE
 _QUERY = re.compile(r"[?#]")
 _PAIR = re.compile(r"[?#&]([^&#=]*)=([^&#]*)")  # implicit grants put tokens behind # (RFC 6749 section 4.2.2)
 _PARAMETER = re.compile(r";([^;=/]*)=([^;/]*)")  # of a path (RFC 3986 section 3.3)
+_START_LINE = re.compile(r"\S{1,32}[ \t]+(?:/|\*|[A-Za-z]+://).*|HTTP/.*", re.DOTALL)
 _CREDENTIAL = re.compile(r"bearer|token|auth|jwt|key|secret|passw|eyj", re.IGNORECASE)
 
 _SHOW, _HIDE, _URL, _PROTOCOL = range(4)
@@ -154,6 +156,10 @@ class Redaction(FieldMask):
             response.head.fields = response.head.fields.masked(self)
             if response.end.trailers:
                 response.end.trailers = mask_values(response.end.trailers, self)
+        outcome = exchange.outcome
+        if outcome.malformed:
+            parts = tuple([replace(part, line=self._malformed(part)) for part in outcome.malformed])
+            exchange.outcome = replace(outcome, malformed=parts)
         call = exchange.grpc
         if call is not None:  # its parts are those of target and trailers
             if call.method is not None:
@@ -186,13 +192,6 @@ class Redaction(FieldMask):
         if treatment == _URL:
             return self.url(value)
         return MASK if treatment == _HIDE or _CREDENTIAL.search(value) else value
-
-    def line(self, text: str) -> str:
-        """A line that could not be parsed, without the secrets that a start line or a field line would have."""
-        name, colon, value = text.partition(":")
-        if colon and not value.startswith("//") and self.hides(name.rpartition(" ")[2] or name.strip()):
-            return f"{name}: {MASK}"
-        return " ".join([self.url(word) for word in text.split(" ")])
 
     def url(self, text: str) -> str:
         """A URL, or the part of it that a request's target has, without its secrets."""
@@ -237,6 +236,20 @@ class Redaction(FieldMask):
                 shown += text[start : pair.start(2)], URL_MASK
                 start = pair.end()
         return "".join([*shown, text[start:]])
+
+    def _malformed(self, part: MalformedPart) -> str | None:
+        """The line of a malformed part. Nobody knows what a peer would take for a name in it."""
+        line = part.line
+        if line is None:
+            return None
+        if not part.is_start:
+            name, colon, _ = line.partition(":")
+            name = name.rstrip(" \t")
+            return f"{name}: {MASK}" if colon and _NAME.fullmatch(name) else MASK
+        if not _START_LINE.fullmatch(line):
+            return MASK
+        path, question, _ = " ".join([self.url(word) for word in line.split(" ")]).partition("?")
+        return f"{path}?{MASK}" if question else path
 
     def _parameter(self, match: re.Match[str]) -> str:
         return f";{match[1]}={URL_MASK}" if match[2] and self.hides(match[1]) else match[0]

@@ -96,19 +96,6 @@ def test_names_are_added_and_kept() -> None:
         Redaction(["api-key"], ["API_KEY"])
 
 
-@pytest.mark.parametrize(
-    ("line", "shown"),
-    [
-        ("GET /a b?token=s HTTP/1.1", "GET /a b?token=REDACTED HTTP/1.1"),
-        ("GET http://u:p@h/ HTTP/1.1", "GET http://REDACTED:REDACTED@h/ HTTP/1.1"),
-        ("Authorization : Bearer s", "Authorization : [redacted]"),
-        ("X: y", "X: y"),
-    ],
-)
-def test_lines_that_could_not_be_parsed(line: str, shown: str) -> None:
-    assert Redaction().line(line) == shown
-
-
 def test_facts() -> None:
     redaction = Redaction()
     assert redaction.fact(Tls(1, "u:p@h", ("h2",))) == Tls(1, "REDACTED:REDACTED@h", ("h2",))
@@ -221,7 +208,7 @@ def _outputs(packets: list[bytes]) -> Iterator[str]:
             written, said = io.BytesIO(), io.StringIO()
             console = Console(said)
             writer = RecordWriter(Sink(written), make(parts), console, Shape(), parts=parts)
-            Replay(frozenset(), writer, console).run(io.BytesIO(file), "x")
+            Replay(frozenset(), writer).run(io.BytesIO(file), "x")
             text = written.getvalue().decode()
             yield f"{text}\n{said.getvalue()}\n{_decoded(text)}"
 
@@ -237,7 +224,7 @@ def _decoded(text: str) -> str:
     return b"\n".join(found).decode("latin-1")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     messages=st.lists(http1() | http2(), min_size=1, max_size=2),
     steps=st.lists(st.integers(1, 90), min_size=1, max_size=4),
