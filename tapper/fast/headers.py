@@ -36,9 +36,8 @@ class HeaderTemplate:
         self.json: list[str] | None = None
         """A cache of `tapper.fast.ndjson`: the JSON before, between and after the varying values."""
         self.mask: FieldMask | None = None
-        """The mask with which `masked` was made."""
         self.masked: TemplateList | None = None
-        """The masked fields without their varying values; None where the mask changes nothing."""
+        """What `mask` shows of the fields, without their varying values; None where it changes nothing."""
         self.name = self.prefix = ""
         """The last question to `has_prefix`."""
         self.answer: bool | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from itertools import zip_longest
+from urllib.parse import unquote
 
 _SECRET = re.compile(
     r"auth|token|secret|passw|pwd|key|sig|cookie|credential|session|code|jwt|bearer|ticket|otp|\bsid\b|assertion",
@@ -19,6 +20,7 @@ _URL_FIELDS = frozenset(
 )
 _USER = re.compile(r"(//|^)([^/?#]*)@")
 _QUERY = re.compile(r"[?#]")
+_STEP = re.compile(r"[/;]")
 _SEPARATOR = re.compile(r"[&#]")
 
 
@@ -42,17 +44,16 @@ def same_field(name: str, true: str, told: str) -> bool:
 def same_url(true: str, told: str) -> bool:
     """Whether a URL, or a request's target, is told but for its secrets: user name, password, secret parameters."""
     # 1. User name and password.
-    names, masks = _USER.findall(true), _USER.findall(told)
+    (true_path, *true_query), (told_path, *told_query) = _QUERY.split(true, maxsplit=1), _QUERY.split(told, maxsplit=1)
+    names, masks = _USER.findall(true_path), _USER.findall(told_path)
     if len(names) != len(masks):
         return False
     for (_, name), (_, mask) in zip(names, masks, strict=True):
         if name != mask and not all(map(is_mask, mask.split(":"))):
             return False
     # 2. The path and its parameters; then those of query and fragment.
-    (true_path, *true_query), (told_path, *told_query) = (
-        _QUERY.split(_USER.sub(r"\1", url), 1) for url in (true, told)
-    )
-    pairs = list(zip_longest(re.split("[/;]", true_path), re.split("[/;]", told_path)))
+    true_path, told_path = _USER.sub(r"\1", true_path), _USER.sub(r"\1", told_path)
+    pairs = list(zip_longest(_STEP.split(true_path), _STEP.split(told_path)))
     for one, other in zip_longest(true_query, told_query):
         if one is None or other is None:
             return False
@@ -65,5 +66,5 @@ def _same_parameter(true: str, told: str) -> bool:
     if true_name != told_name or not true_value:
         return False
     # the value may be a URL, of which all or the secret part is hidden
-    may_be = may_be_hidden(true_name) or may_be_hidden(true_value) or "@" in true_value
+    may_be = may_be_hidden(unquote(true_name)) or may_be_hidden(true_value) or "@" in true_value
     return (may_be and is_mask(told_value)) or ("//" in true_value and same_url(true_value, told_value))
