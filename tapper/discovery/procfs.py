@@ -146,12 +146,18 @@ class Procfs:
         return own
 
 
-def _try(read: Callable[..., T], *arguments: object) -> T | Unreadable | None:
-    """The result of `read`; None for a file that has vanished, Unreadable for one that the kernel refuses."""
+def _try(read: Callable[..., T], path: str, *arguments: object) -> T | Unreadable | None:
+    """The result of `read`; None for a file that has vanished, Unreadable for one that the kernel refuses.
+
+    The kernel also answers EACCES for a link of a process that has just ended (proc_ns_get_link in
+    fs/proc/namespaces.c, proc_fd_access_allowed in fs/proc/base.c).
+    """
     try:
-        return read(*arguments)
+        return read(path, *arguments)
     except OSError as error:
-        return None if error.errno in _GONE else Unreadable(error.errno or errno.EIO)
+        if error.errno in _GONE or not os.path.lexists(path):
+            return None
+        return Unreadable(error.errno or errno.EIO)
 
 
 def _read_all(path: str, most: int) -> bytes:
