@@ -24,6 +24,9 @@ from tapper.streams.packet import EXTENSIONS, TCP
 MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS, linux/bpf_common.h
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 
+_FEWEST_FOR_ADDRESS = 4
+"""Instructions: a comparison and an acceptance for each of a packet's two addresses, of IPv4."""
+
 # Opcodes: class | size or operation | mode or source (linux/bpf_common.h).
 LD_W_ABS, LD_H_ABS, LD_B_ABS = 0x20, 0x28, 0x30
 JMP_JA, JMP_JEQ_K, JMP_JSET_K = 0x05, 0x15, 0x45
@@ -60,8 +63,9 @@ def program(addresses: Iterable[bytes] | None = None) -> tuple[Instruction, ...]
     `addresses`, 4 or 16 bytes each in network byte order, restrict it to packets from or to one of them. None, or more
     addresses than MAX_INSTRUCTIONS allow, do not restrict it.
     """
-    if addresses is not None:
-        assembled = _assemble(sorted(addresses))
+    wanted = None if addresses is None else list(addresses)
+    if wanted is not None and len(wanted) * _FEWEST_FOR_ADDRESS <= MAX_INSTRUCTIONS:
+        assembled = _assemble(sorted(wanted))
         if len(assembled) <= MAX_INSTRUCTIONS:
             return assembled
     return _assemble(None)

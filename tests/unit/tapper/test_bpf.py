@@ -162,6 +162,19 @@ def test_a_list_over_the_limit_lets_all_of_tcp_pass() -> None:
     assert not accepts(V4, addresses, hatype=bpf.ARPHRD_LOOPBACK, pkttype=OUTGOING)
 
 
+def test_a_list_far_over_the_limit_costs_no_program_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred thousand targets took seconds, in which the loop read nothing."""
+    made: list[int] = []
+
+    def counted(*fields: int) -> Instruction:
+        made.append(1)
+        return Instruction(*fields)
+
+    monkeypatch.setattr(bpf, "Instruction", counted)
+    assert program(number.to_bytes(4, "big") for number in range(200_000)) == program(None)
+    assert len(made) < 200
+
+
 def test_short_packets_are_rejected() -> None:
     assert not any(accepts(V4[:length], ["10.0.0.1", "10.0.0.2"]) for length in range(1, 12))
 
