@@ -46,6 +46,7 @@ COUNTERS = {
     "tapper_packets_dropped": ("dropped", None, "Packets that the kernel dropped because the ring was full."),
     "tapper_packets_cut": ("cut", None, "Packets captured in part only."),
     "tapper_packets_bad_checksum": ("bad_checksum", None, "Packets left out: their receiver refuses their checksum."),
+    "tapper_packets_passed_over": ("passed_over", "kind", "Packets that were not looked into, by protocol."),
     "tapper_stream_gaps": ("gaps", None, "Places in TCP streams where bytes are missing."),
     "tapper_stream_gap_bytes": ("gap_bytes", None, "Bytes missing there, as far as their number is known."),
     "tapper_connections_given_up": ("given_up", None, "Connections given up to stay within memory bounds."),
@@ -111,7 +112,7 @@ def _samples(row: Row, field: str, label: str | None) -> Iterator[tuple[tuple[st
     if label is None:
         yield (namespace, pod, own, *where), getattr(row.counts, field)
     elif label == "kind":
-        for kind, count in row.counts.undecoded.items():
+        for kind, count in getattr(row.counts, field).items():
             yield (namespace, pod, own, *where, str(kind)), count
     else:
         for key, seen in row.legs.items():

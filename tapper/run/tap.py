@@ -284,7 +284,7 @@ class LiveTap:
 
     def _open_node(self) -> None:
         targets = packed(self._targets.now.addresses)
-        ring = open_ring(self._options.interface, bpf.program(targets), self._memory, blocks=self._blocks)
+        ring = open_ring(self._options.interface, bpf.program(targets, tunnels=True), self._memory, blocks=self._blocks)
         place = Place("node", self._own.inode, self._options.interface or "any")
         self._add(_NODE, ring, place, Scope(None, targets))
         self._pending = PendingRecords(WireVerdict(self._accounts[_NODE].connections), ring.drained)
@@ -339,7 +339,7 @@ class LiveTap:
         self._accounts[_NODE].connections.rescope(Scope(None, wanted))
         node = self._sources.get(_NODE)
         assert node is not None, "the node is captured as long as the tapper runs"
-        node.ring.restrict(bpf.program(wanted))
+        node.ring.restrict(bpf.program(wanted, tunnels=True))
         # 2. Pods may have other names.
         for account in self._accounts.values():
             account.place = replace(account.place, pods=targets.names)

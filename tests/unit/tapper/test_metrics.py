@@ -41,6 +41,7 @@ Samples = dict[tuple[str, tuple[str, ...]], float]
 def pod_row() -> Row:
     counts = Totals(exchanges=5, incomplete=1, received=90, dropped=2, cut=3, gaps=4, gap_bytes=55, given_up=6)
     counts.undecoded = {"tls": 7}
+    counts.passed_over = {"UDP": 8}
     legs = {LegKey("10.0.0.2", None, IN): Seen(1, 0), LegKey("10.0.0.2", CART, IN): Seen(2, 1)}
     return Row(POD, counts, legs | {LegKey("10.0.0.2", CART, OUT): Seen(2, 0)})
 
@@ -82,6 +83,7 @@ def test_the_counts_of_a_pod() -> None:
         ("tapper_exchanges_incomplete_total", frozenset({*cart, "inbound"})): 1,
         ("tapper_exchanges_incomplete_total", frozenset({*cart, "outbound"})): 0,
         ("tapper_connections_undecoded_total", frozenset({*cart, "tls"})): 7,
+        ("tapper_packets_passed_over_total", frozenset({*cart, "UDP"})): 8,
     }
 
 

@@ -113,9 +113,9 @@ def _widen(everything: Callable[[Scope], bool], filtered: Callable[[list[bytes] 
     """Whose packets the kernel lets through, and of whose the tapper tells, where it should be the targets' alone."""
     program, covers = bpf.program, Scope.covers
 
-    def wide_program(addresses: Iterable[bytes] | None = None) -> tuple[Instruction, ...]:
+    def wide_program(addresses: Iterable[bytes] | None = None, *, tunnels: bool = False) -> tuple[Instruction, ...]:
         given = None if addresses is None else list(addresses)
-        return program(given if filtered(given) else None)
+        return program(given if filtered(given) else None, tunnels=tunnels)
 
     def wide_scope(self: Scope, source: Endpoint, destination: Endpoint) -> bool:
         return everything(self) or covers(self, source, destination)
