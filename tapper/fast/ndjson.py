@@ -123,7 +123,7 @@ class FastNdjson(Ndjson):
     def exchange(self, place: Place, record: ExchangeRecord) -> str:
         leg, exchange = record.leg, record.exchange
         request, response = exchange.request, exchange.response
-        if request is None or response is None or exchange.outcome is not COMPLETE:
+        if request is None or response is None or exchange.outcome is not COMPLETE or exchange.pushed:
             return super().exchange(place, record)
         head, ts, version, status = request.head, request.head.ts, request.head.version, response.head.status
         method = _quoted(head.method) if head.method else "null"

@@ -139,6 +139,8 @@ def _optional(leg: Leg, exchange: Exchange) -> dict[str, Any]:
         members["incomplete"] = exchange.incomplete
     if exchange.grpc is not None:
         members["grpc"] = asdict(exchange.grpc)
+    if exchange.pushed:
+        members["pushed"] = True
     return members
 
 
