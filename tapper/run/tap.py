@@ -36,6 +36,7 @@ from tapper.run import quiet
 from tapper.run.accounts import Account
 from tapper.run.followed_targets import FollowedTargets
 from tapper.run.pending import POLL_S, PendingRecords
+from tapper.run.silent import SilentRings
 from tapper.run.writer import RecordWriter
 from tapper.signals import StopSignals
 from tapper.streams.connection import Scope
@@ -103,6 +104,7 @@ class LiveTap:
         self._encrypted = EncryptedTargets(console)
         self._follower: Follower | None = None
         self._quiet: quiet.QuietConnections | None = None
+        self._silent: SilentRings | None = None
         self._next_second = 0.0  # by time.monotonic
         self._next_check = 0.0
         self._closings: list[Callable[[], None]] = []  # to be reported once the last records are
@@ -169,6 +171,12 @@ class LiveTap:
             for account in self._accounts.values():
                 if account.connections.pending:  # packets would tell the time, but there may be none
                     self._take(account, account.connections.pass_time(time.time_ns()))
+            if self._silent is not None:
+                self._silent.check(
+                    (source.key, source.ring, self._accounts[source.key].place)
+                    for source in self._sources
+                    if isinstance(source.key, NamespaceId)
+                )
         if now >= self._next_check and self._quiet is not None:
             self._next_check = now + quiet.INTERVAL_S
             checked = self._quiet.check(
@@ -304,6 +312,7 @@ class LiveTap:
             blocks=self._blocks,
         )
         self._quiet = quiet.QuietConnections(self._follower.connections_in)
+        self._silent = SilentRings(self._follower.tcp_on_lo, self._console.warn_once)
         self._follower.begin()
 
     def _add(self, key: object, ring: Ring, place: Place, scope: Scope) -> None:
