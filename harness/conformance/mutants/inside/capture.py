@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.conformance.mutants.model import Fault, Mutant
 from harness.conformance.mutants.reasons import LOST, OUT_OF_STEP, UNFOUND
-from tapper.capture import bpf, walk
+from tapper.capture import bpf, mapped, walk
 from tapper.capture.bpf import Instruction
 from tapper.capture.mapped import SMALLEST_BLOCK
 from tapper.capture.memory import RingMemory
@@ -93,6 +93,19 @@ SMALL_RING = Mutant(
     "Its buffer holds a quarter of a mebibyte.",
     {"LOAD-03": "not at all"},
     Fault(patches=(_shrink_the_ring,)),
+)
+
+
+def _hand_over_soon() -> None:
+    mapped.RETIRE_MS = 40
+    walk.Blocks.unfinished = lambda _: None  # type: ignore[method-assign,assignment]
+
+
+BLOCKS_BY_TIME = Mutant(
+    "blocks-by-time",
+    "The kernel hands over a block of its ring 40 ms after a packet came, however little is in it.",
+    {"LOAD-09": LOST},
+    Fault(patches=(_hand_over_soon,)),
 )
 
 
