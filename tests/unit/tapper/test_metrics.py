@@ -84,7 +84,6 @@ def test_the_counts_of_a_pod() -> None:
         ("tapper_exchanges_incomplete_total", frozenset({*cart, "inbound"})): 1,
         ("tapper_exchanges_incomplete_total", frozenset({*cart, "outbound"})): 0,
         ("tapper_connections_undecoded_total", frozenset({*cart, "tls"})): 7,
-        ("tapper_packets_passed_over_total", frozenset({*cart, "UDP"})): 8,
     }
 
 
