@@ -73,8 +73,11 @@ class Connections(ConnectionTable[T]):
         return records
 
     def relieve(self, bound: int) -> list[T]:
-        """Give up connections that hold memory until at most `bound` bytes are held, the longest quiet ones first."""
+        """Give up connections that hold memory until at most `bound` bytes are held, the longest quiet ones first.
+        Fragments of packets are given up before."""
         records: list[T] = []
+        if self.held > bound:
+            self._decapsulation.relieve()
         for half in self._pending:
             if self.held <= bound:
                 return records

@@ -46,7 +46,7 @@ def differences(
     ):
         if told is not None and true is not None:
             yield from _message(whose, true, told)
-            yield from _size(whose, true, seen.record.get(whose))
+            yield from _derived(whose, true, seen.record.get(whose))
         elif told is not None and (told.headers or told.body):
             yield FieldDifference(whose, f"no {whose}: there was none", _shown(told.headers))
     yield from _call(leg.exchange, seen)
@@ -164,10 +164,16 @@ def _body(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[Fiel
         )
 
 
-def _size(whose: str, true: TrueMessage, message: object) -> Iterator[FieldDifference]:
-    size = message.get("body_size") if isinstance(message, dict) else None
+def _derived(whose: str, true: TrueMessage, message: object) -> Iterator[FieldDifference]:
+    """What a record says of a message besides its fields and its body."""
+    told = message if isinstance(message, dict) else {}
+    size, coding = told.get("body_size"), told.get("content_encoding")
     if isinstance(size, int) and true.complete and size != len(true.body):
         yield FieldDifference(f"{whose}.body_size", f"{len(true.body)} bytes", f"{size} bytes")
+    if isinstance(coding, str):
+        right = b", ".join(value for name, value in true.fields if name.lower() == b"content-encoding")
+        if not same_text(right, coding):
+            yield FieldDifference(f"{whose}.headers", f"the content coding {in_words(right.decode('latin-1'))}", coding)
 
 
 def _fields(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[FieldDifference]:
