@@ -139,8 +139,8 @@ def _try_under_seccomp(probes: Probes, place: tuple[str, int]) -> None:
     if survives_seccomp(probes, place):
         return
     raise TapperError(
-        "--tls would kill the processes of pods: for the seccomp filters of this kernel (Linux 6.11 to 6.13) a probe at "
-        "a function's return is a forbidden system call; use another kernel"
+        "--tls would kill the processes of pods: for the seccomp filters of this kernel (Linux 6.11 to 6.13) a probe "
+        "at a function's return is a forbidden system call; use another kernel"
     )
 
 
