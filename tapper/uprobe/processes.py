@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -37,8 +36,6 @@ FileId: TypeAlias = tuple[int, int, bool]
 Attach: TypeAlias = Callable[[FileId, str, FileVerdict], None]
 """Attaches programs to a file that can be read, by its path. Raises OSError."""
 
-_YOUNG_S: Final = 10.0
-"""For so long after it was found a process is looked into at each look."""
 _FOLDERS: Final = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib")
 _MULTIARCH: Final = ("-linux-gnu", "-linux-musl")
 _LIBRARIES: Final = ("libssl.so.", "libgnutls.so.")
@@ -52,8 +49,6 @@ _MOST_AHEAD: Final = 16
 class _Process:
     """A process of a pod."""
 
-    since: float
-    """By time.monotonic."""
     exe: str | None
     files: set[FileId] = field(default_factory=set)
     told: set[str] = field(default_factory=set)
@@ -86,8 +81,7 @@ class TlsProcesses:
         # 1. The processes.
         for pid, exe, netns in listed:
             known = self._processes.get(pid)
-            young = known is None or known.exe != exe or time.monotonic() - known.since < _YOUNG_S
-            if again is None or pid in again or young:
+            if again is None or pid in again or known is None or known.exe != exe:
                 found += self._look_into(pid, exe, pods[netns])
         pids = {pid for pid, _, _ in listed}
         self._processes = {pid: process for pid, process in self._processes.items() if pid in pids}
@@ -112,7 +106,7 @@ class TlsProcesses:
     def _look_into(self, pid: int, exe: str | None, address: str) -> Iterator[TlsProcess]:
         process = self._processes.get(pid)
         if process is None or process.exe != exe:
-            process = self._processes[pid] = _Process(time.monotonic(), exe)
+            process = self._processes[pid] = _Process(exe)
         fuse = fuse_devices(self._text(pid, "mountinfo"))
         if not fuse:
             self._look_ahead(pid)
@@ -148,12 +142,12 @@ class TlsProcesses:
             key = (status.st_dev, status.st_ino, file is None)
             files.add(key)
             if key not in self._files and stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_FILE:
-                self._files[key] = self._judge(key, path, descriptor, None if file is None else file.name)
+                self._files[key] = self._judge(key, descriptor, None if file is None else file.name)
             return self._files.get(key)
         finally:
             os.close(descriptor)
 
-    def _judge(self, key: FileId, path: str, descriptor: int, name: str | None) -> FileVerdict | None:
+    def _judge(self, key: FileId, descriptor: int, name: str | None) -> FileVerdict | None:
         def read(at: int, size: int) -> bytes:
             try:
                 return os.pread(descriptor, size, at)
@@ -163,7 +157,7 @@ class TlsProcesses:
         verdict = judge_program(read) if name is None else judge(name, read, self._machine)
         if verdict is not None and verdict.reason is None:
             try:
-                self._attach(key, path, verdict)
+                self._attach(key, f"/proc/self/fd/{descriptor}", verdict)  # whatever becomes of the process
             except OSError as error:
                 return FileVerdict(verdict.library, f"the kernel attaches no program to it: {explain(error)}")
         return verdict
