@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -36,6 +37,8 @@ FileId: TypeAlias = tuple[int, int, bool]
 Attach: TypeAlias = Callable[[FileId, str, FileVerdict], None]
 """Attaches programs to a file that can be read, by its path. Raises OSError."""
 
+_KEPT_S: Final = 30.0
+"""For so long programs stay attached to a file that no process has: the next one may be as short-lived as the last."""
 _FOLDERS: Final = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib")
 _MULTIARCH: Final = ("-linux-gnu", "-linux-musl")
 _LIBRARIES: Final = ("libssl.so.", "libgnutls.so.")
@@ -69,6 +72,8 @@ class TlsProcesses:
         self._machine = os.uname().machine
         self._processes: dict[int, _Process] = {}
         self._files: dict[FileId, FileVerdict | None] = {}
+        self._used: dict[FileId, float] = {}
+        """When a process was last known that may map a file, by time.monotonic."""
         self._roots: dict[tuple[int, int], set[FileId]] = {}
         """The files that were looked into ahead, by the folder that is the root of a process."""
 
@@ -88,10 +93,20 @@ class TlsProcesses:
         # 2. The files that none of them has any more.
         roots = {root for pid in pids if (root := self._root(pid)) is not None}
         self._roots = {root: files for root, files in self._roots.items() if root in roots}
-        used = set().union(*(it.files for it in self._processes.values()), *self._roots.values())
-        for file in self._files.keys() - used:
+        now = time.monotonic()
+        for file in set[FileId]().union(*(it.files for it in self._processes.values()), *self._roots.values()):
+            self._used[file] = now
+        for file in [file for file, used in self._used.items() if now - used > _KEPT_S]:
             self._detach(file)
-            del self._files[file]
+            del self._used[file]
+            self._files.pop(file, None)
+        return found
+
+    def look_at_pod(self, netns: NamespaceId, address: str) -> list[TlsProcess]:
+        """Look into every process in this network namespace. Raises TapperError."""
+        found: list[TlsProcess] = []
+        for pid, exe in self._scanner.scan(None).residents.get(netns, ()):
+            found += self._look_into(pid, exe, address)
         return found
 
     def look_at(self, pids: Set[int], pods: Mapping[NamespaceId, str]) -> list[TlsProcess]:
@@ -141,6 +156,7 @@ class TlsProcesses:
             status = os.fstat(descriptor)
             key = (status.st_dev, status.st_ino, file is None)
             files.add(key)
+            self._used[key] = time.monotonic()
             if key not in self._files and stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_FILE:
                 self._files[key] = self._judge(key, descriptor, None if file is None else file.name)
             return self._files.get(key)
