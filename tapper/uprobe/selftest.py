@@ -110,7 +110,7 @@ def call() -> None:
     getattr(_libc, _FUNCTION)(room, ctypes.create_string_buffer(_WORDS), len(room))
 
 
-def _verdict(offset: int) -> FileVerdict:
+def verdict_on(offset: int) -> FileVerdict:
     return FileVerdict(OPENSSL.name, None, ((b"SSL_write", Place(offset)),), OPENSSL)
 
 
@@ -121,7 +121,7 @@ def try_probes(probes: Probes, place: tuple[str, int]) -> None:
     ring = ProbeRing(_RING_SIZE, kept, lambda: (0, 0), lambda: probes.dismiss(netns.inode))
     try:
         probes.admit(netns.inode, ring.map)
-        probes.attach("self-test", path, _verdict(offset), os.getpid())
+        probes.attach("self-test", path, verdict_on(offset), os.getpid())
         call()
         probes.detach("self-test")
         for _ in ring.packets():
@@ -158,7 +158,7 @@ def survives_seccomp(probes: Probes, place: tuple[str, int]) -> bool:
         os.read(ready, 1)
         os._exit(0 if _call_under_seccomp() else 1)
     try:
-        probes.attach("seccomp", path, replace(_verdict(offset)), child)
+        probes.attach("seccomp", path, replace(verdict_on(offset)), child)
         os.write(go, b"\n")
         _, status = os.waitpid(child, 0)
     except OSError:

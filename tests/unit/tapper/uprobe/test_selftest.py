@@ -14,7 +14,15 @@ from tapper.uprobe import bpf, selftest
 from tapper.uprobe.bpf import Way
 from tapper.uprobe.btf import of_kernel
 from tapper.uprobe.probes import Probes
-from tapper.uprobe.selftest import check_rights, open_probes, own_function, refusal, survives_seccomp, try_probes
+from tapper.uprobe.selftest import (
+    check_rights,
+    open_probes,
+    own_function,
+    refusal,
+    survives_seccomp,
+    try_probes,
+    verdict_on,
+)
 
 REFUSED = PermissionError(errno.EPERM, "Operation not permitted")
 
@@ -64,6 +72,13 @@ def test_programs_that_see_nothing_are_noticed(probes: Probes, monkeypatch: pyte
 def test_a_process_under_a_seccomp_filter(probes: Probes) -> None:
     """The filter kills for the system call that a probe at a return is. Only Linux 6.11 to 6.13 shows it that call."""
     assert survives_seccomp(probes, own_function(os.uname().machine)) is not selftest.seccomp_may_kill()
+
+
+def test_two_paths_to_one_file_give_each_record_once(probes: Probes) -> None:
+    """As two containers of one image have them: the kernel runs the programs for each path."""
+    path, offset = own_function(os.uname().machine)
+    probes.attach("another path", path, verdict_on(offset), os.getpid())
+    try_probes(probes, (path, offset))
 
 
 def test_each_way_to_attach(probes: Probes) -> None:
