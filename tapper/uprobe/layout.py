@@ -37,6 +37,8 @@ class Role(IntFlag):
     """It is known from its handshake on."""
     CLIENT = 2
     SERVER = 4
+    SHOOK = 8
+    """It has been in a call that shakes hands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,7 +277,7 @@ class Programs:
         p.load(R1, R9, layout.NETNS).store(FP, _NETNS, R1)
         if function.kind is Kind.HANDSHAKE:
             p.connection()
-            self._ends_by_thread(p, reads=False)
+            self._ends_by_thread(p, function.kind)
             p.label("forget")
             p.delete(self._maps.calls, _CALL_KEY)
             return p.end()
@@ -304,7 +304,7 @@ class Programs:
         p.load(R1, R0, other).store(R9, layout.OTHER, R1)
         p.load(R1, R0, layout.BORN).store(R9, layout.CALL_BORN, R1)
         if not function.go:
-            self._ends_by_thread(p, reads=reads)
+            self._ends_by_thread(p, function.kind)
         p.copy_memory(R9, layout.CALL_ENDS, R0, ENDS, layout.ENDS_SIZE)
         # 5. The plaintext.
         self._hand_over(p)
@@ -312,21 +312,33 @@ class Programs:
         p.delete(self._maps.calls, _CALL_KEY)
         return p.end()
 
-    def _ends_by_thread(self, p: _Program, *, reads: bool) -> None:
-        """A library that works on memory uses no socket itself. What the thread received last is what it reads now;
-        what it sends next is what was written. R0, the connection, stays."""
-        known, unknown = p.new_label(), p.new_label()
-        p.load(R1, R0, ENDS + layout.FAMILY, HALF).jump_if(R1, "!=", 0, known)
-        p.load(R1, R9, layout.SOCKET_KNOWN, WORD).jump_if(R1, "!=", 0, known).copy(R8, R0)
-        if reads:
+    def _ends_by_thread(self, p: _Program, kind: Kind) -> None:
+        """A library that works on memory uses no socket within a call. Its connection's ends are then those of the
+        socket that the thread received from since its last call, or will send on next. R0, the connection, stays."""
+        take, used, wait, done = (p.new_label() for _ in range(4))
+        p.copy(R8, R0).load(R1, R9, layout.SOCKET_KNOWN, WORD).jump_if(R1, "!=", 0, done)
+        p.load(R1, R8, ENDS + layout.FAMILY, HALF)
+        if kind is Kind.WRITE:
+            p.jump_if(R1, "!=", 0, done).label(wait)
+            p.update(self._maps.unsent, _THREAD_AT, _CONNECTION_KEY)
+        else:
+            p.jump_if(R1, "!=", 0, used)
+            if kind is Kind.HANDSHAKE:
+                # A client speaks first. A server's first call may come before the client has said anything: then the
+                # thread received last on another connection.
+                p.load(R1, R8, ENDS + layout.ROLE, HALF).jump_if(R1, "&", Role.CLIENT, wait)
+                p.jump_if(R1, "&", Role.SHOOK, take).alu("or", R1, Role.SHOOK)
+                p.store(R8, ENDS + layout.ROLE, R1, HALF).jump(done).label(wait)
+                p.update(self._maps.unsent, _THREAD_AT, _CONNECTION_KEY)
+                p.jump(done)
+            p.label(take)
             p.look_up(self._maps.received, _THREAD_AT)
-            p.jump_if(R0, "==", 0, unknown)
+            p.jump_if(R0, "==", 0, done)
             p.copy_memory(FP, _ENDS, R0, 0, layout.ENDS_SIZE)
             p.give_ends(R8)
+            p.label(used)
             p.delete(self._maps.received, _THREAD_AT)
-        else:
-            p.update(self._maps.unsent, _THREAD_AT, _CONNECTION_KEY)
-        p.label(unknown).copy(R0, R8).label(known)
+        p.label(done).copy(R0, R8)
 
     def _hand_over(self, p: _Program) -> None:
         """Records of the plaintext of a call, which R9 is, into the ring. R8: bytes of a record."""
@@ -460,9 +472,10 @@ class Programs:
         p.submit(R6, _NO_WAKEUP)
         return p.end()
 
-    def socket_used(self, *, sends: bool) -> bytes:
-        """At a raw tracepoint whose first argument is a struct sock: a thread sends or receives. Within a call, the
-        socket is the connection's. Outside, see `_ends_by_thread`."""
+    def socket_used(self, *, sends: bool, tells_length: bool = True) -> bytes:
+        """At a raw tracepoint whose first argument is a struct sock: a thread sends or receives, or tries to. With
+        `tells_length` the second argument is the result. Within a call, the socket is the connection's. Outside, see
+        `_ends_by_thread`."""
         p, tie, outside = self._new(), "tie", "outside"
         p.load(R9, R6, 0)  # the struct sock
         p.take_thread()
@@ -482,6 +495,8 @@ class Programs:
         # 2. Outside, in a process that has made such calls.
         p.look_up(self._maps.processes, _CONNECTION_KEY)
         p.jump_if(R0, "==", 0, "out")
+        if tells_length:
+            p.load(R1, R6, 8).alu("lsh", R1, 32).alu("arsh", R1, 32).jump_if(R1, "s<=", 0, "out")
         if sends:
             p.look_up(self._maps.unsent, _THREAD_AT)
             p.jump_if(R0, "==", 0, "out").load(R1, R0, 8, DOUBLE).store(FP, _CONNECTION_KEY + 8, R1)
