@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tapper.uprobe.layout import Kind, Role
-from tapper.uprobe.programs import Function, Programs
+from tapper.uprobe.program import Function
+from tapper.uprobe.programs import Programs
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import pytest
 from tapper.uprobe import layout
 from tapper.uprobe.asm import BYTE, DOUBLE, FP, HALF, R0, R1, R2, R6, WORD, Assembler
 from tapper.uprobe.layout import ARM64, X86_64, Kind, Maps, Offsets, Registers, Role
-from tapper.uprobe.programs import Function, Programs
+from tapper.uprobe.program import Function
+from tapper.uprobe.programs import Programs
 
 MAPS = Maps(3, 4, 5, 6, 7, 8, 9)
 OFFSETS = Offsets((1840, 40, 176), (1848, 4), (1824, 32, 8, 24, 24), 532, 14, 12, 16, 4, 0, 72, 56)
