@@ -15,7 +15,7 @@ from tapper.uprobe import bpf
 from tapper.uprobe.btf import Btf
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """What a library's function does, and what a record is about."""
 
     READ = 0

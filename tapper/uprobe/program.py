@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tapper.uprobe import layout
 from tapper.uprobe.asm import FP, HALF, R0, R1, R2, R3, R4, R6, R8, WORD, Assembler
-from tapper.uprobe.layout import ENDS, Kind, Maps, Offsets, Registers
+from tapper.uprobe.layout import ENDS, Maps, Offsets, RecordKind, Registers
 
 # Functions of the kernel, by their numbers in enum bpf_func_id (linux/bpf.h).
 LOOKUP, UPDATE, DELETE, TIME, THREAD, TASK = 1, 2, 3, 5, 14, 35
@@ -26,7 +26,7 @@ connection; a word. The stack has 512 bytes."""
 class Function:
     """A function of a library, as programs take it."""
 
-    kind: Kind
+    kind: RecordKind
     library: int
     """Its number in `tapper.uprobe.libraries`."""
     by_pointer: bool = False
@@ -34,7 +34,7 @@ class Function:
     go: bool = False
 
 
-class Program(Assembler):
+class BpfProgram(Assembler):
     """An assembler that knows the maps and structures."""
 
     def __init__(self, maps: Maps, offsets: Offsets, registers: Registers) -> None:

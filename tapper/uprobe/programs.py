@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from tapper.uprobe import layout
 from tapper.uprobe.asm import DOUBLE, FP, HALF, R0, R1, R2, R3, R6, R7, R8, R9, WORD
-from tapper.uprobe.layout import ENDS, HEAD, Kind, Maps, Offsets, Registers, Role
+from tapper.uprobe.layout import ENDS, HEAD, Maps, Offsets, RecordKind, Registers, Role
 from tapper.uprobe.program import (
     ANY,
     CALL_KEY,
@@ -30,8 +30,8 @@ from tapper.uprobe.program import (
     TASK,
     THREAD_AT,
     TIME,
+    BpfProgram,
     Function,
-    Program,
 )
 
 _UNREAD_BYTES, _RING_SIZE = 0, 1  # of a query
@@ -54,8 +54,8 @@ class Programs:
         self._offsets = offsets
         self._registers = registers
 
-    def _new(self) -> Program:
-        return Program(self._maps, self._offsets, self._registers)
+    def _new(self) -> BpfProgram:
+        return BpfProgram(self._maps, self._offsets, self._registers)
 
     def called(self, function: Function) -> bytes:
         """A function begins: remember who called it with what."""
@@ -74,7 +74,7 @@ class Programs:
         p.call(TIME).store(FP, _CALL + layout.TIME, R0)
         p.store_value(FP, _CALL + layout.KIND, function.kind | function.library << 8, WORD)
         # 2. A handshake within a read or write is a part of that call.
-        handshake = function.kind is Kind.HANDSHAKE
+        handshake = function.kind is RecordKind.HANDSHAKE
         p.update(self._maps.calls, CALL_KEY, _CALL, IF_NEW if handshake else ANY)
         p.update(self._maps.processes, CONNECTION_KEY, NETNS_AT, IF_NEW)
         # 3. The connection. Go's tells its socket.
@@ -86,7 +86,7 @@ class Programs:
             self._go_socket(p)
         return p.end()
 
-    def _go_socket(self, p: Program) -> None:
+    def _go_socket(self, p: BpfProgram) -> None:
         """The ends of a new connection. crypto/tls.Conn begins with the interface net.Conn, whose second word leads to
         a net.conn, that one to a netFD, whose poll.FD has the descriptor after a lock of 16 bytes. R0: the
         connection."""
@@ -122,7 +122,7 @@ class Programs:
         What changes from chunk to chunk is kept in the call, and not in registers: the verifier would try every
         combination of their values.
         """
-        p, reads = self._new(), function.kind is Kind.READ
+        p, reads = self._new(), function.kind is RecordKind.READ
         # 1. The call. R9: it.
         p.take_thread()
         p.take_call_key(function)
@@ -131,7 +131,7 @@ class Programs:
         p.load(R1, R9, layout.KIND, WORD).alu("and", R1, 0xFF).jump_if(R1, "!=", function.kind, "out")
         p.load(R1, R9, layout.SSL).store(FP, CONNECTION_KEY + 8, R1)
         p.load(R1, R9, layout.NETNS).store(FP, NETNS_AT, R1)
-        if function.kind is Kind.HANDSHAKE:
+        if function.kind is RecordKind.HANDSHAKE:
             p.connection()
             self._ends_by_thread(p, function.kind)
             p.label("forget")
@@ -168,18 +168,18 @@ class Programs:
         p.delete(self._maps.calls, CALL_KEY)
         return p.end()
 
-    def _ends_by_thread(self, p: Program, kind: Kind) -> None:
+    def _ends_by_thread(self, p: BpfProgram, kind: RecordKind) -> None:
         """A library that works on memory uses no socket within a call. Its connection's ends are then those of the
         socket that the thread received from since its last call, or will send on next. R0, the connection, stays."""
         take, used, wait, done = (p.new_label() for _ in range(4))
         p.copy(R8, R0).load(R1, R9, layout.SOCKET_KNOWN, WORD).jump_if(R1, "!=", 0, done)
         p.load(R1, R8, ENDS + layout.FAMILY, HALF)
-        if kind is Kind.WRITE:
+        if kind is RecordKind.WRITE:
             p.jump_if(R1, "!=", 0, done).label(wait)
             p.update(self._maps.unsent, THREAD_AT, CONNECTION_KEY)
         else:
             p.jump_if(R1, "!=", 0, used)
-            if kind is Kind.HANDSHAKE:
+            if kind is RecordKind.HANDSHAKE:
                 # A client speaks first. A server's first call may come before the client has said anything: then the
                 # thread received last on another connection.
                 p.load(R1, R8, ENDS + layout.ROLE, HALF).jump_if(R1, "&", Role.CLIENT, wait)
@@ -196,7 +196,7 @@ class Programs:
             p.delete(self._maps.received, THREAD_AT)
         p.label(done).copy(R0, R8)
 
-    def _hand_over(self, p: Program) -> None:
+    def _hand_over(self, p: BpfProgram) -> None:
         """Records of the plaintext of a call, which R9 is, into the ring. R8: bytes of a record."""
         more, fill, lost, following = (p.new_label() for _ in range(4))
         p.set(R7, layout.MOST_CHUNKS).label(more).load(R8, R9, layout.LEFT)
@@ -274,7 +274,7 @@ class Programs:
         # 2. A record, if it has carried plaintext.
         p.load(R1, R7, layout.WRITTEN).load(R2, R7, layout.READ).alu_register("or", R1, R2)
         p.jump_if(R1, "==", 0, "forget")
-        self._reserve_head(p, R9, Kind.END, lost)
+        self._reserve_head(p, R9, RecordKind.END, lost)
         p.load(R1, FP, CONNECTION_KEY + 8).store(R6, layout.RECORD_SSL, R1)
         for member, source in (
             (layout.RECORD_BORN, layout.BORN),
@@ -290,7 +290,7 @@ class Programs:
         p.delete(self._maps.connections, CONNECTION_KEY)
         return p.end()
 
-    def _reserve_head(self, p: Program, ring: int, kind: Kind, lost: str) -> None:
+    def _reserve_head(self, p: BpfProgram, ring: int, kind: RecordKind, lost: str) -> None:
         """R6: a record without plaintext, whose other members are still to be set."""
         p.copy(R1, ring).set(R2, HEAD).set(R3, 0).call(RESERVE).jump_if(R0, "==", 0, lost).copy(R6, R0)
         p.call(TIME).store(R6, layout.RECORD_TIME, R0)
@@ -320,7 +320,7 @@ class Programs:
         p.delete(self._maps.processes, CONNECTION_KEY)
         p.look_up(self._maps.rings, NETNS_AT)
         p.jump_if(R0, "==", 0, "out").copy(R9, R0)
-        self._reserve_head(p, R9, Kind.GONE, "out")
+        self._reserve_head(p, R9, RecordKind.GONE, "out")
         for member in (layout.RECORD_SSL, layout.RECORD_BORN, layout.RECORD_POSITION, layout.RECORD_OTHER):
             p.store_value(R6, member, 0)
         for at in range(0, layout.ENDS_SIZE, 8):
