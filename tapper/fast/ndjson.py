@@ -67,9 +67,10 @@ def _field(field: tuple[str, str]) -> str:
 
 def _leg(leg: Leg) -> str:
     """The members that describe a leg, and the name of the member after them."""
+    plaintext = "" if leg.plaintext is None else f',"plaintext":{_quoted(leg.plaintext)}'
     return (
         f',"pod_ip":{_text(leg.pod_ip)},"direction":{_quoted(leg.direction)}'
-        f',"src":"{leg.src}","dst":"{leg.dst}","mtls":{_MTLS[leg.mtls]},"method":'
+        f',"src":"{leg.src}","dst":"{leg.dst}","mtls":{_MTLS[leg.mtls]}{plaintext},"method":'
     )
 
 

@@ -31,10 +31,10 @@ _NEEDED_FOR = {
 _READING = (Capability.SYS_PTRACE, Capability.DAC_READ_SEARCH)
 
 
-def advice(capability: Capability) -> str:
-    """What a capability is needed for, and how to get it."""
+def advice(capability: Capability, purpose: str = "") -> str:
+    """What a capability is needed for, by default for a capture in pods, and how to get it."""
     return (
-        f"{_NEEDED_FOR[capability]} needs CAP_{capability.name}: "
+        f"{purpose or _NEEDED_FOR[capability]} needs CAP_{capability.name}: "
         f"run as root, or add {capability.name} to the container's securityContext.capabilities"
     )
 

@@ -1,0 +1,134 @@
+"""The programs in the kernel, and where they are attached."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import astuple
+
+from tapper.errors import TapperError
+from tapper.uprobe import bpf, layout
+from tapper.uprobe.bpf import Way
+from tapper.uprobe.btf import Btf
+from tapper.uprobe.layout import COUNTERS, REGISTERS
+from tapper.uprobe.libraries import Probe, probes
+from tapper.uprobe.programs import Programs
+from tapper.uprobe.readable import FileVerdict
+
+_TRACEPOINTS_SINCE_6_3 = frozenset({"sock_send_length"})
+
+
+class Probes:
+    """Programs take what processes do in the network namespaces that `admit` was called for. Construction raises
+    TapperError and OSError. Closing removes everything; the kernel does the same when this process ends."""
+
+    def __init__(self, btf: Btf, machine: str, way: Way) -> None:
+        self._maps = layout.create_maps()
+        self._programs = Programs(self._maps, layout.offsets(btf), REGISTERS[machine])
+        self._way = way
+        self._loaded: dict[bytes, int] = {}
+        """The descriptors of programs, by their code."""
+        self._links: dict[object, list[int]] = {}
+        self._attached: dict[str, list[Probe]] = {}
+
+    def watch_sockets(self) -> None:
+        """Attach the programs that tie connections to sockets, and tell of ends of processes."""
+        programs = self._programs
+        for name, code in (
+            ("tcp_rcv_space_adjust", programs.socket_used(sends=False)),
+            ("sock_send_length", programs.socket_used(sends=True)),
+            ("sched_process_exit", programs.ended(whole=False)),
+            ("sched_process_exec", programs.ended(whole=True)),
+        ):
+            program = bpf.load(bpf.PROG_RAW_TRACEPOINT, code)
+            self._loaded[code] = program
+            try:
+                self._links[name] = [bpf.attach_tracepoint(name, program)]
+            except FileNotFoundError:
+                if name not in _TRACEPOINTS_SINCE_6_3:
+                    raise
+
+    # Network namespaces.
+
+    def admit(self, inode: int, ring: int) -> None:
+        """From now on the plaintext of the network namespace with this inode goes to the ring with this descriptor."""
+        key = struct.pack("=I", inode)
+        bpf.update(self._maps.counters, key, bytes(COUNTERS.size))
+        bpf.update(self._maps.rings, key, struct.pack("=I", ring))
+
+    def dismiss(self, inode: int) -> None:
+        """Nothing more of this network namespace."""
+        bpf.delete(self._maps.rings, struct.pack("=I", inode))
+
+    def losses(self, inode: int) -> tuple[int, int]:
+        """Records of this network namespace that found no room, and calls whose plaintext was cut, since `admit`."""
+        value = bpf.lookup(self._maps.counters, struct.pack("=I", inode), COUNTERS.size)
+        lost, _, cut = (0, 0, 0) if value is None else COUNTERS.unpack(value)
+        return lost, cut
+
+    def forget(self, processes: Iterable[int]) -> None:
+        """Remove what the maps have of processes that have ended."""
+        ended = set(processes)
+        for descriptor, size, most in (
+            (self._maps.calls, layout.CALL_KEY_SIZE, layout.MOST_CALLS),
+            (self._maps.connections, layout.CONNECTION_KEY_SIZE, layout.MOST_CONNECTIONS),
+        ):
+            for key in list(bpf.keys(descriptor, size, most)):
+                (owner,) = struct.unpack_from("=Q", key)
+                if owner in ended or owner >> 32 in ended:
+                    bpf.delete(descriptor, key)
+
+    # Files.
+
+    def attach(self, key: object, path: str, verdict: FileVerdict, pid: int | None = None) -> None:
+        """Attach the programs of a library to a file, in one process or (None) in all. `key` is for `detach`. Raises
+        OSError."""
+        library = verdict.known
+        if library is None or key in self._links:
+            return
+        places = dict(verdict.places)
+        if library.name not in self._attached:
+            self._attached[library.name] = probes(library, self._programs)
+        links = self._links[key] = []
+        # One link for each program, with all places where it is attached.
+        wanted: dict[tuple[bytes, bool], list[int]] = {}
+        for probe in self._attached[library.name]:
+            place = places.get(probe.name)
+            if place is None:
+                continue
+            if not probe.returning:
+                wanted.setdefault((probe.code, False), []).append(place.entry)
+            elif place.returns is None:
+                wanted.setdefault((probe.code, True), []).append(place.entry)
+            else:
+                wanted.setdefault((probe.code, False), []).extend(place.returns)
+        try:
+            # What ends a call is attached first: a call without an end would stay.
+            for (code, returning), offsets in reversed(wanted.items()):
+                program = self._load(code)
+                links += bpf.attach_functions(self._way, program, path, offsets, returning=returning, pid=pid)
+        except OSError:
+            self.detach(key)
+            raise
+
+    def detach(self, key: object) -> None:
+        for link in self._links.pop(key, ()):
+            os.close(link)
+
+    def close(self) -> None:
+        for key in list(self._links):
+            self.detach(key)
+        for descriptor in [*self._loaded.values(), *astuple(self._maps)]:
+            with suppress(OSError):
+                os.close(descriptor)
+        self._loaded.clear()
+
+    def _load(self, code: bytes) -> int:
+        if code not in self._loaded:
+            try:
+                self._loaded[code] = bpf.load(bpf.PROG_KPROBE, code, self._way)
+            except OSError as error:
+                raise TapperError(f"the kernel does not accept a program of --tls: {error.strerror}") from error
+        return self._loaded[code]
