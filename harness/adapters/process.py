@@ -44,8 +44,8 @@ class TapperProcess(Running):
     """Started on construction; `stop` it. `directory` gets its output, its log and its targets file.
 
     `command` replaces the adapter's, environment included; `capabilities` are the only ones that it gets, all by
-    default. `read_tls` asks it to read what applications encrypt themselves. `alone`: every process of the node that has lost its parent is the tapper's. Raises `TapperFault` if it
-    cannot be started.
+    default. `read_tls` asks it to read what applications encrypt themselves. `alone`: every process of the node that has
+    lost its parent is the tapper's. Raises `TapperFault` if it cannot be started.
     """
 
     def __init__(
@@ -75,7 +75,10 @@ class TapperProcess(Running):
         self._targets.write(targets)
         # TMPDIR: temporary files belong into the folder of the run, not into the directory of the machine
         self.environ = (
-            MINIMAL_ENVIRON | {"TMPDIR": str(self._state)} | dict(adapter.env) | self._contract(procfs, targets, read_tls=read_tls)
+            MINIMAL_ENVIRON
+            | {"TMPDIR": str(self._state)}
+            | dict(adapter.env)
+            | self._contract(procfs, targets, read_tls=read_tls)
         )
         self.output = self._open_output()
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)

@@ -24,8 +24,8 @@ def speak(
     body: bytes = b"ok\n",
     filler: int = 0,
 ) -> Sent:
-    """Send one exchange on an open connection, each message in one write. `filler` letters `x` are the response's body in
-    place of `body`."""
+    """Send one exchange on an open connection, each message in one write. `filler` letters `x` are the response's body
+    in place of `body`."""
     nonce = truth.new_nonce()
     request = truth.request(nonce, method=method, body=request_body)
     if filler:
@@ -50,9 +50,16 @@ def sent(
     return Sent(nonce, method, truth.target_of(nonce), status, legs, src, dst, request_body, body)
 
 
-def one_of(client: TlsProgram, server: TlsProgram, *legs: ExpectedLeg, count: int = 1, **how: bool) -> list[Sent]:
-    """Requests on a connection of their own. `how` as for `connect`."""
-    with connect(client, server, **how) as connection:
+def one_of(
+    client: TlsProgram,
+    server: TlsProgram,
+    *legs: ExpectedLeg,
+    count: int = 1,
+    ipv6: bool = False,
+    memory_bio: bool = False,
+) -> list[Sent]:
+    """Requests on a connection of their own; the options are those of `connect`."""
+    with connect(client, server, ipv6=ipv6, memory_bio=memory_bio) as connection:
         return [speak(connection, *legs) for _ in range(count)]
 
 
@@ -67,8 +74,8 @@ def outbound(pod: NamedPod) -> ExpectedLeg:
 
 
 def tap(trial: Trial, pods: Sequence[Pod], send: Callable[[], list[Sent]]) -> TrialTap:
-    """Start the tapper with these targets, and prove by requests of `send` that it reads what their applications encrypt
-    themselves."""
+    """Start the tapper with these targets, and prove by requests of `send` that it reads what their applications
+    encrypt themselves."""
     tap = trial.tap(*pods, look=(), read_tls=True)
     look(tap, send)
     return tap

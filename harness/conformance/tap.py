@@ -36,7 +36,8 @@ class TrialTap(Watched[Pod]):
         """End it by SIGKILL. That it ends so is the case's doing, and no fault."""
         self._killed_by_case = True
         self.ending = self.under_test.stop(signum=signal.SIGKILL)
-        return self.end()
+        self._seen = self.running.reported()
+        return self.ending
 
     def notes(self) -> list[str]:
         return self.running.problems() if self._killed_by_case else super().notes()

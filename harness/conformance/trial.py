@@ -20,9 +20,9 @@ from harness.conformance.oracle.judge import Question, judge
 from harness.conformance.oracle.model import Difference, PodTruth
 from harness.conformance.tap import TrialTap
 from harness.conformance.watched import Watched
+from harness.errors import Unsupported
 from harness.mesh import delivery, fake_envoy
 from harness.mesh.fake_envoy import FakeEnvoy, Variant
-from harness.errors import Unsupported
 from harness.mesh.mesh import Mesh
 from harness.mesh.own_tls.ends import TlsProgram
 from harness.sandbox import uprobes
@@ -99,14 +99,14 @@ class Trial:
             self._foreign_envoys.add(where.name)
         return started
 
-    def tls_program(self, pod: Pod, *, late: bool = False) -> TlsProgram:
-        """Start a process that has TLS connections (`late`: without its library at first).
+    def tls_program(self, pod: Pod, *, late: bool = False, own_library: bool = False) -> TlsProgram:
+        """Start a process that has TLS connections; the options are those of `TlsProgram`.
 
         Raises `Unsupported` if the kernel lets nobody look into the libraries of processes.
         """
         if (why_not := uprobes.refusal()) is not None:
             raise Unsupported(f"what applications encrypt themselves cannot be read here: {why_not}")
-        started = TlsProgram(pod, late=late)
+        started = TlsProgram(pod, late=late, own_library=own_library)
         self._programs.append(started)
         return started
 

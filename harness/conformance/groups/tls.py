@@ -17,9 +17,11 @@ _RETRIED = 300_000
 """More than the buffers of a small socket take at once."""
 
 
-@case("TLS-01", Level.MUST, "SSL_read(3), SSL_write(3): the plaintext passes a function of the library", features=OWN_TLS)
+@case(
+    "TLS-01", Level.MUST, "SSL_read(3), SSL_write(3): the plaintext passes a function of the library", features=OWN_TLS
+)
 def reads_own_tls(trial: Trial) -> None:
-    """A tapper that claims `tls` MUST report what the applications of its targets encrypt themselves, once for each leg.
+    """A tapper that claims `tls` MUST report what its targets' applications encrypt themselves, each leg once.
 
     Two targets without a sidecar talk HTTPS to each other, on several connections. Each request is reported twice: as
     outbound at the pod whose process opened the connection, and as inbound at the pod whose process accepted it. A
@@ -58,8 +60,8 @@ def _http2(connection: TlsConnection, count: int, *legs: ExpectedLeg) -> list[Se
 def only_targets(trial: Trial) -> None:
     """A tapper that claims `tls` MUST NOT read what others encrypt, even if they use the same library file.
 
-    All processes of a node may have mapped one libssl.so. Of three pods one is a target. What the two others say to each
-    other appears nowhere in the output. What one of them says to the target is reported once, at the target.
+    All processes of a node may have mapped one libssl.so. Of three pods one is a target. What the two others say to
+    each other appears nowhere in the output. What one of them says to the target is reported once, at the target.
     """
     server, stranger, other = (trial.node.pod(name) for name in ("server", "stranger", "other"))
     theirs, ours, third = (trial.tls_program(pod) for pod in (server, stranger, other))
@@ -114,7 +116,7 @@ def _of_size(connection: TlsConnection, size: int, *legs: ExpectedLeg) -> Sent:
     features=OWN_TLS,
 )
 def true_ends(trial: Trial) -> None:
-    """A tapper that claims `tls` MUST report the two ends of the connection, also if the library does not know its socket.
+    """A tapper that claims `tls` MUST report the connection's two ends, also if the library does not know the socket.
 
     Asyncio and others give the library two memory BIOs, and move the bytes between these and the socket themselves. One
     target talks to a pod that is no target: as client and as server, with sockets and with memory BIOs. Its listening
@@ -135,7 +137,12 @@ def true_ends(trial: Trial) -> None:
     own_tls.expect_ends(sent, tap.seen)
 
 
-@case("TLS-05", Level.MUST, "SSL_get_error(3): a write that was refused is made again with the same bytes", features=OWN_TLS)
+@case(
+    "TLS-05",
+    Level.MUST,
+    "SSL_get_error(3): a write that was refused is made again with the same bytes",
+    features=OWN_TLS,
+)
 def retried_write(trial: Trial) -> None:
     """A tapper that claims `tls` MUST report a message once if its write had to be tried again.
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import shutil
 import socket
 import sys
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Self
 
 from harness.errors import HarnessError, Unsupported
 from harness.mesh.own_tls import program
 from harness.sandbox.pod import Pod
-from harness.sandbox.process import Command, Process
+from harness.sandbox.process import MINIMAL_ENVIRON, Command, Process
 from harness.waiting import DEFAULT_TIMEOUT
 
 PORT = 8443
 NAME = "shop.default.svc"
 _PROGRAM = program.__file__
+_WITHIN = f"{sys.executable} has OpenSSL within itself: run the kit with a Python that uses the system's libssl"
 _numbers = itertools.count(1)
 
 Address = tuple[str, int]
@@ -31,19 +34,23 @@ Address = tuple[str, int]
 class TlsProgram:
     """A process in a pod. It has loaded its TLS library, unless `late`: then `load` does it.
 
+    With `own_library` it uses a copy of the library's file that only such processes of the node use: what is changed in
+    the instructions of the machine's file is not changed in that one.
+
     Raises `Unsupported` if this Python has OpenSSL within itself, where no tapper can be expected to find it.
     """
 
-    def __init__(self, pod: Pod, *, late: bool = False) -> None:
+    def __init__(self, pod: Pod, *, late: bool = False, own_library: bool = False) -> None:
         self.pod = pod
         self._listens: set[int] = set()
         certificate = pod.node.run_dir / "own-tls.pem"
         if not certificate.exists():
             certificate.write_bytes(certificate_and_key())
+        environ = MINIMAL_ENVIRON | ({"LD_LIBRARY_PATH": _copied_library(pod)} if own_library else {})
         ours, theirs = socket.socketpair()
         try:
             self.process: Process = pod.node.spawn(
-                Command([sys.executable, "-I", "-S", _PROGRAM, pod.node.inside(certificate)]),
+                Command([sys.executable, "-I", "-S", _PROGRAM, pod.node.inside(certificate)], env=environ),
                 pod=pod,
                 name=f"own-tls-{pod.name}-{next(_numbers)}",
                 fds=[theirs.fileno()],
@@ -62,14 +69,12 @@ class TlsProgram:
     def load(self) -> None:
         """Load the TLS library."""
         if self.ask("load")["library"] is None:
-            raise Unsupported(
-                f"{sys.executable} has OpenSSL within itself: run the kit with a Python that uses the system's libssl"
-            )
+            raise Unsupported(_WITHIN)
 
-    def listen(self, host: str, port: int = PORT) -> None:
-        """Listen there, if it does not yet; `::` takes IPv4 connections, too, with mapped addresses."""
+    def listen(self, port: int = PORT) -> None:
+        """Listen there for IPv6 and IPv4, if it does not yet."""
         if port not in self._listens:
-            self.ask("listen", host=host, port=port)
+            self.ask("listen", port=port)
             self._listens.add(port)
 
     def post(self, do: str, **order: Any) -> None:
@@ -172,15 +177,14 @@ class TlsConnection:
 
 
 def connect(
-    client: TlsProgram, server: TlsProgram, *, ipv6: bool = False, listen: str = "::", port: int = PORT, **how: bool
+    client: TlsProgram, server: TlsProgram, *, ipv6: bool = False, port: int = PORT, **how: bool
 ) -> TlsConnection:
-    """Open a connection. The server listens on `listen`: by default both ends of an IPv4 connection have mapped addresses
-    there.
+    """Open a connection. The server listens for IPv6 and IPv4: an IPv4 connection has mapped addresses there.
 
     `how`: `memory_bio` keeps the library away from the sockets; `small_buffers` makes sockets that take little at once.
     """
     host = str(server.pod.ipv6 if ipv6 else server.pod.ipv4)
-    server.listen(listen, port)
+    server.listen(port)
     server.post("accept", port=port, **how)
     ours = client.ask("connect", host=host, port=port, **how)
     theirs = server.answer()
@@ -190,6 +194,27 @@ def connect(
         (ours["local"][0], ours["local"][1]),
         (ours["peer"][0], ours["peer"][1]),
     )
+
+
+def _copied_library(pod: Pod) -> str:
+    """The folder of a copy of the library that this Python uses, as the node names it."""
+    folder = pod.node.run_dir / "own-library"
+    if not folder.exists():
+        folder.mkdir()
+        file = _library()
+        shutil.copy(file, folder / file.name)
+    return pod.node.inside(folder)
+
+
+@cache
+def _library() -> Path:
+    """The file of OpenSSL that this Python loads. Raises `Unsupported` if it has OpenSSL within itself."""
+    import ssl  # noqa: F401, PLC0415 - so that it is mapped
+
+    file = program.library()
+    if file is None:
+        raise Unsupported(_WITHIN)
+    return Path(file)
 
 
 @cache
@@ -210,4 +235,3 @@ def _carry(sender: TlsEnd, receiver: TlsEnd, data: bytes, filler: int) -> int:
 
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
-

@@ -148,11 +148,7 @@ class Program:
         return {"library": library()}
 
     def listen(self, order: Order) -> Order:
-        sock = socket.create_server(
-            (order["host"], order["port"]),
-            family=socket.AF_INET6 if ":" in order["host"] else socket.AF_INET,
-            dualstack_ipv6=order["host"] == "::",
-        )
+        sock = socket.create_server(("::", order["port"]), family=socket.AF_INET6, dualstack_ipv6=True)
         sock.settimeout(_TIMEOUT_S)
         self._listening[order["port"]] = sock
         return {}

@@ -1,4 +1,4 @@
-"""A process whose TLS cannot be read by looking for a library's functions: `harness.mesh.own_tls.unreadable_program`."""
+"""A process whose TLS library has no symbols, so that nobody finds its functions by their names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PROGRAM = Path(__file__).with_name("unreadable_program.py")
 
 
 class UnreadableProgram:
-    """Such a process in a pod. It is a client."""
+    """`harness.mesh.own_tls.unreadable_program` in a pod. It is a client."""
 
     def __init__(self, pod: Pod) -> None:
         self.pod = pod
@@ -38,7 +38,7 @@ class UnreadableProgram:
     def exchange(self, server: TlsProgram, request: bytes, response: bytes, port: int = PORT) -> tuple[str, int]:
         """Send a request to a program that can be read, which answers; returns the client's address and port."""
         host = str(server.pod.ipv4)
-        server.listen("::", port)
+        server.listen(port)
         server.post("accept", port=port)
         order = {"host": host, "port": port, "request": base64.b64encode(request).decode()}
         self._orders.sendall(json.dumps(order).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""A client whose TLS no tapper finds by a function's name: OpenSSL without symbols, in package cryptography's extension.
+"""A client with a TLS library without symbols: the OpenSSL within the extension module of the package cryptography.
 
 Runs inside a pod. Descriptor 3 is a Unix socket: an order is a line of JSON with an address and the bytes to send, and
 the answer says how many bytes came back.
