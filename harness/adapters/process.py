@@ -44,8 +44,8 @@ class TapperProcess(Running):
     """Started on construction; `stop` it. `directory` gets its output, its log and its targets file.
 
     `command` replaces the adapter's, environment included; `capabilities` are the only ones that it gets, all by
-    default. `read_tls` asks it to read what applications encrypt themselves. `alone`: every process of the node that has
-    lost its parent is the tapper's. Raises `TapperFault` if it cannot be started.
+    default. `read_tls` asks it to read what applications encrypt themselves. `alone`: every process of the node that
+    has lost its parent is the tapper's. Raises `TapperFault` if it cannot be started.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from harness.conformance.mutants.streams import Record, RecordFilter, both_messa
 _BUFFER = 8192
 _MOST_PODS = 8
 _BREAKPOINT = b"\xcc"  # int3 (x86-64); on other machines another byte will do
-_LIBRARY = "/own-library/libssl"
+_LIBRARY = "/own-library-"
 
 
 def _is_own_tls(record: Record) -> bool:

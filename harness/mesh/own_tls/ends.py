@@ -34,8 +34,8 @@ Address = tuple[str, int]
 class TlsProgram:
     """A process in a pod. It has loaded its TLS library, unless `late`: then `load` does it.
 
-    With `own_library` it uses a copy of the library's file that only such processes of the node use: what is changed in
-    the instructions of the machine's file is not changed in that one.
+    With `own_library` it loads a copy of the library's file that no other process loads. A breakpoint that somebody
+    sets in the machine's file is not in the copy, and a tapper cannot know the copy before.
 
     Raises `Unsupported` if this Python has OpenSSL within itself, where no tapper can be expected to find it.
     """
@@ -198,11 +198,10 @@ def connect(
 
 def _copied_library(pod: Pod) -> str:
     """The folder of a copy of the library that this Python uses, as the node names it."""
-    folder = pod.node.run_dir / "own-library"
-    if not folder.exists():
-        folder.mkdir()
-        file = _library()
-        shutil.copy(file, folder / file.name)
+    folder = pod.node.run_dir / f"own-library-{next(_numbers)}"
+    folder.mkdir()
+    file = _library()
+    shutil.copy(file, folder / file.name)
     return pod.node.inside(folder)
 
 

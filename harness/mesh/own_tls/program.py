@@ -12,6 +12,7 @@ import json
 import os
 import select
 import socket
+from functools import partial
 from typing import Any
 
 TYPE_CHECKING = False  # typing's own would cost its import
@@ -110,7 +111,7 @@ class MemoryConnection:
 
     def read(self, size: int) -> None:
         while size:
-            size -= len(self._call(lambda: self._tls.read(min(size, _AT_ONCE))))
+            size -= len(self._call(partial(self._tls.read, min(size, _AT_ONCE))))
 
     def close(self) -> None:
         self._sock.close()

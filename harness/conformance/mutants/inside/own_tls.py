@@ -26,6 +26,6 @@ def _look_once() -> None:
 LOOKS_ONCE = Mutant(
     "own-tls-looks-once",
     "It looks at the libraries of a pod's processes once, when the pod becomes a target.",
-    {"TLS-07": "loaded its TLS library last"},
+    {"TLS-07": "that loaded its TLS library last"},
     Fault(patches=(_look_once,)),
 )
