@@ -37,8 +37,9 @@ class PlaintextCapture(Protocol):
     def take_events(self) -> None:
         """Take the kernel's records of processes."""
 
-    def open(self, netns: NamespaceId) -> CaptureRing:
-        """The ring of a network namespace. Raises TapperError."""
+    def open(self, netns: NamespaceId, address: str) -> CaptureRing:
+        """The ring of a network namespace, which has a pod's address. When this returns, its processes are captured.
+        Raises TapperError."""
 
     def look(self, pods: Mapping[NamespaceId, str]) -> list[TlsProcess]:
         """Look for new processes in these network namespaces, each with its pod's address. Returns the processes whose

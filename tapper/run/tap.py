@@ -324,7 +324,7 @@ class LiveTap:
 
     def _add_plaintext(self, capture: PlaintextCapture, netns: NamespaceId, place: Place, scope: Scope) -> None:
         try:
-            ring = capture.open(netns)
+            ring = capture.open(netns, place.instance_ip or "")
         except TapperError as error:
             self._console.warn(str(error))
             return
@@ -332,14 +332,14 @@ class LiveTap:
         self._add(PlaintextOf(netns), ring, replace(place, interface=plaintext.INTERFACE), scope)
 
     def _add(self, key: object, ring: CaptureRing, place: Place, scope: Scope) -> None:
+        if self._plaintext is not None and isinstance(key, NamespaceId):
+            self._add_plaintext(self._plaintext, key, place, scope)
         account = self._writer.open(replace(place, pods=self._targets.now.names), scope)
         self._accounts[key] = account
         self._sources.add(Source(key, ring, account.reader))
         self._leave_lo_to_pods()
         self._writer.opened(account)
         self._console.progress(f"capturing {account.place}")
-        if self._plaintext is not None and isinstance(key, NamespaceId):
-            self._add_plaintext(self._plaintext, key, place, scope)
 
     def _drop(self, key: Hashable) -> None:
         self._pending.drop(self._accounts[key])

@@ -45,6 +45,8 @@ class TlsCapture:
         """Processes that have begun a program or mapped a library since the last look; None where some are not
         known."""
         self._next_look = 0.0
+        self._found: list[TlsProcess] = []
+        """What `open` has found."""
 
     @property
     def next_look(self) -> float:
@@ -58,7 +60,7 @@ class TlsCapture:
         pids = self._events.pids()
         self._began = None if pids is None or self._began is None else self._began | pids
 
-    def open(self, netns: NamespaceId) -> ProbeRing:
+    def open(self, netns: NamespaceId, address: str) -> ProbeRing:
         share = (_RING_MEMORY - sum(self._sizes.values())) // 8
         size = _SMALLEST_RING
         while 2 * size <= min(share, _LARGEST_RING):
@@ -70,18 +72,19 @@ class TlsCapture:
         except OSError as error:
             raise TapperError(f"cannot take the plaintext of a pod's TLS: {explain(error)} (--tls)") from error
         self._sizes[netns] = size
-        self._began = None
+        self._found += self._processes.look_at_pod(netns, address)
         return ring
 
     def look(self, pods: Mapping[NamespaceId, str]) -> list[TlsProcess]:
         if self._ended:
             self._probes.forget(self._ended)
             self._ended.clear()
+        found, self._found = self._found, []
         began, self._began = self._began, set()
         if began and time.monotonic() < self._next_look:
-            return self._processes.look_at(began, pods)
+            return found + self._processes.look_at(began, pods)
         self._next_look = time.monotonic() + _INTERVAL_S
-        return self._processes.look(pods, began if self._events is not None else None)
+        return found + self._processes.look(pods, began if self._events is not None else None)
 
     def close(self) -> None:
         self._probes.close()

@@ -5,6 +5,7 @@ Numbers are in the machine's byte order. Offsets are in bytes.
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
@@ -98,6 +99,9 @@ class Maps:
     counters: int
     """Inode of a network namespace: what was lost."""
 
+    def descriptors(self) -> tuple[int, ...]:
+        return self.calls, self.connections, self.received, self.unsent, self.processes, self.rings, self.counters
+
 
 CALL_KEY_SIZE = CONNECTION_KEY_SIZE = 16
 MOST_RINGS: Final = 1024
@@ -108,7 +112,7 @@ MOST_CONNECTIONS: Final = 65_536
 def create_maps() -> Maps:
     """Raises OSError."""
     template = bpf.create_map(bpf.MAP_RINGBUF, 0, 0, 1 << 16)
-    return Maps(
+    maps = Maps(
         bpf.create_map(bpf.MAP_HASH, CALL_KEY_SIZE, CALL_SIZE, MOST_CALLS),
         bpf.create_map(bpf.MAP_LRU_HASH, CONNECTION_KEY_SIZE, CONNECTION_SIZE, MOST_CONNECTIONS),
         bpf.create_map(bpf.MAP_LRU_HASH, 8, ENDS_SIZE, 4096),
@@ -117,6 +121,8 @@ def create_maps() -> Maps:
         bpf.create_map(bpf.MAP_HASH_OF_MAPS, 4, 4, MOST_RINGS, inner=template),
         bpf.create_map(bpf.MAP_HASH, 4, COUNTERS.size, MOST_RINGS),
     )
+    os.close(template)
+    return maps
 
 
 @dataclass(frozen=True, slots=True)

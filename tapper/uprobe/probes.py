@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import astuple
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Final
 
 from tapper.errors import TapperError
+from tapper.runtime.threads import on_threads
 from tapper.uprobe import bpf, layout
 from tapper.uprobe.bpf import Way
 from tapper.uprobe.btf import Btf
@@ -17,7 +18,13 @@ from tapper.uprobe.libraries import Probe, probes
 from tapper.uprobe.programs import Programs
 from tapper.uprobe.readable import FileVerdict
 
-_TRACEPOINTS_SINCE_6_3 = frozenset({"sock_send_length"})
+_TRACEPOINTS_SINCE_6_3: Final = frozenset({"sock_send_length"})
+_TOGETHER: Final = 64
+
+
+def _close_together(links: Sequence[int]) -> None:
+    """Close links on several threads: for each the kernel waits until no processor runs its program any more."""
+    on_threads([partial(os.close, link) for link in links], _TOGETHER)
 
 
 class Probes:
@@ -114,15 +121,15 @@ class Probes:
             raise
 
     def detach(self, key: object) -> None:
-        for link in self._links.pop(key, ()):
-            os.close(link)
+        """Remove the programs of a file, which may have none."""
+        _close_together(self._links.pop(key, []))
 
     def close(self) -> None:
-        for key in list(self._links):
-            self.detach(key)
-        for descriptor in [*self._loaded.values(), *astuple(self._maps)]:
-            with suppress(OSError):
-                os.close(descriptor)
+        """Remove everything."""
+        _close_together([link for links in self._links.values() for link in links])
+        self._links.clear()
+        for descriptor in [*self._loaded.values(), *self._maps.descriptors()]:
+            os.close(descriptor)
         self._loaded.clear()
 
     def _load(self, code: bytes) -> int:

@@ -37,8 +37,8 @@ FileId: TypeAlias = tuple[int, int, bool]
 Attach: TypeAlias = Callable[[FileId, str, FileVerdict], None]
 """Attaches programs to a file that can be read, by its path. Raises OSError."""
 
-_YOUNG_S: Final = 10.0
-"""For so long after it was found a process is looked into at each look."""
+_KEPT_S: Final = 30.0
+"""For so long programs stay attached to a file that no process has: the next one may be as short-lived as the last."""
 _FOLDERS: Final = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib")
 _MULTIARCH: Final = ("-linux-gnu", "-linux-musl")
 _LIBRARIES: Final = ("libssl.so.", "libgnutls.so.")
@@ -52,8 +52,6 @@ _MOST_AHEAD: Final = 16
 class _Process:
     """A process of a pod."""
 
-    since: float
-    """By time.monotonic."""
     exe: str | None
     files: set[FileId] = field(default_factory=set)
     told: set[str] = field(default_factory=set)
@@ -74,6 +72,8 @@ class TlsProcesses:
         self._machine = os.uname().machine
         self._processes: dict[int, _Process] = {}
         self._files: dict[FileId, FileVerdict | None] = {}
+        self._used: dict[FileId, float] = {}
+        """When a process was last known that may map a file, by time.monotonic."""
         self._roots: dict[tuple[int, int], set[FileId]] = {}
         """The files that were looked into ahead, by the folder that is the root of a process."""
 
@@ -86,18 +86,27 @@ class TlsProcesses:
         # 1. The processes.
         for pid, exe, netns in listed:
             known = self._processes.get(pid)
-            young = known is None or known.exe != exe or time.monotonic() - known.since < _YOUNG_S
-            if again is None or pid in again or young:
+            if again is None or pid in again or known is None or known.exe != exe:
                 found += self._look_into(pid, exe, pods[netns])
         pids = {pid for pid, _, _ in listed}
         self._processes = {pid: process for pid, process in self._processes.items() if pid in pids}
         # 2. The files that none of them has any more.
         roots = {root for pid in pids if (root := self._root(pid)) is not None}
         self._roots = {root: files for root, files in self._roots.items() if root in roots}
-        used = set().union(*(it.files for it in self._processes.values()), *self._roots.values())
-        for file in self._files.keys() - used:
+        now = time.monotonic()
+        for file in set[FileId]().union(*(it.files for it in self._processes.values()), *self._roots.values()):
+            self._used[file] = now
+        for file in [file for file, used in self._used.items() if now - used > _KEPT_S]:
             self._detach(file)
-            del self._files[file]
+            del self._used[file]
+            self._files.pop(file, None)
+        return found
+
+    def look_at_pod(self, netns: NamespaceId, address: str) -> list[TlsProcess]:
+        """Look into every process in this network namespace. Raises TapperError."""
+        found: list[TlsProcess] = []
+        for pid, exe in self._scanner.scan(None).residents.get(netns, ()):
+            found += self._look_into(pid, exe, address)
         return found
 
     def look_at(self, pids: Set[int], pods: Mapping[NamespaceId, str]) -> list[TlsProcess]:
@@ -112,7 +121,7 @@ class TlsProcesses:
     def _look_into(self, pid: int, exe: str | None, address: str) -> Iterator[TlsProcess]:
         process = self._processes.get(pid)
         if process is None or process.exe != exe:
-            process = self._processes[pid] = _Process(time.monotonic(), exe)
+            process = self._processes[pid] = _Process(exe)
         fuse = fuse_devices(self._text(pid, "mountinfo"))
         if not fuse:
             self._look_ahead(pid)
@@ -147,13 +156,14 @@ class TlsProcesses:
             status = os.fstat(descriptor)
             key = (status.st_dev, status.st_ino, file is None)
             files.add(key)
+            self._used[key] = time.monotonic()
             if key not in self._files and stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_FILE:
-                self._files[key] = self._judge(key, path, descriptor, None if file is None else file.name)
+                self._files[key] = self._judge(key, descriptor, None if file is None else file.name)
             return self._files.get(key)
         finally:
             os.close(descriptor)
 
-    def _judge(self, key: FileId, path: str, descriptor: int, name: str | None) -> FileVerdict | None:
+    def _judge(self, key: FileId, descriptor: int, name: str | None) -> FileVerdict | None:
         def read(at: int, size: int) -> bytes:
             try:
                 return os.pread(descriptor, size, at)
@@ -163,7 +173,7 @@ class TlsProcesses:
         verdict = judge_program(read) if name is None else judge(name, read, self._machine)
         if verdict is not None and verdict.reason is None:
             try:
-                self._attach(key, path, verdict)
+                self._attach(key, f"/proc/self/fd/{descriptor}", verdict)  # whatever becomes of the process
             except OSError as error:
                 return FileVerdict(verdict.library, f"the kernel attaches no program to it: {explain(error)}")
         return verdict

@@ -103,7 +103,8 @@ def mapped_files(maps: bytes) -> Iterator[MappedFile]:
         addresses, device, inode, path = match.groups()
         if (device, inode) not in seen and len(seen) < _MOST_FILES:
             seen.add((device, inode))
-            yield MappedFile(addresses.decode(), device.decode(), int(inode), os.fsdecode(path))
+            link = b"-".join(part.lstrip(b"0") for part in addresses.split(b"-"))  # map_files pads no numbers
+            yield MappedFile(link.decode(), device.decode(), int(inode), os.fsdecode(path))
 
 
 def fuse_devices(mountinfo: bytes) -> frozenset[str]:

@@ -58,13 +58,14 @@ def open_probes() -> Probes:
     machine = os.uname().machine
     if not bpf.supported():
         raise TapperError(f"--tls runs on x86-64 and arm64, and this machine is {machine}")
+    check_rights()
     types = btf.of_kernel()
     place = _own_function(machine)
     for way in Way:
         try:
             probes = Probes(types, machine, way)
         except PermissionError as error:
-            raise _refusal(error) from error
+            raise refusal(error) from error
         except OSError as error:
             raise TapperError(
                 f"this kernel has no rings for BPF programs ({explain(error)}): --tls needs Linux 5.8"
@@ -75,7 +76,7 @@ def open_probes() -> Probes:
             probes.watch_sockets()
         except PermissionError as error:
             probes.close()
-            raise _refusal(error) from error
+            raise refusal(error) from error
         except OSError as error:
             probes.close()
             if way is Way.PERF:
@@ -179,23 +180,22 @@ def _call_under_seccomp() -> bool:
     return True
 
 
-def _refusal(error: OSError) -> TapperError:
-    """Why the kernel does not permit it."""
-    try:
-        mapping = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
-        lockdown = Path("/sys/kernel/security/lockdown").read_text(encoding="ascii")
-    except OSError:
-        lockdown = ""
-    if mapping and int(mapping[-1]) != _ALL_USERS:
-        return MissingCapabilityError(
+def check_rights(uid_map: Path = Path("/proc/self/uid_map")) -> None:
+    """Raises MissingCapabilityError for what is certain to be missing."""
+    if uid_map.read_text(encoding="ascii").split() != ["0", "0", str(_ALL_USERS)]:
+        raise MissingCapabilityError(
             "in a user namespace the kernel permits no probes: run --tls as root outside of it"
         )
-    if "[confidentiality]" in lockdown:
-        return MissingCapabilityError(
-            "the kernel is locked down (confidentiality), and permits no probes: --tls cannot run"
-        )
     if Capability.SYS_ADMIN in missing():
-        return MissingCapabilityError(advice(Capability.SYS_ADMIN, "probing functions of TLS libraries"))
-    return MissingCapabilityError(
-        f"the kernel does not permit probes: {explain(error)}; a security module may forbid them"
-    )
+        raise MissingCapabilityError(advice(Capability.SYS_ADMIN, "probing functions of TLS libraries"))
+
+
+def refusal(error: OSError, lockdown: Path = Path("/sys/kernel/security/lockdown")) -> MissingCapabilityError:
+    """Why the kernel does not permit probes although the rights are there."""
+    reason = f"{explain(error)}; a security module may forbid it"
+    try:
+        if "[confidentiality]" in lockdown.read_text(encoding="ascii"):
+            reason = "it is locked down (kernel_lockdown(7), confidentiality)"
+    except OSError:
+        pass  # a kernel without lockdown
+    return MissingCapabilityError(f"the kernel permits no probes, so --tls cannot run: {reason}")
