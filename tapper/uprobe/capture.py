@@ -72,7 +72,11 @@ class TlsCapture:
         except OSError as error:
             raise TapperError(f"cannot take the plaintext of a pod's TLS: {explain(error)} (--tls)") from error
         self._sizes[netns] = size
-        self._found += self._processes.look_at_pod(netns, address)
+        try:
+            self._found += self._processes.look_at_pod(netns, address)
+        except TapperError:
+            ring.close()
+            raise
         return ring
 
     def look(self, pods: Mapping[NamespaceId, str]) -> list[TlsProcess]:

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 Read: TypeAlias = Callable[[int, int], bytes]
 """The bytes of a file from an offset on, at most so many; fewer where it ends."""
 
-LARGEST_SECTION: Final = 1 << 28
+LARGEST_SECTION: Final = 1 << 26
 """Bytes that are read of a section."""
 
 _IDENT: Final = b"\x7fELF\x02\x01"
@@ -90,12 +90,11 @@ class Elf:
         """The offsets in the file of functions with these names, from the dynamic symbols; from the others where those
         have none."""
         for kind in (_DYNAMIC_SYMBOLS, _SYMBOLS):
-            found: dict[bytes, int] = {}
-            for section in self._sections:
-                if section.kind == kind and section.link < len(self._sections):
-                    found |= self._functions_of(section, self._sections[section.link], wanted)
-            if found:
-                return found
+            section = next((section for section in self._sections if section.kind == kind), None)
+            if section is not None and section.link < len(self._sections):
+                found = self._functions_of(section, self._sections[section.link], wanted)
+                if found:
+                    return found
         return {}
 
     def _functions_of(self, symbols: Section, strings: Section, wanted: Set[bytes]) -> dict[bytes, int]:

@@ -42,7 +42,7 @@ def functions(elf: Elf, wanted: Set[bytes]) -> dict[bytes, GoFunction] | None:
         return None
     try:
         return _functions(elf, elf.contents(section), wanted)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         return None
 
 
@@ -59,7 +59,7 @@ def _functions(elf: Elf, table: bytes, wanted: Set[bytes]) -> dict[bytes, GoFunc
     for index in range(min(count, _MOST_FUNCTIONS)):
         at = entries + struct.unpack_from("<I", table, entries + 8 * index + 4)[0]
         offset, name, _, _, frames = _FUNCTION.unpack_from(table, at)
-        if name in places and name > 0:
+        if name > 0 and name in places and places[name] not in found:
             entry = elf.file_offset(text + offset)
             if entry is not None:
                 sizes = list(_frame_sizes(table, values + frames, quantum))

@@ -37,6 +37,7 @@ OPENSSL: Final = Library(
         b"SSL_read_ex": (Kind.READ, True),
         b"SSL_write": (Kind.WRITE, False),
         b"SSL_write_ex": (Kind.WRITE, True),
+        b"SSL_sendfile": (Kind.WRITE, False),  # has a descriptor for a buffer: what cannot be read is a gap
         b"SSL_do_handshake": (Kind.HANDSHAKE, False),
     },
     {
@@ -52,6 +53,7 @@ GNUTLS: Final = Library(
     {
         b"gnutls_record_recv": (Kind.READ, False),
         b"gnutls_record_send": (Kind.WRITE, False),
+        b"gnutls_record_send2": (Kind.WRITE, False),
         b"gnutls_handshake": (Kind.HANDSHAKE, False),
     },
     frees=frozenset({b"gnutls_deinit"}),

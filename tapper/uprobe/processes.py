@@ -44,6 +44,8 @@ _MULTIARCH: Final = ("-linux-gnu", "-linux-musl")
 _LIBRARIES: Final = ("libssl.so.", "libgnutls.so.")
 _MOST_ENTRIES: Final = 20_000
 """Of a folder."""
+_MOST_FILES: Final = 4096
+"""Files that are known at a time. Further ones are not looked into."""
 _MOST_AHEAD: Final = 16
 """Files of a root that are looked into before anybody maps them."""
 
@@ -157,7 +159,8 @@ class TlsProcesses:
             key = (status.st_dev, status.st_ino, file is None)
             files.add(key)
             self._used[key] = time.monotonic()
-            if key not in self._files and stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_FILE:
+            room = len(self._files) < _MOST_FILES and status.st_size <= LARGEST_FILE
+            if key not in self._files and stat.S_ISREG(status.st_mode) and room:
                 self._files[key] = self._judge(key, descriptor, None if file is None else file.name)
             return self._files.get(key)
         finally:

@@ -60,7 +60,7 @@ def open_probes() -> Probes:
         raise TapperError(f"--tls runs on x86-64 and arm64, and this machine is {machine}")
     check_rights()
     types = btf.of_kernel()
-    place = _own_function(machine)
+    place = own_function(machine)
     for way in Way:
         try:
             probes = Probes(types, machine, way)
@@ -71,7 +71,7 @@ def open_probes() -> Probes:
                 f"this kernel has no rings for BPF programs ({explain(error)}): --tls needs Linux 5.8"
             ) from error
         try:
-            _try(probes, place)
+            try_probes(probes, place)
             _try_under_seccomp(probes, place)
             probes.watch_sockets()
         except PermissionError as error:
@@ -89,7 +89,7 @@ def open_probes() -> Probes:
     raise AssertionError("the last way returns or raises")
 
 
-def _own_function(machine: str) -> tuple[str, int]:
+def own_function(machine: str) -> tuple[str, int]:
     """The path of this process's C library, and the offset of the function in it."""
     for file in mapped_files(Path("/proc/self/maps").read_bytes()):
         if _C_LIBRARY.fullmatch(file.name):
@@ -104,25 +104,25 @@ def _own_function(machine: str) -> tuple[str, int]:
     raise TapperError(f"--tls cannot be tried: this Python has no C library with {_FUNCTION}")
 
 
-def _call() -> None:
+def call() -> None:
     """Call the function as the self-test expects it."""
     room = ctypes.create_string_buffer(4 * len(_WORDS))
     getattr(_libc, _FUNCTION)(room, ctypes.create_string_buffer(_WORDS), len(room))
 
 
-def _verdict(offset: int) -> FileVerdict:
+def verdict_on(offset: int) -> FileVerdict:
     return FileVerdict(OPENSSL.name, None, ((b"SSL_write", Place(offset)),), OPENSSL)
 
 
-def _try(probes: Probes, place: tuple[str, int]) -> None:
+def try_probes(probes: Probes, place: tuple[str, int]) -> None:
     """Raises TapperError where the programs do not hand over what was passed to the function."""
     path, offset = place
     netns, kept = own_namespace(), _Kept()
     ring = ProbeRing(_RING_SIZE, kept, lambda: (0, 0), lambda: probes.dismiss(netns.inode))
     try:
         probes.admit(netns.inode, ring.map)
-        probes.attach("self-test", path, _verdict(offset), os.getpid())
-        _call()
+        probes.attach("self-test", path, verdict_on(offset), os.getpid())
+        call()
         probes.detach("self-test")
         for _ in ring.packets():
             pass
@@ -134,15 +134,18 @@ def _try(probes: Probes, place: tuple[str, int]) -> None:
 
 def _try_under_seccomp(probes: Probes, place: tuple[str, int]) -> None:
     """Raises TapperError where a seccomp filter, as containers have one, kills a process whose functions are probed."""
-    version = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
-    if not _SECCOMP_KILLS[0] <= version < _SECCOMP_KILLS[1] or os.uname().machine != "x86_64":
-        return
-    if survives_seccomp(probes, place):
+    if not seccomp_may_kill() or survives_seccomp(probes, place):
         return
     raise TapperError(
         "--tls would kill the processes of pods: for the seccomp filters of this kernel (Linux 6.11 to 6.13) a probe "
         "at a function's return is a forbidden system call; use another kernel"
     )
+
+
+def seccomp_may_kill() -> bool:
+    """Whether this kernel's seccomp filters may see a probe at a return as a system call."""
+    version = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+    return _SECCOMP_KILLS[0] <= version < _SECCOMP_KILLS[1] and os.uname().machine == "x86_64"
 
 
 def survives_seccomp(probes: Probes, place: tuple[str, int]) -> bool:
@@ -155,7 +158,7 @@ def survives_seccomp(probes: Probes, place: tuple[str, int]) -> bool:
         os.read(ready, 1)
         os._exit(0 if _call_under_seccomp() else 1)
     try:
-        probes.attach("seccomp", path, replace(_verdict(offset)), child)
+        probes.attach("seccomp", path, replace(verdict_on(offset)), child)
         os.write(go, b"\n")
         _, status = os.waitpid(child, 0)
     except OSError:
@@ -176,7 +179,7 @@ def _call_under_seccomp() -> bool:
     filter_ = ctypes.create_string_buffer(struct.pack("@HP", len(code), ctypes.addressof(program)))
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, filter_):
         return False
-    _call()
+    call()
     return True
 
 

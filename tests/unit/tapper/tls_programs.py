@@ -1,4 +1,5 @@
-"""Programs that speak HTTPS in pods, for the tests of --tls. Each is run by this interpreter unless its name says else."""
+"""Programs that speak HTTPS in pods, for the tests of --tls. Each is run by this interpreter unless its name says
+else."""
 
 from __future__ import annotations
 
@@ -68,8 +69,8 @@ print("ready", flush=True)
 server.serve_forever()
 """
 
-# Sends a request for each path in turn, on one connection: `client ADDRESS PORT PATH…`. The module ssl is imported after a
-# line on standard input. `/retried/N` posts N bytes on a socket that does not block, and tries again.
+# Sends a request for each path in turn, on one connection: `client ADDRESS PORT PATH…`. The module ssl is imported
+# after a line on standard input. `/retried/N` posts N bytes on a socket that does not block, and tries again.
 CLIENT = """
 import socket, sys
 print("ready", flush=True)
