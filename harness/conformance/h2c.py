@@ -14,7 +14,7 @@ _END_STREAM, _ACK, _END_HEADERS, _PADDED = 0x1, 0x1, 0x4, 0x8
 Fields = Sequence[tuple[str, str]]
 
 
-class Conversation(Protocol):
+class BothSides(Protocol):
     """A connection on which both sides can be spoken for."""
 
     def exchange(self, request: bytes, response: bytes, /) -> None:
@@ -54,7 +54,7 @@ def settings(*, ack: bool = False) -> bytes:
     return _frame(_SETTINGS, _ACK if ack else 0, 0, b"")
 
 
-def begin(conversation: Conversation) -> None:
+def begin(conversation: BothSides) -> None:
     """The connection's preface on either side (RFC 9113, section 3.4)."""
     conversation.exchange(PREFACE + settings(), settings())
     conversation.exchange(settings(ack=True), settings(ack=True))

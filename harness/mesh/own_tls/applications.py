@@ -21,7 +21,7 @@ from pathlib import Path
 from harness.errors import HarnessError, Unsupported
 from harness.mesh.own_tls.ends import PORT, certificate_and_key
 from harness.mesh.traffic import AnsweredRequest, new_nonce
-from harness.sandbox.node import Node
+from harness.sandbox.bare_node import BareNode
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import MINIMAL_ENVIRON, Command, Process
 from harness.waiting import wait_until
@@ -126,7 +126,7 @@ def missing(application: TlsApplication) -> str | None:
     return None
 
 
-def certificate(node: Node) -> str:
+def certificate(node: BareNode) -> str:
     """The path of a certificate and its key, PEM, as processes in the node name it."""
     file = node.run_dir / "applications.pem"
     if not file.exists():

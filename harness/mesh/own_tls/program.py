@@ -27,7 +27,7 @@ _SMALL_BUFFER = 4096
 Order = dict[str, Any]
 
 
-class Connection:
+class SocketConnection:
     """One end of a TLS connection over a socket, as most programs have it."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, server: bool) -> None:
@@ -134,7 +134,7 @@ class MemoryConnection:
         self._sock.sendall(self._into.read())
 
 
-class Program:
+class OrderedProgram:
     """The state: listening sockets by their port, connections by their number."""
 
     def __init__(self, certificate: str) -> None:
@@ -187,7 +187,7 @@ class Program:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SMALL_BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
         context = self._context(server=server)
-        kind = MemoryConnection if order.get("memory_bio") else Connection
+        kind = MemoryConnection if order.get("memory_bio") else SocketConnection
         made = kind(sock, context, server)
         number = len(self._connections)
         while number in self._connections:
@@ -227,7 +227,7 @@ def _object(tls: Any) -> int:
 
 
 def main(certificate: str) -> None:
-    program = Program(certificate)
+    program = OrderedProgram(certificate)
     with socket.socket(fileno=ORDERS_FD) as orders, orders.makefile("rwb") as lines:
         os.set_inheritable(ORDERS_FD, False)
         for line in lines:

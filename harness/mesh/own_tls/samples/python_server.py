@@ -8,7 +8,7 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-class Handler(BaseHTTPRequestHandler):
+class SampleHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -21,17 +21,17 @@ class Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-class Server(ThreadingHTTPServer):
+class SampleServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, port: int) -> None:
-        super().__init__(("::", port), Handler, bind_and_activate=False)
+        super().__init__(("::", port), SampleHandler, bind_and_activate=False)
         self.socket.close()
         self.socket = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
 
 
 if __name__ == "__main__":
-    server = Server(int(sys.argv[2]))
+    server = SampleServer(int(sys.argv[2]))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(sys.argv[1])
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
