@@ -23,7 +23,7 @@ RUN_BY = {
     "script/demo --keep": "tests/unit/demo/test_demo.py::test_keep_prints_commands_that_work",
     "tapper discover": "tests/unit/adapters/test_identity.py::test_discover_shows_claims_beside_what_is_owned",
     "tapper-harness adapter new my-tapper": "tests/unit/conformance/test_adapter_command.py",
-    "script/demo": "tests/unit/demo/test_demo.py::test_script_demo_shows_that_all_four_hold",
+    "script/demo": "tests/unit/demo/test_demo.py::test_script_demo_shows_that_all_five_hold",
     "script/test": "this very run, and test_script_test_runs_pytest",
     "pytest tests/e2e": "itself; .ci/run runs it",
     # There is no cluster here: what these would apply is rendered and validated, and its parts run in a sandbox.

@@ -1,4 +1,4 @@
-"""Whether the kernel attaches uprobes: for root it does, or a sentence says why not; in a user namespace it does not."""
+"""Whether the kernel attaches uprobes: for root it does, in a user namespace it does not, and a sentence says why."""
 
 from __future__ import annotations
 
