@@ -15,7 +15,7 @@ from tapper.uprobe import bpf
 from tapper.uprobe.btf import Btf
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """What a library's function does, and what a record is about."""
 
     READ = 0
@@ -37,6 +37,8 @@ class Role(IntFlag):
     """It is known from its handshake on."""
     CLIENT = 2
     SERVER = 4
+    SHOOK = 8
+    """It has been in a call that shakes hands."""
 
 
 @dataclass(frozen=True, slots=True)

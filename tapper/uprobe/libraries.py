@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from tapper.uprobe.layout import Kind, Role
-from tapper.uprobe.programs import Function, Programs
+from tapper.uprobe.layout import RecordKind, Role
+from tapper.uprobe.program import Function
+from tapper.uprobe.programs import Programs
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class Library:
 
     name: str
     """As records have it in `plaintext`."""
-    calls: dict[bytes, tuple[Kind, bool]]
+    calls: dict[bytes, tuple[RecordKind, bool]]
     """Functions that read, write or shake hands; whether they return the number of bytes by a pointer."""
     begins: dict[bytes, tuple[Role, bool]] = field(default_factory=dict)
     """Functions that tell the role of a connection; whether an object that was used becomes another connection."""
@@ -33,12 +34,12 @@ _CLIENT, _SERVER = Role.FROM_START | Role.CLIENT, Role.FROM_START | Role.SERVER
 OPENSSL: Final = Library(
     "openssl",
     {
-        b"SSL_read": (Kind.READ, False),
-        b"SSL_read_ex": (Kind.READ, True),
-        b"SSL_write": (Kind.WRITE, False),
-        b"SSL_write_ex": (Kind.WRITE, True),
-        b"SSL_sendfile": (Kind.WRITE, False),  # has a descriptor for a buffer: what cannot be read is a gap
-        b"SSL_do_handshake": (Kind.HANDSHAKE, False),
+        b"SSL_read": (RecordKind.READ, False),
+        b"SSL_read_ex": (RecordKind.READ, True),
+        b"SSL_write": (RecordKind.WRITE, False),
+        b"SSL_write_ex": (RecordKind.WRITE, True),
+        b"SSL_sendfile": (RecordKind.WRITE, False),  # has a descriptor for a buffer: what cannot be read is a gap
+        b"SSL_do_handshake": (RecordKind.HANDSHAKE, False),
     },
     {
         b"SSL_set_connect_state": (_CLIENT, True),
@@ -51,17 +52,17 @@ OPENSSL: Final = Library(
 GNUTLS: Final = Library(
     "gnutls",
     {
-        b"gnutls_record_recv": (Kind.READ, False),
-        b"gnutls_record_send": (Kind.WRITE, False),
-        b"gnutls_record_send2": (Kind.WRITE, False),
-        b"gnutls_handshake": (Kind.HANDSHAKE, False),
+        b"gnutls_record_recv": (RecordKind.READ, False),
+        b"gnutls_record_send": (RecordKind.WRITE, False),
+        b"gnutls_record_send2": (RecordKind.WRITE, False),
+        b"gnutls_handshake": (RecordKind.HANDSHAKE, False),
     },
     frees=frozenset({b"gnutls_deinit"}),
 )
 _CONN = b"crypto/tls.(*Conn)."
 GO: Final = Library(
     "go",
-    {_CONN + b"Read": (Kind.READ, False), _CONN + b"Write": (Kind.WRITE, False)},
+    {_CONN + b"Read": (RecordKind.READ, False), _CONN + b"Write": (RecordKind.WRITE, False)},
     {_CONN + b"clientHandshake": (_CLIENT, True), _CONN + b"serverHandshake": (_SERVER, True)},
     frozenset({_CONN + b"Close"}),
     go=True,

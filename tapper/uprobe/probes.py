@@ -18,7 +18,6 @@ from tapper.uprobe.libraries import Probe, probes
 from tapper.uprobe.programs import Programs
 from tapper.uprobe.readable import FileVerdict
 
-_TRACEPOINTS_SINCE_6_3: Final = frozenset({"sock_send_length"})
 _TOGETHER: Final = 64
 
 
@@ -43,19 +42,17 @@ class Probes:
     def watch_sockets(self) -> None:
         """Attach the programs that tie connections to sockets, and tell of ends of processes."""
         programs = self._programs
-        for name, code in (
-            ("tcp_rcv_space_adjust", programs.socket_used(sends=False)),
-            ("sock_send_length", programs.socket_used(sends=True)),
-            ("sched_process_exit", programs.ended(whole=False)),
-            ("sched_process_exec", programs.ended(whole=True)),
-        ):
-            program = bpf.load(bpf.PROG_RAW_TRACEPOINT, code)
-            self._loaded[code] = program
-            try:
-                self._links[name] = [bpf.attach_tracepoint(name, program)]
-            except FileNotFoundError:
-                if name not in _TRACEPOINTS_SINCE_6_3:
-                    raise
+        self._watch("sched_process_exit", programs.ended(whole=False))
+        self._watch("sched_process_exec", programs.ended(whole=True))
+        try:
+            self._watch("sock_recv_length", programs.socket_used(sends=False))
+            self._watch("sock_send_length", programs.socket_used(sends=True))
+        except FileNotFoundError:  # before Linux 6.3: then only a socket on which something has come is known
+            self._watch("tcp_rcv_space_adjust", programs.socket_used(sends=False, tells_length=False))
+
+    def _watch(self, tracepoint: str, code: bytes) -> None:
+        self._loaded[code] = bpf.load(bpf.PROG_RAW_TRACEPOINT, code)
+        self._links[tracepoint] = [bpf.attach_tracepoint(tracepoint, self._loaded[code])]
 
     # Network namespaces.
 

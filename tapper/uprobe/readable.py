@@ -91,7 +91,7 @@ class FileVerdict:
     library: str
     reason: str | None = None
     """Why it cannot be read; None if it can."""
-    places: tuple[tuple[bytes, Place], ...] = ()
+    places: tuple[tuple[bytes, FunctionPlace], ...] = ()
     """The functions of the library, by name."""
     known: Library | None = None
 
@@ -129,11 +129,11 @@ def judge(name: str, read: Read, machine: str) -> FileVerdict | None:
     for library in (OPENSSL, GNUTLS):
         found = elf.functions(library.functions)
         if found.keys() & library.calls.keys():
-            places = tuple((function, Place(entry)) for function, entry in sorted(found.items()))
+            places = tuple((function, FunctionPlace(entry)) for function, entry in sorted(found.items()))
             return FileVerdict(library.name, None, places, library)
     go = golang.functions(elf, GO.functions)
     if go is not None:
-        places = tuple((function, Place(it.entry, it.returns)) for function, it in sorted(go.items()))
+        places = tuple((function, FunctionPlace(it.entry, it.returns)) for function, it in sorted(go.items()))
         return FileVerdict(GO.name, None, places, GO) if go.keys() & GO.calls.keys() else None
     # 2. Others, by their names.
     for pattern, other, reason in _UNREADABLE:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from tapper.capture.walk import Packets
 from tapper.streams.packet import ACK, FIN, PSH, SYN, TCP, Packet
 from tapper.streams.sequence import MASK
-from tapper.uprobe.layout import HEAD, RECORD, Kind, Role
+from tapper.uprobe.layout import HEAD, RECORD, RecordKind, Role
 
 MOST_CONNECTIONS: Final = 16_384
 """Of one pod. The one that has been known longest is forgotten; its next record makes it known again."""
@@ -108,7 +108,7 @@ class Segments:
         (time, thread, ssl, born, position, other, length, kind, library, port, peer_port, family, role, address, peer,
          error) = RECORD.unpack_from(raw)  # fmt: skip
         process = thread >> 32
-        if kind == Kind.GONE:
+        if kind == RecordKind.GONE:
             for each in list(self._processes.get(process, ())):
                 self._forget(process, each, time + shift)
             self._gone(process)
@@ -122,11 +122,11 @@ class Segments:
             self.unreadable += 1
             return
         record = _Record(time + shift, kind, library, role, position, other, bytes(raw[HEAD : HEAD + length]))
-        if connection.ends is None and kind != Kind.END:
+        if connection.ends is None and kind != RecordKind.END:
             self._wait(connection, record)
             return
         self._say(connection, record)
-        if kind == Kind.END:
+        if kind == RecordKind.END:
             self._drop(process, ssl, connection)
 
     # Connections.
@@ -188,12 +188,12 @@ class Segments:
 
     def _say(self, connection: _Connection, record: _Record) -> None:
         """One record of a connection whose ends are known, or will not be."""
-        if record.kind == Kind.END:
+        if record.kind == RecordKind.END:
             connection.written, connection.read = record.position, record.other
             if connection.begun:
                 self._end(connection, record.ts)
             return
-        written, position, other = record.kind == Kind.WRITE, record.position, record.other
+        written, position, other = record.kind == RecordKind.WRITE, record.position, record.other
         if connection.copy:
             return
         if not connection.begun:
@@ -253,4 +253,4 @@ def _is_client(record: _Record) -> bool:
     if record.role & (Role.CLIENT | Role.SERVER):
         return bool(record.role & Role.CLIENT)
     settings = record.data[3:4] == bytes([_SETTINGS]) and record.data[5:9] == bytes(4)
-    return (record.kind == Kind.WRITE) is not settings
+    return (record.kind == RecordKind.WRITE) is not settings

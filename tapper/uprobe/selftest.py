@@ -24,7 +24,7 @@ from tapper.uprobe.elf import Elf
 from tapper.uprobe.layout import HEAD
 from tapper.uprobe.libraries import OPENSSL
 from tapper.uprobe.probes import Probes
-from tapper.uprobe.readable import FileVerdict, Place, mapped_files
+from tapper.uprobe.readable import FileVerdict, FunctionPlace, mapped_files
 from tapper.uprobe.ring import ProbeRing
 from tapper.uprobe.segments import Segments
 
@@ -111,7 +111,7 @@ def call() -> None:
 
 
 def verdict_on(offset: int) -> FileVerdict:
-    return FileVerdict(OPENSSL.name, None, ((b"SSL_write", Place(offset)),), OPENSSL)
+    return FileVerdict(OPENSSL.name, None, ((b"SSL_write", FunctionPlace(offset)),), OPENSSL)
 
 
 def try_probes(probes: Probes, place: tuple[str, int]) -> None:

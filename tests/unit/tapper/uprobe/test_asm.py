@@ -8,8 +8,9 @@ import pytest
 
 from tapper.uprobe import layout
 from tapper.uprobe.asm import BYTE, DOUBLE, FP, HALF, R0, R1, R2, R6, WORD, Assembler
-from tapper.uprobe.layout import ARM64, X86_64, Kind, Maps, Offsets, Registers, Role
-from tapper.uprobe.programs import Function, Programs
+from tapper.uprobe.layout import ARM64, X86_64, Maps, Offsets, RecordKind, Registers, Role
+from tapper.uprobe.program import Function
+from tapper.uprobe.programs import Programs
 
 MAPS = Maps(3, 4, 5, 6, 7, 8, 9)
 OFFSETS = Offsets((1840, 40, 176), (1848, 4), (1824, 32, 8, 24, 24), 532, 14, 12, 16, 4, 0, 72, 56)
@@ -62,8 +63,8 @@ def test_programs_read_the_registers_of_their_machine(
 ) -> None:
     """struct pt_regs (arch/x86/include/asm/ptrace.h), struct user_pt_regs (arch/arm64/include/uapi/asm/ptrace.h)."""
     programs = Programs(MAPS, OFFSETS, registers)
-    read, by_pointer = Function(Kind.READ, 1), Function(Kind.READ, 1, by_pointer=True)
-    of_go = Function(Kind.WRITE, 3, go=True)
+    read, by_pointer = Function(RecordKind.READ, 1), Function(RecordKind.READ, 1, by_pointer=True)
+    of_go = Function(RecordKind.WRITE, 3, go=True)
     assert read_from_context(programs.called(read)) == set(arguments[:2])
     assert read_from_context(programs.called(by_pointer)) == {*arguments[:2], arguments[3]}
     assert read_from_context(programs.returned(read)) == {result}
@@ -75,7 +76,7 @@ def test_programs_read_the_registers_of_their_machine(
 
 
 def test_programs_differ_by_machine_in_nothing_but_registers() -> None:
-    function = Function(Kind.WRITE, 1, by_pointer=True)
+    function = Function(RecordKind.WRITE, 1, by_pointer=True)
     for assemble in (Programs.called, Programs.returned):
         one, other = (assemble(Programs(MAPS, OFFSETS, registers), function) for registers in (X86_64, ARM64))
         assert len(one) == len(other)

@@ -15,7 +15,7 @@ from tapper.streams.connection import Scope
 from tapper.streams.connections import Connections
 from tapper.streams.legs import Direction
 from tapper.uprobe import segments as module
-from tapper.uprobe.layout import RECORD, Kind, Role
+from tapper.uprobe.layout import RECORD, RecordKind, Role
 from tapper.uprobe.libraries import NAMES
 from tapper.uprobe.segments import Segments
 
@@ -65,12 +65,12 @@ class Conversation:
     born: int = 1 << 40
     process: int = 77
     library: int = OPENSSL
-    positions: dict[Kind, int] = field(default_factory=lambda: {Kind.READ: 0, Kind.WRITE: 0})
+    positions: dict[RecordKind, int] = field(default_factory=lambda: {RecordKind.READ: 0, RecordKind.WRITE: 0})
     time: int = 5_000
 
-    def record(self, kind: Kind, data: bytes = b"", *, lost: bool = False, error: int = 0) -> None:
-        other = Kind.READ if kind is not Kind.READ else Kind.WRITE
-        mine = Kind.READ if kind is Kind.READ else Kind.WRITE
+    def record(self, kind: RecordKind, data: bytes = b"", *, lost: bool = False, error: int = 0) -> None:
+        other = RecordKind.READ if kind is not RecordKind.READ else RecordKind.WRITE
+        mine = RecordKind.READ if kind is RecordKind.READ else RecordKind.WRITE
         position, opposite = self.positions[mine], self.positions[other]
         self.positions[mine] += len(data)
         self.time += 1000
@@ -83,11 +83,11 @@ class Conversation:
             self.pod.segments.take(head + data, 1_000_000)
 
     def ask(self, path: str, *, lost: bool = False) -> None:
-        kind = Kind.READ if self.role & Role.SERVER else Kind.WRITE
+        kind = RecordKind.READ if self.role & Role.SERVER else RecordKind.WRITE
         self.record(kind, f"GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n".encode(), lost=lost)
 
     def answer(self, text: str, *, lost: bool = False) -> None:
-        kind = Kind.WRITE if self.role & Role.SERVER else Kind.READ
+        kind = RecordKind.WRITE if self.role & Role.SERVER else RecordKind.READ
         self.record(kind, f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode(), lost=lost)
 
     def exchange(self, path: str) -> None:
@@ -140,10 +140,10 @@ def test_without_a_known_role_the_client_speaks_first(pod: Pod, role: Role) -> N
 
 def test_a_server_of_http2_may_speak_first(pod: Pod) -> None:
     server = Conversation(pod, Role.FROM_START, (POD, 443, OTHER, 40000))
-    server.record(Kind.WRITE, b"\0\0\0\4\0\0\0\0\0")
-    server.record(Kind.READ, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
-    server.record(Kind.READ, b"\0\0\4\1\5\0\0\0\1\x82\x87\x84\x86")  # GET https / with :authority left out
-    server.record(Kind.WRITE, b"\0\0\1\1\5\0\0\0\1\x88")
+    server.record(RecordKind.WRITE, b"\0\0\0\4\0\0\0\0\0")
+    server.record(RecordKind.READ, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+    server.record(RecordKind.READ, b"\0\0\4\1\5\0\0\0\1\x82\x87\x84\x86")  # GET https / with :authority left out
+    server.record(RecordKind.WRITE, b"\0\0\1\1\5\0\0\0\1\x88")
     assert [(target, direction) for target, _, direction in pod.exchanges()] == [("/", Direction.INBOUND)]
 
 
@@ -155,7 +155,7 @@ def test_a_lost_record_is_a_gap_and_nothing_is_paired_wrongly(pod: Pod) -> None:
     client.ask("/b", lost=True)
     client.answer("/b")
     client.exchange("/c")
-    client.record(Kind.END)
+    client.record(RecordKind.END)
     found = pod.exchanges()
     assert ("/a", "/b", Direction.OUTBOUND) not in found
     assert ("/c", "/c", Direction.OUTBOUND) in found
@@ -165,7 +165,7 @@ def test_a_lost_record_is_a_gap_and_nothing_is_paired_wrongly(pod: Pod) -> None:
 def test_plaintext_that_could_not_be_read_is_a_gap(pod: Pod) -> None:
     client = Conversation(pod)
     client.exchange("/a")
-    client.record(Kind.WRITE, b"x" * 700, error=-14)
+    client.record(RecordKind.WRITE, b"x" * 700, error=-14)
     client.answer("lost")
     client.exchange("/c")
     assert [(target, text) for target, text, _ in pod.exchanges()] == [("/a", "/a"), ("", "lost"), ("/c", "/c")]
@@ -185,7 +185,7 @@ def test_ports_used_again_are_another_connection(pod: Pod) -> None:
     for number in range(3):
         client = Conversation(pod, born=1 << 40 | number << 20)
         client.exchange(f"/{number}")
-        client.record(Kind.END)
+        client.record(RecordKind.END)
     assert [target for target, _, _ in pod.exchanges()] == ["/0", "/1", "/2"]
     assert (pod.connections.tally.connections, pod.connections.tally.gaps) == (3, 0)
 
@@ -202,7 +202,7 @@ def test_of_two_ends_in_one_pod_one_is_read(pod: Pod, freed_first: str) -> None:
         server.answer("ok")
         client.answer("ok")
         for end in (client, server) if freed_first == "client" else (server, client):
-            end.record(Kind.END)
+            end.record(RecordKind.END)
     assert pod.exchanges() == [("/0", "ok", Direction.LOCAL), ("/1", "ok", Direction.LOCAL)]
 
 
@@ -231,7 +231,7 @@ def test_records_whose_ends_stay_unknown_are_counted_as_lost(pod: Pod, monkeypat
         client.ask(f"/{number}")
     waiting = 20 - pod.segments.lost
     assert 0 < waiting < 10
-    client.record(Kind.END)
+    client.record(RecordKind.END)
     assert pod.exchanges() == []
     assert pod.segments.lost == 20
 
@@ -242,7 +242,7 @@ def test_a_process_that_ended_has_no_connections() -> None:
     client = Conversation(pod)
     client.ask("/unanswered")
     assert pod.exchanges() == []
-    client.record(Kind.GONE)
+    client.record(RecordKind.GONE)
     assert pod.exchanges() == [("/unanswered", "", Direction.OUTBOUND)]
     assert gone == [77]
 
@@ -262,7 +262,7 @@ def test_a_large_message_is_whole(pod: Pod) -> None:
     client = Conversation(pod)
     head = b"POST /large HTTP/1.1\r\nHost: shop\r\nContent-Length: 1000000\r\n\r\n"
     for at in range(0, 1_000_000 + len(head), 16_384):
-        client.record(Kind.WRITE, (head + b"x" * 1_000_000)[at : at + 16_384])
+        client.record(RecordKind.WRITE, (head + b"x" * 1_000_000)[at : at + 16_384])
     client.answer("ok")
     assert pod.exchanges() == [("/large", "ok", Direction.OUTBOUND)]
     record = pod.records[0]
