@@ -12,8 +12,10 @@ import pytest
 
 from harness.adapters.reference import TAPPER_ENVIRON, RunningTapper, tapper_argv
 from harness.errors import Unsupported
+from harness.mesh.mesh import Mesh
 from harness.mesh.own_tls import applications
 from harness.mesh.own_tls.ends import PORT
+from harness.mesh.workload import Mode
 from harness.sandbox import uprobes
 from harness.sandbox.node import Node
 from harness.sandbox.process import Command
@@ -88,3 +90,19 @@ def test_the_commands_of_the_document(node: Node) -> None:
 
     wait_until(shown, "the requests to be shown", logs=running.read_log)
     assert running.stop() == 0, running.read_log()
+
+
+def test_https_between_pods_with_sidecars_is_seen_once_at_each_end(node: Node) -> None:
+    """The sidecars pass it on as it is; the ends are what the applications see."""
+    mesh = Mesh(node)
+    client, server = mesh.pod("client"), mesh.pod("server", ports=(PORT,), serve=False)
+    mesh.inject(client, server, mode=Mode.PERMISSIVE)
+    applications.serve(server.pod, "asyncio")
+    with RunningTapper(node, [client.pod, server.pod], "--tls") as running:
+        running.wait_reading_tls(client.pod, server.pod)
+        sent = applications.ask(client.pod, "python", server.ip, count=3)
+        running.wait_seen(sent, client.pod, "outbound")
+        running.wait_seen(sent, server.pod, "inbound")
+    assert running.seen() == {each.target: 2 for each in sent}
+    ends = {(record["direction"], record["dst"]) for record in running.exchanges}
+    assert ends == {(way, f"{server.ip}:{PORT}") for way in ("outbound", "inbound")}
