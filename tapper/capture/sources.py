@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from tapper.capture.mapped import RETIRE_MS, Statistics
+from tapper.capture.mapped import Statistics
 from tapper.capture.walk import Packets
 from tapper.errors import TapperError
 from tapper.runtime.threads import on_threads
@@ -25,8 +25,11 @@ T = TypeVar("T")
 
 NO_INTERFACE: Final = 0
 """No interface has this index (netdevice(7))."""
-_PATIENCE_S = 4 * RETIRE_MS / 1000
-"""The kernel hands a block over within two retire time-outs. A packet that comes later is not waited for."""
+LOOK_S = 0.1
+"""How often to look for packets in blocks that the kernel still fills. A packet is read at the second look. A wake-up
+costs as much as dozens of packets, because the reader's memory has left the processor's caches."""
+_PATIENCE_S = 8 * LOOK_S
+"""How long a source that closes waits for packets that the kernel has counted."""
 
 
 class PacketReader(Protocol[T]):
@@ -60,6 +63,9 @@ class CaptureRing(Protocol):
 
     def packets(self) -> Iterator[Packets]:
         """Some of the packets, some at a time. Must be run to its end."""
+
+    def unfinished(self) -> Packets | None:
+        """Packets for which the descriptor is not readable yet."""
 
     def rest(self) -> Iterator[Packets]:
         """All packets, after `stop`. Must be run to its end."""
@@ -147,14 +153,18 @@ class Sources(Generic[T]):
 
     def __init__(self) -> None:
         self._poll = select.poll()
+        self._others = select.poll()
+        """As `_poll`, but without the rings."""
         self._sources: dict[Hashable, Source[T]] = {}
         self._rings: dict[int, Source[T]] = {}
         self._watched: dict[int, Callable[[], None]] = {}
         self._grown = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Written to by a thread that has made a ring larger, or has failed to."""
         self._poll.register(self._grown, select.POLLIN)
+        self._others.register(self._grown, select.POLLIN)
         self._growing: set[Hashable] = set()
         self._shut: set[Hashable] = set()
+        self._next_look = 0.0  # by time.monotonic
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._sources
@@ -195,26 +205,33 @@ class Sources(Generic[T]):
 
     def watch(self, descriptor: int, events: int, callback: Callable[[], None]) -> None:
         """Call `callback` in `turn` whenever the descriptor shows one of the events (select.POLL…), an error or an
-        end."""
+        end. A further call for the same descriptor replaces the events."""
         self._watched[descriptor] = callback
         self._poll.register(descriptor, events)
+        self._others.register(descriptor, events)
 
     def unwatch(self, descriptor: int) -> None:
         del self._watched[descriptor]
         self._poll.unregister(descriptor)
+        self._others.unregister(descriptor)
 
-    def turn(self, timeout_s: float, deliver: Deliver[T], trouble: Trouble[T], closed: Closed[T]) -> None:
-        """Wait for an event, at most `timeout_s` seconds, and handle it.
+    def turn(
+        self, timeout_s: float, deliver: Deliver[T], trouble: Trouble[T], closed: Closed[T], *, reading: bool = True
+    ) -> None:
+        """Wait for an event, at most `timeout_s` seconds, and handle it. Rings are not read unless `reading`, but for
+        those of sources that close.
 
         `deliver` gets the records of a source's packets in portions, empty ones included. `trouble` gets a source's
         socket error, each once. `closed` gets a source that was shut and is drained, before it is gone.
         """
-        # 1. Wait, no longer than for a source that is to be closed.
+        # 1. Wait, no longer than until the next look, or for a source that is to be closed.
+        if self._sources and reading:
+            timeout_s = min(timeout_s, self._next_look - time.monotonic())
         for closing in self._closing():
             left = 0.0 if closing.ring.drained() else (closing.deadline or 0.0) - time.monotonic()
             timeout_s = min(timeout_s, left)
         # 2. Read the rings that have packets, and call back for other descriptors.
-        for descriptor, events in self._poll.poll(max(0, int(timeout_s * 1000 + 0.999))):
+        for descriptor, events in (self._poll if reading else self._others).poll(max(0, int(timeout_s * 1000 + 0.999))):
             source = self._rings.get(descriptor)
             if source is not None:
                 self._read_ready(source, events, deliver, trouble)
@@ -222,8 +239,13 @@ class Sources(Generic[T]):
                 self._take_grown(trouble)
             elif descriptor in self._watched:  # an earlier callback may have removed it
                 self._watched[descriptor]()
-        # 3. Close the sources that are drained, or have not been drained in time.
+        # 3. Look for packets in the blocks that the kernel still fills.
         now = time.monotonic()
+        if reading and now >= self._next_look:
+            self._next_look = now + LOOK_S
+            for source in self._sources.values():
+                self._look(source, deliver)
+        # 4. Close the sources that are drained, or have not been drained in time.
         due = [source for source in self._closing() if source.ring.drained() or now >= (source.deadline or 0.0)]
         for source in due:
             self._read(source, source.ring.rest(), deliver)
@@ -245,6 +267,14 @@ class Sources(Generic[T]):
         if source.ring.crowded and source.deadline is None:
             self.grow(source)
         self._read(source, source.ring.packets(), deliver)
+        if source.key in self._growing:
+            self._turn_over(source)
+
+    def _look(self, source: Source[T], deliver: Deliver[T]) -> None:
+        portion = source.ring.unfinished()
+        if portion is not None:
+            source.read(portion)
+            deliver(source, source.take())
         if source.key in self._growing:
             self._turn_over(source)
 

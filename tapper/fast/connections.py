@@ -51,7 +51,7 @@ class FastConnections(Connections[T]):
             key, seq, ack, flags, window, start, stop = header
             half = simple.get(key)
             if half is None or flags & _CONTROL_FLAGS != ACK:
-                records += self._long_way(memory, packet, header)
+                records += self._take(memory, packet, header)
                 continue
             connection = half.connection
             consumer = connection.consumer
@@ -63,7 +63,7 @@ class FastConnections(Connections[T]):
             stream = half.stream
             ahead = (ack - half.peer.stream.position) & MASK
             if consumer is None or seq != stream.position & MASK or 0 < ahead < HALF:
-                records += self._long_way(memory, packet, header)
+                records += self._take(memory, packet, header)
                 continue
             half.acked = ack
             half.window = window
@@ -81,8 +81,8 @@ class FastConnections(Connections[T]):
                 if grown > 0 and self.held > held_bytes:
                     records += self.relieve(held_bytes * 3 // 4)
 
-    def _long_way(self, memory: bytes, packet: Packet, header: TcpHeader) -> list[T]:
-        records = self._take(memory, packet, header)
+    def _take(self, memory: bytes, packet: Packet, header: TcpHeader) -> list[T]:
+        records = super()._take(memory, packet, header)
         read = self._halves.get(header[0])
         if read is not None:
             simple = _is_simple(read.connection)

@@ -20,7 +20,7 @@ _MOST_PORTS = 8
 
 
 class EncryptedTargets:
-    """What is known of encrypted traffic of targets. `own_tls`: whether to name the application's own TLS."""
+    """The encrypted traffic that was seen of each target. `own_tls`: whether to name the application's own TLS."""
 
     def __init__(self, console: Console, *, own_tls: bool = True) -> None:
         self._console = console

@@ -32,7 +32,7 @@ _READING = (Capability.SYS_PTRACE, Capability.DAC_READ_SEARCH)
 
 
 def advice(capability: Capability, purpose: str = "") -> str:
-    """What a capability is needed for, by default for a capture in pods, and how to get it."""
+    """The purpose of a capability, by default in a capture in pods, and the way to get it."""
     return (
         f"{purpose or _NEEDED_FOR[capability]} needs CAP_{capability.name}: "
         f"run as root, or add {capability.name} to the container's securityContext.capabilities"

@@ -17,8 +17,6 @@ from tapper.output.records import TlsProcess
 
 INTERFACE: Final = "tls"
 """The name, instead of an interface's, in the place of a source of plaintext."""
-INTERVAL_S: Final = 0.2
-"""How often the rings are read although the kernel does not say that they are filling up."""
 
 
 class PlaintextCapture(Protocol):

@@ -6,7 +6,8 @@ are repetitions to the reassembler, which delivers bytes once.
 
 A packet takes these steps:
 
-1. `parse` finds the TCP segment. A packet without one is counted as malformed.
+1. `parse` finds the TCP segment. In a packet that is not plain TCP, `tapper.streams.decapsulation` looks for one, in
+   tunnels and fragments. A packet without one is counted by its protocol.
 2. The table gives the connection of the packet's addresses and ports. Its state says what happens to the segment:
 
    suspect   It may be a copy of another connection (`tapper.streams.copies`). The segment is kept.
@@ -30,15 +31,16 @@ from tapper.streams.acceptance import (
     acknowledges_unsent,
     confirms_outside,
     in_window,
+    refuses,
     resets,
     syn_verdict,
 )
-from tapper.streams.connection import Connection, HalfConnection
+from tapper.streams.connection import UNSEEN, Connection, ConnectionEnd, EndKind, HalfConnection
 from tapper.streams.copies import is_copy, original
 from tapper.streams.legs import endpoints, is_mesh_internal, is_redirected, may_be_reply
 from tapper.streams.packet import ACK, FIN, RST, SYN, Packet, TcpHeader, TcpSegment, mirror, opener, parse, window_scale
 from tapper.streams.pairing import PendingHalf, as_arrived
-from tapper.streams.table import ConnectionTable
+from tapper.streams.table import ENDED_NS, ConnectionTable
 
 T = TypeVar("T")
 
@@ -58,6 +60,7 @@ class Connections(ConnectionTable[T]):
 
     def finish(self) -> list[T]:
         """No packet will come: every connection is closed and forgotten."""
+        self._decapsulation.finish()
         records: list[T] = []
         for half in self._pending:
             records += self._give_up_pairing(half)
@@ -65,7 +68,7 @@ class Connections(ConnectionTable[T]):
             if connection.suspicion is not None:
                 records += self._judge(connection, at_the_end=True)
         for connection in list(self._connections):
-            records += self._close(connection)
+            records += self._close(connection, UNSEEN)
             self._remove(connection)
         return records
 
@@ -89,10 +92,17 @@ class Connections(ConnectionTable[T]):
     def _take(self, memory: bytes, packet: Packet, header: TcpHeader) -> list[T]:
         """One packet, given the TCP header in it."""
         key, seq, ack, flags, window, start, stop = header
-        if not key:
+        ts, interface, begin, end = packet
+        if not key:  # not plain TCP
+            found = self._decapsulation.find(ts, interface, memory, begin, end)
+            if found is None:
+                return []
+            memory, begin, end = found
+            header = parse(memory, begin, end)
+            if header[0]:
+                return self._take(memory, (ts, interface, begin, end), header)
             self.tally.malformed += 1
             return []
-        ts, interface, begin, _ = packet
         scale = window_scale(memory, begin, start) if flags & SYN else None
         segment = TcpSegment(ts, interface, seq, ack, flags, window, scale, memory[start:stop])
         records = self._segment(key, segment)
@@ -106,6 +116,9 @@ class Connections(ConnectionTable[T]):
         if half is None:
             return self._new_flow(key, segment)
         connection = half.connection
+        if connection.ended and segment.ts - connection.last > ENDED_NS:
+            self._remove(connection)
+            return self._new_flow(key, segment)
         connection.last = self.newest = segment.ts
         if connection.suspicion is not None:
             connection.suspicion.add(half.side, segment)
@@ -132,7 +145,10 @@ class Connections(ConnectionTable[T]):
             if verdict is not SynVerdict.OWN:
                 return []
         elif flags & RST:
-            return self._close(connection) if resets(half, segment) else []
+            if not resets(half, segment):
+                return []
+            kind = EndKind.REFUSED if refuses(half, segment) else EndKind.RESET
+            return self._close(connection, ConnectionEnd(kind, half.side))
         elif not flags & ACK:
             return []  # RFC 9293 section 3.10.7.4
         # 2. The acknowledgement. It may confirm the other side's segment outside the window.
@@ -150,7 +166,7 @@ class Connections(ConnectionTable[T]):
         # 4. The payload, and the end.
         records += connection.take(half, segment)
         if half.stream.ended and half.peer.stream.ended:
-            records += self._close(connection)
+            records += self._close(connection, ConnectionEnd(EndKind.FIN))
         return records
 
     def _unread(self, half: HalfConnection[T], segment: TcpSegment) -> list[T]:
@@ -171,7 +187,7 @@ class Connections(ConnectionTable[T]):
     def _replace(self, half: HalfConnection[T], segment: TcpSegment) -> list[T]:
         """Another connection with the same addresses and ports begins."""
         before, reopening = half.connection, half.connection.reopening
-        records = self._close(before)
+        records = self._close(before, ConnectionEnd(EndKind.REPLACED))
         self._remove(before)
         if reopening is not None and reopening[0] != half.side:
             records += self._new_flow(before.halves[reopening[0]].key, reopening[1])
@@ -205,7 +221,7 @@ class Connections(ConnectionTable[T]):
             # `half` goes on where it was, so this is the same connection.
             records = connection.deliver(sender, sender.stream.restart(outside.seq))
             return [*records, *self._segment(sender.key, outside)]
-        records = self._close(connection)
+        records = self._close(connection, ConnectionEnd(EndKind.REPLACED))
         self._remove(connection)
         return [*records, *self._new_flow(sender.key, outside), *self._segment(half.key, segment)]
 

@@ -15,7 +15,17 @@ from operator import attrgetter
 from typing import Final, Generic, TypeVar
 
 from tapper.streams.bounds import SECOND, Budget, Limits, Tally
-from tapper.streams.connection import Connection, Consumer, HalfConnection, Scope, Suspicion
+from tapper.streams.connection import (
+    UNSEEN,
+    Connection,
+    ConnectionEnd,
+    Consumer,
+    EndKind,
+    HalfConnection,
+    Scope,
+    Suspicion,
+)
+from tapper.streams.decapsulation import Decapsulation
 from tapper.streams.endpoint_index import EndpointIndex
 from tapper.streams.legs import endpoints, is_to_envoy
 from tapper.streams.pairing import PendingHalves
@@ -26,6 +36,8 @@ _SWEEPS_LATE: Final = 2
 """Sweeps, one in a second of the packets' time, until missing bytes are given up."""
 _SWEEPS_ENDED: Final = 3
 """Sweeps until an ended connection is forgotten."""
+ENDED_NS: Final = _SWEEPS_ENDED * SECOND
+"""After so much time without a packet an ended connection counts as forgotten, although no sweep came."""
 
 
 class ConnectionTable(Generic[T]):
@@ -50,6 +62,7 @@ class ConnectionTable(Generic[T]):
         self._limits = limits or Limits()
         self.tally = tally or Tally()
         self.budget = Budget(self._limits, self.tally)
+        self._decapsulation = Decapsulation(self._limits, self.tally)
         self.by_endpoint: EndpointIndex[T] = EndpointIndex()
         """The connections between pods, by their ends."""
         self._halves: dict[bytes, HalfConnection[T]] = {}
@@ -123,7 +136,7 @@ class ConnectionTable(Generic[T]):
         for key in keys:
             half = self._halves.get(key)
             if half is not None and half.connection.last < since and not half.connection.ended:
-                records += self._give_up(half.connection)
+                records += self._give_up(half.connection, ConnectionEnd(EndKind.GONE))
                 self._remove(half.connection)
         return records
 
@@ -165,15 +178,16 @@ class ConnectionTable(Generic[T]):
             self._remove(connection)
         return records
 
-    def _give_up(self, connection: Connection[T]) -> list[T]:
+    def _give_up(self, connection: Connection[T], end: ConnectionEnd = UNSEEN) -> list[T]:
         """Close a connection whose end was not captured."""
         self.tally.given_up += connection.consumer is not None
-        return self._close(connection)
+        return self._close(connection, end)
 
-    def _close(self, connection: Connection[T]) -> list[T]:
+    def _close(self, connection: Connection[T], end: ConnectionEnd) -> list[T]:
         """Deliver what the connection holds and let its reader conclude. It stays in the table until it is removed."""
         if connection.ended:
             return []
+        connection.end = end
         self._end(connection)
         return connection.conclude()
 

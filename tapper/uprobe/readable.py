@@ -76,7 +76,7 @@ class MappedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FunctionPlace:
     """Where programs are attached in a file: the beginning of a function, and where it returns. Returns are None for a
     function whose return address the kernel may replace."""
 

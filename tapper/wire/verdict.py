@@ -116,7 +116,7 @@ class _WireExchanges:
                 del self._by_line[oldest]
 
     def like(self, exchange: Exchange) -> Iterator[ExchangeRecord]:
-        """Those at the same time that may be the same exchange."""
+        """The observations at the same time that may be of the same exchange."""
         for line in (_request_line(exchange), None):
             for record in reversed(self._by_line.get(line, ())):
                 other = record.exchange

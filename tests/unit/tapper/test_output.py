@@ -82,8 +82,18 @@ def test_ndjson_of_an_exchange() -> None:
             "trailers": [],
         },
         "duration_s": 0.001,
+        "outcome": "complete",
         "netns": 4026531999,
     }
+
+
+def test_ndjson_names_the_content_coding_and_keeps_the_bytes() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nContent-Length: 2\r\nCONTENT-ENCODING: gzip\r\n\r\nhi"
+    (only,) = records((get("/x"), answer))
+    told = record(Ndjson().exchange(POD, only))
+    assert told["response"]["content_encoding"] == "deflate, gzip"
+    assert told["response"]["body_b64"] == "aGk="
+    assert "content_encoding" not in told["request"]
 
 
 def test_ndjson_of_half_an_exchange() -> None:
@@ -118,11 +128,11 @@ def test_ndjson_of_the_rest() -> None:
     }
     place = {"kind": "pod", "pid": 77, "instance_ip": "10.0.0.2", "netns": 4026531999, "interface": "lo"}
     assert record(form.source("open", POD)) == {"type": "source", "state": "open", **place}
-    none = dict.fromkeys(("filtered", "bad_checksum", "malformed", "mesh", "connections", "given_up"), 0)
+    none = dict.fromkeys(("filtered", "bad_checksum", "malformed", "mesh", "connections", "given_up", "refused"), 0)
     counted = {"received": 9, "dropped": 2, "cut": 1, "gaps": 1, "gap_bytes": 77, "exchanges": 3, "incomplete": 1}
-    totals = Totals(sources=1, exchanges=3, incomplete=1, undecoded={"tls": 4})
-    totals.add(Stat(9, 2, 1), Tally(gaps=1, gap_bytes=77))
-    expected = {"type": "stat", **counted, "undecoded": {"tls": 4}, **none}
+    totals = Totals(sources=1, exchanges=3, incomplete=1, undecoded={"tls": 4}, passed_over={"UDP": 1})
+    totals.add(Stat(9, 2, 1), Tally(gaps=1, gap_bytes=77, passed_over={"UDP": 2, "ESP": 3}))
+    expected = {"type": "stat", **counted, "undecoded": {"tls": 4}, "passed_over": {"UDP": 3, "ESP": 3}, **none}
     assert record(form.stat(POD, totals)) == {**expected, **place}
     assert record(form.stat(None, totals, so_far=True)) == {**expected, "so_far": True}
     bye = record(form.bye(Totals(exchanges=3, undecoded={"tls": 4})))
@@ -181,7 +191,7 @@ def test_text_of_an_exchange() -> None:
 def test_text_columns_are_aligned() -> None:
     lines = [Text().exchange(POD, seen_record) for seen_record in records((get("/1"), ok("")), (get("/2"), None))]
     assert lines[0].index("GET") == lines[1].index("GET")
-    assert lines[1].endswith("GET /2  (no response seen)\n")
+    assert lines[1].endswith("GET /2  (no response seen)  [open]\n")
 
 
 def test_text_says_truncated_and_unseen() -> None:

@@ -261,8 +261,7 @@ def test_packets_in_both_sockets_are_read_when_patience_ends(pod: Pod, packets: 
         assert loop.ring.grow(grown.set)
         assert grown.wait(10)
         packets.send(10)
-        wait_until(lambda: larger[0].blocks.waiting(0), "the kernel to hand over the larger socket's block")
-        assert select.select([loop.ring], [], [], 10)[0], "the kernel hands over the smaller socket's block"
+        wait_until(lambda: larger[0].statistics().received, "packets in the larger socket")
         for portion in loop.ring.rest():
             loop.source.read(portion)
         assert loop.numbers.seen == list(range(20))
@@ -314,6 +313,19 @@ def test_what_cannot_become_larger_says_so_once_and_goes_on(pod: Pod, packets: N
         assert loop.troubles == ["packets that are captured there may be dropped: the defect"]
         assert loop.numbers.seen == list(range(600))
     assert memory.taken == 0
+
+
+def test_without_threads_a_ring_stays_as_it_is(pod: Pod, packets: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with looping(pod) as loop:
+        packets.send(300)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        loop.until(lambda: bool(loop.troubles) and loop.has_seen(300), "the failure to be told, and the packets")
+        monkeypatch.undo()
+        loop.end()
+        assert "no further thread can be started" in loop.troubles[0]
 
 
 def test_a_namespace_that_nobody_is_in_any_longer_is_no_trouble(pod: Pod, packets: Numbered) -> None:
@@ -378,6 +390,18 @@ def test_an_idle_ring_does_not_wake_the_loop(pod: Pod) -> None:
     """A block that is empty is not handed over when its time is out."""
     with looping(pod) as loop:
         assert not select.select([loop.ring], [], [], 0.5)[0]
+
+
+def test_little_traffic_takes_little_of_a_ring_that_nobody_reads(pod: Pod, packets: Numbered) -> None:
+    """A block is not handed over before it is full: three blocks for six packets would be more than there are."""
+    with looping(pod, RingMemory(2 * SMALLEST_BLOCK)) as loop:
+        for _ in range(3):
+            packets.send(2)
+            assert not select.select([loop.ring], [], [], 0.5)[0]
+        loop.until(partial(loop.has_seen, packets.sent), "the packets, although no block is full")
+        loop.end()
+        assert loop.numbers.seen == list(range(6))
+        assert loop.dropped == 0
 
 
 def test_two_captures_of_one_lo_each_see_everything(pod: Pod, packets: Numbered) -> None:
