@@ -186,7 +186,7 @@ class LiveTap:
                 self._silent.check(
                     (source.key, source.ring, self._accounts[source.key].place)
                     for source in self._sources
-                    if isinstance(source.key, NamespaceId)
+                    if isinstance(source.key, NamespaceId) and isinstance(source.ring, Ring)
                 )
         if now >= self._next_check and self._quiet is not None:
             self._next_check = now + quiet.INTERVAL_S

@@ -22,7 +22,7 @@ _LINE: Final = re.compile(
     rb"^([0-9a-f]+-[0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) ([1-9]\d*) +(/.*)$", re.MULTILINE
 )
 _FUSE: Final = re.compile(rb"^\d+ \d+ (\d+):(\d+) .* - fuse", re.MULTILINE)
-LIBRARY: Final = re.compile(rb"ssl|gnutls|mbedtls|s2n|rustls|libnss3|libjvm|libnode|grpc|tcnative|conscrypt")
+LIBRARY: Final = re.compile(rb"ssl|gnutls|mbedtls|s2n|rustls|libnss3|libjvm|libnode|grpc|tcnative|conscrypt|^_rust\.")
 """A part of the names of libraries that may have TLS."""
 
 # What a file without the functions of a library that can be read turns out to be: a pattern of its name, the library,
@@ -36,6 +36,7 @@ _UNREADABLE: Final = (
         "Envoy's BoringSSL has no symbols (a sidecar's plaintext is read on the pod's lo)",
     ),
     (re.compile(r"cygrpc|libgrpc"), "BoringSSL", "gRPC's BoringSSL has no symbols"),
+    (re.compile(r"^_rust\."), "OpenSSL", "the OpenSSL in the Python package cryptography has no symbols"),
     (re.compile(r"libssl3\.so|libnss3"), "NSS", _OTHER),
     (re.compile(r"libssl"), "OpenSSL", _NO_SYMBOLS),
     (re.compile(r"libgnutls"), "GnuTLS", _NO_SYMBOLS),
