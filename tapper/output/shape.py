@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tapper.output.filters import Filter
 from tapper.output.records import Totals
 from tapper.output.redaction import Redaction
-from tapper.protocols.facts import ByteStream
+from tapper.protocols.facts import StreamBegin, StreamPart
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import FactRecord, Record
 
@@ -22,26 +22,27 @@ class Shape:
     filter: Filter = field(default_factory=Filter)
     probes: bool = True
     """True if exchanges that look like health probes are reported."""
+    streams: bool = True
+    """True if exchanges that go on for long are told while they do."""
 
     def apply(self, records: Sequence[Record], totals: Totals) -> list[Record]:
         """The records to report, in the same order. Counts the exchanges that are left out in `totals`."""
         shown: list[Record] = []
         for record in records:
             if isinstance(record, FactRecord):
+                if isinstance(record.fact, StreamBegin | StreamPart) and not self.streams:
+                    continue
                 if self.filter.empty:  # a fact meets no condition
-                    shown.append(self._without_preview(record))
+                    fact = record.fact if self.redaction is None else self.redaction.fact(record.fact)
+                    shown.append(record if fact is record.fact else FactRecord(record.leg, fact))
             elif (self.probes or not is_probe(record.leg, record.exchange)) and (
                 self.filter.empty or self.filter.passes(record.exchange)
             ):
                 if self.redaction is not None:
                     self.redaction.apply(record)
+                if record.exchange.id and not self.streams:
+                    record.exchange.id = ""
                 shown.append(record)
             else:
                 totals.filtered += 1
         return shown
-
-    def _without_preview(self, record: FactRecord) -> FactRecord:
-        """Undecoded bytes may contain secrets, so redaction drops their preview and keeps only the counts."""
-        if self.redaction is not None and isinstance(record.fact, ByteStream):
-            return replace(record, fact=replace(record.fact, previews=(b"", b"")))
-        return record

@@ -10,18 +10,20 @@ from tapper.output.columns import columns
 from tapper.output.details import details
 from tapper.output.escape import escape, escape_bytes, shortened, visible
 from tapper.output.format import Format
-from tapper.output.records import Owned, Place, Totals, reason
+from tapper.output.records import Owned, Place, TlsProcess, Totals, reason
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.facts import Fact, RefusedAttempt, Tls, WebSocketMessage
+from tapper.protocols.facts import Fact, RefusedAttempt, StreamBegin, StreamPart, Tls, WebSocketMessage
 from tapper.protocols.messages import Response
 from tapper.protocols.outcome import ExchangeOutcome, OutcomeKind
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import ExchangeRecord, FactRecord
+from tapper.protocols.streaming import MESSAGE
 from tapper.protocols.websocket import OPCODES
 from tapper.streams.connection import Leg
 
 _LONGEST_TARGET = 200
 _PROCESS_COLUMNS = ("PID", "EXE", "INSTANCE_IP", "OWNED", "NETNS", "FOUND BY", "VERDICT", "REASON")
+_TLS_COLUMNS = ("POD", "PID", "PROGRAM", "LIBRARY", "PLAINTEXT", "REASON")
 _MOST_PROTOCOLS = 8
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -69,6 +71,10 @@ class Text(Format):
     def fact(self, _place: Place, record: FactRecord) -> str:
         return f"{clock(record.fact.ts)}  {_where(record.leg)}  {fact_line(record.fact)}\n"
 
+    def tls_processes(self, found: Sequence[TlsProcess]) -> str:
+        lines = columns([_TLS_COLUMNS, *map(_tls_row, found)])
+        return "".join(line + "\n" for line in lines)
+
     def processes(self, found: Sequence[Finding], owned: Owned) -> str:
         lines = columns([_PROCESS_COLUMNS, *(_row(process, owned) for process in found)])
         return "".join(line + "\n" for line in lines)
@@ -81,6 +87,8 @@ def _where(leg: Leg) -> str:
 def remarks(leg: Leg, exchange: Exchange) -> list[str]:
     """The lines that --verbose adds about an exchange as a whole."""
     lines = [] if leg.mtls is None else ["mTLS on the wire" if leg.mtls else "plaintext on the wire"]
+    if leg.plaintext is not None:
+        lines.append(f"the application's own TLS, read at functions of {leg.plaintext}")
     return [*lines, "looks like a health probe"] if is_probe(leg, exchange) else lines
 
 
@@ -97,9 +105,23 @@ def fact_line(fact: Fact) -> str:
     if isinstance(fact, RefusedAttempt):
         more = f", and {fact.left_out} more before it" if fact.left_out else ""
         return f"connection refused by the server's host{more}"
+    if isinstance(fact, StreamBegin):
+        target = escape(shortened(fact.target or "?", _LONGEST_TARGET))
+        return f"{escape(fact.method or '?')} {target}  {fact.status or '?'}  (goes on)"
+    if isinstance(fact, StreamPart):
+        return _part_line(fact)
     sent, received = fact.sizes
     previews = [escape_bytes(preview) or "-" for preview in fact.previews]
     return f"bytes ({escape(fact.what)})  {size(sent)} sent: {previews[0]}  {size(received)} received: {previews[1]}"
+
+
+def _part_line(part: StreamPart) -> str:
+    """Indented, since it belongs to the exchange above."""
+    name = "" if part.event is None else f" {escape(part.event[:_LONGEST_TARGET])}"
+    kind = f"gRPC message{', compressed' if part.compressed else ''}" if part.kind == MESSAGE else f"{part.kind}{name}"
+    shown = escape_bytes(part.body[:_LONGEST_TARGET]) + ("..." if len(part.body) > _LONGEST_TARGET else "")
+    more = f"  ({part.left_out} left out before it)" if part.left_out else ""
+    return f"  | {kind} from the {part.sender}  {size(part.size)}{'+' if part.truncated else ''}: {shown}{more}"
 
 
 def _answer(response: Response | None, duration: int | None) -> str:
@@ -132,6 +154,11 @@ def _ended(outcome: ExchangeOutcome) -> str:
         line = "" if part.line is None else f": {escape(part.line)}"
         text += f"  [{part.message}: {part.reason}{line}]"
     return text
+
+
+def _tls_row(process: TlsProcess) -> tuple[str, ...]:
+    can = "yes" if process.reason is None else "no"
+    return process.pod_ip, str(process.pid), escape(process.program), process.library, can, process.reason or ""
 
 
 def _row(process: Finding, owned: Owned) -> tuple[str, ...]:

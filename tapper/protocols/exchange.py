@@ -233,7 +233,7 @@ class Conversation:
             )
             if not self._responses.follow():
                 self._followed.lose(SERVER)
-        self.facts += self._followed.feed(SERVER, self._responses.take_pieces(), now)
+        self.facts += self._followed.feed(SERVER, self._responses.take_pieces(), self._responses.last_ts)
 
     def client_gap(self, size: int | None) -> list[Exchange]:
         """`size` bytes of the client are lost; None if their number is not known."""
@@ -244,7 +244,6 @@ class Conversation:
         if size is not None:
             self._lost_to = self._server_next = (self._server_next + size) & MASK
         if self._followed is not None:
-            self.facts += self._followed.feed(SERVER, self._responses.take_pieces(), 0)
             self._followed.lose(SERVER)
         return self._take_responses(self._responses.gap(size))
 

@@ -90,7 +90,7 @@ class StreamPart:
     """A part of a message of an exchange that goes on."""
 
     ts: int
-    """The part's last byte."""
+    """The part's last byte. Of a part from before the StreamBegin: the last byte that had come until then."""
     id: str
     """The StreamBegin's."""
     kind: str

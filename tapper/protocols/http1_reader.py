@@ -188,8 +188,14 @@ class Reader:
             yield self._end(cut=COMPLETE if at_end else unfinished)
         self.stop()
 
+    @property
+    def last_ts(self) -> int:
+        """The time of the last segment, in nanoseconds since 1970."""
+        return self._ts
+
     def follow(self) -> bool:
-        """From now on `take_pieces` gives the body, from its beginning if all of it was kept. Returns whether it was."""
+        """From now on `take_pieces` gives the body, from its beginning if all of it was kept. Returns whether all of it
+        was."""
         is_whole = not self._holed and self._size == len(self._body)
         self._pieces = bytearray(self._body) if is_whole else bytearray()
         return is_whole

@@ -286,8 +286,8 @@ class Http2(Handler):
         return half
 
     def _follow(self, stream: int, now: int) -> None:
-        """Tell what has come of a stream, if it is one that goes on for long: its response has begun, or a client streams
-        gRPC messages."""
+        """Tell what has come of a stream that goes on for long: its response has begun, or a client streams gRPC
+        messages."""
         if self.client is None:
             return
         halves = self._streams[stream]

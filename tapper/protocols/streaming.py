@@ -1,9 +1,9 @@
 """Exchanges that go on for long, told while they do: server-sent events, gRPC streams, and other slow bodies.
 
-An exchange whose response has begun and has not ended a second later is *followed*. A StreamBegin says so, and each part
-of its messages becomes a StreamPart as soon as it is complete: an event, a gRPC message, or else a piece of the body as
-it came. Parts from before that second are read from the body as far as it was kept. Nothing of a quick exchange comes
-here, so ordinary traffic pays nothing.
+An exchange whose response has begun and has not ended a second later is *followed*. A StreamBegin says so, and each
+part of its messages becomes a StreamPart as soon as it is complete: an event, a gRPC message, or else a piece of the
+body as it came. Parts from before that second are read from the body, if all of it was kept. Quick exchanges do not
+come here, so ordinary traffic pays nothing.
 """
 
 from __future__ import annotations
@@ -47,19 +47,8 @@ class PartReader:
     def lose(self) -> None:
         """Bytes are missing here."""
 
-    def _part(
-        self,
-        kind: str,
-        ts: int,
-        size: int,
-        body: bytes,
-        *,
-        event: str | None = None,
-        event_id: str | None = None,
-        compressed: bool = False,
-    ) -> StreamPart:
-        truncated = kind != EVENT and size > len(body)
-        return StreamPart(ts, self._id, kind, self._sender, size, body, truncated, event, event_id, compressed, 0)
+    def _part(self, kind: str, ts: int, size: int, body: bytes, *, compressed: bool = False) -> StreamPart:
+        return StreamPart(ts, self._id, kind, self._sender, size, body, size > len(body), None, None, compressed, 0)
 
 
 class EventReader(PartReader):

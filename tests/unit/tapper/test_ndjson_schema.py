@@ -19,13 +19,15 @@ import tapper.output.ndjson as module
 from tapper.discovery.finders import Finder, Finding, Verdict
 from tapper.namespaces.identity import NamespaceId
 from tapper.output.ndjson import SCHEMA, Ndjson
-from tapper.output.records import Place, Totals
+from tapper.output.records import Place, TlsProcess, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
-from tapper.protocols.facts import ByteStream, RefusedAttempt, Tls, WebSocketMessage
+from tapper.protocols.facts import ByteStream, Fact, RefusedAttempt, StreamBegin, StreamPart, Tls, WebSocketMessage
 from tapper.protocols.grpc import NO_MESSAGES, Call, Messages
+from tapper.protocols.headers import HeaderList
 from tapper.protocols.outcome import ExchangeOutcome, MalformedPart, OutcomeKind
 from tapper.protocols.records import FactRecord
+from tapper.protocols.streaming import EVENT, MESSAGE, PIECE
 from tapper.run.replay import Replay
 from tapper.run.writer import RecordWriter
 from tapper.streams.connection import Leg
@@ -93,6 +95,9 @@ def every_record() -> Iterator[Record]:
     leg = Leg("10.0.0.2", Direction.INBOUND, endpoint("127.0.0.6:40000"), endpoint("10.0.0.2:8080"))
     for fact in (Tls(5, "shop", ("h2",)), Tls(5, None, ()), ByteStream(5, "other", (1, 2), 0, (b"a", b"\xff"), True)):
         yield from records(form.fact(POD, FactRecord(leg, fact)))
+        yield from records(form.fact(POD, FactRecord(replace(leg, plaintext="openssl"), fact)))
+    processes = [TlsProcess("10.0.0.2", 7, "node", "openssl", None), TlsProcess("10.0.0.2", 8, "java", "JSSE", "why")]
+    yield from records(form.tls_processes(processes) + form.unreadable(processes[1]))
     proxied = replace(leg, proxied_for=endpoint("192.0.2.1:5000"))
     for fact in (Tls(5, None, ()), ByteStream(5, "other", (1, 2), 0, (b"", b""), True)):
         yield from records(form.fact(POD, FactRecord(proxied, fact)))
@@ -106,6 +111,14 @@ def every_record() -> Iterator[Record]:
         for seen_record in Capture().feed(packets).finish().seen:
             seen_record.exchange.outcome = outcome
             yield from records(form.exchange(POD, replace(seen_record, leg=proxied)))
+    begin = StreamBegin(5, "7-1", "GET", "/sse", "HTTP/1.1", 200, HeaderList((("Host", "a"),)), HeaderList())
+    asked_only = replace(begin, status=0, method="", target="")
+    part = StreamPart(5, "7-1", EVENT, "server", 9, b"a\nb", False, "tick", "4", False, 0)
+    parts_of_stream = [replace(part, kind=MESSAGE, compressed=True), replace(part, kind=PIECE, truncated=True)]
+    unnamed = replace(part, event=None, event_id=None, left_out=3)
+    told_while_it_goes_on: list[Fact] = [begin, asked_only, part, unnamed, *parts_of_stream]
+    for stream_fact in told_while_it_goes_on:
+        yield from records(form.fact(POD, FactRecord(leg, stream_fact)))
     for opcode in (1, 2):
         message = WebSocketMessage(5, "client", opcode, 3, b"abc", truncated=False, deflated=False)
         yield from records(form.fact(POD, FactRecord(leg, message)))
@@ -113,14 +126,15 @@ def every_record() -> Iterator[Record]:
     probe = get("/ready").replace(b"Host", b"User-Agent: kube-probe/1.30\r\nHost")
     for seen_record in Capture().feed([*probing.handshake(), probing.ask(probe), probing.answer(ok("x"))]).seen:
         for kind, mtls in ((None, None), (Kind.TLS, True), (Kind.PLAIN, False)):
-            (it,) = records(form.exchange(POD, replace(seen_record, leg=replace(seen_record.leg, wire=kind))))
+            leg = replace(seen_record.leg, wire=kind, plaintext=None if kind else "gnutls")
+            (it,) = records(form.exchange(POD, replace(seen_record, leg=leg)))
             assert (it["probe"], it["mtls"]) == (True, mtls)
             yield it
     call = Call("demo.Echo", "Say", 0, None, Messages(1, (5,), exact=True), NO_MESSAGES)
     told = replace(POD, verified=True, found_by="envoy", pods={"10.0.0.2": PodName("default", "shop")})
     yield from records(form.source("open", told) + form.stat(told, Totals()))
     for seen_record in Capture().feed(packets).finish().seen:
-        exchange = replace(seen_record.exchange, grpc=call, incomplete="header table unknown")
+        exchange = replace(seen_record.exchange, grpc=call, incomplete="header table unknown", pushed=True, id="7-1")
         yield from records(form.exchange(told, replace(seen_record, exchange=exchange)))
 
 
@@ -150,7 +164,11 @@ def test_a_run_is_what_the_schema_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["hello", "source", "http", "stat", "bye", "process", "ack", "tls", "stream", "websocket", "connection"]
+    "kind",
+    [
+        *("hello", "source", "http", "stat", "bye", "process", "ack", "tls", "stream", "websocket", "connection"),
+        *("begin", "event", "message", "data"),
+    ],
 )
 def test_the_schema_refuses(kind: str) -> None:
     """The canary: a record without a required field, with a wrong type, or with an undescribed field is refused."""
