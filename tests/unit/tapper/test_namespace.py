@@ -76,5 +76,5 @@ def test_without_any_thread_every_function_fails(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(threading.Thread, "start", refuse)
     called: list[int] = []
     results = on_threads([lambda: called.append(1)] * 2, 2)
-    assert [str(result) for result in results] == ["cannot start a thread: the limit of processes is reached"] * 2
+    assert [str(result) for result in results] == ["no further thread can be started: raise the limit of processes (ulimit -u, pids.max of its cgroup)"] * 2
     assert not called
