@@ -48,8 +48,8 @@ class TapperProcess(Running):
     """Started on construction; `stop` it. `directory` gets its output, its log and its targets file.
 
     `command` replaces the adapter's, environment included; `capabilities` are the only ones that it gets, all by
-    default. `alone`: every process of the node that has lost its parent is the tapper's. Raises `TapperFault` if it
-    cannot be started.
+    default. `read_tls` asks it to read what applications encrypt themselves. `alone`: every process of the node that
+    has lost its parent is the tapper's. Raises `TapperFault` if it cannot be started.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class TapperProcess(Running):
         command: Command | None = None,
         capabilities: frozenset[str] | None = None,
         overlay: Overlay | None = None,
+        read_tls: bool = False,
         alone: bool = True,
     ) -> None:
         super().__init__(adapter, targets)
@@ -78,7 +79,10 @@ class TapperProcess(Running):
         self._targets.write(targets)
         # TMPDIR: temporary files belong into the folder of the run, not into the directory of the machine
         self.environ = (
-            MINIMAL_ENVIRON | {"TMPDIR": str(self._state)} | dict(adapter.env) | self._contract(procfs, targets)
+            MINIMAL_ENVIRON
+            | {"TMPDIR": str(self._state)}
+            | dict(adapter.env)
+            | self._contract(procfs, targets, read_tls=read_tls)
         )
         self.output = self._open_output()
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
@@ -273,7 +277,7 @@ class TapperProcess(Running):
             self._node.kill(strays)
             strays = self._strays()
 
-    def _contract(self, procfs: str, targets: Sequence[Target]) -> dict[str, str]:
+    def _contract(self, procfs: str, targets: Sequence[Target], *, read_tls: bool) -> dict[str, str]:
         return environment(
             procfs=procfs,
             targets_file=str(self._targets.path),
@@ -281,6 +285,7 @@ class TapperProcess(Running):
             output="-" if self.adapter.to == "stdout" else str(self._out),
             ready_fd=_READY_FD,
             state=str(self._state),
+            read_tls=read_tls,
         )
 
     def _command(self, capabilities: Set[str] | None) -> Command:
