@@ -90,6 +90,7 @@ class Har(Format):
             "_pod_ip": leg.pod_ip,
             "_direction": leg.direction,
             "_mtls": leg.mtls,
+            **({} if leg.plaintext is None else {"_plaintext": leg.plaintext}),
             "_netns": place.netns,
             **outcome_members(exchange.outcome, "_"),
         }
