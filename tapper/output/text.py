@@ -183,6 +183,8 @@ def summary(totals: Totals) -> str:
     ):
         if count:
             lines.append(f"{_plural(count, 'packet')} {participle}")
+    if totals.refused:
+        lines.append(f"{_plural(totals.refused, 'connection attempt')} refused")
     if totals.given_up:
         lines.append(f"{_plural(totals.given_up, 'connection')} given up to stay within memory bounds")
     return "".join(line + "\n" for line in lines)
