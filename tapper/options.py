@@ -64,6 +64,8 @@ def _parser() -> _Parser:
     _add_addresses(discover.add_argument)
     _add_procfs(discover.add_argument)
     _add_format(discover.add_argument, ("ndjson", "text"))
+    text = "show instead the targets' processes that do TLS themselves, and which of them --tls can read"
+    discover.add_argument("--tls", action="store_true", help=text)
     discover.add_argument("--all", action="store_true", help="show every other process as well")
     return parser
 
@@ -103,6 +105,8 @@ def _add_kubernetes(parser: argparse.ArgumentParser) -> None:
 def _add_capture(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("where it captures").add_argument
     add("--istio", action="store_true", help="also capture in the network namespaces of the targets")
+    text = "with --istio: also report what the targets' applications encrypt themselves (OpenSSL, GnuTLS, Go)"
+    add("--tls", action="store_true", help=text)
     add("-i", "--interface", metavar="IFACE", help="the node's interface to capture on (default: all)")
     _add_procfs(add)
     text = "refuse an Envoy whose network namespace does not have the address that the Envoy claims"
@@ -259,6 +263,8 @@ def _check_sources(arguments: argparse.Namespace) -> None:
     followed = _asks_for_pods(arguments) or arguments.targets_file is not None
     if (arguments.verify or arguments.discover) and not arguments.istio:
         raise UsageError("--verify and --discover say how pods' namespaces are found: they go with --istio")
+    if arguments.tls and not arguments.istio:
+        raise UsageError("--tls reads processes in the pods' network namespaces: it goes with --istio")
     if arguments.all_namespaces and arguments.namespace:
         raise UsageError("--all-namespaces leaves nothing for --namespace to name: give one of them")
     if arguments.read is not None:

@@ -58,10 +58,15 @@ class LoopbackConnection:
         self._server.shutdown(socket.SHUT_WR)
 
     def resets(self, *, by_client: bool) -> None:
-        """One side ends it with an RST in place of a FIN (socket(7), SO_LINGER)."""
-        sock = self._client if by_client else self._server
+        """One side ends it with an RST in place of a FIN (socket(7), SO_LINGER). Wait until the other side has it: the
+        process that opened the socket inside the pod may hold it a moment longer."""
+        sock, other = (self._client, self._server) if by_client else (self._server, self._client)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
         sock.close()
+        poller = select.poll()
+        poller.register(other, 0)  # an error is reported in any case
+        if not poller.poll(DEFAULT_TIMEOUT * 1000):
+            raise TimeoutError(f"a reset inside a pod did not arrive within {DEFAULT_TIMEOUT:g} s")
 
     def close(self) -> None:
         self._client.close()

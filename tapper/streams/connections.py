@@ -73,8 +73,11 @@ class Connections(ConnectionTable[T]):
         return records
 
     def relieve(self, bound: int) -> list[T]:
-        """Give up connections that hold memory until at most `bound` bytes are held, the longest quiet ones first."""
+        """Give up connections that hold memory until at most `bound` bytes are held, the longest quiet ones first.
+        Fragments of packets are given up before."""
         records: list[T] = []
+        if self.held > bound:
+            self._decapsulation.relieve()
         for half in self._pending:
             if self.held <= bound:
                 return records
@@ -260,7 +263,11 @@ class Connections(ConnectionTable[T]):
             pending = self._pending.add(key, source if redirected else destination, redirected=redirected)
             return [*records, *self._wait(pending, segment)]
         # 6. A new connection, or a copy of a known one.
-        known = None if on_lo else original(self.by_endpoint, reversed(self._connections), key, segment)
+        known = (
+            None
+            if on_lo or self._scope.libraries
+            else original(self.by_endpoint, reversed(self._connections), key, segment)
+        )
         connection, evicted = self._open(key, mirror(key), opener(flags), segment.ts, known)
         connection.interface = segment.interface
         return [*records, *evicted, *self._segment(key, segment)]

@@ -62,7 +62,7 @@ class ConnectionTable(Generic[T]):
         self._limits = limits or Limits()
         self.tally = tally or Tally()
         self.budget = Budget(self._limits, self.tally)
-        self._decapsulation = Decapsulation(self._limits, self.tally)
+        self._decapsulation = Decapsulation(self.budget)
         self.by_endpoint: EndpointIndex[T] = EndpointIndex()
         """The connections between pods, by their ends."""
         self._halves: dict[bytes, HalfConnection[T]] = {}
@@ -75,7 +75,7 @@ class ConnectionTable(Generic[T]):
 
     @property
     def held(self) -> int:
-        """Bytes held by this source: behind holes, in pending halves, in unfinished messages."""
+        """Bytes held by this source: behind holes, in pending halves, in unfinished messages and packets."""
         return self.budget.held + self._pending.held
 
     @property

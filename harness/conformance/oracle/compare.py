@@ -13,13 +13,15 @@ from ipaddress import ip_address
 
 from harness.adapters.contract import Feature
 from harness.adapters.observed import ReportedExchange, ReportedMessage, in_words
-from harness.conformance.oracle import expectation, hidden
+from harness.conformance.oracle import expectation, hidden, outcomes
 from harness.conformance.oracle.model import Expected, FieldLines, TrueExchange, TrueMessage
 
 _SHOWN = 60
 _ENDPOINT = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\d.]+)):(\d+)")
 _VERSION = re.compile(r"(?:http/?|h)?(\d)(?:\.(\d))?c?", re.IGNORECASE)
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]+")
+_OWN_VIEW = frozenset({"lost", "open", "unparsable"})
+_ENDS = _OWN_VIEW | {"complete", "reset", "cancelled", "rst_stream", "goaway", "timeout"}
 _WAYS = frozenset({expectation.INBOUND, expectation.OUTBOUND})
 
 
@@ -46,10 +48,11 @@ def differences(
     ):
         if told is not None and true is not None:
             yield from _message(whose, true, told)
-            yield from _size(whose, true, seen.record.get(whose))
+            yield from _derived(whose, true, seen.record.get(whose))
         elif told is not None and (told.headers or told.body):
             yield FieldDifference(whose, f"no {whose}: there was none", _shown(told.headers))
     yield from _call(leg.exchange, seen)
+    yield from _ended(leg.exchange, seen)
 
 
 def _times(leg: Expected, seen: ReportedExchange, tolerance_s: float) -> Iterator[FieldDifference]:
@@ -90,6 +93,11 @@ def _where(leg: Expected, seen: ReportedExchange, claims: frozenset[Feature]) ->
     ):
         ways = " or ".join(sorted(leg.directions & _WAYS or leg.directions))
         yield FieldDifference("direction", ways, seen.direction or "none", missing=seen.direction is None)
+    proxied_for = seen.record.get("proxied_for")
+    if isinstance(proxied_for, str) and same_end(proxied_for) != leg.connection.proxied_for:
+        named = leg.connection.proxied_for
+        client = "none" if named is None else expectation.in_words(named)
+        yield FieldDifference("proxied_for", f"the client that a PROXY header names, {client}", in_words(proxied_for))
     for name, told, right in (
         ("src", seen.src, frozenset({leg.connection.client, leg.connection.source})),
         ("dst", seen.dst, expectation.sidecar_ends(leg.connection)),
@@ -97,6 +105,29 @@ def _where(leg: Expected, seen: ReportedExchange, claims: frozenset[Feature]) ->
         if told is not None and same_end(told) not in right:
             whom = " or ".join(sorted(map(expectation.in_words, right)))
             yield FieldDifference(name, f"the address that the packets have, {whom}", in_words(told))
+
+
+def _ended(exchange: TrueExchange, seen: ReportedExchange) -> Iterator[FieldDifference]:
+    """How the exchange ended, whoever ended it, and the error code. What the tapper could not see or read is its own
+    word for it: that is wrong only where it shows the whole of an exchange that was complete."""
+    told = seen.record.get("outcome")
+    if told not in _ENDS or not exchange.outcomes:
+        return
+    whole = all(message is not None and not message.truncated for message in (seen.request, seen.response))
+    if told in _OWN_VIEW and not (whole and exchange.outcomes == (outcomes.COMPLETE,)):
+        return
+    possible = [each for each in exchange.outcomes if each.kind == told]
+    if not possible:
+        kinds = " or ".join(dict.fromkeys(each.kind for each in exchange.outcomes))
+        yield FieldDifference("outcome", kinds, str(told))
+        return
+    for name, rights in (
+        ("outcome_by", [each.by for each in possible]),
+        ("outcome_code", [each.code for each in possible]),
+    ):
+        value = seen.record.get(name)
+        if value is not None and None not in rights and str(value) not in map(str, rights):
+            yield FieldDifference(name, " or ".join(map(str, rights)), in_words(str(value)))
 
 
 def _start_lines(
@@ -164,10 +195,16 @@ def _body(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[Fiel
         )
 
 
-def _size(whose: str, true: TrueMessage, message: object) -> Iterator[FieldDifference]:
-    size = message.get("body_size") if isinstance(message, dict) else None
+def _derived(whose: str, true: TrueMessage, message: object) -> Iterator[FieldDifference]:
+    """What a record says of a message besides its fields and its body."""
+    told = message if isinstance(message, dict) else {}
+    size, coding = told.get("body_size"), told.get("content_encoding")
     if isinstance(size, int) and true.complete and size != len(true.body):
         yield FieldDifference(f"{whose}.body_size", f"{len(true.body)} bytes", f"{size} bytes")
+    if isinstance(coding, str):
+        right = b", ".join(value for name, value in true.fields if name.lower() == b"content-encoding")
+        if not same_text(right, coding):
+            yield FieldDifference(f"{whose}.headers", f"the content coding {in_words(right.decode('latin-1'))}", coding)
 
 
 def _fields(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[FieldDifference]:

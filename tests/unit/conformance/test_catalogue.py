@@ -17,7 +17,18 @@ from harness.conformance.run import run
 from harness.worlds.model import lacking
 from harness.worlds.sandbox import SandboxWorld
 
-AGREED = {"DISC": 13, "NETNS": 9, "CAP": 23, "HTTP": 29, "LIFE": 16, "EDGE": 7, "SEC": 9, "GEN": 9, "LOAD": 8}
+AGREED = {
+    "DISC": 13,
+    "NETNS": 9,
+    "CAP": 23,
+    "HTTP": 29,
+    "LIFE": 16,
+    "EDGE": 7,
+    "SEC": 9,
+    "GEN": 9,
+    "LOAD": 8,
+    "TLS": 10,
+}
 IN_A_MESH = (3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 17, 18, 21, 25, 26, 27, 28, 33, 34, 37, 38, 39)
 """The scenarios of tests/e2e that judge any tapper have their numbers from there."""
 IDS = {f"{group}-{number:02}" for group, count in AGREED.items() for number in range(1, count + 1)}
