@@ -38,7 +38,8 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{%d,}(?:\r?\n[A-Za-z0-9+/_-]+)*" % _SHORT
 _HEX = re.compile(rb"(?:[0-9A-Fa-f]{2}[ :,\r\n-]{0,2}){%d,}" % (_SHORTEST_RUN // 2))
 _DUMP = re.compile(  # a row of hexdump -C, xxd or tcpdump -X: offset, octets, perhaps the same as characters
     rb"^[ \t]*(?:0x)?[0-9A-Fa-f]{4,8}:?[ \t]+"
-    rb"((?:[0-9A-Fa-f]{4}(?:[ \t]{1,2}|$)){1,8}(?:[0-9A-Fa-f]{2}(?:[ \t]|$))?|(?:[0-9A-Fa-f]{2}(?:[ \t]{1,3}|$)){1,16})",
+    rb"((?:[0-9A-Fa-f]{4}(?:[ \t]{1,2}|$)){1,8}(?:[0-9A-Fa-f]{2}(?:[ \t]|$))?"
+    rb"|(?:[0-9A-Fa-f]{2}(?:[ \t]{1,3}|$)){1,16})",
     re.MULTILINE,
 )
 _DECIMAL = re.compile(rb"(?:\d{1,3}[,; ][ \r\n]?){%d,}\d{1,3}" % (_SHORTEST_RUN - 1))
