@@ -146,6 +146,7 @@ def summary(totals: Totals) -> str:
     for count, participle in (
         (totals.cut, "captured in part only"),
         (totals.bad_checksum, "left out for a wrong checksum, as their receiver does"),
+        (totals.unread, "not read before the end"),
         (totals.malformed, "malformed"),
     ):
         if count:

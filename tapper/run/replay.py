@@ -125,7 +125,9 @@ class Replay:
             if interface is None:
                 continue
             account = interface.account
-            self._writer.deliver(account, account.reader.finish())
+            for records in account.reader.finish():
+                if records:
+                    self._writer.deliver(account, records)
             stat = Stat(interface.received, file.dropped[name], interface.cut)
             self._writer.close(account, self._ts, stat)
         self._writer.end()

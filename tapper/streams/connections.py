@@ -22,6 +22,7 @@ A packet takes these steps:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import TypeVar
 
@@ -56,18 +57,24 @@ class Connections(ConnectionTable[T]):
         for packet in packets:
             records += self._take(memory, packet, parse(memory, packet[2], packet[3]))
 
-    def finish(self) -> list[T]:
-        """No packet will come: every connection is closed and forgotten."""
-        records: list[T] = []
+    def finish(self) -> Iterator[list[T]]:
+        """No packet will come: every connection is closed and forgotten, one after the other. A caller that stops
+        before the end calls `abandon`."""
         for half in self._pending:
-            records += self._give_up_pairing(half)
+            yield self._give_up_pairing(half)
         for connection in list(self._connections):
             if connection.suspicion is not None:
-                records += self._judge(connection, at_the_end=True)
+                yield self._judge(connection, at_the_end=True)
         for connection in list(self._connections):
-            records += self._close(connection)
+            yield self._close(connection)
             self._remove(connection)
-        return records
+
+    def abandon(self) -> None:
+        """Forget the connections that are left, and count those that have not ended as given up."""
+        self.tally.given_up += sum(connection.consumer is not None for connection in self._connections)
+        for connection in list(self._connections):
+            connection.hold(0)
+            self._remove(connection)
 
     def relieve(self, bound: int) -> list[T]:
         """Give up connections that hold memory until at most `bound` bytes are held, the longest quiet ones first."""
