@@ -104,7 +104,7 @@ class PendingRequest:
         self.may_be_answered = True
         self.is_queued = True
         """True until an answer begins, or none is expected any longer."""
-        self.cost = _RECORD_COST + head.size
+        self.cost = _RECORD_COST + head.cost
         """Bytes that it counts for while it is queued."""
 
 

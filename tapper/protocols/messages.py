@@ -14,6 +14,7 @@ from tapper.runtime.native import mypyc_attr
 
 HEAD_LIMIT: Final = 64 * 1024
 """Longest head or trailer section. Envoy's own default is 60 KiB, nginx's 32 KiB, Apache's 8 KiB a line."""
+_HEAD_COST: Final = 350  # bytes of memory, besides the fields
 BODY_LIMIT: Final = 64 * 1024
 """Bytes of a body that are kept. The rest is counted."""
 
@@ -59,6 +60,11 @@ class RequestHead:
     def headers(self) -> Headers:
         return self.fields.headers
 
+    @property
+    def cost(self) -> int:
+        """Bytes of memory, roughly."""
+        return _HEAD_COST + self.size + self.fields.cost
+
 
 @mypyc_attr(acyclic=True)
 @dataclass(slots=True)
@@ -97,6 +103,11 @@ class ResponseHead:
     @property
     def headers(self) -> Headers:
         return self.fields.headers
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory, roughly."""
+        return _HEAD_COST + self.size + self.fields.cost
 
 
 @mypyc_attr(acyclic=True)

@@ -34,6 +34,7 @@ from tapper.streams.acceptance import (
     resets,
     syn_verdict,
 )
+from tapper.streams.bounds import RELIEF
 from tapper.streams.connection import Connection, HalfConnection
 from tapper.streams.copies import is_copy, original
 from tapper.streams.legs import endpoints, is_mesh_internal, is_redirected, may_be_reply
@@ -77,18 +78,17 @@ class Connections(ConnectionTable[T]):
             self._remove(connection)
 
     def relieve(self, bound: int) -> list[T]:
-        """Give up connections that hold memory until at most `bound` bytes are held, the longest quiet ones first."""
+        """Forget pending halves and connections until at most `bound` bytes are held, the longest quiet ones first."""
         records: list[T] = []
         for half in self._pending:
             if self.held <= bound:
                 return records
-            if half.held:
-                records += self._give_up_pairing(half)
+            records += self._give_up_pairing(half)
         for connection in sorted(self._connections, key=attrgetter("last")):
             if self.held <= bound:
                 break
-            if connection.held and not connection.ended:
-                records += self._give_up(connection)
+            records += self._give_up(connection)
+            self._remove(connection)
         return records
 
     # Segments.
@@ -104,7 +104,7 @@ class Connections(ConnectionTable[T]):
         segment = TcpSegment(ts, interface, seq, ack, flags, window, scale, memory[start:stop])
         records = self._segment(key, segment)
         if self.held > self._limits.held_bytes:
-            records += self.relieve(self._limits.held_bytes * 3 // 4)
+            records += self.relieve(self._limits.held_bytes - self._limits.held_bytes // RELIEF)
         return records
 
     def _segment(self, key: bytes, segment: TcpSegment) -> list[T]:

@@ -16,10 +16,9 @@ from operator import attrgetter
 from typing import Final, TypeAlias
 
 from tapper.runtime.native import mypyc_attr
+from tapper.streams.bounds import PIECE_COST
 from tapper.streams.sequence import MASK, unwrap
 
-SEGMENT_COST: Final = 128
-"""Bytes that a held segment is counted for besides its payload, so that a million one-byte segments cost something."""
 MOST_IN_FLIGHT: Final = 1 << 20
 """Bytes that a sender may still send after its peer has reset the connection."""
 FAR: Final = 1 << 26
@@ -83,7 +82,7 @@ _start_of = attrgetter("start")
 class HalfStream:
     """Reassembles one direction. Each method returns the chunks that have become deliverable, in order.
 
-    `limit` bounds the bytes held behind a hole, with SEGMENT_COST for each segment. Beyond it the hole is reported as a
+    `limit` bounds the bytes held behind a hole, with PIECE_COST for each segment. Beyond it the hole is reported as a
     Gap.
     """
 
@@ -102,7 +101,7 @@ class HalfStream:
         self._pieces: list[_Piece] = []
         """The bytes behind a hole, by position."""
         self.held = 0
-        """Bytes behind a hole, with SEGMENT_COST for each segment."""
+        """Bytes behind a hole, with PIECE_COST for each segment."""
         self.ended = False
         """Whether StreamEnd was returned."""
 
@@ -220,7 +219,7 @@ class HalfStream:
             index += 1
         for piece in fresh:
             insort(self._pieces, piece, key=_start_of)
-            self.held += len(piece.data) + SEGMENT_COST
+            self.held += len(piece.data) + PIECE_COST
 
     def _drain(self) -> list[Chunk]:
         """Deliver the held bytes that are in order now, and StreamEnd where the FIN is reached."""
@@ -231,7 +230,7 @@ class HalfStream:
                 break
             chunks.append(Data(piece.data, piece.ts, piece.start & MASK, piece.ack))
             self.position = piece.stop
-            self.held -= len(piece.data) + SEGMENT_COST
+            self.held -= len(piece.data) + PIECE_COST
             ready += 1
         del self._pieces[:ready]
         if self.position == self._end and not self.ended:
