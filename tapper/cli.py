@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(argv, console)
     finally:
+        console.finish()
         _flush(console)
 
 
@@ -105,7 +106,8 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: P
 
     # 2. What exists by now stays to the end: without a look at it the garbage collector takes a third less time.
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    # A connection and its halves refer to each other, so the collector frees them: 5,000 objects are few connections.
+    gc.set_threshold(5_000, 10, 10)
 
     # 3. A file is read to its end; otherwise the tapper captures until a signal comes.
     writer = functools.partial(
@@ -121,7 +123,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: P
         from tapper.run.replay import Replay, open_capture  # noqa: PLC0415
 
         with open_capture(arguments.read, arguments.write) as stream, open_output(arguments.write) as output:
-            Replay(targets, writer(output), console).run(stream, arguments.read)
+            Replay(targets, writer(output)).run(stream, arguments.read)
         return
     # Each source takes three descriptors. Shells set a low limit for the sake of programs that use select(2).
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -137,6 +139,7 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: P
         feeds=tuple(feeds),
         ready_fd=arguments.ready_fd,
     )
+    console.do_not_wait()
     with _metrics(arguments.metrics) as requests, open_output(arguments.write) as output:
         LiveTap(settings, writer(output), console, requests, parts.blocks).run()
 

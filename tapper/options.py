@@ -144,7 +144,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     add("-v", "--verbose", action="store_true", help="show headers and the beginning of bodies (-o text)")
     text = "columns in colour (-o text): always, never, or on a terminal unless NO_COLOR is set (default: auto)"
     add("--colour", choices=("always", "auto", "never"), default="auto", help=text)
-    text = "serve the counts to Prometheus at /metrics; without an address on all addresses"
+    text = "serve the counts to Prometheus at /metrics; without an address on 127.0.0.1, with * on all addresses"
     add("--metrics", type=lambda text: parse_listening(text, "--metrics"), metavar="[ADDRESS]:PORT", help=text)
 
 

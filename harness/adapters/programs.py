@@ -18,7 +18,7 @@ _ELF = b"\x7fELF"
 
 
 class ProgramList(Protocol):
-    """What an adapter says about the programs that it starts."""
+    """The programs that an adapter starts, as its file describes them."""
 
     @property
     def argv(self) -> tuple[str, ...]: ...

@@ -69,7 +69,7 @@ class Running(ABC):
 
     @abstractmethod
     def ended(self) -> str | None:
-        """How it ended without being asked to, in words; None if it has not."""
+        """How the tapper ended although nobody had asked it to, in words; None while the tapper runs."""
 
     # -- output ------------------------------------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ class Running(ABC):
         return set().union(*(output.mentioned() for _, output in self.outputs()))
 
     def problems(self) -> list[str]:
-        """What in its output breaks the format that its adapter promises, in sentences."""
+        """The places where the output breaks the format that the adapter promises, in sentences."""
         return [problem for _, output in self.outputs() for problem in output.problems]
 
     def everything(self) -> Iterable[bytes]:

@@ -98,9 +98,9 @@ class Case:
     features: frozenset[Feature] = frozenset()
     """The features that a tapper has to claim; otherwise the case is not about it."""
     discovery: bool = False
-    """Whether it is about finding pods, which an adapter may leave to the kit."""
+    """Whether the case is about finding pods. An adapter may leave that to the kit."""
     real_envoy: bool = False
-    """Whether real sidecars run in it."""
+    """Whether the case needs real sidecars."""
     scenario: Callable[[Any], None] | None = None
     """The experiment in a mesh of real sidecars; it gets a `harness.conformance.mesh.stage.Stage`."""
     needs: tuple[str, ...] = ()
@@ -126,7 +126,7 @@ class Case:
 
     @property
     def long(self) -> bool:
-        """Whether it takes longer than the limit of other cases."""
+        """Whether the case takes longer than the usual limit."""
         return self.extra_s > 0
 
     def shortened(self) -> Case:

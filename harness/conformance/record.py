@@ -103,7 +103,7 @@ class RunRecord:
         return tuple(row.result.case for row in rows)
 
     def in_words(self, profile: str) -> str:
-        """What the verdict on a profile means, and which SHOULDs are missed: `…, but it misses 1 SHOULD: CAP-06`."""
+        """The verdict on a profile in words, and the SHOULDs that are missed: `…, but it misses 1 SHOULD: CAP-06`."""
         verdict = ProfileVerdict(self.profiles[profile])
         missed = () if verdict is ProfileVerdict.NOT_CLAIMED else self.missed(profile)
         if not missed:

@@ -238,7 +238,7 @@ class _Worker:
         return time.monotonic() - self._began
 
     def obituary(self) -> str:
-        """How it ended, in words."""
+        """How the worker ended, in words."""
         code = self._process.returncode
         said = self.log().strip().splitlines()
         how = f"killed by signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

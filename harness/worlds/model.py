@@ -11,7 +11,7 @@ SERVICE_PORT = 80
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a world has, for scenarios that cannot do without."""
+    """A capability of a world. A scenario may require it."""
 
     kubernetes: bool = False
     """An API server, label selectors, DaemonSets."""

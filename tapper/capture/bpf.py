@@ -8,6 +8,9 @@ long for the kernel leads to a wider filter, and not to a wider report.
 The filter also drops one of the two copies of every loopback frame. A packet socket sees a frame on lo twice: on its
 way out and on its way in. On other interfaces the outgoing frames are half of the traffic, so the filter drops outgoing
 frames of loopback hardware only.
+
+On the node's interfaces the filter also looks into the tunnels of overlay networks: VXLAN, GENEVE, GRE and IP in IP,
+one tunnel deep. It compares the addresses inside, so that other pods' traffic between nodes stays out of the ring.
 """
 
 from __future__ import annotations
@@ -17,15 +20,31 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+from tapper.streams.encapsulation import (
+    ETH_P_IP,
+    ETH_P_IPV6,
+    GENEVE_PORT,
+    GRE,
+    IPIP,
+    IPV6_IN_IP,
+    UDP,
+    VLAN_TAGS,
+    VXLAN_PORTS,
+)
 from tapper.streams.packet import EXTENSIONS, TCP
 
 MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS, linux/bpf_common.h
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 
 # Opcodes: class | size or operation | mode or source (linux/bpf_common.h).
+# A is the accumulator, X the index register, M the memory of 16 words.
 LD_W_ABS, LD_H_ABS, LD_B_ABS = 0x20, 0x28, 0x30
+LD_W_IND, LD_H_IND, LD_B_IND = 0x40, 0x48, 0x50  # from X + k on
+LD_MEM, LDX_MEM, LDX_IMM, LDX_HEADER = 0x60, 0x61, 0x01, 0xB1  # the last one: X = size of the IPv4 header at k
+ST, STX, TAX, TXA = 0x02, 0x03, 0x07, 0x87
+ADD_K, ADD_X, AND_K, LSH_K, RSH_K = 0x04, 0x0C, 0x54, 0x64, 0x74
 JMP_JA, JMP_JEQ_K, JMP_JSET_K = 0x05, 0x15, 0x45
 RET_K = 0x06
 
@@ -33,7 +52,6 @@ RET_K = 0x06
 SKF_AD_OFF = 0xFFFF_F000  # -0x1000
 SKF_AD_PROTOCOL, SKF_AD_PKTTYPE, SKF_AD_HATYPE = 0, 4, 28
 
-ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD
 ARPHRD_LOOPBACK = 772
 PACKET_OUTGOING = 4
 
@@ -54,17 +72,18 @@ REJECT_ALL = (_REJECT,)
 """Stops a capture: the packets in the ring stay, and no new packet gets in."""
 
 
-def program(addresses: Iterable[bytes] | None = None) -> tuple[Instruction, ...]:
-    """TCP over IPv4 (unfragmented, or the first fragment) and IPv6, without the second copy of loopback frames.
+def program(addresses: Iterable[bytes] | None = None, *, tunnels: bool = False) -> tuple[Instruction, ...]:
+    """TCP over IPv4 and IPv6, without the second copy of loopback frames. `tunnels` adds the tunnels that have TCP in
+    them.
 
     `addresses`, 4 or 16 bytes each in network byte order, restrict it to packets from or to one of them. None, or more
     addresses than MAX_INSTRUCTIONS allow, do not restrict it.
     """
     if addresses is not None:
-        assembled = _assemble(sorted(addresses))
+        assembled = _assemble(sorted(addresses), tunnels)
         if len(assembled) <= MAX_INSTRUCTIONS:
             return assembled
-    return _assemble(None)
+    return _assemble(None, tunnels)
 
 
 def pack(instructions: Iterable[Instruction]) -> bytes:
@@ -83,7 +102,7 @@ def attach(sock: socket.socket, instructions: tuple[Instruction, ...]) -> None:
     except OSError as error:
         if error.errno != errno.ENOMEM:
             raise
-        _attach_exactly(sock, program(None))
+        _attach_exactly(sock, program(None, tunnels=True))
 
 
 def _attach_exactly(sock: socket.socket, instructions: tuple[Instruction, ...]) -> None:
@@ -92,45 +111,161 @@ def _attach_exactly(sock: socket.socket, instructions: tuple[Instruction, ...]) 
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, sock_fprog)
 
 
-def _load(code: int, offset: int) -> Instruction:
-    return Instruction(code, 0, 0, offset)
+class _Label(str):
+    """A place in a program, that jumps name."""
+
+    __slots__ = ()
 
 
-def _skip_unless(value: int, count: int) -> list[Instruction]:
-    """Skip `count` instructions unless the accumulator is `value`. Two instructions, because a conditional jump has
-    only 8 bits for the count."""
-    return [Instruction(JMP_JEQ_K, 1, 0, value), Instruction(JMP_JA, 0, 0, count)]
+class _Jump(str):
+    """A jump to a label further on."""
+
+    __slots__ = ()
 
 
-def _assemble(addresses: list[bytes] | None) -> tuple[Instruction, ...]:
-    version_4 = [
-        _load(LD_B_ABS, 9),
-        Instruction(JMP_JEQ_K, 1, 0, TCP),
+_Lines: TypeAlias = "list[Instruction | _Label | _Jump]"
+
+_FOUR, _SIX = _Label("match the addresses of IPv4"), _Label("match the addresses of IPv6")
+_TUNNEL, _REJECTED = _Label("tunnel"), _Label("reject")
+_IN_X = 16  # bytes of the UDP and the VXLAN header, or of the UDP and the first part of the GENEVE header
+
+
+def _assemble(addresses: list[bytes] | None, tunnels: bool) -> tuple[Instruction, ...]:
+    """The program. X is where the IP header of the TCP packet begins, when the addresses are compared."""
+    not_four, plain_four, plain_six = _Label("not IPv4"), _Label("TCP over IPv4"), _Label("TCP over IPv6")
+    # Behind the headers of a tunnel's packet. Later fragments do not have them.
+    tunnel_six: _Lines = [_op(LDX_IMM, 40), _Jump(_TUNNEL)]
+    tunnel_four: _Lines = [_op(LD_H_ABS, 6), Instruction(JMP_JSET_K, 0, 1, 0x1FFF), _REJECT]
+    tunnel_four += [_op(LD_B_ABS, 9), _op(LDX_HEADER, 0), _Jump(_TUNNEL)]
+    return _resolve(
+        [
+            # 1. The second copy of a loopback frame.
+            _op(LD_W_ABS, SKF_AD_OFF + SKF_AD_HATYPE),
+            Instruction(JMP_JEQ_K, 0, 3, ARPHRD_LOOPBACK),
+            _op(LD_W_ABS, SKF_AD_OFF + SKF_AD_PKTTYPE),
+            Instruction(JMP_JEQ_K, 0, 1, PACKET_OUTGOING),
+            _REJECT,
+            # 2. IPv4. All fragments pass: only the first one has ports.
+            _op(LD_W_ABS, SKF_AD_OFF + SKF_AD_PROTOCOL),
+            *_unless(ETH_P_IP, not_four),
+            _op(LD_B_ABS, 9),
+            *_when((TCP,), plain_four),
+            *(tunnel_four if tunnels else [_REJECT]),
+            plain_four,
+            _op(LDX_IMM, 0),
+            _Jump(_FOUR),
+            # 3. IPv6.
+            not_four,
+            *_unless(ETH_P_IPV6, _REJECTED),
+            _op(LD_B_ABS, 6),
+            *_when(_NEXT_HEADERS, plain_six),
+            *(tunnel_six if tunnels else [_REJECT]),
+            plain_six,
+            _op(LDX_IMM, 0),
+            _Jump(_SIX),
+            # 4. Tunnels, and the addresses.
+            *(_tunnel() if tunnels else []),
+            _FOUR,
+            *_either(addresses, 4, (12, 16)),
+            _SIX,
+            *_either(addresses, 16, (8, 24)),
+            _REJECTED,
+            _REJECT,
+        ]
+    )
+
+
+_FRAGMENT_HEADER = 44
+_NEXT_HEADERS = (TCP, *sorted(EXTENSIONS | {_FRAGMENT_HEADER}))
+"""TCP may follow on these extension headers; BIG TCP has a hop-by-hop one."""
+
+
+def _tunnel() -> _Lines:
+    """A is the protocol of an IP packet, X where its payload begins. At the end X is where the IP header inside
+    begins."""
+    gre, vxlan, gpe, kind = _Label("gre"), _Label("vxlan"), _Label("vxlan-gpe"), _Label("ethertype")
+    frame, tagged, untagged, inner, inner_four = map(_Label, ("frame", "tagged", "untagged", "inner", "inner IPv4"))
+    return [
+        _TUNNEL,
+        *_when((IPIP, IPV6_IN_IP), inner),
+        *_when((GRE,), gre),
+        *_unless(UDP, _REJECTED),
+        _op(LD_H_IND, 2),
+        *_when(tuple(sorted(VXLAN_PORTS)), vxlan),
+        *_unless(GENEVE_PORT, _REJECTED),
+        # GENEVE: the length of its options in words, and an EtherType.
+        *(_op(LD_B_IND, 8), _op(AND_K, 0x3F), _op(LSH_K, 2), _op(ADD_X, 0), _op(ADD_K, _IN_X), _op(ST, 0)),
+        *(_op(LD_H_IND, 10), _op(LDX_MEM, 0), _Jump(kind)),
+        # VXLAN: an Ethernet frame, or what the next protocol says.
+        vxlan,
+        *(_op(LD_B_IND, 8), Instruction(JMP_JSET_K, 0, 1, 0x04), _Jump(gpe)),
+        *(_op(TXA, 0), _op(ADD_K, _IN_X), _op(TAX, 0), _Jump(frame)),
+        gpe,
+        *(_op(LD_B_IND, 11), _op(ST, 0), _op(TXA, 0), _op(ADD_K, _IN_X), _op(TAX, 0), _op(LD_MEM, 0)),
+        *_when((3,), frame),
+        _Jump(inner),
+        # GRE: four bytes, and four more for each of checksum, key and sequence number; an EtherType.
+        gre,
+        *(_op(STX, 2), _op(LD_H_IND, 0), _op(AND_K, 0x8000), _op(RSH_K, 13), _op(ST, 0)),
+        *(_op(LD_H_IND, 0), _op(AND_K, 0x2000), _op(RSH_K, 11), _op(ST, 1)),
+        *(_op(LD_H_IND, 0), _op(AND_K, 0x1000), _op(RSH_K, 10)),
+        *(_op(LDX_MEM, 0), _op(ADD_X, 0), _op(LDX_MEM, 1), _op(ADD_X, 0), _op(LDX_MEM, 2), _op(ADD_X, 0)),
+        *(_op(ADD_K, 4), _op(ST, 0), _op(LD_H_IND, 2), _op(LDX_MEM, 0)),
+        kind,
+        *_when((ETH_P_IP, ETH_P_IPV6), inner),
+        *_unless(0x6558, _REJECTED),
+        # An Ethernet frame, with a VLAN tag or without.
+        frame,
+        _op(LD_H_IND, 12),
+        *_when((ETH_P_IP, ETH_P_IPV6), untagged),
+        *_when(tuple(sorted(VLAN_TAGS)), tagged),
         _REJECT,
-        _load(LD_H_ABS, 6),
-        Instruction(JMP_JSET_K, 0, 1, 0x1FFF),  # a fragment's offset
+        tagged,
+        *(_op(TXA, 0), _op(ADD_K, 18), _op(TAX, 0), _Jump(inner)),
+        untagged,
+        *(_op(TXA, 0), _op(ADD_K, 14), _op(TAX, 0)),
+        # The IP header inside.
+        inner,
+        *(_op(LD_B_IND, 0), _op(RSH_K, 4)),
+        *_when((4,), inner_four),
+        *_unless(6, _REJECTED),
+        _op(LD_B_IND, 6),
+        *_when(_NEXT_HEADERS, _SIX),
         _REJECT,
-        *_either(addresses, 4, (12, 16)),
+        inner_four,
+        _op(LD_B_IND, 9),
+        *_unless(TCP, _REJECTED),
     ]
-    headers = (TCP, *sorted(EXTENSIONS))  # TCP may follow on these extension headers; BIG TCP has a hop-by-hop one
-    version_6 = [
-        _load(LD_B_ABS, 6),
-        *(Instruction(JMP_JEQ_K, len(headers) - index, 0, header) for index, header in enumerate(headers)),
-        _REJECT,
-        *_either(addresses, 16, (8, 24)),
-    ]
-    return (
-        _load(LD_W_ABS, SKF_AD_OFF + SKF_AD_HATYPE),
-        Instruction(JMP_JEQ_K, 0, 3, ARPHRD_LOOPBACK),
-        _load(LD_W_ABS, SKF_AD_OFF + SKF_AD_PKTTYPE),
-        Instruction(JMP_JEQ_K, 0, 1, PACKET_OUTGOING),
-        _REJECT,
-        _load(LD_W_ABS, SKF_AD_OFF + SKF_AD_PROTOCOL),
-        *_skip_unless(ETH_P_IP, len(version_4)),
-        *version_4,
-        *_skip_unless(ETH_P_IPV6, len(version_6)),
-        *version_6,
-        _REJECT,
+
+
+def _op(code: int, k: int) -> Instruction:
+    return Instruction(code, 0, 0, k)
+
+
+def _when(values: tuple[int, ...], label: _Label) -> _Lines:
+    """Jump if A is one of the values."""
+    last = len(values) - 1
+    tests = [Instruction(JMP_JEQ_K, last - index, int(index == last), value) for index, value in enumerate(values)]
+    return [*tests, _Jump(label)]
+
+
+def _unless(value: int, label: _Label) -> _Lines:
+    """Jump if A is not the value. A conditional jump alone has only 8 bits for the distance."""
+    return [Instruction(JMP_JEQ_K, 1, 0, value), _Jump(label)]
+
+
+def _resolve(lines: _Lines) -> tuple[Instruction, ...]:
+    """The instructions, with distances in place of labels."""
+    places: dict[str, int] = {}
+    code: list[Instruction | _Jump] = []
+    for line in lines:
+        if isinstance(line, _Label):
+            places[line] = len(code)
+        else:
+            code.append(line)
+    return tuple(
+        line if isinstance(line, Instruction) else Instruction(JMP_JA, 0, 0, places[line] - at - 1)
+        for at, line in enumerate(code)
     )
 
 
@@ -140,18 +275,34 @@ def _either(addresses: list[bytes] | None, width: int, fields: tuple[int, int]) 
     if addresses is None:
         return [_ACCEPT]
     wanted = [address for address in addresses if len(address) == width]
-    return [instruction for field in fields for instruction in _one_of(wanted, field)] + [_REJECT]
+    compare = _one_word if width == 4 else _one_of
+    return [instruction for field in fields for instruction in compare(wanted, field)] + [_REJECT]
+
+
+def _one_word(addresses: list[bytes], field: int) -> list[Instruction]:
+    """Accept a packet where the field is one of the addresses of IPv4, else go on."""
+    code = [_op(LD_W_IND, field)]
+    for start in range(0, len(addresses), _AT_ONCE):
+        portion = addresses[start : start + _AT_ONCE]
+        code += [
+            Instruction(JMP_JEQ_K, len(portion) - index, 0, int.from_bytes(address, "big"))
+            for index, address in enumerate(portion)
+        ]
+        code += [_op(JMP_JA, 1), _ACCEPT]
+    return code
+
+
+_AT_ONCE = 250
+"""Comparisons that share one instruction to accept, which is at most 255 instructions further on."""
 
 
 def _one_of(addresses: list[bytes], field: int) -> list[Instruction]:
-    """Accept a packet where the field is one of the addresses, else go on. Addresses are compared word by word."""
+    """Accept a packet where the field is one of the addresses of IPv6, else go on. They are compared word by word."""
     code: list[Instruction] = []
     for address in addresses:
-        words = struct.unpack(f"!{len(address) // 4}I", address)
+        words = struct.unpack("!4I", address)
         for index, word in enumerate(words):
-            if len(words) > 1 or not code:
-                code.append(_load(LD_W_ABS, field + 4 * index))
             left = len(words) - 1 - index  # pairs of load and compare that follow, before the accept
-            code.append(Instruction(JMP_JEQ_K, 0, left * 2 + 1, word))
+            code += [_op(LD_W_IND, field + 4 * index), Instruction(JMP_JEQ_K, 0, left * 2 + 1, word)]
         code.append(_ACCEPT)
     return code

@@ -1,5 +1,5 @@
 """Reads packets from a capture file: pcap (draft-ietf-opsawg-pcap) or pcapng (draft-ietf-opsawg-pcapng), in either byte
-order.
+order, also compressed.
 
 A file may come from anywhere. Every length is checked before it is used. Damage ends the reading with an error of one
 sentence, after the packets before it.
@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from io import BufferedIOBase
 from typing import NamedTuple
 
-from tapper.capture.link import LINK_TYPES, LINUX_SLL, LINUX_SLL2, tcp_over_ip
+from tapper.capture.compressed import decompressed
+from tapper.capture.link import LINUX_SLL, LINUX_SLL2, ip_packet
 from tapper.errors import CaptureFileError
 
 LONGEST_BLOCK = 16 << 20
 """Bytes of a block or record. The longest packet that Linux makes on lo has 65,549 bytes."""
 MOST_INTERFACES = 4096
 
+_LINK_TYPE = 0x03FF_FFFF  # the upper bits of the field are about frame check sequences, which IP's length cuts off
+_LONGEST_NAME = 256  # characters of an interface's name; what is longer is cut
 _AT_ONCE = 256 << 10  # bytes read from the file
 _PCAP_UNITS = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # magic number: nanoseconds in a unit of time
 _SECTION_HEADER, _INTERFACE, _PACKET, _SIMPLE_PACKET, _STATISTICS, _ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 5, 6
@@ -33,18 +36,20 @@ _ENDS_WITHIN = "the file ends within a packet or block"
 
 
 class FilePacket(NamedTuple):
-    """One TCP packet."""
+    """One packet."""
 
     ts: int
     """Nanoseconds since 1970."""
     interface: str
     """Its name in a pcapng file; empty where there is none."""
     data: bytes
-    """The captured bytes from the IP header on."""
+    """The captured bytes from the IP header on; empty if it is no IP packet."""
     cut: bool
     """Whether the packet had more bytes."""
     interface_index: int
     """Tells apart interfaces whose packets have the same `interface`; 0 where that is not known."""
+    other: str = ""
+    """The name of its protocol if it is no IP packet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +80,14 @@ class CaptureFile:
         self._at = 0
         self._order = "<"
         self._ts = 0
-        self.passed_over: Counter[int] = Counter()
-        """Packets of link types that cannot be read, by link type."""
         self.dropped: Counter[str] = Counter()
         """Packets that the file's writer says it has lost (isb_ifdrop, isb_osdrop), by the interface's name."""
 
     def packets(self) -> Iterator[FilePacket]:
-        """The TCP packets over IPv4 and IPv6. Raises CaptureFileError where the file is damaged, ends too early, or has
-        another format."""
+        """The packets, but for the second copies of loopback frames. Raises CaptureFileError where the file is damaged,
+        ends too early, or has another format; and as `decompressed`."""
+        self._before_read()
+        self._stream = decompressed(self._stream, self._name)
         magic = self._read(4, "the file is empty", "the file is no capture")
         if magic == _SECTION_MAGIC:
             return self._pcapng()
@@ -97,7 +102,7 @@ class CaptureFile:
 
     def _pcap(self, unit: int) -> Iterator[FilePacket]:
         *_, link = self._unpack("HHiIII", self._whole(20))
-        interface = _Interface(link & 0x0FFF_FFFF, unit=(unit, 1))  # the upper bits are about frame check sequences
+        interface = _Interface(link & _LINK_TYPE, unit=(unit, 1))
         while (head := self._read(16, None, "the file ends within a packet")) is not None:
             seconds, fraction, captured, original = self._unpack("IIII", head)
             if captured > LONGEST_BLOCK:
@@ -165,6 +170,7 @@ class CaptureFile:
         for code, value in self._options(body[8:]):
             if code == _IF_NAME:
                 name = value.decode("utf-8", "replace").rstrip("\0")
+                name = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "..."
             elif code == _IF_TSRESOL and len(value) == 1:
                 unit = (1_000_000_000, (2 if value[0] & 0x80 else 10) ** (value[0] & 0x7F))
             elif code == _IF_TSOFFSET and len(value) == 8:
@@ -197,16 +203,15 @@ class CaptureFile:
     # Both formats.
 
     def _packet(self, interface: _Interface, ts: int, data: bytes, original: int) -> Iterator[FilePacket]:
-        """The packet, if it is TCP and its link type can be read."""
+        """The packet, unless it is the second copy of a loopback frame."""
         if not 0 <= ts < _LATEST:
             raise self._damage("a packet's time is out of range")
         self._ts = ts
-        if interface.link_type not in LINK_TYPES:
-            self.passed_over[interface.link_type] += 1
-            return
-        packet = tcp_over_ip(interface.link_type, data)
-        if packet is not None:
+        packet = ip_packet(interface.link_type, data)
+        if isinstance(packet, bytes):
             yield FilePacket(ts, interface.name, packet, len(data) < original, _index(interface, data))
+        elif packet is not None:
+            yield FilePacket(ts, interface.name, b"", len(data) < original, 0, packet)
 
     def _unpack(self, form: str, data: bytes) -> tuple[int, ...]:
         return struct.unpack(self._order + form, data)

@@ -1,9 +1,8 @@
 """A packet socket with memory that the kernel fills: AF_PACKET, TPACKET_V3 (packet(7), linux/if_packet.h,
 Documentation/networking/packet_mmap.rst).
 
-The kernel packs packets into blocks of shared memory. It hands a block over when the block is full or the retire
-time-out has passed. Reading a block costs no system call. With SOCK_DGRAM every packet begins at its IP header, on any
-link.
+The kernel packs packets into blocks of shared memory. `tapper.capture.walk` reads them without a system call. With
+SOCK_DGRAM every packet begins at its IP header, on any link.
 
 The order of the steps matters. The socket is made with protocol 0, so it receives nothing. Then it gets its filter and
 its memory. Binding it starts the capture. So nothing unwanted is ever queued.
@@ -42,9 +41,8 @@ SMALLEST_BLOCK = 128 * 1024
 """Bytes. A frame on lo has up to 65,549 bytes, and a block has to hold it with its headers."""
 _LARGEST_BLOCK = 512 * 1024
 _BLOCKS = 8  # of a ring, if that makes them neither too small nor too large
-RETIRE_MS = 200
-"""A reader wakes up when a block is full, or this long after a packet came. A wake-up costs as much as dozens of
-packets, because the reader's memory has left the processor's caches."""
+RETIRE_MS = 60_000  # the kernel keeps it in 16 bits
+"""The kernel hands over a block that is not full after this time. `tapper.capture.walk` says why it is long."""
 _FRAME_SIZE = 2048  # has no meaning in version 3, but must be aligned and divide a block
 
 _STATISTICS = struct.Struct("=III")  # struct tpacket_stats_v3: packets, drops, freeze_q_cnt
@@ -96,7 +94,7 @@ class Mapped:
         return self._statistics
 
     def drained(self) -> bool:
-        """Whether every packet that the kernel counted was read. The last block comes with the retire time-out."""
+        """Whether every packet that the kernel counted was read."""
         return self.blocks.read >= self.statistics().received
 
     def attach(self, program: tuple[Instruction, ...]) -> None:

@@ -29,7 +29,7 @@ from tapper.capture.mapped import Mapped, Statistics, open_mapped
 from tapper.capture.memory import RingMemory
 from tapper.capture.walk import Blocks, Packets
 from tapper.errors import NamespaceGoneError, TapperError, explain
-from tapper.runtime.threads import on_threads
+from tapper.runtime.threads import NO_THREAD, on_threads
 from tapper.streams.packet import Packet
 
 _Mark: TypeAlias = tuple[int, int, int]
@@ -121,7 +121,7 @@ class Ring:
         """Whether growing has failed. It is not tried again."""
 
     def fileno(self) -> int:
-        """For polling: readable when a block is ready. Changes in `turn_over`."""
+        """For polling: readable when a block is ready. Changes in `turn_over`. For other packets see `unfinished`."""
         return self._mapped.socket.fileno()
 
     @property
@@ -155,20 +155,25 @@ class Ring:
 
     def packets(self) -> Iterator[Packets]:
         """The packets of the next block, if it is ready, some at a time. Must be run to its end."""
-        return self._read(self._mapped, self._mapped.block_size)
+        return map(self._new, self._mapped.packets(self._mapped.block_size))
 
     def rest(self) -> Iterator[Packets]:
-        """The packets of all blocks that are ready, when the filter lets nothing in. Must be run to its end."""
-        yield from self._read(self._mapped, self._mapped.size)
+        """All packets in the ring, when the filter lets nothing in. Must be run to its end."""
+        yield from map(self._new, self._mapped.blocks.rest())
         if self._larger is not None:
             self._overlap.begin_comparing(self._larger.statistics().received)
-            yield from self._read(self._larger, self._larger.size)
+            yield from map(self._new, self._larger.blocks.rest())
 
-    def _read(self, mapped: Mapped, at_once: int) -> Iterator[Packets]:
-        for memory, packets in mapped.packets(at_once):
-            new = self._overlap.new(packets)
-            self._overlap.remember(new)
-            yield memory, new
+    def unfinished(self) -> Packets | None:
+        """Packets of the block that the kernel still fills, see `Blocks.unfinished`; None if there are none."""
+        portion = self._mapped.blocks.unfinished()
+        return None if portion is None else self._new(portion)
+
+    def _new(self, portion: Packets) -> Packets:
+        memory, packets = portion
+        new = self._overlap.new(packets)
+        self._overlap.remember(new)
+        return memory, new
 
     def statistics(self) -> Statistics:
         """The kernel's counts, added up. A packet that two sockets have received counts once when both were read."""
@@ -192,7 +197,7 @@ class Ring:
         self.restrict(REJECT_ALL)
 
     def drained(self) -> bool:
-        """Whether every packet that the kernel counted was read. The last block comes with the retire time-out."""
+        """Whether every packet that the kernel counted was read."""
         return self._mapped.drained() and (self._larger is None or self._larger.drained())
 
     def error(self) -> int:
@@ -223,8 +228,16 @@ class Ring:
         size = self._memory.more(self._mapped.size)
         if not size:
             return False
-        self._growing = threading.Thread(target=self._change_over, args=(size, notify), name="growing")
-        self._growing.start()
+        growing = threading.Thread(target=self._change_over, args=(size, notify), name="growing")
+        try:
+            growing.start()
+        except RuntimeError:
+            self._memory.give_back(size)
+            self._outgrown = True
+            self._failure = NO_THREAD
+            notify()
+        else:
+            self._growing = growing
         return True
 
     def _change_over(self, size: int, notify: Callable[[], None]) -> None:
@@ -267,7 +280,11 @@ class Ring:
         self._bad_checksum += smaller.blocks.bad_checksum
         self._overlap.begin_comparing(self._mapped.statistics().received)
         self._closing = threading.Thread(target=self._release, args=(smaller,), name="closing")
-        self._closing.start()
+        try:
+            self._closing.start()
+        except RuntimeError:  # the kernel grants no further thread
+            self._closing = None
+            self._release(smaller)
         self._growing = None
         return True
 

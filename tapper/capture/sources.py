@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from operator import itemgetter
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from tapper.capture.mapped import RETIRE_MS, Statistics
+from tapper.capture.mapped import Statistics
 from tapper.capture.ring import Ring, close_together
 from tapper.capture.share import Share, next_round
 from tapper.capture.walk import Packets
@@ -29,11 +29,14 @@ T = TypeVar("T")
 
 NO_INTERFACE: Final = 0
 """No interface has this index (netdevice(7))."""
-_PATIENCE_S = 4 * RETIRE_MS / 1000
-"""The kernel hands a block over within two retire time-outs. A packet that comes later is not waited for."""
-DRAINING_S: Final = 2.5
+LOOK_S = 0.1
+"""How often to look for packets in blocks that the kernel still fills. A packet is read at the second look. A wake-up
+costs as much as dozens of packets, because the reader's memory has left the processor's caches."""
+_PATIENCE_S = 8 * LOOK_S
+"""How long a source that closes waits for packets that the kernel has counted."""
+DRAINING_S: Final = 1.5
 """How long a source that closes may take to read its ring."""
-CONCLUDING_S: Final = 1.0
+CONCLUDING_S: Final = 0.4
 """How much longer its reader may take to conclude."""
 PORTION: Final = 64 * 1024
 """Bytes that are read between two looks at the clock."""
@@ -109,6 +112,13 @@ class Source(Generic[T]):
             yield self.waiting.popleft()
         yield from _divided(self.ring.packets())
 
+    def look(self) -> bool:
+        """Take packets out of the block that the kernel still fills, unless others wait. Returns whether any do."""
+        portion = None if self.waiting else self.ring.unfinished()
+        if portion is not None:
+            self.waiting.extend(_divided([portion]))
+        return bool(self.waiting)
+
     def put_back(self, portions: Iterable[Packets]) -> None:
         """Keep these packets for the next turn."""
         self.waiting = deque(portions)
@@ -132,14 +142,18 @@ class Sources(Generic[T]):
 
     def __init__(self) -> None:
         self._poll = select.poll()
+        self._others = select.poll()
+        """As `_poll`, but without the rings."""
         self._sources: dict[Hashable, Source[T]] = {}
         self._rings: dict[int, Source[T]] = {}
         self._watched: dict[int, Callable[[], None]] = {}
         self._grown = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Written to by a thread that has made a ring larger, or has failed to."""
         self._poll.register(self._grown, select.POLLIN)
+        self._others.register(self._grown, select.POLLIN)
         self._growing: set[Hashable] = set()
         self._shut: set[Hashable] = set()
+        self._next_look = 0.0  # by time.monotonic
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._sources
@@ -181,22 +195,30 @@ class Sources(Generic[T]):
 
     def watch(self, descriptor: int, events: int, callback: Callable[[], None]) -> None:
         """Call `callback` in `turn` whenever the descriptor shows one of the events (select.POLL…), an error or an
-        end."""
+        end. A further call for the same descriptor replaces the events."""
         self._watched[descriptor] = callback
         self._poll.register(descriptor, events)
+        self._others.register(descriptor, events)
 
     def unwatch(self, descriptor: int) -> None:
         del self._watched[descriptor]
         self._poll.unregister(descriptor)
+        self._others.unregister(descriptor)
 
-    def turn(self, timeout_s: float, deliver: Deliver[T], trouble: Trouble[T], closed: Closed[T]) -> None:
-        """Wait for an event, at most `timeout_s` seconds, and handle it.
+    def turn(
+        self, timeout_s: float, deliver: Deliver[T], trouble: Trouble[T], closed: Closed[T], *, reading: bool = True
+    ) -> None:
+        """Wait for an event, at most `timeout_s` seconds, and handle it. Rings are not read unless `reading`, but for
+        those of sources that close.
 
         `deliver` gets the records of a source's packets in portions, empty ones included. `trouble` gets a source's
         socket error, each once. `closed` gets a source that was shut and is drained, before it is gone.
         """
-        # 1. Wait, no longer than for a source that is to be closed, and not at all for packets that were put back.
-        waiting = [source for source in self._sources.values() if source.waiting]
+        # 1. Wait, no longer than until the next look, or for a source that is to be closed, and not at all for packets
+        #    that were put back.
+        if self._sources and reading:
+            timeout_s = min(timeout_s, self._next_look - time.monotonic())
+        waiting = [source for source in self._sources.values() if source.waiting] if reading else []
         if waiting:
             timeout_s = 0.0
         for closing in self._closing():
@@ -204,7 +226,7 @@ class Sources(Generic[T]):
             timeout_s = min(timeout_s, left)
         # 2. See which rings have packets, and call back for other descriptors.
         ready = dict.fromkeys(waiting)
-        for descriptor, events in self._poll.poll(max(0, int(timeout_s * 1000 + 0.999))):
+        for descriptor, events in (self._poll if reading else self._others).poll(max(0, int(timeout_s * 1000 + 0.999))):
             source = self._rings.get(descriptor)
             if source is not None:
                 if events & select.POLLERR:
@@ -214,11 +236,20 @@ class Sources(Generic[T]):
                 self._take_grown(trouble)
             elif descriptor in self._watched:  # an earlier callback may have removed it
                 self._watched[descriptor]()
-        # 3. Read these rings, each until its share is spent.
+        # 3. Look for packets in the blocks that the kernel still fills.
+        if reading and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_S
+            for source in self._sources.values():
+                if source.look():
+                    ready[source] = None
+                if source.key in self._growing:
+                    self._turn_over(source)
+        # 4. Read these rings, each until its share is spent.
+        ready |= dict.fromkeys(source for source in self._closing() if source.has_packets)
         next_round([source.share for source in ready])
         for source in ready:
             self._read_share(source, deliver, trouble)
-        # 4. Close the sources that are drained, or have not been drained in time.
+        # 5. Close the sources that are drained, or have not been drained in time.
         due = [source for source in self._closing() if self._is_due(source)]
         for source in due:
             self._conclude(source, deliver)

@@ -1,5 +1,11 @@
-"""Reads the packets in the blocks of a ring that the kernel has filled (struct tpacket_block_desc and struct
-tpacket3_hdr, linux/if_packet.h). Numbers are in the machine's byte order.
+"""Reads the packets in the blocks of a ring (struct tpacket_block_desc and struct tpacket3_hdr, linux/if_packet.h).
+Numbers are in the machine's byte order.
+
+The kernel hands a block over when it is full, or when its retire time-out has passed. The time-out is long, because a
+block that is handed over nearly empty takes as much of the ring as a full one: while nobody reads, little traffic would
+use up all blocks. So packets are also read out of the block that the kernel still fills (`Blocks.unfinished`). The
+kernel takes microseconds from counting a packet in its block (prb_fill_curr_block) to marking it complete
+(tpacket_rcv, both in net/packet/af_packet.c). A packet is read when it was counted at the look before and is marked.
 
 This module is apart from the making of rings because it works on every packet: this module can be compiled, that must
 not be.
@@ -23,6 +29,9 @@ _TP_STATUS_USER: Final = 1
 _TP_STATUS_KERNEL: Final = bytes(4)
 _BLOCK_HEADER: Final = struct.Struct("=III").unpack_from  # num_pkts, offset_to_first_pkt, blk_len
 _BLOCK_HEADER_AT: Final = 12
+_NO_PACKETS: Final = bytes(4)
+_STEP_AND_STATUS: Final = struct.Struct("=I16xI").unpack_from
+"""The beginning of struct tpacket3_hdr: next_offset and status."""
 _PACKET_HEADER: Final = struct.Struct("=IIIIII2xH24xI")
 """struct tpacket3_hdr: next_offset, sec, nsec, snaplen, len, status, net; then ifindex of the struct sockaddr_ll."""
 HEADER_SIZE: Final = _PACKET_HEADER.size
@@ -42,6 +51,11 @@ class Blocks:
         self._count = count
         self._next = 0
         """The block that is read next."""
+        self._counted = 0
+        """Packets in that block at the last look, while the kernel still fills it."""
+        self._passed = 0
+        """Packets of that block that were read already; the next one begins at `_at` in the ring's memory."""
+        self._at = 0
         self.read = 0
         """Packets that were read."""
         self.cut = 0
@@ -67,15 +81,42 @@ class Blocks:
             self._release(count)
             yield memory, found
 
+    def unfinished(self) -> Packets | None:
+        """The packets of the block that the kernel still fills, as far as the call before has counted them. None if
+        there are no such packets, or the block is ready."""
+        if self.waiting(0):
+            return None
+        counted: int
+        before = self._counted
+        counted, _, _ = _BLOCK_HEADER(self._memory, self._next * self._size + _BLOCK_HEADER_AT)
+        self._counted = counted
+        if before <= self._passed:
+            return None
+        at, end, _ = self._bounds()
+        memory = self._memory[at:end]
+        found, passed, step = self._within(memory, 0, _complete(memory, before - self._passed))
+        self._at = at + step
+        self._passed += passed
+        self.read += passed
+        return memory, found
+
+    def rest(self) -> Iterator[Packets]:
+        """All packets, when no more come: of the blocks that are ready, and of the block after them."""
+        yield from self.packets(self._count)
+        for portion in (self.unfinished(), self.unfinished()):  # the first call counts what the second one reads
+            if portion is not None:
+                yield portion
+
     def _bounds(self) -> tuple[int, int, int]:
-        """Of the next block: where its first packet begins and where its last one ends, in the ring's memory, and how
-        many packets it has."""
+        """Of the next block: where its first unread packet begins and where its last packet ends, in the ring's memory,
+        and how many packets are unread."""
         count: int
         offset: int
         length: int
         base = self._next * self._size
         count, offset, length = _BLOCK_HEADER(self._memory, base + _BLOCK_HEADER_AT)
-        return base + offset, base + min(length, self._size), count
+        at = self._at if self._passed else base + offset
+        return at, base + min(length, self._size), max(0, count - self._passed)
 
     def _within(self, memory: bytes, at: int, most: int) -> tuple[list[Packet], int, int]:
         """Read the packets from `at` on that lie wholly in this memory, at most `most`. Returns the packets that their
@@ -113,8 +154,26 @@ class Blocks:
         return False
 
     def _release(self, count: int) -> None:
-        """The next block, which has so many packets, was read: give it back to the kernel."""
+        """The next block, which had so many unread packets, was read: give it back to the kernel. The kernel may begin
+        to fill it much later. Until then its count of packets must not be the old one."""
         self.read += count
         status = self._next * self._size + _BLOCK_STATUS
+        self._memory[status + 4 : status + 8] = _NO_PACKETS
         self._memory[status : status + 4] = _TP_STATUS_KERNEL
         self._next = (self._next + 1) % self._count
+        self._counted = self._passed = 0
+
+
+def _complete(memory: bytes, most: int) -> int:
+    """How many of the first packets in this memory, at most `most`, the kernel has marked as complete."""
+    step: int
+    status: int
+    at = 0
+    for passed in range(most):
+        if at + HEADER_SIZE > len(memory):
+            return passed
+        step, status = _STEP_AND_STATUS(memory, at)
+        if not status & _TP_STATUS_USER:
+            return passed
+        at += step
+    return most

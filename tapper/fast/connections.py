@@ -38,7 +38,7 @@ class FastConnections(Connections[T]):
             key, seq, ack, flags, window, start, stop = header
             half = halves.get(key)
             if half is None or not half.simple or flags & _CONTROL_FLAGS != ACK:
-                records += self._long_way(memory, packet, header)
+                records += self._take(memory, packet, header)
                 continue
             connection = half.connection
             consumer = connection.consumer
@@ -50,7 +50,7 @@ class FastConnections(Connections[T]):
             stream = half.stream
             ahead = (ack - half.peer.stream.position) & MASK
             if consumer is None or seq != stream.position & MASK or 0 < ahead < HALF:
-                records += self._long_way(memory, packet, header)
+                records += self._take(memory, packet, header)
                 continue
             half.acked = ack
             half.window = window
@@ -68,8 +68,8 @@ class FastConnections(Connections[T]):
                 if grown > 0 and self.held > held_bytes:
                     records += self.relieve(held_bytes - held_bytes // RELIEF)
 
-    def _long_way(self, memory: bytes, packet: Packet, header: TcpHeader) -> list[T]:
-        records = self._take(memory, packet, header)
+    def _take(self, memory: bytes, packet: Packet, header: TcpHeader) -> list[T]:
+        records = super()._take(memory, packet, header)
         read = self._halves.get(header[0])
         if read is not None:
             simple = _is_simple(read.connection)

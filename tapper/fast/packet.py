@@ -21,7 +21,7 @@ BYTEWISE: Final = FORM == "compiled"
 
 _V4: Final = struct.Struct("!I2xI2x12sIIHH").unpack_from  # two numbers hold all that matters of the IP header
 _V6: Final = struct.Struct("!B3xHBx36sIIHH").unpack_from
-_TCP_UNLESS_FRAGMENT: Final = 0x1FFF_00FF  # of the second number: the fragment's offset, and the protocol
+_TCP_UNLESS_FRAGMENT: Final = 0x3FFF_00FF  # of the second number: the fields of fragments, and the protocol
 
 
 def parse_unpacking(memory: bytes, begin: int, end: int) -> TcpHeader:
@@ -67,7 +67,7 @@ def parse_bytewise(memory: bytes, begin: int, end: int) -> TcpHeader:
     version: i64 = memory[at]
     if version == 0x45:
         fragment: i64 = memory[at + 6]
-        if memory[at + 9] != TCP or fragment & 0x1F or memory[at + 7]:
+        if memory[at + 9] != TCP or fragment & 0x3F or memory[at + 7]:
             return parse(memory, begin, end)
         tcp = at + 20
         length = _short(memory, at + 2)

@@ -20,7 +20,7 @@ _MOST_PORTS = 8
 
 
 class EncryptedTargets:
-    """What is known of encrypted traffic of targets."""
+    """The encrypted traffic that was seen of each target."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

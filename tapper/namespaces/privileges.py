@@ -32,7 +32,7 @@ _READING = (Capability.SYS_PTRACE, Capability.DAC_READ_SEARCH)
 
 
 def advice(capability: Capability) -> str:
-    """What a capability is needed for, and how to get it."""
+    """The purpose of a capability, and the way to get it."""
     return (
         f"{_NEEDED_FOR[capability]} needs CAP_{capability.name}: "
         f"run as root, or add {capability.name} to the container's securityContext.capabilities"

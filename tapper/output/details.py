@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import Enum, auto
 
+from tapper.output.content import content
 from tapper.output.escape import escape, shortened
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.messages import End, Request, Response
+from tapper.protocols.messages import Request, Response
 
 PREVIEW = 1024
 """Bytes of a body that are shown."""
@@ -42,20 +43,25 @@ def details(exchange: Exchange) -> str:
 
 def _message(mark: str, first: str, message: Request | Response) -> Iterator[tuple[str, LineKind, str]]:
     lines = [(LineKind.START, first), *((LineKind.FIELD, f"{name}: {value}") for name, value in message.head.headers)]
-    lines += [(LineKind.REMARK, ""), *_body(message.end)]
+    lines += [(LineKind.REMARK, ""), *_body(message)]
     lines += [(LineKind.FIELD, f"{name}: {value}") for name, value in message.end.trailers]
     for kind, line in lines:
         yield mark, kind, escape(shortened(line, _LONGEST_LINE))
 
 
-def _body(end: End) -> list[tuple[LineKind, str]]:
-    """The lines of a body, and a remark about the bytes that are not shown."""
+def _body(message: Request | Response) -> list[tuple[LineKind, str]]:
+    """The lines of a body, decoded, and remarks about the bytes that are not shown."""
+    end = message.end
     if not end.size:
         return []
-    lines = [(LineKind.BODY, line) for line in end.body[:PREVIEW].decode("latin-1").splitlines()] if end.body else []
-    missing = end.size - min(len(end.body), PREVIEW)
+    found = content(message)
+    lines = [(LineKind.BODY, line) for line in found.data[:PREVIEW].decode("latin-1").splitlines()]
+    size = len(found.data) if found.decoded else end.size
+    missing = size - min(len(found.data), PREVIEW)
     if missing:
         lines.append((LineKind.REMARK, f"[{missing} more bytes]"))
     elif end.truncated:
         lines.append((LineKind.REMARK, "[the rest was not seen]"))
+    if found.remark:
+        lines.append((LineKind.REMARK, f"[{found.remark}]"))
     return lines

@@ -20,7 +20,12 @@ def printable(text: str) -> str:
         text = text.encode("latin-1").decode("utf-8")
     except UnicodeError:
         return escape(text)
-    return "".join(char if char.isprintable() else escape(char) for char in text)
+    return visible(text)
+
+
+def visible(text: str) -> str:
+    """Unicode text with escapes in the place of characters that cannot be seen, lone surrogates included."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else escape(char) for char in text)
 
 
 def escape_bytes(data: bytes) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
@@ -28,8 +29,10 @@ from prometheus_client.registry import Collector
 
 from tapper import __version__
 from tapper.errors import TapperError, explain
+from tapper.output.escape import visible
 from tapper.output.listening import Listening
 from tapper.output.records import Row, Snapshot
+from tapper.runtime.threads import NO_THREAD
 from tapper.targets.pods import PodName
 
 Ask: TypeAlias = Callable[[float], Snapshot]
@@ -45,6 +48,7 @@ COUNTERS = {
     "tapper_packets_bad_checksum": ("bad_checksum", None, "Packets left out: their receiver refuses their checksum."),
     "tapper_packets_unread": ("unread", None, "Packets captured, but not read before the source was closed."),
     "tapper_postponements": ("postponed", None, "Times that a source was put back: it had spent its share of time."),
+    "tapper_packets_passed_over": ("passed_over", "kind", "Packets that were not looked into, by protocol."),
     "tapper_stream_gaps": ("gaps", None, "Places in TCP streams where bytes are missing."),
     "tapper_stream_gap_bytes": ("gap_bytes", None, "Bytes missing there, as far as their number is known."),
     "tapper_connections_given_up": ("given_up", None, "Connections given up to stay within memory bounds."),
@@ -59,10 +63,10 @@ MOST_CLIENTS = 16
 """Connections at a time; a further one is closed at once."""
 _ANSWER_S = 5.0
 """How long a scrape waits for the loop."""
-_CLIENT_S = 10.0
-"""How long a client may take to send a part of its request, or to read a part of the answer."""
+CLIENT_S = 10.0
+"""How long a connection may last."""
 _POLL_S = 0.2
-"""How often the server looks whether it is to end."""
+"""How often the server looks whether it is to end, and whether a connection lasts too long."""
 
 
 class _NoAnswerError(Exception):
@@ -110,7 +114,7 @@ def _samples(row: Row, field: str, label: str | None) -> Iterator[tuple[tuple[st
     if label is None:
         yield (namespace, pod, own, *where), getattr(row.counts, field)
     elif label == "kind":
-        for kind, count in row.counts.undecoded.items():
+        for kind, count in getattr(row.counts, field).items():
             yield (namespace, pod, own, *where, str(kind)), count
     else:
         for key, seen in row.legs.items():
@@ -119,11 +123,11 @@ def _samples(row: Row, field: str, label: str | None) -> Iterator[tuple[tuple[st
 
 
 def _named(name: PodName | None) -> tuple[str, str]:
-    return ("", "") if name is None else (name.namespace, name.name)
+    return ("", "") if name is None else (visible(name.namespace), visible(name.name))
 
 
 class _Handler(MetricsHandler):
-    timeout = _CLIENT_S
+    timeout = CLIENT_S
 
     def do_GET(self) -> None:
         if urlsplit(self.path).path != "/metrics":
@@ -132,7 +136,7 @@ class _Handler(MetricsHandler):
         try:
             super().do_GET()
         except _NoAnswerError:
-            self._refuse(503, "the tapper does not answer: it is starting, ending, or nobody reads its output\n")
+            self._refuse(503, "the tapper does not answer: it is starting or ending\n")
 
     def _refuse(self, status: int, sentence: str) -> None:
         self.send_response(status)
@@ -145,7 +149,9 @@ class _Server(ThreadingHTTPServer):
     """Listens when it is made. Raises OSError."""
 
     def __init__(self, listening: Listening, handler: type[_Handler]) -> None:
-        self._free = threading.BoundedSemaphore(MOST_CLIENTS)
+        self._clients: dict[socket.socket, float] = {}
+        """The open connections, and when each began, by time.monotonic."""
+        self._lock = threading.Lock()
         address = listening.address or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         super().__init__((address, listening.port), handler)
@@ -156,17 +162,40 @@ class _Server(ThreadingHTTPServer):
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(self.server_address[0] != "::"))
         TCPServer.server_bind(self)
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # out of descriptors: the connection stays, and would be accepted again at once
+            time.sleep(_POLL_S)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._free.acquire(blocking=False):
+        with self._lock:
+            free = len(self._clients) < MOST_CLIENTS
+            if free:
+                self._clients[request] = time.monotonic()
+        if not free:
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+            super().process_request(request, client_address)
+        except RuntimeError:  # the kernel grants no further thread
+            self.shutdown_request(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._clients.pop(request, None)
+            super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """End the connections that last too long: a client could send its request octet by octet."""
+        begun = time.monotonic() - CLIENT_S
+        with self._lock:
+            for client in [client for client, began in self._clients.items() if began < begun]:
+                try:
+                    client.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # the client has gone, and its thread learns of that itself
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Report errors, but not of a connection that the client ended."""
@@ -185,7 +214,11 @@ def serving(listening: Listening, ask: Ask) -> Iterator[None]:
     except OSError as error:
         raise TapperError(f"cannot serve metrics on {listening}: {explain(error)} (--metrics)") from error
     thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), name="tapper-metrics", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        server.server_close()
+        raise TapperError(f"cannot serve metrics on {listening}: {NO_THREAD} (--metrics)") from None
     try:
         yield
     finally:

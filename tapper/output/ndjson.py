@@ -15,6 +15,7 @@ from tapper.output.format import Format
 from tapper.output.records import Owned, Place, Totals, reason, verified
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, Tls, WebSocketMessage
+from tapper.protocols.headers import content_encoding
 from tapper.protocols.messages import Request, Response
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import ExchangeRecord, FactRecord
@@ -86,9 +87,10 @@ def _leg(leg: Leg) -> dict[str, Any]:
 
 
 def _message(message: Request | Response) -> dict[str, Any]:
-    end = message.end
+    end, coding = message.end, content_encoding(message.head.headers)
     return {
         "headers": message.head.headers,
+        **({} if coding is None else {"content_encoding": coding}),
         "body_b64": base64_text(end.body),
         "body_size": end.size,
         "truncated": end.truncated,

@@ -15,6 +15,7 @@ from tapper.output.records import Place, Stat
 from tapper.protocols.records import Record
 from tapper.streams.connection import Scope
 from tapper.streams.connections import Connections
+from tapper.streams.decapsulation import innermost_ends
 from tapper.streams.packet import Packet
 
 SECTION_HEADER, INTERFACE, ENHANCED_PACKET, STATISTICS = 0x0A0D0D0A, 1, 6, 5
@@ -86,11 +87,11 @@ def _stated_length(data: bytes) -> int:
 
 
 def _is_in_scope(scope: Scope, data: bytes) -> bool:
-    """True if the source may report this packet. The kernel's filter may let other packets pass as well."""
-    if scope.targets is None:
-        return True
-    start, width = (12, 4) if data[0] >> 4 == 4 else (8, 16)
-    ends = data[start : start + 2 * width]
+    """True if the source may report what is in this packet. The kernel's filter may let other packets pass as well."""
+    ends = innermost_ends(data, 0, len(data))
+    width = len(ends) // 2
+    if not ends or scope.targets is None:
+        return bool(ends)
     return ends[:width] in scope.targets or ends[width:] in scope.targets
 
 

@@ -109,9 +109,11 @@ class Totals:
     given_up: int = 0
     undecoded: dict[str, int] = field(default_factory=dict)
     """Connections that were not HTTP, by kind."""
+    passed_over: dict[str, int] = field(default_factory=dict)
+    """Packets that were not looked into, by protocol."""
 
     def copy(self) -> Totals:
-        return replace(self, undecoded=dict(self.undecoded))
+        return replace(self, undecoded=dict(self.undecoded), passed_over=dict(self.passed_over))
 
     def add(self, stat: Stat, tally: Tally) -> None:
         """Add the counts of one source's packets and streams."""
@@ -127,14 +129,22 @@ class Totals:
         self.gaps += tally.gaps
         self.gap_bytes += tally.gap_bytes
         self.given_up += tally.given_up
+        _add(self.passed_over, tally.passed_over)
 
     def merge(self, other: Totals) -> None:
         """Add all counts of another source or run."""
         for count in fields(self):
-            if count.name != "undecoded":
-                setattr(self, count.name, getattr(self, count.name) + getattr(other, count.name))
-        for kind, connections in other.undecoded.items():
-            self.undecoded[kind] = self.undecoded.get(kind, 0) + connections
+            mine = getattr(self, count.name)
+            if isinstance(mine, dict):
+                _add(mine, getattr(other, count.name))
+            else:
+                setattr(self, count.name, mine + getattr(other, count.name))
+
+
+def _add(counts: dict[str, int], further: Mapping[str, int]) -> None:
+    """Add counts by kind."""
+    for kind, count in further.items():
+        counts[kind] = counts.get(kind, 0) + count
 
 
 class LegKey(NamedTuple):

@@ -8,17 +8,35 @@ import os
 import secrets
 import stat
 import sys
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import BinaryIO, TextIO
 
 from tapper.errors import TapperError, explain
+from tapper.output.escape import shortened, visible
+from tapper.output.outlet import Outlet, open_outlet
 from tapper.output.records import Totals
 from tapper.output.text import summary
 
 _MOST_GATHERED = 1 << 20
 _ENDS_KEPT = 4096
+_LAG = 256 << 10
+"""Bytes that wait for the output's reader before the rings are left to wait, too."""
+_MOST_WAITING = 64 << 20
+"""Bytes that may wait for the output's reader: sources that close and the end of the run write in any case."""
+_PATIENCE_S, _LONGEST_S = 1.0, 2.5
+"""At the end of the run: for a reader that takes nothing, and for any reader."""
+_MESSAGES_WAITING = 64 << 10  # bytes
+_LONGEST_MESSAGE = 4000  # characters
+_LAST_MESSAGES_S = 0.2
+_FOLDED_S = 60.0
+"""The same message is written again after this time."""
+_MOST_KEYS = 10_000
+_MOST_MESSAGES = 256
+"""Messages that are remembered, and messages in _FOLDED_S seconds."""
 _WRITING = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -38,16 +56,56 @@ class Sink:
         """The bytes that complete the output after any record. They are written when a disk is full."""
         self._ends: deque[int] | None = deque(maxlen=_ENDS_KEPT) if _can_be_cut(stream) else None
         """The file offsets at which the last pieces end; None if the output cannot be cut."""
+        self._outlet: Outlet | None = None
 
     def __enter__(self) -> Sink:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._outlet is not None:
+            self._outlet.close()
         if self._own:
             self._stream.close()
 
     def fileno(self) -> int:
         return self._stream.fileno()
+
+    # Readers that are slow.
+
+    def do_not_wait(self) -> None:
+        """From now on writing does not wait for the reader of a pipe, a socket or a terminal. What the reader has not
+        taken yet is kept; `go_on` and `finish` write it."""
+        self._outlet = open_outlet(self.fileno(), _MOST_WAITING)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the reader has not taken yet."""
+        return 0 if self._outlet is None else self._outlet.waiting
+
+    @property
+    def lags(self) -> bool:
+        """Whether so much waits for the reader that nothing should be written that can wait elsewhere."""
+        return self.waiting > _LAG
+
+    def go_on(self) -> None:
+        """Write what waits, when the reader takes more (POLLOUT). Raises as `write_bytes` does."""
+        if self._outlet is not None:
+            with _said():
+                self._outlet.go_on()
+
+    def finish(self) -> None:
+        """Wait, for a few seconds at most, until the reader has taken everything. Raises as `write_bytes` does, and
+        TapperError where it has not."""
+        outlet = self._outlet
+        if outlet is None:
+            return
+        with _said():
+            outlet.finish(_PATIENCE_S, _LONGEST_S)
+        if outlet.waiting or outlet.dropped:
+            raise TapperError(
+                f"the output is incomplete: its reader has not taken the last {outlet.waiting} bytes, and "
+                f"{outlet.dropped} records found no room before; read it faster, or write to a file (-w)"
+            )
 
     def gather(self) -> None:
         """From now on gather what is written, up to 1 MiB, until `flush`."""
@@ -81,6 +139,10 @@ class Sink:
 
     def _write(self, pieces: list[bytes]) -> None:
         data = b"".join(pieces)
+        if self._outlet is not None:
+            with _said():
+                self._outlet.write(data)
+            return
         rest = memoryview(data)
         if self._ends is not None:
             self._ends.extend(accumulate(map(len, pieces), initial=os.lseek(self._stream.fileno(), 0, os.SEEK_CUR)))
@@ -111,6 +173,17 @@ class Sink:
                 os.ftruncate(descriptor, end)
             except OSError:
                 continue  # cut off one more piece to get more room
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Turn the kernel's refusals to write into Closed and TapperError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise Closed from None
+    except OSError as error:
+        raise TapperError(f"cannot write the output: {explain(error)}") from error
 
 
 def _can_be_cut(stream: BinaryIO) -> bool:
@@ -175,34 +248,89 @@ def _replace(path: str) -> int:
 
 
 class Console:
-    """Messages for people on standard error: one line each, after the program's name."""
+    """Messages for people on standard error: one line each, after the program's name. Characters that a terminal obeys
+    are escaped. Writing never waits, and a message that cannot be written is left out: capturing goes on."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._said: set[object] = set()
+        self._outlet: Outlet | None = None
+        self._said: dict[object, None] = {}
+        self._recent: dict[str, int] = {}
+        """The messages since `_since`, each with the number of its repetitions."""
+        self._since = -_FOLDED_S
+        self._left_out = 0
+
+    def do_not_wait(self) -> None:
+        """From now on writing does not wait for the reader of a pipe or a terminal. Messages that the reader does not
+        take are left out, once some of them wait."""
+        try:
+            self._stream.flush()
+            self._outlet = open_outlet(self._stream.fileno(), _MESSAGES_WAITING)
+        except OSError:
+            pass  # there is no descriptor, or standard error cannot be written
+
+    def finish(self) -> None:
+        """Give the reader a moment to take the last messages."""
+        outlet, self._outlet = self._outlet, None
+        if outlet is not None:
+            try:
+                outlet.finish(_LAST_MESSAGES_S, _LAST_MESSAGES_S)
+            except OSError:
+                pass
+            outlet.close()
 
     def warn(self, message: str) -> None:
-        try:
-            self._stream.write(f"tapper: {message}\n")
-            self._stream.flush()
-        except OSError:
-            pass  # standard error is closed: there is no other place for the message, and capturing goes on
+        """Write a message, unless it or too many others were written within the last minute."""
+        now = time.monotonic()
+        if now - self._since >= _FOLDED_S:
+            self._tell_folded()
+            self._since = now
+        if message in self._recent:
+            self._recent[message] += 1
+        elif len(self._recent) >= _MOST_MESSAGES:
+            self._left_out += 1
+        else:
+            self._recent[message] = 0
+            self._line(message)
 
     def warn_once(self, key: object, message: str) -> None:
         """The same, but only once for each key."""
         if key not in self._said:
-            self._said.add(key)
+            self._said[key] = None
+            if len(self._said) > _MOST_KEYS:
+                del self._said[next(iter(self._said))]
             self.warn(message)
 
     def summary(self, totals: Totals) -> None:
         """The counts of the run."""
-        for line in summary(totals).splitlines():
-            self.warn(line)
+        self._tell_folded()
+        self.table(summary(totals).splitlines())
 
     def table(self, lines: Iterable[str]) -> None:
         """Further lines of the summary."""
         for line in lines:
-            self.warn(line)
+            self._line(line)
+
+    def _tell_folded(self) -> None:
+        """Say which messages came again, and how many were left out, since the last time."""
+        recent, self._recent = self._recent, {}
+        left_out, self._left_out = self._left_out, 0
+        for message, again in recent.items():
+            if again:
+                self._line(f"{message} (this came {again} more {'time' if again == 1 else 'times'})")
+        if left_out:
+            self._line(f"{left_out} more messages are left out: there were too many")
+
+    def _line(self, message: str) -> None:
+        line = f"tapper: {visible(shortened(message, _LONGEST_MESSAGE))}\n"
+        try:
+            if self._outlet is not None:
+                self._outlet.write(line.encode())
+                return
+            self._stream.write(line)
+            self._stream.flush()
+        except OSError:
+            pass  # standard error is closed: there is no other place for the message
 
     def progress(self, message: str) -> None:
         """A message that is shown only on a terminal."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tapper.discovery.finders import Finding
 from tapper.output.columns import columns
 from tapper.output.details import details
-from tapper.output.escape import escape, escape_bytes, shortened
+from tapper.output.escape import escape, escape_bytes, shortened, visible
 from tapper.output.format import Format
 from tapper.output.records import Owned, Place, Totals, reason
 from tapper.protocols.exchange import Exchange
@@ -126,7 +126,7 @@ def _row(process: Finding, owned: Owned) -> tuple[str, ...]:
         "-" if process.netns is None else str(process.netns.inode),
         process.found_by or "-",
         process.verdict,
-        reason(process, owned) or "",
+        visible(reason(process, owned) or ""),
     )
 
 
@@ -138,6 +138,9 @@ def summary(totals: Totals) -> str:
     ]
     if totals.filtered:
         lines.append(f"{_plural(totals.filtered, 'exchange')} more left out by the filters")
+    if totals.passed_over:
+        kinds = ", ".join(f"{count} of {escape(kind)}" for kind, count in sorted(totals.passed_over.items()))
+        lines.append(f"packets that were not looked into: {kinds}")
     if totals.undecoded:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(totals.undecoded.items()))
         lines.append(f"connections that were not decoded: {kinds}")

@@ -43,6 +43,10 @@ class HeaderList:
                 return value
         return None
 
+    def all(self, name: str) -> list[str]:
+        """The values of all fields with this name, in order."""
+        return [value for key, value in self.headers if key.lower() == name]
+
     def has_prefix(self, name: str, prefix: str) -> bool:
         """True if the value of a field with this name begins with `prefix`."""
         return any(value.startswith(prefix) and key.lower() == name for key, value in self.headers)
@@ -62,3 +66,9 @@ class HeaderList:
 def mask_values(headers: Headers, names: frozenset[str]) -> Headers:
     """The fields, with MASK in place of the values of all fields that have one of the names (in lower case)."""
     return tuple((key, MASK if key.lower() in names else value) for key, value in headers)
+
+
+def content_encoding(headers: Headers) -> str | None:
+    """The values of the Content-Encoding fields, joined as RFC 9110 section 5.3 says; None without such a field."""
+    values = [value for name, value in headers if name.lower() == "content-encoding"]
+    return ", ".join(values) if values else None

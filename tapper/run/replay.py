@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 
-from tapper.capture.file import CaptureFile, FilePacket
-from tapper.errors import CaptureFileError, UsageError, explain
+from tapper.capture.file import MOST_INTERFACES, CaptureFile, FilePacket
+from tapper.errors import CaptureFileError, MissingPackageError, UsageError, explain
 from tapper.output.records import Place, Stat
-from tapper.output.sink import Console
 from tapper.protocols.records import Record
 from tapper.run.accounts import Account
 from tapper.run.writer import RecordWriter
@@ -54,22 +53,23 @@ class _FileInterface:
 
     account: Account
     received: int = 0
+    dropped: int = 0
     cut: int = 0
 
 
 class Replay:
     """One run over a file. Without targets, everything in the file is reported."""
 
-    def __init__(self, targets: frozenset[Address], writer: RecordWriter, console: Console) -> None:
+    def __init__(self, targets: frozenset[Address], writer: RecordWriter) -> None:
         self._targets = targets
         self._writer = writer
-        self._console = console
-        self._interfaces: dict[str, _FileInterface | None] = {}
+        self._interfaces: dict[str, _FileInterface | None] = {}  # by the names in the file
+        self._sources: dict[tuple[object, ...], _FileInterface] = {}  # by `Place.identity`
         self._ts = 0
 
     def run(self, stream: BufferedIOBase, name: str) -> None:
-        """Read to the end. Raises CaptureFileError if the file is damaged. Then, and after KeyboardInterrupt,
-        everything that came before is reported."""
+        """Read to the end. Raises CaptureFileError if the file is damaged, and MissingPackageError if this Python
+        cannot decompress it. Then, and after KeyboardInterrupt, everything that came before is reported."""
         file = CaptureFile(stream, name, self._writer.flush)
         self._writer.gather()
         self._writer.begin()
@@ -77,9 +77,9 @@ class Replay:
             for count, packet in enumerate(file.packets()):
                 self._take(packet)
                 if count % _CHECKED_EVERY == 0:
-                    accounts = [source.account for source in self._interfaces.values() if source is not None]
+                    accounts = [source.account for source in self._sources.values()]
                     self._writer.stay_within_bounds(accounts, self._writer.deliver)
-        except (OSError, CaptureFileError, KeyboardInterrupt) as error:
+        except (OSError, CaptureFileError, MissingPackageError, KeyboardInterrupt) as error:
             self._end(file)
             if isinstance(error, OSError):
                 raise CaptureFileError(f"cannot read {name} to its end: {explain(error)} (-r)") from error
@@ -94,6 +94,9 @@ class Replay:
         interface.received += 1
         interface.cut += packet.cut
         account = interface.account
+        if packet.other:
+            account.connections.tally.pass_over(packet.other)
+            return
         records: list[Record] = []
         account.reader.packets(packet.data, [(packet.ts, packet.interface_index, 0, len(packet.data))], records)
         if records:
@@ -101,11 +104,14 @@ class Replay:
 
     def _find(self, name: str) -> _FileInterface | None:
         if name not in self._interfaces:
+            if len(self._interfaces) == MOST_INTERFACES:
+                raise CaptureFileError(f"more than {MOST_INTERFACES} names of interfaces are damage (-r)")
             self._interfaces[name] = self._open(name)
         return self._interfaces[name]
 
     def _open(self, name: str) -> _FileInterface | None:
-        """None if the interface is a pod's that is no target."""
+        """The source of an interface; two names may mean the same one, such as two spellings of a pod's address. None
+        if the interface is a pod's that is no target."""
         pod = _pod_of(name)
         if pod is not None and self._targets and pod not in self._targets:
             return None
@@ -114,26 +120,26 @@ class Replay:
         else:
             targets = packed(self._targets) if self._targets else None
             place, scope = Place("file", None, name or "all"), Scope(None, targets, some_lo=_is_lo(name))
-        account = self._writer.open(place, scope)
-        self._writer.opened(account)
-        return _FileInterface(account)
+        source = self._sources.get(place.identity)
+        if source is None:
+            account = self._writer.open(place, scope)
+            self._writer.opened(account)
+            source = self._sources[place.identity] = _FileInterface(account)
+        return source
 
     def _end(self, file: CaptureFile) -> None:
-        for name in +file.dropped:
-            self._find(name)  # an interface may have lost every packet
-        for name, interface in self._interfaces.items():
-            if interface is None:
-                continue
-            account = interface.account
+        for name, lost in (+file.dropped).items():
+            interface = self._find(name)  # it may have lost every packet
+            if interface is not None:
+                interface.dropped += lost
+        for source in self._sources.values():
+            account = source.account
             for records in account.reader.finish():
                 if records:
                     self._writer.deliver(account, records)
-            stat = Stat(interface.received, file.dropped[name], interface.cut)
-            self._writer.close(account, self._ts, stat)
+            self._writer.close(account, self._ts, Stat(source.received, source.dropped, source.cut))
         self._writer.end()
         self._writer.flush()
-        for link_type, passed in sorted(file.passed_over.items()):
-            self._console.warn(f"link type {link_type} is not known: {passed} packets were passed over (-r)")
 
 
 def _pod_of(interface: str) -> Address | None:

@@ -50,6 +50,7 @@ _NODE = "node"
 _LOOPBACK_INDEX = 1  # LOOPBACK_IFINDEX, include/net/net_namespace.h: the same in every namespace
 _FOREVER_S = 3600.0
 _GLANCE_INTERVAL_S = 0.25
+_LAG_TOLD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,11 @@ class LiveTap:
         self._options = options
         self._requests = requests
         self._writer = writer
+        self._output = writer.output
+        self._output_waits = False
+        """Whether the loop waits for the output's reader to take more."""
+        self._lags_since: float | None = None
+        """Since when the rings are not read because of the output's reader, by time.monotonic."""
         self._console = console
         self._own = own_namespace()
         self._memory = RingMemory(options.ring_memory)
@@ -113,7 +119,8 @@ class LiveTap:
             signals = stack.enter_context(StopSignals())
             # 2. The descriptors that the loop waits for.
             self._sources.watch(signals.fileno(), select.POLLIN, signals.clear)
-            self._sources.watch(self._writer.fileno(), 0, self._output_closed)
+            self._output.do_not_wait()
+            self._sources.watch(self._output.fileno(), 0, self._output_ready)
             if self._requests is not None:
                 answer = functools.partial(self._requests.answer, self._snapshot)
                 self._sources.watch(self._requests.fileno(), select.POLLIN, answer)
@@ -137,6 +144,7 @@ class LiveTap:
                     self._writer.report_so_far(self._rows())
             self._end()
         self._writer.end()
+        self._output.finish()
 
     def _turn(self) -> None:
         # 1. Follow the targets and the pods' namespaces.
@@ -147,7 +155,9 @@ class LiveTap:
         if self._encrypted.waiting:
             self._encrypted.judge(self._is_quiet)
         # 2. Wait, and read the rings.
-        self._sources.turn(self._wake() - time.monotonic(), self._deliver, self._trouble, self._closed)
+        self._wait_for_reader()
+        reading = not self._output.lags
+        self._sources.turn(self._wake() - time.monotonic(), self._deliver, self._trouble, self._closed, reading=reading)
         # 3. Report the records that have waited, and keep the memory bounded.
         if self._pending:
             self._writer.report(self._pending.ready())
@@ -248,14 +258,35 @@ class LiveTap:
         self._writer.close(account, ts, stat)
         self._console.progress(f"closed {account.place}")
 
-    def _output_closed(self) -> None:
-        raise Closed
+    def _output_ready(self) -> None:
+        """The output's reader takes more, or has gone."""
+        if not self._output.waiting:
+            raise Closed
+        self._output.go_on()
+
+    def _wait_for_reader(self) -> None:
+        """Watch whether the output's reader takes more, if something waits for it. While much waits, the rings are not
+        read: they hold what comes, and the kernel counts for each source what finds no room."""
+        if not self._output.lags:
+            self._lags_since = None
+        elif self._lags_since is None:
+            self._lags_since = time.monotonic()
+        elif time.monotonic() - self._lags_since > _LAG_TOLD_S:
+            self._console.warn_once(
+                "output",
+                "the output is not read as fast as it is written: packets wait in the rings, and what finds no room "
+                "there is counted as dropped",
+            )
+        waits = self._output.waiting > 0
+        if waits != self._output_waits:
+            self._output_waits = waits
+            self._sources.watch(self._output.fileno(), select.POLLOUT if waits else 0, self._output_ready)
 
     # Sources.
 
     def _open_node(self) -> None:
         targets = packed(self._targets.now.addresses)
-        ring = open_ring(self._options.interface, bpf.program(targets), self._memory, blocks=self._blocks)
+        ring = open_ring(self._options.interface, bpf.program(targets, tunnels=True), self._memory, blocks=self._blocks)
         place = Place("node", self._own.inode, self._options.interface or "any")
         self._add(_NODE, ring, place, Scope(None, targets))
         self._pending = PendingRecords(WireVerdict(self._accounts[_NODE].connections), ring.drained)
@@ -310,7 +341,7 @@ class LiveTap:
         self._accounts[_NODE].connections.rescope(Scope(None, wanted))
         node = self._sources.get(_NODE)
         assert node is not None, "the node is captured as long as the tapper runs"
-        node.ring.restrict(bpf.program(wanted))
+        node.ring.restrict(bpf.program(wanted, tunnels=True))
         # 2. Pods may have other names.
         for account in self._accounts.values():
             account.place = replace(account.place, pods=targets.names)

@@ -46,7 +46,7 @@ class RecordWriter:
         body_limit: int = BODY_LIMIT,
         parts: Parts = PLAIN,
     ) -> None:
-        self._output = output
+        self.output = output
         self._form = form
         self._console = console
         self._shape = shape
@@ -55,29 +55,25 @@ class RecordWriter:
         self._parts = parts
         self._books = Books()
 
-    def fileno(self) -> int:
-        """The output's descriptor. poll(2) tells when its reader has gone."""
-        return self._output.fileno()
-
     def gather(self) -> None:
         """From now on write only at `flush`, or when much has been gathered."""
-        self._output.gather()
+        self.output.gather()
 
     def flush(self) -> None:
         """Write everything that was gathered."""
         self.record()
-        self._output.flush()
+        self.output.flush()
 
     # The run.
 
     def begin(self) -> None:
         """Write the first record."""
-        self._output.ending = self._form.ending().encode()
-        self._output.write(self._form.hello(__version__, os.getpid()))
+        self.output.ending = self._form.ending().encode()
+        self.output.write(self._form.hello(__version__, os.getpid()))
 
     def acknowledge(self, generation: int) -> None:
         """The sources match the list of targets of this generation."""
-        self._output.write(self._form.ack(generation))
+        self.output.write(self._form.ack(generation))
 
     def report_so_far(self, rows: list[Row]) -> None:
         """Report the counts so far: of the closed sources, and of the open ones, which are given."""
@@ -85,14 +81,14 @@ class RecordWriter:
         for row in rows:
             totals.merge(row.counts)
         records = [self._form.stat(row.place, row.counts, so_far=True) for row in rows]
-        self._output.write("".join([*records, self._form.stat(None, totals, so_far=True)]))
+        self.output.write("".join([*records, self._form.stat(None, totals, so_far=True)]))
         self._console.warn("so far:")
         self._summarise(totals, self.rows(rows))
 
     def end(self) -> None:
         """Report the totals, when every source is closed."""
         totals = self._books.totals
-        self._output.write(self._form.stat(None, totals) + self._form.bye(totals))
+        self.output.write(self._form.stat(None, totals) + self._form.bye(totals))
         self._summarise(totals, self.rows())
 
     def rows(self, open_ones: Iterable[Row] = ()) -> list[Row]:
@@ -120,7 +116,7 @@ class RecordWriter:
     def opened(self, account: Account) -> None:
         """Report that a source is open."""
         self.record()
-        self._output.write(self._form.source("open", account.place))
+        self.output.write(self._form.source("open", account.place))
 
     def deliver(self, account: Account, records: Sequence[Record]) -> None:
         """Report the records that a source's packets made, in order."""
@@ -137,12 +133,12 @@ class RecordWriter:
     def _write(self, lines: list[str]) -> None:
         """Write the lines in batches: one large string would be allocated and freed each time."""
         for at in range(0, len(lines), _LINES_AT_ONCE):
-            self._output.write("".join(lines[at : at + _LINES_AT_ONCE]))
+            self.output.write("".join(lines[at : at + _LINES_AT_ONCE]))
 
     def record(self) -> None:
         """Write the recorded packets, if packets are recorded."""
         if self._recorder is not None:
-            self._output.write_bytes(self._recorder.take())
+            self.output.write_bytes(self._recorder.take())
 
     def close(self, account: Account, ts: int, stat: Stat) -> None:
         """Report that a source is closed; `ts` in nanoseconds since 1970."""
@@ -151,7 +147,7 @@ class RecordWriter:
         if self._recorder is not None:
             self._recorder.close(account.place, ts, stat)
             self.record()
-        self._output.write(self._form.source("closed", account.place) + self._form.stat(account.place, row.counts))
+        self.output.write(self._form.source("closed", account.place) + self._form.stat(account.place, row.counts))
 
     def stay_within_bounds(
         self, accounts: Collection[Account], deliver: Callable[[Account, list[Record]], None]

@@ -10,6 +10,8 @@ from tapper.errors import TapperError
 
 T = TypeVar("T")
 
+NO_THREAD = "no further thread can be started: raise the limit of processes (ulimit -u, pids.max of its cgroup)"
+
 
 def on_threads(functions: Sequence[Callable[[], T]], most: int = 1) -> list[T | TapperError]:
     """Call each function on one of at most `most` new threads, and return when all threads have ended.
@@ -18,9 +20,7 @@ def on_threads(functions: Sequence[Callable[[], T]], most: int = 1) -> list[T | 
     goes on to the next function. Any other exception ends its thread and is raised here. One thread is enough for
     functions that compute; functions that wait in the kernel can wait at the same time.
     """
-    results: list[T | TapperError] = [TapperError("cannot start a thread: the limit of processes is reached")] * len(
-        functions
-    )
+    results: list[T | TapperError] = [TapperError(NO_THREAD)] * len(functions)
     failures: list[BaseException] = []
     remaining = iter(range(len(functions)))  # the next() of a built-in iterator is atomic, so threads can share it
 

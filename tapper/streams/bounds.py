@@ -26,6 +26,11 @@ SEGMENT_COST: Final = 400
 """A segment that is kept, besides its payload."""
 PIECE_COST: Final = 250
 """Bytes behind a hole, or a chunk that waits, besides the bytes themselves."""
+MOST_KINDS: Final = 64
+"""Names of protocols that one source counts."""
+OTHER_KINDS: Final = "other protocols"
+DAMAGED: Final = "damaged headers"
+"""Stands for the protocol of a packet whose headers contradict themselves, or are cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Limits:
     """Bytes of one pending half."""
     hole_bytes: int = 1 << 20
     """Bytes of one stream that are held behind a hole."""
+    fragment_bytes: int = 4 << 20
+    """Bytes of IP packets whose fragments are not all there, as net.ipv4.ipfrag_high_thresh; besides `held_bytes`."""
     held_bytes: int = HELD_BYTES
     """Bytes that the source holds in all."""
 
@@ -49,7 +56,9 @@ class Tally:
 
     packets: int = 0
     malformed: int = 0
-    """Packets that are not TCP over IP, or have lengths that contradict each other."""
+    """Packets whose headers are cut, or whose lengths contradict each other."""
+    passed_over: dict[str, int] = field(default_factory=dict)
+    """Packets that were not looked into, by the name of their protocol."""
     mesh: int = 0
     """Packets to and from listeners of Envoy and Istio, which are not read."""
     connections: int = 0
@@ -59,6 +68,15 @@ class Tally:
     gap_bytes: int = 0
     given_up: int = 0
     """Connections that were closed because a bound was reached, or because their sockets no longer exist."""
+
+    def pass_over(self, kind: str, packets: int = 1) -> None:
+        """Count packets that are not looked into. Whoever sends them chooses their protocols, so the names are few."""
+        if kind == DAMAGED:
+            self.malformed += packets
+            return
+        if kind not in self.passed_over and len(self.passed_over) >= MOST_KINDS:
+            kind = OTHER_KINDS
+        self.passed_over[kind] = self.passed_over.get(kind, 0) + packets
 
 
 @dataclass(slots=True)

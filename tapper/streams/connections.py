@@ -6,7 +6,8 @@ are repetitions to the reassembler, which delivers bytes once.
 
 A packet takes these steps:
 
-1. `parse` finds the TCP segment. A packet without one is counted as malformed.
+1. `parse` finds the TCP segment. In a packet that is not plain TCP, `tapper.streams.decapsulation` looks for one, in
+   tunnels and fragments. A packet without one is counted by its protocol.
 2. The table gives the connection of the packet's addresses and ports. Its state says what happens to the segment:
 
    suspect   It may be a copy of another connection (`tapper.streams.copies`). The segment is kept.
@@ -40,7 +41,7 @@ from tapper.streams.copies import is_copy, original
 from tapper.streams.legs import endpoints, is_mesh_internal, is_redirected, may_be_reply
 from tapper.streams.packet import ACK, FIN, RST, SYN, Packet, TcpHeader, TcpSegment, mirror, opener, parse, window_scale
 from tapper.streams.pairing import PendingHalf, as_arrived
-from tapper.streams.table import ConnectionTable
+from tapper.streams.table import ENDED_NS, ConnectionTable
 
 T = TypeVar("T")
 
@@ -61,6 +62,7 @@ class Connections(ConnectionTable[T]):
     def finish(self) -> Iterator[list[T]]:
         """No packet will come: every connection is closed and forgotten, one after the other. A caller that stops
         before the end calls `abandon`."""
+        self._decapsulation.finish()
         for half in self._pending:
             yield self._give_up_pairing(half)
         for connection in list(self._connections):
@@ -96,10 +98,17 @@ class Connections(ConnectionTable[T]):
     def _take(self, memory: bytes, packet: Packet, header: TcpHeader) -> list[T]:
         """One packet, given the TCP header in it."""
         key, seq, ack, flags, window, start, stop = header
-        if not key:
+        ts, interface, begin, end = packet
+        if not key:  # not plain TCP
+            found = self._decapsulation.find(ts, interface, memory, begin, end)
+            if found is None:
+                return []
+            memory, begin, end = found
+            header = parse(memory, begin, end)
+            if header[0]:
+                return self._take(memory, (ts, interface, begin, end), header)
             self.tally.malformed += 1
             return []
-        ts, interface, begin, _ = packet
         scale = window_scale(memory, begin, start) if flags & SYN else None
         segment = TcpSegment(ts, interface, seq, ack, flags, window, scale, memory[start:stop])
         records = self._segment(key, segment)
@@ -113,6 +122,9 @@ class Connections(ConnectionTable[T]):
         if half is None:
             return self._new_flow(key, segment)
         connection = half.connection
+        if connection.ended and segment.ts - connection.last > ENDED_NS:
+            self._remove(connection)
+            return self._new_flow(key, segment)
         connection.last = self.newest = segment.ts
         if connection.suspicion is not None:
             connection.suspicion.add(half.side, segment)

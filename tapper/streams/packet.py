@@ -44,13 +44,13 @@ _END_OF_OPTIONS: Final = 0
 _NO_OPERATION: Final = 1
 _WINDOW_SCALE: Final = 3
 _LARGEST_SCALE: Final = 14  # RFC 7323 section 2.3
-_FRAGMENT_OFFSET: Final = 0x1FFF
+_FRAGMENT: Final = 0x3FFF  # more fragments, or an offset
 _IP_V4: Final = struct.Struct("!BxHxxHxB").unpack_from  # version and size, total length, fragment, protocol
 _IP_V6: Final = struct.Struct("!xxxxHB").unpack_from  # payload length, next header
 _TCP_NUMBERS: Final = struct.Struct("!IIHH").unpack_from  # seq, ack, data offset and flags, window
 
-# Extension headers that may stand before TCP and share one format: hop-by-hop, routing, destination options. A fragment
-# header is not among them: a fragment may have no TCP header, and this tapper does not reassemble IP packets.
+# Extension headers that may stand before TCP and share one format: hop-by-hop, routing, destination options. Rarer
+# headers, and fragments, are the work of `tapper.streams.decapsulation`.
 EXTENSIONS: Final = frozenset({0, 43, 60})
 _MOST_EXTENSIONS: Final = 8
 
@@ -78,8 +78,8 @@ class TcpSegment(NamedTuple):
 
 
 def parse(memory: bytes, begin: int, end: int) -> TcpHeader:
-    """Find the TCP segment in the IPv4 or IPv6 packet memory[begin:end]. Returns NO_SEGMENT where there is none, and
-    where lengths contradict each other.
+    """Find the TCP segment in the IPv4 or IPv6 packet memory[begin:end]. Returns NO_SEGMENT where there is none, for a
+    fragment, and where lengths contradict each other.
 
     The IP length cuts off the padding that Ethernet appends. An IP length of 0 means "to the end": segmentation offload
     and BIG TCP make packets that are longer than the field can say. A packet that the capture has cut yields the bytes
@@ -96,7 +96,7 @@ def parse(memory: bytes, begin: int, end: int) -> TcpHeader:
     if version == 4:
         first, length, fragment, protocol = _IP_V4(memory, begin)
         size = (first & 15) * 4
-        if size < _V4_HEADER or protocol != TCP or fragment & _FRAGMENT_OFFSET:
+        if size < _V4_HEADER or protocol != TCP or fragment & _FRAGMENT:
             return NO_SEGMENT
         tcp = begin + size
         addresses = memory[begin + 12 : begin + 20]

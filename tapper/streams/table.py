@@ -16,6 +16,7 @@ from typing import Final, Generic, TypeVar
 
 from tapper.streams.bounds import CONNECTION_COST, SECOND, Budget, Limits, Tally
 from tapper.streams.connection import Connection, Consumer, HalfConnection, Scope, Suspicion
+from tapper.streams.decapsulation import Decapsulation
 from tapper.streams.endpoint_index import EndpointIndex
 from tapper.streams.legs import endpoints, is_to_envoy
 from tapper.streams.pairing import PendingHalves
@@ -26,6 +27,8 @@ _SWEEPS_LATE: Final = 2
 """Sweeps, one in a second of the packets' time, until missing bytes are given up."""
 _SWEEPS_ENDED: Final = 3
 """Sweeps until an ended connection is forgotten."""
+ENDED_NS: Final = _SWEEPS_ENDED * SECOND
+"""After so much time without a packet an ended connection counts as forgotten, although no sweep came."""
 
 
 class ConnectionTable(Generic[T]):
@@ -50,6 +53,7 @@ class ConnectionTable(Generic[T]):
         self._limits = limits or Limits()
         self.tally = tally or Tally()
         self.budget = Budget(self._limits, self.tally)
+        self._decapsulation = Decapsulation(self._limits, self.tally)
         self.by_endpoint: EndpointIndex[T] = EndpointIndex()
         """The connections between pods, by their ends."""
         self._halves: dict[bytes, HalfConnection[T]] = {}

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from tapper.errors import KubernetesError, TapperError, UsageError
+from tapper.runtime.threads import NO_THREAD
 from tapper.targets.podlist import ApiError, PodList, TargetPod
 from tapper.targets.pods import Targets, targets_of
 from tapper.targets.podsapi import Access, PodsApi, PodWatch
@@ -176,7 +177,11 @@ class _Watcher:
         self._thread = threading.Thread(target=self._run, name=f"pods in {self._place}", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        """Raises TapperError if no thread can be started."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            raise TapperError(f"cannot follow the pods of {self._place}: {NO_THREAD}") from None
 
     def wait_begun(self, deadline: float) -> None:
         """Raises TapperError where it cannot begin, or has not by the deadline, in time.monotonic's seconds."""

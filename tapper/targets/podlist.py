@@ -21,6 +21,7 @@ from tapper.targets.pods import PodName, member
 MOST_PODS = 10_000
 """Pods of one list. A node has 110 by default; Kubernetes is tested with up to 500 on large nodes."""
 _MOST_NOTES = 100
+_LONGEST_MESSAGE = 1000  # characters
 _OVER = ("Succeeded", "Failed")
 """Phases of pods whose processes have ended. Another pod may have their addresses already."""
 
@@ -29,7 +30,7 @@ class ApiError(KubernetesError):
     """The API server refuses, or its answer is missing or useless. `status` is the HTTP status of a refusal, else 0."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message[:_LONGEST_MESSAGE])
         self.status = status
 
 
@@ -129,4 +130,4 @@ def _ips(status: dict[str, Any]) -> list[str]:
     listed = status.get("podIPs")
     if listed:
         return [member(entry, "ip", str, "one of a pod's podIPs") for entry in listed]
-    return [status["podIP"]] if status.get("podIP") else []
+    return [member(status, "podIP", str, "a pod's status")] if status.get("podIP") else []

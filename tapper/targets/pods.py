@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,15 +76,18 @@ def parse_pods(text: str | bytes) -> Targets:
 
 
 def member(record: object, name: str, kind: type[Any], where: str) -> Any:
-    """A member of a JSON object. Raises ValueError, which says `where`, unless it exists and has exactly this type."""
+    """A member of a JSON object. Raises ValueError, which says `where`, unless it exists and has exactly this type.
+
+    JSON can name single surrogates (RFC 8259 section 8.2), which no output can encode: U+FFFD stands for each."""
     if not isinstance(record, dict):
         raise ValueError(f"{where} is no object")
-    value = record.get(name)
+    value: Any = record.get(name)
     if type(value) is not kind:  # isinstance takes a bool for an int
         raise ValueError(f"{where} has no {name} that is {_NAMES[kind]}")
-    return value
+    return _SURROGATES.sub("\ufffd", value) if kind is str else value
 
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _NAMES = {dict: "an object", int: "a whole number", list: "a list", str: "a text"}
 
 

@@ -12,6 +12,8 @@ import io
 import json
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,12 +25,16 @@ from tapper.targets.podlist import MOST_PODS, ApiError
 
 _CONNECT_S = 5.0
 _ANSWER_S = 30.0
+LIST_S = 50.0
+"""How long all pages of a list may take together."""
+_LATE = "its list of pods does not come to its end in time"
 _WATCH_S = 290
 """How long the server is asked to keep a watch: API servers end watches after 5 to 10 minutes anyway."""
-_PAGE = 500
+_PAGE = 100
+_MOST_PAGES = 2 * MOST_PODS // _PAGE
 _PIECE = 64 << 10  # bytes that are read at a time at most
-_LARGEST_LINE = 16 << 20  # bytes; etcd takes objects of 1.5 MiB
-_LARGEST_PAGE = 256 << 20
+_LARGEST_LINE = 4 << 20  # bytes; etcd takes objects of 1.5 MiB
+_LARGEST_PAGE = 16 << 20
 _LARGEST_STATUS = 64 << 10
 _ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _KEEPALIVE = [  # a server that has vanished is noticed within half a minute, tcp(7)
@@ -115,13 +121,19 @@ class PodsApi:
         """All pods of a namespace, None for all, and the resource version of the list. Raises ApiError."""
         items: list[object] = []
         further: dict[str, Any] = {}
-        while True:
+        deadline = time.monotonic() + LIST_S
+        for _ in range(_MOST_PAGES):
             response = self._ask(namespace, limit=_PAGE, _request_timeout=(_CONNECT_S, _ANSWER_S), **further)
-            with _given_back(response):
+            with _given_back(response), _ended_at(deadline, response):
                 try:
                     body = response.read(_LARGEST_PAGE)
                 except self._failures as error:
-                    raise ApiError(0, _reason(error)) from error
+                    late = time.monotonic() >= deadline
+                    raise ApiError(0, _LATE if late else _reason(error)) from error
+            if time.monotonic() >= deadline:
+                raise ApiError(0, _LATE)
+            if len(body) == _LARGEST_PAGE:
+                raise ApiError(0, f"{_PAGE} pods of its list take more than {_LARGEST_PAGE} bytes")
             try:
                 page = json.loads(body)
                 items += page["items"] or ()  # an old server sends null for an empty list
@@ -133,6 +145,7 @@ class PodsApi:
             if not token:
                 return items, str(version)
             further = {"_continue": token}
+        raise ApiError(0, f"its list of pods has more than {_MOST_PAGES} pages")
 
     def watch(self, namespace: str | None, version: str) -> PodWatch:
         """The events from that version on. Raises ApiError."""
@@ -179,6 +192,28 @@ def _given_back(response: Any) -> Iterator[None]:
         response.release_conn()
 
 
+@contextmanager
+def _ended_at(deadline: float, response: Any) -> Iterator[None]:
+    """End the answer at the deadline, by time.monotonic: the time limit of a read begins again with each octet."""
+    timer = threading.Timer(deadline - time.monotonic(), _shut, (response,))
+    try:
+        timer.start()
+    except RuntimeError:
+        pass  # the kernel grants no further thread
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _shut(response: Any) -> None:
+    """End an answer that another thread reads."""
+    try:
+        response.shutdown()
+    except (OSError, RuntimeError, ValueError):
+        pass  # the connection has ended already
+
+
 class PodWatch:
     """The lines of a watch, each an event as JSON. They end when the server ends the watch and when the connection
     breaks: in both cases another watch goes on from the last version. `close` it in the end."""
@@ -188,8 +223,9 @@ class PodWatch:
         self._failures = failures
 
     def __iter__(self) -> Iterator[bytes]:
-        """Raises ApiError for a line without an end."""
+        """Raises ApiError for a line without an end. A watch that lasts much longer than asked for ends here."""
         pending = io.BytesIO()  # the beginning of a line
+        end = time.monotonic() + _WATCH_S + _ANSWER_S
         try:
             for piece in self._response.stream(amt=_PIECE, decode_content=True):
                 beginning, *others = piece.split(b"\n")
@@ -201,15 +237,14 @@ class PodWatch:
                         yield line
                 if pending.tell() > _LARGEST_LINE:
                     raise ApiError(0, f"it sends a line of more than {_LARGEST_LINE} bytes")
+                if time.monotonic() >= end:
+                    return
         except self._failures:
             return
 
     def interrupt(self) -> None:
         """End the lines now. May be called from another thread."""
-        try:
-            self._response.shutdown()
-        except (OSError, RuntimeError, ValueError):
-            pass  # the connection has ended already
+        _shut(self._response)
 
     def close(self) -> None:
         with _given_back(self._response):

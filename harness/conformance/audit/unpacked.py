@@ -118,7 +118,7 @@ def _decompressed(decompressor: Decompressor, data: bytes) -> bytes:
 
 
 def _zstandard(data: bytes) -> Iterator[bytes]:
-    """If this Python has a decoder: its own from 3.14 on, or the package zstandard."""
+    """Whether this Python has a Zstandard decoder: the standard library's (3.14 or later) or the package zstandard."""
     make = _make_zstandard()
     if make is not None:
         yield from _members(_ZSTANDARD, make)(data)

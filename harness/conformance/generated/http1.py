@@ -27,7 +27,7 @@ _FIN, _MASKED = 0x80, 0x80
 
 
 def marked(exchange: PlannedExchange, nonce: str) -> Marked:
-    """What is known of an exchange before it is played."""
+    """The facts of an exchange that are known before it is played."""
     return Marked(
         nonce,
         exchange.method,

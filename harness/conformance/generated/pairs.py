@@ -111,7 +111,7 @@ def plan() -> Plan:
 
 
 def _openings() -> list[Talk]:
-    """What the conditions "after an upgrade" and "after something unreadable" wait for: a WebSocket, and a hole."""
+    """The events that begin the conditions "after an upgrade" and "after something unreadable": a WebSocket, a hole."""
     return [
         *(_talk(WEBSOCKET, direction, ipv6=ipv6) for ipv6 in (False, True) for direction in DIRECTIONS),
         Talk(direction=INBOUND, exchanges=(PlannedExchange(),) * 4, segments=Segmentation(cut=60, lost=3)),

@@ -241,7 +241,7 @@ _PLAIN = PlannedExchange()
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """What happens to a pod while the talks go on."""
+    """A change in the life of a pod while the talks go on."""
 
     what: str = ENVOY_RETURNS
     """Its Envoy ends and another begins; the pod leaves or joins the list of targets; the list changes in a burst."""
@@ -279,7 +279,7 @@ class Plan:
 
     @property
     def features(self) -> frozenset[Feature]:
-        """What a tapper has to claim, or the plan is not about it."""
+        """The features that a tapper has to claim; otherwise the plan is not about it."""
         needed: set[Feature] = set()
         for talk in self.talks:
             needed |= set() if talk.is_plain else _NEEDED[talk.protocol]

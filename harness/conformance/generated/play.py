@@ -135,7 +135,7 @@ class _PlayedTalk:
     def __init__(self, plan: Plan, number: int, pod: Pod) -> None:
         self.pod = pod
         self.sent: list[Sent] = []
-        """What has passed whole by now."""
+        """The exchanges that have passed whole by now."""
         self.quiet_until = 0.0
         """When it goes on, by time.monotonic()."""
         talk, script = plan.talks[number], writing.script(plan, number)

@@ -253,7 +253,7 @@ def _segments() -> SearchStrategy[Plan]:
 
 @st.composite
 def _pods(draw: st.DrawFn) -> Plan:
-    """What every tapper can be asked for: heads in one segment, over IPv4."""
+    """The conditions that every tapper can be asked for: heads in one segment, over IPv4."""
     pods = draw(st.integers(2, MOST_PODS))
     talk = _talks(HTTP1, pods=pods, plain=True, directions=(INBOUND, OUTBOUND), most_rounds=10)
     return Plan(pods=pods, talks=tuple(draw(st.lists(talk, min_size=1, max_size=2 * pods))))
@@ -290,10 +290,10 @@ def _is_light(talks: tuple[Talk, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """What one case of the group is about."""
+    """The subject of one case of the group."""
 
     features: frozenset[Feature]
-    """What its plans may need, and no more."""
+    """The only features that the plans of the case may need."""
     draw: Callable[[], SearchStrategy[Plan]]
 
 

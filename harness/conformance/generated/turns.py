@@ -11,7 +11,7 @@ from harness.conformance.generated.plan import PERMILLE, Close, Segmentation
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one side says before anything else happens on the connection."""
+    """The bytes that one side sends before anything else happens on the connection."""
 
     side: str
     data: bytes

@@ -22,9 +22,9 @@ _LARGEST_PAYLOAD = 65_535 - 40  # an IPv4 packet's longest, without its and TCP'
 def inbound_plaintext(trial: Trial) -> None:
     """A tapper MUST see the requests that a sidecar passes to its application on the pod's `lo`.
 
-    Under mTLS this is the only place of the way in where the request can be read. Twenty requests on one connection
-    from 127.0.0.6 to the application, and some to applications on other ports, since a mesh knows none that is usual;
-    each has to be reported.
+    Under mTLS an inbound request can be read at no other place. The sidecar sends twenty requests from 127.0.0.6 to the
+    application on one connection, and some requests to applications on other ports, since every port may carry HTTP.
+    The tapper has to report each request.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -40,9 +40,9 @@ def inbound_plaintext(trial: Trial) -> None:
 def outbound_plaintext(trial: Trial) -> None:
     """A tapper MUST see the requests that an application passes to its sidecar, each with its response as one exchange.
 
-    The request goes to 127.0.0.1:15001, the answer comes from the address that the application asked for: the two
-    directions are no mirrors of each other. Who pairs by addresses alone sees two halves. Answers are asked only of a
-    tapper that claims `packets`, `http1` or `http2`.
+    The request goes to 127.0.0.1:15001, and the answer comes from the address that the application asked for. So the
+    addresses of the two directions do not mirror each other, and a tapper that pairs by addresses alone sees two
+    halves. Answers are asked only of a tapper that claims `packets`, `http1` or `http2`.
     """
     client = trial.pod("client")
     tap = trial.tap(client)
@@ -57,8 +57,8 @@ def outbound_plaintext(trial: Trial) -> None:
 def loopback_once(trial: Trial) -> None:
     """A tapper MUST deliver loopback data once.
 
-    Several connections, some of them with both ends at 127.0.0.1; every request has to be reported once. Who does not
-    see the latter at all (CAP-08) has not reported them twice.
+    The case opens several connections, and some of them have both ends at 127.0.0.1. The tapper has to report every
+    request once. A tapper that does not see connections of the latter kind at all fails CAP-08, not this case.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -75,10 +75,10 @@ def loopback_once(trial: Trial) -> None:
 def largest_frame(trial: Trial) -> None:
     """A tapper MUST keep a frame of 65,549 bytes whole, or mark its message as truncated.
 
-    That is the largest frame on `lo`, and every large answer is made of such. The popular snapshot length of 65,535
+    That is the largest frame on `lo`, and large answers consist of such frames. The popular snapshot length of 65,535
     loses the last 14 bytes of each. One answer fills such a frame to its last byte. A capture of packets has to hold
-    each packet as long as it was on the wire: whoever decodes it later cannot get back what is cut. A tapper that
-    claims neither `http1` nor `http2` may report the request alone; if it reports the answer, the same holds.
+    each packet as long as it was on the wire: nobody can decode later the bytes that were cut. A tapper that claims
+    neither `http1` nor `http2` may report the request alone; if it reports the answer, the same holds.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -119,8 +119,8 @@ def ciphertext_is_no_http(trial: Trial) -> None:
     """A tapper MUST NOT present ciphertext as HTTP.
 
     On `lo` there is TLS: of a pod that calls itself, on its way to port 15006, and of applications that encrypt by
-    themselves. A real TLS 1.3 connection with requests in it runs on either way; no exchange may be reported of it,
-    while plain requests beside it are.
+    themselves. A real TLS 1.3 connection with requests in it runs in each of these places. The tapper may not report an
+    exchange of it, and has to report the plain requests beside it.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -146,8 +146,8 @@ def ciphertext_is_no_http(trial: Trial) -> None:
 def plaintext_on_443(trial: Trial) -> None:
     """A tapper SHOULD see plaintext on port 443.
 
-    A mesh encrypts below the application, so a service on port 443 may well speak plain HTTP on `lo`. Who leaves that
-    port out to be spared of TLS loses it without a word. Requests go in and out on port 443.
+    A mesh encrypts below the application, so a service on port 443 may well speak plain HTTP on `lo`. A tapper that
+    leaves the port out, in order to avoid TLS, loses these requests silently. Requests go in and out on port 443.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -167,8 +167,9 @@ def loss_and_disorder(trial: Trial) -> None:
     """A tapper SHOULD survive segments that are lost, late, repeated or overlapping, and sequence numbers that wrap.
 
     Each disturbance has a connection of its own whose frames the kit writes to `lo`. All exchanges have to be reported,
-    with their own answers and bodies. Where a piece of a body, a whole answer or a whole request is lost, that holds
-    for the exchanges before and behind it; the one with the hole must not look whole, nor get another's answer.
+    with their own answers and bodies. Where a piece of a body, a whole answer or a whole request is lost, the exchanges
+    before and after the hole have to be reported. The exchange with the hole must not look whole, and must not get the
+    answer of another exchange.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -230,7 +231,7 @@ def calls_itself(trial: Trial) -> None:
 
     With one endpoint of a service this is every request of that pod to it. A real Envoy takes the request out, encrypts
     it, gets it back and hands it in: two plaintext legs on one `lo`, with TLS between them. Each leg has to be reported
-    once; who drops what looks like a copy loses one.
+    once. A tapper that drops the second leg as a copy loses it.
     """
     own = trial.mesh.pod("own")
     trial.mesh.inject(own)

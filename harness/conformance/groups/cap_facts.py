@@ -21,8 +21,8 @@ _DELAY_S = 2.5
 def equal_requests(trial: Trial) -> None:
     """A tapper MUST report each of several equal requests.
 
-    Three on one connection, and one on each of two others, equal to the last byte, as are their answers. Who looks for
-    copies by what a message says, and not by where it is in its connection, takes four of them for copies.
+    Three on one connection, and one on each of two others, equal to the last byte, as are their answers. A tapper that
+    finds copies by the content of a message, and not by its place in the connection, takes four of them for copies.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -47,9 +47,9 @@ def equal_requests(trial: Trial) -> None:
 def when_it_was(trial: Trial) -> None:
     """A tapper MUST tell the time of a request, if it tells one, to the second.
 
-    Logs of several places are put beside each other by it. One request is answered two and a half seconds later; `ts`
-    of its record, or the time of its packet, has to be when it was sent: not the time of the answer, nor that of
-    another zone, nor a number in another unit.
+    People compare the logs of several places by time. One request is answered two and a half seconds later; `ts` of its
+    record, or the time of its packet, has to be the time at which the request was sent: not the time of the answer, not
+    local time, not a number in another unit.
     """
     server = trial.pod("server")
     tap = trial.tap(server)

@@ -69,9 +69,9 @@ def ends_of_nobody(trial: Trial) -> None:
 def bytes_of_nobody(trial: Trial) -> None:
     """A tapper MUST read a connection as its ends do, whatever bytes and acknowledgements come from outside its window.
 
-    Between the messages of a connection come, from either side, a request or an answer far ahead of the window, one
-    far behind it, and an acknowledgement of bytes that were never sent. None of it may be reported, and nothing of the
-    connection may be missing for it.
+    Between the messages of a connection come, from either side, a request or an answer far ahead of the window, one far
+    behind it, and an acknowledgement of bytes that were never sent. The tapper may not report any of these bytes, and
+    may not miss anything else of the connection.
     """
     _goes_on(trial, _BYTES)
 
@@ -80,10 +80,10 @@ def bytes_of_nobody(trial: Trial) -> None:
 def refused_for_their_checksum(trial: Trial) -> None:
     """A tapper SHOULD take no segment that its receiver drops for its checksum.
 
-    Where the kernel hands a packet over on `lo` it does not fill the checksum in, and nobody looks at it. Of a packet
-    that comes from a raw socket the receiver does look at it. Right before the true bytes come other ones of the same
-    numbers with a wrong checksum, and an RST with one. A whole connection of such packets comes, too, in which nothing
-    happened at all.
+    On `lo` the kernel does not fill in the checksum of its own packets, and the receiver does not verify it. The
+    receiver does verify the checksum of a packet from a raw socket. Right before the true bytes, the case sends other
+    bytes with the same sequence numbers and a wrong checksum, and an RST with a wrong checksum. It also sends a whole
+    connection of such packets, which the receiver never takes.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -109,9 +109,9 @@ def refused_for_their_checksum(trial: Trial) -> None:
 def equal_numbers(trial: Trial) -> None:
     """A tapper MUST keep connections with equal initial sequence numbers apart.
 
-    Where one packet is seen at several places, copies are told by their numbers; but nothing keeps two connections from
-    having the same ones. Four connections whose clients and servers begin with the same numbers, and whose messages are
-    of the same lengths, are open at once, and their segments come by turns.
+    A tapper that sees one packet at several places may recognise copies by their sequence numbers. But two connections
+    may have equal numbers. Four connections whose clients and servers begin with the same numbers, and whose messages
+    are of the same lengths, are open at once, and their segments come by turns.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -133,8 +133,8 @@ def another_redirect_port(trial: Trial) -> None:
     """A tapper SHOULD see what an application hands to a sidecar that listens at another port than 15001, as one
     exchange.
 
-    Requests are redirected to port 4140, and to 15101, and answered in the name of whom they were meant for. Each has
-    to be reported once and with its answer.
+    Requests are redirected to port 4140 and to port 15101, and the answers come from the address that the application
+    asked for. Each has to be reported once and with its answer.
     """
     server = trial.pod("server")
     tap = trial.tap(server)

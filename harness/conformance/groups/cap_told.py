@@ -16,9 +16,9 @@ from harness.mesh.app import NONCE_HEADER
 def nothing_invented(trial: Trial) -> None:
     """A tapper MUST NOT report an exchange that did not happen.
 
-    Requests without any marker of the kit's, as probes are, go between marked ones, in and out. Every record has to be
-    of an exchange that crossed the pod's `lo`, and each exchange has one record at most. In every other case the same
-    is asked of all records.
+    Requests without a marker of the kit, like the requests of probes, go between marked requests, in and out. Every
+    record has to be of an exchange that crossed the pod's `lo`, and each exchange has one record at most. In every
+    other case the same is asked of all records.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -55,8 +55,8 @@ def which_way(trial: Trial) -> None:
 def which_pod(trial: Trial) -> None:
     """A tapper that claims pod identity MUST name the pod in which an exchange was seen.
 
-    Four targets, and the same requests in each of them by turns, in and out; `pod_ip`, and `netns` where it is told, or
-    the name of a capture's file or interface, have to be of the right one.
+    Four targets get the same requests by turns, in and out. `pod_ip`, and `netns` where a record has it, or the name of
+    a capture's file or interface, have to name the right pod.
     """
     pods = [trial.pod(name) for name in ("first", "second", "third", "fourth")]
     tap = trial.tap(*pods)
@@ -101,7 +101,7 @@ def counts(trial: Trial) -> None:
 
     `bye` may tell how many exchanges were reported (`exchanges`), and of how many of them the request or the response
     is missing (`incomplete`). `received` and `dropped` are packets: no fewer than the reported requests took, no more
-    than crossed, and those of the whole run do not fall. An `ack` is of a generation that the targets file had. Two
+    than crossed, and the counts of the whole run never fall. An `ack` is of a generation that the targets file had. Two
     targets and requests in both, one of which is never answered. In every other case the same is asked of all counts.
     """
     first, second = trial.pod("first"), trial.pod("second")

@@ -41,7 +41,7 @@ def envoy_of_a_target(trial: Trial) -> None:
     """A tapper MUST find an Envoy whose INSTANCE_IP is a target.
 
     Two pods: in one the binary lies where it does in Istio's image, in a mount namespace of its own, so that the node
-    has no file of that path; in the other it is an ordinary file named envoy. Both have to be looked into.
+    has no file of that path; in the other it is an ordinary file named envoy. The tapper has to capture in both.
     """
     pods = [trial.pod("contained", envoy=Variant.PRIVATE_MOUNT), trial.pod("plain")]
     tap = trial.tap(*pods)
@@ -52,7 +52,7 @@ def envoy_of_a_target(trial: Trial) -> None:
 def envoy_of_another(trial: Trial) -> None:
     """A tapper MUST NOT look into the pod of an Envoy that is no target.
 
-    Two more pods with a sidecar each, started before the target's: what they say to each other is nobody's business.
+    Two more pods have a sidecar each, which started before the target's. The tapper must not report their traffic.
     """
     others = [trial.pod("neighbour"), trial.pod("stranger")]
     server = trial.pod("server")
@@ -64,10 +64,10 @@ def envoy_of_another(trial: Trial) -> None:
 def look_alikes(trial: Trial) -> None:
     """A tapper MUST NOT take another process for an Envoy.
 
-    The name of the executable is what the kernel says (`/proc/PID/exe`), all else is what a process says of itself. In
-    a pod that is no target run `envoy-x`, `notenvoy`, another binary in a directory named envoy, one that only calls
+    The kernel tells the name of the executable (`/proc/PID/exe`). A process can choose every other name itself. In a
+    pod that is no target run `envoy-x`, `notenvoy`, another binary in a directory named envoy, one that only calls
     itself envoy in argv[0], a symbolic link and a script of that name, a file without a path: each with a target's
-    INSTANCE_IP. They must not open that pod to the tapper.
+    INSTANCE_IP. The tapper must not capture in that pod.
     """
     server, other = trial.pod("server", envoy=None), trial.pod("other", envoy=None)
     for variant in Variant:
@@ -99,10 +99,10 @@ _NO_ENVIRON = 'mount --bind /proc/1/mem "/proc/$0/environ"'
 def troubled_processes(trial: Trial) -> None:
     """A tapper MUST find its targets among processes that end, are unreadable, or have an empty environment.
 
-    Beside the target: a shell that starts short-lived programs all the time, a zombie named envoy, a process without
-    an environment, an Envoy without one, a process all of whose files are gone when they are opened, and an Envoy
-    whose environment cannot be read (EIO, standing for every error that is no absence). None of them may cost the
-    target its capture, or the tapper its life.
+    Beside the target: a shell that starts short-lived programs all the time, a zombie named envoy, a process without an
+    environment, an Envoy without one, a process all of whose files are gone when they are opened, and an Envoy whose
+    environment cannot be read (EIO, as an example of an error that does not mean absence). The tapper has to survive
+    them, and to capture in its target.
     """
     server, other = trial.pod("server", envoy=None), trial.pod("other", envoy=None)
     trial.envoy(other, Variant.ZOMBIE)
@@ -126,8 +126,8 @@ def procfs_root(trial: Trial) -> None:
 
     In a cluster the tapper runs in a container, the node's procfs is mounted somewhere, and its own /proc shows other
     processes, or the same under other numbers. Here the given procfs is that of a PID namespace in which the target's
-    Envoy is process 1. In /proc there is, besides, an Envoy of another pod that claims the target's address: who
-    reads /proc looks into the wrong pod.
+    Envoy is process 1. /proc also shows an Envoy of another pod that claims the target's address, so a tapper that
+    reads /proc captures in the wrong pod.
     """
     server, wrong = trial.pod("server", envoy=None), trial.pod("wrong", envoy=None)
     root = trial.node.run_dir / "procfs"
@@ -144,7 +144,7 @@ def whole_addresses(trial: Trial) -> None:
     """A tapper MUST match addresses as a whole.
 
     In a pod that is no target run Envoys whose INSTANCE_IP begins with an address of the target, ends in one, or is a
-    beginning of one. Who compares text by prefix, or by containment, looks into that pod.
+    beginning of one. A tapper that compares text by prefix, or by containment, captures in that pod.
     """
     server, other = trial.pod("server", envoy=None), trial.pod("other", envoy=None)
     long = "10.244.0.123"
@@ -191,8 +191,8 @@ def exact_environ(trial: Trial) -> None:
 def another_address(trial: Trial) -> None:
     """A tapper SHOULD find a pod by any of its addresses.
 
-    A pod of two families has one INSTANCE_IP only. Its Envoy says the address that is not the first of the list that
-    the tapper is given.
+    A dual-stack pod has two addresses and only one INSTANCE_IP. Here the Envoy's INSTANCE_IP is not the first address
+    in the tapper's list of targets.
     """
     server = trial.pod("server", envoy=None)
     trial.envoy(server, instance_ip=str(server.ipv6))
@@ -204,8 +204,8 @@ def another_address(trial: Trial) -> None:
 def linkerd_proxy(trial: Trial) -> None:
     """A tapper SHOULD find a pod by Linkerd's proxy.
 
-    Its executable is named linkerd2-proxy, its environment has the pod's name and no address: which pod it is has to
-    be asked of the namespace. A second pod with such a proxy is no target.
+    Its executable is named linkerd2-proxy, and its environment has the pod's name but no address. The tapper has to
+    read the addresses of the network namespace. A second pod with such a proxy is no target.
     """
     stranger, server = trial.pod("stranger", envoy=None), trial.pod("server", envoy=None)
     for pod in (stranger, server):
@@ -218,9 +218,9 @@ def linkerd_proxy(trial: Trial) -> None:
 def ambient_pod(trial: Trial) -> None:
     """A tapper SHOULD look into a pod without a sidecar, or say that it cannot.
 
-    In ambient mode, and wherever a sidecar was forgotten, there is no Envoy to be found by. Silence about such a target
-    reads as if nothing had been sent. Either its traffic is reported, or a line of the tapper's standard error names
-    the pod (and not just all targets in one breath).
+    In ambient mode, and wherever a sidecar was forgotten, there is no Envoy by which a pod could be found. A tapper
+    that says nothing about such a target looks as if nothing had been sent. Either its traffic is reported, or a line
+    of the tapper's standard error names the pod (a list of all targets is not enough).
     """
     ambient, server = trial.pod("ambient", envoy=None), trial.pod("server")
     tap = trial.tap(ambient, server, look=[server])
@@ -266,8 +266,8 @@ def spellings(trial: Trial) -> None:
 def odd_envoys(trial: Trial) -> None:
     """A tapper SHOULD find an Envoy in an unusual state.
 
-    One whose main thread has ended while others go on, one that has gone into a chroot, one that was renamed after its
-    start. Each carries its pod's traffic as any other.
+    The main thread of the first Envoy has ended while other threads go on. The second has changed its root directory
+    (chroot). The third was renamed after its start. Each carries its pod's traffic like any other Envoy.
     """
     pods = [
         trial.pod(each.name.lower().replace("_", "-"), envoy=each)

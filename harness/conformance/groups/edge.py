@@ -28,9 +28,10 @@ from harness.sandbox.pod import Pod
 def joined_midway(trial: Trial) -> None:
     """A tapper that joins a connection midway MUST NOT pair a response with another request than its own.
 
-    It may decode such a connection, or leave it alone. Two connections appear without their beginning: one with three
-    requests on their way, of which the first has gone by, and one whose first packet is an answer. Whatever is reported
-    of them has its own answer or none; pairing in the order of appearance gives every question the answer before.
+    It may decode such a connection, or leave it alone. Two connections appear without their beginning: one has three
+    unanswered requests, the first of which the tapper did not see, and the first packet of the other is an answer.
+    Every reported request must have its own answer or none. A tapper that pairs in the order of appearance gives every
+    request the answer of the request before.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -54,8 +55,8 @@ def says_what_it_cannot_see(trial: Trial) -> None:
     """A tapper SHOULD say so if it cannot see the plaintext of a target.
 
     Of two targets one has no sidecar: as a gateway, a proxyless client or a pod in ambient mode it has no plaintext leg
-    that this method could find. Somewhere on standard error or in a record its address has to stand in words that are
-    not said of the other target as well.
+    that this method could find. A line of standard error or a record has to name its address, and may not say the same
+    of the other target.
     """
     server = trial.pod("server")
     bare = trial.pod("bare", envoy=None)
@@ -72,9 +73,8 @@ def says_what_it_cannot_see(trial: Trial) -> None:
 def own_tls_stays_shut(trial: Trial) -> None:
     """A tapper MUST NOT decode an application's own TLS, nor take it for HTTP.
 
-    A real TLS 1.3 connection with requests in it is handed to the application, and another one to the sidecar; nothing
-    of what is inside may appear anywhere in the output, and no exchange of these connections. Plain requests beside
-    them are seen.
+    A real TLS 1.3 connection with requests in it is handed to the application, and another one to the sidecar; neither
+    their plaintext nor an exchange of these connections may appear in the output. Plain requests beside them are seen.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -96,9 +96,10 @@ def every_mtls_mode(trial: Trial) -> None:
     """A tapper MUST see requests between two pods with sidecars whatever the mode of mTLS between them, each leg once.
 
     Two real Envoys, STRICT first, then PERMISSIVE, then DISABLE: the caller's leg and the server's have to be reported
-    once each. In the latter two a caller without a sidecar asks as well; of that there is the server's leg. Plaintext
-    then also crosses the wire, and may be reported besides: as neither inbound nor outbound, or, by a tapper that tells
-    no direction, between the two pods' addresses. Who tells neither is not asked how often.
+    once each. In PERMISSIVE and DISABLE a caller without a sidecar sends requests as well, which have only the server's
+    leg. Plaintext then also crosses the wire, and a tapper may report that too: as neither inbound nor outbound, or, if
+    it reports no direction, between the two pods' addresses. How often a tapper reports a request is not judged if it
+    reports neither directions nor addresses.
     """
     mesh = trial.mesh
     client, server, plain = mesh.pod("client"), mesh.pod("server"), mesh.pod("plain")
@@ -130,10 +131,10 @@ def every_mtls_mode(trial: Trial) -> None:
 def manual_envoy(trial: Trial) -> None:
     """A tapper MUST capture where an envoy claims a target's address, or refuse aloud if it claims verified_identity.
 
-    The documented limitation of finding pods by Envoy's environment: whoever starts a process named envoy with
-    INSTANCE_IP set to a target's address has the traffic of its own network namespace captured under that name. In a
-    pod that is no target such a process runs. A tapper that claims to verify identity must report nothing of that pod,
-    and say on standard error or in a record which process (its pid) it does not believe.
+    This is the known limit of finding pods by Envoy's environment: a process named envoy with INSTANCE_IP set to a
+    target's address makes a tapper capture its own network namespace under that address. Such a process runs in a pod
+    that is no target. A tapper that claims to verify identity must report nothing of that pod, and say on standard
+    error or in a record which process (by its pid) it does not trust.
     """
     server, other = trial.pod("server"), trial.pod("other", envoy=None)
     fake = trial.envoy(other, instance_ip=server.ip)
@@ -166,9 +167,9 @@ def manual_envoy(trial: Trial) -> None:
 def host_network_envoy(trial: Trial) -> None:
     """A tapper SHOULD see what an Envoy of the node's own network hands to its application, once.
 
-    The target has the node's address, and its Envoy runs in the node's network namespace. A tapper that watches the
-    node's interfaces besides sees that `lo` in two ways, and must not report it more often than what passes in a pod of
-    its own, which is another target.
+    The target has the node's address, and its Envoy runs in the node's network namespace. A tapper that also captures
+    on the node's interfaces sees that `lo` twice. It must not report these requests more often than the requests in
+    another target, which has a pod of its own.
     """
     server = trial.pod("server")
     address = str(GATEWAY4)
@@ -195,8 +196,9 @@ def host_network_envoy(trial: Trial) -> None:
 def decodes_midway(trial: Trial) -> None:
     """A tapper that claims midstream MUST report the exchanges of connections that were open before it came.
 
-    Two connections have carried an exchange before the tapper starts, one from the sidecar to its application and one
-    to the sidecar, which shows nowhere any more to whom it was opened. What they carry from then on has to be reported.
+    Two connections have carried an exchange before the tapper starts, one from the sidecar to its application, and one
+    from the application to the sidecar, whose packets no longer show its original destination. The tapper has to report
+    the exchanges that they carry from then on.
     """
     server = trial.pod("server")
     with delivery.inbound(server) as inbound, delivery.outbound(server, ("10.96.77.10", 80)) as outbound:
@@ -238,7 +240,7 @@ def _on_host(trial: Trial, address: str) -> Sent:
 
 
 def _lines(tap: TrialTap) -> list[str]:
-    """What it has said so far: standard error, and its records but for exchanges."""
+    """The lines that the tapper has written so far: standard error, and all records but exchanges."""
     output = tap.under_test.output
     output.refresh()
     said = b"" if tap.under_test.adapter.format != "ndjson" else next(iter(output.everything()), b"")

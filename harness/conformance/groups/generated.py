@@ -18,8 +18,8 @@ def http1(trial: Trial) -> None:
     Drawn by rule and shipped as a plan: methods, targets and statuses of many kinds; fields that are repeated, empty,
     long, or hold bytes above ASCII; bodies of sizes around the powers of two, chunked, coded, with trailers, until the
     end of the connection; interim answers, pipelined requests, pauses; connections that end, are reset, or break off
-    anywhere. They run side by side, in and out of a pod, and of the pod to itself. Every record is held against what
-    crossed the pod's `lo`.
+    anywhere. They run side by side, in and out of a pod, and of the pod to itself. Every record is compared with the
+    packets on the pod's `lo`.
     """
     _play_all(trial, "http1")
 
@@ -65,8 +65,8 @@ def segments(trial: Trial) -> None:
 def pods(trial: Trial) -> None:
     """A tapper MUST report ordinary conversations of several pods as they were, each of the pod that it was in.
 
-    Five pods are targets at once. Heads are in one segment and connections end in order, so that this can be asked of
-    every tapper.
+    Five pods are targets at once. Heads are in one segment and connections end in order, so every tapper can be judged
+    by them.
     """
     _play_all(trial, "pods")
 
@@ -76,7 +76,8 @@ def lives(trial: Trial) -> None:
     """A tapper MUST report ordinary conversations as they were while pods and Envoys come and go.
 
     While the conversations go on an Envoy ends and another takes its place, pods leave the list of targets and join it,
-    and lists come in bursts. What is reported has to be true all the time; nothing may be missing of pods that stay.
+    and lists come in bursts. Every record has to be true all the time, and no exchange of a pod that stays may be
+    missing.
     """
     _play_all(trial, "lives")
 
@@ -107,8 +108,9 @@ def pairs(trial: Trial) -> None:
     """A tapper MUST report ordinary conversations as they were, also if any two claimed features occur together.
 
     Each protocol in each direction over IPv4 and IPv6, in three pods: long targets, heads and bodies, chunks, trailers
-    and repeated fields on each; a connection's 20th exchange; connections that are reset before an answer, and such
-    that are quiet for up to five seconds. Before them an Envoy returns, and a pod leaves the list and joins it again.
+    and repeated fields on each; a connection's 20th exchange; connections that are reset before an answer, and
+    connections that are quiet for up to five seconds. Before them an Envoy returns, and a pod leaves the list and joins
+    it again.
     """
     _play_all(trial, "pairs")
 

@@ -15,8 +15,8 @@ from harness.mesh.app import NONCE_HEADER
 def content_length(trial: Trial) -> None:
     """A tapper MUST pair requests and answers whose bodies have a Content-Length, and give the bodies as they were.
 
-    Bodies of no byte, one and many, in requests and in answers, on one connection. Bytes of a body that look like a
-    request are part of that body and nothing else.
+    Requests and answers on one connection have bodies of no byte, of one byte and of many bytes. Bytes of a body that
+    look like a request are part of that body and nothing else.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -70,7 +70,8 @@ def without_body(trial: Trial) -> None:
     """A tapper MUST know which answers have no body, and that an interim answer is not the answer.
 
     HEAD with a Content-Length, 304 with one, 204; 100 and 103 before the final answer. Each is followed by a plain
-    exchange on the same connection, which is lost or paired wrongly by who waits for a body or counts interim answers.
+    exchange on the same connection, which a tapper loses or pairs wrongly if it waits for a body or counts interim
+    answers.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -105,8 +106,8 @@ def without_body(trial: Trial) -> None:
 def large_bodies(trial: Trial) -> None:
     """A tapper MUST give a body of a megabyte whole, or say that it is not whole.
 
-    One goes up and one comes down, then a plain exchange on the same connection. Whoever keeps only the beginning sets
-    `truncated`.
+    One goes up and one comes down, then a plain exchange on the same connection. A tapper that keeps only the beginning
+    has to set `truncated`.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -127,8 +128,9 @@ def large_bodies(trial: Trial) -> None:
 def until_the_end(trial: Trial) -> None:
     """A tapper MUST report an answer whose body ends with the connection, with all of the body.
 
-    Without a Content-Length and without chunks, as HTTP/1.0 servers and `Connection: close` have it. The answer comes
-    in three pieces, and then the server closes. One client closes its own side as soon as it has asked.
+    The answer has no Content-Length and no chunks. Servers of HTTP/1.0 send such answers, and servers that answer with
+    `Connection: close`. The answer comes in three pieces, and then the server closes. One client closes its own side
+    right after its request.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -155,8 +157,8 @@ def until_the_end(trial: Trial) -> None:
 def long_heads(trial: Trial) -> None:
     """A tapper SHOULD read heads of 48 KiB.
 
-    Tokens and cookies make them so long, and Envoy lets them pass. One request and one answer have such a head; plain
-    exchanges come before and behind them on the same connection.
+    Tokens and cookies make heads so long, and Envoy lets them pass. One request and one answer have a head of that
+    size. Plain exchanges come before and after them on the same connection.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -178,8 +180,8 @@ def long_heads(trial: Trial) -> None:
 def trailers_of_chunks(trial: Trial) -> None:
     """A tapper SHOULD give the trailers of chunked messages.
 
-    Checksums and results that are known only at the end stand there. A chunked request and its chunked answer have one
-    each; its name and value have to be among the message's `trailers`, or its `headers`.
+    Trailers carry checksums and results that are known only at the end. A chunked request and its chunked answer have
+    one each; its name and value have to be among the message's `trailers`, or its `headers`.
     """
     server = trial.pod("server")
     tap = trial.tap(server)

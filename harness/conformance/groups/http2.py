@@ -17,7 +17,7 @@ def interleaved_streams(trial: Trial) -> None:
 
     Four requests are open at once on one connection without TLS; their bodies come in turns, the answers in another
     order and in turns as well, padded, and with header blocks in several frames. Header fields are compressed with the
-    table that grows with the connection.
+    dynamic table.
     """
     server = trial.pod("server")
     tap = trial.tap(server)

@@ -30,9 +30,9 @@ _AS_THEY_CAME = (
 def source_is_the_packets(trial: Trial) -> None:
     """A tapper MUST report the addresses of the packets, never an address from a header.
 
-    Requests in and out carry X-Forwarded-For, Forwarded, X-Real-IP and X-Envoy-External-Address with an address that is
-    nobody's. `src` and `dst` have to be those of the connection; for a redirected one `dst` may also be the sidecar.
-    Who does not report outbound requests, or tells only one of the ends, says nothing wrong here.
+    Requests in and out carry X-Forwarded-For, Forwarded, X-Real-IP and X-Envoy-External-Address with an address that no
+    pod has. `src` and `dst` have to be those of the connection; for a redirected one `dst` may also be the sidecar. A
+    tapper that does not report outbound requests, or reports only one of the ends, does not fail here.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -58,8 +58,8 @@ def fields_as_they_came(trial: Trial) -> None:
     """A tapper SHOULD give header fields as they came: every line of a name that occurs twice, in order, values whole.
 
     A request and an answer with a name in three lines among others, an empty value, values with colons, commas, quotes
-    and blanks inside, blanks around them, and a name without a blank behind its colon. Names may be written in any
-    case. RFC 9110 lets a recipient join lines of one name; a witness who does so can no longer tell what was sent.
+    and blanks inside, blanks around them, and a name with no blank after its colon. Names may be written in any case.
+    RFC 9110 lets a recipient join the lines of one name, but a tapper that does so can no longer show what was sent.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -100,8 +100,8 @@ def as_they_came(trial: Trial) -> None:
     """A tapper MUST report method, target and status as they came, those that it does not know included.
 
     Methods beyond the usual five; targets with a query, escapes, empty segments and dots, in absolute form, of five
-    thousand bytes; statuses of failures and such that nobody has registered. Whoever tidies a target up, or takes a
-    list of methods for all there are, tells of something else than what was sent.
+    thousand bytes; statuses of failures, and statuses that are not registered. A tapper that normalises targets, or
+    knows only a list of methods, reports something else than what was sent.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -123,8 +123,8 @@ def own_fields(trial: Trial) -> None:
     """A tapper MUST report with a message only the fields of that message.
 
     Requests and answers on one connection, each with fields that no other message has, and some of one name with
-    another value in each. A field that a record gives has to be the message's own, with its own value; which of them
-    are given, and how, is HTTP-14's.
+    another value in each. Every field of a record has to be a field of that message, with its value. HTTP-14 judges
+    which fields are reported, and how.
     """
     server = trial.pod("server")
     tap = trial.tap(server)

@@ -81,8 +81,8 @@ def any_segmentation(trial: Trial) -> None:
 def malformed(trial: Trial) -> None:
     """A tapper MUST go on after malformed input.
 
-    A dozen connections each begin with something that no grammar allows, one kind of it on each; after each a plain
-    exchange runs on a connection of its own and has to be reported once, with its own answer.
+    Each of a dozen connections begins with bytes that no grammar allows. After each of them a plain exchange runs on
+    another connection. The tapper has to report it once, with its own answer.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -100,8 +100,8 @@ def malformed(trial: Trial) -> None:
 def while_it_is_open(trial: Trial) -> None:
     """A tapper MUST report an exchange when the exchange ends, not when its connection ends.
 
-    A pooled connection stays open for as long as there is traffic. On one that stays open three requests are answered;
-    each has to be reported before it is closed.
+    A pooled connection stays open for as long as there is traffic. Three requests are answered on such a connection.
+    The tapper has to report each of them before the connection closes.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -117,8 +117,9 @@ def while_it_is_open(trial: Trial) -> None:
 def never_answered(trial: Trial) -> None:
     """A tapper SHOULD report a request that is never answered.
 
-    An application that crashes over a request closes the connection without a word. Who reports pairs only shows
-    everything but the one request that matters. Three such connections, one of them after a plain exchange.
+    An application that crashes while it handles a request closes the connection without an answer. A tapper that
+    reports only pairs hides exactly the request that matters. There are three such connections, one of them after a
+    plain exchange.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -144,8 +145,8 @@ def never_answered(trial: Trial) -> None:
 def answered_early(trial: Trial) -> None:
     """A tapper MUST pair an answer that comes before its request has ended.
 
-    A server that refuses a body (413) says so at once, and the client sends what it has begun. Then a plain exchange on
-    the same connection.
+    A server that refuses a body (413) answers at once, and the client still sends the rest of the body. A plain
+    exchange follows on the same connection.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -166,8 +167,8 @@ def answered_early(trial: Trial) -> None:
 def answered_late(trial: Trial) -> None:
     """A tapper MUST pair an answer that comes seconds after its request.
 
-    A request is answered after two and a half seconds, in which nothing moves on its connection, while exchanges go on
-    on another one. Then it has its answer.
+    A request is answered after two and a half seconds. Its connection is idle meanwhile, and exchanges go on on another
+    connection. The tapper has to report the request with its answer.
     """
     server = trial.pod("server")
     tap = trial.tap(server)

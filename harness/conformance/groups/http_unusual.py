@@ -28,9 +28,9 @@ _STREAMS = (1, 3, (1 << 24) - 1, (1 << 24) + 1, (1 << 30) + 5, (1 << 31) - 1)
 def answered_before_it_was_asked(trial: Trial) -> None:
     """A tapper SHOULD pair an answer whose packets come before those of its request.
 
-    The two directions of a connection may take different ways to whoever captures. The answer's acknowledgement number
-    says that its server had the request. On one connection the first, the third and the last of five answers come
-    before their requests.
+    The two directions of a connection may take different ways to the tapper. The answer's acknowledgement number says
+    that its server had the request. On one connection the first, the third and the last of five answers come before
+    their requests.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -89,8 +89,8 @@ def refused_expectation(trial: Trial) -> None:
 def large_stream_numbers(trial: Trial) -> None:
     """A tapper that claims HTTP/2 MUST read streams whose numbers have all 31 bits.
 
-    A connection that lives for days comes that far. On one connection the streams 1, 3, 2^24 - 1, 2^24 + 1, 2^30 + 5
-    and 2^31 - 1 each carry a request with a body, and its answer.
+    A connection that lives for days reaches such numbers. On one connection the streams 1, 3, 2^24 - 1, 2^24 + 1, 2^30
+    + 5 and 2^31 - 1 each carry a request with a body, and its answer.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -123,9 +123,9 @@ def large_stream_numbers(trial: Trial) -> None:
 def other_protocols(trial: Trial) -> None:
     """A tapper that claims HTTP/2 MUST NOT make exchanges of other protocols with lengths and numbers.
 
-    A frame of HTTP/2 begins with a length, a type and a number, and many protocols' messages do. Modbus and SMB are
-    spoken, and streams of small numbers, of zeros, and of bytes behind their length. Their connections begin within
-    sight, and not with a preface. No exchange may be reported of them.
+    A frame of HTTP/2 begins with a length, a type and a number, and so do the messages of many protocols. The case
+    sends Modbus, SMB, and streams of small numbers, of zeros, and of bytes after their length. The tapper sees how
+    these connections begin: not with a preface. It may not report an exchange of them.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -148,9 +148,9 @@ def other_protocols(trial: Trial) -> None:
 def behind_a_proxy_header(trial: Trial) -> None:
     """A tapper MUST NOT show a wrong answer, or another source than the packets have, for what follows a PROXY header.
 
-    Load balancers put such a header ahead of the first request of a connection. A tapper may read on behind it, or
-    leave the connection alone. Three exchanges follow a header of version 1, three one of version 2. Whatever is
-    reported of them has its own answer or none; the next connections are read as ever.
+    Load balancers put such a header ahead of the first request of a connection. A tapper may skip the header and read
+    on, or leave the connection alone. Three exchanges follow a header of version 1, three one of version 2. Every
+    reported request must have its own answer or none, and the tapper has to read the next connections as usual.
     """
     server = trial.pod("server")
     tap = trial.tap(server)

@@ -17,9 +17,10 @@ DYNAMIC = frozenset({Feature.TARGETS_DYNAMIC})
 def ready_means_capturing(trial: Trial) -> None:
     """A tapper MUST NOT say that it is ready before it captures.
 
-    Scripts wait for that word and then send what they want to see. In the moment in which the tapper says it, in its
-    adapter's way, one single request is sent in each of three targets; all have to be reported. It is started three
-    times, since a race is not lost every time. An adapter without such a way claims nothing that could be wrong.
+    Scripts wait until the tapper says so, and then send their requests. As soon as the tapper says that it is ready, in
+    the way that its adapter names, one request is sent in each of three targets. The tapper has to report all of them.
+    It is started three times, since a race is not lost every time. An adapter that names no such way cannot fail this
+    case.
     """
     pods = [trial.pod("first"), trial.pod("second"), trial.pod("third")]
     for _ in range(3):
@@ -35,7 +36,8 @@ def ready_means_capturing(trial: Trial) -> None:
 def target_added(trial: Trial) -> None:
     """A tapper MUST capture in a target that is added while the tapper runs.
 
-    Both pods run from the beginning; the second is named later. It has to be looked into within the kit's time limit.
+    Both pods run from the beginning; the second is named later. The tapper has to capture in it within the kit's time
+    limit.
     """
     first, added = trial.pod("first"), trial.pod("added")
     tap = trial.tap(first)
@@ -70,8 +72,9 @@ def target_removed(trial: Trial) -> None:
 def no_targets(trial: Trial) -> None:
     """A tapper MUST capture nothing when the list of targets is empty.
 
-    Empty means nobody, neither everybody nor those of before. The list becomes empty, and what is sent then in a pod
-    that was a target, and in one that never was, must not be reported. A further update proves that the tapper lives.
+    An empty list means no pod: neither every pod, nor the targets of before. The list becomes empty, and what is sent
+    then in a pod that was a target, and in one that never was, must not be reported. A further update proves that the
+    tapper still runs.
     """
     former, never = trial.pod("former"), trial.pod("never")
     tap = trial.tap(former)
@@ -123,7 +126,7 @@ def _fall_silent(tap: TrialTap, pod: Pod, latency: float) -> None:
 def only_records(trial: Trial) -> None:
     """A tapper MUST write only the format that its adapter names, and every record whole.
 
-    Banners and log lines belong on standard error. Requests of several kinds are sent, the tapper is stopped, and its
+    Banners and log lines belong to standard error. Requests of several kinds are sent, the tapper is stopped, and its
     output is read to the end: every line a record, or the file a whole capture.
     """
     server = trial.pod("server")

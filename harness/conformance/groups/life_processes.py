@@ -43,8 +43,8 @@ def _meanwhile(pod: Pod, seconds: float, then: Callable[[], object] = lambda: No
 def envoy_restarted(trial: Trial) -> None:
     """A tapper MUST go on with a pod whose Envoy was restarted.
 
-    The pod stays, its Envoy ends, and after a moment without one there is another, with another process id. It has to
-    be looked into again within the kit's time limit; what was reported before is not reported again.
+    The pod stays, its Envoy ends, and after a moment without one there is another, with another process id. The tapper
+    has to capture in the pod again within the kit's time limit, and may not report earlier exchanges again.
     """
     server = trial.pod("server", envoy=None)
     envoy = trial.envoy(server)
@@ -68,10 +68,10 @@ def envoy_restarted(trial: Trial) -> None:
 def the_end(trial: Trial) -> None:
     """A tapper MUST end in time after the stop signal, write all that it has captured, and leave nothing behind.
 
-    All its processes are stopped (SIGSTOP) while fifteen requests pass, which then wait for it in the kernel, in less
-    than a packet socket holds by default. It gets its stop signal, and is let go on: it has to take what waits before
-    it ends. The process has to end within its grace, by itself and without an error; each request is in its output;
-    none of its children is left.
+    All its processes are stopped (SIGSTOP) while fifteen requests pass, which then wait in the kernel. They are fewer
+    bytes than a packet socket holds by default. The tapper gets its stop signal and goes on (SIGCONT): it has to read
+    the waiting packets before it ends. The process has to end within its grace, by itself and without an error; each
+    request is in its output; none of its children is left.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -99,7 +99,7 @@ def flat_handles(trial: Trial) -> None:
 
     Two pods take turns as the second target, and each time there is another one that is nowhere on this node. After a
     warm-up the open descriptors and the threads of the tapper and its children are counted, and again fifty updates
-    later, or as many as go into 25 seconds. A quarter of one for each update is forgiven.
+    later, or as many as go into 25 seconds. A quarter of a descriptor or thread for each update is allowed.
     """
     stays, one, other = trial.pod("stays"), trial.pod("one"), trial.pod("other")
     tap = trial.tap(stays)
@@ -138,7 +138,7 @@ def envoy_started_later(trial: Trial) -> None:
     """A tapper MUST find an Envoy that starts after the tapper, and after its pod was named as a target.
 
     That is what happens whenever a pod is rolled out: the pod has its address first, its sidecar later. Nothing else
-    changes on the node; the pod has to be looked into within the kit's time limit.
+    changes on the node; the tapper has to capture in the pod within the kit's time limit.
     """
     first, late = trial.pod("first"), trial.pod("late", envoy=None)
     tap = trial.tap(first, late, look=[first])
@@ -153,9 +153,9 @@ def envoy_started_later(trial: Trial) -> None:
 def procfs_gone_for_a_moment(trial: Trial) -> None:
     """A tapper MUST go on with its targets when it cannot read procfs for a moment.
 
-    Not to see a process is not to know that it has ended. The procfs that the tapper was given is covered by an empty
-    file system for a second, while an Envoy elsewhere comes and goes and the list of targets is written again;
-    requests go on all the time. Each of them is reported once.
+    A tapper that cannot see a process does not know that it has ended. The procfs that the tapper was given is covered
+    by an empty file system for a second, while an Envoy elsewhere comes and goes and the list of targets is written
+    again; requests go on all the time. Each of them is reported once.
     """
     server, other = trial.pod("server"), trial.pod("other", envoy=None)
     root = trial.node.run_dir / "procfs"

@@ -18,8 +18,9 @@ _BURST = 9
 def updates_in_a_burst(trial: Trial) -> None:
     """A tapper MUST follow the last of several updates that come right after each other.
 
-    Nine lists are written without a pause, with the second pod and without it by turns; it is on the last one, and has
-    to be looked into within the kit's time limit. Who still works on one update must not lose the next.
+    Nine lists are written without a pause, with the second pod and without it by turns; the last list has it, so the
+    tapper has to capture in it within the kit's time limit. A tapper that is still applying one update must not lose
+    the next.
     """
     stays, other = trial.pod("stays"), trial.pod("other")
     tap = trial.tap(stays)
@@ -35,9 +36,9 @@ def updates_in_a_burst(trial: Trial) -> None:
 def acknowledged_means_in_force(trial: Trial) -> None:
     """A tapper MUST NOT acknowledge a list of targets before it is in force.
 
-    Three times the one target is replaced by the other. In the moment in which the new list's `ack` is there, single
-    requests are sent in both pods: those in the new target have to be reported, those in the former one must not be. An
-    adapter that never acknowledges claims nothing that could be wrong.
+    Three times the one target is replaced by the other. As soon as the new list's `ack` has come, single requests are
+    sent in both pods. The tapper has to report the requests in the new target, and may not report the requests in the
+    former target. A tapper that never acknowledges cannot fail this case.
     """
     pods = [trial.pod("one"), trial.pod("other")]
     tap = trial.tap(pods[0])
@@ -59,8 +60,9 @@ def acknowledged_means_in_force(trial: Trial) -> None:
 def address_used_again(trial: Trial) -> None:
     """A tapper MUST find a new pod that has the address of a deleted pod.
 
-    A pod is deleted; another one, with a network namespace and an Envoy of its own, gets its address. Who remembers
-    where an address was does not look where it is. The second pod has to be looked into within the kit's time limit.
+    A pod is deleted; another one, with a network namespace and an Envoy of its own, gets its address. A tapper that
+    remembers the former namespace of an address does not look for its present namespace. It has to capture in the
+    second pod within the kit's time limit.
     """
     gone, heir = trial.pod("gone"), trial.pod("heir", envoy=None)
     tap = trial.tap(gone)
@@ -86,7 +88,7 @@ def address_used_again(trial: Trial) -> None:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """What a tapper says, in whichever valid spelling; None for what is no address."""
+    """The address that a tapper wrote, in any valid spelling; None if the text is not an address."""
     try:
         return ip_address(text)
     except ValueError:

@@ -32,9 +32,9 @@ _FIRST_PORT = 42_000
 def drops_are_told(trial: Trial) -> None:
     """A tapper that claims drop counters MUST report drops no lower than the loss that can be observed.
 
-    It is stopped (SIGSTOP) while 96 MiB pass, and goes on. Each exchange that it does not report has lost a packet at
-    least: the largest `dropped` of its `stat` and `bye` records may not be less than their number. Nor may it be more
-    than could have passed at all.
+    The tapper is stopped (SIGSTOP) while 96 MiB pass, and goes on. Each exchange that it does not report has lost at
+    least one packet: the largest `dropped` of its `stat` and `bye` records may not be less than their number. Nor may
+    it be more than could have passed at all.
     """
     server = trial.pod("server", record=False)
     tap = trial.tap(server)
@@ -56,8 +56,8 @@ def drops_are_told(trial: Trial) -> None:
 def many_targets(trial: Trial) -> None:
     """A tapper SHOULD handle two hundred targets without widening its scope.
 
-    198 of them are on other nodes, two are here. What these receive has to be seen; what passes between two pods that
-    are no targets, over the node's own interfaces and on a neighbour's `lo`, must not be.
+    198 of them are on other nodes, and two are here. The tapper has to report what these two receive. It may not report
+    what passes between two pods that are no targets, over the node's interfaces and on a neighbour's `lo`.
     """
     first, last, neighbour = trial.pod("first"), trial.pod("last"), trial.pod("neighbour")
     client, plain = trial.node.pod("plain-client"), trial.node.pod("plain-server")
@@ -82,7 +82,7 @@ def many_targets(trial: Trial) -> None:
 def nothing_lost(trial: Trial) -> None:
     """A tapper SHOULD lose nothing at the stated rate: 2,000 exchanges of 2 KiB over eight connections, back to back.
 
-    As fast as one thread of the kit sends them, which is some thousands a second.
+    One thread of the kit sends them as fast as it can: some thousands a second.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -105,7 +105,8 @@ def nothing_lost(trial: Trial) -> None:
 def many_connections(trial: Trial) -> None:
     """A tapper SHOULD follow six hundred connections that are open at once.
 
-    All are opened, then each asks, then each is answered. That is a sidecar with a few busy clients.
+    All connections are opened, then a request is sent on each, then each is answered. A sidecar with a few busy clients
+    has as many.
     """
     server = trial.pod("server")
     tap = trial.tap(server)

@@ -38,7 +38,7 @@ _SHORT_S, _SHORT_EXCHANGES, _SHORT_RATE = 6.0, 2000, 500
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a tapper took at one moment, after so many connections."""
+    """The memory, descriptors and threads of a tapper at one moment, after a number of connections."""
 
     connections: int
     memory: int
@@ -66,9 +66,10 @@ def for_a_minute(trial: Trial) -> None:
     """A tapper SHOULD NOT use more memory, descriptors or threads the longer it runs.
 
     For a minute connections are opened and closed, in and out of a pod, and exchanges go on on those that stay, over
-    IPv6 and in HTTP/2 where that is claimed; targets are changed and another pod's Envoy is replaced by another. What
-    the tapper takes is sampled each second: the last third of the samples may not lie above the second one by more than
-    12 MiB, 16 descriptors and 4 threads. All exchanges have to be reported, and it may not end.
+    IPv6 and in HTTP/2 where that is claimed; targets are changed and another pod's Envoy is replaced by another. The
+    tapper's memory, descriptors and threads are sampled each second: the last third of the samples may not lie above
+    the second one by more than 12 MiB, 16 descriptors and 4 threads. The tapper has to report all exchanges, and may
+    not end.
     """
     everything_on(trial, _MINUTE_S)
 
@@ -83,8 +84,8 @@ def for_a_minute(trial: Trial) -> None:
 def at_its_rate(trial: Trial) -> None:
     """A tapper SHOULD lose nothing of 100,000 exchanges at the rate that its adapter says it keeps up with.
 
-    `limits.rate` exchanges a second (1,000, if the adapter does not say) over eight connections. A machine on which the
-    kit cannot send that fast is told so, and the case is `blocked`.
+    `limits.rate` exchanges a second (1,000, if the adapter does not say) over eight connections. If the kit cannot send
+    that fast on this machine, it says so, and the case is `blocked`.
     """
     many(trial, _EXCHANGES, trial.adapter.rate)
 

@@ -41,8 +41,9 @@ def inside_the_namespace(trial: Trial) -> None:
 def shared_namespace(trial: Trial) -> None:
     """A tapper MUST report each exchange once in a namespace in which two Envoys run.
 
-    During an upgrade two Envoys serve one pod for a while, and an Envoy that has forked is two processes. Here are
-    four in one pod; each request is reported once, or as often as those in a pod with one Envoy.
+    During an upgrade two Envoys serve one pod for a while, and an Envoy that has forked is two processes. Four Envoys
+    run in one pod here. The tapper has to report each request once, or as often as the requests in a pod with one
+    Envoy.
     """
     server, plain = trial.pod("server"), trial.pod("plain")
     trial.envoy(server)
@@ -71,11 +72,11 @@ def _broken_pod(trial: Trial) -> Pod:
 def no_thread_left_behind(trial: Trial) -> None:
     """A tapper MUST leave no thread of its own in a pod's namespace when it fails to capture there.
 
-    A thread that has entered a namespace and not come back does its next work there: it opens connections from the
-    pod, resolves names there, pins the namespace. One of two targets has no interface `lo`, so that opening it fails
-    after the namespace was entered. Once the other target is captured, no thread of the tapper is found in the first.
-    A thread that tries again and comes back is no offence, nor is one that stays because it does capture there: on all
-    interfaces, say, which needs none of that name. A packet socket in the namespace (/proc/net/packet) shows it.
+    A thread that has entered a namespace and has not come back does its next work there: it opens connections from the
+    pod, resolves names in the pod, and keeps the namespace alive. One of two targets has no interface `lo`, so that
+    opening it fails after the namespace was entered. Once the other target is captured, no thread of the tapper is
+    found in the first. A thread may try again and come back. A thread may also stay because it does capture there, for
+    example on all interfaces, which needs no `lo`. A packet socket in the namespace (/proc/net/packet) shows it.
     """
     broken = _broken_pod(trial)
     server = trial.pod("server")
@@ -91,9 +92,9 @@ def no_thread_left_behind(trial: Trial) -> None:
 def namespace_released(trial: Trial) -> None:
     """A tapper MUST release a pod's namespace when the pod is deleted.
 
-    A namespace lives as long as somebody has a socket in it or its file open. A tapper that holds on keeps the dead
-    pod's interfaces, addresses and memory on the node until it ends. Every process of one of two targets is killed;
-    the kernel has to take the namespace down while the tapper goes on with the other.
+    A network namespace lives as long as a process has a socket in it or its file open. A tapper that holds on keeps the
+    dead pod's interfaces, addresses and memory on the node until it ends. Every process of one of two targets is
+    killed; the kernel has to take the namespace down while the tapper goes on with the other.
     """
     gone, server = trial.pod("gone"), trial.pod("server")
     tap = trial.tap(gone, server)
@@ -113,8 +114,8 @@ def namespace_released(trial: Trial) -> None:
 def pid_used_again(trial: Trial) -> None:
     """A tapper SHOULD notice that a process id belongs to another process now.
 
-    The Envoy of one target ends, and the Envoy of another gets its process id. What was remembered by that number is
-    wrong: the second pod has to be looked into.
+    The Envoy of one target ends, and the Envoy of another gets its process id. Everything that the tapper had cached
+    under that process id is wrong now. The tapper has to capture in the second pod.
     """
     first, second = trial.pod("first", envoy=None), trial.pod("second", envoy=None)
     envoy = trial.envoy(first)
@@ -176,7 +177,8 @@ def _half(data: bytes, part: int) -> bytes:
 def trouble_of_one(trial: Trial) -> None:
     """A tapper MUST go on with the other targets when it cannot capture in one.
 
-    One of three targets has no interface `lo`. The others are looked into, those before it and those after it.
+    One of three targets has no interface `lo`. The tapper has to capture in the others, whether they come before that
+    target in the list or after it.
     """
     before = trial.pod("before")
     broken = _broken_pod(trial)
@@ -197,9 +199,9 @@ def trouble_of_one(trial: Trial) -> None:
 def removed_target_let_go(trial: Trial) -> None:
     """A tapper MUST release the namespace of a pod that is removed from the targets.
 
-    The pod lives on. When silence about it has shown that the removal is in effect, no thread of the tapper may be in
-    its namespace; then every process of the pod is killed, and the kernel has to take the namespace down while the
-    tapper goes on with another.
+    The pod lives on. When the tapper reports nothing more of it, the removal is in effect. From then on no thread of
+    the tapper may be in its namespace; then every process of the pod is killed, and the kernel has to take the
+    namespace down while the tapper goes on with another.
     """
     removed, stays = trial.pod("removed"), trial.pod("stays")
     tap = trial.tap(removed, stays)
@@ -230,7 +232,7 @@ def equal_names(trial: Trial) -> None:
     """A tapper MUST keep pods of equal names apart.
 
     Every namespace may have a pod `web-0`. Two targets have the same name and different namespaces, and requests go on
-    in both by turns. Each is reported once, for its pod; a pod's address is what tells it apart.
+    in both by turns. The tapper has to report each request once, for its pod. The pods' addresses differ.
     """
     pods = [trial.pod("first"), trial.pod("second")]
     targets = [

@@ -48,9 +48,9 @@ def declared_capabilities(trial: Trial) -> None:
 def changes_nothing(trial: Trial) -> None:
     """A tapper MUST NOT change links, addresses, routes, rules, packet filters, offloads or sysctls, even for a while.
 
-    Of the node and of the pods, target and neighbour. The kernel tells of each change as it happens (rtnetlink,
-    nftables, inotify on sysctls), so that one that is taken back counts, too; and all of it is compared before its
-    start, while it captures, and after its end. Promiscuous mode for the time of a capture is SEC-09's.
+    The node, the target and a neighbour are watched. The kernel reports each change as it happens (rtnetlink, nftables,
+    inotify on sysctls), so a change that is taken back counts, too. The kit also compares all settings before the
+    tapper's start, while it captures, and after its end. SEC-09 judges promiscuous mode.
     """
     server, neighbour = trial.pod("server"), trial.pod("neighbour")
     places: dict[str, Node | Pod] = {"the node": trial.node} | {truth.in_words(pod): pod for pod in (server, neighbour)}
@@ -115,9 +115,9 @@ def secrets_stay_secret(trial: Trial) -> None:
     """A tapper that claims redaction MUST NOT write the values of Authorization, Proxy-Authorization, Cookie or
     Set-Cookie.
 
-    Each has a value that occurs nowhere else, in usual and unusual spelling, in requests and answers. The exchange
-    itself has to be reported: who drops it hides more than was asked. All that the tapper wrote is searched, as in
-    SEC-03, also for what is packed or encoded. SEC-11 is the same for HTTP/2.
+    Each has a value that occurs nowhere else, in usual and unusual spelling, in requests and answers. The tapper has to
+    report the exchange itself. Everything that it wrote is searched as in SEC-03, also in packed or encoded form.
+    SEC-11 is the same for HTTP/2.
     """
     server = trial.pod("server")
     tap = trial.tap(server, watch_files=True)
@@ -142,7 +142,7 @@ def secrets_stay_secret_in_http2(trial: Trial) -> None:
     """A tapper that claims redaction and HTTP/2 MUST NOT write the values of Authorization, Cookie or Set-Cookie there.
 
     As SEC-04, on a connection of HTTP/2. A cookie comes in two fields, as browsers send it, and every value comes again
-    in a second stream, where only the header table has it.
+    in a second stream, where only the dynamic table has it.
     """
     server = trial.pod("server")
     tap = trial.tap(server, watch_files=True)
@@ -210,7 +210,7 @@ def hostile_bytes(trial: Trial) -> None:
 def private_files(trial: Trial) -> None:
     """A tapper that writes files SHOULD let nobody but their owner read them.
 
-    Looked at while it still runs: a file that is closed up later has been open to everybody.
+    The kit looks while the tapper still runs, since a file whose mode is changed later was readable until then.
     """
     if trial.adapter.to == "stdout":
         raise NotClaimed("the tapper writes to its standard output, whose permissions are not its own")
@@ -229,11 +229,11 @@ def private_files(trial: Trial) -> None:
 def says_nothing(trial: Trial) -> None:
     """A tapper MUST send nothing in a pod, nor to one: no connection, no datagram, no frame of any protocol.
 
-    Whoever resolves a name, asks an API or knocks on a port while one of its threads is in a pod's namespace does so in
-    the pod's name; whoever injects frames disturbs those who talk there. All traffic of the case is on the target's
-    `lo`. Every frame on every link of the target, of a neighbour and of the node but the node's `lo` has to be of the
-    kit's own connections, or of what the kernel says of a link that has come up. The kernel's counters of what sockets
-    have sent are compared besides.
+    A tapper that resolves a name, asks an API or connects to a port while its thread is in a pod's namespace does so in
+    the name of the pod. A tapper that injects frames disturbs the pod's connections. All traffic of the case is on the
+    target's `lo`. Every frame on every link of the target, of a neighbour and of the node (but the node's `lo`) has to
+    belong to the kit's own connections, or to the kernel's announcements of a new link. The kit also compares the
+    kernel's counters of sent datagrams and segments.
     """
     server, neighbour = trial.pod("server"), trial.pod("neighbour")
     for place in (trial.node, server, neighbour):
@@ -265,8 +265,8 @@ def says_nothing(trial: Trial) -> None:
 def stays_inconspicuous(trial: Trial) -> None:
     """A tapper SHOULD NOT switch a link to promiscuous mode.
 
-    On `lo` and on a veth it shows nothing more, and it is noticed: the kernel logs it, and intrusion detection in a pod
-    takes it for an attack. tcpdump leaves it off with `-p`. The links of target and node are watched all the time.
+    On `lo` and on a veth promiscuous mode shows no further packets. The kernel logs it, and intrusion detection in a
+    pod takes it for an attack. tcpdump leaves it off with `-p`. The links of target and node are watched all the time.
     """
     server = trial.pod("server")
     places: dict[str, Node | Pod] = {"the node": trial.node, truth.in_words(server): server}
@@ -285,9 +285,9 @@ def stays_inconspicuous(trial: Trial) -> None:
 def captures_nothing_of_others(trial: Trial) -> None:
     """A tapper SHOULD NOT open a packet socket in a pod that is no target.
 
-    Whoever captures everywhere and sorts afterwards holds everybody's plaintext in its memory. While it captures in its
-    target, the list of packet sockets of a neighbour with a sidecar (/proc/net/packet) is compared with the one before
-    its start, again and again until the target's requests are out.
+    A tapper that captures everywhere and selects afterwards holds every pod's plaintext in its memory. While it
+    captures in its target, the list of packet sockets of a neighbour with a sidecar (/proc/net/packet) is compared with
+    the one before its start, again and again until the target's requests are out.
     """
     server, neighbour = trial.pod("server"), trial.pod("neighbour")
     before = state.packet_sockets(neighbour)

@@ -19,9 +19,10 @@ from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 def environment_of_gigabytes(trial: Trial) -> None:
     """A tapper MUST survive a process whose environment has gigabytes, and go on finding its targets.
 
-    In a pod that is no target a process named envoy has made two gigabytes of untouched memory its environment. Who
-    reads all of /proc/PID/environ takes as much, and is ended by the kernel. The Envoy of a second target starts after
-    that, so that the tapper has to look at all processes once more. Its resident memory may not pass 512 MiB.
+    In a pod that is no target a process named envoy has made two gigabytes of untouched memory its environment. A
+    tapper that reads all of /proc/PID/environ needs as much memory, and the kernel kills it. The Envoy of a second
+    target starts after that, so that the tapper has to look at all processes once more. Its resident memory may not
+    pass 512 MiB.
     """
     server, late = trial.pod("server"), trial.pod("late", envoy=None)
     other = trial.pod("other", envoy=None)
@@ -46,7 +47,7 @@ def fanout_thief(trial: Trial) -> None:
     """A tapper SHOULD lose nothing to a process of a pod that may open packet sockets.
 
     Containers have NET_RAW by default. A process of the target with that right alone asks the kernel for all fanout
-    groups of its namespace, and joins each of them. Twenty requests that follow have to be seen.
+    groups of its namespace, and joins each of them. The tapper has to report the twenty requests that follow.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -69,8 +70,8 @@ def forged_namespace(trial: Trial) -> None:
 
     A process of another pod makes a user namespace and in that a network namespace, gives the target's address to its
     `lo`, runs a program named envoy with the target's INSTANCE_IP there, and talks with itself. Address and environment
-    are the target's, and who reports it lets anybody put words into the target's mouth. What the target itself receives
-    is seen before and after.
+    are the target's, so a tapper that reports this traffic lets any pod forge the target's traffic. The target's own
+    requests have to be reported before and after.
     """
     server, late = trial.pod("server"), trial.pod("late", envoy=None)
     other = trial.pod("other", envoy=None)

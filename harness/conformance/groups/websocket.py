@@ -15,9 +15,9 @@ from harness.mesh.app import NONCE_HEADER
 def upgraded(trial: Trial) -> None:
     """A tapper SHOULD know that a connection speaks another protocol after a response with status 101.
 
-    A connection becomes a WebSocket, in whose messages a text lies that looks like a request and its answer; with a
-    masking key of zeros it is on the wire as it is. The upgrade has to be reported, the text not as an exchange, and
-    exchanges on other connections as ever.
+    A connection becomes a WebSocket, whose messages contain text that looks like a request and its answer. The masking
+    key is zero, so the text is readable on the wire. The tapper has to report the upgrade and the exchanges on other
+    connections, and may not report the text as an exchange.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -43,8 +43,9 @@ def upgraded(trial: Trial) -> None:
 def websocket_messages(trial: Trial) -> None:
     """A tapper that claims WebSocket MUST report the text messages of both sides.
 
-    On the wire the client's are masked, so that nothing of them can be there by chance. One message comes from either
-    side whole, and one in two frames with a ping in between; the text of each has to stand in some record in one piece.
+    The client's messages are masked on the wire, so a tapper that does not decode them cannot show their text. One
+    message comes from either side whole, and one in two frames with a ping in between; a record has to have the whole
+    text of each.
     """
     server = trial.pod("server")
     tap = trial.tap(server)

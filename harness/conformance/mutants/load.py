@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
+import termios
 from collections.abc import Iterator
 
 from harness.conformance.mutants.model import Fault, Mutant
@@ -13,6 +16,7 @@ from harness.conformance.mutants.streams import Record
 _MOST_CONNECTIONS = 500
 _TOO_MANY_DROPS = 10**9
 _MUCH = 1 << 20
+_PIPE_HELD = 16 << 10
 
 
 def _hide_drops(records: Iterator[Record]) -> Iterator[Record]:
@@ -75,6 +79,23 @@ ENDS_WHEN_UNREAD = Mutant(
     "A write that would have to wait is an error that nobody has thought of.",
     {"LOAD-07": ITS_END},
     Fault(begin=(_never_wait,)),
+)
+
+
+def _leave_out_what_has_to_wait(records: Iterator[Record]) -> Iterator[Record]:
+    """Also the counts of exchanges, which would tell what is missing."""
+    for record in records:
+        if record["type"] != "http":
+            yield {name: value for name, value in record.items() if name not in ("exchanges", "incomplete")}
+        elif struct.unpack("i", fcntl.ioctl(1, termios.FIONREAD, bytes(4)))[0] <= _PIPE_HELD:
+            yield record
+
+
+FORGETS_WHEN_UNREAD = Mutant(
+    "forgets-when-unread",
+    "It leaves out every record while 16 KiB of its output are unread.",
+    {"LOAD-07": LOST},
+    Fault(records=(_leave_out_what_has_to_wait,)),
 )
 
 

@@ -41,7 +41,7 @@ class MutantEndsError(Exception):
 
 
 class AtStop(enum.Enum):
-    """What a mutant does when it is asked to end."""
+    """The behaviour of a mutant when it is asked to end."""
 
     PASS_ON = enum.auto()
     IGNORE = enum.auto()
@@ -117,7 +117,7 @@ class Mutant:
 
     name: str
     defect: str
-    """What is wrong with it, in one sentence; often a real tapper's bug."""
+    """The mutant's fault, in one sentence; often the bug of a real tapper."""
     breaks: Mapping[str, str]
     """The cases that were made to find it -> a regular expression that the failure's sentence has to match."""
     fault: Fault

@@ -36,7 +36,7 @@ class RawPacket:
 
 @dataclass(frozen=True, slots=True)
 class TcpFields:
-    """What is read of a TCP packet."""
+    """The fields that are read of a TCP packet."""
 
     source: End
     destination: End

@@ -92,7 +92,7 @@ def repeated(times: Callable[[Record], int]) -> RecordFilter:
 
 
 def connection(record: Record) -> tuple[object, ...]:
-    """What tells connections apart in records: the pod, the way, and both ends."""
+    """The key of a connection in records: the pod, the direction, and both ends."""
     return record["pod_ip"], record["direction"], record["src"], record["dst"]
 
 

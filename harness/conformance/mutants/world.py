@@ -94,7 +94,7 @@ def _has_address(pid: int, addresses: list[str]) -> bool:
 
 
 def _frames(link: str = "lo") -> Iterator[bytes]:
-    """What passes where the thread is, once."""
+    """The packets that pass in the thread's network namespace, each once."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL))
     sock.bind((link, _ALL))
     thread = threading.current_thread()

@@ -243,7 +243,7 @@ def _same_lines(true: FieldLines, told: Sequence[tuple[str, str]]) -> bool:
 
 
 def _call(exchange: TrueExchange, seen: ReportedExchange) -> Iterator[FieldDifference]:
-    """What is told of a gRPC call, in the field `grpc`."""
+    """Compare the field `grpc`: service, method, status and counts of messages."""
     told, call = seen.record.get("grpc"), exchange.call
     if not isinstance(told, dict):
         return

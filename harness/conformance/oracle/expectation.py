@@ -72,7 +72,7 @@ def is_loopback(address: str) -> bool:
 
 
 def sidecar_ends(connection: TcpConnection) -> frozenset[tuple[str, int]]:
-    """What may be told as the server's end: where the client's packets went, and who answered."""
+    """The ends that a record may give as the server: the destination of the packets, and the end that answered."""
     ends = {connection.server, connection.replies_from}
     if connection.replies_from != connection.server or connection.server[1] == OUTBOUND_PORT:
         ends |= {(address, OUTBOUND_PORT) for address in LOOPBACK.values()}

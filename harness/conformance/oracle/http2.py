@@ -21,12 +21,12 @@ _LARGEST_TABLE = 1 << 20
 
 
 class UnclearFrames(Exception):
-    """What RFC 9113 does not allow; the message says what."""
+    """A violation of RFC 9113. The message names it."""
 
 
 @dataclass(slots=True)
 class HalfOfStream:
-    """What one side sent on a stream."""
+    """The frames' content that one side sent on a stream."""
 
     first: int
     """Where its first frame begins in the side's bytes."""

@@ -39,13 +39,13 @@ class Question:
     """When each pod was a target, in time's order. A pod without a span never was one."""
     claims: frozenset[Feature]
     seen: Sequence[ReportedExchange] = ()
-    """What a tapper of records reported."""
+    """The records of a tapper that writes records."""
     others: Sequence[Mapping[str, Any]] = ()
     """Its records of all types but `http`, in order."""
     generations: int = 0
     """How many lists of targets it was given. 0 where that is not known."""
     packets: Sequence[Packet] | None = None
-    """What a tapper of packets captured; None of a tapper of records."""
+    """The packets of a tapper that writes packets; None for a tapper of records."""
     tolerance_s: float = 1.0
     """How far its times may be from the packets'."""
     undetermined: frozenset[str] = frozenset()
@@ -171,7 +171,7 @@ def _told(
     seen: Sequence[ReportedExchange],
     matched: Matched,
 ) -> Iterator[Difference]:
-    """What the matched records tell wrongly, and those that should not be there."""
+    """The wrong fields of the matched records, and the records without a cause."""
     by_name = {pod.truth.name: pod for pod in pods}
     for number, each in sorted(matched.pairs.items()):
         leg, record = expectations[each], seen[number]

@@ -39,7 +39,7 @@ class OneWay:
         return self.times[max(bisect_right(self.offsets, offset) - 1, 0)]
 
     def behind(self, start: int) -> OneWay:
-        """What comes from this offset on."""
+        """The stream's bytes from this offset on."""
         first = max(bisect_right(self.offsets, start) - 1, 0)
         offsets = tuple(max(offset - start, 0) for offset in self.offsets[first:])
         return OneWay(self.data[start:], offsets, self.times[first:], self.ended_ns)
@@ -92,7 +92,7 @@ class TrueMessage:
 
 @dataclass(frozen=True, slots=True)
 class TrueCall:
-    """What gRPC adds to an exchange (gRPC over HTTP/2)."""
+    """The gRPC fields of an exchange (gRPC over HTTP/2)."""
 
     status: int | None
     message: str | None
@@ -118,9 +118,9 @@ class TrueExchange:
     response_last_ns: int | None = None
     call: TrueCall | None = None
     reset: bool = False
-    """Whether its stream or connection was reset before its end."""
+    """Whether the stream or connection was reset before the exchange ended."""
     upgraded: bool = False
-    """Whether it was asked in HTTP/1 and answered in HTTP/2, so that either is its version."""
+    """Whether the request came in HTTP/1 and the response in HTTP/2 (h2c upgrade). Then both versions are right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +149,14 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class PodTruth:
-    """What happened on one pod's `lo` and on its other interfaces."""
+    """The packets on one pod's `lo` and on its other interfaces, decoded."""
 
     name: str
     addresses: frozenset[str]
     frames: Sequence[Frame]
     netns: int | None = None
     outside: Sequence[Frame] = ()
-    """What crossed its other interfaces, which is how it reaches other pods."""
+    """The traffic of the pod's other interfaces, by which it reaches other pods."""
     lost: bool = False
     """Whether the recording itself lost packets: then it proves nothing."""
     foreign_envoy: bool = False
@@ -173,7 +173,7 @@ class Span:
 
 
 class Duty(enum.StrEnum):
-    """What a tapper owes of an exchange."""
+    """The records that a tapper has to make of an exchange."""
 
     MUST = "must"
     MAY = "may"
@@ -190,7 +190,7 @@ class Expected:
     connection: TcpConnection
     exchange: TrueExchange
     directions: frozenset[str]
-    """Those that are true of it; `inbound`, `outbound`, or the contract's word for what is neither."""
+    """The directions that are true of the exchange: `inbound`, `outbound`, or the contract's word for neither."""
     duty: Duty
     why: str = ""
     """Why it is no more than MAY, or is NEVER."""

@@ -53,7 +53,7 @@ class TcpPacket:
 
 @dataclass(slots=True)
 class _Way:
-    """What one end sends, while it is put together."""
+    """The bytes that one end has sent, while they are put in order."""
 
     start: int | None = None
     """The sequence number of its first byte."""

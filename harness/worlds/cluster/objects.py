@@ -125,7 +125,7 @@ def service(
 
 
 def peer_authentication(app: str, space: str, mode: Mode) -> Manifest:
-    """What the sidecar of one pod accepts (security.istio.io/v1)."""
+    """The mode of mTLS that the sidecar of one pod accepts, as a PeerAuthentication (security.istio.io/v1)."""
     return {
         "apiVersion": "security.istio.io/v1",
         "kind": "PeerAuthentication",

@@ -13,7 +13,7 @@ def world_pod(pod: Manifest, *, meshed: bool) -> WorldPod:
 
 
 def is_ready(pod: Manifest) -> bool:
-    """Whether it serves, and has its addresses."""
+    """Whether the pod is ready and has its addresses."""
     conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
     return conditions.get("Ready") == "True" and bool(pod["status"].get("podIPs"))
 

@@ -41,7 +41,7 @@ class Sidecars:
         return next(each for each in everything if each["name"] == "istio-proxy")
 
     def accepts(self, pod: WorldPod) -> Mode:
-        """What the inbound listener's filter chains match: TLS, plaintext, or both."""
+        """The transports that the inbound listener accepts: TLS, plaintext, or both."""
         dump = json.loads(self.ask(pod, "GET", "config_dump?resource=dynamic_listeners"))
         text = json.dumps([each for each in dump.get("configs", []) if each.get("name") == "virtualInbound"])
         tls, plain = '"transport_protocol": "tls"' in text, '"transport_protocol": "raw_buffer"' in text

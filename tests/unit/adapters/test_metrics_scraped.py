@@ -69,7 +69,7 @@ def test_what_was_sent_through_mtls_is_what_a_scrape_says(mesh: Mesh, node: Node
         {"uid": it.pod.name, "namespace": "shop", "name": it.pod.name, "ips": [it.ip]} for it in (client, server, bare)
     ]
     path.write_text(json.dumps({"generation": 1, "pods": pods}))
-    running = tapper([], "--targets-file", node.inside(path), "--metrics", f":{PORT}")
+    running = tapper([], "--targets-file", node.inside(path), "--metrics", f"*:{PORT}")
     running.wait_capturing(client.pod, server.pod)
     before = scrape(node)
     assert value(before, "tapper_exchanges_total") == 0

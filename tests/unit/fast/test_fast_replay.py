@@ -37,9 +37,7 @@ def capture(packets: list[bytes]) -> bytes:
 def output(file: bytes, form: Format, parts: Parts) -> bytes:
     written = io.BytesIO()
     console = Console(io.StringIO())
-    Replay(frozenset(), RecordWriter(Sink(written), form, console, Shape(), None, 40, parts), console).run(
-        io.BytesIO(file), "x"
-    )
+    Replay(frozenset(), RecordWriter(Sink(written), form, console, Shape(), None, 40, parts)).run(io.BytesIO(file), "x")
     return written.getvalue()
 
 
@@ -61,6 +59,7 @@ RESPONSES = [
     b"HTTP/1.1 200 OK\r\nSet-Cookie: s=%d\r\nDate: now\r\nContent-Length: 2\r\n\r\nhi",
     b"HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\nnot",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
     b"HTTP/1.1 100 Continue\r\n\r\n",
     b"HTTP/1.1 304 Same\r\nContent-Length: 5\r\n\r\n",
     b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",

@@ -56,6 +56,21 @@ def test_damaged_blocks(kind: type[Blocks], kept: list[Kept], changes: list[tupl
 
 
 @KINDS
+def test_a_block_that_was_read_before_it_was_ready(kind: type[Blocks]) -> None:
+    """Its other packets come, once."""
+    kept = [Kept(bytes([number]) * 1500, number * SECOND) for number in range(100)]
+    ring = Laid([[], [Kept(b"after")]])
+    ring.fill(0, kept[:40], ready=False)
+    blocks = ring.blocks(kind)
+    portions = [blocks.unfinished(), blocks.unfinished()]
+    ring.fill(0, kept)
+    portions += blocks.packets(2)
+    read = [portion[0][start:stop] for portion in portions if portion for _, _, start, stop in portion[1]]
+    assert read == [*(packet.data for packet in kept), b"after"]
+    assert blocks.read == 101
+
+
+@KINDS
 def test_packets_come_in_windows(kind: type[Blocks]) -> None:
     """Of one block some packets at a time, also where a packet is larger than a window."""
     sizes = [0, 1, 40, 1500, 65_549, 3, WINDOW - 82, 9000, WINDOW - 81, *[700] * 300]

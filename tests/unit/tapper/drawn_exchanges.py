@@ -13,7 +13,8 @@ from tapper.streams.legs import Direction, Endpoint
 
 NASTY = 'a"b\\c\x00\x1f\x7f\xe9\u2028\U0001f600</script>'
 texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.just(NASTY)
-fields = st.lists(st.tuples(texts, texts), max_size=4).map(tuple)
+names = texts | st.sampled_from(["Content-Encoding", "content-encoding"])
+fields = st.lists(st.tuples(names, texts), max_size=4).map(tuple)
 counts = st.builds(Messages, st.integers(0, 9), st.lists(st.integers(0, 1 << 40), max_size=3).map(tuple), st.booleans())
 calls = st.builds(
     Call, st.none() | texts, st.none() | texts, st.none() | st.integers(0, 99), st.none() | texts, counts, counts

@@ -38,22 +38,22 @@ class Read:
     bad_checksum: int
 
 
-def laid(packets: list[Kept]) -> bytes:
+def laid(packets: list[Kept], *, ready: bool = True) -> bytes:
     """A block descriptor, then for each packet a tpacket3_hdr, a sockaddr_ll and the packet, aligned to 16 bytes. The
-    last packet's next_offset is 0."""
+    last packet's next_offset is 0 if the block is ready, which means that the kernel has handed it over."""
     descriptor, start = 48, 82
     body = b""
     for number, packet in enumerate(packets):
         step = -(-(start + len(packet.data)) // 16) * 16
         seconds, nanoseconds = divmod(packet.ts, SECOND)
         length = len(packet.data) if packet.length is None else packet.length
-        following = step if number + 1 < len(packets) else 0
+        following = step if number + 1 < len(packets) or not ready else 0
         header = struct.pack(
             "=IIIIIIHH", following, seconds, nanoseconds, len(packet.data), length, packet.status, start, start
         )
         header += bytes(48 - len(header)) + struct.pack("=HHi", 0, 0, packet.ifindex)
         body += (header + bytes(start - len(header)) + packet.data).ljust(step, b"\0")
-    block = struct.pack("=IIIIII", 2, 48, 1, len(packets), descriptor, descriptor + len(body))
+    block = struct.pack("=IIIIII", 2, 48, int(ready), len(packets), descriptor, descriptor + len(body))
     return block + bytes(descriptor - len(block)) + body
 
 
@@ -66,8 +66,8 @@ class Laid:
         for number, packets in enumerate(blocks):
             self.fill(number, packets)
 
-    def fill(self, number: int, packets: list[Kept]) -> None:
-        self.write(number, laid(packets))
+    def fill(self, number: int, packets: list[Kept], *, ready: bool = True) -> None:
+        self.write(number, laid(packets, ready=ready))
 
     def write(self, number: int, block: bytes) -> None:
         assert len(block) <= SIZE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from ipaddress import ip_address
 from itertools import pairwise
 
@@ -536,3 +537,16 @@ def test_hostile_packets_never_raise_and_memory_stays_bounded(steps: list[tuple[
         capture.feed([packet(*flows[flow], number, 60 - number, flags, data)])
         assert 0 <= capture.connections.held <= 3000
     assert capture.finish().connections.held == 0
+
+
+@pytest.mark.parametrize("wire", [inbound, outbound])
+@pytest.mark.parametrize(("silence_s", "expected"), [(1, 1), (60, 2)])
+def test_an_ended_connection_is_forgotten_by_the_time_of_its_next_packet(
+    wire: Callable[[], Wire], silence_s: int, expected: int
+) -> None:
+    """Late copies of its packets change nothing. After a long silence, in which no sweep came, equal numbers belong to
+    a new connection: a file may hold one recording several times."""
+    capture = Capture().feed(whole(wire()))
+    capture.ts += silence_s * SECOND
+    capture.feed(whole(wire()))
+    assert capture.finish().pairs == [("/x", "y")] * expected

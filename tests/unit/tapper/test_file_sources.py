@@ -21,8 +21,8 @@ REDIRECTED = ((("10.0.0.2", 5000), ("127.0.0.1", 15001)), (("10.96.0.10", 80), (
 DELIVERED = ((("127.0.0.6", 5001), ("10.0.0.2", 8080)), (("10.0.0.2", 8080), ("127.0.0.6", 5001)))
 
 
-def packets(number: int, target: str, up: Any = DELIVERED[0], down: Any = None) -> bytes:
-    wire = Wire(up, down)
+def packets(number: int, target: str, up: Any = DELIVERED[0], down: Any = None, isn: int = 1000) -> bytes:
+    wire = Wire(up, down, isn, isn + 700_000)
     frames = [*wire.handshake(), *wire.exchange(target, "body"), *wire.close()]
     return b"".join(pcapng.packet(number, TS, frame) for frame in frames)
 
@@ -87,6 +87,54 @@ def test_from_file_to_file_the_loss_goes_along(tmp_path: Path) -> None:
     source.write_bytes(head + packets(0, "/a") + pcapng.statistics(0, TS, Stat(9, 5)))
     assert main(["tap", "-r", str(source), "-o", "pcapng", "-w", str(copy)]) == 0
     assert stats(tap(tmp_path, copy.read_bytes()))["10.0.0.2"] == (9, 5)
+
+
+@pytest.mark.parametrize(
+    "names", [("eth0", "eth0"), ("", "all"), ("10.0.0.2 lo", "10.0.0.2 lo"), ("fd00::2 lo", "fd00:0::2 lo")]
+)
+def test_two_interfaces_of_one_name_are_one_source(tmp_path: Path, names: tuple[str, str]) -> None:
+    """Also where the names differ and mean the same. The copy has one interface, and both packets."""
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    file = pcapng.section_header("t") + b"".join(pcapng.interface(name, "") for name in names)
+    file += packets(0, "/a") + packets(1, "/b", (("10.0.0.9", 4000), ("10.0.0.2", 8080)), isn=5_000_000)
+    file += pcapng.statistics(0, TS, Stat(9, 5)) + pcapng.statistics(1, TS, Stat(9, 2))
+    source.write_bytes(file)
+    assert main(["tap", "-r", str(source), "-o", "pcapng", "-w", str(copy)]) == 0
+    for written in (file, copy.read_bytes()):
+        records = tap(tmp_path, written)
+        assert [it["target"] for it in records if it["type"] == "http"] == ["/a", "/b"]
+        assert [it["dropped"] for it in records if it["type"] == "stat"] == [7, 7]
+    assert len({packet.interface for packet in CaptureFile(io.BytesIO(copy.read_bytes()), "x").packets()}) == 1
+
+
+def test_the_name_of_an_interface_is_bounded(tmp_path: Path) -> None:
+    """Whatever bytes it has: the copy has to hold it in a field of 65,535 bytes."""
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    name = b"\xff" * 30_000
+    body = struct.pack("<HHI", 101, 0, 0) + struct.pack("<HH", 2, len(name)) + name
+    body += struct.pack("<HHBxxx", 9, 1, 9) + bytes(4)  # times are nanoseconds
+    block = struct.pack("<II", 1, len(body) + 12) + body + struct.pack("<I", len(body) + 12)
+    source.write_bytes(pcapng.section_header("t") + block + packets(0, "/a"))
+    assert main(["tap", "-r", str(source), "-o", "pcapng", "-w", str(copy)]) == 0
+    (record,) = [it for it in tap(tmp_path, source.read_bytes()) if it["type"] == "http"]
+    assert record["target"] == "/a"
+    (shown,) = {packet.interface for packet in CaptureFile(io.BytesIO(copy.read_bytes()), "x").packets()}
+    assert len(shown) < 300
+
+
+def test_the_names_of_interfaces_are_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is a source, and a file may have any number of sections."""
+    source, output = tmp_path / "source", tmp_path / "output"
+    sections = [
+        pcapng.section_header("t")
+        + b"".join(pcapng.interface(f"eth{number}", "") for number in range(start, start + 3000))
+        + b"".join(pcapng.packet(number, TS, b"\x45") for number in range(3000))
+        for start in (0, 3000)
+    ]
+    source.write_bytes(b"".join(sections))
+    assert main(["tap", "-r", str(source), "-w", str(output), "-o", "ndjson"]) == 5
+    assert "more than 4096 names of interfaces are damage" in capsys.readouterr().err
+    assert json.loads(output.read_text().splitlines()[-1])["received"] == 4096
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from harness.waiting import wait_until
 from tapper import __version__
 from tapper.cli import main
 from tapper.errors import TapperError, UsageError
+from tapper.output import metrics
 from tapper.output.listening import Listening, parse_listening
 from tapper.output.metrics import COUNTERS, MOST_CLIENTS, SOURCE, Counters, serving
 from tapper.output.records import LegKey, Place, Row, Seen, Snapshot, Totals
@@ -40,6 +41,7 @@ Samples = dict[tuple[str, tuple[str, ...]], float]
 def pod_row() -> Row:
     counts = Totals(exchanges=5, incomplete=1, received=90, dropped=2, cut=3, gaps=4, gap_bytes=55, given_up=6)
     counts.undecoded = {"tls": 7}
+    counts.passed_over = {"UDP": 8}
     legs = {LegKey("10.0.0.2", None, IN): Seen(1, 0), LegKey("10.0.0.2", CART, IN): Seen(2, 1)}
     return Row(POD, counts, legs | {LegKey("10.0.0.2", CART, OUT): Seen(2, 0)})
 
@@ -83,6 +85,7 @@ def test_the_counts_of_a_pod() -> None:
         ("tapper_exchanges_incomplete_total", frozenset({*cart, "inbound"})): 1,
         ("tapper_exchanges_incomplete_total", frozenset({*cart, "outbound"})): 0,
         ("tapper_connections_undecoded_total", frozenset({*cart, "tls"})): 7,
+        ("tapper_packets_passed_over_total", frozenset({*cart, "UDP"})): 8,
     }
 
 
@@ -90,12 +93,12 @@ def test_series_are_one_each_whatever_the_sources_are() -> None:
     """Two namespaces with one address, a pod without a name, and one that only the node's interfaces show."""
     twin = replace(pod_row(), place=replace(POD, netns=78))
     same = replace(pod_row(), place=replace(POD, kind="node"))
-    node = Row(NODE, Totals(received=9), {LegKey("10.0.0.9", PodName("a", 'q"\n'), ON_NODE): Seen(4, 0)})
+    node = Row(NODE, Totals(received=9), {LegKey("10.0.0.9", PodName("a", 'q"\n\ud800'), ON_NODE): Seen(4, 0)})
     samples = scraped(pod_row(), twin, same, node)
     received = {labels: value for (name, labels), value in samples.items() if name == "tapper_packets_received_total"}
     assert sorted(received.values()) == [9, 90, 180]
     (on_node,) = [(set(labels), value) for (_, labels), value in samples.items() if "node" in labels and value]
-    assert on_node == ({"a", 'q"\n', "10.0.0.9", "any", "1", "node"}, 4)
+    assert on_node == ({"a", 'q"\\n\\ud800', "10.0.0.9", "any", "1", "node"}, 4), "unprintable characters are escaped"
 
 
 def ask(port: int, path: str = "/metrics") -> tuple[int, str]:
@@ -144,6 +147,51 @@ def test_clients_that_say_nothing_cost_a_bounded_number_of_threads() -> None:
                 return False
 
         wait_until(answered, "an answer")
+
+
+def test_a_connection_ends_in_time_however_slowly_its_request_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "CLIENT_S", 0.2)
+    listening = Listening("127.0.0.1", free_port())
+    with (
+        serving(listening, lambda _: Snapshot([], 0, 0)),
+        socket.create_connection(("127.0.0.1", listening.port), timeout=10) as client,
+    ):
+
+        def ended() -> bool:
+            try:
+                client.sendall(b"G")
+            except OSError:
+                return True
+            return False
+
+        wait_until(ended, "the end of the connection")
+
+
+def test_without_threads_a_connection_is_ended_and_later_ones_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if "process_request" in thread.name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    listening = Listening("127.0.0.1", free_port())
+    with serving(listening, lambda _: Snapshot([], 0, 0)):
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        for _ in range(MOST_CLIENTS + 1):
+            with socket.create_connection(("127.0.0.1", listening.port), timeout=10) as client:
+                assert client.recv(1) == b""
+        monkeypatch.undo()
+        assert ask(listening.port)[0] == 200
+
+
+def test_a_server_without_a_thread_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(TapperError, match="no further thread can be started"):
+        serving(Listening("127.0.0.1", free_port()), lambda _: Snapshot([], 0, 0)).__enter__()
 
 
 def test_a_loop_that_does_not_answer_is_said_so() -> None:
@@ -209,7 +257,8 @@ def _complaint(requests: SnapshotRequests[int]) -> str:
 @pytest.mark.parametrize(
     ("text", "address", "port", "shown"),
     [
-        (":9090", None, 9090, ":9090"),
+        (":9090", "127.0.0.1", 9090, "127.0.0.1:9090"),
+        ("*:9090", None, 9090, "*:9090"),
         ("127.0.0.1:1", "127.0.0.1", 1, "127.0.0.1:1"),
         ("[::1]:65535", "::1", 65535, "[::1]:65535"),
         ("[fd00:0::1]:80", "fd00::1", 80, "[fd00::1]:80"),
@@ -221,7 +270,8 @@ def test_where_to_listen(text: str, address: str | None, port: int, shown: str) 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "9090", ":", ":0", ":65536", ":-1", ":9_0", ":٣", "::1:90", "[127.0.0.1]:90", "shop:90", "[::1]"]
+    "text",
+    ["", "9090", ":", ":0", ":65536", ":-1", ":9_0", ":٣", "::1:90", "[127.0.0.1]:90", "[*]:90", "shop:90", "[::1]"],
 )
 def test_nowhere_to_listen(text: str) -> None:
     with pytest.raises(UsageError, match=re.escape(repr(text))):

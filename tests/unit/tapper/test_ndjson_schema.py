@@ -126,9 +126,7 @@ def test_a_run_is_what_the_schema_says() -> None:
     for raw in [*wire.handshake(), *wire.exchange("/a", "b"), *wire.close()]:
         file += struct.pack("<IIII", 5, 0, len(raw), len(raw)) + raw
     output = io.BytesIO()
-    replay = Replay(
-        frozenset(), RecordWriter(Sink(output), Ndjson(), Console(io.StringIO()), Shape()), Console(io.StringIO())
-    )
+    replay = Replay(frozenset(), RecordWriter(Sink(output), Ndjson(), Console(io.StringIO()), Shape()))
     replay.run(io.BytesIO(file), "x")
     said = records(output.getvalue().decode())
     validator = strict()

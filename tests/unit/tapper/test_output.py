@@ -86,6 +86,15 @@ def test_ndjson_of_an_exchange() -> None:
     }
 
 
+def test_ndjson_names_the_content_coding_and_keeps_the_bytes() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nContent-Length: 2\r\nCONTENT-ENCODING: gzip\r\n\r\nhi"
+    (only,) = records((get("/x"), answer))
+    told = record(Ndjson().exchange(POD, only))
+    assert told["response"]["content_encoding"] == "deflate, gzip"
+    assert told["response"]["body_b64"] == "aGk="
+    assert "content_encoding" not in told["request"]
+
+
 def test_ndjson_of_half_an_exchange() -> None:
     unanswered, unasked = records((b"", ok("hi")), (get("/x"), None))[::-1]
     assert {
@@ -121,9 +130,9 @@ def test_ndjson_of_the_rest() -> None:
     names = ("filtered", "bad_checksum", "unread", "postponed", "malformed", "mesh", "connections", "given_up")
     none = dict.fromkeys(names, 0)
     counted = {"received": 9, "dropped": 2, "cut": 1, "gaps": 1, "gap_bytes": 77, "exchanges": 3, "incomplete": 1}
-    totals = Totals(sources=1, exchanges=3, incomplete=1, undecoded={"tls": 4})
-    totals.add(Stat(9, 2, 1), Tally(gaps=1, gap_bytes=77))
-    expected = {"type": "stat", **counted, "undecoded": {"tls": 4}, **none}
+    totals = Totals(sources=1, exchanges=3, incomplete=1, undecoded={"tls": 4}, passed_over={"UDP": 1})
+    totals.add(Stat(9, 2, 1), Tally(gaps=1, gap_bytes=77, passed_over={"UDP": 2, "ESP": 3}))
+    expected = {"type": "stat", **counted, "undecoded": {"tls": 4}, "passed_over": {"UDP": 3, "ESP": 3}, **none}
     assert record(form.stat(POD, totals)) == {**expected, **place}
     assert record(form.stat(None, totals, so_far=True)) == {**expected, "so_far": True}
     bye = record(form.bye(Totals(exchanges=3, undecoded={"tls": 4})))

@@ -80,6 +80,7 @@ def test_a_packet_cut_by_the_capture_yields_what_there_is() -> None:
         ipv4("10.0.0.1", "10.0.0.2", segment())[:39],
         ipv4("10.0.0.1", "10.0.0.2", segment(), protocol=17),
         ipv4("10.0.0.1", "10.0.0.2", segment(), fragment=1),
+        ipv4("10.0.0.1", "10.0.0.2", segment(), fragment=0x2000),  # the first fragment
         ipv4("10.0.0.1", "10.0.0.2", tcp(1, 2, 3, 4, ACK, options=b"\x01" * 40)[:20]),  # says 60, has 20
         ipv4("10.0.0.1", "10.0.0.2", bytes(12) + b"\x10" + bytes(27)),  # a TCP header of 4 bytes
         ipv6(*V6, segment(), protocol=44),  # a fragment
@@ -91,10 +92,6 @@ def test_a_packet_cut_by_the_capture_yields_what_there_is() -> None:
 )
 def test_what_is_not_tcp_or_contradicts_itself_is_none(raw: bytes) -> None:
     assert parse(raw, 0, len(raw)) == NO_SEGMENT
-
-
-def test_the_first_fragment_is_read() -> None:
-    assert read(ipv4("10.0.0.1", "10.0.0.2", segment(), fragment=0x2000))[1] == b"hello"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from scapy.utils import RawPcapNgReader
-from tapper_wire import Capture, Wire, get, ipv6, ok, one_packet, tcp
+from tapper_wire import Capture, Wire, get, ipv4, ipv6, ok, one_packet, tcp
 
 from tapper.cli import main
 from tapper.errors import TapperError
@@ -98,6 +98,29 @@ def test_the_nodes_file_holds_its_targets_only() -> None:
     segment = tcp(1, 2, 3, 4, 0x10)
     theirs = [Wire((("10.0.0.20", 1), ("10.0.0.3", 80))).ask(b"x"), ipv6("fd00::20", "fd00::3", segment)]
     ours = [Wire((("10.0.0.3", 1), ("10.0.0.2", 80))).ask(b"x"), ipv6("fd00::2", "fd00::3", segment)]
+    for data in [*theirs, *ours]:
+        one_packet(recording, TS, data)
+    assert [data for data, _ in RawPcapNgReader(io.BytesIO(recorder.take()))] == ours
+
+
+def test_of_what_is_not_plain_tcp_the_addresses_inside_count() -> None:
+    """Tunnels and fragments go into the file as they are, and no packet of another protocol."""
+    recorder = Recorder("t")
+    recording = recorder.record(
+        NODE, Capture(Scope(None, frozenset({ip_address("10.0.0.2").packed, ip_address("fd00::2").packed}))).connections
+    )
+    segment = tcp(1, 2, 3, 4, 0x10)
+    inside = ipv4("10.0.0.3", "10.0.0.2", segment)
+    ours = [
+        ipv4("192.0.2.1", "192.0.2.2", inside, protocol=4),
+        ipv4("10.0.0.3", "10.0.0.2", segment, fragment=0x2000),
+        ipv4("10.0.0.3", "10.0.0.2", segment, fragment=0x0010),
+    ]
+    theirs = [
+        ipv4("10.0.0.2", "192.0.2.2", ipv4("10.0.0.3", "10.0.0.4", segment), protocol=4),
+        ipv4("10.0.0.3", "10.0.0.2", segment, protocol=17),
+        b"\x45",
+    ]
     for data in [*theirs, *ours]:
         one_packet(recording, TS, data)
     assert [data for data, _ in RawPcapNgReader(io.BytesIO(recorder.take()))] == ours

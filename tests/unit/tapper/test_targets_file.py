@@ -43,6 +43,12 @@ def test_an_address_that_pods_share_names_none_of_them() -> None:
     assert list(found.names) == ["fd00::1"]
 
 
+def test_a_name_with_a_single_surrogate_can_be_written() -> None:
+    """JSON may have one, and no encoding does."""
+    targets = parse_pods(document({**SHOP, "namespace": "a\ud800b", "name": "\U0001f600", "ips": ["10.0.0.1"]}))
+    assert targets.names == {"10.0.0.1": PodName("a\ufffdb", "\U0001f600")}
+
+
 def test_an_empty_list_is_a_list() -> None:
     assert parse_pods(document()) == Targets(frozenset(), {}, 7)
     assert parse_pods(document({**SHOP, "ips": []})).addresses == frozenset()

@@ -222,7 +222,7 @@ def test_a_translated_connection_counts_at_both_addresses() -> None:
     world.lo(*whole(delivered()))
     assert [len(it) for it in world.node.connections.by_endpoint.at(endpoint(f"{POD}:8080").packed).values()] == [1]
     world.wire(*dialled.close(), *received.close())
-    list(world.node.finish())
+    world.node.finish()
     assert not world.node.connections.by_endpoint.at(endpoint(f"{POD}:8080").packed)
     assert not world.node.connections.by_endpoint.at(ip_address(OTHER).packed)
 

@@ -8,7 +8,11 @@ import pytest
 from ring_blocks import NOT_READY, SECOND, VALID, Kept, Laid, laid
 
 from harness.mesh import replay
-from tapper.capture.walk import Blocks
+from tapper.capture.walk import Blocks, Packets
+
+
+def contents(portion: Packets | None) -> list[bytes] | None:
+    return None if portion is None else [portion[0][start:stop] for _, _, start, stop in portion[1]]
 
 
 def test_every_packet_comes_once_and_as_it_was() -> None:
@@ -44,6 +48,47 @@ def test_blocks_are_read_in_turn_and_given_back() -> None:
     assert list(blocks.packets(10)) == []
     ring.fill(0, [Kept(b"d")])
     assert [memory[packets[0][2] : packets[0][3]] for memory, packets in blocks.packets(10)] == [b"d"]
+
+
+def test_a_block_that_the_kernel_still_fills_is_read_packet_by_packet() -> None:
+    """A packet comes once: at the second look, or with the rest of the block when that is ready."""
+    first, second, third = Kept(b"first"), Kept(b"second"), Kept(b"third")
+    ring = Laid([[], []])
+    blocks = ring.blocks(Blocks)
+    assert contents(next(blocks.packets(1))) == []
+    ring.fill(1, [first], ready=False)
+    assert contents(blocks.unfinished()) is None, "it may not be complete yet"
+    ring.fill(1, [first, second], ready=False)
+    assert contents(blocks.unfinished()) == [b"first"]
+    assert list(blocks.packets(2)) == [], "the block is not ready"
+    assert contents(blocks.unfinished()) == [b"second"]
+    assert contents(blocks.unfinished()) is None
+    ring.fill(1, [first, second, third])
+    assert contents(blocks.unfinished()) is None, "the block is ready"
+    assert [contents(portion) for portion in blocks.packets(2)] == [[b"third"]]
+    assert blocks.read == 3
+
+
+def test_a_packet_without_the_kernels_mark_is_not_read() -> None:
+    ring = Laid([[]])
+    blocks = ring.blocks(Blocks)
+    ring.fill(0, [Kept(b"whole"), Kept(b"half", status=0), Kept(b"whole, too")], ready=False)
+    assert blocks.unfinished() is None
+    assert contents(blocks.unfinished()) == [b"whole"]
+    ring.fill(0, [Kept(b"whole"), Kept(b"half no more"), Kept(b"whole, too")], ready=False)
+    assert contents(blocks.unfinished()) == [b"half no more", b"whole, too"]
+
+
+def test_a_block_that_was_read_is_not_read_again_before_the_kernel_begins_it() -> None:
+    blocks = Laid([[Kept(b"old")]]).blocks(Blocks)
+    assert [contents(portion) for portion in blocks.packets(1)] == [[b"old"]]
+    assert [blocks.unfinished(), blocks.unfinished()] == [None, None]
+
+
+def test_the_rest_is_every_block_and_the_unfinished_one() -> None:
+    ring = Laid([[Kept(b"a")], [Kept(b"b")], []])
+    ring.fill(2, [Kept(b"c")], ready=False)
+    assert [contents(portion) for portion in ring.blocks(Blocks).rest()] == [[b"a"], [b"b"], [b"c"]]
 
 
 @pytest.mark.parametrize("source", ["127.0.0.6", "::6"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.conformance.mutants.model import Fault, Mutant
 from harness.conformance.mutants.reasons import LOST, OUT_OF_STEP, UNFOUND
-from tapper.capture import bpf, walk
+from tapper.capture import bpf, mapped, walk
 from tapper.capture.bpf import Instruction
 from tapper.capture.mapped import SMALLEST_BLOCK
 from tapper.capture.memory import RingMemory
@@ -96,13 +96,26 @@ SMALL_RING = Mutant(
 )
 
 
+def _hand_over_soon() -> None:
+    mapped.RETIRE_MS = 40
+    walk.Blocks.unfinished = lambda _: None  # type: ignore[method-assign,assignment]
+
+
+BLOCKS_BY_TIME = Mutant(
+    "blocks-by-time",
+    "The kernel hands over a block of its ring 40 ms after a packet came, however little is in it.",
+    {"LOAD-09": LOST},
+    Fault(patches=(_hand_over_soon,)),
+)
+
+
 def _widen(everything: Callable[[Scope], bool], filtered: Callable[[list[bytes] | None], bool]) -> None:
     """Whose packets the kernel lets through, and of whose the tapper tells, where it should be the targets' alone."""
     program, covers = bpf.program, Scope.covers
 
-    def wide_program(addresses: Iterable[bytes] | None = None) -> tuple[Instruction, ...]:
+    def wide_program(addresses: Iterable[bytes] | None = None, *, tunnels: bool = False) -> tuple[Instruction, ...]:
         given = None if addresses is None else list(addresses)
-        return program(given if filtered(given) else None)
+        return program(given if filtered(given) else None, tunnels=tunnels)
 
     def wide_scope(self: Scope, source: Endpoint, destination: Endpoint) -> bool:
         return everything(self) or covers(self, source, destination)

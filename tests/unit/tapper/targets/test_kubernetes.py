@@ -281,9 +281,9 @@ def test_what_cannot_be_read_costs_a_fresh_list(server: KubeServer, follow: Foll
 def test_a_line_without_an_end_costs_a_fresh_list(server: KubeServer, follow: Follow) -> None:
     followed = follow()
     followed.wait(FIRST)
-    server.answer("watch", 200, "x" * (17 << 20))
+    server.answer("watch", 200, "x" * (5 << 20))
     server.drop()
-    followed.wait_said("it sends a line of more than 16777216 bytes")
+    followed.wait_said("it sends a line of more than 4194304 bytes")
     server.answer("watch", 0, "")
     followed.wait_said("answers again")
     assert lists(server) >= 2

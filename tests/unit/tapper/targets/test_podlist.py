@@ -95,6 +95,14 @@ def test_a_pod_that_has_only_a_pod_ip() -> None:
     assert names(pods) == {"cart-0": ["10.0.0.1"]}
 
 
+def test_a_pod_ip_that_is_a_number_is_refused() -> None:
+    """Python's ip_address(167772161) is 10.0.0.1."""
+    odd = pod("cart-0", [])
+    odd["status"]["podIP"] = 167772161
+    with pytest.raises(ValueError, match="no podIP that is a text"):
+        PodList().replace([odd], "1")
+
+
 def test_an_address_that_is_none_is_left_out_and_told() -> None:
     pods = PodList()
     pods.replace([pod("cart-0", ["010.0.0.1", "fd00::1"])], "1")
