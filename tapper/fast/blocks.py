@@ -28,6 +28,7 @@ from tapper.protocols.blocks import (
     Entry,
     Field,
     Malformed,
+    OverLimit,
     integer,
 )
 from tapper.protocols.headers import Headers
@@ -214,6 +215,13 @@ class FastBlockDecoder(BlockDecoder):
         super().forget()
         self._drop_cached()
 
+    def _decode_long(self, block: bytes, *, is_cut: bool) -> DecodedBlock:
+        self._drop_cached()
+        return super()._decode_long(block, is_cut=is_cut)
+
+    def _make(self, name: str, value: str) -> Entry:
+        return _Entry(name, value)
+
     def _drop_cached(self) -> None:
         """The table has changed: drop what referred to it, and with it the entries that it has evicted."""
         if self._refers:
@@ -322,7 +330,7 @@ class FastBlockDecoder(BlockDecoder):
             if meaning != _ORDINARY:
                 _note(decoded, meaning, field[1])
         if size > HEAD_LIMIT:
-            raise Malformed
+            raise OverLimit
         # 3. Share what is the same as before.
         decoded.headers, decoded.complete = cast(Headers, tuple(headers)), missing == 0
         decoded.octets = size - missing - 32 * len(headers)

@@ -47,7 +47,7 @@ class FastFrameReader(FrameReader):
                 end = flags & END_STREAM != 0
                 handler.on_block(self._side, stream, data[payload:stop], end=end, promise=False)
             elif kind == RST_STREAM and stop - payload == 4:
-                handler.on_reset(self._side, stream)
+                handler.on_reset(self._side, stream, int.from_bytes(data[payload:stop], "big"))
             elif kind != WINDOW_UPDATE or stop - payload != 4:
                 break
             at = stop

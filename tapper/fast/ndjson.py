@@ -18,6 +18,7 @@ from tapper.protocols.exchange import Exchange
 from tapper.protocols.grpc import Call, Messages
 from tapper.protocols.headers import HeaderList, Headers, content_encoding
 from tapper.protocols.messages import End
+from tapper.protocols.outcome import COMPLETE
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import ExchangeRecord
 from tapper.streams.bounds import SECOND
@@ -65,15 +66,16 @@ def _field(field: tuple[str, str]) -> str:
 
 def _leg(leg: Leg) -> str:
     """The members that describe a leg, and the name of the member after them."""
+    proxied_for = "" if leg.proxied_for is None else f',"proxied_for":"{leg.proxied_for}"'
     return (
         f',"pod_ip":{_text(leg.pod_ip)},"direction":{_quoted(leg.direction)}'
-        f',"src":"{leg.src}","dst":"{leg.dst}","mtls":{_MTLS[leg.mtls]},"method":'
+        f',"src":"{leg.src}","dst":"{leg.dst}","mtls":{_MTLS[leg.mtls]}{proxied_for},"method":'
     )
 
 
-def _outcome(version: str | None, status: int) -> str:
+def _answer(version: str, status: int) -> str:
     """Version and status, and the name of the member after them."""
-    return f',"version":{_text(version)},"status":{status or "null"},"request":'
+    return f',"version":{_quoted(version)},"status":{status or "null"},"request":'
 
 
 _BEFORE_HEADERS: Final = '{"headers":['
@@ -111,9 +113,9 @@ class FastNdjson(Ndjson):
         # The pieces of the last record, each with the values that it was made of. Many records in a row have the same.
         self._second = -1
         self._begins = ""
-        self._version: str | None = None
+        self._version = ""
         self._status = -1
-        self._outcome = ""
+        self._answer = ""
         self._place: Place | None = None
         self._named = False
         self._ends = ""
@@ -121,39 +123,27 @@ class FastNdjson(Ndjson):
     def exchange(self, place: Place, record: ExchangeRecord) -> str:
         leg, exchange = record.leg, record.exchange
         request, response = exchange.request, exchange.response
-        method = target = duration = "null"
-        # Each message is two pieces: the fields, and the rest of it. A message that was not seen is null.
-        request_fields = response_fields = "null"
-        request_rest = response_rest = ""
-        version: str | None = None
-        ts = status = 0
-        if response is not None:
-            ts, version, status = response.head.ts, response.head.version, response.head.status
-            response_fields = self._fields(response.head.fields)
-            response_rest = self._rest(response.end)
-            if request is not None:
-                duration = _seconds(response.end.ts - request.head.ts)
-        if request is not None:
-            head = request.head
-            ts, version = head.ts, head.version
-            request_fields = self._fields(head.fields)
-            request_rest = self._rest(request.end)
-            if head.method:
-                method = _quoted(head.method)
-            if head.target:
-                target = _quoted(head.target)
+        if request is None or response is None or exchange.outcome is not COMPLETE:
+            return super().exchange(place, record)
+        head, ts, version, status = request.head, request.head.ts, request.head.version, response.head.status
+        method = _quoted(head.method) if head.method else "null"
+        target = _quoted(head.target) if head.target else "null"
+        # Each message is two pieces: the fields, and the rest of it.
+        asked = f"{self._fields(head.fields)}{self._rest(request.end)}"
+        answered = f"{self._fields(response.head.fields)}{self._rest(response.end)}"
+        duration = _seconds(response.end.ts - ts)
         if ts // SECOND != self._second:
             self._second = ts // SECOND
             self._begins = f'{{"type":"http","ts":{self._second}.'
         if status != self._status or version != self._version:
-            self._status, self._version, self._outcome = status, version, _outcome(version, status)
+            self._status, self._version, self._answer = status, version, _answer(version, status)
         if place is not self._place:
             self._place, self._named = place, bool(place.pods or place.name)
-            self._ends = f',"netns":{"null" if place.netns is None else place.netns}'
+            self._ends = f',"outcome":"complete","netns":{"null" if place.netns is None else place.netns}'
         return (
             f"{self._begins}{_fraction(ts)}{self._leg(leg)}"
-            f'{method},"target":{target}{self._outcome}'
-            f'{request_fields}{request_rest},"response":{response_fields}{response_rest},"duration_s":{duration}{self._ends}'
+            f'{method},"target":{target}{self._answer}'
+            f'{asked},"response":{answered},"duration_s":{duration}{self._ends}'
             f"{self._optional(place, leg, exchange)}}}\n"
         )
 

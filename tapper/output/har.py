@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 from tapper.output.content import MessageContent, content
 from tapper.output.filters import host_of
 from tapper.output.format import Format
+from tapper.output.ndjson import outcome_members
 from tapper.output.records import Place, Totals
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import WebSocketMessage
@@ -88,7 +89,10 @@ class Har(Format):
             "_direction": leg.direction,
             "_mtls": leg.mtls,
             "_netns": place.netns,
+            **outcome_members(exchange.outcome, "_"),
         }
+        if leg.proxied_for is not None:
+            entry["_proxied_for"] = str(leg.proxied_for)
         if not websocket:
             return self._written(entry)
         key = _connection(place, leg)

@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tapper.discovery.finders import Finding
-from tapper.output.escape import escape_bytes
+from tapper.output.escape import escape, escape_bytes
 from tapper.output.format import Format
 from tapper.output.records import Owned, Place, Totals, reason, verified
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.facts import Fact, Tls, WebSocketMessage
+from tapper.protocols.facts import Fact, RefusedAttempt, Tls, WebSocketMessage
 from tapper.protocols.headers import content_encoding
 from tapper.protocols.messages import Request, Response
+from tapper.protocols.outcome import SERVER, ExchangeOutcome, OutcomeKind
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.protocols.websocket import TEXT
@@ -83,7 +84,7 @@ def _leg(leg: Leg) -> dict[str, Any]:
         "src": str(leg.src),
         "dst": str(leg.dst),
         "mtls": leg.mtls,
-    }
+    } | ({} if leg.proxied_for is None else {"proxied_for": str(leg.proxied_for)})
 
 
 def _message(message: Request | Response) -> dict[str, Any]:
@@ -110,7 +111,23 @@ def _exchange(exchange: Exchange) -> dict[str, Any]:
         "request": None if request is None else _message(request),
         "response": None if response is None else _message(response),
         "duration_s": None if duration is None else Seconds(duration),
+        **outcome_members(exchange.outcome),
     }
+
+
+def outcome_members(outcome: ExchangeOutcome, prefix: str = "") -> dict[str, Any]:
+    """How an exchange ended, and what of it is malformed. Each name begins with the prefix."""
+    members: dict[str, Any] = {f"{prefix}outcome": outcome.kind}
+    if outcome.by is not None:
+        members[f"{prefix}outcome_by"] = outcome.by
+    if outcome.code is not None:
+        members[f"{prefix}outcome_code"] = outcome.code
+    if outcome.malformed:
+        members[f"{prefix}malformed"] = [
+            {"message": part.message, "reason": part.reason, "line": None if part.line is None else escape(part.line)}
+            for part in outcome.malformed
+        ]
+    return members
 
 
 def _optional(leg: Leg, exchange: Exchange) -> dict[str, Any]:
@@ -144,6 +161,8 @@ def _fact(fact: Fact) -> tuple[str, dict[str, Any]]:
         return "tls", {"sni": fact.sni, "alpn": fact.alpn}
     if isinstance(fact, WebSocketMessage):
         return "websocket", _websocket(fact)
+    if isinstance(fact, RefusedAttempt):
+        return "connection", {"outcome": OutcomeKind.REFUSED, "outcome_by": SERVER, "left_out": fact.left_out}
     return "stream", {
         "what": fact.what,
         "client_bytes": fact.sizes[0],
@@ -193,7 +212,7 @@ class Ndjson(Format):
     def fact(self, place: Place, record: FactRecord) -> str:
         kind, members = _fact(record.fact)
         leg = _leg(record.leg)
-        if kind == "tls":  # the application's TLS and the mesh's look alike
+        if kind in ("tls", "connection"):  # whose TLS it is cannot be seen; a refused attempt has carried nothing
             del leg["mtls"]
         return _line({"type": kind, "ts": Seconds(record.fact.ts), **leg, **members, "netns": place.netns})
 

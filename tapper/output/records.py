@@ -107,6 +107,8 @@ class Totals:
     gaps: int = 0
     gap_bytes: int = 0
     given_up: int = 0
+    refused: int = 0
+    """Connection attempts that a RST answered; not all of them have a record."""
     undecoded: dict[str, int] = field(default_factory=dict)
     """Connections that were not HTTP, by kind."""
     passed_over: dict[str, int] = field(default_factory=dict)
@@ -130,6 +132,7 @@ class Totals:
         self.gap_bytes += tally.gap_bytes
         self.given_up += tally.given_up
         _add(self.passed_over, tally.passed_over)
+        self.refused += tally.refused
 
     def merge(self, other: Totals) -> None:
         """Add all counts of another source or run."""

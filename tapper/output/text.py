@@ -12,8 +12,9 @@ from tapper.output.escape import escape, escape_bytes, shortened, visible
 from tapper.output.format import Format
 from tapper.output.records import Owned, Place, Totals, reason
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.facts import Fact, Tls, WebSocketMessage
+from tapper.protocols.facts import Fact, RefusedAttempt, Tls, WebSocketMessage
 from tapper.protocols.messages import Response
+from tapper.protocols.outcome import ExchangeOutcome, OutcomeKind
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.protocols.websocket import OPCODES
@@ -93,6 +94,9 @@ def fact_line(fact: Fact) -> str:
         kind += ", compressed" if fact.deflated else ""
         shown = escape_bytes(fact.body[:_LONGEST_TARGET]) + ("..." if len(fact.body) > _LONGEST_TARGET else "")
         return f"WebSocket {kind} from {fact.sender}  {size(fact.size)}{'+' if fact.truncated else ''}: {shown}"
+    if isinstance(fact, RefusedAttempt):
+        more = f", and {fact.left_out} more before it" if fact.left_out else ""
+        return f"connection refused by the server's host{more}"
     sent, received = fact.sizes
     previews = [escape_bytes(preview) or "-" for preview in fact.previews]
     return f"bytes ({escape(fact.what)})  {size(sent)} sent: {previews[0]}  {size(received)} received: {previews[1]}"
@@ -107,13 +111,27 @@ def _answer(response: Response | None, duration: int | None) -> str:
 
 
 def further(exchange: Exchange) -> str:
-    """Two spaces and the members that few exchanges have: a gRPC call, missing fields. Empty if there are none."""
+    """Two spaces and the members that few exchanges have: a gRPC call, how it ended, what is malformed, missing fields.
+    Empty if there are none."""
     text = ""
     call = exchange.grpc
     if call is not None:
         status = "status not seen" if call.status is None else call.status_name or str(call.status)
         text = f"  gRPC {status}, {call.requests.count} sent, {call.responses.count} received"
-    return text if exchange.incomplete is None else f"{text}  ({exchange.incomplete})"
+    return text + _ended(exchange.outcome) + ("" if exchange.incomplete is None else f"  ({exchange.incomplete})")
+
+
+def _ended(outcome: ExchangeOutcome) -> str:
+    """Two spaces, how the exchange ended, and what of it is malformed; empty if there is nothing to say."""
+    text = ""
+    if outcome.kind is not OutcomeKind.COMPLETE:
+        by = f" by the {outcome.by}" if outcome.by else ""
+        code = f" with {outcome.code}" if outcome.code is not None and outcome.kind is not OutcomeKind.CANCELLED else ""
+        text = f"  [{outcome.kind}{by}{code}]"
+    for part in outcome.malformed:
+        line = "" if part.line is None else f": {escape(part.line)}"
+        text += f"  [{part.message}: {part.reason}{line}]"
+    return text
 
 
 def _row(process: Finding, owned: Owned) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ the whole table: it refuses a block at the first unknown entry.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, TypeAlias, cast
 
 from hpack.exceptions import HPACKDecodingError
@@ -61,6 +62,10 @@ class Malformed(Exception):
     """A header block violates RFC 7541, or a bound of this module."""
 
 
+class OverLimit(Exception):
+    """The fields of a short header block are larger than HEAD_LIMIT."""
+
+
 @mypyc_attr(acyclic=True)
 class DecodedBlock:
     """What a header block says. Nothing changes it once it is made: messages may share it."""
@@ -81,6 +86,8 @@ class DecodedBlock:
     authority: str | None = None
     status: str | None = None
     content_type: str | None = None
+    flaw: str = ""
+    """Why fields are missing that were sent: the block is malformed, or over a limit. Empty for other blocks."""
 
 
 def decoded(headers: Headers, *, complete: bool = True) -> DecodedBlock:
@@ -95,7 +102,19 @@ def decoded(headers: Headers, *, complete: bool = True) -> DecodedBlock:
     return block
 
 
+def _flawed(flaw: str, headers: Headers = ()) -> DecodedBlock:
+    block = decoded(headers, complete=False)
+    block.flaw = flaw
+    return block
+
+
 UNREADABLE_BLOCK: Final = decoded((), complete=False)
+"""Stands for a header block that was not seen."""
+_OVER_LIMIT: Final = f"a header block over {HEAD_LIMIT} octets"
+_MALFORMED_BLOCK: Final = _flawed("a header block that cannot be decoded")
+_OVER_LIMIT_BLOCK: Final = _flawed(_OVER_LIMIT)
+_LONG_BLOCK: Final = 8192
+"""Octets from which on a block may be legitimate although its fields are over the limit."""
 
 
 class BlockDecoder:
@@ -113,23 +132,63 @@ class BlockDecoder:
         self._entries.clear()
         self.held, self._limit = 0, TABLE_LIMIT
 
-    def decode(self, block: bytes) -> DecodedBlock:
-        """Decode one whole block and update the dynamic table. A block that is malformed, or whose fields are larger
-        than HEAD_LIMIT, gives UNREADABLE_BLOCK and leaves the table unknown."""
+    def decode(self, block: bytes, *, is_cut: bool = False) -> DecodedBlock:
+        """Decode one block and update the dynamic table. The result has a flaw if the block is malformed, is cut off,
+        or has fields larger than HEAD_LIMIT. After the first two, and after a short block with such fields, the table
+        is unknown."""
+        if is_cut or len(block) > _LONG_BLOCK:
+            return self._decode_long(block, is_cut=is_cut)
         try:
             return self._decode(block)
+        except OverLimit:
+            self.forget()
+            return _OVER_LIMIT_BLOCK
         except (Malformed, HPACKDecodingError, IndexError):  # IndexError: the block ends within a field
             self.forget()
-            return UNREADABLE_BLOCK
+            return _MALFORMED_BLOCK
 
     def _decode(self, block: bytes) -> DecodedBlock:
+        """Raises OverLimit, and what `_fields` raises."""
         entries: list[Entry] = []
-        size = at = 0
+        size = 0
+        for entry in self._fields(block):
+            entries.append(entry)
+            size += entry.size
+            if size > HEAD_LIMIT:
+                raise OverLimit
+        known = _known(entries)
+        return decoded(known, complete=len(known) == len(entries))
+
+    def _decode_long(self, block: bytes, *, is_cut: bool) -> DecodedBlock:
+        """The same for a block that is long, or cut off: its first fields are kept, up to HEAD_LIMIT."""
+        entries: list[Entry] = []
+        size = 0
+        try:
+            for entry in self._fields(block):
+                size += entry.size
+                if size <= HEAD_LIMIT:
+                    entries.append(entry)
+        except (Malformed, HPACKDecodingError, IndexError):
+            if not is_cut:
+                self.forget()
+                return _MALFORMED_BLOCK
+        if is_cut:
+            self.forget()
+        known = _known(entries)
+        if is_cut or size > HEAD_LIMIT:
+            return _flawed(_OVER_LIMIT, known)
+        return decoded(known, complete=len(known) == len(entries))
+
+    def _fields(self, block: bytes) -> Iterator[Entry]:
+        """The fields of a block, one by one; each updates the table. Raises Malformed, HPACKDecodingError, and
+        IndexError where the block ends within a field."""
+        at = 0
+        begun = False
         while at < len(block):
             first = block[at]
             if first & 0xE0 == 0x20:  # a new size of the table, before any field (section 6.3)
                 limit, at = integer(block, at, 0x1F)
-                if entries or limit > TABLE_LIMIT:
+                if begun or limit > TABLE_LIMIT:
                     raise Malformed
                 self._limit = limit
                 self._evict()
@@ -146,17 +205,17 @@ class BlockDecoder:
                 else:
                     name, at = string(block, at)
                 value, at = string(block, at)
-                entry = Entry(name, value)
+                entry = self._make(name, value)
                 if first & 0x40:
                     self._entries.append(entry)
                     self.held += entry.size
                     self._evict()
-            entries.append(entry)
-            size += entry.size
-            if size > HEAD_LIMIT:
-                raise Malformed
-        known = [cast(tuple[str, str], entry.field) for entry in entries if entry.field[0] != UNKNOWN.field[0]]
-        return decoded(tuple(known), complete=len(known) == len(entries))
+            begun = True
+            yield entry
+
+    def _make(self, name: str, value: str) -> Entry:
+        """A new entry; a subclass may have other ones."""
+        return Entry(name, value)
 
     def _entry(self, index: int) -> Entry:
         """An entry of the static or the dynamic table (section 2.3.3)."""
@@ -170,6 +229,11 @@ class BlockDecoder:
         it empty."""
         while self.held > self._limit:
             self.held -= self._entries.pop(0).size
+
+
+def _known(entries: list[Entry]) -> Headers:
+    """The fields of the entries that are known."""
+    return tuple(cast(tuple[str, str], entry.field) for entry in entries if entry.field[0] != UNKNOWN.field[0])
 
 
 def integer(block: bytes, at: int, mask: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tapper.protocols.connection_reader import ConnectionReader
 from tapper.protocols.facts import ByteStream
+from tapper.protocols.outcome import OPEN, ExchangeOutcome
 from tapper.streams.reassembly import Data
 
 PREVIEW = 64
@@ -43,7 +44,7 @@ class ByteTally(ConnectionReader):
         self._lost += size or 0
         return ()
 
-    def finish(self) -> Sequence[ByteStream]:
+    def finish(self, unfinished: ExchangeOutcome = OPEN) -> Sequence[ByteStream]:  # noqa: ARG002
         """One fact; none where no byte was captured."""
         if self._ts is None:
             return ()

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact
+from tapper.protocols.outcome import OPEN, ExchangeOutcome
 from tapper.streams.reassembly import Data
 
 Content: TypeAlias = Exchange | Fact
@@ -48,6 +49,6 @@ class ConnectionReader:
         """The side said FIN."""
         return []
 
-    def finish(self) -> Sequence[Content]:
-        """No more of the connection will come."""
+    def finish(self, unfinished: ExchangeOutcome = OPEN) -> Sequence[Content]:  # noqa: ARG002
+        """No more of the connection will come. `unfinished` is the outcome of exchanges that have not ended."""
         return []

@@ -15,6 +15,8 @@ from tapper.protocols import heads
 from tapper.protocols.connection_reader import ConnectionReader, Content
 from tapper.protocols.frames import PREFACE, looks_like_frames
 from tapper.protocols.http_connections import Http1Connection, Http2Connection
+from tapper.protocols.outcome import OPEN, ExchangeOutcome
+from tapper.protocols.proxy_protocol import HeaderRemover
 from tapper.protocols.reader_classes import Readers
 from tapper.protocols.records import Record
 from tapper.protocols.tls import HelloReader
@@ -64,15 +66,19 @@ def _opens_with_settings(data: bytes) -> bool:
 
 
 class Undecided(ConnectionReader):
-    """Keeps the first bytes of both sides until they tell the protocol, and then hands them to its reader."""
+    """Keeps the first bytes of both sides until they tell the protocol, and then hands them to its reader. A header of
+    the PROXY protocol ahead of them is passed over."""
 
-    __slots__ = ("_body_limit", "_connection", "_early", "_gapped", "_http1", "_readers")
+    __slots__ = ("_body_limit", "_connection", "_early", "_gapped", "_http1", "_proxied", "_readers", "_removers")
 
     def __init__(self, connection: Connection[Record], body_limit: int, readers: Readers) -> None:
         super().__init__(connection.client)
         self._connection = connection
         self._body_limit = body_limit
         self._readers = readers
+        self._removers = [None if self.client == 1 - side else HeaderRemover() for side in (0, 1)]
+        """Of the sides of which the first bytes have not come."""
+        self._proxied = False  # True once the client's side began with a PROXY header
         self._early: list[list[Data] | None] = [[], []]
         """Of each side, the first chunks while they are too few to decide; None once they were enough, or lost."""
         self._gapped = [False, False]
@@ -85,7 +91,31 @@ class Undecided(ConnectionReader):
         return 0 if self._http1 is None else self._http1.held
 
     def data(self, side: int, chunk: Data) -> Sequence[Content]:
-        early, from_start = self._early[side], self._connection.from_start(side)
+        remover = self._removers[side]
+        if remover is None:
+            return self._decide(side, chunk)
+        chunks = remover.feed(chunk)
+        header = remover.header
+        if header is not None and not self._proxied:
+            self._proxied, self.client = True, side
+            self._connection.proxied_for = header.source
+        return self._after_header(side, remover, chunks)
+
+    def _after_header(self, side: int, remover: HeaderRemover, chunks: Sequence[Data]) -> list[Content]:
+        """Read chunks of this side that do not belong to a header."""
+        if remover.is_done:
+            self._removers[side] = None
+        contents: list[Content] = []
+        for chunk in chunks:
+            contents += self._decide(side, chunk) if self.successor is None else self.current.data(side, chunk)
+        return contents
+
+    def _from_start(self, side: int) -> bool:
+        """Whether that side is read from its first byte."""
+        return self._connection.from_start(side) or (self._proxied and side == self.client)
+
+    def _decide(self, side: int, chunk: Data) -> Sequence[Content]:
+        early, from_start = self._early[side], self._from_start(side)
         chunks = self._early[side] = [*(early or ()), chunk]
         data = b"".join(piece.data for piece in chunks)
         # 1. TLS and HTTP/2 are told by their first bytes, or in the midst of a connection by a segment of frames. But
@@ -95,7 +125,7 @@ class Undecided(ConnectionReader):
         if kind is Kind.TLS:
             self.successor = HelloReader(self.client)
         elif kind is Kind.HTTP2 and (beginning or not from_start or self._gapped[side]):
-            others_beginning = self._early[1 - side] is not None and self._connection.from_start(1 - side)
+            others_beginning = self._early[1 - side] is not None and self._from_start(1 - side)
             in_step = (others_beginning, beginning) if side else (beginning, others_beginning)
             self.successor = Http2Connection(self._readers.http2(self.client, in_step, self._body_limit))
         if self.successor is not None:
@@ -114,14 +144,17 @@ class Undecided(ConnectionReader):
         return self._release(side)
 
     def gap(self, side: int, size: int | None) -> Sequence[Content]:
+        remover = self._removers[side]
+        if remover is not None and remover.lose(size):
+            return self._after_header(side, remover, ())
         self._gapped[side] = True
         return [*self._release(side), *self._reader().gap(side, size), *self._settle(side)]
 
     def end(self, side: int) -> Sequence[Content]:
         return [*self._release(side), *self._reader().end(side), *self._settle(side)]
 
-    def finish(self) -> Sequence[Content]:
-        return [*self._release(0), *self._release(1), *self._reader().finish()]
+    def finish(self, unfinished: ExchangeOutcome = OPEN) -> Sequence[Content]:
+        return [*self._release(0), *self._release(1), *self._reader().finish(unfinished)]
 
     def _release(self, side: int) -> list[Content]:
         """Read what was kept of this side; its later chunks are read as they come."""
@@ -135,6 +168,10 @@ class Undecided(ConnectionReader):
 
     def _read_early(self, side: int) -> list[Content]:
         early, self._early[side] = self._early[side], None
+        remover = self._removers[side]
+        if remover is not None:  # what may have become a header did not
+            self._removers[side] = None
+            early = [*(early or ()), *remover.give_up()]
         contents: list[Content] = []
         for chunk in early or ():
             contents += self._reader().data(side, chunk)
@@ -148,6 +185,6 @@ class Undecided(ConnectionReader):
         if self._http1 is None:
             if self.client is None:
                 return ConnectionReader(None)
-            started = (self._connection.from_start(0), self._connection.from_start(1))
+            started = (self._from_start(0), self._from_start(1))
             self._http1 = Http1Connection(self.client, started, self._body_limit, self._readers)
         return self._http1.current

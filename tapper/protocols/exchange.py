@@ -29,6 +29,7 @@ from typing import Final
 from tapper.protocols.grpc import Call
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, RequestHead, Response, ResponseHead
+from tapper.protocols.outcome import CLIENT, COMPLETE, LOST, OPEN, SERVER, ExchangeOutcome, OutcomeKind, joined
 from tapper.runtime.native import mypyc_attr
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK, after
@@ -48,6 +49,7 @@ class Exchange:
     incomplete: str | None = None
     """Why fields are missing from the heads, in a few words; None if none are missing (HTTP/1: always)."""
     grpc: Call | None = None
+    outcome: ExchangeOutcome = COMPLETE
 
     def __init__(
         self,
@@ -55,11 +57,13 @@ class Exchange:
         response: Response | None,
         incomplete: str | None = None,
         grpc: Call | None = None,
+        outcome: ExchangeOutcome = COMPLETE,
     ) -> None:
         self.request = request
         self.response = response
         self.incomplete = incomplete
         self.grpc = grpc
+        self.outcome = outcome
 
     @property
     def partial(self) -> bool:
@@ -92,7 +96,7 @@ class Exchange:
 class PendingRequest:
     """A request and its answer, from the request's head on until both have come."""
 
-    __slots__ = ("certain", "cost", "head", "is_queued", "may_be_answered", "request", "response")
+    __slots__ = ("certain", "cost", "head", "is_queued", "may_be_answered", "request", "response", "unanswered")
 
     def __init__(self, head: RequestHead, *, certain: bool) -> None:
         self.head = head
@@ -102,6 +106,8 @@ class PendingRequest:
         self.certain = certain
         """True if nothing was lost between the request before and this one."""
         self.may_be_answered = True
+        self.unanswered = LOST
+        """The outcome if no answer is expected any longer."""
         self.is_queued = True
         """True until an answer begins, or none is expected any longer."""
         self.cost = _RECORD_COST + head.cost
@@ -116,6 +122,7 @@ class Conversation:
         "_answering",
         "_arriving",
         "_assumed",
+        "_first_end",
         "_is_server_unread",
         "_kept",
         "_last_ack",
@@ -127,6 +134,7 @@ class Conversation:
         "_requests_lost",
         "_responses",
         "_responses_lost",
+        "_responses_missed",
         "_server_from_start",
         "_server_next",
         "given_away",
@@ -145,7 +153,9 @@ class Conversation:
         # Losses. An order of requests and responses that rule 3 alone told is assumed.
         self._requests_lost = not client_in_step
         self._responses_lost = not server_in_step
+        self._responses_missed = False  # True if lost bytes may be the answers to the requests that wait
         self._assumed = False
+        self._first_end: ExchangeOutcome | None = None  # of an exchange that the first FIN cuts off
         # Sequence numbers of the server.
         self._server_from_start = server_in_step  # True until the first byte, if that was seen
         self._answered_to: int | None = None  # after the last response that has a request
@@ -187,19 +197,27 @@ class Conversation:
         return self._take_responses(self._responses.gap(size))
 
     def client_end(self) -> list[Exchange]:
-        return self._take_requests(self._requests.eof())
+        return self._take_requests(self._requests.eof(self._cut_by(CLIENT)))
 
     def server_end(self) -> list[Exchange]:
         """The server sent FIN: the requests that wait get no answer."""
-        return [*self._take_responses(self._responses.eof()), *self._give_up(len(self._queue))]
+        cut = self._cut_by(SERVER)
+        return [*self._take_responses(self._responses.eof(cut)), *self._give_up(len(self._queue), cut)]
 
-    def finish(self) -> list[Exchange]:
-        """The capture ends, or the connection is given up: everything comes out as it is."""
+    def finish(self, unfinished: ExchangeOutcome = OPEN) -> list[Exchange]:
+        """The connection is over, or is given up: everything comes out as it is. `unfinished` is the outcome of what
+        has not ended."""
         return [
-            *self._take_requests(self._requests.eof(clean=False)),
-            *self._take_responses(self._responses.eof(clean=False)),
-            *self._give_up(len(self._queue)),
+            *self._take_requests(self._requests.eof(unfinished, clean=False)),
+            *self._take_responses(self._responses.eof(unfinished, clean=False)),
+            *self._give_up(len(self._queue), unfinished),
         ]
+
+    def _cut_by(self, sender: str) -> ExchangeOutcome:
+        """The outcome of an exchange that a FIN cuts off. Who sent the first FIN has ended it."""
+        if self._first_end is None:
+            self._first_end = ExchangeOutcome(OutcomeKind.TIMEOUT, sender)
+        return self._first_end
 
     # Requests.
 
@@ -208,7 +226,7 @@ class Conversation:
         for event in events:
             if isinstance(event, RequestHead):
                 self._arriving = PendingRequest(event, certain=not self._requests_lost)
-                done += self._enter(self._arriving)
+                done += self._enter(self._arriving) if event.method else self._enter_unreadable(self._arriving)
             elif isinstance(event, End):
                 waiting, self._arriving = self._arriving, None
                 if waiting is not None:
@@ -233,14 +251,24 @@ class Conversation:
             if self._assumed:
                 self._responses_lost = True
         # 3. Queue it. If the queue is full, its oldest request gets no answer.
+        done = self._give_up(1, LOST) if self._queue and not self._queue[0].head.method else []
         self._owed += 1
         self._queue.append(waiting)
         self.held += waiting.cost
-        if len(self._queue) <= MOST_UNANSWERED:
-            return []
-        done = self._give_up(1)
-        self._queue[0].certain = False
+        if len(self._queue) > MOST_UNANSWERED:
+            done += self._give_up(1, OPEN)
+            self._queue[0].certain = False
         return done
+
+    def _enter_unreadable(self, waiting: PendingRequest) -> list[Exchange]:
+        """Bytes have come that are no request. The server may answer them. But if other requests wait, or come, before
+        it does, its next response is not known to be the answer to these bytes."""
+        if self._queue:
+            waiting.is_queued = waiting.may_be_answered = False
+        else:
+            self._queue.append(waiting)
+            self.held += waiting.cost
+        return []
 
     def _has_lost_after(self, number: int) -> bool:
         """True if bytes of the server with later sequence numbers were lost."""
@@ -252,7 +280,7 @@ class Conversation:
             waiting.cost += len(end.body)
             self.held += len(end.body)
         # A server may answer before the request is complete: then the exchange is complete now.
-        return [] if waiting.may_be_answered else [Exchange(waiting.request, waiting.response)]
+        return [] if waiting.may_be_answered else [_exchange(waiting.request, waiting.response, waiting.unanswered)]
 
     # Responses.
 
@@ -284,7 +312,7 @@ class Conversation:
                         self.given_away = True
                         done += self._take_requests(self._requests.eof(clean=False))
             elif isinstance(event, Lost):
-                self._responses_lost = True
+                self._responses_lost = self._responses_missed = True
                 self._owed = 0  # all of them may be among the lost bytes
         self._weigh()
         return done
@@ -297,11 +325,11 @@ class Conversation:
         )
 
     def _complete_response(self, waiting: PendingRequest | None, response: Response) -> list[Exchange]:
-        if waiting is None:
-            return [Exchange(None, response)]
+        if waiting is None:  # an answer that cannot be read is told with its request only
+            return [_exchange(None, response, LOST)] if response.head.status else []
         waiting.may_be_answered, waiting.response = False, response
         self._answered_to = response.end.seq
-        return [] if waiting.request is None else [Exchange(waiting.request, response)]
+        return [] if waiting.request is None else [_exchange(waiting.request, response, LOST)]
 
     def _match(self, response: ResponseHead) -> tuple[PendingRequest | None, list[Exchange]]:
         """The request that this response answers, and the exchanges of older requests, which get no answer."""
@@ -315,8 +343,8 @@ class Conversation:
         if not self._pipelines:
             for index, waiting in enumerate(self._queue):
                 if self._follows(waiting, response):
-                    unanswered = self._give_up(index)
-                    self._responses_lost, self._assumed = False, True
+                    unanswered = self._give_up(index, LOST)
+                    self._responses_lost, self._responses_missed, self._assumed = False, False, True
                     return self._leave_queue(), unanswered
         return None, []
 
@@ -335,14 +363,17 @@ class Conversation:
         self.held -= waiting.cost
         return waiting
 
-    def _give_up(self, count: int) -> list[Exchange]:
-        """The oldest `count` requests get no answer."""
+    def _give_up(self, count: int, unanswered: ExchangeOutcome) -> list[Exchange]:
+        """The oldest `count` requests get no answer, for this reason. Bytes that are no request are not told unless
+        the connection is known to be HTTP."""
         done: list[Exchange] = []
         for _ in range(count):
             waiting = self._leave_queue()
             waiting.may_be_answered = False
-            if waiting.request is not None:
-                done.append(Exchange(waiting.request, None))
+            if not (self._responses_missed or self._has_lost_after(waiting.head.ack)):
+                waiting.unanswered = unanswered
+            if waiting.request is not None and (waiting.head.method or self.heads):
+                done.append(_exchange(waiting.request, None, waiting.unanswered))
         return done
 
     def _weigh(self) -> None:
@@ -350,6 +381,15 @@ class Conversation:
         kept = self._requests.held + self._responses.held
         self.held += kept - self._kept
         self._kept = kept
+
+
+def _exchange(request: Request | None, response: Response | None, missing: ExchangeOutcome) -> Exchange:
+    """An exchange. `missing` is the outcome of a message that is None."""
+    asked = missing if request is None else request.end.outcome
+    answered = missing if response is None else response.end.outcome
+    if asked is COMPLETE and answered is COMPLETE:
+        return Exchange(request, response)
+    return Exchange(request, response, outcome=joined(asked, answered))
 
 
 def ends_http1(request: Request | PendingRequest | None, response: ResponseHead) -> bool:

@@ -56,4 +56,14 @@ class WebSocketMessage:
     """Whether `body` is compressed, because the decompressor's window is not complete."""
 
 
-Fact: TypeAlias = Tls | ByteStream | WebSocketMessage
+@dataclass(frozen=True, slots=True)
+class RefusedAttempt:
+    """An attempt to connect that the server's host refused: it answered the SYN with a RST."""
+
+    ts: int
+    """The SYN."""
+    left_out: int
+    """Refused attempts at the same server since the last fact that no fact tells, because they were too many."""
+
+
+Fact: TypeAlias = Tls | ByteStream | WebSocketMessage | RefusedAttempt

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tapper.protocols.messages import HEAD_LIMIT
+from tapper.protocols.messages import BLOCK_LIMIT
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first (section 3.4)."""
@@ -69,9 +69,9 @@ class Handler:
 
     __slots__ = ()
 
-    def on_block(self, side: int, stream: int, block: bytes | None, *, end: bool, promise: bool) -> None:
-        """A whole header block, of a PUSH_PROMISE frame if `promise`. `block` is None if it was over the limit: it was
-        not kept, so the dynamic table is unknown from here on."""
+    def on_block(self, side: int, stream: int, block: bytes, *, end: bool, promise: bool, is_cut: bool = False) -> None:
+        """A header block, of a PUSH_PROMISE frame if `promise`. If `is_cut`, it was over the limit, and `block` is its
+        beginning."""
 
     def on_data(self, side: int, stream: int, data: bytes, *, end: bool) -> None:
         """A piece of a stream's body, without padding; with `end` the last one."""
@@ -79,11 +79,11 @@ class Handler:
     def on_lost_data(self, side: int, stream: int, size: int, *, end: bool) -> None:
         """`size` bytes of a stream's body are lost; 0 where nothing but padding was."""
 
-    def on_reset(self, side: int, stream: int) -> None:
-        """RST_STREAM."""
+    def on_reset(self, side: int, stream: int, code: int) -> None:
+        """RST_STREAM, with its error code."""
 
-    def on_goaway(self, side: int, last: int) -> None:
-        """GOAWAY; `last` is the highest stream that the sender may still answer."""
+    def on_goaway(self, side: int, last: int, code: int) -> None:
+        """GOAWAY, with its error code; `last` is the highest stream that the sender may still answer."""
 
     def on_out_of_step(self, side: int) -> None:
         """Any number of frames may be missing here."""
@@ -150,15 +150,16 @@ class _BlockInProgress:
     stream: int
     promise: bool
     end: bool
-    data: bytearray | None
-    """None once it is over the limit."""
+    data: bytearray
+    is_cut: bool = False
+    """True once it is over the limit. Then `data` is its beginning."""
 
 
 class FrameReader:
     """Reads one direction, that of `side`. `in_step`: the first segment will begin with a preface or a frame.
     `head_limit`: octets of the longest header block that is kept."""
 
-    def __init__(self, side: int, *, in_step: bool = True, head_limit: int = HEAD_LIMIT) -> None:
+    def __init__(self, side: int, *, in_step: bool = True, head_limit: int = BLOCK_LIMIT) -> None:
         self._side = side
         self._limit = head_limit
         self._state: int = FRAME_HEADER if in_step else OUT_OF_STEP
@@ -261,9 +262,10 @@ class FrameReader:
         self._payload.clear()
         self._state = FRAME_HEADER
         if kind == RST_STREAM:
-            handler.on_reset(self._side, self._frame.stream)
+            handler.on_reset(self._side, self._frame.stream, int.from_bytes(payload, "big"))
         elif kind == GOAWAY and len(payload) >= 8:
-            handler.on_goaway(self._side, int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF)
+            last, code = int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF, int.from_bytes(payload[4:8], "big")
+            handler.on_goaway(self._side, last, code)
         elif kind in _HEADER_BLOCK and not self._add_to_block(payload, handler):
             return self._lose(handler)
         return stop
@@ -283,20 +285,27 @@ class FrameReader:
                 start += 4  # the promised stream
             elif frame.flags & HAS_PRIORITY:
                 start += 5  # stream dependency and weight
-        # 2. A block over the limit is not kept, but the reader has to find its end.
-        if frame.length > len(payload) or block.data is None:
-            block.data = None
+        # 2. Of a block over the limit only the beginning is kept, but the reader has to find its end.
+        is_short = frame.length > len(payload)
+        if is_short:
+            stop = len(payload)
         elif start > stop:
             return False
-        elif len(block.data) + stop - start > self._limit:
-            block.data = None
-        else:
-            block.data += payload[start:stop]
+        if not block.is_cut:
+            room = self._limit - len(block.data)
+            block.is_cut = is_short or stop - start > room
+            block.data += payload[start : min(stop, start + room)]
         # 3. The last fragment makes the block whole.
         if frame.flags & END_HEADERS:
             self._block = None
-            data = None if block.data is None else bytes(block.data)
-            handler.on_block(self._side, block.stream, data, end=block.end, promise=block.promise)
+            handler.on_block(
+                self._side,
+                block.stream,
+                bytes(block.data),
+                end=block.end,
+                promise=block.promise,
+                is_cut=block.is_cut,
+            )
         return True
 
     def _lose(self, handler: Handler) -> int:
@@ -309,5 +318,5 @@ class FrameReader:
 
     def _count_held(self) -> None:
         block = self._block
-        in_block = 0 if block is None or block.data is None else len(block.data)
+        in_block = 0 if block is None else len(block.data)
         self.held = len(self._partial) + len(self._payload) + in_block

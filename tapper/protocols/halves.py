@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from tapper.protocols.blocks import UNREADABLE_BLOCK, DecodedBlock
@@ -9,6 +10,15 @@ from tapper.protocols.exchange import Exchange
 from tapper.protocols.grpc import NO_MESSAGES, Call, Counter, Messages, call
 from tapper.protocols.headers import Headers
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
+from tapper.protocols.outcome import (
+    COMPLETE,
+    LONGEST_LINE,
+    LOST,
+    UNPARSABLE,
+    ExchangeOutcome,
+    MalformedPart,
+    joined,
+)
 from tapper.runtime.native import mypyc_attr
 
 TABLE_UNKNOWN: Final = "header table unknown"
@@ -31,6 +41,7 @@ class Half:
         "counter",
         "ended",
         "fields",
+        "flaw",
         "grpc",
         "head_size",
         "holed",
@@ -54,6 +65,8 @@ class Half:
         """None until the header block has come."""
         self.complete = True
         """False if fields are missing."""
+        self.flaw = ""
+        """Why a block of it has fields that were left out; empty if there is no such block."""
         self.grpc = False
         """True if the fields are those of a gRPC call."""
         self.head_size = 0
@@ -83,7 +96,7 @@ class Half:
         """Why fields are missing; None if none are."""
         if self.fields is None:
             return BLOCK_UNSEEN
-        return None if self.complete else TABLE_UNKNOWN
+        return None if self.complete else self.flaw or TABLE_UNKNOWN
 
     def keep(self, data: bytes, limit: int) -> int:
         """Keep a piece of the body, up to the limit; returns how many bytes of it were kept."""
@@ -95,39 +108,52 @@ class Half:
         self.body += data
         return len(data)
 
-    def end(self) -> End:
+    def end(self, message: str, unfinished: ExchangeOutcome) -> End:
+        """The end of the `request` or `response`; `unfinished` is its outcome if its end has not come."""
         truncated = self.holed or not self.ended or self.size > len(self.body)
-        return End(self.last_ts, self.last_seq, bytes(self.body), self.size, truncated, self.trailers)
+        outcome = COMPLETE
+        if not self.ended and not self.torn:
+            outcome = unfinished
+        elif self.flaw:
+            outcome = UNPARSABLE
+        elif self.holed or not self.ended:
+            outcome = LOST
+        if self.flaw:
+            fields = self.fields or UNREADABLE_BLOCK
+            line = None if fields.method is None else f"{fields.method} {fields.path or '?'} {_VERSION}"[:LONGEST_LINE]
+            outcome = replace(outcome, malformed=(MalformedPart(message, self.flaw, line, is_start=True),))
+        return End(self.last_ts, self.last_seq, bytes(self.body), self.size, truncated, self.trailers, outcome)
 
 
-def exchange(request: Half | None, response: Half | None) -> Exchange:
-    """The exchange of a stream. A half of which nothing was seen is None."""
+def exchange(request: Half | None, response: Half | None, unfinished: ExchangeOutcome) -> Exchange:
+    """The exchange of a stream. A half of which nothing was seen is None. `unfinished` is the outcome of a half whose
+    end has not come."""
     missing = None if request is None else request.missing
     if missing is None and response is not None:
         missing = response.missing
-    return Exchange(
-        None if request is None else _request(request),
-        None if response is None else _response(response),
-        missing,
-        _call(request, response),
+    asked = None if request is None else _request(request, unfinished)
+    answered = None if response is None else _response(response, unfinished)
+    outcome = joined(
+        LOST if asked is None else asked.end.outcome, unfinished if answered is None else answered.end.outcome
     )
+    return Exchange(asked, answered, missing, _call(request, response), outcome)
 
 
-def _request(half: Half) -> Request:
+def _request(half: Half, unfinished: ExchangeOutcome) -> Request:
     fields = half.fields or UNREADABLE_BLOCK
     method, target = fields.method or "", fields.path or ""
     if method == "CONNECT" and not target:
         target = fields.authority or ""  # it has no path (RFC 9113 section 8.5)
     head = RequestHead(half.ts, half.seq, half.ack, method, target, _VERSION, fields.shown, half.head_size)
-    return Request(head, half.end())
+    return Request(head, half.end("request", unfinished))
 
 
-def _response(half: Half) -> Response:
+def _response(half: Half, unfinished: ExchangeOutcome) -> Response:
     fields = half.fields or UNREADABLE_BLOCK
     status = fields.status or ""
     number = int(status) if len(status) == 3 and status.isascii() and status.isdigit() else 0
     head = ResponseHead(half.ts, half.seq, half.ack, number, "", _VERSION, fields.shown, half.head_size)
-    return Response(head, half.end())
+    return Response(head, half.end("response", unfinished))
 
 
 def _call(request: Half | None, response: Half | None) -> Call | None:

@@ -2,6 +2,11 @@
 
 The tapper reads what others have sent and received. So it accepts what receivers commonly accept (bare LF, folded
 lines, blanks before a colon, bytes that are not ASCII). It refuses what would make it guess where a message ends.
+
+Receivers differ about the rest. An invalid field line is left out, as nginx does with requests (its directive
+ignore_invalid_headers); Go and Envoy refuse such a message. A start line is divided at its blanks (RFC 9112 sections 3
+and 4), so a target may have blanks; servers answer that with 400. `lenient_section`, `lenient_request_line` and
+`lenient_status_line` read such heads, and are asked only after the strict functions.
 """
 
 from __future__ import annotations
@@ -20,6 +25,10 @@ _REQUEST = rf"({TOKEN}{{1,32}}) ([^\x00-\x20\x7f]+) (HTTP/1\.[0-9])\r?"
 _STATUS = r"(HTTP/1\.[0-9]) ([1-9][0-9][0-9])(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?\r?"
 _REQUEST_LINE = re.compile(_REQUEST)
 _STATUS_LINE = re.compile(_STATUS)
+_LENIENT_REQUEST_LINE = re.compile(
+    rf"({TOKEN}{{1,32}})[ \t]+([^ \t](?:[^\n]*[^ \t\n])?)[ \t]+(HTTP/[0-9]{{1,3}}\.[0-9]{{1,3}})[ \t]*\r?"
+)
+_LENIENT_STATUS_LINE = re.compile(r"(HTTP/[0-9]\.[0-9])[ \t]+([1-9][0-9][0-9])(?:[ \t]+([^\n]*?))?[ \t]*\r?")
 _NAME = re.compile(rf"{TOKEN}+")
 _BLANKS = " \t"
 _MOST_DIGITS = 18  # of a Content-Length: more than any body has, few enough to be converted quickly
@@ -41,6 +50,8 @@ NO_BODY: Final = Framing(None)
 """Neither Content-Length nor Transfer-Encoding."""
 FRAMING_NAMES: Final = frozenset({"content-length", "transfer-encoding"})
 """The fields on which `framing` depends, in lower case."""
+_FRAMING_LINE = re.compile(rb"(?:content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
+_LINE_BEGINNING: Final = 256
 
 
 def request_line(line: bytes) -> tuple[str, str, str] | None:
@@ -52,6 +63,18 @@ def request_line(line: bytes) -> tuple[str, str, str] | None:
 def status_line(line: bytes) -> tuple[str, int, str] | None:
     """(version, status, reason) of a status line without its LF; None if it is not a status line."""
     match = _STATUS_LINE.fullmatch(line.decode("latin-1"))
+    return None if match is None else (match[1], int(match[2]), match[3] or "")
+
+
+def lenient_request_line(line: bytes) -> tuple[str, str, str] | None:
+    """As `request_line`, for a line that is divided by any blanks; the target may contain blanks and any octet."""
+    match = _LENIENT_REQUEST_LINE.fullmatch(line.decode("latin-1"))
+    return None if match is None or match[1] == "PRI" else (match[1], match[2], match[3])
+
+
+def lenient_status_line(line: bytes) -> tuple[str, int, str] | None:
+    """As `status_line`, for a line that is divided by any blanks; the reason may contain any octet."""
+    match = _LENIENT_STATUS_LINE.fullmatch(line.decode("latin-1"))
     return None if match is None else (match[1], int(match[2]), match[3] or "")
 
 
@@ -68,31 +91,52 @@ def fields(block: bytes) -> Headers | None:
 
     None if a line is not a field. A line that begins with a blank continues the field before it (section 5.2).
     """
+    headers, invalid = _fields(block)
+    return None if invalid else headers
+
+
+def lenient_section(block: bytes) -> tuple[HeaderList, Framing | None, list[tuple[str, str]]]:
+    """The valid fields of a header section, which ends with an empty line; what they say about the body, None if that
+    is contradictory; and of each invalid line a reason and the line."""
+    headers, invalid = _fields(block.removesuffix(b"\n").removesuffix(b"\r"))
+    return HeaderList(headers), framing(headers), invalid
+
+
+def lenient_fields(block: bytes) -> tuple[Headers, list[tuple[str, str]]]:
+    """As `fields`, but invalid lines are left out of the fields; of each, a reason and the line are returned."""
+    return _fields(block)
+
+
+def _fields(block: bytes) -> tuple[Headers, list[tuple[str, str]]]:
     # 1. Join the lines of each field. Lists of parts, since joining one by one would copy a long field repeatedly.
     unfolded: list[list[str]] = []
+    invalid: list[tuple[str, str]] = []
     for line in block.decode("latin-1").split("\n")[:-1]:
         text = line.removesuffix("\r")
         if text[:1] not in {" ", "\t"}:
             unfolded.append([text.rstrip(_BLANKS)])
         elif unfolded:
             unfolded[-1].append(text.strip(_BLANKS))
-        else:
-            return None  # it would continue the start line (section 2.2)
+        else:  # it would continue the start line (section 2.2)
+            invalid.append(("a field line that begins with a blank", text))
     # 2. Divide each field at its first colon.
     headers = []
     for parts in unfolded:
-        name, colon, value = " ".join(parts).partition(":")
+        line = " ".join(parts)
+        name, colon, value = line.partition(":")
         name = name.rstrip(_BLANKS)
-        if not colon or not _NAME.fullmatch(name):
-            return None
-        headers.append((name, value.strip(_BLANKS)))
-    return tuple(headers)
+        if colon and _NAME.fullmatch(name):
+            headers.append((name, value.strip(_BLANKS)))
+        else:
+            invalid.append(("an invalid field name" if colon else "a field line without a colon", line))
+    return tuple(headers), invalid
 
 
 def framing(headers: Headers) -> Framing | None:
     """What the fields say about the body; None if they contradict each other or a Content-Length is not a number.
 
-    Equal Content-Lengths count as one (section 6.3). Transfer-Encoding overrides Content-Length.
+    Equal Content-Lengths count as one (section 6.3). Transfer-Encoding overrides Content-Length. Empty elements of a
+    list do not count (RFC 9110 section 5.6.1.2), nor does the coding `identity`, which RFC 2616 had.
     """
     length: int | None = None
     codings: list[str] = []
@@ -101,11 +145,14 @@ def framing(headers: Headers) -> Framing | None:
         if lower == "transfer-encoding":
             codings += [coding.partition(";")[0].strip(_BLANKS).lower() for coding in value.split(",")]
         elif lower == "content-length":
-            for item in value.split(","):
+            for item in value.strip(" \t,").split(","):
+                if not item.strip(_BLANKS) and value.strip(_BLANKS):
+                    continue
                 number = _length(item.strip(_BLANKS))
                 if number is None or length not in (None, number):
                     return None
                 length = number
+    codings = [coding for coding in codings if coding not in ("", "identity")]
     if codings:
         return Framing(None, chunked=codings[-1] == "chunked", coded=True)
     return Framing(length)
@@ -116,6 +163,18 @@ def _length(text: str) -> int | None:
     if not (digits.isascii() and digits.isdigit()) or len(digits) > _MOST_DIGITS:
         return None
     return int(digits)
+
+
+def shorten(head: bytes) -> tuple[bytes, bytes]:
+    """Divide a head that is too long to be kept, complete or not: (a head of its start line, its lines that `framing`
+    depends on, and the beginning of its last line; its other lines, which are complete)."""
+    start, _, rest = head.partition(b"\n")
+    *lines, last = rest.split(b"\n")
+    kept: list[bytes] = [start]
+    others: list[bytes] = []
+    for line in lines:
+        (kept if line in (b"", b"\r") or _FRAMING_LINE.match(line) else others).append(line)
+    return b"\n".join([*kept, last[:_LINE_BEGINNING]]), b"".join(line + b"\n" for line in others)
 
 
 # The functions below find the beginning of a message after a loss. `data` begins where a TCP segment begins.

@@ -5,7 +5,9 @@ The contract of RequestReader and ResponseReader:
 1. `feed`, `gap` and `eof` are iterators of events. Their caller runs them to their end. They never raise, whatever the
    bytes are.
 2. Each message gives one RequestHead or ResponseHead, and later one End. An interim response (1xx except 101) is not an
-   event: it belongs to the final response that follows it.
+   event: it belongs to the final response that follows it. A head that cannot be read gives both events, too: the
+   method is empty, or the status 0, and the End tells why. A head that a lenient reader can read is read, and its End
+   tells what is malformed.
 3. How a response's body ends depends on the request, which the other direction has. So after a ResponseHead the caller
    calls `answers(method)`, before it asks for the next event. If it does not, the method counts as unknown.
 4. A reader is *in step* if the grammar tells what the next byte is. It is so from a connection's first byte on. Bytes
@@ -21,16 +23,28 @@ from typing import Final
 from tapper.protocols import heads
 from tapper.protocols.headers import HeaderList
 from tapper.protocols.heads import NO_BODY, Framing
-from tapper.protocols.http1_reader import BODY, CHUNK_LINE, MAYBE_BODY, UNTIL_CLOSE, Reader, Step
+from tapper.protocols.http1_reader import (
+    BODY,
+    CHUNK_LINE,
+    MAYBE_BODY,
+    UNREADABLE_START,
+    UNTIL_CLOSE,
+    Reader,
+    Step,
+)
 from tapper.protocols.messages import BODY_LIMIT, HEAD_LIMIT, RequestHead, ResponseHead
 
 WITHOUT_BODY: Final = (204, 304)
 """Statuses of responses that never have a body (section 6.3)."""
 
+MALFORMED_START: Final = "a malformed start line"
+CONTRADICTION: Final = "Content-Length is no number, or has several values"
+
 
 class RequestReader(Reader):
     """Reads what a client sends."""
 
+    MESSAGE = "request"
     __slots__ = ("_framing",)
 
     def __init__(self, *, in_step: bool = True, head_limit: int = HEAD_LIMIT, body_limit: int = BODY_LIMIT) -> None:
@@ -43,12 +57,28 @@ class RequestReader(Reader):
         if self._state in (BODY, CHUNK_LINE) and not self._size and not self._partial:
             self._awaited, self._state = self._state, MAYBE_BODY
 
-    def _begin(self, line: bytes, fields: HeaderList, framing: Framing, size: int) -> Step:
+    def _begin(self, line: bytes, fields: HeaderList, framing: Framing | None, size: int) -> Step:
         parts = heads.request_line(line)
-        if parts is None or (framing.coded and not framing.chunked):
-            return self._malformed("a malformed request")  # section 6.3: the end of such a body is not known
-        self._framing = framing
-        return RequestHead(*self._opened(), *parts, fields, size)
+        if parts is None:
+            parts = heads.lenient_request_line(line)
+            if parts is None:
+                return self._malformed(UNREADABLE_START, line)
+            self._note(MALFORMED_START, line.decode("latin-1"), is_start=True)
+        if framing is None:
+            self._note(CONTRADICTION)
+        elif framing.coded and not framing.chunked:
+            self._note("a transfer coding that does not end with chunked")  # section 6.3: its end is not known
+            framing = None
+        self._framing = framing or NO_BODY
+        self._reason = "the end of the body is not known"
+        return RequestHead(*self._opened(is_framed=framing is not None), *parts, fields, size)
+
+    def _unreadable(self, line: bytes) -> Step:
+        self._note(UNREADABLE_START, line.decode("latin-1"), is_start=True)
+        return RequestHead(*self._opened(is_framed=False), "", "", "HTTP/1.1", HeaderList(), 0)
+
+    def _is_start_line(self, line: bytes) -> bool:
+        return heads.lenient_request_line(line) is not None
 
     def _choose_framing(self) -> Step:
         self._remaining = self._framing.length or 0
@@ -65,6 +95,7 @@ class RequestReader(Reader):
 class ResponseReader(Reader):
     """Reads what a server sends."""
 
+    MESSAGE = "response"
     __slots__ = ("_framing", "_interim", "_method", "_status", "continued")
 
     def __init__(self, *, in_step: bool = True, head_limit: int = HEAD_LIMIT, body_limit: int = BODY_LIMIT) -> None:
@@ -80,17 +111,33 @@ class ResponseReader(Reader):
         """The method of the request that the last ResponseHead answers; None if the request was not seen."""
         self._method = method
 
-    def _begin(self, line: bytes, fields: HeaderList, framing: Framing, size: int) -> Step:
+    def _begin(self, line: bytes, fields: HeaderList, framing: Framing | None, size: int) -> Step:
         parts = heads.status_line(line)
         if parts is None:
-            return self._malformed("a malformed status line")
+            parts = heads.lenient_status_line(line)
+            if parts is None:
+                return self._malformed(UNREADABLE_START, line)
+            self._note(MALFORMED_START, line.decode("latin-1"), is_start=True)
         version, status, reason = parts
         if status < 200 and status != 101:
             self._interim = self._interim or status == 100
             return True  # the final response follows, and began here
-        self._status, self._framing, self._method = status, framing, None
+        if framing is None:
+            self._note(CONTRADICTION)
+            self._reason = "the end of the body is not known"
+        self._status, self._framing, self._method = status, framing or NO_BODY, None
         self.continued, self._interim = self._interim, False
-        return ResponseHead(*self._opened(), status, reason, version, fields, size)
+        return ResponseHead(*self._opened(is_framed=framing is not None), status, reason, version, fields, size)
+
+    def _unreadable(self, line: bytes) -> Step:
+        if line[:5] != b"HTTP/":
+            return False  # rather the rest of a body
+        self._note(UNREADABLE_START, line.decode("latin-1"), is_start=True)
+        self._status, self._framing, self._method, self._interim = 0, NO_BODY, None, False
+        return ResponseHead(*self._opened(is_framed=False), 0, "", "HTTP/1.1", HeaderList(), 0)
+
+    def _is_start_line(self, line: bytes) -> bool:
+        return heads.lenient_status_line(line) is not None
 
     def _choose_framing(self) -> Step:
         method, status, framing = self._method, self._status, self._framing

@@ -11,19 +11,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from tapper.protocols import heads
 from tapper.protocols.headers import HeaderList, Headers
 from tapper.protocols.messages import BODY_LIMIT, HEAD_LIMIT, End, Event, Lost
+from tapper.protocols.outcome import (
+    COMPLETE,
+    LONGEST_LINE,
+    LOST,
+    MOST_PARTS,
+    OPEN,
+    UNPARSABLE,
+    ExchangeOutcome,
+    MalformedPart,
+)
 from tapper.streams.sequence import MASK
 
 Step: TypeAlias = Event | bool
+UNREADABLE_START: Final = "not a start line"
 
 OUT_OF_STEP: Final = "out of step"
 """Nothing is known about the next byte. Waits for a segment that opens with a start line."""
-LOST: Final = "lost"
+FALLING: Final = "falling"
 """Says Lost, then is OUT_OF_STEP."""
+ABANDONED: Final = "abandoned"
+"""After a head that does not tell where its message ends: ends the message, then is FALLING."""
 HEAD: Final = "head"
 """Between two messages, or in a head."""
 FRAMING: Final = "framing"
@@ -51,6 +65,9 @@ _CHUNK_LINE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r
 class Reader:
     """One direction of a connection."""
 
+    MESSAGE = ""
+    """`request` or `response`."""
+
     __slots__ = (
         "_ack",
         "_awaited",
@@ -58,14 +75,18 @@ class Reader:
         "_body_limit",
         "_data",
         "_head_limit",
+        "_head_outcome",
         "_holed",
+        "_malformed_parts",
         "_open",
         "_partial",
         "_pos",
         "_reason",
         "_remaining",
+        "_removed",
         "_section_end",
         "_seq",
+        "_shortened",
         "_size",
         "_start",
         "_state",
@@ -91,12 +112,16 @@ class Reader:
         self._holed = False  # True if bytes of the body were lost
         self._remaining = 0  # bytes that the body or the chunk still has
         self._awaited = BODY  # the state that reads the body, if it comes (MAYBE_BODY)
+        self._malformed_parts: list[MalformedPart] = []
+        self._shortened: bytes | None = None  # of a head over the limit: its first field lines
+        self._head_outcome = COMPLETE  # of a message that comes to its end; UNPARSABLE if its head was shortened
+        self._removed = 0  # octets of that head that are not kept in _partial
         self._reason = ""  # why the reader fell out of step
 
     @property
     def held(self) -> int:
         """Bytes kept of an unfinished message."""
-        return len(self._partial) + len(self._body)
+        return len(self._partial) + len(self._body) + len(self._shortened or b"")
 
     def feed(self, data: bytes, ts: int = 0, seq: int = 0, ack: int = 0) -> Iterator[Event]:
         """The next bytes of the stream, from one segment.
@@ -118,9 +143,7 @@ class Reader:
             self._partial.clear()
         # 2. Do steps until one needs more data.
         self._data, self._pos, self._seq = data, 0, (seq - searched) & MASK
-        while (step := _STEPS[self._state](self)) is not False:
-            if not isinstance(step, bool):
-                yield step
+        yield from self._run(True)
         # 3. Between two segments `_seq` belongs to the next byte.
         self._data, self._pos, self._seq = b"", 0, following
 
@@ -148,10 +171,19 @@ class Reader:
                 self._size += self._remaining  # Content-Length told the size
             yield from self._lose("bytes were lost")
 
-    def eof(self, *, clean: bool = True) -> Iterator[Event]:
-        """The stream ended. `clean` is False if there was no FIN: the capture ended, or the connection was given up."""
+    def eof(self, unfinished: ExchangeOutcome = OPEN, *, clean: bool = True) -> Iterator[Event]:
+        """The stream ended. `clean` is False if there was no FIN: the capture ended, or the connection was given up.
+        `unfinished` is the outcome of a message that had not come to its end."""
+        last_line = self._partial.rfind(b"\n") + 1
+        if self._state == HEAD and last_line:  # a head was cut off: its complete lines are told
+            head = bytes(self._partial[:last_line]) + b"\r\n"
+            self._partial.clear()
+            step = self._parse_head(head, last_line + self._removed)
+            if not isinstance(step, bool):
+                yield step
         if self._open:
-            yield self._end(cut=not clean or self._state != UNTIL_CLOSE)
+            at_end = self._state == MAYBE_BODY or (clean and self._state == UNTIL_CLOSE)
+            yield self._end(cut=COMPLETE if at_end else unfinished)
         self.stop()
 
     def stop(self) -> None:
@@ -161,9 +193,14 @@ class Reader:
 
     # What the subclasses know.
 
-    def _begin(self, line: bytes, fields: HeaderList, framing: heads.Framing, size: int) -> Step:
+    def _begin(self, line: bytes, fields: HeaderList, framing: heads.Framing | None, size: int) -> Step:
         """A complete head has come: returns its event and sets the next state. `line` is its start line without the
-        LF, `size` its octets."""
+        LF, `size` its octets. `framing` is None where the fields contradict each other."""
+        raise NotImplementedError
+
+    def _unreadable(self, line: bytes) -> Step:
+        """The event of a head that cannot be read; True where it is none worth telling. `line` is its first line, as
+        far as it has come."""
         raise NotImplementedError
 
     def _choose_framing(self) -> Step:
@@ -176,6 +213,10 @@ class Reader:
 
     def _may_become(self, data: bytes) -> bool:
         """True if data without an LF may be the beginning of a start line."""
+        raise NotImplementedError
+
+    def _is_start_line(self, line: bytes) -> bool:
+        """True if the line can be read as a start line, perhaps a malformed one."""
         raise NotImplementedError
 
     def _section(self, block: bytes) -> tuple[HeaderList, heads.Framing] | None:
@@ -193,8 +234,10 @@ class Reader:
         self._state = HEAD
         return True
 
-    def _say_lost(self) -> Step:
+    def _say_lost(self) -> Lost:
         self._partial.clear()
+        self._malformed_parts.clear()
+        self._shortened, self._removed, self._head_outcome = None, 0, COMPLETE
         self._start = None
         self._state = OUT_OF_STEP
         return Lost(self._reason)
@@ -214,18 +257,32 @@ class Reader:
         match = _END_OF_SECTION.search(data, pos)
         if match is None:
             beginning = data[pos:]
-            if not (self._begins(beginning) if b"\n" in beginning else self._may_become(beginning)):
-                return self._malformed("not a start line")
+            if not self._may_begin(beginning):
+                return self._malformed(UNREADABLE_START)
             return self._keep(_END_OF_SECTION)
-        if match.end() - pos > self._head_limit:
-            return self._malformed("a head over the limit")
-        # 4. Parse it.
         self._pos = match.end()
-        line, _, _ = data[pos : match.end()].partition(b"\n")
-        section = self._section(data[pos + len(line) + 1 : match.end()])
-        if section is None:
-            return self._malformed("a malformed head")
-        return self._begin(line, *section, match.end() - pos)
+        head = data[pos : self._pos]
+        size = len(head) + self._removed
+        if size > self._head_limit:
+            head = self._shorten(head)
+        # 4. Parse it.
+        return self._parse_head(head, size)
+
+    def _parse_head(self, head: bytes, size: int) -> Step:
+        """The event of a head with its empty line; `size` is its octets. Parses it strictly, and else leniently."""
+        line, _, block = head.partition(b"\n")
+        section = None if self._shortened is not None else self._section(block)
+        if section is not None:
+            return self._begin(line, *section, size)
+        fields, framing, invalid = heads.lenient_section(block)
+        if self._shortened is not None:
+            framing_fields = tuple(field for field in fields.headers if field[0].lower() in heads.FRAMING_NAMES)
+            headers, invalid = heads.lenient_fields(self._shortened)
+            fields = HeaderList(headers + framing_fields)
+            self._shortened, self._removed = None, 0
+        for reason, text in invalid:
+            self._note(reason, text)
+        return self._begin(line, fields, framing, size)
 
     def _read_maybe_body(self) -> Step:
         if self._pos == len(self._data):
@@ -248,7 +305,7 @@ class Reader:
             return self._keep(_END_OF_LINE)
         match = _CHUNK_LINE.match(self._data, self._pos)
         if match is None:
-            return self._malformed("a malformed chunk line")
+            return self._malformed("a malformed chunk size")
         self._pos = match.end()
         self._remaining = int(match[1], 16)
         self._state = CHUNK_DATA if self._remaining else TRAILERS
@@ -280,36 +337,69 @@ class Reader:
         match = _END_OF_SECTION.search(data, pos)
         if match is None:
             return self._keep(_END_OF_LINE if data[pos:] in (b"", b"\r") else _END_OF_SECTION)
-        trailers = heads.fields(data[pos : match.start() + 1])
-        if trailers is None or match.end() - pos > self._head_limit:
-            return self._malformed("a malformed trailer section")
+        if match.end() - pos > self._head_limit:
+            return self._malformed(f"a trailer section over {self._head_limit} octets")
+        trailers, invalid = heads.lenient_fields(data[pos : match.start() + 1])
+        for reason, text in invalid:
+            self._note(reason, text)
         self._pos = match.end()
         return self._end(trailers)
 
     # What the steps have in common.
 
-    def _opened(self) -> tuple[int, int, int]:
-        """A head is given out, and FRAMING comes next. Returns (ts, seq, ack) of the message's first byte."""
+    def _opened(self, *, is_framed: bool) -> tuple[int, int, int]:
+        """A head is given out, and FRAMING or ABANDONED comes next. Returns (ts, seq, ack) of the message's first
+        byte."""
         assert self._start is not None, "a head has a first byte"
         self._open = True
         self._size, self._holed = 0, False
-        self._state = FRAMING
+        self._state = FRAMING if is_framed else ABANDONED
         return self._start
 
     def _keep(self, section_end: re.Pattern[bytes]) -> Step:
         """The section continues in the next segment."""
         self._partial += self._data[self._pos :]
         self._section_end = section_end
-        if len(self._partial) > self._head_limit:
-            return self._malformed("a head over the limit")
-        return False
+        return self._check_size()
 
     def _check_partial(self, searched: int) -> Iterator[Event]:
         """The section is still incomplete. Check its size, and its start line as soon as that line is complete."""
         partial = self._partial
         line_came = self._state == HEAD and partial.find(b"\n") >= searched
-        if len(partial) > self._head_limit or (line_came and not self._begins(bytes(partial))):
-            yield from self._lose("not a message, or a head over the limit")
+        step = self._malformed(UNREADABLE_START) if line_came and not self._may_begin(bytes(partial)) else False
+        yield from self._run(step or self._check_size())
+
+    def _check_size(self) -> Step:
+        """False where what is kept of the section is within the limit. A head over the limit is shortened."""
+        if len(self._partial) <= self._head_limit:
+            return False
+        if self._state == HEAD and b"\n" in self._partial:
+            self._partial[:] = self._shorten(bytes(self._partial))
+            if len(self._partial) <= self._head_limit // 2:
+                return False
+        return self._malformed(f"a {'head' if self._state == HEAD else 'section of a body'} over the limit")
+
+    def _shorten(self, head: bytes) -> bytes:
+        """What has to stay of a head over the limit, so that its message can be told and its end be found."""
+        short, lines = heads.shorten(head)
+        self._removed += len(head) - len(short)
+        if self._shortened is None:
+            self._head_outcome = UNPARSABLE
+            self._shortened = lines[: lines.rfind(b"\n", 0, self._head_limit) + 1]
+            line = head.partition(b"\n")[0]
+            self._note(f"a head over {self._head_limit} octets", line.decode("latin-1"), is_start=True)
+        return short
+
+    def _may_begin(self, data: bytes) -> bool:
+        """True if the data begins with a start line, perhaps a malformed one, or may be the beginning of one."""
+        line, feed, _ = data.partition(b"\n")
+        return self._begins(data) or (self._is_start_line(line) if feed else self._may_become(data))
+
+    def _note(self, reason: str, line: str | None = None, *, is_start: bool = False) -> None:
+        """Remember what is malformed in the message."""
+        if len(self._malformed_parts) < MOST_PARTS:
+            shown = None if line is None else line.rstrip("\r")[:LONGEST_LINE]
+            self._malformed_parts.append(MalformedPart(self.MESSAGE, reason, shown, is_start))
 
     def _take(self, most: int) -> int:
         """Read at most `most` bytes of the body from here; returns their number."""
@@ -322,40 +412,64 @@ class Reader:
         self._pos = stop
         return count
 
-    def _end(self, trailers: Headers = (), *, cut: bool = False) -> End:
-        """The message is over. `cut`: its end was not seen."""
+    def _end(self, trailers: Headers = (), *, cut: ExchangeOutcome = COMPLETE) -> End:
+        """The message is over. `cut` tells how, where its end was not seen."""
         body = bytes(self._body)
         self._body.clear()
-        truncated = cut or self._holed or self._size > len(body)
+        truncated = cut is not COMPLETE or self._holed or self._size > len(body)
+        if cut is COMPLETE:
+            cut = LOST if self._holed else self._head_outcome
+        self._head_outcome = COMPLETE
+        if self._malformed_parts:
+            cut = replace(cut, malformed=tuple(self._malformed_parts))
+            self._malformed_parts.clear()
         self._open = False
         self._start = None
         self._state = HEAD
-        return End(self._ts, (self._seq + self._pos) & MASK, body, self._size, truncated, trailers)
+        return End(self._ts, (self._seq + self._pos) & MASK, body, self._size, truncated, trailers, cut)
 
-    def _malformed(self, reason: str) -> Step:
-        """Pass over the rest of this segment. A message in progress ends here."""
+    def _end_abandoned(self) -> Step:
         self._pos = len(self._data)
-        self._reason = reason
-        if not self._open:
-            return self._say_lost()
-        end = self._end(cut=True)
-        self._state = LOST
+        end = self._end(cut=UNPARSABLE)
+        self._state = FALLING
         return end
 
+    def _malformed(self, reason: str, line: bytes | None = None) -> Step:
+        """Pass over the rest of this segment. A message in progress ends here. `line` is the head's first line, where
+        that is read already."""
+        if line is None:
+            line = (bytes(self._partial) or self._data[self._pos :]).partition(b"\n")[0]
+        self._pos = len(self._data)
+        self._reason = reason
+        # 1. A body goes wrong.
+        if self._open:
+            self._note(reason)
+            return self._end_abandoned()
+        # 2. A head goes wrong. It is told without what its first line would say.
+        self._partial.clear()
+        step = True if self._state != HEAD else self._unreadable(line)
+        return self._say_lost() if isinstance(step, bool) else step
+
     def _lose(self, reason: str) -> Iterator[Event]:
-        """The same between two segments."""
-        step = self._malformed(reason)
-        if isinstance(step, End):
-            yield step
-            step = self._say_lost()
-        if isinstance(step, Lost):
-            yield step
+        """Bytes are missing here, so nothing is known about the next one."""
+        self._reason = reason
+        if self._open:
+            yield self._end(cut=LOST)
+        yield self._say_lost()
+
+    def _run(self, step: Step) -> Iterator[Event]:
+        """Do the steps after this one until one needs more data."""
+        while step is not False:
+            if not isinstance(step, bool):
+                yield step
+            step = _STEPS[self._state](self)
 
 
 _STEPS: Final[dict[str, Callable[[Any], Step]]] = {
     # Functions, not bound methods: a bound one would make every reader a cycle for the garbage collector to find.
     OUT_OF_STEP: Reader._wait_out_of_step,
-    LOST: Reader._say_lost,
+    FALLING: Reader._say_lost,
+    ABANDONED: Reader._end_abandoned,
     HEAD: Reader._read_head,
     FRAMING: lambda reader: reader._choose_framing(),
     MAYBE_BODY: Reader._read_maybe_body,

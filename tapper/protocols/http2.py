@@ -20,18 +20,30 @@ from __future__ import annotations
 
 from typing import Final
 
-from tapper.protocols.blocks import UNREADABLE_BLOCK, BlockDecoder, decoded
+from tapper.protocols.blocks import BlockDecoder, decoded
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.frames import FrameReader, Handler
 from tapper.protocols.grpc import Counter, is_grpc
 from tapper.protocols.halves import Half, exchange
 from tapper.protocols.messages import BODY_LIMIT, Request
+from tapper.protocols.outcome import (
+    LOST,
+    OPEN,
+    SERVER,
+    ExchangeOutcome,
+    OutcomeKind,
+    error_name,
+    role,
+)
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 
 MOST_STREAMS: Final = 1024
 """Open streams that are followed on one connection. Servers allow 100 to 250."""
 _MOST_CUT_SHORT: Final = 256
+# Error codes (section 7).
+_NO_ERROR: Final = 0
+_CANCEL: Final = 8
 
 
 class Http2(Handler):
@@ -48,6 +60,8 @@ class Http2(Handler):
         self._cut_short: dict[int, None] = {}  # closed ones of which late frames may still come, to be ignored
         self._done: list[Exchange] = []  # complete, and not yet returned
         self._cost = 0  # of all halves
+        self._missed: set[int] = set()  # open streams of which frames may have been lost
+        self._cut_off: ExchangeOutcome | None = None  # of streams that the first FIN, or an error of GOAWAY, cuts off
         # Of the chunk that is being read; `next` is the sequence number after it.
         self._ts = self._seq = self._ack = self._next = 0
         self.heads = 0
@@ -94,12 +108,16 @@ class Http2(Handler):
 
     def end(self, side: int) -> list[Exchange]:
         """The side sent FIN. After the server's, no request gets an answer."""
-        return self.finish() if side != self.client and self.client is not None else []
+        if self._cut_off is None:
+            self._cut_off = ExchangeOutcome(OutcomeKind.TIMEOUT, role(side, self.client))
+        return self.finish(self._cut_off) if side != self.client and self.client is not None else []
 
-    def finish(self) -> list[Exchange]:
-        """Nothing more will come."""
+    def finish(self, unfinished: ExchangeOutcome = OPEN) -> list[Exchange]:
+        """Nothing more will come. `unfinished` is the outcome of streams that have not ended."""
+        if self._cut_off is not None and self._cut_off.code is not None and unfinished.kind is not OutcomeKind.OPEN:
+            unfinished = self._cut_off
         for number in list(self._streams):
-            self._conclude(number)
+            self._conclude(number, unfinished)
         return self._take_done()
 
     def _take_done(self) -> list[Exchange]:
@@ -110,12 +128,9 @@ class Http2(Handler):
 
     # The methods of a Handler.
 
-    def on_block(self, side: int, stream: int, block: bytes | None, *, end: bool, promise: bool) -> None:
+    def on_block(self, side: int, stream: int, block: bytes, *, end: bool, promise: bool, is_cut: bool = False) -> None:
         # 1. Decode every block, since each may change the dynamic table. Ignore pushed responses and closed streams.
-        decoder = self._decoders[side]
-        if block is None:
-            decoder.forget()
-        fields = UNREADABLE_BLOCK if block is None else decoder.decode(block)
+        fields = self._decoders[side].decode(block, is_cut=is_cut)
         if promise or self._is_ignored(stream):
             return
         # 2. The pseudo-header fields tell which side is the client.
@@ -137,8 +152,9 @@ class Http2(Handler):
         else:
             self.heads += 1
             half.fields, half.complete = fields, fields.complete
-            half.head_size = 0 if block is None else len(block)
+            half.head_size = len(block)
             half.grpc = is_grpc(fields.content_type)
+        half.flaw = half.flaw or fields.flaw
         half.cost += fields.octets
         self._cost += fields.octets
         if end:
@@ -172,19 +188,30 @@ class Http2(Handler):
         if end:
             self._end_half(stream, half)
 
-    def on_reset(self, side: int, stream: int) -> None:  # noqa: ARG002
-        if stream in self._streams:
-            self._conclude(stream)
+    def on_reset(self, side: int, stream: int, code: int) -> None:
+        if stream not in self._streams:
+            return
+        by, kind, half = role(side, self.client), OutcomeKind.RST_STREAM, self._streams[stream][side]
+        if code == _CANCEL:
+            kind = OutcomeKind.CANCELLED
+        elif code == _NO_ERROR and by == SERVER and half is not None and half.ended:
+            kind = OutcomeKind.COMPLETE  # a server that has answered may so refuse the rest of a request (section 8.1)
+        self._conclude(stream, ExchangeOutcome(kind, by, error_name(code)))
 
-    def on_goaway(self, side: int, last: int) -> None:
+    def on_goaway(self, side: int, last: int, code: int) -> None:
+        outcome = ExchangeOutcome(OutcomeKind.GOAWAY, role(side, self.client), error_name(code))
+        if code != _NO_ERROR:
+            self._cut_off = outcome
         if self.client is not None and side != self.client:
             for number in [number for number in self._streams if number > last]:
-                self._conclude(number)
+                self._conclude(number, outcome)
 
     def on_out_of_step(self, side: int) -> None:
         self._decoders[side].forget()
-        for halves in self._streams.values():
+        for number, halves in self._streams.items():
             half = halves[side]
+            if half is None:
+                self._missed.add(number)
             if half is not None and not half.ended:
                 half.torn = half.holed = True
                 if half.counter is not None:
@@ -201,7 +228,7 @@ class Http2(Handler):
         if half is None:
             if halves is None:
                 if len(self._streams) >= MOST_STREAMS:
-                    self._conclude(next(iter(self._streams)))
+                    self._conclude(next(iter(self._streams)), OPEN)
                 halves = self._streams[stream] = [None, None]
             half = halves[side] = Half(self._ts, self._seq, self._ack)
             self._cost += half.cost
@@ -223,11 +250,16 @@ class Http2(Handler):
             halves = self._streams[stream]
             request, response = halves[self.client], halves[1 - self.client]
             if response is not None and response.ended and (request is None or request.ended or request.torn):
-                self._conclude(stream)
+                self._conclude(stream, LOST)
 
-    def _conclude(self, stream: int) -> None:
-        """Close the stream; what was seen of it comes out as an exchange."""
+    def _conclude(self, stream: int, unfinished: ExchangeOutcome) -> None:
+        """Close the stream; what was seen of it comes out as an exchange. `unfinished` is the outcome of a half whose
+        end has not come."""
         first, second = self._streams.pop(stream)
+        if stream in self._missed:
+            self._missed.remove(stream)
+            if unfinished.kind in (OutcomeKind.OPEN, OutcomeKind.TIMEOUT):
+                unfinished = LOST
         self._cost -= (first.cost if first is not None else 0) + (second.cost if second is not None else 0)
         if first is None or second is None or not (first.ended and second.ended):
             self._cut_short[stream] = None
@@ -236,4 +268,4 @@ class Http2(Handler):
         if self.client is not None:
             request, response = (second, first) if self.client else (first, second)
             if (request is not None and request.seen) or (response is not None and response.seen):
-                self._done.append(exchange(request, response))
+                self._done.append(exchange(request, response, unfinished))

@@ -9,6 +9,7 @@ from tapper.protocols.connection_reader import ConnectionReader, Content
 from tapper.protocols.exchange import Exchange, ends_http1
 from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import ResponseHead
+from tapper.protocols.outcome import OPEN, ExchangeOutcome
 from tapper.protocols.reader_classes import Readers
 from tapper.protocols.websocket import WebSocket
 from tapper.streams.reassembly import Data
@@ -51,8 +52,8 @@ class Http1Connection(ConnectionReader):
     def end(self, side: int) -> Sequence[Content]:
         return self._conversation.server_end() if side == self._server else self._conversation.client_end()
 
-    def finish(self) -> Sequence[Content]:
-        return self._conversation.finish()
+    def finish(self, unfinished: ExchangeOutcome = OPEN) -> Sequence[Content]:
+        return self._conversation.finish(unfinished)
 
     def _give_away(self, exchanges: list[Exchange], chunk: Data) -> Sequence[Content]:
         """After a response of 101 or to CONNECT the connection is not HTTP/1 (RFC 9110 sections 7.8 and 9.3.6). `chunk`
@@ -106,8 +107,8 @@ class Http2Connection(ConnectionReader):
     def end(self, side: int) -> Sequence[Content]:
         return self._http2.end(side)
 
-    def finish(self) -> Sequence[Content]:
-        return self._http2.finish()
+    def finish(self, unfinished: ExchangeOutcome = OPEN) -> Sequence[Content]:
+        return self._http2.finish(unfinished)
 
 
 def _ends_http1(exchange: Exchange) -> bool:

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from tapper.protocols.headers import HeaderList, Headers
+from tapper.protocols.outcome import COMPLETE, ExchangeOutcome
 from tapper.runtime.native import mypyc_attr
 
 HEAD_LIMIT: Final = 64 * 1024
 """Longest head or trailer section. Envoy's own default is 60 KiB, nginx's 32 KiB, Apache's 8 KiB a line."""
+BLOCK_LIMIT: Final = 256 * 1024
+"""Longest header block of HTTP/2 that is kept to be decoded; of its fields no more than HEAD_LIMIT are kept. To know
+the dynamic table, one has to decode even what nobody shows."""
 _HEAD_COST: Final = 350  # bytes of memory, besides the fields
 BODY_LIMIT: Final = 64 * 1024
 """Bytes of a body that are kept. The rest is counted."""
@@ -29,7 +33,7 @@ class RequestHead:
     ack: int
     """The acknowledgement number of that byte's segment."""
     method: str
-    """Empty if it is not known (HTTP/2 joined midway); so is the target."""
+    """Empty if it is not known (HTTP/2 joined midway; a malformed request line); so is the target."""
     target: str
     version: str
     fields: HeaderList
@@ -124,14 +128,26 @@ class End:
     truncated: bool
     """True if `body` is shorter than the body that was sent."""
     trailers: Headers
+    outcome: ExchangeOutcome
+    """How this message ended. OPEN or TIMEOUT: its end was not reached."""
 
-    def __init__(self, ts: int, seq: int, body: bytes, size: int, truncated: bool, trailers: Headers) -> None:
+    def __init__(
+        self,
+        ts: int,
+        seq: int,
+        body: bytes,
+        size: int,
+        truncated: bool,
+        trailers: Headers,
+        outcome: ExchangeOutcome = COMPLETE,
+    ) -> None:
         self.ts = ts
         self.seq = seq
         self.body = body
         self.size = size
         self.truncated = truncated
         self.trailers = trailers
+        self.outcome = outcome
 
 
 @mypyc_attr(acyclic=True)

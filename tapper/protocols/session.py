@@ -25,18 +25,30 @@ bytes it had and how they began. Such bytes are never presented as HTTP.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.connection_reader import ConnectionReader, Content
 from tapper.protocols.detect import Kind, Undecided
 from tapper.protocols.exchange import Exchange
+from tapper.protocols.facts import RefusedAttempt
 from tapper.protocols.http_connections import Http2Connection
 from tapper.protocols.messages import BODY_LIMIT
+from tapper.protocols.outcome import ExchangeOutcome, OutcomeKind, role
 from tapper.protocols.reader_classes import PLAIN_READERS, Readers
 from tapper.protocols.records import ExchangeRecord, FactRecord, Record
 from tapper.protocols.tls import HelloReader
-from tapper.streams.connection import Connection, Consumer, Leg, WireSecurity
+from tapper.streams.connection import Connection, Consumer, EndKind, Leg, WireSecurity
 from tapper.streams.reassembly import Data
+
+_OUTCOMES: Final = {
+    EndKind.FIN: OutcomeKind.TIMEOUT,
+    EndKind.RESET: OutcomeKind.RESET,
+    EndKind.GONE: OutcomeKind.TIMEOUT,
+    EndKind.REPLACED: OutcomeKind.LOST,
+    EndKind.UNSEEN: OutcomeKind.OPEN,
+}
+"""The outcome of an exchange that had not ended when its connection did."""
 
 
 class Session(Consumer[Record]):
@@ -76,13 +88,24 @@ class Session(Consumer[Record]):
         return self._records(self._reader.end(side))
 
     def finish(self) -> Sequence[Record]:
-        records, tally = self._records(self._reader.finish()), self._tally
+        end = self._connection.end
+        if end.kind is EndKind.REFUSED:
+            return self._refused()
+        by = role(end.side, self._reader.current.client)
+        records, tally = self._records(self._reader.finish(ExchangeOutcome(_OUTCOMES[end.kind], by))), self._tally
         if tally is None or not tally.begun:
             return records
         kind = tally.kind = Kind.HTTP2 if isinstance(self._reader, Http2Connection) else Kind.OTHER
         tally.client = self._reader.client
         self._count(kind)
         return self._records(tally.finish())
+
+    def _refused(self) -> Sequence[Record]:
+        connection = self._connection
+        budget, leg = connection.budget, connection.leg(self._reader.client or 0)
+        budget.tally.refused += 1
+        left_out = budget.refusals.tell(leg.pod_ip or leg.dst.host, connection.last)
+        return [] if left_out is None else [FactRecord(leg, RefusedAttempt(connection.first, left_out))]
 
     def _records(self, contents: Sequence[Content]) -> list[Record]:
         # 1. Another protocol may have begun.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from tapper.protocols.connection_reader import ConnectionReader
 from tapper.protocols.facts import Tls
+from tapper.protocols.outcome import OPEN, ExchangeOutcome
 from tapper.streams.reassembly import Data
 
 HELLO_LIMIT = 64 * 1024
@@ -158,7 +159,7 @@ class HelloReader(ConnectionReader):
     def gap(self, side: int, size: int | None) -> Sequence[Tls]:  # noqa: ARG002
         return self._give_up(side)
 
-    def finish(self) -> Sequence[Tls]:
+    def finish(self, unfinished: ExchangeOutcome = OPEN) -> Sequence[Tls]:  # noqa: ARG002
         return self._conclude(None)
 
     def _give_up(self, side: int) -> Sequence[Tls]:

@@ -16,6 +16,7 @@ from tapper.protocols.connection_reader import ConnectionReader
 from tapper.protocols.facts import WebSocketMessage
 from tapper.protocols.headers import Headers
 from tapper.protocols.messages import BODY_LIMIT
+from tapper.protocols.outcome import OPEN, ExchangeOutcome
 from tapper.streams.reassembly import Data
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -243,7 +244,7 @@ class WebSocket(ConnectionReader):
     def gap(self, side: int, size: int | None) -> list[WebSocketMessage]:
         return self._sides[side].gap(size, self._ts)
 
-    def finish(self) -> list[WebSocketMessage]:
+    def finish(self, unfinished: ExchangeOutcome = OPEN) -> list[WebSocketMessage]:  # noqa: ARG002
         return [message for side in self._sides for message in side.finish()]
 
 

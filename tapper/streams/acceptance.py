@@ -77,6 +77,19 @@ def resets(half: HalfConnection[T], segment: TcpSegment) -> bool:
     return segment.seq == receiver.acked and 0 < difference(receiver.acked, expected & MASK) <= FAR
 
 
+def refuses(half: HalfConnection[T], segment: TcpSegment) -> bool:
+    """Whether this RST, which `resets` has accepted, answers the first SYN of a connection (RFC 9293 section
+    3.10.7.1): the peer has sent nothing but its SYN."""
+    opener = half.peer
+    return (
+        bool(segment.flags & ACK)
+        and half.stream.position < 0
+        and opener.stream.first is not None
+        and opener.acked < 0
+        and not opener.stream.carried
+    )
+
+
 def in_window(half: HalfConnection[T], seq: int, size: int) -> bool:
     """Whether these bytes of `half` are inside the receiver's window, or repeat bytes that it has."""
     position = half.stream.position

@@ -31,6 +31,9 @@ MOST_KINDS: Final = 64
 OTHER_KINDS: Final = "other protocols"
 DAMAGED: Final = "damaged headers"
 """Stands for the protocol of a packet whose headers contradict themselves, or are cut."""
+MOST_REFUSALS: Final = 10
+MOST_REFUSERS: Final = 1024
+"""Addresses that are remembered; with more, all are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class Tally:
     gap_bytes: int = 0
     given_up: int = 0
     """Connections that were closed because a bound was reached, or because their sockets no longer exist."""
+    refused: int = 0
+    """Connection attempts that a RST answered."""
 
     def pass_over(self, kind: str, packets: int = 1) -> None:
         """Count packets that are not looked into. Whoever sends them chooses their protocols, so the names are few."""
@@ -79,6 +84,32 @@ class Tally:
         self.passed_over[kind] = self.passed_over.get(kind, 0) + packets
 
 
+class RefusalPace:
+    """Says which refused connection attempts are told: of each pod at most MOST_REFUSALS in a second of the packets'
+    time, so that a flood of SYNs to a closed port does not become a flood of records."""
+
+    def __init__(self) -> None:
+        self._pods: dict[str, list[int]] = {}  # by address: second, told in it, left out since the last record
+
+    def tell(self, address: str, ts: int) -> int | None:
+        """None if this attempt, at `ts` nanoseconds since 1970, is left out; else how many were before it, since the
+        last that was told."""
+        second = ts // SECOND
+        pod = self._pods.get(address)
+        if pod is None:
+            if len(self._pods) >= MOST_REFUSERS:
+                self._pods.clear()
+            pod = self._pods[address] = [second, 0, 0]
+        if pod[0] != second:
+            pod[:2] = [second, 0]
+        if pod[1] >= MOST_REFUSALS:
+            pod[2] += 1
+            return None
+        pod[1] += 1
+        left_out, pod[2] = pod[2], 0
+        return left_out
+
+
 @dataclass(slots=True)
 class Budget:
     """What the connections of one source share: its limits, its counts, and the number of bytes that they hold."""
@@ -86,3 +117,4 @@ class Budget:
     limits: Limits = field(default_factory=Limits)
     tally: Tally = field(default_factory=Tally)
     held: int = 0
+    refusals: RefusalPace = field(default_factory=RefusalPace)

@@ -103,11 +103,41 @@ class Leg:
     """The server, as its packets named it."""
     wire: WireSecurity | None = None
     """What the connection between the two pods carried; None where that is not known."""
+    proxied_for: Endpoint | None = None
+    """The client, as a header of the PROXY protocol named it; None without such a header, or if it names none."""
 
     @property
     def mtls(self) -> bool | None:
         """Whether the request crossed the network inside the mesh's TLS; None where that is not known."""
         return None if self.wire is None else self.wire is WireSecurity.TLS
+
+
+class EndKind(StrEnum):
+    """What ended a connection."""
+
+    FIN = "fin"
+    """Both ends sent FIN."""
+    RESET = "reset"
+    """One end sent RST."""
+    REFUSED = "refused"
+    """A RST answered the first SYN."""
+    GONE = "gone"
+    """Its sockets no longer exist."""
+    REPLACED = "replaced"
+    """Another connection has the same addresses and ports now."""
+    UNSEEN = "unseen"
+    """Nothing: the capture ended, or the connection was given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEnd:
+    """What ended a connection, and the side (0 or 1) that sent the RST."""
+
+    kind: EndKind
+    side: int | None = None
+
+
+UNSEEN: Final = ConnectionEnd(EndKind.UNSEEN)
 
 
 class HalfConnection(Generic[T]):
@@ -151,6 +181,7 @@ class Connection(Generic[T]):
         "consumer",
         "copies",
         "early",
+        "end",
         "ended",
         "first",
         "gapped",
@@ -161,6 +192,7 @@ class Connection(Generic[T]):
         "on_wire_change",
         "order",
         "outside",
+        "proxied_for",
         "reopening",
         "scope",
         "suspicion",
@@ -185,6 +217,8 @@ class Connection(Generic[T]):
         """The reader. None for a copy, after the end, and where the reader wants nothing more."""
         self.ended = False
         """Whether both ends sent FIN, or one sent RST, or the connection was given up."""
+        self.end = UNSEEN
+        """What ended it."""
         self.early: tuple[int, int, bytes] | None = None
         """(ts, seq, bytes) of a first SYN with data (RFC 7413). The SYN-ACK shows whether the data was accepted."""
         self.reopening: tuple[int, TcpSegment] | None = None
@@ -205,6 +239,8 @@ class Connection(Generic[T]):
         """Whether bytes of it are missing."""
         self.wire: WireSecurity | None = None
         """What it carries, as its reader says; None while that is not known."""
+        self.proxied_for: Endpoint | None = None
+        """The client that a header of the PROXY protocol names, as the reader says."""
         self.on_wire_change: Callable[[Connection[T], WireSecurity | None], None] | None = None
         """Called with the connection and its former `wire` when `wire` has changed."""
 
@@ -246,7 +282,8 @@ class Connection(Generic[T]):
         elif pod_ip is None and scope.targets is not None:
             own = server_end if server_end.address in scope.targets else client_end
             pod_ip = own.host
-        return Leg(pod_ip, direction, client_end, server_end, None if scope.on_lo else self.wire)
+        wire = None if scope.on_lo else self.wire
+        return Leg(pod_ip, direction, client_end, server_end, wire, self.proxied_for)
 
     # What the consumer is told.
 

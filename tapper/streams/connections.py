@@ -32,11 +32,12 @@ from tapper.streams.acceptance import (
     acknowledges_unsent,
     confirms_outside,
     in_window,
+    refuses,
     resets,
     syn_verdict,
 )
 from tapper.streams.bounds import RELIEF
-from tapper.streams.connection import Connection, HalfConnection
+from tapper.streams.connection import UNSEEN, Connection, ConnectionEnd, EndKind, HalfConnection
 from tapper.streams.copies import is_copy, original
 from tapper.streams.legs import endpoints, is_mesh_internal, is_redirected, may_be_reply
 from tapper.streams.packet import ACK, FIN, RST, SYN, Packet, TcpHeader, TcpSegment, mirror, opener, parse, window_scale
@@ -69,7 +70,7 @@ class Connections(ConnectionTable[T]):
             if connection.suspicion is not None:
                 yield self._judge(connection, at_the_end=True)
         for connection in list(self._connections):
-            yield self._close(connection)
+            yield self._close(connection, UNSEEN)
             self._remove(connection)
 
     def abandon(self) -> None:
@@ -151,7 +152,10 @@ class Connections(ConnectionTable[T]):
             if verdict is not SynVerdict.OWN:
                 return []
         elif flags & RST:
-            return self._close(connection) if resets(half, segment) else []
+            if not resets(half, segment):
+                return []
+            kind = EndKind.REFUSED if refuses(half, segment) else EndKind.RESET
+            return self._close(connection, ConnectionEnd(kind, half.side))
         elif not flags & ACK:
             return []  # RFC 9293 section 3.10.7.4
         # 2. The acknowledgement. It may confirm the other side's segment outside the window.
@@ -169,7 +173,7 @@ class Connections(ConnectionTable[T]):
         # 4. The payload, and the end.
         records += connection.take(half, segment)
         if half.stream.ended and half.peer.stream.ended:
-            records += self._close(connection)
+            records += self._close(connection, ConnectionEnd(EndKind.FIN))
         return records
 
     def _unread(self, half: HalfConnection[T], segment: TcpSegment) -> list[T]:
@@ -190,7 +194,7 @@ class Connections(ConnectionTable[T]):
     def _replace(self, half: HalfConnection[T], segment: TcpSegment) -> list[T]:
         """Another connection with the same addresses and ports begins."""
         before, reopening = half.connection, half.connection.reopening
-        records = self._close(before)
+        records = self._close(before, ConnectionEnd(EndKind.REPLACED))
         self._remove(before)
         if reopening is not None and reopening[0] != half.side:
             records += self._new_flow(before.halves[reopening[0]].key, reopening[1])
@@ -224,7 +228,7 @@ class Connections(ConnectionTable[T]):
             # `half` goes on where it was, so this is the same connection.
             records = connection.deliver(sender, sender.stream.restart(outside.seq))
             return [*records, *self._segment(sender.key, outside)]
-        records = self._close(connection)
+        records = self._close(connection, ConnectionEnd(EndKind.REPLACED))
         self._remove(connection)
         return [*records, *self._new_flow(sender.key, outside), *self._segment(half.key, segment)]
 

@@ -15,7 +15,16 @@ from operator import attrgetter
 from typing import Final, Generic, TypeVar
 
 from tapper.streams.bounds import CONNECTION_COST, SECOND, Budget, Limits, Tally
-from tapper.streams.connection import Connection, Consumer, HalfConnection, Scope, Suspicion
+from tapper.streams.connection import (
+    UNSEEN,
+    Connection,
+    ConnectionEnd,
+    Consumer,
+    EndKind,
+    HalfConnection,
+    Scope,
+    Suspicion,
+)
 from tapper.streams.decapsulation import Decapsulation
 from tapper.streams.endpoint_index import EndpointIndex
 from tapper.streams.legs import endpoints, is_to_envoy
@@ -127,7 +136,7 @@ class ConnectionTable(Generic[T]):
         for key in keys:
             half = self._halves.get(key)
             if half is not None and half.connection.last < since and not half.connection.ended:
-                records += self._give_up(half.connection)
+                records += self._give_up(half.connection, ConnectionEnd(EndKind.GONE))
                 self._remove(half.connection)
         return records
 
@@ -169,15 +178,16 @@ class ConnectionTable(Generic[T]):
             self._remove(connection)
         return records
 
-    def _give_up(self, connection: Connection[T]) -> list[T]:
+    def _give_up(self, connection: Connection[T], end: ConnectionEnd = UNSEEN) -> list[T]:
         """Close a connection whose end was not captured."""
         self.tally.given_up += connection.consumer is not None
-        return self._close(connection)
+        return self._close(connection, end)
 
-    def _close(self, connection: Connection[T]) -> list[T]:
+    def _close(self, connection: Connection[T], end: ConnectionEnd) -> list[T]:
         """Deliver what the connection holds and let its reader conclude. It stays in the table until it is removed."""
         if connection.ended:
             return []
+        connection.end = end
         self._end(connection)
         return connection.conclude()
 

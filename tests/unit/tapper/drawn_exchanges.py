@@ -8,6 +8,7 @@ from tapper.protocols.exchange import Exchange
 from tapper.protocols.grpc import Call, Messages
 from tapper.protocols.headers import HeaderList
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
+from tapper.protocols.outcome import COMPLETE, ExchangeOutcome, MalformedPart, OutcomeKind
 from tapper.streams.connection import Leg, WireSecurity
 from tapper.streams.legs import Direction, Endpoint
 
@@ -40,10 +41,18 @@ responses = st.builds(
     st.builds(ResponseHead, times, st.just(0), st.just(0), st.integers(0, 999), texts, texts, lists, st.integers(0, 9)),
     ends,
 )
+parts = st.builds(MalformedPart, st.sampled_from(["request", "response"]), texts, st.none() | texts, st.booleans())
+outcomes = st.just(COMPLETE) | st.builds(
+    ExchangeOutcome,
+    st.sampled_from(OutcomeKind),
+    st.none() | st.sampled_from(["client", "server"]),
+    st.none() | texts | st.integers(0, 1 << 32),
+    st.lists(parts, max_size=2).map(tuple),
+)
 exchanges = st.one_of(
-    st.builds(Exchange, requests, responses, st.none() | texts, st.none() | calls),
-    st.builds(Exchange, requests, st.none(), st.none() | texts, st.none() | calls),
-    st.builds(Exchange, st.none(), responses, st.none() | texts, st.none() | calls),
+    st.builds(Exchange, requests, responses, st.none() | texts, st.none() | calls, outcomes),
+    st.builds(Exchange, requests, st.none(), st.none() | texts, st.none() | calls, outcomes),
+    st.builds(Exchange, st.none(), responses, st.none() | texts, st.none() | calls, outcomes),
 )
 addresses = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
 endpoints = st.builds(Endpoint, addresses, st.integers(0, 65535))
@@ -54,4 +63,5 @@ legs = st.builds(
     endpoints,
     endpoints,
     st.none() | st.sampled_from(WireSecurity),
+    st.none() | endpoints,
 )

@@ -24,8 +24,8 @@ class Heard(Handler):
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
 
-    def on_block(self, side: int, stream: int, block: bytes | None, *, end: bool, promise: bool) -> None:
-        self.told.append(("block", side, stream, block, end, promise))
+    def on_block(self, side: int, stream: int, block: bytes, *, end: bool, promise: bool, is_cut: bool = False) -> None:
+        self.told.append(("block", side, stream, block, end, promise, *(["cut"] if is_cut else [])))
 
     def on_data(self, side: int, stream: int, data: bytes, *, end: bool) -> None:
         before = self.told[-1] if self.told else ()
@@ -37,11 +37,11 @@ class Heard(Handler):
     def on_lost_data(self, side: int, stream: int, size: int, *, end: bool) -> None:
         self.told.append(("hole", side, stream, size, end))
 
-    def on_reset(self, side: int, stream: int) -> None:
-        self.told.append(("reset", side, stream))
+    def on_reset(self, side: int, stream: int, code: int) -> None:
+        self.told.append(("reset", side, stream, code))
 
-    def on_goaway(self, side: int, last: int) -> None:
-        self.told.append(("goaway", side, last))
+    def on_goaway(self, side: int, last: int, code: int) -> None:
+        self.told.append(("goaway", side, last, code))
 
     def on_out_of_step(self, side: int) -> None:  # noqa: ARG002
         self.told.append(LOST)
@@ -93,7 +93,14 @@ OPEN = frame(1, 0, 1, b"ab")
         pytest.param(frame(1, 4, 0, b"abc"), [LOST], id="headers of no stream"),
         pytest.param(OPEN + frame(1, 4, 1, b"abc"), [LOST], id="headers within a block"),
         pytest.param(OPEN + frame(9, 4, 1, b"c"), [("block", 1, 1, b"abc", False, False)], id="continued"),
-        pytest.param(frame(1, 4, 3, b"x" * 101), [("block", 1, 3, None, False, False)], id="headers over the limit"),
+        pytest.param(
+            frame(1, 4, 3, b"x" * 101), [("block", 1, 3, b"x" * 100, False, False, "cut")], id="headers over the limit"
+        ),
+        pytest.param(
+            OPEN + frame(9, 0, 1, b"c" * 97) + frame(9, 0, 1, b"d" * 400) + frame(9, 4, 1, b"e"),
+            [("block", 1, 1, b"ab" + b"c" * 97 + b"d", False, False, "cut")],
+            id="continued over the limit",
+        ),
         pytest.param(
             frame(1, END_HEADERS | PRIORITY, 3, bytes(5) + b"abc"),
             [("block", 1, 3, b"abc", False, False)],
@@ -104,7 +111,7 @@ OPEN = frame(1, 0, 1, b"ab")
             [("block", 1, 3, b"abc", False, False)],
             id="padded headers",
         ),
-        pytest.param(frame(3, 0, 3, bytes(4)), [("reset", 1, 3)], id="reset"),
+        pytest.param(frame(3, 0, 3, b"\0\0\1\2"), [("reset", 1, 3, 258)], id="reset"),
         pytest.param(frame(3, 0, 3, bytes(5)), [LOST], id="a reset that is too long"),
         pytest.param(OPEN + frame(3, 0, 1, bytes(4)), [LOST], id="reset within a block"),
         pytest.param(frame(0, 0, 1 << 31 | 3, b"abc"), [("piece", 1, 3, b"abc", False)], id="the reserved bit"),

@@ -213,38 +213,117 @@ def test_a_response_to_an_unseen_head_costs_nobody_else_his() -> None:
     assert messages(feed(ResponseReader(), [sent, body], None))[0][2] == body
 
 
+def parts(events: Iterable[Event]) -> list[tuple[str, str | None]]:
+    """(reason, line) of each malformed part."""
+    return [(part.reason, part.line) for event in events if isinstance(event, End) for part in event.outcome.malformed]
+
+
+NEXT: list[Message | str] = [("GET /next", [], b"", [])]
+
+
 @pytest.mark.parametrize(
     "bad",
     [
         b"\x00\x01\x02\x03",
         b"hello\r\n\r\n",
         b"GET /\r\n\r\n",
-        b"GET / HTTP/2.0\r\n\r\n",
-        b"GET  / HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1 \r\n\r\n",
+        b"GET /x HTTP/x\r\n\r\n",
         b"G@T / HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\n: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
-        b"GET / HTTP/1.1\r\nbad name: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\n folded: nothing\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 1_0\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: \xb2\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: \r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 1, 2\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
     ],
 )
-def test_malformed_requests_are_passed_over_once(bad: bytes) -> None:
-    good: list[Message | str] = [("GET /next", [], b"", [])]
-    assert messages(feed(RequestReader(), [bad, NEXT_REQUEST])) == ["lost", *good]
-    assert messages(feed(RequestReader(), [*bytewise(bad), NEXT_REQUEST])) == ["lost", *good]
-    assert messages(feed(RequestReader(), [NEXT_REQUEST + bad, NEXT_REQUEST])) == [*good, "lost", *good]
-    assert messages(feed(RequestReader(), [bad + NEXT_REQUEST, NEXT_REQUEST])) == ["lost", *good]
+def test_bytes_that_are_no_request_are_told_once_with_their_first_line(bad: bytes) -> None:
+    unreadable: list[Message | str] = [(" !", [], b"", []), "lost"]
+    events = feed(RequestReader(), [bad, NEXT_REQUEST])
+    assert messages(events) == [*unreadable, *NEXT]
+    line = bad.partition(b"\r\n")[0].decode("latin-1")
+    assert parts(events) == [("not a start line", line)]
+    assert messages(feed(RequestReader(), [*bytewise(bad), NEXT_REQUEST])) == [*unreadable, *NEXT]
+    assert messages(feed(RequestReader(), [NEXT_REQUEST + bad, NEXT_REQUEST])) == [*NEXT, *unreadable, *NEXT]
+    assert messages(feed(RequestReader(), [bad + NEXT_REQUEST, NEXT_REQUEST])) == [*unreadable, *NEXT]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"Content-Length: -1",
+        b"Content-Length: +1",
+        b"Content-Length: 1_0",
+        b"Content-Length: \xb2",
+        b"Content-Length: ",
+        b"Content-Length: 1\r\nContent-Length: 2",
+        b"Content-Length: 1, 2",
+        b"Content-Length: " + b"9" * 5000,
+        b"Transfer-Encoding: gzip",
+        b"Transfer-Encoding: chunked, gzip",
+    ],
+)
+def test_a_request_whose_end_cannot_be_known_is_told_and_what_follows_is_passed_over(field: bytes) -> None:
+    bad = b"POST /p HTTP/1.1\r\n" + field + b"\r\n\r\n"
+    for pieces in ([bad], bytewise(bad), [bad + NEXT_REQUEST]):
+        events = feed(RequestReader(), [*pieces, NEXT_REQUEST])
+        told, lost, *following = messages(events)
+        assert (told[0], lost, following) == ("POST /p!", "lost", NEXT)
+        [end, _] = [event for event in events if isinstance(event, End)]
+        assert end.outcome.kind == "unparsable"
+        assert len(end.outcome.malformed) == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason", "line"),
+    [
+        (b"GET /a b HTTP/1.1\r\nA: b\r\n\r\n", "a malformed start line", "GET /a b HTTP/1.1"),
+        (b"GET  /a b HTTP/1.1 \r\nA: b\r\n\r\n", "a malformed start line", "GET  /a b HTTP/1.1 "),
+        (b"GET /a b HTTP/2.0\r\nA: b\r\n\r\n", "a malformed start line", "GET /a b HTTP/2.0"),
+        (b"GET /a\0b HTTP/1.1\r\nA: b\r\n\r\n", "a malformed start line", "GET /a\0b HTTP/1.1"),
+        (b"GET /a%20b HTTP/1.1\r\n: x\r\nA: b\r\n\r\n", "an invalid field name", ": x"),
+        (b"GET /a%20b HTTP/1.1\r\nA: b\r\nno colon\r\n\r\n", "a field line without a colon", "no colon"),
+        (b"GET /a%20b HTTP/1.1\r\nbad name: x\r\nA: b\r\n\r\n", "an invalid field name", "bad name: x"),
+        (b"GET /a%20b HTTP/1.1\r\n fold: x\r\nA: b\r\n\r\n", "a field line that begins with a blank", " fold: x"),
+    ],
+)
+def test_a_line_that_is_malformed_costs_neither_its_message_nor_the_next(bad: bytes, reason: str, line: str) -> None:
+    target = "/a%20b" if b"%20" in bad else "/a\0b" if b"\0" in bad else "/a b"
+    requests(bad, [(f"GET {target}", [("A", "b")], b"", [])])
+    [end] = [event for event in feed(RequestReader(), [bad]) if isinstance(event, End)]
+    assert (end.outcome.kind, parts([end])) == ("complete", [(reason, line)])
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 1000, 7919])
+@pytest.mark.parametrize("size", [70_000, 300_000])
+def test_a_head_over_the_limit_is_told_with_its_first_fields_and_its_body(size: int, piece: int) -> None:
+    fields = b"Host: h\r\n" + b"".join(b"X-%d: %s\r\n" % (number, b"v" * 80) for number in range(size // 88))
+    head = b"POST /huge HTTP/1.1\r\n" + fields + b"Content-Length: 5\r\n\r\n"
+    sent = head + b"hello" + NEXT_REQUEST
+    reader, most = RequestReader(), 0
+    events: list[Event] = []
+    for at in range(0, len(sent), piece):
+        events += reader.feed(sent[at : at + piece], seq=at)
+        most = max(most, reader.held)
+    huge, following = messages(events)
+    assert not isinstance(huge, str)
+    assert (huge[0], huge[2], following) == ("POST /huge", b"hello", NEXT[0])
+    assert [name for name, _ in huge[1][:3]] == ["Host", "X-0", "X-1"]
+    assert huge[1][-1] == ("Content-Length", "5")
+    assert sum(len(name) + len(value) for name, value in huge[1]) <= 64 * 1024
+    start, end = events[:2]
+    assert isinstance(start, RequestHead)
+    assert isinstance(end, End)
+    assert (start.size, end.seq) == (len(head), len(head) + 5)
+    assert parts(events) == [("a head over 65536 octets", "POST /huge HTTP/1.1")]
+    assert [event.outcome.kind for event in events if isinstance(event, End)] == ["unparsable", "complete"]
+    assert most <= 2 * 64 * 1024
+
+
+def test_one_field_over_the_limit_is_left_out_and_a_target_over_it_is_cut() -> None:
+    for piece in (1 << 20, 1000):
+        sent = b"GET /x HTTP/1.1\r\nA: b\r\nX: " + b"y" * 70_000 + b"\r\n\r\n" + NEXT_REQUEST
+        events = feed(RequestReader(), [sent[at : at + piece] for at in range(0, len(sent), piece)])
+        assert messages(events) == [("GET /x", [("A", "b")], b"", []), *NEXT]
+    sent = b"GET /" + b"y" * 70_000 + b" HTTP/1.1\r\n\r\n"
+    events = feed(RequestReader(), [sent[at : at + 1000] for at in range(0, len(sent), 1000)])
+    assert messages(events) == [(" !", [], b"", []), "lost"]
+    [(reason, line)] = parts(events)
+    assert (reason, line) == ("not a start line", "GET /" + "y" * 251)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +335,6 @@ def test_malformed_requests_are_passed_over_once(bad: bytes) -> None:
         (b"\r\n", b""),
         (b"11111111111111111\r\n", b""),
         (b"1\r\nabc\r\n", b"a"),
-        (b"1\r\na\r\n0\r\nno trailer\r\n\r\n", b"a"),
     ],
 )
 def test_a_malformed_chunked_body_ends_its_message_truncated(bad: bytes, body: bytes) -> None:
@@ -265,20 +343,47 @@ def test_a_malformed_chunked_body_ends_its_message_truncated(bad: bytes, body: b
     assert messages(feed(RequestReader(), [*bytewise(CHUNKED + bad), NEXT_REQUEST])) == expected
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        b"HTTP/1.1 20 OK\r\n\r\n",
-        b"HTTP/1.1 2000 OK\r\n\r\n",
-        b"HTTP/2 200\r\n\r\n",
-        b"ICY 200 OK\r\n\r\n",
-        b"HTTP/1.1 200OK\r\n\r\n",
-    ],
-)
-def test_malformed_responses_are_passed_over_once(bad: bytes) -> None:
-    good: list[Message | str] = [("299 Next", [("Content-Length", "0")], b"", [])]
-    assert messages(feed(ResponseReader(), [bad, NEXT_RESPONSE])) == ["lost", *good]
-    assert messages(feed(ResponseReader(), [*bytewise(bad), NEXT_RESPONSE])) == ["lost", *good]
+def test_an_invalid_trailer_line_is_left_out() -> None:
+    sent = CHUNKED + b"1\r\na\r\n0\r\nno trailer\r\nA: b\r\n\r\n"
+    requests(sent, [("POST /", [TE], b"a", [("A", "b")])])
+    assert parts(feed(RequestReader(), [sent])) == [("a field line without a colon", "no trailer")]
+
+
+NEXT_ANSWER: list[Message | str] = [("299 Next", [("Content-Length", "0")], b"", [])]
+
+
+@pytest.mark.parametrize("bad", [b"HTTP/1.1 20 OK\r\n\r\n", b"HTTP/1.1 200OK\r\n\r\n", b"HTTP/2 200\r\n\r\n"])
+def test_a_status_line_that_cannot_be_read_is_told_once(bad: bytes) -> None:
+    told: list[Message | str] = [("0 !", [], b"", []), "lost"]
+    assert messages(feed(ResponseReader(), [bad, NEXT_RESPONSE])) == [*told, *NEXT_ANSWER]
+    assert messages(feed(ResponseReader(), [*bytewise(bad), NEXT_RESPONSE])) == [*told, *NEXT_ANSWER]
+    line = bad.partition(b"\r\n")[0].decode()
+    assert parts(feed(ResponseReader(), [bad])) == [("not a start line", line)]
+
+
+@pytest.mark.parametrize("bad", [b"ICY 200 OK\r\n\r\n", b"the rest of a body\r\n"])
+def test_bytes_that_are_no_response_are_passed_over_once(bad: bytes) -> None:
+    assert messages(feed(ResponseReader(), [bad, NEXT_RESPONSE])) == ["lost", *NEXT_ANSWER]
+    assert messages(feed(ResponseReader(), [*bytewise(bad), NEXT_RESPONSE])) == ["lost", *NEXT_ANSWER]
+
+
+def test_a_status_line_with_two_blanks_is_read() -> None:
+    bad = b"HTTP/1.1  200  OK\r\nContent-Length: 1\r\n\r\nx"
+    responses(bad, [("200 OK", [("Content-Length", "1")], b"x", [])])
+
+
+@pytest.mark.parametrize("coding", [b"identity", b"Identity,", b"identity\r\nTransfer-Encoding: identity"])
+def test_the_coding_identity_changes_nothing(coding: bytes) -> None:
+    sent = b"POST / HTTP/1.1\r\nTransfer-Encoding: " + coding + b"\r\nContent-Length: 2\r\n\r\nhi"
+    [end] = [event for event in feed(RequestReader(), [sent]) if isinstance(event, End)]
+    assert (end.body, end.truncated, end.outcome.kind) == (b"hi", False, "complete")
+
+
+@pytest.mark.parametrize("coding", [b"chunked,", b", chunked", b"chunked , ,", b"identity, chunked"])
+def test_empty_elements_of_a_list_do_not_count(coding: bytes) -> None:
+    sent = b"POST / HTTP/1.1\r\nTransfer-Encoding: " + coding + b"\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+    [end] = [event for event in feed(RequestReader(), [sent]) if isinstance(event, End)]
+    assert (end.body, end.truncated) == (b"hi", False)
 
 
 def test_out_of_step_a_message_begins_only_where_a_segment_does() -> None:
@@ -387,14 +492,22 @@ def test_a_body_over_the_limit_is_cut_but_counted(pieces: int) -> None:
 
 
 @pytest.mark.parametrize("line", [b"A: " + b"x" * 3000 + b"\r\n\r\n", b"A: 1\r\n" * 600 + b"\r\n"])
-def test_a_head_over_the_limit_is_malformed(line: bytes) -> None:
+def test_a_head_over_the_limit_costs_bounded_memory_in_any_pieces(line: bytes) -> None:
     data = b"GET / HTTP/1.1\r\n" + line
     for pieces in ([data], bytewise(data), [data[:2000], data[2000:]]):
         reader = RequestReader(head_limit=1000)
-        events = feed(reader, pieces)
-        assert reader.held <= 1000
-        assert messages(events)[:1] == ["lost"]
+        for piece in pieces:
+            events = feed(reader, [piece])
+            assert reader.held <= 2000
+        assert messages(events)[0][0] == "GET /"
         assert messages(feed(reader, [NEXT_REQUEST])) == [("GET /next", [], b"", [])]
+
+
+def test_lines_about_the_body_cannot_be_kept_without_end() -> None:
+    reader = RequestReader(head_limit=1000)
+    head = b"GET / HTTP/1.1\r\n" + b"Content-Length: 1\r\n" * 100
+    assert messages(feed(reader, bytewise(head)))[-1] == "lost"
+    assert reader.held == 0
 
 
 def test_times_and_numbers_are_those_of_the_messages_own_segments() -> None:
@@ -483,7 +596,7 @@ def test_any_bytes_never_raise_and_memory_stays_bounded(
         events += feed(reader, [piece], None)
         if index in gaps:
             events += reader.gap(index or None)
-        assert reader.held <= 64 + 16
+        assert reader.held <= 2 * 64 + 16
     events += reader.eof()
     assert "open" not in messages(events)
 

@@ -22,8 +22,9 @@ from tapper.output.ndjson import SCHEMA, Ndjson
 from tapper.output.records import Place, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
-from tapper.protocols.facts import ByteStream, Tls, WebSocketMessage
+from tapper.protocols.facts import ByteStream, RefusedAttempt, Tls, WebSocketMessage
 from tapper.protocols.grpc import NO_MESSAGES, Call, Messages
+from tapper.protocols.outcome import ExchangeOutcome, MalformedPart, OutcomeKind
 from tapper.protocols.records import FactRecord
 from tapper.run.replay import Replay
 from tapper.run.writer import RecordWriter
@@ -92,6 +93,19 @@ def every_record() -> Iterator[Record]:
     leg = Leg("10.0.0.2", Direction.INBOUND, endpoint("127.0.0.6:40000"), endpoint("10.0.0.2:8080"))
     for fact in (Tls(5, "shop", ("h2",)), Tls(5, None, ()), ByteStream(5, "other", (1, 2), 0, (b"a", b"\xff"), True)):
         yield from records(form.fact(POD, FactRecord(leg, fact)))
+    proxied = replace(leg, proxied_for=endpoint("192.0.2.1:5000"))
+    for fact in (Tls(5, None, ()), ByteStream(5, "other", (1, 2), 0, (b"", b""), True)):
+        yield from records(form.fact(POD, FactRecord(proxied, fact)))
+    yield from records(form.fact(POD, FactRecord(leg, RefusedAttempt(5, 3))))
+    parts = (MalformedPart("request", "a field line without a colon", "a\x1b"), MalformedPart("response", "b", None))
+    for outcome in (
+        ExchangeOutcome(OutcomeKind.RST_STREAM, "server", "REFUSED_STREAM"),
+        ExchangeOutcome(OutcomeKind.GOAWAY, "client", 77, parts),
+        ExchangeOutcome(OutcomeKind.COMPLETE, malformed=parts),
+    ):
+        for seen_record in Capture().feed(packets).finish().seen:
+            seen_record.exchange.outcome = outcome
+            yield from records(form.exchange(POD, replace(seen_record, leg=proxied)))
     for opcode in (1, 2):
         message = WebSocketMessage(5, "client", opcode, 3, b"abc", truncated=False, deflated=False)
         yield from records(form.fact(POD, FactRecord(leg, message)))
@@ -136,7 +150,7 @@ def test_a_run_is_what_the_schema_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["hello", "source", "http", "stat", "bye", "process", "ack", "tls", "stream", "websocket"]
+    "kind", ["hello", "source", "http", "stat", "bye", "process", "ack", "tls", "stream", "websocket", "connection"]
 )
 def test_the_schema_refuses(kind: str) -> None:
     """The canary: a record without a required field, with a wrong type, or with an undescribed field is refused."""

@@ -82,6 +82,7 @@ def test_ndjson_of_an_exchange() -> None:
             "trailers": [],
         },
         "duration_s": 0.001,
+        "outcome": "complete",
         "netns": 4026531999,
     }
 
@@ -127,8 +128,8 @@ def test_ndjson_of_the_rest() -> None:
     }
     place = {"kind": "pod", "pid": 77, "instance_ip": "10.0.0.2", "netns": 4026531999, "interface": "lo"}
     assert record(form.source("open", POD)) == {"type": "source", "state": "open", **place}
-    names = ("filtered", "bad_checksum", "unread", "postponed", "malformed", "mesh", "connections", "given_up")
-    none = dict.fromkeys(names, 0)
+    counts = ("unread", "postponed", "malformed", "mesh", "connections", "given_up", "refused")
+    none = dict.fromkeys(("filtered", "bad_checksum", *counts), 0)
     counted = {"received": 9, "dropped": 2, "cut": 1, "gaps": 1, "gap_bytes": 77, "exchanges": 3, "incomplete": 1}
     totals = Totals(sources=1, exchanges=3, incomplete=1, undecoded={"tls": 4}, passed_over={"UDP": 1})
     totals.add(Stat(9, 2, 1), Tally(gaps=1, gap_bytes=77, passed_over={"UDP": 2, "ESP": 3}))
@@ -191,7 +192,7 @@ def test_text_of_an_exchange() -> None:
 def test_text_columns_are_aligned() -> None:
     lines = [Text().exchange(POD, seen_record) for seen_record in records((get("/1"), ok("")), (get("/2"), None))]
     assert lines[0].index("GET") == lines[1].index("GET")
-    assert lines[1].endswith("GET /2  (no response seen)\n")
+    assert lines[1].endswith("GET /2  (no response seen)  [open]\n")
 
 
 def test_text_says_truncated_and_unseen() -> None:
