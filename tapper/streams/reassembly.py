@@ -79,6 +79,10 @@ class _Piece:
 _start_of = attrgetter("start")
 
 
+_NO_PIECES: Final[list[_Piece]] = []
+"""All streams without a hole share it. Nothing is put into it."""
+
+
 class HalfStream:
     """Reassembles one direction. Each method returns the chunks that have become deliverable, in order.
 
@@ -98,7 +102,7 @@ class HalfStream:
         """The first known position."""
         self._end: int | None = None
         """The position after the last byte; None before the FIN."""
-        self._pieces: list[_Piece] = []
+        self._pieces = _NO_PIECES
         """The bytes behind a hole, by position."""
         self.held = 0
         """Bytes behind a hole, with PIECE_COST for each segment."""
@@ -217,6 +221,8 @@ class HalfStream:
                 break
             cursor = max(cursor, ahead.stop)
             index += 1
+        if fresh and not self._pieces:
+            self._pieces = []
         for piece in fresh:
             insort(self._pieces, piece, key=_start_of)
             self.held += len(piece.data) + PIECE_COST
@@ -232,7 +238,9 @@ class HalfStream:
             self.position = piece.stop
             self.held -= len(piece.data) + PIECE_COST
             ready += 1
-        del self._pieces[:ready]
+        if ready:
+            del self._pieces[:ready]
+            self._pieces = self._pieces or _NO_PIECES
         if self.position == self._end and not self.ended:
             self.ended = True
             chunks.append(StreamEnd())

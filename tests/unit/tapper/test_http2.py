@@ -188,7 +188,7 @@ def test_reset_goaway_and_push() -> None:
     assert talk.pairs[1:] == [("/3", 200, b"c"), ("/5", None, None)]
     assert talk.done[1].response is not None
     assert ("x-push", "1") in talk.done[1].response.head.headers
-    assert talk.http2.held < 1000
+    assert talk.http2.held < 4000
 
 
 def test_a_goaway_of_a_client_refuses_nothing() -> None:
@@ -221,7 +221,7 @@ def test_streams_are_bounded_and_accounted_for() -> None:
     assert talk.pairs == [(f"/{number}", None, None) for number in range(10)]
     talk.finish()
     assert len(talk.pairs) == MOST_STREAMS + 10
-    assert talk.http2.held < 10_000
+    assert talk.http2.held < 20_000
 
 
 def test_a_header_block_over_the_limit_costs_its_table() -> None:
