@@ -11,18 +11,19 @@ import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from tapper import __version__, options
 from tapper.discovery.procfs import Procfs
-from tapper.errors import MissingPackageError, TapperError, explain
+from tapper.errors import MissingPackageError, TapperError, UsageError, explain, without_text
 from tapper.output.escape import wants_colour
 from tapper.output.format import Format
 from tapper.output.records import Snapshot
-from tapper.output.redaction import ALWAYS
 from tapper.output.sink import Closed, Console, open_output
 from tapper.output.text import Text
 from tapper.run.parts import Parts, chosen
+from tapper.run.plaintext import OpenPlaintext
 from tapper.run.tap import LiveTap, Options
 from tapper.run.writer import RecordWriter
 from tapper.runtime import standard_streams
@@ -36,7 +37,8 @@ _INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
 _PCAPNG_WARNING = "-o pcapng writes packets as they were captured: nothing in them is redacted"
 _NO_REDACT_WARNING = (
-    f"--no-redact: {', '.join(ALWAYS)} come out with their values: let only people read the output who may use them"
+    "--no-redact: credentials, cookies and tokens come out with their values: let only people read the output who may "
+    "use them"
 )
 
 
@@ -52,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None, console: Console) -> int:
+    arguments: argparse.Namespace | None = None
     try:
         arguments = options.parse(argv)
         parts = chosen()
@@ -67,6 +70,12 @@ def _run(argv: Sequence[str] | None, console: Console) -> int:
         standard_streams.drop(sys.stdout)
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except Exception as error:
+        if arguments is None or getattr(arguments, "no_redact", False):
+            raise  # Python shows the error and its text
+        for line in without_text(error):
+            console.warn(line)
+        return TapperError.exit_code
     return 0
 
 
@@ -137,11 +146,23 @@ def _tap(arguments: argparse.Namespace, form: Format, console: Console, parts: P
         finders=options.finders(arguments),
         ring_memory=arguments.ring_memory,
         feeds=tuple(feeds),
+        plaintext=_plaintext() if arguments.tls else None,
         ready_fd=arguments.ready_fd,
     )
     console.do_not_wait()
     with _metrics(arguments.metrics) as requests, open_output(arguments.write) as output:
         LiveTap(settings, writer(output), console, requests, parts.blocks).run()
+
+
+def _plaintext() -> OpenPlaintext:
+    """What --tls captures by. Raises UsageError where this tapper has no such part."""
+    if find_spec("tapper.uprobe") is None:
+        raise UsageError(
+            "this tapper was installed without the package tapper.uprobe, which --tls needs: leave --tls out"
+        )
+    from tapper.uprobe.capture import open_capture  # noqa: PLC0415
+
+    return open_capture
 
 
 @contextmanager
@@ -170,6 +191,14 @@ def _discover(arguments: argparse.Namespace, form: Format, console: Console) -> 
     from tapper.follow.discover import listing  # noqa: PLC0415
 
     targets = frozenset(arguments.targets) or None
+    if arguments.tls:
+        _plaintext()
+        from tapper.uprobe.listing import listing as tls_listing  # noqa: PLC0415
+
+        found = tls_listing(Procfs(arguments.procfs), targets, console.warn)
+        with open_output(arguments.write) as output:
+            output.write(form.tls_processes(found))
+        return
     finders = options.finders(arguments)
     shown, owned = listing(Procfs(arguments.procfs), targets, finders, console.warn, everything=arguments.all)
     with open_output(arguments.write) as output:

@@ -52,6 +52,7 @@ class Feature(enum.StrEnum):
     MIDSTREAM = "midstream"
     DROP_COUNTERS = "drop_counters"
     REDACTION = "redaction"
+    TLS = "tls"
 
 
 class Update(enum.StrEnum):
@@ -211,9 +212,19 @@ def targets_document(generation: int, pods: Iterable[Mapping[str, Any]]) -> str:
 
 
 def environment(
-    *, procfs: str, targets_file: str, target_ips: Iterable[str], output: str, ready_fd: int | None, state: str
+    *,
+    procfs: str,
+    targets_file: str,
+    target_ips: Iterable[str],
+    output: str,
+    ready_fd: int | None,
+    state: str,
+    read_tls: bool = False,
 ) -> dict[str, str]:
-    """The environment variables of the contract, with the adapter's own `env`. Paths are as the tapper sees them."""
+    """The environment variables of the contract, with the adapter's own `env`. Paths are as the tapper sees them.
+
+    `read_tls` asks a tapper to read what applications encrypt themselves (claim `tls`).
+    """
     told = {
         "CONTRACT": str(VERSION),
         "PROCFS": procfs,
@@ -223,6 +234,7 @@ def environment(
         "OUTPUT": output,
         "READY_FD": "" if ready_fd is None else str(ready_fd),
         "STATE_DIR": state,
+        "TLS": "1" if read_tls else "",
     }
     return {ENVIRON_PREFIX + name: value for name, value in told.items()}
 

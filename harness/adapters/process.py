@@ -6,6 +6,8 @@ that it leaves behind are found, and end with the node at the latest.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import signal
@@ -28,13 +30,15 @@ from harness.adapters.records import Records
 from harness.adapters.running import Ending, Running, TapperFault
 from harness.adapters.stderr import StandardError
 from harness.adapters.targets import Target, TargetsFileWriter
-from harness.errors import InternalError, WaitTimeout
+from harness.errors import InternalError, Unsupported, WaitTimeout
 from harness.sandbox.node import Node
 from harness.sandbox.process import MINIMAL_ENVIRON, Command, Overlay
 from harness.waiting import wait_until
 
 _ROUNDS_OF_KILLING = 10
 _FAREWELL_S = 5.0
+_OF_THE_MACHINE = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT}
+"""Why a program cannot be started although nothing is wrong with it."""
 _INTO_THE_BACKGROUND_S = 0.3
 _READY_FD = 3
 _STRAYS_GRACE_S = 1.0
@@ -44,8 +48,8 @@ class TapperProcess(Running):
     """Started on construction; `stop` it. `directory` gets its output, its log and its targets file.
 
     `command` replaces the adapter's, environment included; `capabilities` are the only ones that it gets, all by
-    default. `alone`: every process of the node that has lost its parent is the tapper's. Raises `TapperFault` if it
-    cannot be started.
+    default. `read_tls` asks it to read what applications encrypt themselves. `alone`: every process of the node that
+    has lost its parent is the tapper's. Raises `TapperFault` if it cannot be started.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class TapperProcess(Running):
         command: Command | None = None,
         capabilities: frozenset[str] | None = None,
         overlay: Overlay | None = None,
+        read_tls: bool = False,
         alone: bool = True,
     ) -> None:
         super().__init__(adapter, targets)
@@ -74,7 +79,10 @@ class TapperProcess(Running):
         self._targets.write(targets)
         # TMPDIR: temporary files belong into the folder of the run, not into the directory of the machine
         self.environ = (
-            MINIMAL_ENVIRON | {"TMPDIR": str(self._state)} | dict(adapter.env) | self._contract(procfs, targets)
+            MINIMAL_ENVIRON
+            | {"TMPDIR": str(self._state)}
+            | dict(adapter.env)
+            | self._contract(procfs, targets, read_tls=read_tls)
         )
         self.output = self._open_output()
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
@@ -87,6 +95,11 @@ class TapperProcess(Running):
             )
         except OSError as error:
             os.close(ready_read)
+            if error.errno in _OF_THE_MACHINE:
+                reason = (error.strerror or str(error)).lower()
+                raise Unsupported(
+                    f"no program can be started here now: {reason}; make room, and run it again"
+                ) from None
             raise TapperFault("a tapper that can be started", f"{adapter.argv[0]}: {error.strerror or error}") from None
         except BaseException:
             os.close(ready_read)
@@ -102,7 +115,7 @@ class TapperProcess(Running):
         self._frozen = False
         self._watch = LimitWatch(self.family, self._sizes)
         self._taken = 0
-        self._kept = (directory / "stdout").open("wb")
+        self._kept: io.FileIO | None = (directory / "stdout").open("wb", buffering=0)
         self._pipes = Pipes(self.process.stdout.fileno(), ready_read, self._take)
 
     # -- Running ---------------------------------------------------------------------------------------------------
@@ -264,7 +277,7 @@ class TapperProcess(Running):
             self._node.kill(strays)
             strays = self._strays()
 
-    def _contract(self, procfs: str, targets: Sequence[Target]) -> dict[str, str]:
+    def _contract(self, procfs: str, targets: Sequence[Target], *, read_tls: bool) -> dict[str, str]:
         return environment(
             procfs=procfs,
             targets_file=str(self._targets.path),
@@ -272,6 +285,7 @@ class TapperProcess(Running):
             output="-" if self.adapter.to == "stdout" else str(self._out),
             ready_fd=_READY_FD,
             state=str(self._state),
+            read_tls=read_tls,
         )
 
     def _command(self, capabilities: Set[str] | None) -> Command:
@@ -291,15 +305,24 @@ class TapperProcess(Running):
     def _take(self, data: bytes) -> None:
         """Keep a piece of its standard output. A tapper that writes too much is killed."""
         if not data:
-            self._kept.close()
+            self._keep_no_more()
             return
         self._taken += len(data)
         if not self._watch.output(self._taken):
             return  # go on emptying the pipe, so that it can end
-        self._kept.write(data)
-        self._kept.flush()
+        if self._kept is not None:
+            try:
+                if self._kept.write(data) < len(data):
+                    self._keep_no_more()
+            except OSError:  # a full disk: the tapper must not wait for it
+                self._keep_no_more()
         if self.adapter.to == "stdout":
             self.output.feed(data)
+
+    def _keep_no_more(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def _sizes(self) -> tuple[int, int, int]:
         return self.stderr.size, files.size(self._out) + files.size(self._state), self._node.memory_files()

@@ -115,6 +115,10 @@ class ReferenceTapper(ABC):
         """Whether the tapper says that it captures in the pod's network namespace now."""
         return any(source["instance_ip"] in pod.ips for source in self.sources())
 
+    def reads_tls(self, pod: Addressed) -> bool:
+        """Whether the tapper says that it reads what the pod's applications encrypt themselves (`--tls`)."""
+        return any(each["interface"] == "tls" and each["instance_ip"] in pod.ips for each in self._open())
+
     def _open(self) -> Iterator[Record]:
         """The sources that are open now, of the newest process of every node."""
         for records in dict(self.runs()).values():
@@ -123,7 +127,7 @@ class ReferenceTapper(ABC):
                 if record["type"] == "hello":
                     opened.clear()  # another process writes to the same log
                 elif record["type"] == "source":
-                    key = "node" if record["kind"] == "node" else record["netns"]
+                    key = "node" if record["kind"] == "node" else (record["netns"], record["interface"])
                     if record["state"] == "open":
                         opened[key] = record
                     else:
@@ -163,6 +167,12 @@ class ReferenceTapper(ABC):
         self.wait_for(lambda: any(each["kind"] == "node" for each in self._open()), "its capture on the node", timeout)
         for pod in pods:
             self.wait_for(functools.partial(self.captures, pod), f"its capture in {pod.name}", timeout)
+
+    def wait_reading_tls(self, *pods: Addressed, timeout: float = TIMEOUT_S) -> None:
+        """Wait until it says that it reads what the applications of these pods encrypt themselves."""
+        for pod in pods:
+            what = f"that it reads what applications in {pod.name} encrypt themselves"
+            self.wait_for(functools.partial(self.reads_tls, pod), what, timeout)
 
     def wait_seen(
         self,

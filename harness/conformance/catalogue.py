@@ -10,7 +10,7 @@ from harness.conformance import groups
 from harness.conformance.model import Case
 from harness.errors import InternalError
 
-ORDER = ("DISC", "NETNS", "CAP", "HTTP", "LIFE", "EDGE", "SEC", "GEN", "LOAD", "MESH")
+ORDER = ("DISC", "NETNS", "CAP", "HTTP", "LIFE", "EDGE", "SEC", "GEN", "LOAD", "TLS", "MESH")
 
 
 @cache

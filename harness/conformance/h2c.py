@@ -1,18 +1,24 @@
-"""The frames that one side of an HTTP/2 connection without TLS sends (RFC 9113, RFC 7541)."""
+"""The frames that one side of an HTTP/2 connection sends (RFC 9113, RFC 7541)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from hpack import Encoder
 
-from harness.mesh.delivery import LoopbackConnection
-
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _SETTINGS, _CONTINUATION = 0x0, 0x1, 0x4, 0x9
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _GOAWAY, _CONTINUATION = 0x0, 0x1, 0x3, 0x4, 0x7, 0x9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED = 0x1, 0x1, 0x4, 0x8
 
 Fields = Sequence[tuple[str, str]]
+
+
+class BothSides(Protocol):
+    """A connection on which both sides can be spoken for."""
+
+    def exchange(self, request: bytes, response: bytes, /) -> None:
+        """The client sends bytes, then the server."""
 
 
 class Http2Sender:
@@ -48,7 +54,17 @@ def settings(*, ack: bool = False) -> bytes:
     return _frame(_SETTINGS, _ACK if ack else 0, 0, b"")
 
 
-def begin(conversation: LoopbackConnection) -> None:
+def rst_stream(stream: int, code: int) -> bytes:
+    """A RST_STREAM frame with this error code (section 6.4)."""
+    return _frame(_RST_STREAM, 0, stream, code.to_bytes(4, "big"))
+
+
+def goaway(last: int, code: int) -> bytes:
+    """A GOAWAY frame: streams above `last` are not answered (section 6.8)."""
+    return _frame(_GOAWAY, 0, 0, last.to_bytes(4, "big") + code.to_bytes(4, "big"))
+
+
+def begin(conversation: BothSides) -> None:
     """The connection's preface on either side (RFC 9113, section 3.4)."""
     conversation.exchange(PREFACE + settings(), settings())
     conversation.exchange(settings(ack=True), settings(ack=True))

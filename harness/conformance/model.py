@@ -31,6 +31,7 @@ class Profile(enum.StrEnum):
     HTTP1 = "TAP-HTTP1"
     HTTP2 = "TAP-HTTP2"
     MESH = "TAP-MESH"
+    TLS = "TAP-TLS"
 
     @property
     def feature(self) -> Feature:
@@ -38,8 +39,8 @@ class Profile(enum.StrEnum):
 
     def includes(self, case: Case) -> bool:
         """Whether the case belongs to this profile: it needs no feature beyond it."""
-        if self is Profile.MESH or case.group == MESH_GROUP:
-            return self is Profile.MESH and case.group == MESH_GROUP
+        if self in _GROUP_OF or case.group in _GROUP_OF.values():
+            return _GROUP_OF.get(self) == case.group
         decoding = case.features & _DECODING
         return decoding <= _DECODED_BY[self]
 
@@ -51,7 +52,10 @@ _CLAIMED_BY = {
     Profile.HTTP1: Feature.HTTP1,
     Profile.HTTP2: Feature.HTTP2,
     Profile.MESH: Feature.DISCOVERY_ENVOY,
+    Profile.TLS: Feature.TLS,
 }
+_GROUP_OF = {Profile.MESH: MESH_GROUP, Profile.TLS: "TLS"}
+"""The profiles that are one group of cases, which belongs to no other profile."""
 _DECODING = {Feature.HTTP1, Feature.HTTP2, Feature.GRPC, Feature.WEBSOCKET, Feature.REDACTION}
 _DECODED_BY = {
     Profile.PACKET: set[Feature](),

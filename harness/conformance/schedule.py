@@ -35,7 +35,7 @@ MOST_JOBS = 8
 WORKER = (sys.executable, "-m", "harness.conformance.worker")
 _SLOW = ("GEN-09", "LIFE-07", "CAP-13", "HTTP-21", "LIFE-09", "LIFE-11", "LIFE-05", "LIFE-08", "LIFE-04")
 """The slow cases, which try a delay or fifty updates, the slowest first."""
-_SLOW_GROUPS = ("GEN", "LOAD", "LIFE", "SEC")
+_SLOW_GROUPS = ("GEN", "LOAD", "LIFE", "SEC", "TLS")
 _FAREWELL_S = 2.0
 _STILL = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
 _LOG_TAIL = 20_000

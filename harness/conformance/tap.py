@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,11 +25,22 @@ class TrialTap(Watched[Pod]):
         super().__init__(under_test, patience, canary, lambda pod: named(pod, under_test))
         self.under_test = under_test
         self._written = written
+        self._killed_by_case = False
 
     def end(self) -> Ending:
         if self.ending is None and self._written is not None:
             self._written.look(self.under_test.family)
         return super().end()
+
+    def kill(self) -> Ending:
+        """End it by SIGKILL. That it ends so is the case's doing, and no fault."""
+        self._killed_by_case = True
+        self.ending = self.under_test.stop(signum=signal.SIGKILL)
+        self._seen = self.running.reported()
+        return self.ending
+
+    def notes(self) -> list[str]:
+        return self.running.problems() if self._killed_by_case else super().notes()
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 

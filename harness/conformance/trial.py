@@ -11,7 +11,7 @@ from typing import Any, Self
 from harness.adapters.contract import Adapter
 from harness.adapters.process import TapperProcess
 from harness.adapters.targets import Target, target
-from harness.conformance import truth
+from harness.conformance import report_file, truth
 from harness.conformance.audit.written import Written
 from harness.conformance.model import Case, Result
 from harness.conformance.oracle import targets as target_times
@@ -20,9 +20,12 @@ from harness.conformance.oracle.judge import Question, judge
 from harness.conformance.oracle.model import Difference, PodTruth
 from harness.conformance.tap import TrialTap
 from harness.conformance.watched import Watched
+from harness.errors import Unsupported
 from harness.mesh import delivery, fake_envoy
 from harness.mesh.fake_envoy import FakeEnvoy, Variant
 from harness.mesh.mesh import Mesh
+from harness.mesh.own_tls.ends import TlsProgram
+from harness.sandbox import uprobes
 from harness.sandbox.links import GATEWAY4
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
@@ -56,6 +59,7 @@ class Trial:
         self._some_unrecorded = False
         self._envoys: list[tuple[str, FakeEnvoy]] = []
         self._foreign_envoys: set[str] = set()
+        self._programs: list[TlsProgram] = []
 
     @cached_property
     def mesh(self) -> Mesh:
@@ -95,6 +99,17 @@ class Trial:
             self._foreign_envoys.add(where.name)
         return started
 
+    def tls_program(self, pod: Pod, *, late: bool = False, own_library: bool = False) -> TlsProgram:
+        """Start a process that has TLS connections; the options are those of `TlsProgram`.
+
+        Raises `Unsupported` if the kernel lets nobody look into the libraries of processes.
+        """
+        if (why_not := uprobes.refusal()) is not None:
+            raise Unsupported(f"what applications encrypt themselves cannot be read here: {why_not}")
+        started = TlsProgram(pod, late=late, own_library=own_library)
+        self._programs.append(started)
+        return started
+
     def record(self, pod: Pod) -> None:
         """Record a pod's `lo`, for the oracle and the evidence, and its `eth0`, for the oracle, until it is deleted."""
         if pod.name not in self._recordings:
@@ -111,13 +126,15 @@ class Trial:
         command: Command | None = None,
         capabilities: frozenset[str] | None = None,
         watch_files: bool = False,
+        read_tls: bool = False,
     ) -> TrialTap:
         """Start the tapper with these pods as its targets, and prove by canaries that it captures in them.
 
         `look` are the pods to prove it for (all targets by default; an empty sequence for a case that does so itself);
         `targets` replaces the pods as targets. `command` replaces the adapter's; `capabilities` are the only ones that
         it gets, all by default. `watch_files` makes every file that it writes known, wherever it lies; raises
-        `Unsupported` if the kernel does not allow that.
+        `Unsupported` if the kernel does not allow that. `read_tls` asks it to read what applications encrypt
+        themselves.
         """
         told = [self.target(pod) for pod in pods] if targets is None else targets
         directory = self._fresh_directory()
@@ -129,6 +146,7 @@ class Trial:
             command=command,
             capabilities=capabilities,
             overlay=None if written is None else written.overlay,
+            read_tls=read_tls,
         )
         tap = TrialTap(under_test, self.patience, written)
         self.taps.append(tap)
@@ -152,6 +170,11 @@ class Trial:
     def killed(self) -> list[str]:
         """The pods that the tapper killed, in words: nobody else is in the node."""
         return [truth.in_words(pod) for pod in self.node.pods.values() if not (pod.alive or pod.deleted)]
+
+    def impaired(self) -> str | None:
+        if not self.node.alive:
+            return "the node of the case has ended: something outside of it has killed its keeper"
+        return report_file.why_full(self.directory)
 
     def stop(self) -> None:
         for tap in self.taps:
@@ -208,6 +231,8 @@ class Trial:
                 rest.callback(recording.stop)
             for tap in self.taps:
                 rest.callback(tap.stop)
+            for program in self._programs:
+                rest.callback(program.close)
 
     # -- inner -----------------------------------------------------------------------------------------------------
 

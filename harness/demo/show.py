@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich import box
@@ -20,6 +21,7 @@ from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 
 WIDTH = 118
+_NUMBERS = ("none", "of one", "two", "three", "four", "five")
 _TCPDUMP_NOTE = " (before version 4.99.4 tcpdump refuses to run here, as the root of a user namespace)"
 
 
@@ -32,8 +34,10 @@ def run(requests: int, keep: bool, console: Console) -> bool:
         holds = all(result.holds for result in results)
         console.print(_table(results))
         console.print(_exchanges([record for result in results for record in result.sample]))
-        verdict = "[green]All four hold.[/]" if holds else "[bold red]Not all of them hold.[/]"
+        verdict = f"[green]All {_NUMBERS[len(results)]} hold.[/]" if holds else "[bold red]Not all of them hold.[/]"
         console.print(f"{verdict} {len(results)} steps, {requests} requests each, {time.monotonic() - began:.1f} s.")
+        for step, why_not in steps.left_out().items():
+            console.print(f"Left out: {_name(step)}, because {why_not}.")
         if keep:
             _linger(scene, console)
     return holds
@@ -43,11 +47,17 @@ def _play(node: Node, requests: int, console: Console) -> tuple[Scene, list[Step
     results = []
     with console.status("starting three pods") as status:  # silent where the output is no terminal
         scene = Scene(node, requests)
-        for number, step in enumerate(steps.STEPS, 1):
-            assert step.__doc__ is not None
-            status.update(f"{number} of {len(steps.STEPS)}: {step.__doc__.partition(':')[0]}")
+        permitted = [step for step in steps.STEPS if step not in steps.left_out()]
+        for number, step in enumerate(permitted, 1):
+            status.update(f"{number} of {len(permitted)}: {_name(step)}")
             results.append(step(scene))
     return scene, results
+
+
+def _name(step: Callable[[Scene], StepOutcome]) -> str:
+    """The beginning of a step's documentation."""
+    assert step.__doc__ is not None
+    return step.__doc__.partition(":")[0]
 
 
 def _table(results: list[StepOutcome]) -> Table:

@@ -1,4 +1,4 @@
-"""The four steps of the experiment. Each measures real traffic, and returns the expected and the seen result."""
+"""The steps of the experiment. Each measures real traffic, and returns the expected and the seen result."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 from harness.adapters.reference import Record, RunningTapper
 from harness.mesh import fake_envoy, traffic
 from harness.mesh.mesh import Mesh, MeshPod, Service
+from harness.mesh.own_tls import applications
 from harness.mesh.traffic import AnsweredRequest
+from harness.sandbox import uprobes
 from harness.sandbox.node import Node
 from harness.sandbox.recorder import on_link
+
+_TLS = ("--discover", "netns", "--tls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,35 @@ def manual_envoy(scene: Scene) -> StepOutcome:
     )
 
 
-STEPS: tuple[Callable[[Scene], StepOutcome], ...] = (plain, strict, decrypted, manual_envoy)
+def own_tls(scene: Scene) -> StepOutcome:
+    """Two pods without a sidecar that encrypt themselves: tapper --tls reads it in their TLS libraries."""
+    client, server = scene.node.pod("tls-client"), scene.node.pod("tls-server")
+    applications.serve(server, "python")
+    with on_link(server) as wire, RunningTapper(scene.node, [client, server], *_TLS) as tapper:
+        tapper.wait_reading_tls(client, server)
+        sent = applications.ask(client, "python", server.ip, count=scene.requests)
+        targets = [exchange.target for exchange in sent]
+        tapper.wait_targets(targets, pod=client, direction="outbound")
+        tapper.wait_targets(targets, pod=server, direction="inbound")
+    out, into = _once(tapper.seen(client, "outbound"), sent), _once(tapper.seen(server, "inbound"), sent)
+    found, total = wire.found(traffic.nonces(sent)), len(sent)
+    return StepOutcome(
+        "no sidecar, HTTPS between two pods, by tapper --tls",
+        f"{total} of {total} on each side, once each",
+        f"leaving the client {out} of {total}, entering the server {into} of {total}, "
+        f"twice or unasked: {len(tapper.exchanges) - out - into}; readable on the wire: {len(found)}",
+        out == into == total and len(tapper.exchanges) == 2 * total and not found,
+        _sample(tapper.exchanges, 1),
+    )
+
+
+STEPS: tuple[Callable[[Scene], StepOutcome], ...] = (plain, strict, decrypted, manual_envoy, own_tls)
+
+
+def left_out() -> dict[Callable[[Scene], StepOutcome], str]:
+    """The steps that this machine does not permit, and why."""
+    why_not = uprobes.refusal()
+    return {} if why_not is None else {own_tls: why_not}
 
 
 def _once(seen: Counter[str], sent: list[AnsweredRequest]) -> int:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from tapper.capture.bpf import REJECT_ALL, Instruction
@@ -29,7 +29,7 @@ from tapper.capture.mapped import Mapped, Statistics, open_mapped
 from tapper.capture.memory import RingMemory
 from tapper.capture.walk import Blocks, Packets
 from tapper.errors import NamespaceGoneError, TapperError, explain
-from tapper.runtime.threads import NO_THREAD, on_threads
+from tapper.runtime.threads import NO_THREAD
 from tapper.streams.packet import Packet
 
 _Mark: TypeAlias = tuple[int, int, int]
@@ -40,8 +40,6 @@ Enter: TypeAlias = Callable[[Callable[[], Mapped]], Mapped]
 _JOIN_S = 10.0
 _OVERLAP_NS = 1_000_000_000
 """A packet of step 2 may have an earlier time, by less than this: it was on its way to the sockets."""
-_TOGETHER = 64
-"""Threads that close rings. They wait in the kernel rather than work."""
 
 
 class _Overlap:
@@ -324,14 +322,3 @@ def open_ring(
         memory.give_back(size)
         raise
     return Ring(mapped, interface, program, memory, enter, blocks)
-
-
-def close_together(rings: Sequence[Ring]) -> None:
-    """Close all of them on several threads, because the kernel takes milliseconds for each."""
-    if len(rings) < 2:
-        for ring in rings:
-            ring.close()
-        return
-    for ring, result in zip(rings, on_threads([ring.close for ring in rings], _TOGETHER), strict=True):
-        if isinstance(result, TapperError):  # no thread could be started for it
-            ring.close()

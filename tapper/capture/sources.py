@@ -15,14 +15,15 @@ import select
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from tapper.capture.mapped import Statistics
-from tapper.capture.ring import Ring, close_together
 from tapper.capture.share import Share, next_round
 from tapper.capture.walk import Packets
+from tapper.errors import TapperError
+from tapper.runtime.threads import on_threads
 from tapper.streams.packet import Packet
 
 T = TypeVar("T")
@@ -56,6 +57,66 @@ class PacketReader(Protocol[T]):
         """No packet will come. Yields the last records."""
 
 
+class CaptureRing(Protocol):
+    """Packets that wait to be read, as `tapper.capture.ring.Ring` has them."""
+
+    @property
+    def cut(self) -> int:
+        """Packets that have lost a part."""
+
+    @property
+    def bad_checksum(self) -> int:
+        """Packets that were left out, because their receiver drops them."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the ring should grow. Ask before reading."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `packets` has some."""
+
+    @property
+    def unread(self) -> int:
+        """Packets that were counted and not read."""
+
+    def fileno(self) -> int:
+        """For polling: readable when there are packets. Changes in `turn_over`."""
+
+    def packets(self) -> Iterator[Packets]:
+        """Some of the packets, some at a time. Must be run to its end."""
+
+    def unfinished(self) -> Packets | None:
+        """Packets for which the descriptor is not readable yet."""
+
+    def rest(self) -> Iterator[Packets]:
+        """All packets, after `stop`. Must be run to its end."""
+
+    def stop(self) -> None:
+        """Let nothing more in."""
+
+    def drained(self) -> bool:
+        """Whether every packet was read."""
+
+    def statistics(self) -> Statistics:
+        """The counts since the capture began."""
+
+    def error(self) -> int:
+        """A pending error number, 0 for none."""
+
+    def close(self) -> None:
+        """Release everything."""
+
+    def grow(self, notify: Callable[[], None]) -> bool:
+        """Begin to grow. False if it cannot."""
+
+    def turn_over(self) -> bool:
+        """Replace the memory by a larger one that is ready. Returns whether `fileno` has changed."""
+
+    def failure(self) -> str:
+        """Why growing has failed, once; empty for nothing to say."""
+
+
 class Source(Generic[T]):
     """One place of capture."""
 
@@ -72,7 +133,7 @@ class Source(Generic[T]):
         "waiting",
     )
 
-    def __init__(self, key: Hashable, ring: Ring, reader: PacketReader[T]) -> None:
+    def __init__(self, key: Hashable, ring: CaptureRing, reader: PacketReader[T]) -> None:
         self.key = key
         self.ring = ring
         self.reader = reader
@@ -135,6 +196,21 @@ class Source(Generic[T]):
 Deliver: TypeAlias = Callable[[Source[T], list[T]], None]
 Trouble: TypeAlias = Callable[[Source[T], str], None]
 Closed: TypeAlias = Callable[[Source[T], Statistics], None]
+
+
+_TOGETHER: Final = 64
+"""Threads that close rings. They wait in the kernel rather than work."""
+
+
+def close_together(rings: Sequence[CaptureRing]) -> None:
+    """Close all of them on several threads, because the kernel takes milliseconds for each."""
+    if len(rings) < 2:
+        for ring in rings:
+            ring.close()
+        return
+    for ring, result in zip(rings, on_threads([ring.close for ring in rings], _TOGETHER), strict=True):
+        if isinstance(result, TapperError):  # no thread could be started for it
+            ring.close()
 
 
 class Sources(Generic[T]):

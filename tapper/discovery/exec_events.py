@@ -1,7 +1,9 @@
-"""The kernel's records of processes that begin another program with execve(2), by perf_event_open(2).
+"""The kernel's records of processes that begin another program with execve(2), or map certain files, by
+perf_event_open(2).
 
 A software event that counts nothing makes the kernel write a record whenever the name of a process changes; a flag of
-the record says that execve(2) changed it. There are records of all processes in the reader's PID namespace and the
+the record says that execve(2) changed it. On request there is a record as well of each file that is mapped with the
+right to execute it, with its name. There are records of all processes in the reader's PID namespace and the
 namespaces below it, in whatever network namespace, with the process ids of the reader. This needs CAP_PERFMON or
 CAP_SYS_ADMIN in the initial user namespace, or kernel.perf_event_paranoid of 0 or less.
 
@@ -16,6 +18,7 @@ import ctypes
 import errno
 import mmap
 import os
+import re
 import select
 import struct
 import sys
@@ -23,14 +26,16 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-PERF_RECORD_LOST, PERF_RECORD_COMM = 2, 3  # linux/perf_event.h
+PERF_RECORD_MMAP, PERF_RECORD_LOST, PERF_RECORD_COMM = 1, 2, 3  # linux/perf_event.h
 PERF_RECORD_MISC_COMM_EXEC = 1 << 13
 RECORD = struct.Struct("=IHH")
-"""struct perf_event_header: type, flags, size with the header. Process and thread id follow in a PERF_RECORD_COMM."""
+"""struct perf_event_header: type, flags, size with the header. Process and thread id follow in a PERF_RECORD_COMM and
+in a PERF_RECORD_MMAP; in the latter then address, length and offset, and the file's name."""
+_MAPPED_NAME = RECORD.size + 32
 
 _SYSTEM_CALLS = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "ppc64le": 319, "s390x": 331}
 _PERF_TYPE_SOFTWARE, _PERF_COUNT_SW_DUMMY, _PERF_FLAG_FD_CLOEXEC = 1, 9, 8
-_COMM, _WATERMARK, _COMM_EXEC = 1 << 9, 1 << 14, 1 << 24
+_MMAP, _COMM, _WATERMARK, _COMM_EXEC = 1 << 8, 1 << 9, 1 << 14, 1 << 24
 _ATTR = struct.Struct("=IIQQQQQII8x")  # struct perf_event_attr as of PERF_ATTR_SIZE_VER0
 _HEAD, _TAIL = 1024 // 8, 1032 // 8  # of struct perf_event_mmap_page: data_head, data_tail
 _RING = max(1 << 17, mmap.PAGESIZE)
@@ -47,15 +52,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class ExecEvents:
     """An open subscription; made by `subscribe`."""
 
-    def __init__(self, processors: Sequence[int]) -> None:
+    def __init__(self, processors: Sequence[int], mapped: re.Pattern[bytes] | None = None) -> None:
         self._rings: list[_Ring] = []
+        self._mapped = mapped
         self._poll = select.epoll()
         self._timer = _check(_libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK))
         self._poll.register(self._timer, select.EPOLLIN)
         self._wake_ups, self._second, self._paused = 0, 0.0, False
         try:
             for processor in processors:
-                self._rings.append(_Ring(processor))
+                self._rings.append(_Ring(processor, mappings=mapped is not None))
                 self._poll.register(self._rings[-1].descriptor, select.EPOLLIN)
         except OSError:
             self.close()
@@ -66,15 +72,15 @@ class ExecEvents:
         return self._poll.fileno()
 
     def pids(self) -> set[int] | None:
-        """The processes that began a program since the last call; None where some are not known, since a ring was
-        full."""
+        """The processes that began a program or mapped a file since the last call; None where some are not known, since
+        a ring was full."""
         self._limit_wake_ups(time.monotonic())
         pids: set[int] = set()
         complete = True
         for ring in self._rings:
             records = ring.read()
             complete &= len(records) < _FULL
-            for pid in parse(records):
+            for pid in parse(records, self._mapped):
                 if pid is None:
                     complete = False
                 elif pid != 0:  # the process is outside of the reader's PID namespace
@@ -100,13 +106,15 @@ class ExecEvents:
         self._paused = pause
 
 
-def subscribe() -> ExecEvents:
-    """Begin to record. Raises OSError, EACCES or EPERM where the right is missing."""
-    return ExecEvents(list(_processors(Path("/sys/devices/system/cpu/online").read_text(encoding="ascii"))))
+def subscribe(mapped: re.Pattern[bytes] | None = None) -> ExecEvents:
+    """Begin to record; also mappings of files whose name, without the folder, has a match of `mapped`. Raises OSError,
+    EACCES or EPERM where the right is missing."""
+    return ExecEvents(list(_processors(Path("/sys/devices/system/cpu/online").read_text(encoding="ascii"))), mapped)
 
 
-def parse(records: bytes) -> Iterator[int | None]:
-    """The process (its thread group) of each exec; None where records are missing or cannot be read."""
+def parse(records: bytes, mapped: re.Pattern[bytes] | None = None) -> Iterator[int | None]:
+    """The process (its thread group) of each exec, and of each mapping of a file whose name has a match of `mapped`;
+    None where records are missing or cannot be read."""
     at, end = 0, len(records)
     while at + RECORD.size <= end:
         kind, flags, size = RECORD.unpack_from(records, at)
@@ -115,7 +123,11 @@ def parse(records: bytes) -> Iterator[int | None]:
             break
         if kind == PERF_RECORD_COMM:
             if flags & PERF_RECORD_MISC_COMM_EXEC:
-                yield int.from_bytes(records[at + RECORD.size : at + RECORD.size + 4], sys.byteorder)
+                yield _pid(records, at)
+        elif kind == PERF_RECORD_MMAP:
+            name = records[at + _MAPPED_NAME : following].partition(b"\0")[0].rpartition(b"/")[2]
+            if mapped is not None and mapped.search(name):
+                yield _pid(records, at)
         elif kind == PERF_RECORD_LOST:
             yield None
         at = following
@@ -123,14 +135,19 @@ def parse(records: bytes) -> Iterator[int | None]:
         yield None
 
 
+def _pid(records: bytes, at: int) -> int:
+    """The process that the record at `at` is about."""
+    return int.from_bytes(records[at + RECORD.size : at + RECORD.size + 4], sys.byteorder)
+
+
 class _Ring:
     """The records of one processor."""
 
-    def __init__(self, processor: int) -> None:
+    def __init__(self, processor: int, *, mappings: bool) -> None:
         number = _SYSTEM_CALLS.get(os.uname().machine)
         if number is None:
             raise OSError(errno.ENOSYS, f"perf_event_open(2) has no known number on {os.uname().machine}")
-        flags = _COMM | _WATERMARK | _COMM_EXEC
+        flags = _COMM | _WATERMARK | _COMM_EXEC | _MMAP * mappings
         attributes = _ATTR.pack(_PERF_TYPE_SOFTWARE, _ATTR.size, _PERF_COUNT_SW_DUMMY, 0, 0, 0, flags, 1, 0)
         self.descriptor = _check(_libc.syscall(number, attributes, -1, processor, -1, _PERF_FLAG_FD_CLOEXEC))
         try:

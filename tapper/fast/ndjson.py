@@ -66,10 +66,11 @@ def _field(field: tuple[str, str]) -> str:
 
 def _leg(leg: Leg) -> str:
     """The members that describe a leg, and the name of the member after them."""
+    plaintext = "" if leg.plaintext is None else f',"plaintext":{_quoted(leg.plaintext)}'
     proxied_for = "" if leg.proxied_for is None else f',"proxied_for":"{leg.proxied_for}"'
     return (
         f',"pod_ip":{_text(leg.pod_ip)},"direction":{_quoted(leg.direction)}'
-        f',"src":"{leg.src}","dst":"{leg.dst}","mtls":{_MTLS[leg.mtls]}{proxied_for},"method":'
+        f',"src":"{leg.src}","dst":"{leg.dst}","mtls":{_MTLS[leg.mtls]}{plaintext}{proxied_for},"method":'
     )
 
 
@@ -123,7 +124,7 @@ class FastNdjson(Ndjson):
     def exchange(self, place: Place, record: ExchangeRecord) -> str:
         leg, exchange = record.leg, record.exchange
         request, response = exchange.request, exchange.response
-        if request is None or response is None or exchange.outcome is not COMPLETE:
+        if request is None or response is None or exchange.outcome is not COMPLETE or exchange.pushed:
             return super().exchange(place, record)
         head, ts, version, status = request.head, request.head.ts, request.head.version, response.head.status
         method = _quoted(head.method) if head.method else "null"

@@ -20,10 +20,11 @@ _MOST_PORTS = 8
 
 
 class EncryptedTargets:
-    """The encrypted traffic that was seen of each target."""
+    """The encrypted traffic that was seen of each target. `own_tls`: whether to name the application's own TLS."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, own_tls: bool = True) -> None:
         self._console = console
+        self._names_own_tls = own_tls
         self._ports: dict[tuple[object, str], set[str]] = {}
         """The ports that were named, by namespace and pod."""
         self._hbone: dict[str, float] = {}
@@ -42,7 +43,8 @@ class EncryptedTargets:
         leg = record.leg
         port = str(leg.dst.port)
         if leg.direction is not Direction.NODE:
-            self._own_tls(place, leg.pod_ip or "", leg.direction, port)
+            if self._names_own_tls:
+                self._own_tls(place, leg.pod_ip or "", leg.direction, port)
         elif port == _HBONE_PORT:
             ends = {end.host for end in (leg.src, leg.dst)}
             for address in ends & set(map(str, targets)) - self._judged:

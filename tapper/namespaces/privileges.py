@@ -31,10 +31,10 @@ _NEEDED_FOR = {
 _READING = (Capability.SYS_PTRACE, Capability.DAC_READ_SEARCH)
 
 
-def advice(capability: Capability) -> str:
-    """The purpose of a capability, and the way to get it."""
+def advice(capability: Capability, purpose: str = "") -> str:
+    """The purpose of a capability, by default in a capture in pods, and the way to get it."""
     return (
-        f"{_NEEDED_FOR[capability]} needs CAP_{capability.name}: "
+        f"{purpose or _NEEDED_FOR[capability]} needs CAP_{capability.name}: "
         f"run as root, or add {capability.name} to the container's securityContext.capabilities"
     )
 

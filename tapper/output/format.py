@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tapper.discovery.finders import Finding
-from tapper.output.records import Owned, Place, Totals
+from tapper.output.records import Owned, Place, TlsProcess, Totals
 from tapper.protocols.records import ExchangeRecord, FactRecord
 from tapper.runtime.native import mypyc_attr
 
@@ -48,6 +48,14 @@ class Format:
 
     def ending(self) -> str:
         """The text that completes the output after any record, if there is no room for `bye`."""
+        return ""
+
+    def unreadable(self, process: TlsProcess, /) -> str:
+        """The TLS of a process cannot be read."""
+        return ""
+
+    def tls_processes(self, found: Sequence[TlsProcess], /) -> str:
+        """The answer of `tapper discover --tls`."""
         return ""
 
     def processes(self, found: Sequence[Finding], owned: Owned, /) -> str:

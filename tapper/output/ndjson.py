@@ -12,7 +12,7 @@ from typing import Any
 from tapper.discovery.finders import Finding
 from tapper.output.escape import escape, escape_bytes
 from tapper.output.format import Format
-from tapper.output.records import Owned, Place, Totals, reason, verified
+from tapper.output.records import Owned, Place, TlsProcess, Totals, reason, verified
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, RefusedAttempt, Tls, WebSocketMessage
 from tapper.protocols.headers import content_encoding
@@ -78,12 +78,14 @@ def base64_text(data: bytes) -> str:
 
 
 def _leg(leg: Leg) -> dict[str, Any]:
+    plaintext = {} if leg.plaintext is None else {"plaintext": leg.plaintext}
     return {
         "pod_ip": leg.pod_ip,
         "direction": leg.direction,
         "src": str(leg.src),
         "dst": str(leg.dst),
         "mtls": leg.mtls,
+        **plaintext,
     } | ({} if leg.proxied_for is None else {"proxied_for": str(leg.proxied_for)})
 
 
@@ -139,6 +141,8 @@ def _optional(leg: Leg, exchange: Exchange) -> dict[str, Any]:
         members["incomplete"] = exchange.incomplete
     if exchange.grpc is not None:
         members["grpc"] = asdict(exchange.grpc)
+    if exchange.pushed:
+        members["pushed"] = True
     return members
 
 
@@ -226,6 +230,15 @@ class Ndjson(Format):
 
     def bye(self, totals: Totals) -> str:
         return _line({"type": "bye", **asdict(totals)})
+
+    def unreadable(self, process: TlsProcess) -> str:
+        return _line({"type": "unreadable", **asdict(process)})
+
+    def tls_processes(self, found: Sequence[TlsProcess]) -> str:
+        return "".join(
+            _line({"type": "readable" if process.reason is None else "unreadable", **asdict(process)})
+            for process in found
+        )
 
     def processes(self, found: Sequence[Finding], owned: Owned) -> str:
         return "".join(_line(_process(process, owned)) for process in found)

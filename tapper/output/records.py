@@ -69,6 +69,20 @@ def reason(process: Finding, owned: Owned) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsProcess:
+    """A process of a pod that does TLS itself."""
+
+    pod_ip: str
+    pid: int
+    program: str
+    """The name of its executable."""
+    library: str
+    """The TLS library, as far as it is known."""
+    reason: str | None
+    """Why its plaintext cannot be read: a phrase for a person. None if it can."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stat:
     """The packets of one source."""
 

@@ -10,7 +10,7 @@ from tapper.output.columns import columns
 from tapper.output.details import details
 from tapper.output.escape import escape, escape_bytes, shortened, visible
 from tapper.output.format import Format
-from tapper.output.records import Owned, Place, Totals, reason
+from tapper.output.records import Owned, Place, TlsProcess, Totals, reason
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, RefusedAttempt, Tls, WebSocketMessage
 from tapper.protocols.messages import Response
@@ -22,6 +22,7 @@ from tapper.streams.connection import Leg
 
 _LONGEST_TARGET = 200
 _PROCESS_COLUMNS = ("PID", "EXE", "INSTANCE_IP", "OWNED", "NETNS", "FOUND BY", "VERDICT", "REASON")
+_TLS_COLUMNS = ("POD", "PID", "PROGRAM", "LIBRARY", "PLAINTEXT", "REASON")
 _MOST_PROTOCOLS = 8
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -69,6 +70,10 @@ class Text(Format):
     def fact(self, _place: Place, record: FactRecord) -> str:
         return f"{clock(record.fact.ts)}  {_where(record.leg)}  {fact_line(record.fact)}\n"
 
+    def tls_processes(self, found: Sequence[TlsProcess]) -> str:
+        lines = columns([_TLS_COLUMNS, *map(_tls_row, found)])
+        return "".join(line + "\n" for line in lines)
+
     def processes(self, found: Sequence[Finding], owned: Owned) -> str:
         lines = columns([_PROCESS_COLUMNS, *(_row(process, owned) for process in found)])
         return "".join(line + "\n" for line in lines)
@@ -81,6 +86,8 @@ def _where(leg: Leg) -> str:
 def remarks(leg: Leg, exchange: Exchange) -> list[str]:
     """The lines that --verbose adds about an exchange as a whole."""
     lines = [] if leg.mtls is None else ["mTLS on the wire" if leg.mtls else "plaintext on the wire"]
+    if leg.plaintext is not None:
+        lines.append(f"the application's own TLS, read at functions of {leg.plaintext}")
     return [*lines, "looks like a health probe"] if is_probe(leg, exchange) else lines
 
 
@@ -133,6 +140,11 @@ def _ended(outcome: ExchangeOutcome) -> str:
         line = "" if part.line is None else f": {escape(part.line)}"
         text += f"  [{part.message}: {part.reason}{line}]"
     return text
+
+
+def _tls_row(process: TlsProcess) -> tuple[str, ...]:
+    can = "yes" if process.reason is None else "no"
+    return process.pod_ip, str(process.pid), escape(process.program), process.library, can, process.reason or ""
 
 
 def _row(process: Finding, owned: Owned) -> tuple[str, ...]:

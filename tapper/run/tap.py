@@ -21,21 +21,23 @@ from tapper.capture import bpf
 from tapper.capture.mapped import Statistics
 from tapper.capture.memory import TOTAL, RingMemory
 from tapper.capture.ring import Ring, open_ring
-from tapper.capture.sources import NO_INTERFACE, Source, Sources
+from tapper.capture.sources import NO_INTERFACE, CaptureRing, Source, Sources
 from tapper.capture.walk import Blocks
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
-from tapper.errors import UsageError, explain
+from tapper.errors import TapperError, UsageError, explain
 from tapper.follow.encrypted import EncryptedTargets
 from tapper.follow.follower import Follower
 from tapper.namespaces.identity import NamespaceId, own_namespace
 from tapper.output.records import Place, Row, Snapshot, Stat
 from tapper.output.sink import Closed, Console
 from tapper.protocols.records import FactRecord, Record
-from tapper.run import quiet
+from tapper.run import plaintext, quiet
 from tapper.run.accounts import Account
 from tapper.run.followed_targets import FollowedTargets
 from tapper.run.pending import POLL_S, PendingRecords
+from tapper.run.plaintext import OpenPlaintext, PlaintextCapture, PlaintextOf
+from tapper.run.silent import SilentRings
 from tapper.run.writer import RecordWriter
 from tapper.signals import StopSignals
 from tapper.streams.connection import Scope
@@ -68,6 +70,8 @@ class Options:
     """Bytes that all packet rings may take together."""
     feeds: tuple[TargetFeed, ...] = ()
     """Further lists of targets, which change."""
+    plaintext: OpenPlaintext | None = None
+    """Opens the capture of what the pods' applications encrypt themselves; None without --tls."""
     ready_fd: int | None = None
     """A descriptor to write to once every target that can be captured is captured."""
 
@@ -76,6 +80,7 @@ class LiveTap:
     """One run. `requests` are other threads' requests for the counts; `blocks` reads the memory of packet rings."""
 
     _pending: PendingRecords  # made with the node's source, which is the first
+    _node_ring: Ring
 
     def __init__(
         self,
@@ -100,9 +105,11 @@ class LiveTap:
         self._sources: Sources[Record] = Sources()
         self._accounts: dict[object, Account] = {}  # by the keys of the sources
         self._targets = FollowedTargets(options.targets, options.feeds)
-        self._encrypted = EncryptedTargets(console)
+        self._encrypted = EncryptedTargets(console, own_tls=options.plaintext is None)
+        self._plaintext: PlaintextCapture | None = None
         self._follower: Follower | None = None
         self._quiet: quiet.QuietConnections | None = None
+        self._silent: SilentRings | None = None
         self._next_second = 0.0  # by time.monotonic
         self._next_check = 0.0
         self._closings: list[Callable[[], None]] = []  # to be reported once the last records are
@@ -132,8 +139,12 @@ class LiveTap:
             self._targets.update()
             self._writer.begin()
             self._open_node()
+            if self._options.plaintext is not None:
+                self._plaintext = self._options.plaintext(Procfs(self._options.procfs))
             if self._options.istio:
                 self._begin_following()
+            if self._plaintext is not None:
+                self._begin_plaintext(self._plaintext)
             self._acknowledge()
             self._say_ready()
             # 4. The loop.
@@ -152,6 +163,8 @@ class LiveTap:
             self._retarget()
         if self._follower is not None and self._follower.is_due() and self._follower.look():
             self._acknowledge()
+        if self._plaintext is not None and time.monotonic() >= self._plaintext.next_look:
+            self._look_into_processes(self._plaintext)
         if self._encrypted.waiting:
             self._encrypted.judge(self._is_quiet)
         # 2. Wait, and read the rings.
@@ -169,6 +182,12 @@ class LiveTap:
             for account in self._accounts.values():
                 if account.connections.pending:  # packets would tell the time, but there may be none
                     self._take(account, account.connections.pass_time(time.time_ns()))
+            if self._silent is not None:
+                self._silent.check(
+                    (source.key, source.ring, self._accounts[source.key].place)
+                    for source in self._sources
+                    if isinstance(source.key, NamespaceId) and isinstance(source.ring, Ring)
+                )
         if now >= self._next_check and self._quiet is not None:
             self._next_check = now + quiet.INTERVAL_S
             checked = self._quiet.check(
@@ -185,6 +204,8 @@ class LiveTap:
         wake = min(now + _FOREVER_S, self._targets.next_glance)
         if self._follower is not None:
             wake = min(wake, self._follower.next_look)
+        if self._plaintext is not None:
+            wake = min(wake, self._plaintext.next_look)
         if self._encrypted.waiting:
             wake = min(wake, now + _GLANCE_INTERVAL_S)
         if self._pending:
@@ -208,6 +229,8 @@ class LiveTap:
     def _release(self) -> None:
         """Let go of namespaces and processes, whatever ends the run."""
         self._sources.close()
+        if self._plaintext is not None:
+            self._plaintext.close()
         if self._follower is not None:
             self._follower.release()
 
@@ -224,11 +247,14 @@ class LiveTap:
         self._take(self._accounts[source.key], records)
 
     def _take(self, account: Account, records: Sequence[Record]) -> None:
-        """Records from the wire are reported at once; those from a pod wait for the wire below them."""
+        """Records from the wire, and from processes, are reported at once; those from a pod's lo wait for the wire
+        below them."""
         if account is self._accounts.get(_NODE):
             self._writer.deliver(account, records)
             self._pending.wire_read(records, account.connections.newest)
-        elif records and not self._ending and self._pending.may_bypass(account):
+        elif account.connections.scope.libraries or (
+            records and not self._ending and self._pending.may_bypass(account)
+        ):
             self._writer.deliver(account, records)
         else:
             self._pending.add(account, records)
@@ -244,6 +270,8 @@ class LiveTap:
     def _closed(self, source: Source[Record], statistics: Statistics) -> None:
         account = self._accounts.pop(source.key)
         account.connections.abandon()
+        if PlaintextOf(source.key) in self._sources:
+            self._sources.shut(PlaintextOf(source.key))
         self._leave_lo_to_pods()
         if self._follower is not None:
             self._follower.look_soon()  # another Envoy may have started there meanwhile
@@ -288,6 +316,7 @@ class LiveTap:
         targets = packed(self._targets.now.addresses)
         ring = open_ring(self._options.interface, bpf.program(targets, tunnels=True), self._memory, blocks=self._blocks)
         place = Place("node", self._own.inode, self._options.interface or "any")
+        self._node_ring = ring
         self._add(_NODE, ring, place, Scope(None, targets))
         self._pending = PendingRecords(WireVerdict(self._accounts[_NODE].connections), ring.drained)
 
@@ -306,9 +335,47 @@ class LiveTap:
             blocks=self._blocks,
         )
         self._quiet = quiet.QuietConnections(self._follower.connections_in)
+        self._silent = SilentRings(self._follower.tcp_on_lo, self._console.warn_once)
         self._follower.begin()
 
-    def _add(self, key: object, ring: Ring, place: Place, scope: Scope) -> None:
+    def _begin_plaintext(self, capture: PlaintextCapture) -> None:
+        descriptor = capture.fileno()
+        if descriptor is not None:
+            self._sources.watch(descriptor, select.POLLIN, capture.take_events)
+        self._look_into_processes(capture)
+
+    def _look_into_processes(self, capture: PlaintextCapture) -> None:
+        """The processes of the captured pods may be new, or may have mapped other libraries."""
+        pods = {
+            key: self._accounts[key].place.instance_ip or ""
+            for source in self._sources
+            if isinstance(key := source.key, NamespaceId)
+        }
+        try:
+            found = capture.look(pods)
+        except TapperError as error:
+            self._console.warn_once(("processes", str(error)), f"{error}; what is attached stays attached")
+            return
+        for process in found:
+            if process.reason is None:
+                self._console.progress(f"reading {process.library} of {process.program} (pid {process.pid})")
+            else:
+                self._writer.unreadable(process)
+                told = (process.pod_ip, process.program, process.library)
+                self._console.warn_once(told, plaintext.sentence(process))
+
+    def _add_plaintext(self, capture: PlaintextCapture, netns: NamespaceId, place: Place, scope: Scope) -> None:
+        try:
+            ring = capture.open(netns, place.instance_ip or "")
+        except TapperError as error:
+            self._console.warn(str(error))
+            return
+        scope = replace(scope, libraries=capture.libraries)
+        self._add(PlaintextOf(netns), ring, replace(place, interface=plaintext.INTERFACE), scope)
+
+    def _add(self, key: object, ring: CaptureRing, place: Place, scope: Scope) -> None:
+        if self._plaintext is not None and isinstance(key, NamespaceId):
+            self._add_plaintext(self._plaintext, key, place, scope)
         account = self._writer.open(replace(place, pods=self._targets.now.names), scope)
         self._accounts[key] = account
         self._sources.add(Source(key, ring, account.reader))
@@ -318,6 +385,8 @@ class LiveTap:
 
     def _drop(self, key: Hashable) -> None:
         self._pending.drop(self._accounts[key])
+        if PlaintextOf(key) in self._sources:
+            self._sources.discard(PlaintextOf(key), self._closed)
         self._sources.discard(key, self._closed)
 
     def _is_quiet(self, address: str) -> bool | None:
@@ -339,9 +408,7 @@ class LiveTap:
         # 1. The streams are scoped exactly; the kernel's filter may let more through.
         wanted = packed(targets.addresses)
         self._accounts[_NODE].connections.rescope(Scope(None, wanted))
-        node = self._sources.get(_NODE)
-        assert node is not None, "the node is captured as long as the tapper runs"
-        node.ring.restrict(bpf.program(wanted, tunnels=True))
+        self._node_ring.restrict(bpf.program(wanted, tunnels=True))
         # 2. Pods may have other names.
         for account in self._accounts.values():
             account.place = replace(account.place, pods=targets.names)

@@ -17,7 +17,7 @@ from tapper import __version__
 from tapper.output.counts import table
 from tapper.output.format import Format
 from tapper.output.pcapng import Recorder
-from tapper.output.records import Place, Row, Stat, Totals
+from tapper.output.records import Place, Row, Stat, TlsProcess, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
 from tapper.protocols.messages import BODY_LIMIT
@@ -117,6 +117,10 @@ class RecordWriter:
         """Report that a source is open."""
         self.record()
         self.output.write(self._form.source("open", account.place))
+
+    def unreadable(self, process: TlsProcess) -> None:
+        """Report that the TLS of a process cannot be read."""
+        self.output.write(self._form.unreadable(process))
 
     def deliver(self, account: Account, records: Sequence[Record]) -> None:
         """Report the records that a source's packets made, in order."""

@@ -48,7 +48,7 @@ class Limits:
     hole_bytes: int = 1 << 20
     """Bytes of one stream that are held behind a hole."""
     fragment_bytes: int = 4 << 20
-    """Bytes of IP packets whose fragments are not all there, as net.ipv4.ipfrag_high_thresh; besides `held_bytes`."""
+    """Bytes of IP packets whose fragments are not all there, as net.ipv4.ipfrag_high_thresh."""
     held_bytes: int = HELD_BYTES
     """Bytes that the source holds in all."""
 

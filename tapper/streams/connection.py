@@ -71,9 +71,14 @@ class Scope:
     """Whether the pod's proxy delivers from the pod's own address, as Linkerd's does. A connection of an application to
     its own address looks the same."""
 
+    libraries: tuple[str, ...] = ()
+    """Not empty for plaintext of the pod's own processes, which was taken at functions of their TLS libraries: the
+    names of the libraries. The index of a packet's interface is 2 * number of the library, plus 1 for what the process
+    has received. The two ends are those of the process's socket, whatever is between them on the way."""
+
     @property
     def on_lo(self) -> bool:
-        return self.some_lo or self.pod_ip is not None
+        return self.some_lo or (self.pod_ip is not None and not self.libraries)
 
     def covers(self, source: Endpoint, destination: Endpoint) -> bool:
         if self.targets is None:
@@ -105,6 +110,8 @@ class Leg:
     """What the connection between the two pods carried; None where that is not known."""
     proxied_for: Endpoint | None = None
     """The client, as a header of the PROXY protocol named it; None without such a header, or if it names none."""
+    plaintext: str | None = None
+    """The TLS library at whose functions the plaintext was taken; None for what packets carried."""
 
     @property
     def mtls(self) -> bool | None:
@@ -265,6 +272,8 @@ class Connection(Generic[T]):
         application's own socket, while the port of the requests may be a translated one.
         """
         scope, pod_ip = self.scope, self.scope.pod_ip
+        if scope.libraries:
+            return self._own_leg(client)
         # 1. The two ends, and the direction.
         if self._redirected:
             server_end, client_end = endpoints(self.halves[1].key)
@@ -284,6 +293,16 @@ class Connection(Generic[T]):
             pod_ip = own.host
         wire = None if scope.on_lo else self.wire
         return Leg(pod_ip, direction, client_end, server_end, wire, self.proxied_for)
+
+    def _own_leg(self, client: int) -> Leg:
+        """The leg of a connection of one of the pod's processes."""
+        library, received = divmod(self.interface, 2)
+        client_end, server_end = endpoints(self.halves[client].key)
+        direction = Direction.OUTBOUND if client == received else Direction.INBOUND
+        if client_end.address == server_end.address:
+            direction = Direction.LOCAL
+        plaintext = self.scope.libraries[library]
+        return Leg(self.scope.pod_ip, direction, client_end, server_end, None, self.proxied_for, plaintext)
 
     # What the consumer is told.
 

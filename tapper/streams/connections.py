@@ -81,8 +81,11 @@ class Connections(ConnectionTable[T]):
             self._remove(connection)
 
     def relieve(self, bound: int) -> list[T]:
-        """Forget pending halves and connections until at most `bound` bytes are held, the longest quiet ones first."""
+        """Forget pending halves and connections until at most `bound` bytes are held, the longest quiet ones first.
+        Fragments of packets are given up before."""
         records: list[T] = []
+        if self.held > bound:
+            self._decapsulation.relieve()
         for half in self._pending:
             if self.held <= bound:
                 return records
@@ -267,7 +270,11 @@ class Connections(ConnectionTable[T]):
             pending = self._pending.add(key, source if redirected else destination, redirected=redirected)
             return [*records, *self._wait(pending, segment)]
         # 6. A new connection, or a copy of a known one.
-        known = None if on_lo else original(self.by_endpoint, reversed(self._connections), key, segment)
+        known = (
+            None
+            if on_lo or self._scope.libraries
+            else original(self.by_endpoint, reversed(self._connections), key, segment)
+        )
         connection, evicted = self._open(key, mirror(key), opener(flags), segment.ts, known)
         connection.interface = segment.interface
         return [*records, *evicted, *self._segment(key, segment)]

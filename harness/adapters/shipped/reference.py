@@ -25,6 +25,7 @@ def arguments() -> list[str]:
         *("tap", "--istio", "--discover", "envoy", "--discover", "linkerd", "-o", "ndjson"),
         *("--procfs", told["PROCFS"], "--targets-file", told["TARGETS_FILE"], "-w", told["OUTPUT"]),
         *(("--ready-fd", told["READY_FD"]) if told["READY_FD"] else ()),
+        *(("--tls", "--discover", "netns") if os.environ.get("TAPPER_HARNESS_TLS") else ()),
         *sys.argv[1:],
     ]
 

@@ -71,10 +71,12 @@ def says_what_it_cannot_see(trial: Trial) -> None:
 
 @case("EDGE-03", Level.MUST, "Istio passes an application's own TLS on as it is: the ClientHello reaches lo untouched")
 def own_tls_stays_shut(trial: Trial) -> None:
-    """A tapper MUST NOT decode an application's own TLS, nor take it for HTTP.
+    """A tapper that does not claim `tls` MUST NOT decode an application's own TLS, and none may take it for HTTP.
 
     A real TLS 1.3 connection with requests in it is handed to the application, and another one to the sidecar; neither
     their plaintext nor an exchange of these connections may appear in the output. Plain requests beside them are seen.
+    The kit encrypts these requests itself, outside of the pod, so that a tapper that claims `tls` finds no library in
+    the pod that has them: its cases are those of the group TLS.
     """
     server = trial.pod("server")
     tap = trial.tap(server)

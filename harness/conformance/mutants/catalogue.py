@@ -23,6 +23,7 @@ _GROUPS = (
     "life_processes",
     "load",
     "netns",
+    "own_tls",
     "sec",
     "sec_hostile",
     "pcap",
@@ -31,7 +32,7 @@ _GROUPS = (
     "conversations",
 )
 """Around the reference."""
-_INSIDE = ("inside.disc", "inside.disc_environ", "inside.capture", "inside.mesh")
+_INSIDE = ("inside.disc", "inside.disc_environ", "inside.capture", "inside.mesh", "inside.own_tls")
 """In it: these import the tapper, which costs a mutant that does not need it a tenth of a second."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from harness.adapters.contract import Feature
 from harness.adapters.observed import MARKER, ReportedExchange, in_words
 from harness.adapters.packets import Packet
-from harness.conformance.oracle import beneath, compare, counts, expectation, packets, sockets
+from harness.conformance.oracle import beneath, compare, counts, expectation, own_tls, packets, sockets
 from harness.conformance.oracle.compare import same_address, same_end
 from harness.conformance.oracle.expectation import PodDecoded
 from harness.conformance.oracle.matching import Matched, match
@@ -25,7 +25,9 @@ from harness.conformance.oracle.model import (
 )
 
 _SWITCHING = 101
-_STILL_TRUE = frozenset({"", expectation.NOT_WHOLE, expectation.UNPROVEN, expectation.BETWEEN_PODS})
+_STILL_TRUE = frozenset(
+    {"", expectation.NOT_WHOLE, expectation.UNPROVEN, expectation.BETWEEN_PODS, expectation.BEHIND_PROXY_HEADER}
+)
 """Reasons for which nothing is owed, and what is told has to be true all the same."""
 
 
@@ -73,8 +75,10 @@ def answer(question: Question, pods: Sequence[PodDecoded]) -> list[Difference]:
 def of_records(question: Question, pods: Sequence[PodDecoded]) -> Iterator[Difference]:
     """The differences of a tapper that writes records."""
     outside = expectation.between_pods(pods, question.spans)
-    on_node, on_lo = _parted(question.seen, pods, outside)
+    encrypted, others = own_tls.parted(question.seen, question.claims)
+    on_node, on_lo = _parted(others, pods, outside)
     found = [
+        *(own_tls.differences(pods, encrypted) if question.whole else ()),
         *_on_lo(question, pods, on_lo, {leg.exchange.target for leg in outside}),
         *_on_node(question, pods, outside, on_node),
     ]
@@ -266,7 +270,8 @@ class _Excused:
                 self._unproven |= set(truth.addresses)
             for decoded in connections:
                 left_open = expectation.in_words(decoded.connection.client) in question.undetermined
-                if truth.lost or truth.foreign_envoy or decoded.flaw or left_open:
+                unread = decoded.flaw or decoded.connection.has_proxy_header
+                if truth.lost or truth.foreign_envoy or unread or left_open:
                     self._add(decoded)
 
     def _add(self, decoded: Decoded) -> None:

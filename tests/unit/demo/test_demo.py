@@ -23,6 +23,7 @@ from harness.demo import steps
 from harness.demo.steps import Scene, StepOutcome
 from harness.mesh import fake_envoy
 from harness.mesh.mesh import Mesh
+from harness.sandbox import uprobes
 from harness.sandbox.node import Node
 from harness.waiting import wait_until
 
@@ -32,6 +33,7 @@ TITLES = (
     "sidecars, STRICT mTLS: the same wire",
     "the same traffic, by tapper --istio",
     "edge case: an envoy started by hand with the server's INSTANCE_IP",
+    "no sidecar, HTTPS between two pods, by tapper --tls",
 )
 
 
@@ -40,14 +42,18 @@ def words(text: str) -> str:
     return re.sub(r"[\s│┃|]+", " ", text)
 
 
-def test_script_demo_shows_that_all_four_hold() -> None:
+def test_script_demo_shows_that_all_five_hold() -> None:
     """The README's first command, its output read as a person would; nothing on the machine is changed."""
     before = socket.if_nameindex(), Path("/proc/self/mountinfo").read_text()
     done = subprocess.run([REPOSITORY / "script/demo"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    assert "All four hold. 4 steps, 20 requests each" in done.stdout
-    assert len(re.findall(r"│ yes\s+│", done.stdout)) == 4
+    if uprobes.refusal() is None:
+        assert "All five hold. 5 steps, 20 requests each" in done.stdout
+        assert len(re.findall(r"│ yes\s+│", done.stdout)) == 5
+    else:
+        assert "All four hold. 4 steps, 20 requests each" in done.stdout
+        assert "Left out: Two pods without a sidecar that encrypt themselves" in words(done.stdout)
     seen = words(done.stdout)
     assert all(word in seen for word in ("leaving client", "entering server", "twice or unasked: 0"))
     for direction in ("outbound", "inbound"):
@@ -108,6 +114,28 @@ def test_a_manual_envoy_that_is_not_captured_is_noticed(scene: Scene, monkeypatc
     assert not steps.manual_envoy(scene).holds
 
 
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.skipif(uprobes.refusal() is not None, reason=f"--tls: {uprobes.refusal()}")
+def test_https_that_is_not_read_is_noticed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunningTapper, "exchanges", [])
+    assert not steps.own_tls(scene).holds
+
+
+def test_a_step_that_the_kernel_refuses_is_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def good(_: Scene) -> StepOutcome:
+        """Good: fine."""
+        return StepOutcome("a good step", "x", "x", True)
+
+    monkeypatch.setattr(steps, "STEPS", (good, steps.own_tls))
+    monkeypatch.setattr(uprobes, "refusal", lambda: "the test refuses it")
+    assert cli.main(["demo", "--requests", "1"]) == 0
+    output = words(capsys.readouterr().out)
+    assert "1 steps" in output
+    assert "Left out: Two pods without a sidecar that encrypt themselves, because the test refuses it." in output
+
+
 def test_a_step_that_does_not_hold_is_shown_and_exits_with_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,7 +166,7 @@ def test_the_readmes_picture_is_of_this_demo() -> None:
     """script/picture draws it; what it shows must be what the demo prints today."""
     svg = html.unescape((REPOSITORY / "docs/demo.svg").read_text()).replace("\xa0", " ")
     drawn = words(" ".join(re.findall(r">([^<>]*)</text>", svg)))
-    assert "All four hold. 4 steps, 20 requests each" in drawn
+    assert "All five hold. 5 steps, 20 requests each" in drawn
     for title in TITLES:
         for word in title.split():
             assert word in drawn, f"{word!r} of {title!r} is not in the picture: run script/picture"

@@ -13,10 +13,17 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("**/*.md")])
 
 RUN_BY = {
+    **dict.fromkeys(
+        (
+            "tapper tap --istio --discover netns --tls --targets 10.244.0.2,10.244.0.3",
+            "tapper discover --tls --targets 10.244.0.2,10.244.0.3",
+        ),
+        "tests/unit/adapters/test_own_tls.py::test_the_commands_of_the_document",
+    ),
     "script/demo --keep": "tests/unit/demo/test_demo.py::test_keep_prints_commands_that_work",
     "tapper discover": "tests/unit/adapters/test_identity.py::test_discover_shows_claims_beside_what_is_owned",
     "tapper-harness adapter new my-tapper": "tests/unit/conformance/test_adapter_command.py",
-    "script/demo": "tests/unit/demo/test_demo.py::test_script_demo_shows_that_all_four_hold",
+    "script/demo": "tests/unit/demo/test_demo.py::test_script_demo_shows_that_all_five_hold",
     "script/test": "this very run, and test_script_test_runs_pytest",
     "pytest tests/e2e": "itself; .ci/run runs it",
     # There is no cluster here: what these would apply is rendered and validated, and its parts run in a sandbox.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import secrets
 import select
 import shutil
@@ -33,7 +34,7 @@ from tapper.follow import follower as following
 from tapper.follow.follower import Follower
 from tapper.output.sink import Console
 
-COMM, EXEC, LOST, FORK = 3, 0x2000, 2, 7
+COMM, EXEC, LOST, FORK, MMAP = 3, 0x2000, 2, 7, 1
 ENV = MINIMAL_ENVIRON | {"PYTHONPATH": str(Path(harness.__file__).parents[1])}
 
 
@@ -52,6 +53,18 @@ def test_missing_records_are_noticed() -> None:
     assert list(parse(record(LOST, 0, 3) + record(COMM, EXEC, 77))) == [None, 77]
     assert list(parse(record(COMM, EXEC, 77) + record(COMM, EXEC, 78)[:-1])) == [77, None]
     assert list(parse(record(COMM, EXEC, 77) + bytes(8))) == [77, None]
+
+
+def mapping(pid: int, name: bytes) -> bytes:
+    body = struct.pack("=IIQQQ", pid, pid + 1, 0x7F00, 4096, 0) + name + bytes(8 - len(name) % 8)
+    return struct.pack("=IHH", MMAP, 2, 8 + len(body)) + body
+
+
+def test_the_process_of_each_mapping_of_a_file_that_is_looked_for() -> None:
+    """By the file's own name, and not by that of its folder."""
+    raw = mapping(5, b"/usr/lib/libssl.so.3") + mapping(6, b"/opt/ssl/libz.so.1") + record(COMM, EXEC, 7)
+    assert list(parse(raw, re.compile(b"ssl"))) == [5, 7]
+    assert list(parse(raw)) == [7]
 
 
 @given(st.binary(max_size=150))
@@ -98,6 +111,25 @@ for _ in range(5000):
     thread.start()
     thread.join()
 """
+
+
+def test_the_kernels_own_mappings(events: ExecEvents) -> None:
+    """A library that a process maps long after it began."""
+    mapped = subscribe(re.compile(b"^libanl"))
+    try:
+        mapped.pids()
+        code = "import ctypes; ctypes.CDLL('libanl.so.1'); input()"
+        with subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdin=subprocess.PIPE) as process:
+            found: set[int] = set()
+
+            def told() -> bool:
+                found.update(mapped.pids() or ())
+                return process.pid in found
+
+            wait_until(told, "its records")
+            process.communicate(b"\n")
+    finally:
+        mapped.close()
 
 
 def test_more_records_than_there_is_room_for(events: ExecEvents) -> None:

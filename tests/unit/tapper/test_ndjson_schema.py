@@ -19,7 +19,7 @@ import tapper.output.ndjson as module
 from tapper.discovery.finders import Finder, Finding, Verdict
 from tapper.namespaces.identity import NamespaceId
 from tapper.output.ndjson import SCHEMA, Ndjson
-from tapper.output.records import Place, Totals
+from tapper.output.records import Place, TlsProcess, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
 from tapper.protocols.facts import ByteStream, RefusedAttempt, Tls, WebSocketMessage
@@ -93,6 +93,9 @@ def every_record() -> Iterator[Record]:
     leg = Leg("10.0.0.2", Direction.INBOUND, endpoint("127.0.0.6:40000"), endpoint("10.0.0.2:8080"))
     for fact in (Tls(5, "shop", ("h2",)), Tls(5, None, ()), ByteStream(5, "other", (1, 2), 0, (b"a", b"\xff"), True)):
         yield from records(form.fact(POD, FactRecord(leg, fact)))
+        yield from records(form.fact(POD, FactRecord(replace(leg, plaintext="openssl"), fact)))
+    processes = [TlsProcess("10.0.0.2", 7, "node", "openssl", None), TlsProcess("10.0.0.2", 8, "java", "JSSE", "why")]
+    yield from records(form.tls_processes(processes) + form.unreadable(processes[1]))
     proxied = replace(leg, proxied_for=endpoint("192.0.2.1:5000"))
     for fact in (Tls(5, None, ()), ByteStream(5, "other", (1, 2), 0, (b"", b""), True)):
         yield from records(form.fact(POD, FactRecord(proxied, fact)))
@@ -113,7 +116,8 @@ def every_record() -> Iterator[Record]:
     probe = get("/ready").replace(b"Host", b"User-Agent: kube-probe/1.30\r\nHost")
     for seen_record in Capture().feed([*probing.handshake(), probing.ask(probe), probing.answer(ok("x"))]).seen:
         for kind, mtls in ((None, None), (Kind.TLS, True), (Kind.PLAIN, False)):
-            (it,) = records(form.exchange(POD, replace(seen_record, leg=replace(seen_record.leg, wire=kind))))
+            leg = replace(seen_record.leg, wire=kind, plaintext=None if kind else "gnutls")
+            (it,) = records(form.exchange(POD, replace(seen_record, leg=leg)))
             assert (it["probe"], it["mtls"]) == (True, mtls)
             yield it
     call = Call("demo.Echo", "Say", 0, None, Messages(1, (5,), exact=True), NO_MESSAGES)

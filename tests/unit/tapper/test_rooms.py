@@ -21,7 +21,7 @@ ORDER = (
     "wire",
     "follow",
     "run",
-    "fast",
+    "fast uprobe",
     "options",
     "cli __main__",
 )
@@ -62,7 +62,7 @@ def uses_fast(path: Path) -> bool:
 
 def test_every_room_has_its_place() -> None:
     there = {path.relative_to(ROOT).with_suffix("").parts[0] for path in ROOT.rglob("*.py")} - {"__init__"}
-    assert there | {"fast"} == set(LEVEL), "the tapper is complete without the package fast"
+    assert there | {"fast", "uprobe"} == set(LEVEL), "the tapper is complete without the packages fast and uprobe"
 
 
 def test_no_import_leads_up() -> None:
@@ -73,6 +73,15 @@ def test_no_import_leads_up() -> None:
     }
     assert {path: modules for path, modules in found.items() if modules} == {}
     assert any(imported(path) for path in ROOT.rglob("*.py"))
+
+
+def uses_uprobe(path: Path) -> bool:
+    """True if a file outside tapper.uprobe imports that package."""
+    return path.parent != ROOT / "uprobe" and any(room(module) == "uprobe" for module in imported(path))
+
+
+def test_only_the_command_imports_the_package_uprobe() -> None:
+    assert [path for path in ROOT.rglob("*.py") if uses_uprobe(path)] == [ROOT / "cli.py"]
 
 
 def test_only_the_seam_imports_the_package_fast() -> None:

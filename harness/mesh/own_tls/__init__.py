@@ -1,0 +1,1 @@
+"""Applications that encrypt their traffic themselves, in pods with and without sidecars."""

@@ -1,0 +1,116 @@
+"""`tapper tap --tls`: the rings of the captured pods, and the programs at the functions of their processes'
+libraries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from tapper.discovery.exec_events import ExecEvents, subscribe
+from tapper.discovery.procfs import Procfs
+from tapper.errors import TapperError, explain
+from tapper.namespaces.identity import NamespaceId
+from tapper.output.records import TlsProcess
+from tapper.uprobe.libraries import NAMES
+from tapper.uprobe.probes import Probes
+from tapper.uprobe.processes import TlsProcesses
+from tapper.uprobe.readable import LIBRARY
+from tapper.uprobe.ring import ProbeRing
+from tapper.uprobe.segments import Segments
+from tapper.uprobe.selftest import open_probes
+
+_RING_MEMORY: Final = 128 << 20
+_SMALLEST_RING, _LARGEST_RING = 1 << 18, 16 << 20
+"""Bytes. A ring gets an eighth of what is left of the memory, as a power of two."""
+_INTERVAL_S: Final = 2.0
+"""From one look at all processes to the next. What begins meanwhile is known from the kernel's records."""
+
+
+class TlsCapture:
+    """A `tapper.run.plaintext.PlaintextCapture`; made by `open_capture`."""
+
+    libraries = NAMES
+
+    def __init__(self, procfs: Procfs, probes: Probes, events: ExecEvents | None) -> None:
+        self._probes = probes
+        self._events = events
+        self._processes = TlsProcesses(procfs, probes.attach, probes.detach)
+        self._sizes: dict[NamespaceId, int] = {}
+        """Of the open rings."""
+        self._ended: set[int] = set()
+        """Processes of which the maps of the programs may still have something."""
+        self._began: set[int] | None = None
+        """Processes that have begun a program or mapped a library since the last look; None where some are not
+        known."""
+        self._next_look = 0.0
+        self._found: list[TlsProcess] = []
+        """What `open` has found."""
+
+    @property
+    def next_look(self) -> float:
+        return 0.0 if self._began or self._began is None else self._next_look
+
+    def fileno(self) -> int | None:
+        return None if self._events is None else self._events.fileno()
+
+    def take_events(self) -> None:
+        assert self._events is not None, "without records there is no descriptor"
+        pids = self._events.pids()
+        self._began = None if pids is None or self._began is None else self._began | pids
+
+    def open(self, netns: NamespaceId, address: str) -> ProbeRing:
+        share = (_RING_MEMORY - sum(self._sizes.values())) // 8
+        size = _SMALLEST_RING
+        while 2 * size <= min(share, _LARGEST_RING):
+            size *= 2
+        segments, inode = Segments(self._ended.add), netns.inode
+        try:
+            ring = ProbeRing(size, segments, partial(self._losses, segments, inode), partial(self._dismiss, netns))
+            self._probes.admit(inode, ring.map)
+        except OSError as error:
+            raise TapperError(f"cannot take the plaintext of a pod's TLS: {explain(error)} (--tls)") from error
+        self._sizes[netns] = size
+        try:
+            self._found += self._processes.look_at_pod(netns, address)
+        except TapperError:
+            ring.close()
+            raise
+        return ring
+
+    def look(self, pods: Mapping[NamespaceId, str]) -> list[TlsProcess]:
+        if self._ended:
+            self._probes.forget(self._ended)
+            self._ended.clear()
+        found, self._found = self._found, []
+        began, self._began = self._began, set()
+        if began and time.monotonic() < self._next_look:
+            return found + self._processes.look_at(began, pods)
+        self._next_look = time.monotonic() + _INTERVAL_S
+        return found + self._processes.look(pods, began if self._events is not None else None)
+
+    def close(self) -> None:
+        self._probes.close()
+        if self._events is not None:
+            self._events.close()
+
+    def _dismiss(self, netns: NamespaceId) -> None:
+        self._sizes.pop(netns, None)
+        self._probes.dismiss(netns.inode)
+
+    def _losses(self, segments: Segments, inode: int) -> tuple[int, int]:
+        lost, cut = self._probes.losses(inode)
+        return lost + segments.lost, cut + segments.unreadable
+
+
+def open_capture(procfs: Procfs) -> TlsCapture:
+    """Raises TapperError, and MissingCapabilityError, where probes do not work here."""
+    probes = open_probes()
+    events = None
+    try:
+        if procfs.numbers_are_ours():
+            events = subscribe(LIBRARY)
+    except OSError:
+        pass  # looks at all processes find the same, later
+    return TlsCapture(procfs, probes, events)
