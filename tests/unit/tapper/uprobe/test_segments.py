@@ -172,6 +172,25 @@ def test_plaintext_that_could_not_be_read_is_a_gap(pod: Pod) -> None:
     assert (pod.segments.unreadable, pod.connections.tally.gap_bytes) == (1, 700)
 
 
+def test_after_a_gap_that_no_stream_has_the_connection_goes_on(pod: Pod) -> None:
+    """As after a download of 100 MB whose records were all lost."""
+    client = Conversation(pod)
+    client.exchange("/a")
+    client.ask("/download")
+    client.positions[RecordKind.READ] += 100_000_000
+    for path in ("/b", "/c"):
+        client.exchange(path)
+    client.positions[RecordKind.WRITE] += 100_000_000
+    client.exchange("/d")
+    client.exchange("/e")
+    client.record(RecordKind.END)
+    found = pod.exchanges()
+    assert [each for each in found if each[0] in ("/a", "/c", "/e")] == [
+        (path, path, Direction.OUTBOUND) for path in ("/a", "/c", "/e")
+    ]
+    assert all(text in ("", target) or not target for target, text, _ in found), "nothing is paired wrongly"
+
+
 def test_one_address_used_again_is_another_connection(pod: Pod) -> None:
     """The object's end was not seen, since its record was lost; the next object has the same address."""
     first = Conversation(pod)
