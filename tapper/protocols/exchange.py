@@ -26,12 +26,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from tapper.protocols.facts import Fact, StreamBegin
+from tapper.protocols.facts import Fact
 from tapper.protocols.grpc import WEB, Call, web_call
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, RequestHead, Response, ResponseHead
 from tapper.protocols.outcome import CLIENT, COMPLETE, LOST, OPEN, SERVER, ExchangeOutcome, OutcomeKind, joined
-from tapper.protocols.streaming import AFTER_NS, Followed, part_reader
+from tapper.protocols.streaming import AFTER_NS, Followed, beginning, part_reader
 from tapper.runtime.native import mypyc_attr
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK, after
@@ -121,7 +121,7 @@ class PendingRequest:
         """The outcome if no answer is expected any longer."""
         self.is_queued = True
         """True until an answer begins, or none is expected any longer."""
-        self.cost = _RECORD_COST + head.size
+        self.cost = _RECORD_COST + head.cost
         """Bytes that it counts for while it is queued."""
 
 
@@ -219,18 +219,7 @@ class Conversation:
             request, identity = waiting.head, f"{waiting.head.ts:x}-{waiting.head.seq:x}"
             reader = part_reader(head.fields.get(_CONTENT_TYPE), identity, SERVER)
             self._followed = Followed(identity, {SERVER: reader})
-            self.facts.append(
-                StreamBegin(
-                    request.ts,
-                    identity,
-                    request.method,
-                    request.target,
-                    request.version,
-                    head.status,
-                    request.fields,
-                    head.fields,
-                )
-            )
+            self.facts.append(beginning(identity, request, head))
             if not self._responses.follow():
                 self._followed.lose(SERVER)
         self.facts += self._followed.feed(SERVER, self._responses.take_pieces(), self._responses.last_ts)
@@ -327,8 +316,8 @@ class Conversation:
 
     def _complete_request(self, waiting: PendingRequest, end: End) -> list[Exchange]:
         waiting.request = Request(waiting.head, end)
+        waiting.cost += len(end.body)
         if waiting.is_queued:
-            waiting.cost += len(end.body)
             self.held += len(end.body)
         # A server may answer before the request is complete: then the exchange is complete now.
         return [] if waiting.may_be_answered else [_exchange(waiting.request, waiting.response, waiting.unanswered)]
@@ -435,10 +424,19 @@ class Conversation:
         return done
 
     def _weigh(self) -> None:
-        """Update `held` by what the readers keep now."""
+        """Update `held` by what the readers keep now, and by requests that have left the queue: one whose answer has
+        begun, and one whose answer came before its own end."""
         kept = self._requests.held + self._responses.held
         if self._followed is not None:
             kept += self._followed.held
+        answering, arriving = self._answering, self._arriving
+        answered = None
+        if answering is not None:
+            answered = answering[0]
+            kept += answering[1].cost + (0 if answered is None else answered.cost)
+        if arriving is not None and not arriving.is_queued and arriving is not answered:
+            response = arriving.response
+            kept += arriving.cost + (0 if response is None else response.head.cost + len(response.end.body))
         self.held += kept - self._kept
         self._kept = kept
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tapper.protocols.facts import StreamPart
+from tapper.protocols.facts import StreamBegin, StreamPart
 from tapper.protocols.grpc import is_grpc
+from tapper.protocols.messages import RequestHead, ResponseHead
 from tapper.streams.bounds import SECOND
 
 AFTER_NS: Final = SECOND
@@ -108,8 +109,10 @@ class EventReader(PartReader):
                 event_id = value.decode("utf-8", "replace")
         if not lines:
             return []
-        data = b"\n".join(lines)[:LONGEST_PART]
-        return [StreamPart(ts, self._id, EVENT, self._sender, size, data, size > len(block), event, event_id, False, 0)]
+        data = b"\n".join(lines)
+        truncated = size > len(block) or len(data) > LONGEST_PART
+        data = data[:LONGEST_PART]
+        return [StreamPart(ts, self._id, EVENT, self._sender, size, data, truncated, event, event_id, False, 0)]
 
 
 class MessageReader(PartReader):
@@ -153,6 +156,20 @@ class MessageReader(PartReader):
         """Nobody knows where the next message begins."""
         self._lost = True
         self._body.clear()
+
+
+def beginning(identity: str, request: RequestHead, response: ResponseHead) -> StreamBegin:
+    """The fact that an HTTP/1 exchange goes on."""
+    return StreamBegin(
+        request.ts,
+        identity,
+        request.method,
+        request.target,
+        request.version,
+        response.status,
+        request.fields,
+        response.fields,
+    )
 
 
 def part_reader(content_type: str | None, exchange_id: str, sender: str) -> PartReader:
