@@ -12,6 +12,7 @@ from typing import Any
 from tapper.discovery.finders import Finding
 from tapper.output.escape import escape, escape_bytes
 from tapper.output.format import Format
+from tapper.output.ndjson_streams import begin_members, part_members
 from tapper.output.records import Owned, Place, TlsProcess, Totals, reason, verified
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, RefusedAttempt, StreamBegin, StreamPart, Tls, WebSocketMessage
@@ -20,7 +21,6 @@ from tapper.protocols.messages import Request, Response
 from tapper.protocols.outcome import SERVER, ExchangeOutcome, OutcomeKind
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import ExchangeRecord, FactRecord
-from tapper.protocols.streaming import EVENT, MESSAGE
 from tapper.protocols.websocket import TEXT
 from tapper.streams.bounds import SECOND
 from tapper.streams.connection import Leg
@@ -164,30 +164,6 @@ def _websocket(message: WebSocketMessage) -> dict[str, Any]:
     }
 
 
-def _begin(fact: StreamBegin) -> dict[str, Any]:
-    return {
-        "exchange_id": fact.id,
-        "method": fact.method or None,
-        "target": fact.target or None,
-        "version": fact.version,
-        "status": fact.status or None,
-        "request": {"headers": fact.request.headers},
-        "response": {"headers": fact.response.headers} if fact.status else None,
-    }
-
-
-def _part(part: StreamPart) -> dict[str, Any]:
-    members: dict[str, Any] = {"exchange_id": part.id, "from": part.sender, "size": part.size}
-    if part.kind == EVENT:
-        members |= {"event": part.event, "id": part.event_id, "data": part.body.decode("utf-8", "replace")}
-    else:
-        members["body_b64"] = base64_text(part.body)
-    if part.kind == MESSAGE:
-        members["compressed"] = part.compressed
-    members["truncated"] = part.truncated
-    return members | ({"left_out": part.left_out} if part.left_out else {})
-
-
 def _fact(fact: Fact) -> tuple[str, dict[str, Any]]:
     """The type of a fact's record, and its fields besides time and place."""
     if isinstance(fact, Tls):
@@ -195,9 +171,9 @@ def _fact(fact: Fact) -> tuple[str, dict[str, Any]]:
     if isinstance(fact, WebSocketMessage):
         return "websocket", _websocket(fact)
     if isinstance(fact, StreamBegin):
-        return "begin", _begin(fact)
+        return "begin", begin_members(fact)
     if isinstance(fact, StreamPart):
-        return fact.kind, _part(fact)
+        return fact.kind, part_members(fact)
     if isinstance(fact, RefusedAttempt):
         return "connection", {"outcome": OutcomeKind.REFUSED, "outcome_by": SERVER, "left_out": fact.left_out}
     return "stream", {

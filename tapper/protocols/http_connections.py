@@ -7,7 +7,8 @@ from typing import Final
 
 from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.connection_reader import ConnectionReader, Content
-from tapper.protocols.exchange import Exchange, ends_http1
+from tapper.protocols.conversation import ends_http1
+from tapper.protocols.exchange import Exchange
 from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import ResponseHead
 from tapper.protocols.outcome import OPEN, ExchangeOutcome
