@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from tapper.protocols import heads
 from tapper.protocols.headers import HeaderList, Headers
@@ -65,7 +65,7 @@ _CHUNK_LINE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r
 class Reader:
     """One direction of a connection."""
 
-    MESSAGE = ""
+    MESSAGE: ClassVar[str] = ""
     """`request` or `response`."""
 
     __slots__ = (
