@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 
 from tapper import __version__, options
 from tapper.discovery.procfs import Procfs
-from tapper.errors import MissingPackageError, TapperError, UsageError, explain
+from tapper.errors import MissingPackageError, TapperError, UsageError, explain, without_text
 from tapper.output.escape import wants_colour
 from tapper.output.format import Format
 from tapper.output.records import Snapshot
-from tapper.output.redaction import ALWAYS
 from tapper.output.sink import Closed, Console, open_output
 from tapper.output.text import Text
 from tapper.run.parts import Parts, chosen
@@ -38,7 +37,8 @@ _INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
 _PCAPNG_WARNING = "-o pcapng writes packets as they were captured: nothing in them is redacted"
 _NO_REDACT_WARNING = (
-    f"--no-redact: {', '.join(ALWAYS)} come out with their values: let only people read the output who may use them"
+    "--no-redact: credentials, cookies and tokens come out with their values: let only people read the output who may "
+    "use them"
 )
 
 
@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None, console: Console) -> int:
+    arguments: argparse.Namespace | None = None
     try:
         arguments = options.parse(argv)
         parts = chosen()
@@ -69,6 +70,12 @@ def _run(argv: Sequence[str] | None, console: Console) -> int:
         standard_streams.drop(sys.stdout)
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except Exception as error:
+        if arguments is None or getattr(arguments, "no_redact", False):
+            raise  # Python shows the error and its text
+        for line in without_text(error):
+            console.warn(line)
+        return TapperError.exit_code
     return 0
 
 

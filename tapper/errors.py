@@ -5,6 +5,9 @@ A message is one sentence for a person: what failed, on what, and what to do abo
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+
 
 class TapperError(Exception):
     """The root: every failure that is reported by a sentence and not by a traceback. Exit code 1."""
@@ -58,3 +61,14 @@ class NamespaceGoneError(TapperError):
 def explain(error: OSError) -> str:
     """The kernel's text for an error number, in lower case, as the end of a sentence."""
     return (error.strerror or str(error)).lower()
+
+
+def without_text(error: Exception) -> Iterator[str]:
+    """Lines about an error in the tapper itself: its class and where it was raised, as in a traceback. Its text is left
+    out, since it may quote captured bytes: int() quotes what is no number."""
+    yield (
+        f"ended by an error in the tapper itself, {type(error).__name__}; its text is left out, since it may quote "
+        "what was captured (--no-redact shows it): please report these lines"
+    )
+    for frame in traceback.extract_tb(error.__traceback__):
+        yield f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}'

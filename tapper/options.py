@@ -18,7 +18,7 @@ from tapper.discovery.finders import Finder
 from tapper.errors import UsageError
 from tapper.output.filters import Filter
 from tapper.output.listening import parse_listening
-from tapper.output.redaction import ALWAYS, Redaction
+from tapper.output.redaction import Redaction
 from tapper.output.shape import Shape
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.targets.addresses import parse_targets
@@ -137,9 +137,11 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("--no-probes", action="store_true", help="leave out requests that look like health probes")
     text = "how much of a body is kept; its size is reported all the same (default: %(default)s)"
     add("--body-limit", type=_octets, default=BODY_LIMIT, metavar="BYTES", help=text)
-    text = f"also hide the values of this header; {', '.join(ALWAYS)} are always hidden; may be repeated"
-    add("--redact", **_REPEATABLE, metavar="NAME", help=text)
-    add("--no-redact", action="store_true", help="show the values of all headers")
+    text = "also hide the values of this header field or URL parameter, besides those that docs/tapper.md lists"
+    add("--redact", **_REPEATABLE, metavar="NAME", help=f"{text}; may be repeated")
+    text = "show the values of this header field or URL parameter, although it is listed; may be repeated"
+    add("--keep", **_REPEATABLE, metavar="NAME", help=text)
+    add("--no-redact", action="store_true", help="hide nothing")
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -194,7 +196,7 @@ def finders(arguments: argparse.Namespace) -> frozenset[Finder]:
 
 def shape(arguments: argparse.Namespace) -> Shape:
     """What is reported of the exchanges. Raises UsageError for a value that cannot match."""
-    redaction = Redaction(arguments.redact)
+    redaction = Redaction(arguments.redact, arguments.keep)
     return Shape(
         None if arguments.no_redact else redaction,
         Filter(arguments.method, arguments.path, arguments.status, arguments.host),
@@ -237,15 +239,22 @@ def _check_output(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--colour is for -o text: -o {form} has no colours, leave it out")
     if form != "text" and arguments.verbose:
         raise UsageError(f"--verbose is for -o text: -o {form} has everything in it, leave it out")
-    if arguments.command == "tap" and arguments.no_redact and arguments.redact:
-        raise UsageError("--redact and --no-redact contradict each other: give one of them")
+    if arguments.command == "tap" and arguments.no_redact:
+        for option in ("redact", "keep"):
+            if getattr(arguments, option):
+                raise UsageError(f"--{option} and --no-redact contradict each other: give one of them")
     if form == "pcapng":
-        for name in ("method", "path", "status", "host", "no_probes", "redact"):
+        for name in ("method", "path", "status", "host", "no_probes", "redact", "keep"):
             if getattr(arguments, name):
                 option = "--" + name.replace("_", "-")
                 raise UsageError(
                     f"-o pcapng writes packets as they were captured, which {option} cannot change: leave one out"
                 )
+        if not arguments.no_redact:
+            raise UsageError(
+                "-o pcapng writes packets as they were captured, with the secrets in them: add --no-redact if all who "
+                "read the file may see them"
+            )
         if to_terminal(arguments):
             raise UsageError("-o pcapng is not for terminals: name a file with -w, or write to a pipe")
 

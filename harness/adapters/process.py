@@ -6,6 +6,8 @@ that it leaves behind are found, and end with the node at the latest.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import signal
@@ -28,13 +30,15 @@ from harness.adapters.records import Records
 from harness.adapters.running import Ending, Running, TapperFault
 from harness.adapters.stderr import StandardError
 from harness.adapters.targets import Target, TargetsFileWriter
-from harness.errors import InternalError, WaitTimeout
+from harness.errors import InternalError, Unsupported, WaitTimeout
 from harness.sandbox.node import Node
 from harness.sandbox.process import MINIMAL_ENVIRON, Command, Overlay
 from harness.waiting import wait_until
 
 _ROUNDS_OF_KILLING = 10
 _FAREWELL_S = 5.0
+_OF_THE_MACHINE = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT}
+"""Why a program cannot be started although nothing is wrong with it."""
 _INTO_THE_BACKGROUND_S = 0.3
 _READY_FD = 3
 _STRAYS_GRACE_S = 1.0
@@ -91,6 +95,11 @@ class TapperProcess(Running):
             )
         except OSError as error:
             os.close(ready_read)
+            if error.errno in _OF_THE_MACHINE:
+                reason = (error.strerror or str(error)).lower()
+                raise Unsupported(
+                    f"no program can be started here now: {reason}; make room, and run it again"
+                ) from None
             raise TapperFault("a tapper that can be started", f"{adapter.argv[0]}: {error.strerror or error}") from None
         except BaseException:
             os.close(ready_read)
@@ -106,7 +115,7 @@ class TapperProcess(Running):
         self._frozen = False
         self._watch = LimitWatch(self.family, self._sizes)
         self._taken = 0
-        self._kept = (directory / "stdout").open("wb")
+        self._kept: io.FileIO | None = (directory / "stdout").open("wb", buffering=0)
         self._pipes = Pipes(self.process.stdout.fileno(), ready_read, self._take)
 
     # -- Running ---------------------------------------------------------------------------------------------------
@@ -296,15 +305,24 @@ class TapperProcess(Running):
     def _take(self, data: bytes) -> None:
         """Keep a piece of its standard output. A tapper that writes too much is killed."""
         if not data:
-            self._kept.close()
+            self._keep_no_more()
             return
         self._taken += len(data)
         if not self._watch.output(self._taken):
             return  # go on emptying the pipe, so that it can end
-        self._kept.write(data)
-        self._kept.flush()
+        if self._kept is not None:
+            try:
+                if self._kept.write(data) < len(data):
+                    self._keep_no_more()
+            except OSError:  # a full disk: the tapper must not wait for it
+                self._keep_no_more()
         if self.adapter.to == "stdout":
             self.output.feed(data)
+
+    def _keep_no_more(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def _sizes(self) -> tuple[int, int, int]:
         return self.stderr.size, files.size(self._out) + files.size(self._state), self._node.memory_files()

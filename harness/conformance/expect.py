@@ -11,6 +11,7 @@ from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import ReportedExchange
 from harness.conformance import positions
 from harness.conformance.audit import unpacked
+from harness.conformance.oracle import hidden
 from harness.conformance.oracle.compare import same_address
 from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, NamedPod, Sent, in_words, nonces_in
 from harness.conformance.verdict import Violation
@@ -219,7 +220,8 @@ def _is_told_right(sent: Sent, found: Sequence[ReportedExchange], adapter: Adapt
     if Feature.HTTP1 in adapter.claims or Feature.HTTP2 in adapter.claims:
         for sighting in found:
             statuses = {sent.status} if paired else {sent.status, None}
-            if (sighting.method, sighting.target) != (sent.method, sent.target) or sighting.status not in statuses:
+            same_target = sighting.target is not None and hidden.same_url(sent.target, sighting.target)
+            if sighting.method != sent.method or not same_target or sighting.status not in statuses:
                 raise Violation(f"{sent.method} {sent.target} answered with {sent.status}", str(sighting))
             others = [] if sighting.response is None else sighting.response.header(NONCE_HEADER)
             if others not in ([], [sent.nonce]):

@@ -8,7 +8,7 @@ from typing import Protocol
 from hpack import Encoder
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _SETTINGS, _CONTINUATION = 0x0, 0x1, 0x4, 0x9
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _GOAWAY, _CONTINUATION = 0x0, 0x1, 0x3, 0x4, 0x7, 0x9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED = 0x1, 0x1, 0x4, 0x8
 
 Fields = Sequence[tuple[str, str]]
@@ -52,6 +52,16 @@ class Http2Sender:
 def settings(*, ack: bool = False) -> bytes:
     """An empty SETTINGS frame: all values keep their defaults."""
     return _frame(_SETTINGS, _ACK if ack else 0, 0, b"")
+
+
+def rst_stream(stream: int, code: int) -> bytes:
+    """A RST_STREAM frame with this error code (section 6.4)."""
+    return _frame(_RST_STREAM, 0, stream, code.to_bytes(4, "big"))
+
+
+def goaway(last: int, code: int) -> bytes:
+    """A GOAWAY frame: streams above `last` are not answered (section 6.8)."""
+    return _frame(_GOAWAY, 0, 0, last.to_bytes(4, "big") + code.to_bytes(4, "big"))
 
 
 def begin(conversation: BothSides) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from harness.conformance.record import CaseRow, ClusterRun, Environment, RunReco
 from harness.errors import HarnessError, Unsupported
 
 NAME = "report.yaml"
+_PROBE = 64 << 10  # bytes
 SCHEMA_VERSION = 1
 _SCHEMA = Path(__file__).with_name("report.schema.json")
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -58,6 +59,21 @@ def told_where(directory: Path) -> Iterator[None]:
         raise Unsupported(
             f"the report in {directory} cannot be written: {reason}; make room there, or name another folder (--report)"
         ) from None
+
+
+def why_full(directory: Path) -> str | None:
+    """A sentence if a run's folder takes no more; None if it does."""
+    probe = directory / f".probe.{os.getpid()}"
+    try:
+        probe.write_bytes(bytes(_PROBE))
+    except OSError as error:
+        return (
+            f"the folder {directory} of the report takes no more: {(error.strerror or str(error)).lower()} (--report)"
+        )
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return None
 
 
 def keep_error(directory: Path, text: str) -> None:

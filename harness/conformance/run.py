@@ -38,6 +38,10 @@ class Performance(Protocol):
     def killed(self) -> list[str]:
         """The pods that the tapper killed, in words."""
 
+    def impaired(self) -> str | None:
+        """A sentence about a fault of the machine or the kit, for which a tapper may not be blamed; None without
+        one."""
+
     def stop(self) -> None:
         """Stop the taps that the case has left running."""
 
@@ -96,6 +100,11 @@ def _judged(case: Case, directory: Path, performance: Performance) -> Result:
         performance.save(result)
     except Exception as error:
         result = broken(case, directory, error)
+    # 6. Nobody is blamed where the machine has failed.
+    if result.outcome not in (Outcome.PASS, Outcome.NOT_CLAIMED, Outcome.BLOCKED):
+        impaired = performance.impaired()
+        if impaired is not None:
+            return Result(case.id, Outcome.BLOCKED, impaired)
     return result
 
 

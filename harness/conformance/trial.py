@@ -11,7 +11,7 @@ from typing import Any, Self
 from harness.adapters.contract import Adapter
 from harness.adapters.process import TapperProcess
 from harness.adapters.targets import Target, target
-from harness.conformance import truth
+from harness.conformance import report_file, truth
 from harness.conformance.audit.written import Written
 from harness.conformance.model import Case, Result
 from harness.conformance.oracle import targets as target_times
@@ -170,6 +170,11 @@ class Trial:
     def killed(self) -> list[str]:
         """The pods that the tapper killed, in words: nobody else is in the node."""
         return [truth.in_words(pod) for pod in self.node.pods.values() if not (pod.alive or pod.deleted)]
+
+    def impaired(self) -> str | None:
+        if not self.node.alive:
+            return "the node of the case has ended: something outside of it has killed its keeper"
+        return report_file.why_full(self.directory)
 
     def stop(self) -> None:
         for tap in self.taps:

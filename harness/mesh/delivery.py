@@ -32,6 +32,8 @@ class LoopbackConnection:
         """The client's address, as its packets have it."""
         self.dst = destination
         """The address that it dialled: for an outbound leg the address before the redirect."""
+        self.accepted_from: tuple[str, int] = server.getpeername()[:2]
+        """The client's address, as the server's packets have it: another one if the node has rewritten it."""
         for sock in (client, server):
             sock.setblocking(False)
 
@@ -56,10 +58,15 @@ class LoopbackConnection:
         self._server.shutdown(socket.SHUT_WR)
 
     def resets(self, *, by_client: bool) -> None:
-        """One side ends it with an RST in place of a FIN (socket(7), SO_LINGER)."""
-        sock = self._client if by_client else self._server
+        """One side ends it with an RST in place of a FIN (socket(7), SO_LINGER). Wait until the other side has it: the
+        process that opened the socket inside the pod may hold it a moment longer."""
+        sock, other = (self._client, self._server) if by_client else (self._server, self._client)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
         sock.close()
+        poller = select.poll()
+        poller.register(other, 0)  # an error is reported in any case
+        if not poller.poll(DEFAULT_TIMEOUT * 1000):
+            raise TimeoutError(f"a reset inside a pod did not arrive within {DEFAULT_TIMEOUT:g} s")
 
     def close(self) -> None:
         self._client.close()
@@ -148,12 +155,16 @@ def outbound(pod: Pod, destination: tuple[str, int], *, proxy_port: int = OUTBOU
             raise
 
 
-def across(client: Pod, server: Pod, port: int = APP_PORT) -> LoopbackConnection:
-    """A plain connection between two pods that have no sidecars: over their veths, and through the node."""
+def across(
+    client: Pod, server: Pod, port: int = APP_PORT, *, dialled: tuple[str, int] | None = None
+) -> LoopbackConnection:
+    """A plain connection between two pods that have no sidecars: over their veths, and through the node. `dialled` is
+    the address of a service that the node translates, where the client does not dial the server's own."""
+    dialled = dialled or (server.ip, port)
     with server.listen(server.ip, port) as listener:
         sock = client.socket()
         try:
-            return _join(sock, listener, None, (server.ip, port), (server.ip, port))
+            return _join(sock, listener, None, dialled, dialled)
         except BaseException:
             sock.close()
             raise

@@ -201,6 +201,11 @@ class BareNode:
         """The network namespaces of its pods that have processes."""
         return set()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the node runs: its processes end with its keeper, which is outside of it. Not after `close`."""
+        return not self._world.keeper.wait(0)
+
     def close(self, timeout: float = DEFAULT_TIMEOUT) -> None:
         """End everything in the node and wait until the kernel has done so. Raises `Leak` if anything is left."""
         if self._control.closed:

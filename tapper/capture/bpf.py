@@ -38,6 +38,9 @@ from tapper.streams.packet import EXTENSIONS, TCP
 MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS, linux/bpf_common.h
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 
+_FEWEST_FOR_ADDRESS = 2
+"""Instructions: one comparison with each of the two addresses of an IPv4 packet."""
+
 # Opcodes: class | size or operation | mode or source (linux/bpf_common.h).
 # A is the accumulator, X the index register, M the memory of 16 words.
 LD_W_ABS, LD_H_ABS, LD_B_ABS = 0x20, 0x28, 0x30
@@ -79,8 +82,9 @@ def program(addresses: Iterable[bytes] | None = None, *, tunnels: bool = False) 
     `addresses`, 4 or 16 bytes each in network byte order, restrict it to packets from or to one of them. None, or more
     addresses than MAX_INSTRUCTIONS allow, do not restrict it.
     """
-    if addresses is not None:
-        assembled = _assemble(sorted(addresses), tunnels)
+    wanted = None if addresses is None else list(addresses)
+    if wanted is not None and len(wanted) * _FEWEST_FOR_ADDRESS <= MAX_INSTRUCTIONS:
+        assembled = _assemble(sorted(wanted), tunnels)
         if len(assembled) <= MAX_INSTRUCTIONS:
             return assembled
     return _assemble(None, tunnels)

@@ -17,6 +17,8 @@ _RAW_OF_BSD = frozenset({12, 14})  # what libpcap writes on systems where DLT_RA
 _IP = frozenset({RAW, IPV4, IPV6, *_RAW_OF_BSD})
 LINK_TYPES = _IP | {NULL, ETHERNET, PPP, PPP_HDLC, LOOP, LINUX_SLL, PPI, MPLS, LINUX_SLL2}
 """The link types that can be read."""
+_HEADERS = {LINUX_SLL: 16, LINUX_SLL2: 20, PPI: 8}
+"""The sizes of the headers that are read here."""
 _ETH_P_MPLS = 0x8847
 
 
@@ -38,6 +40,8 @@ def _inside(link_type: int, frame: bytes) -> Inside:
     stop = len(frame)
     if link_type in _IP:
         return 0
+    if stop < _HEADERS.get(link_type, 0):
+        return DAMAGED
     if link_type in (NULL, LOOP):
         return 4  # behind an address family, of which every system has other numbers
     if link_type == ETHERNET:
@@ -62,6 +66,8 @@ def _inside(link_type: int, frame: bytes) -> Inside:
 
 
 def _is_outgoing_copy(link_type: int, frame: bytes) -> bool:
+    if len(frame) < _HEADERS.get(link_type, 0):
+        return False
     if link_type == LINUX_SLL:
         hardware, packet_type = frame[2:4], frame[0:2]
     elif link_type == LINUX_SLL2:

@@ -28,6 +28,7 @@ from tapper.capture.bpf import Instruction, attach
 from tapper.capture.walk import Blocks, Packets
 from tapper.errors import MissingCapabilityError, TapperError, UsageError, explain
 from tapper.namespaces.privileges import Capability, advice
+from tapper.runtime.descriptors import lasting
 
 SOL_PACKET = 263
 PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION = 5, 6, 10
@@ -58,6 +59,8 @@ class Statistics:
     """Packets for which the ring had room."""
     dropped: int = 0
     """Packets for which the ring had no room, as the kernel counted them."""
+    unread: int = 0
+    """Received packets that were not read when the capture ended."""
 
 
 class Mapped:
@@ -124,6 +127,7 @@ def open_mapped(
     """
     try:
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
+        sock = socket.socket(fileno=lasting(sock.detach()))
     except PermissionError:
         raise MissingCapabilityError(advice(Capability.NET_RAW)) from None
     except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -121,6 +122,21 @@ class Procfs:
         raw = _try(self._memory.read, f"{self._folder(pid)}/cmdline", _LONGEST_LINE)
         return raw.removesuffix(b"\0").split(b"\0") if isinstance(raw, bytes) and raw else []
 
+    def tcp_on_lo(self, pid: int) -> int | None:
+        """How many TCP packets passed the lo of the process's network namespace, at least; None where it is gone or may
+        not be read. These are the packets on lo without as many as all interfaces had of other protocols."""
+        texts = [
+            _text(_try(_read_all, f"{self._folder(pid)}/net/{name}", _LARGEST_STATUS))
+            for name in ("dev", "snmp", "snmp6")
+        ]
+        on_lo = re.search(r"^\s*lo:\s*\d+\s+(\d+)", texts[0], re.MULTILINE)  # bytes, then packets
+        in_all, of_tcp = _snmp(texts[1], "Ip", "InReceives"), _snmp(texts[1], "Tcp", "InSegs")
+        if on_lo is None or in_all is None or of_tcp is None:
+            return None
+        in_ipv6 = re.search(r"^Ip6InReceives\s+(\d+)", texts[2], re.MULTILINE)  # without IPv6 there is no such file
+        others = in_all + int(in_ipv6[1] if in_ipv6 else 0) - of_tcp
+        return int(on_lo[1]) - max(0, others)
+
     def parent(self, pid: int) -> int | None:
         """The parent process; None where it is not known, and for the first process."""
         value = self._status(str(pid), "PPid")
@@ -146,18 +162,32 @@ class Procfs:
         return own
 
 
-def _try(read: Callable[..., T], *arguments: object) -> T | Unreadable | None:
-    """The result of `read`; None for a file that has vanished, Unreadable for one that the kernel refuses."""
+def _try(read: Callable[..., T], path: str, *arguments: object) -> T | Unreadable | None:
+    """The result of `read`; None for a file that has vanished, Unreadable for one that the kernel refuses.
+
+    The kernel also answers EACCES for a link of a process that has just ended (proc_ns_get_link in
+    fs/proc/namespaces.c, proc_fd_access_allowed in fs/proc/base.c).
+    """
     try:
-        return read(*arguments)
+        return read(path, *arguments)
     except OSError as error:
-        return None if error.errno in _GONE else Unreadable(error.errno or errno.EIO)
+        if error.errno in _GONE or not os.path.lexists(path):
+            return None
+        return Unreadable(error.errno or errno.EIO)
 
 
 def _read_all(path: str, most: int) -> bytes:
     """The first `most` bytes of a file that the kernel writes by itself. Raises OSError."""
     with open(path, "rb") as file:  # noqa: PTH123 - as namespace_of
         return file.read(most)
+
+
+def _snmp(text: str, protocol: str, counter: str) -> int | None:
+    """A counter of /proc/net/snmp: of each protocol, one line names the counters and the next has their values."""
+    lines = [line.split() for line in text.splitlines() if line.startswith(f"{protocol}:")]
+    if len(lines) != 2 or counter not in lines[0]:
+        return None
+    return int(dict(zip(*lines, strict=False)).get(counter, "0"))
 
 
 def _has_one_thread(folder: str) -> bool:

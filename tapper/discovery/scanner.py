@@ -75,7 +75,8 @@ class Scanner:
         """The processes as they are now; None makes a target of every address. Where no process and no target has
         changed, the last Scan itself is returned. Raises ProcfsError, and MissingCapabilityError where no other process
         can be read."""
-        if self.cache.refresh() or targets != self._targets:
+        changed = targets is not self._targets and targets != self._targets  # a comparison of long lists takes time
+        if self.cache.refresh() or changed:
             self._last = None
         new = () if self._detail else self.cache.newer_than(_EXEC_S)  # to the only scan with detail, all are new
         starting = {process.pid for process in new if process.environ == b""}

@@ -40,7 +40,7 @@ _LONGEST_BLOCK: Final = 512
 """Octets of a block that is kept. Longer ones are seldom the same twice."""
 _MOST_STEPS: Final = 16_384  # of the 65,536 that there are; text needs some thousands
 
-# What a field's name means to a DecodedBlock. The first three are shown among the fields of a message.
+# What a field's name means to a DecodedBlock. The first three are shown among the fields of a message; so is :protocol.
 _ORDINARY: Final = 0
 _CONTENT_TYPE: Final = 1
 _AUTHORITY: Final = 2
@@ -57,6 +57,7 @@ _MEANINGS: Final = {
     ":path": _PATH,
     ":scheme": _SCHEME,
     ":status": _STATUS,
+    ":protocol": _ORDINARY,
     UNKNOWN.field[0]: _UNKNOWN,
 }
 

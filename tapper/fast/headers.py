@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tapper.protocols.headers import HeaderList, Headers, mask_values
+from tapper.protocols.headers import FieldMask, HeaderList, Headers, mask_values
 from tapper.protocols.heads import NO_BODY, Framing
 from tapper.runtime.native import mypyc_attr
 
@@ -22,7 +22,7 @@ _NO_INDEXES: Final[list[int]] = []
 class HeaderTemplate:
     """Fields of which some values vary from message to message."""
 
-    __slots__ = ("answer", "headers", "json", "kept", "mask_names", "masked", "name", "prefix", "varying")
+    __slots__ = ("answer", "headers", "json", "kept", "mask", "masked", "name", "prefix", "scanned", "varying")
 
     def __init__(self, headers: Headers, varying: list[int] = _NO_INDEXES, kept: list[int] = _NO_INDEXES) -> None:
         self.headers = headers
@@ -30,17 +30,17 @@ class HeaderTemplate:
         self.varying = varying
         """The indexes of the varying fields, ascending."""
         self.kept = kept
-        """Only in a masked template: the numbers of the original's varying values that are not masked."""
+        self.scanned = _NO_INDEXES
+        """Only in a masked template: `kept` has the numbers of the original's varying values that are not hidden, and
+        `scanned` the numbers of its own varying values that have to be masked one by one."""
         self.json: list[str] | None = None
         """A cache of `tapper.fast.ndjson`: the JSON before, between and after the varying values."""
-        self.mask_names: frozenset[str] | None = None
-        """The names for which `masked` was made."""
+        self.mask: FieldMask | None = None
         self.masked: TemplateList | None = None
-        """The masked fields without their varying values; None where no field has one of the names."""
+        """What `mask` shows of the fields, without their varying values; None where it changes nothing."""
         self.name = self.prefix = ""
-        """The last question to `has_prefix`."""
         self.answer: bool | None = None
-        """The answer to it; None where no question was asked, or where the answer depends on a varying value."""
+        """The answer to the last question to `has_prefix`; None without one, or if it depends on a varying value."""
 
     def varies(self, names: frozenset[str]) -> bool:
         """True if a varying field has one of these names, in lower case."""
@@ -87,26 +87,27 @@ class TemplateList(HeaderList):
             template.name, template.prefix, template.answer = name, prefix, answer
         return answer
 
-    def masked(self, names: frozenset[str]) -> HeaderList:
+    def masked(self, mask: FieldMask) -> HeaderList:
         template = self.template
-        masked = template.masked if template.mask_names is names else _masked(template, names)
+        masked = template.masked if template.mask is mask else _masked(template, mask)
         if masked is None:
             return self
-        if not masked.template.varying:
-            return masked
-        return TemplateList(masked.template, [self.values[number] for number in masked.template.kept])
+        shown = masked.template
+        values = [self.values[number] for number in shown.kept]
+        for number in shown.scanned:
+            name = shown.headers[shown.varying[number]][0]
+            values[number] = mask.shown(name, values[number].decode("latin-1")).encode("latin-1")
+        return TemplateList(shown, values) if values else masked
 
 
-def _masked(template: HeaderTemplate, names: frozenset[str]) -> TemplateList | None:
-    """The template's `masked` for these names."""
-    template.mask_names, template.masked = names, None
-    secret = [index for index, (name, _) in enumerate(template.headers) if name.lower() in names]
-    if secret:
-        kept = [number for number, index in enumerate(template.varying) if index not in secret]
-        varying = [template.varying[number] for number in kept]
-        shown = HeaderTemplate(mask_values(template.headers, names), varying, kept)
-        shown.mask_names = names  # and its `masked` is None: there is nothing left to mask
-        template.masked = TemplateList(shown)
+def _masked(template: HeaderTemplate, mask: FieldMask) -> TemplateList | None:
+    """The template's `masked` for this mask."""
+    names = [template.headers[index][0] for index in template.varying]
+    kept = [number for number, name in enumerate(names) if not mask.hides(name)]
+    shown = HeaderTemplate(mask_values(template.headers, mask), [template.varying[number] for number in kept], kept)
+    shown.scanned = [at for at, number in enumerate(kept) if mask.scans(names[number])]
+    is_same = len(kept) == len(names) and not shown.scanned and shown.headers == template.headers
+    template.mask, template.masked = mask, None if is_same else TemplateList(shown)
     return template.masked
 
 

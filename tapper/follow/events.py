@@ -16,6 +16,7 @@ from tapper.capture.sources import Sources
 from tapper.discovery import address_events, exec_events
 from tapper.errors import explain
 from tapper.output.sink import Console
+from tapper.runtime.descriptors import lasting
 from tapper.targets.addresses import Address
 
 
@@ -50,7 +51,7 @@ class KernelEvents:
         if pid in self._pidfds:
             return
         try:
-            descriptor = os.pidfd_open(pid)
+            descriptor = lasting(os.pidfd_open(pid))
         except ProcessLookupError:
             return
         except OSError as error:

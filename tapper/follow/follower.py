@@ -226,6 +226,15 @@ class Follower:
         pids = sorted(followed.pids) if followed is not None else ()
         return run_inside(map(self._procfs.namespace_path, pids), netns, function)
 
+    def tcp_on_lo(self, netns: NamespaceId) -> int | None:
+        """How many TCP packets passed the lo of a captured namespace, at least; None where that is not known."""
+        followed = self._followed.get(netns)
+        for pid in followed.pids if followed is not None else ():
+            counted = self._procfs.tcp_on_lo(pid)
+            if counted is not None and self._procfs.netns(pid) == netns:
+                return counted
+        return None
+
     # Following a scan.
 
     def _follow(self, scan: Scan) -> None:

@@ -7,6 +7,7 @@ are in `tapper.follow.encrypted`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
+from heapq import nsmallest
 
 from tapper.discovery.finders import Candidate, Finder, Verdict
 from tapper.discovery.procfs import Procfs
@@ -19,6 +20,8 @@ from tapper.output.sink import Console
 from tapper.targets.addresses import Address
 
 _OTHER_ENVOYS = (Verdict.NOT_A_TARGET, Verdict.NO_INSTANCE_IP, Verdict.BAD_INSTANCE_IP)
+_MOST_NAMED = 200
+"""Missing targets at a time, each of which costs a sentence."""
 _SOUGHT = {Finder.ENVOY: "Envoy", Finder.LINKERD: "Linkerd proxy", Finder.NETNS: "network namespace"}
 
 
@@ -59,12 +62,14 @@ class MissingTargets:
                 homes |= dict.fromkeys(addresses.known(candidate.netns) or (), candidate)
         # 2. Say what is wrong with each.
         envoys = {refused.netns for refused in scan.refused if refused.verdict in _OTHER_ENVOYS and refused.netns}
-        for address in sorted(missing, key=str):
+        for address in sorted(nsmallest(_MOST_NAMED, missing, key=lambda each: (each.version, each.packed)), key=str):
             home = homes.get(address)
             proxyless = None if home is None else self._proxyless(residents.get(home.netns, ()))
             self._console.warn(
                 why_missing(address, home, self._finders, shared=shared, other_envoys=envoys, proxyless=proxyless)
             )
+        if len(missing) > _MOST_NAMED:
+            self._console.warn(f"{len(missing) - _MOST_NAMED} more targets are not captured, which are not named")
 
     def say_gateway(self, candidate: Candidate, address: Address) -> None:
         """Say that the namespace of an Envoy that is now captured gives no plaintext, if the Envoy is a gateway's."""

@@ -33,11 +33,10 @@ _UNKNOWN = -1  # the specification's value for an unknown size
 _UNKNOWN_TYPE = "x-unknown"  # as browsers write it
 
 
-MOST_MESSAGE_BYTES: Final = 1 << 20
-"""Bytes of the messages of one WebSocket that its entry holds."""
-MOST_MESSAGES: Final = 10_000
-MOST_WEBSOCKETS: Final = 64
-"""WebSockets whose entries wait for messages."""
+MOST_HELD: Final = 32 << 20
+"""Bytes of the entries of open WebSockets, with their messages. Over it the largest entry is written."""
+_COST: Final = 100
+"""Bytes that Python's objects take for a message besides its text; for an entry, ten times as many."""
 _NO_MORE: Final = 0  # the opcode of a record that says that nothing more of a sender can be read
 _CLOSE: Final = 8
 _Key: TypeAlias = tuple[Any, ...]
@@ -47,12 +46,14 @@ _Key: TypeAlias = tuple[Any, ...]
 class _WebSocketEntry:
     """The entry of a WebSocket that is open."""
 
-    entry: dict[str, Any]
-    messages: list[dict[str, Any]] = field(default_factory=list)
-    held: int = 0
-    """Bytes of the messages."""
+    entry: str
+    """Its JSON, without the last brace; empty for several WebSockets on one connection, whose entries are written."""
+    held: int
+    """Bytes, with the messages."""
+    messages: list[str] = field(default_factory=list)
     closed_by: set[str] = field(default_factory=set)
     """The senders that have sent a close frame."""
+    remark: str = ""
 
 
 class Har(Format):
@@ -62,14 +63,15 @@ class Har(Format):
         self._entries = 0
         self._without_request = 0
         self._messages_left_out = 0
-        self._websockets: dict[_Key, _WebSocketEntry] = {}  # by connection, the oldest first
+        self._websockets: dict[_Key, _WebSocketEntry] = {}  # by connection
+        self._held = 0
 
     def hello(self, version: str, _pid: int) -> str:
         creator = _encode({"name": "tapper-harness reference", "version": version})
         return f'{{"log":{{"version":"1.2","creator":{creator},"pages":[],"entries":['
 
     def exchange(self, place: Place, record: ExchangeRecord) -> str:
-        """An entry, or nothing yet for a WebSocket. None for a response without its request: the archive requires the
+        """An entry; nothing yet for a WebSocket. A response without its request is left out: the archive requires the
         request's method and URL."""
         exchange, leg = record.exchange, record.leg
         if exchange.request is None:
@@ -94,14 +96,17 @@ class Har(Format):
         }
         if leg.proxied_for is not None:
             entry["_proxied_for"] = str(leg.proxied_for)
+        text = _encode(entry)
         if not websocket:
-            return self._written(entry)
+            return self._written(text)
         key = _connection(place, leg)
-        text = self._concluded(key)
-        if len(self._websockets) >= MOST_WEBSOCKETS:
-            text += self._concluded(next(iter(self._websockets)))
-        self._websockets[key] = _WebSocketEntry(entry)
-        return text
+        shared = key in self._websockets and exchange.request.head.version == "HTTP/2"
+        before = self._concluded(key)
+        if shared:  # messages do not tell which stream they belong to
+            before += self._written(text)
+            text = ""
+        self._websockets[key] = _WebSocketEntry(text[:-1], 0)
+        return before + self._hold(key, len(text) + 10 * _COST)
 
     def fact(self, place: Place, record: FactRecord) -> str:
         """A message joins the entry of its WebSocket, which is written once both sides have closed it."""
@@ -110,34 +115,46 @@ class Har(Format):
             return ""
         key = _connection(place, record.leg)
         waiting = self._websockets.get(key)
-        if waiting is None:
+        if waiting is None or not waiting.entry:
             self._messages_left_out += 1
             return ""
         if message.opcode == _NO_MORE:
-            waiting.entry["comment"] = f"the {message.sender}'s further messages could not be read"
+            waiting.remark = f"the {message.sender}'s further messages could not be read"
             return ""
-        waiting.messages.append(_message_of(message))
-        waiting.held += len(message.body)
-        if waiting.held > MOST_MESSAGE_BYTES or len(waiting.messages) >= MOST_MESSAGES:
-            waiting.entry["comment"] = "further messages are left out"
-            return self._concluded(key)
+        text = _encode(_message_of(message))
+        waiting.messages.append(text)
         if message.opcode == _CLOSE:
             waiting.closed_by.add(message.sender)
-        return self._concluded(key) if len(waiting.closed_by) == 2 else ""
+            if len(waiting.closed_by) == 2:
+                return self._concluded(key)
+        return self._hold(key, len(text) + _COST)
+
+    def _hold(self, key: _Key, more: int) -> str:
+        """An entry has grown. Returns the largest entry if all entries hold too much."""
+        self._websockets[key].held += more
+        self._held += more
+        if self._held <= MOST_HELD:
+            return ""
+        largest = max(self._websockets, key=lambda one: self._websockets[one].held)
+        self._websockets[largest].remark = "further messages are left out"
+        return self._concluded(largest)
 
     def _concluded(self, key: _Key) -> str:
         """The entry of a WebSocket with the messages so far; empty if none waits there."""
         waiting = self._websockets.pop(key, None)
         if waiting is None:
             return ""
-        return self._written(
-            {**waiting.entry, "_resourceType": "websocket", "_webSocketMessages": waiting.messages},
-        )
+        self._held -= waiting.held
+        if not waiting.entry:
+            return ""
+        remark = f',"comment":{_encode(waiting.remark)}' if waiting.remark else ""
+        messages = ",".join(waiting.messages)
+        return self._written(f'{waiting.entry},"_resourceType":"websocket","_webSocketMessages":[{messages}]{remark}}}')
 
-    def _written(self, entry: dict[str, Any]) -> str:
+    def _written(self, entry: str) -> str:
         separator = ",\n" if self._entries else "\n"
         self._entries += 1
-        return separator + _encode(entry)
+        return separator + entry
 
     def ending(self) -> str:
         return "\n]}}\n"

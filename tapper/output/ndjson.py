@@ -141,11 +141,14 @@ def _optional(leg: Leg, exchange: Exchange) -> dict[str, Any]:
         members["incomplete"] = exchange.incomplete
     if exchange.grpc is not None:
         members["grpc"] = asdict(exchange.grpc)
+    if exchange.pushed:
+        members["pushed"] = True
     return members
 
 
 def _websocket(message: WebSocketMessage) -> dict[str, Any]:
     readable = message.opcode == TEXT and not message.deflated
+    left_out = {"left_out": message.left_out} if message.left_out else {}
     return {
         "from": message.sender,
         "opcode": message.opcode,
@@ -154,6 +157,7 @@ def _websocket(message: WebSocketMessage) -> dict[str, Any]:
         "preview_b64": None if readable else base64_text(message.body),
         "truncated": message.truncated,
         "deflated": message.deflated,
+        **left_out,
     }
 
 

@@ -1,8 +1,11 @@
-"""Takes secrets out of exchanges, before any output gets them.
+"""Takes secrets out of records, before any format gets them.
 
-The values of header fields and trailer fields are replaced, by name. Targets and bodies stay as they are: nothing in
-the protocol says what is a secret there. Of a malformed line nobody knows what is a name, so it stays only where it
-looks like a start line, without query and userinfo, or up to the colon of a field.
+What is secret is told by names, which stand here and nowhere else. A name counts wherever a peer would look for it: as
+a header field, as a trailer field, and as a parameter in a URL. Bodies stay as they are: nothing in the protocol says
+what is secret there. Of a malformed line only a field's name is shown, or a start line without its query.
+
+The value of a secret field becomes `[redacted]`. In a URL the value becomes `REDACTED`, which may stand in a URL, as in
+OpenTelemetry's semantic conventions for HTTP spans (attribute url.full), and so do user name and password.
 """
 
 from __future__ import annotations
@@ -10,55 +13,262 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
+from urllib.parse import unquote_plus
 
 from tapper.errors import UsageError
-from tapper.protocols.headers import MASK, mask_values
+from tapper.protocols.facts import ByteStream, Fact, Tls
+from tapper.protocols.headers import MASK, FieldMask, mask_values
 from tapper.protocols.heads import TOKEN
 from tapper.protocols.outcome import MalformedPart
 from tapper.protocols.records import ExchangeRecord
 
-ALWAYS = ("Authorization", "Cookie", "Set-Cookie", "Proxy-Authorization")
-"""RFC 9110 sections 11.6.2 and 11.7.2, RFC 6265 sections 4.1 and 4.2."""
+NAMES: Final = (
+    "auth",
+    "authentication-info",  # RFC 7615
+    "bearer",
+    "client_assertion",  # RFC 7521
+    "code",  # RFC 6749
+    "code_verifier",  # RFC 7636
+    "cookie2",  # RFC 2965, as set-cookie2
+    "credentials",
+    "dpop",  # RFC 9449
+    "jsessionid",
+    "jwt",
+    "key",
+    "otp",
+    "pass",
+    "passphrase",
+    "phpsessid",
+    "proxy-authentication-info",
+    "pwd",
+    "samlresponse",
+    "session_id",
+    "set-cookie2",
+    "sid",
+    "sig",  # OpenTelemetry's conventions; Azure
+    "subscription-key",
+    "ticket",
+    "x-functions-key",
+    "x-registry-auth",
+)
+"""Names whose values are secret. Case, `-` and `_` make no difference: APIKey, api_key and Api-Key are one name."""
+
+ENDINGS: Final = (
+    "access-key",
+    "access-key-id",  # OpenTelemetry's conventions have AWSAccessKeyId
+    "api-key",
+    "authorization",  # RFC 9110, sections 11.6.2 and 11.7.2
+    "cookie",  # RFC 6265
+    "credential",  # X-Amz-Credential, X-Goog-Credential
+    "passwd",
+    "password",
+    "private-key",
+    "secret",
+    "secret-key",
+    "signature",  # OpenTelemetry's conventions have Signature and X-Goog-Signature
+    "token",  # access_token, X-Auth-Token, X-Amz-Security-Token, X-Vault-Token
+)
+"""Names that end like this are secret as well, as Proxy-Authorization and client_secret are."""
+
+URL_FIELDS: Final = (
+    ":authority",
+    "content-location",
+    "destination",
+    "host",
+    "link",
+    "location",
+    "referer",
+    "refresh",
+    "x-envoy-original-path",
+    "x-forwarded-uri",
+    "x-original-uri",
+    "x-original-url",
+    "x-rewrite-url",
+)
+"""Fields that contain a URL, of which the secret parts are hidden. A request's target is treated in the same way."""
+
+PROTOCOLS: Final = "sec-websocket-protocol"
+"""Browsers cannot set Authorization for a WebSocket, so clients send a token as the name of a protocol."""
+
+URL_MASK: Final = "REDACTED"
+_MOST_PAIRS: Final = 512  # of a URL that are looked at: what comes after them is hidden
+_DEPTH: Final = 3  # of URLs within parameters of URLs
+_MOST_KNOWN: Final = 4096  # names whose treatment is kept
+_LONGEST_KNOWN: Final = 64
 
 _NAME = re.compile(f"{TOKEN}+")  # RFC 9110 section 5.1
+_WORDS = re.compile(r"[^\x00-\x20\x7f\[\].:?;/$]+")  # user[password], filter.token, ?token, a;token
+_USER = re.compile(r"([/\\]{2}|^)([^/\\?#]*)@")  # RFC 3986 section 3.2.1; CONNECT has no slashes
+_QUERY = re.compile(r"[?#]")
+_PAIR = re.compile(r"[?#&]([^&#=]*)=([^&#]*)")  # implicit grants put tokens behind # (RFC 6749 section 4.2.2)
+_PARAMETER = re.compile(r";([^;=/]*)=([^;/]*)")  # of a path (RFC 3986 section 3.3)
 _START_LINE = re.compile(r"\S{1,32}[ \t]+(?:/|\*|[A-Za-z]+://).*|HTTP/.*", re.DOTALL)
-_USERINFO = re.compile(r"://[^/\s]*@")
+_CREDENTIAL = re.compile(r"bearer|token|auth|jwt|key|secret|passw|eyj", re.IGNORECASE)
+
+_SHOW, _HIDE, _URL, _PROTOCOL = range(4)
+"""What is done to a field's value."""
 
 
-class Redaction:
-    """Replaces the values of the fields in ALWAYS, and of further ones. Names are compared without regard to case.
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
-    Raises UsageError for a text that cannot be the name of a field.
+
+_PLAIN_NAMES: Final = frozenset(map(_plain, NAMES))
+_PLAIN_ENDINGS: Final = tuple(map(_plain, ENDINGS))
+
+
+class Redaction(FieldMask):
+    """Hides the values of NAMES and ENDINGS and of the `names`, but not of the names to `keep`.
+
+    Raises UsageError for a text that cannot be the name of a field, and for a name to keep that nothing hides, or that
+    is one of `names`.
     """
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        secret = [*ALWAYS, *names]
-        for name in secret:
+    def __init__(self, names: Iterable[str] = (), keep: Iterable[str] = ()) -> None:
+        names, keep = list(names), list(keep)
+        for name, option in [*((name, "--redact") for name in names), *((name, "--keep") for name in keep)]:
             if not _NAME.fullmatch(name):
-                raise UsageError(f"{name!r} is not the name of a header field (--redact)")
-        self._names = frozenset(name.lower() for name in secret)
+                raise UsageError(f"{name!r} is not the name of a header field or parameter ({option})")
+        self._added = frozenset(map(_plain, names))
+        self._kept: frozenset[str] = frozenset()
+        self._treatments: dict[str, int] = {}
+        for name in keep:
+            if _plain(name) in self._added:
+                raise UsageError(f"--redact {name} and --keep {name} contradict each other: give one of them")
+            if not self.hides(name):
+                raise UsageError(f"{name!r} is not hidden, so there is nothing to keep: leave it out (--keep)")
+        self._kept = frozenset(map(_plain, keep))
+        self._treatments.clear()
 
     def apply(self, record: ExchangeRecord) -> None:
-        """Redact the messages in place: nothing later needs the original values."""
-        for message in (record.exchange.request, record.exchange.response):
-            if message is not None:
-                message.head.fields = message.head.fields.masked(self._names)
-                if message.end.trailers:
-                    message.end.trailers = mask_values(message.end.trailers, self._names)
-        outcome = record.exchange.outcome
+        """Redact an exchange in place: nothing later needs the original values."""
+        exchange = record.exchange
+        request, response = exchange.request, exchange.response
+        if request is not None:
+            head = request.head
+            if "=" in head.target or "@" in head.target:
+                head.target = self.url(head.target)
+            head.fields = head.fields.masked(self)
+            if request.end.trailers:
+                request.end.trailers = mask_values(request.end.trailers, self)
+        if response is not None:
+            response.head.fields = response.head.fields.masked(self)
+            if response.end.trailers:
+                response.end.trailers = mask_values(response.end.trailers, self)
+        outcome = exchange.outcome
         if outcome.malformed:
-            parts = tuple(replace(part, line=_without_secrets(part)) for part in outcome.malformed)
-            record.exchange.outcome = replace(outcome, malformed=parts)
+            parts = tuple([replace(part, line=self._malformed(part)) for part in outcome.malformed])
+            exchange.outcome = replace(outcome, malformed=parts)
+        call = exchange.grpc
+        if call is not None:  # its parts are those of target and trailers
+            if call.method is not None:
+                call.method = self.url(call.method)
+            if call.message is not None and self.hides("grpc-message"):
+                call.message = MASK
+
+    def fact(self, fact: Fact) -> Fact:
+        """Bytes that were not decoded may contain anything, so their previews are dropped and only counts remain."""
+        if isinstance(fact, ByteStream):
+            what = MASK if self.hides("upgrade") else fact.what
+            return replace(fact, what=what, previews=(b"", b""))
+        if isinstance(fact, Tls) and fact.sni is not None:
+            return replace(fact, sni=self.url(fact.sni))
+        return fact
+
+    def hides(self, name: str) -> bool:
+        """Whether the values of fields and parameters with this name are hidden."""
+        return self._treatment(name) == _HIDE
+
+    def scans(self, name: str) -> bool:
+        """Whether what is shown of a field with this name depends on its value."""
+        return self._treatment(name) > _HIDE
+
+    def shown(self, name: str, value: str) -> str:
+        """What is shown of a field's value."""
+        treatment = self._treatment(name)
+        if treatment == _SHOW:
+            return value
+        if treatment == _URL:
+            return self.url(value)
+        return MASK if treatment == _HIDE or _CREDENTIAL.search(value) else value
+
+    def url(self, text: str) -> str:
+        """A URL, or the part of it that a request's target has, without its secrets."""
+        return self._url(text, _DEPTH) if "=" in text or "@" in text else text
+
+    def _treatment(self, name: str) -> int:
+        known = self._treatments.get(name)
+        if known is None:
+            known = self._decide(name)
+            if len(name) <= _LONGEST_KNOWN:
+                if len(self._treatments) >= _MOST_KNOWN:
+                    self._treatments.clear()
+                self._treatments[name] = known
+        return known
+
+    def _decide(self, name: str) -> int:
+        for word in _WORDS.findall(unquote_plus(name)):
+            plain = _plain(word)
+            if plain in self._added:
+                return _HIDE
+            if plain not in self._kept and (plain in _PLAIN_NAMES or plain.endswith(_PLAIN_ENDINGS)):
+                return _HIDE
+        lower = name.lower()
+        if lower in URL_FIELDS:
+            return _URL
+        return _PROTOCOL if lower == PROTOCOLS and _plain(PROTOCOLS) not in self._kept else _SHOW
+
+    def _url(self, text: str, depth: int) -> str:
+        # 1. User name and password.
+        if "@" in text:
+            text = _USER.sub(_without_user, text)
+        # 2. Parameters of the path.
+        query = _QUERY.search(text)
+        start = len(text) if query is None else query.start()
+        path = text[:start]
+        shown = [_PARAMETER.sub(self._parameter, path) if ";" in path else path]
+        # 3. Parameters of query and fragment.
+        for number, pair in enumerate(_PAIR.finditer(text, start)):
+            if number >= _MOST_PAIRS:
+                return "".join([*shown, text[start : pair.start() + 1], URL_MASK])
+            if self._is_secret(pair[1], pair[2], depth):
+                shown += text[start : pair.start(2)], URL_MASK
+                start = pair.end()
+        return "".join([*shown, text[start:]])
+
+    def _malformed(self, part: MalformedPart) -> str | None:
+        """The line of a malformed part. Nobody knows what a peer would take for a name in it."""
+        line = part.line
+        if line is None:
+            return None
+        if not part.is_start:
+            name, colon, _ = line.partition(":")
+            name = name.rstrip(" \t")
+            return f"{name}: {MASK}" if colon and _NAME.fullmatch(name) else MASK
+        if not _START_LINE.fullmatch(line):
+            return MASK
+        path, question, _ = " ".join([self.url(word) for word in line.split(" ")]).partition("?")
+        return f"{path}?{MASK}" if question else path
+
+    def _parameter(self, match: re.Match[str]) -> str:
+        return f";{match[1]}={URL_MASK}" if match[2] and self.hides(match[1]) else match[0]
+
+    def _is_secret(self, name: str, value: str, depth: int) -> bool:
+        """Whether a parameter is secret by its name, or has a URL or a query as its value that contains a secret."""
+        if not value:
+            return False
+        if self.hides(name):
+            return True
+        if not depth or not ("=" in value or "@" in value or "%" in value):
+            return False
+        decoded = unquote_plus(value)
+        inner = f"?{decoded}"
+        if self._url(inner, depth - 1) != inner:
+            return True
+        return decoded != value and self._is_secret("", decoded, depth - 1)
 
 
-def _without_secrets(part: MalformedPart) -> str | None:
-    line = part.line
-    if line is None:
-        return None
-    if not part.is_start:
-        name, colon, _ = line.partition(":")
-        return f"{name}: {MASK}" if colon else MASK
-    if not _START_LINE.fullmatch(line):
-        return MASK
-    path, question, _ = _USERINFO.sub(f"://{MASK}@", line).partition("?")
-    return f"{path}?{MASK}" if question else path
+def _without_user(match: re.Match[str]) -> str:
+    user = f"{URL_MASK}:{URL_MASK}" if ":" in match[2] else URL_MASK
+    return f"{match[1]}{user}@"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tapper.output.filters import Filter
 from tapper.output.records import Totals
 from tapper.output.redaction import Redaction
-from tapper.protocols.facts import ByteStream
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import FactRecord, Record
 
@@ -29,7 +28,8 @@ class Shape:
         for record in records:
             if isinstance(record, FactRecord):
                 if self.filter.empty:  # a fact meets no condition
-                    shown.append(self._without_preview(record))
+                    fact = record.fact if self.redaction is None else self.redaction.fact(record.fact)
+                    shown.append(record if fact is record.fact else FactRecord(record.leg, fact))
             elif (self.probes or not is_probe(record.leg, record.exchange)) and (
                 self.filter.empty or self.filter.passes(record.exchange)
             ):
@@ -39,9 +39,3 @@ class Shape:
             else:
                 totals.filtered += 1
         return shown
-
-    def _without_preview(self, record: FactRecord) -> FactRecord:
-        """Undecoded bytes may contain secrets, so redaction drops their preview and keeps only the counts."""
-        if self.redaction is not None and isinstance(record.fact, ByteStream):
-            return replace(record, fact=replace(record.fact, previews=(b"", b"")))
-        return record

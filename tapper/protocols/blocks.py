@@ -55,6 +55,8 @@ STATIC: Final[list[Entry]] = [
 ]
 """The static table (appendix A), by index."""
 _NO_FIELDS: Final = HeaderList()
+SHOWN: Final = (":authority", ":protocol")
+"""The pseudo-header fields that are shown among the fields of a message."""
 _OF_REQUESTS: Final = (":method", ":path", ":scheme", ":authority")
 
 
@@ -73,7 +75,7 @@ class DecodedBlock:
     headers: Headers = ()
     """Names and values in their order, pseudo-header fields included; octets as latin-1 characters."""
     shown: HeaderList = _NO_FIELDS
-    """`headers` without pseudo-header fields, except :authority."""
+    """`headers` without pseudo-header fields, except :authority and :protocol (RFC 8441)."""
     complete: bool = True
     """False if `headers` lacks fields whose entries are unknown."""
     octets: int = 0
@@ -93,7 +95,7 @@ class DecodedBlock:
 def decoded(headers: Headers, *, complete: bool = True) -> DecodedBlock:
     block = DecodedBlock()
     block.headers, block.complete = headers, complete
-    block.shown = HeaderList(tuple(field for field in headers if field[0] == ":authority" or field[0][:1] != ":"))
+    block.shown = HeaderList(tuple(field for field in headers if field[0] in SHOWN or field[0][:1] != ":"))
     block.octets = sum(len(name) + len(value) for name, value in headers)
     first = dict(reversed(headers))
     block.is_request = any(name in first for name in _OF_REQUESTS)

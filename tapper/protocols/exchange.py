@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from tapper.protocols.grpc import Call
+from tapper.protocols.grpc import WEB, Call, web_call
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, RequestHead, Response, ResponseHead
 from tapper.protocols.outcome import CLIENT, COMPLETE, LOST, OPEN, SERVER, ExchangeOutcome, OutcomeKind, joined
@@ -36,6 +36,7 @@ from tapper.streams.sequence import MASK, after
 
 MOST_UNANSWERED: Final = 256
 """Requests of one connection that may wait for an answer. nginx and Envoy close a connection long before."""
+_CONTENT_TYPE: Final = "content-type"
 _RECORD_COST: Final = 512  # bytes that an unanswered request counts for, besides those that it has
 
 
@@ -50,6 +51,8 @@ class Exchange:
     """Why fields are missing from the heads, in a few words; None if none are missing (HTTP/1: always)."""
     grpc: Call | None = None
     outcome: ExchangeOutcome = COMPLETE
+    pushed: bool = False
+    """True if the server made up the request itself (RFC 9113 section 8.4)."""
 
     def __init__(
         self,
@@ -58,12 +61,14 @@ class Exchange:
         incomplete: str | None = None,
         grpc: Call | None = None,
         outcome: ExchangeOutcome = COMPLETE,
+        pushed: bool = False,
     ) -> None:
         self.request = request
         self.response = response
         self.incomplete = incomplete
         self.grpc = grpc
         self.outcome = outcome
+        self.pushed = pushed
 
     @property
     def partial(self) -> bool:
@@ -110,7 +115,7 @@ class PendingRequest:
         """The outcome if no answer is expected any longer."""
         self.is_queued = True
         """True until an answer begins, or none is expected any longer."""
-        self.cost = _RECORD_COST + head.size
+        self.cost = _RECORD_COST + head.cost
         """Bytes that it counts for while it is queued."""
 
 
@@ -276,8 +281,8 @@ class Conversation:
 
     def _complete_request(self, waiting: PendingRequest, end: End) -> list[Exchange]:
         waiting.request = Request(waiting.head, end)
+        waiting.cost += len(end.body)
         if waiting.is_queued:
-            waiting.cost += len(end.body)
             self.held += len(end.body)
         # A server may answer before the request is complete: then the exchange is complete now.
         return [] if waiting.may_be_answered else [_exchange(waiting.request, waiting.response, waiting.unanswered)]
@@ -377,8 +382,17 @@ class Conversation:
         return done
 
     def _weigh(self) -> None:
-        """Update `held` by what the readers keep now."""
+        """Update `held` by what the readers keep now, and by requests that have left the queue: one whose answer has
+        begun, and one whose answer came before its own end."""
         kept = self._requests.held + self._responses.held
+        answering, arriving = self._answering, self._arriving
+        answered = None
+        if answering is not None:
+            answered = answering[0]
+            kept += answering[1].cost + (0 if answered is None else answered.cost)
+        if arriving is not None and not arriving.is_queued and arriving is not answered:
+            response = arriving.response
+            kept += arriving.cost + (0 if response is None else response.head.cost + len(response.end.body))
         self.held += kept - self._kept
         self._kept = kept
 
@@ -387,9 +401,10 @@ def _exchange(request: Request | None, response: Response | None, missing: Excha
     """An exchange. `missing` is the outcome of a message that is None."""
     asked = missing if request is None else request.end.outcome
     answered = missing if response is None else response.end.outcome
-    if asked is COMPLETE and answered is COMPLETE:
-        return Exchange(request, response)
-    return Exchange(request, response, outcome=joined(asked, answered))
+    outcome = COMPLETE if asked is COMPLETE and answered is COMPLETE else joined(asked, answered)
+    if response is not None and response.head.fields.has_prefix(_CONTENT_TYPE, WEB):
+        return Exchange(request, response, grpc=web_call(request, response), outcome=outcome)
+    return Exchange(request, response, outcome=outcome)
 
 
 def ends_http1(request: Request | PendingRequest | None, response: ResponseHead) -> bool:

@@ -70,8 +70,8 @@ class Handler:
     __slots__ = ()
 
     def on_block(self, side: int, stream: int, block: bytes, *, end: bool, promise: bool, is_cut: bool = False) -> None:
-        """A header block, of a PUSH_PROMISE frame if `promise`. If `is_cut`, it was over the limit, and `block` is its
-        beginning."""
+        """A header block. If `promise`, it is of a PUSH_PROMISE frame, and `stream` is the promised stream. If
+        `is_cut`, it was over the limit, and `block` is its beginning."""
 
     def on_data(self, side: int, stream: int, data: bytes, *, end: bool) -> None:
         """A piece of a stream's body, without padding; with `end` the last one."""
@@ -151,6 +151,8 @@ class _BlockInProgress:
     promise: bool
     end: bool
     data: bytearray
+    promised: int = 0
+    """The promised stream, of a PUSH_PROMISE frame."""
     is_cut: bool = False
     """True once it is over the limit. Then `data` is its beginning."""
 
@@ -282,7 +284,8 @@ class FrameReader:
             if frame.flags & PADDED:
                 start, stop = 1, stop - (payload[0] if payload else 0)
             if frame.kind == PUSH_PROMISE:
-                start += 4  # the promised stream
+                block.promised = int.from_bytes(payload[start : start + 4], "big") & 0x7FFF_FFFF
+                start += 4
             elif frame.flags & HAS_PRIORITY:
                 start += 5  # stream dependency and weight
         # 2. Of a block over the limit only the beginning is kept, but the reader has to find its end.
@@ -300,7 +303,7 @@ class FrameReader:
             self._block = None
             handler.on_block(
                 self._side,
-                block.stream,
+                block.promised if block.promise else block.stream,
                 bytes(block.data),
                 end=block.end,
                 promise=block.promise,

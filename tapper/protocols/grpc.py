@@ -2,20 +2,31 @@
 
 A body is a sequence of messages. Each has a prefix: one octet of flags, four octets of length, big-endian. The status
 of a call is in the trailers, or in the header fields of a response that has nothing else.
+
+gRPC-Web (specification: "gRPC Web") runs over HTTP/1.1 as well. Its response has the trailers in the body: in a last
+message whose flags have the bit 0x80, as header lines. In its text form the body is base64, in pieces that each may end
+with padding.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
 from tapper.protocols.headers import Headers
+from tapper.protocols.messages import End, Request, Response
 
 MOST_SIZES: Final = 64
 """How many sizes of messages are kept for each direction. All messages are counted."""
 _PREFIX: Final = 5
 _COMPRESSED: Final = 1
+_TRAILERS: Final = 0x80
+WEB: Final = "application/grpc-web"
+"""How the content-type of gRPC-Web begins."""
+_WEB_TEXT: Final = WEB + "-text"
 STATUS_NAMES: Final = (  # noqa: SIM905 - a list would be a name a line
     "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
     "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
@@ -125,3 +136,48 @@ def call(target: str, fields: Headers, trailers: Headers, requests: Messages, re
             elif name == "grpc-message":
                 message = unquote(value)  # percent-encoded UTF-8; other octets become U+FFFD
     return Call(service, method, status, message, requests, responses)
+
+
+def web_call(request: Request | None, response: Response) -> Call:
+    """The call of an exchange whose response is gRPC-Web. Messages and trailers are read from the bodies as far as they
+    were kept."""
+    requests, _ = (NO_MESSAGES, ()) if request is None else _web_messages(request.end, _content_type(request))
+    responses, trailers = _web_messages(response.end, _content_type(response))
+    target = "" if request is None else request.head.target
+    return call(target, response.head.headers, (*response.end.trailers, *trailers), requests, responses)
+
+
+def _content_type(message: Request | Response) -> str:
+    return (message.head.fields.get("content-type") or "").lower()
+
+
+def _web_messages(end: End, content_type: str) -> tuple[Messages, Headers]:
+    """The messages in a body, and the trailers in it."""
+    counter, body, at = Counter(), end.body, 0
+    if content_type.startswith(_WEB_TEXT):
+        body = _from_base64(body)
+    while at + _PREFIX <= len(body):
+        length = int.from_bytes(body[at + 1 : at + _PREFIX], "big")
+        stop = at + _PREFIX + length
+        if body[at] & _TRAILERS:
+            lines = body[at + _PREFIX : stop].decode("latin-1").split("\r\n")
+            fields = [line.partition(":") for line in lines if ":" in line]
+            trailers = tuple((name.strip().lower(), value.strip()) for name, _, value in fields)
+            return counter.messages(), trailers if stop <= len(body) else ()
+        counter.feed(body[at:stop])
+        at = stop
+    counter.feed(body[at:])
+    if end.truncated:
+        counter.lose()
+    return counter.messages(), ()
+
+
+def _from_base64(text: bytes) -> bytes:
+    """The bytes up to the first group of four characters that is no base64."""
+    decoded = bytearray()
+    for at in range(0, len(text) - len(text) % 4, 4):
+        try:
+            decoded += base64.b64decode(text[at : at + 4], validate=True)
+        except binascii.Error:
+            break
+    return bytes(decoded)

@@ -7,7 +7,7 @@ from typing import Final
 
 from tapper.protocols.blocks import UNREADABLE_BLOCK, DecodedBlock
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.grpc import NO_MESSAGES, Call, Counter, Messages, call
+from tapper.protocols.grpc import NO_MESSAGES, WEB, Call, Counter, Messages, call, web_call
 from tapper.protocols.headers import Headers
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
 from tapper.protocols.outcome import (
@@ -24,7 +24,7 @@ from tapper.runtime.native import mypyc_attr
 TABLE_UNKNOWN: Final = "header table unknown"
 BLOCK_UNSEEN: Final = "header block not seen"
 
-_RECORD_COST: Final = 512  # bytes that a half counts for, besides those that it has
+_RECORD_COST: Final = 700  # bytes that a half counts for, besides those that it has
 _VERSION: Final = "HTTP/2"
 _NO_HEADERS: Final[Headers] = ()
 
@@ -98,6 +98,10 @@ class Half:
             return BLOCK_UNSEEN
         return None if self.complete else self.flaw or TABLE_UNKNOWN
 
+    @property
+    def is_grpc_web(self) -> bool:
+        return self.fields is not None and (self.fields.content_type or "").startswith(WEB)
+
     def keep(self, data: bytes, limit: int) -> int:
         """Keep a piece of the body, up to the limit; returns how many bytes of it were kept."""
         room = limit - len(self.body)
@@ -136,6 +140,8 @@ def exchange(request: Half | None, response: Half | None, unfinished: ExchangeOu
     outcome = joined(
         LOST if asked is None else asked.end.outcome, unfinished if answered is None else answered.end.outcome
     )
+    if answered is not None and response is not None and response.is_grpc_web:
+        return Exchange(asked, answered, missing, web_call(asked, answered), outcome)
     return Exchange(asked, answered, missing, _call(request, response), outcome)
 
 

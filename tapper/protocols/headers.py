@@ -9,8 +9,26 @@ from tapper.runtime.native import mypyc_attr
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 """Names and values in the order in which they were sent. Duplicates are kept. Bytes are latin-1 characters."""
 
+FIELD_COST: Final = 170
+"""Bytes of memory that a field takes besides its octets: a pair of strings."""
 MASK: Final = "[redacted]"
 """Stands for a value that is not shown."""
+
+
+class FieldMask:
+    """Says what is shown of the values of fields. `tapper.output.redaction` has the only one."""
+
+    def hides(self, name: str) -> bool:
+        """Whether nothing of the values of fields with this name is shown."""
+        raise NotImplementedError
+
+    def scans(self, name: str) -> bool:
+        """Whether what is shown of a field with this name depends on its value."""
+        raise NotImplementedError
+
+    def shown(self, name: str, value: str) -> str:
+        """What is shown of a field's value. To mask it again changes nothing."""
+        raise NotImplementedError
 
 
 @mypyc_attr(acyclic=True)
@@ -29,6 +47,11 @@ class HeaderList:
     def headers(self) -> Headers:
         return self._headers
 
+    @property
+    def cost(self) -> int:
+        """Bytes of memory besides the octets of the fields. Fields that messages share are counted for each."""
+        return len(self._headers) * FIELD_COST
+
     def get(self, name: str) -> str | None:
         """The value of the first field with this name; None where there is none."""
         for key, value in self.headers:
@@ -44,11 +67,10 @@ class HeaderList:
         """True if the value of a field with this name begins with `prefix`."""
         return any(value.startswith(prefix) and key.lower() == name for key, value in self.headers)
 
-    def masked(self, names: frozenset[str]) -> HeaderList:
-        """These fields, with MASK in place of the values of all fields that have one of the names."""
-        if not any(key.lower() in names for key, _ in self.headers):
-            return self
-        return HeaderList(mask_values(self.headers, names))
+    def masked(self, mask: FieldMask) -> HeaderList:
+        """These fields, with what the mask shows of their values."""
+        shown = mask_values(self.headers, mask)
+        return self if shown == self.headers else HeaderList(shown)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, HeaderList) and self.headers == other.headers
@@ -56,9 +78,9 @@ class HeaderList:
     __hash__ = None  # type: ignore[assignment]
 
 
-def mask_values(headers: Headers, names: frozenset[str]) -> Headers:
-    """The fields, with MASK in place of the values of all fields that have one of the names (in lower case)."""
-    return tuple((key, MASK if key.lower() in names else value) for key, value in headers)
+def mask_values(headers: Headers, mask: FieldMask) -> Headers:
+    """The fields, with what the mask shows of their values."""
+    return tuple([(key, mask.shown(key, value)) for key, value in headers])
 
 
 def content_encoding(headers: Headers) -> str | None:

@@ -12,6 +12,10 @@ sides sent on it. The first of these events ends a stream, and what was seen of 
     a new stream while MOST_STREAMS are open                      the oldest open stream
     the server's FIN, or the end of the connection                all open streams, in the order in which they began
 
+A promised request (PUSH_PROMISE) and its response make an exchange that is marked as pushed. The final response to an
+extended CONNECT for a WebSocket (RFC 8441) ends its exchange, as 101 does in HTTP/1; the stream's DATA is read as
+WebSocket frames from then on.
+
 Loss costs dynamic tables (`tapper.protocols.blocks`): fields that refer to unknown entries are left out, and the
 exchange says that it is incomplete. Its method, target or status stays empty if that is one of these fields.
 """
@@ -20,13 +24,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from tapper.protocols.blocks import BlockDecoder, decoded
-from tapper.protocols.exchange import Exchange
+from tapper.protocols.blocks import BlockDecoder, DecodedBlock, decoded
+from tapper.protocols.connection_reader import Content
 from tapper.protocols.frames import FrameReader, Handler
 from tapper.protocols.grpc import Counter, is_grpc
 from tapper.protocols.halves import Half, exchange
+from tapper.protocols.headers import FIELD_COST
 from tapper.protocols.messages import BODY_LIMIT, Request
 from tapper.protocols.outcome import (
+    COMPLETE,
     LOST,
     OPEN,
     SERVER,
@@ -35,11 +41,15 @@ from tapper.protocols.outcome import (
     error_name,
     role,
 )
+from tapper.protocols.websocket import WebSocket
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 
 MOST_STREAMS: Final = 1024
 """Open streams that are followed on one connection. Servers allow 100 to 250."""
+_TABLE_PRICE: Final = 4
+"""Bytes of memory for each octet of a dynamic table, as RFC 7541 counts it."""
+_LAST_STREAM: Final = 1 << 31
 _MOST_CUT_SHORT: Final = 256
 # Error codes (section 7).
 _NO_ERROR: Final = 0
@@ -58,8 +68,11 @@ class Http2(Handler):
         self._body_limit = body_limit
         self._streams: dict[int, list[Half | None]] = {}  # open ones: both halves, by side
         self._cut_short: dict[int, None] = {}  # closed ones of which late frames may still come, to be ignored
-        self._done: list[Exchange] = []  # complete, and not yet returned
+        self._done: list[Content] = []  # complete, and not yet returned
+        self._websockets: dict[int, WebSocket] = {}  # the open ones, by stream
+        self._half_closed: set[int] = set()  # their streams that one side has ended
         self._cost = 0  # of all halves
+        self._last_answered = _LAST_STREAM  # the highest stream that the server may answer, by its GOAWAY frames
         self._missed: set[int] = set()  # open streams of which frames may have been lost
         self._cut_off: ExchangeOutcome | None = None  # of streams that the first FIN, or an error of GOAWAY, cuts off
         # Of the chunk that is being read; `next` is the sequence number after it.
@@ -79,7 +92,9 @@ class Http2(Handler):
     def held(self) -> int:
         """Bytes kept, roughly. Called for each packet."""
         (reader, other_reader), (decoder, other_decoder) = self._readers, self._decoders
-        return self._cost + reader.held + other_reader.held + decoder.held + other_decoder.held
+        sockets = sum([socket.held for socket in self._websockets.values()]) if self._websockets else 0
+        tables = (decoder.held + other_decoder.held) * _TABLE_PRICE
+        return self._cost + reader.held + other_reader.held + tables + sockets
 
     def upgraded(self, request: Request) -> None:
         """The connection began with this HTTP/1.1 request, which is over: it is stream 1's (RFC 7540 section 3.2)."""
@@ -94,33 +109,35 @@ class Http2(Handler):
         self._streams[1] = [None, half] if self.client else [half, None]
         self._cost += half.cost
 
-    def data(self, side: int, chunk: Data) -> list[Exchange]:
+    def data(self, side: int, chunk: Data) -> list[Content]:
         """The next bytes of a side."""
         self._ts, self._seq, self._ack = chunk.ts, chunk.seq, chunk.ack
         self._next = (chunk.seq + len(chunk.data)) & MASK
         self._readers[side].feed(chunk.data, self)
         return self._take_done()
 
-    def gap(self, side: int, size: int | None) -> list[Exchange]:
+    def gap(self, side: int, size: int | None) -> list[Content]:
         """`size` bytes of a side are lost; None where nobody knows how many."""
         self._readers[side].gap(size, self)
         return self._take_done()
 
-    def end(self, side: int) -> list[Exchange]:
+    def end(self, side: int) -> list[Content]:
         """The side sent FIN. After the server's, no request gets an answer."""
         if self._cut_off is None:
             self._cut_off = ExchangeOutcome(OutcomeKind.TIMEOUT, role(side, self.client))
         return self.finish(self._cut_off) if side != self.client and self.client is not None else []
 
-    def finish(self, unfinished: ExchangeOutcome = OPEN) -> list[Exchange]:
+    def finish(self, unfinished: ExchangeOutcome = OPEN) -> list[Content]:
         """Nothing more will come. `unfinished` is the outcome of streams that have not ended."""
         if self._cut_off is not None and self._cut_off.code is not None and unfinished.kind is not OutcomeKind.OPEN:
             unfinished = self._cut_off
         for number in list(self._streams):
             self._conclude(number, unfinished)
+        for number in list(self._websockets):
+            self._close_websocket(number)
         return self._take_done()
 
-    def _take_done(self) -> list[Exchange]:
+    def _take_done(self) -> list[Content]:
         if not self._done:
             return []
         done, self._done = self._done, []
@@ -129,9 +146,14 @@ class Http2(Handler):
     # The methods of a Handler.
 
     def on_block(self, side: int, stream: int, block: bytes, *, end: bool, promise: bool, is_cut: bool = False) -> None:
-        # 1. Decode every block, since each may change the dynamic table. Ignore pushed responses and closed streams.
+        # 1. Decode every block, since each may change the dynamic table. Ignore closed streams, and responses to
+        #    promises that were not seen.
         fields = self._decoders[side].decode(block, is_cut=is_cut)
-        if promise or self._is_ignored(stream):
+        if promise:
+            self._promise(side, stream, fields, len(block))
+            return
+        if self._is_ignored(stream):
+            self._end_of_websocket(stream, end=end)
             return
         # 2. The pseudo-header fields tell which side is the client.
         is_response = fields.status is not None
@@ -155,13 +177,19 @@ class Http2(Handler):
             half.head_size = len(block)
             half.grpc = is_grpc(fields.content_type)
         half.flaw = half.flaw or fields.flaw
-        half.cost += fields.octets
-        self._cost += fields.octets
+        cost = fields.octets + len(fields.headers) * FIELD_COST
+        half.cost += cost
+        self._cost += cost
         if end:
             self._end_half(stream, half)
+        elif is_response and self.client is not None:
+            self._open_websocket(stream)
 
     def on_data(self, side: int, stream: int, data: bytes, *, end: bool) -> None:
         if self._is_ignored(stream):
+            if stream in self._websockets:
+                self._done += self._websockets[stream].data(side, Data(data, self._ts, self._seq, self._ack))
+            self._end_of_websocket(stream, end=end)
             return
         half = self._half(side, stream)
         half.last_ts, half.last_seq = self._ts, self._next
@@ -178,6 +206,9 @@ class Http2(Handler):
 
     def on_lost_data(self, side: int, stream: int, size: int, *, end: bool) -> None:
         if self._is_ignored(stream):
+            if stream in self._websockets:
+                self._done += self._websockets[stream].gap(side, size)
+            self._end_of_websocket(stream, end=end)
             return
         half = self._half(side, stream)
         half.size += size
@@ -189,6 +220,8 @@ class Http2(Handler):
             self._end_half(stream, half)
 
     def on_reset(self, side: int, stream: int, code: int) -> None:
+        if stream in self._websockets:
+            self._close_websocket(stream)
         if stream not in self._streams:
             return
         by, kind, half = role(side, self.client), OutcomeKind.RST_STREAM, self._streams[stream][side]
@@ -202,12 +235,15 @@ class Http2(Handler):
         outcome = ExchangeOutcome(OutcomeKind.GOAWAY, role(side, self.client), error_name(code))
         if code != _NO_ERROR:
             self._cut_off = outcome
-        if self.client is not None and side != self.client:
-            for number in [number for number in self._streams if number > last]:
+        if self.client is not None and side != self.client and last < self._last_answered:
+            self._last_answered = last  # it never increases (RFC 9113 section 6.8), so a repetition changes nothing
+            for number in [number for number in self._streams if number > last and number & 1]:
                 self._conclude(number, outcome)
 
     def on_out_of_step(self, side: int) -> None:
         self._decoders[side].forget()
+        for socket in self._websockets.values():
+            self._done += socket.gap(side, None)
         for number, halves in self._streams.items():
             half = halves[side]
             if half is None:
@@ -218,8 +254,10 @@ class Http2(Handler):
                     half.counter.lose()
 
     def _is_ignored(self, stream: int) -> bool:
-        """Whether frames of the stream are passed over: it is a pushed one (even number), or was cut short."""
-        return not stream & 1 or stream in self._cut_short
+        """Whether frames of the stream make no exchange: it was cut short, it is pushed (an even number) and its
+        promise was not seen, or it is a WebSocket."""
+        is_unpromised = not stream & 1 and stream not in self._streams
+        return is_unpromised or stream in self._cut_short or stream in self._websockets
 
     def _half(self, side: int, stream: int) -> Half:
         """This side's half of a stream, made when it is first needed."""
@@ -233,6 +271,64 @@ class Http2(Handler):
             half = halves[side] = Half(self._ts, self._seq, self._ack)
             self._cost += half.cost
         return half
+
+    def _promise(self, side: int, stream: int, fields: DecodedBlock, size: int) -> None:
+        """A server promises the response to a request that it has made up itself (RFC 9113 section 8.4)."""
+        if stream & 1 or stream in self._streams or self.client not in (None, 1 - side):
+            return
+        self.client = 1 - side
+        self.heads += 1
+        half = self._half(self.client, stream)
+        half.fields, half.complete, half.flaw, half.head_size = fields, fields.complete, fields.flaw, size
+        half.last_ts, half.last_seq, half.ended = self._ts, self._next, True
+        half.cost += fields.octets
+        self._cost += fields.octets
+
+    def _open_websocket(self, stream: int) -> None:
+        """A response head has come: it may accept a WebSocket (RFC 8441 section 5)."""
+        assert self.client is not None, "a response tells which side is the client"
+        halves = self._streams[stream]
+        request, response = halves[self.client], halves[1 - self.client]
+        if request is None or response is None or request.fields is None or response.fields is None:
+            return
+        if request.fields.method != "CONNECT" or (":protocol", "websocket") not in request.fields.headers:
+            return
+        if (response.fields.status or "")[:1] != "2":
+            return
+        # 1. The exchange is complete without bodies. Bytes that the client did not wait with are the WebSocket's.
+        early, is_whole = bytes(request.body), not request.holed and request.size == len(request.body)
+        request.body.clear()
+        request.size, request.holed, request.ended, response.ended = 0, False, True, True
+        self._conclude(stream, COMPLETE)
+        # 2. The stream is a WebSocket from now on.
+        if len(self._websockets) >= MOST_STREAMS:
+            self._close_websocket(next(iter(self._websockets)))
+        socket = WebSocket(self.client, response.fields.headers, self._ts, self._body_limit)
+        self._websockets[stream] = socket
+        if early:
+            self._done += socket.data(self.client, Data(early, request.last_ts, 0, 0))
+        if not is_whole:
+            self._done += socket.gap(self.client, None)
+
+    def _end_of_websocket(self, stream: int, *, end: bool) -> None:
+        """A frame of an ignored stream has been read. With `end`, its side has ended the stream."""
+        if not end or stream not in self._websockets:
+            return
+        if stream in self._half_closed:
+            self._close_websocket(stream)
+        else:
+            self._half_closed.add(stream)
+
+    def _close_websocket(self, stream: int) -> None:
+        self._half_closed.discard(stream)
+        self._done += self._websockets.pop(stream).finish()
+        self._ignore(stream)
+
+    def _ignore(self, stream: int) -> None:
+        """Late frames of a closed stream make no exchange."""
+        self._cut_short[stream] = None
+        if len(self._cut_short) > _MOST_CUT_SHORT:
+            del self._cut_short[next(iter(self._cut_short))]
 
     def _counter(self, stream: int, half: Half, new: int) -> Counter | None:
         """What counts the half's gRPC messages, None if it has none; `new` of its bytes are not counted yet."""
@@ -262,10 +358,10 @@ class Http2(Handler):
                 unfinished = LOST
         self._cost -= (first.cost if first is not None else 0) + (second.cost if second is not None else 0)
         if first is None or second is None or not (first.ended and second.ended):
-            self._cut_short[stream] = None
-            if len(self._cut_short) > _MOST_CUT_SHORT:
-                del self._cut_short[next(iter(self._cut_short))]
+            self._ignore(stream)
         if self.client is not None:
             request, response = (second, first) if self.client else (first, second)
             if (request is not None and request.seen) or (response is not None and response.seen):
-                self._done.append(exchange(request, response, unfinished))
+                concluded = exchange(request, response, unfinished)
+                concluded.pushed = not stream & 1
+                self._done.append(concluded)

@@ -12,7 +12,8 @@ from tapper.streams.packet import mirror
 
 INTERVAL_S = 10.0
 """How often to call `QuietConnections.check`."""
-_QUIET_NS = 300 * 1_000_000_000
+QUIET_NS = 300 * 1_000_000_000
+"""How long a connection has to be quiet before the kernel is asked whether it exists."""
 _MOST_CHECKED = 4096
 """Connections that are looked up at a time."""
 
@@ -28,7 +29,7 @@ class QuietConnections:
     def check(self, pods: Iterable[tuple[NamespaceId, Account]]) -> tuple[Account, list[Record]] | None:
         """End the connections of one pod that were quiet for five minutes and do not exist any more. Returns the
         records that they make; None where no pod had quiet connections."""
-        since = time.time_ns() - _QUIET_NS
+        since = time.time_ns() - QUIET_NS
         for netns, account in pods:
             connections = account.connections
             quiet = connections.quiet(since, _MOST_CHECKED) if netns not in self._checked else []

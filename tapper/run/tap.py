@@ -37,6 +37,7 @@ from tapper.run.accounts import Account
 from tapper.run.followed_targets import FollowedTargets
 from tapper.run.pending import POLL_S, PendingRecords
 from tapper.run.plaintext import OpenPlaintext, PlaintextCapture, PlaintextOf
+from tapper.run.silent import SilentRings
 from tapper.run.writer import RecordWriter
 from tapper.signals import StopSignals
 from tapper.streams.connection import Scope
@@ -108,6 +109,7 @@ class LiveTap:
         self._plaintext: PlaintextCapture | None = None
         self._follower: Follower | None = None
         self._quiet: quiet.QuietConnections | None = None
+        self._silent: SilentRings | None = None
         self._next_second = 0.0  # by time.monotonic
         self._next_check = 0.0
         self._closings: list[Callable[[], None]] = []  # to be reported once the last records are
@@ -180,6 +182,12 @@ class LiveTap:
             for account in self._accounts.values():
                 if account.connections.pending:  # packets would tell the time, but there may be none
                     self._take(account, account.connections.pass_time(time.time_ns()))
+            if self._silent is not None:
+                self._silent.check(
+                    (source.key, source.ring, self._accounts[source.key].place)
+                    for source in self._sources
+                    if isinstance(source.key, NamespaceId) and isinstance(source.ring, Ring)
+                )
         if now >= self._next_check and self._quiet is not None:
             self._next_check = now + quiet.INTERVAL_S
             checked = self._quiet.check(
@@ -207,12 +215,13 @@ class LiveTap:
         return wake
 
     def _end(self) -> None:
-        """Drain every ring, then report the records that wait for the wire, then the counts."""
+        """Drain every ring until a deadline, then report the records that wait for the wire, then the counts."""
         self._ending = True
         for source in self._sources:
             self._sources.shut(source.key)
         while len(self._sources):
             self._sources.turn(_FOREVER_S, self._deliver, self._trouble, self._closed)
+            self._writer.report(self._pending.ready())
         self._writer.report(self._pending.rest())
         for say_closed in self._closings:
             say_closed()
@@ -260,6 +269,7 @@ class LiveTap:
 
     def _closed(self, source: Source[Record], statistics: Statistics) -> None:
         account = self._accounts.pop(source.key)
+        account.connections.abandon()
         if PlaintextOf(source.key) in self._sources:
             self._sources.shut(PlaintextOf(source.key))
         self._leave_lo_to_pods()
@@ -325,6 +335,7 @@ class LiveTap:
             blocks=self._blocks,
         )
         self._quiet = quiet.QuietConnections(self._follower.connections_in)
+        self._silent = SilentRings(self._follower.tcp_on_lo, self._console.warn_once)
         self._follower.begin()
 
     def _begin_plaintext(self, capture: PlaintextCapture) -> None:
@@ -426,7 +437,8 @@ class LiveTap:
 
 
 def _stat(source: Source[Record], counted: Statistics) -> Stat:
-    return Stat(counted.received, counted.dropped, source.ring.cut, source.ring.bad_checksum)
+    ring = source.ring
+    return Stat(counted.received, counted.dropped, ring.cut, ring.bad_checksum, counted.unread, source.share.postponed)
 
 
 def _wake_up() -> None:

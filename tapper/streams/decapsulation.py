@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple, TypeAlias
 
-from tapper.streams.bounds import DAMAGED, Limits, Tally
+from tapper.streams.bounds import DAMAGED, Budget
 from tapper.streams.encapsulation import NOT_IP, inside_tunnel
-from tapper.streams.fragments import Fragment, Fragments
+from tapper.streams.fragments import INCOMPLETE, OVER_BOUND, Fragment, Fragments
 from tapper.streams.packet import TCP
 
 MOST_TUNNELS: Final = 2
@@ -56,11 +56,11 @@ class _IpPacket(NamedTuple):
 
 
 class Decapsulation:
-    """The slow way of one source's packets. What is not looked into is counted in `tally`."""
+    """The slow way of one source's packets. What is not looked into is counted in the budget's tally."""
 
-    def __init__(self, limits: Limits, tally: Tally) -> None:
-        self._tally = tally
-        self._fragments = Fragments(limits, tally)
+    def __init__(self, budget: Budget) -> None:
+        self._tally = budget.tally
+        self._fragments = Fragments(budget)
 
     def find(self, ts: int, interface: int, memory: bytes, start: int, stop: int) -> Plain | None:
         """The TCP packet in the IP packet memory[start:stop]. None where there is none, or not yet."""
@@ -97,7 +97,11 @@ class Decapsulation:
 
     def finish(self) -> None:
         """No packet will come: count the fragments that wait for others."""
-        self._fragments.finish()
+        self._fragments.give_up_all(INCOMPLETE)
+
+    def relieve(self) -> None:
+        """The source holds too much: give up the fragments that wait for others."""
+        self._fragments.give_up_all(OVER_BOUND)
 
     def _put_together(self, ts: int, interface: int, memory: bytes, start: int, packet: _IpPacket) -> bytes | None:
         """The packet that this fragment completes. A packet that crosses several interfaces of the node has its

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final, NamedTuple
 
-from tapper.streams.bounds import SECOND, Limits, Tally
+from tapper.streams.bounds import SECOND, Budget
 
 CONTRADICTORY: Final = "contradictory IP fragments"
 INCOMPLETE: Final = "incomplete IP fragments"
@@ -19,7 +19,7 @@ LONGEST: Final = 65_535
 """Bytes of a packet's payload."""
 _PATIENCE: Final = 30 * SECOND
 """As net.ipv4.ipfrag_time, by the packets' times."""
-_COST: Final = 200
+_COST: Final = 300
 """Bytes that Python's objects take for a fragment besides its data; for a packet, four times as many."""
 
 
@@ -102,14 +102,13 @@ class _Parts:
 
 
 class Fragments:
-    """The incomplete packets of one source. Fragments that are given up are counted in `tally`."""
+    """The incomplete packets of one source. What they hold is part of the source's budget, and fragments that are given
+    up are counted in its tally."""
 
-    def __init__(self, limits: Limits, tally: Tally) -> None:
-        self._most = limits.fragment_bytes
-        self._tally = tally
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
         self._packets: dict[bytes, _Parts] = {}  # the oldest first
-        self.held = 0
-        """Bytes."""
+        self._held = 0
 
     def add(self, fragment: Fragment) -> tuple[Fragment, bytes] | None:
         """Add a fragment. Where it completes its packet: the first fragment, and the packet's payload."""
@@ -117,24 +116,24 @@ class Fragments:
         parts = self._packets.get(fragment.key)
         if parts is None:
             parts = self._packets[fragment.key] = _Parts(fragment.ts)
-            self.held += parts.held
+            self._hold(parts.held)
         before = parts.held
         if not parts.add(fragment):
             self._give_up(fragment.key, CONTRADICTORY, 1)
             return None
-        self.held += parts.held - before
+        self._hold(parts.held - before)
         if parts.complete and parts.first is not None:
             del self._packets[fragment.key]
-            self.held -= parts.held
+            self._hold(-parts.held)
             return parts.first, parts.payload()
-        while self.held > self._most:
+        while self._held > self._budget.limits.fragment_bytes:
             self._give_up(next(iter(self._packets)), OVER_BOUND)
         return None
 
-    def finish(self) -> None:
-        """No fragment will come."""
+    def give_up_all(self, kind: str) -> None:
+        """Give up every packet."""
         for key in list(self._packets):
-            self._give_up(key, INCOMPLETE)
+            self._give_up(key, kind)
 
     def _expire(self, ts: int) -> None:
         """Give up the packets that have waited for too long."""
@@ -147,5 +146,9 @@ class Fragments:
     def _give_up(self, key: bytes, kind: str, besides: int = 0) -> None:
         """Count the fragments of a packet as passed over, and `besides` further ones."""
         parts = self._packets.pop(key)
-        self.held -= parts.held
-        self._tally.pass_over(kind, len(parts.data) + besides)
+        self._hold(-parts.held)
+        self._budget.tally.pass_over(kind, len(parts.data) + besides)
+
+    def _hold(self, more: int) -> None:
+        self._held += more
+        self._budget.held += more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, Self
 
 from tapper.errors import UsageError
@@ -12,6 +12,8 @@ from tapper.targets.file import TargetsFile
 from tapper.targets.pods import Targets
 
 _GLANCE_INTERVAL_S = 0.25
+_READING_S = 0.02
+"""How long a turn of the loop may read a long list."""
 
 
 class TargetFeed(Protocol):
@@ -43,6 +45,8 @@ class FileFeed:
         self._warn = warn
         self._reload = ReloadSignal()
         self._first: Targets | None = None
+        self._reading: Iterator[Targets | None] | None = None
+        """The file that is being read."""
         self.next_glance = 0.0
 
     def __enter__(self) -> Self:
@@ -61,15 +65,31 @@ class FileFeed:
         first, self._first = self._first, None
         if first is not None:
             return first
-        if not self._reload.asked:
-            if time.monotonic() < self.next_glance:
-                return None
-            self.next_glance = time.monotonic() + _GLANCE_INTERVAL_S
-            if not self._file.changed():
-                return None
-        self._reload.asked = False
+        if self._reading is None:
+            if not self._reload.asked:
+                if time.monotonic() < self.next_glance:
+                    return None
+                self.next_glance = time.monotonic() + _GLANCE_INTERVAL_S
+                if not self._file.changed():
+                    return None
+            self._reload.asked = False
+            self._reading = self._file.read_in_steps()
+        return self._read_on(self._reading)
+
+    def _read_on(self, reading: Iterator[Targets | None]) -> Targets | None:
+        """Go on reading for a moment; the targets at its end."""
+        end = time.monotonic() + _READING_S
         try:
-            return self._file.read()
+            targets = next(reading)
+            while targets is None and time.monotonic() < end:
+                targets = next(reading)
         except UsageError as error:
             self._warn(f"{error}; the targets stay as they were")
-            return None
+            targets = None
+        else:
+            if targets is None:
+                self.next_glance = 0.0  # at once, after other work of the loop
+                return None
+        self._reading = None
+        self.next_glance = time.monotonic() + _GLANCE_INTERVAL_S
+        return targets

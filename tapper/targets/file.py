@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 from tapper.errors import UsageError, explain
-from tapper.targets.pods import Targets, parse_pods
+from tapper.targets.pods import Targets, parse_in_steps
 
 _LARGEST = 64 << 20  # bytes; a hundred times the size that the largest cluster needs
 
@@ -35,6 +36,10 @@ class TargetsFile:
 
     def read(self) -> Targets:
         """Raises UsageError that names the file and what is wrong with it."""
+        return next(targets for targets in self.read_in_steps() if targets is not None)
+
+    def read_in_steps(self) -> Iterator[Targets | None]:
+        """The same in steps (`parse_in_steps`). The file is read before the first step."""
         self._stamp = None
         try:
             # O_NONBLOCK: open(2) of a FIFO would wait until another process opens it for writing
@@ -49,7 +54,7 @@ class TargetsFile:
         if len(text) > _LARGEST:
             raise UsageError(f"{self._path} is no list of targets: it is larger than {_LARGEST} bytes (--targets-file)")
         try:
-            return parse_pods(text)
+            yield from parse_in_steps(text)
         except ValueError as error:
             raise UsageError(f"{self._path} is no list of targets: {error} (--targets-file)") from None
 

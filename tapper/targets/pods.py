@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,11 @@ def parse_pods(text: str | bytes) -> Targets:
     This is the targets file of the adapter contract, version 1; other members are allowed. Raises ValueError that says
     what is wrong, and where.
     """
+    return next(targets for targets in parse_in_steps(text) if targets is not None)
+
+
+def parse_in_steps(text: str | bytes) -> Iterator[Targets | None]:
+    """The same in steps, so that a large list does not hold up its reader: yields None some times, then the targets."""
     try:
         document = json.loads(text)
     except RecursionError:
@@ -69,10 +74,13 @@ def parse_pods(text: str | bytes) -> Targets:
     generation = member(document, "generation", int, "it")
     pods: list[tuple[PodName, list[Address]]] = []
     for number, pod in enumerate(member(document, "pods", list, "it")):
+        if number % _STEP == _STEP - 1:
+            yield None
         where = f"pods[{number}]"
         name = PodName(member(pod, "namespace", str, where), member(pod, "name", str, where))
         pods.append((name, [_address(ip, where) for ip in member(pod, "ips", list, where)]))
-    return targets_of(pods, generation)
+    yield None
+    yield targets_of(pods, generation)
 
 
 def member(record: object, name: str, kind: type[Any], where: str) -> Any:
@@ -87,6 +95,7 @@ def member(record: object, name: str, kind: type[Any], where: str) -> Any:
     return _SURROGATES.sub("\ufffd", value) if kind is str else value
 
 
+_STEP = 1000
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NAMES = {dict: "an object", int: "a whole number", list: "a list", str: "a text"}
 

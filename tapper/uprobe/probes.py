@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
 
-from tapper.errors import TapperError
 from tapper.runtime.threads import on_threads
 from tapper.uprobe import bpf, layout
 from tapper.uprobe.bpf import Way
@@ -131,8 +130,5 @@ class Probes:
 
     def _load(self, code: bytes) -> int:
         if code not in self._loaded:
-            try:
-                self._loaded[code] = bpf.load(bpf.PROG_KPROBE, code, self._way)
-            except OSError as error:
-                raise TapperError(f"the kernel does not accept a program of --tls: {error.strerror}") from error
+            self._loaded[code] = bpf.load(bpf.PROG_KPROBE, code, self._way)
         return self._loaded[code]

@@ -32,6 +32,8 @@ _TCP: Final = struct.Struct("!HHIIHHHH")
 _WINDOW_SCALE: Final = bytes((3, 3, 14, 0))
 """The largest window that there is (RFC 7323 section 2.3): a gap must not look like a segment outside of the window."""
 _MAPPED: Final = bytes(10) + b"\xff\xff"  # an IPv4 address on an IPv6 socket (RFC 4291 section 2.5.5.2)
+_LARGEST_GAP: Final = 1 << 25
+"""Bytes. No receiver accepts a segment or an acknowledgement much further ahead (`tapper.streams.reassembly.FAR`)."""
 _SETTINGS: Final = 4  # a frame's type (RFC 9113 section 6.5)
 
 
@@ -196,6 +198,9 @@ class Segments:
         written, position, other = record.kind == RecordKind.WRITE, record.position, record.other
         if connection.copy:
             return
+        known = (connection.written, connection.read) if written else (connection.read, connection.written)
+        if connection.begun and max(position - known[0], other - known[1]) > _LARGEST_GAP:
+            self._end(connection, record.ts)  # what follows is another connection to the streams
         if not connection.begun:
             connection.begun, connection.library = True, record.library
             if record.role & Role.FROM_START:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 import stat
 from contextlib import ExitStack
 
-from harness.adapters.contract import Feature
-from harness.conformance import expect, h2c, hostile, state, truth
+from harness.conformance import expect, hostile, state, truth
 from harness.conformance.audit import packets, unpacked
 from harness.conformance.audit.changes import Changes
 from harness.conformance.audit.logsocket import LogSocket
 from harness.conformance.model import Level, case
-from harness.conformance.tap import TrialTap
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.conformance.verdict import NotClaimed
@@ -108,76 +105,6 @@ def nothing_of_neighbours(trial: Trial) -> None:
         # piece by piece: each may be packed by itself, and of one text only so many packed parts are looked at
         found = {trace for piece in content for trace in unpacked.find(traces, piece)}
         expect.absent(forbidden, dict.fromkeys(found, where))
-
-
-@case("SEC-04", Level.MUST, "RFC 9110, section 11.6.2; RFC 6265, section 8", features={Feature.REDACTION})
-def secrets_stay_secret(trial: Trial) -> None:
-    """A tapper that claims redaction MUST NOT write the values of Authorization, Proxy-Authorization, Cookie or
-    Set-Cookie.
-
-    Each has a value that occurs nowhere else, in usual and unusual spelling, in requests and answers. The tapper has to
-    report the exchange itself. Everything that it wrote is searched as in SEC-03, also in packed or encoded form.
-    SEC-11 is the same for HTTP/2.
-    """
-    server = trial.pod("server")
-    tap = trial.tap(server, watch_files=True)
-    tokens = _tokens(6)
-    asked = [("Authorization", f"Bearer {tokens[0]}"), ("cookie", f"session={tokens[1]}; theme=dark")]
-    asked += [("PROXY-AUTHORIZATION", f"Basic {tokens[2]}"), ("authorization", f"Digest response={tokens[3]}")]
-    answered = [("Set-Cookie", f"session={tokens[4]}; HttpOnly"), ("set-cookie", f"other={tokens[5]}")]
-    nonce = truth.new_nonce()
-    with delivery.inbound(server) as conversation:
-        conversation.exchange(truth.request(nonce, headers=asked), truth.response(nonce, headers=answered, body=b"ok"))
-        sent = [truth.sent(conversation, ExpectedLeg(server, INBOUND), nonce, body=b"ok")]
-    _expect_hidden(tap, sent, [*asked, *answered], tokens)
-
-
-@case(
-    "SEC-11",
-    Level.MUST,
-    "RFC 9110, section 11.6.2; RFC 6265, section 8; RFC 9113, section 8.2.3",
-    features={Feature.REDACTION, Feature.HTTP2},
-)
-def secrets_stay_secret_in_http2(trial: Trial) -> None:
-    """A tapper that claims redaction and HTTP/2 MUST NOT write the values of Authorization, Cookie or Set-Cookie there.
-
-    As SEC-04, on a connection of HTTP/2. A cookie comes in two fields, as browsers send it, and every value comes again
-    in a second stream, where only the dynamic table has it.
-    """
-    server = trial.pod("server")
-    tap = trial.tap(server, watch_files=True)
-    tokens = _tokens(4)
-    asked = [("authorization", f"Bearer {tokens[0]}"), ("cookie", f"session={tokens[1]}"), ("cookie", f"b={tokens[2]}")]
-    answered = [("set-cookie", f"session={tokens[3]}")]
-    client, answering, sent = h2c.Http2Sender(), h2c.Http2Sender(), []
-    with delivery.inbound(server) as conversation:
-        h2c.begin(conversation)
-        for stream in (1, 3):
-            nonce = truth.new_nonce()
-            question = h2c.request_fields("GET", truth.target_of(nonce), asked)
-            conversation.client_sends(client.headers(stream, question, end=True))
-            conversation.server_sends(answering.headers(stream, [(":status", "204"), *answered], end=True))
-            sent.append(truth.sent(conversation, ExpectedLeg(server, INBOUND), nonce, status=204))
-    _expect_hidden(tap, sent, [*asked, *answered], tokens)
-
-
-def _tokens(count: int) -> list[str]:
-    return [f"secret-{secrets.token_hex(16)}" for _ in range(count)]
-
-
-def _expect_hidden(tap: TrialTap, sent: list[Sent], fields: list[tuple[str, str]], tokens: list[str]) -> None:
-    """The exchanges are reported, and none of the tokens in the values of their header fields is written anywhere."""
-    tap.wait_seen(sent)
-    tap.end()
-    tap.expect_seen(sent)
-    found = tap.wrote(token.encode() for token in tokens)
-    told = [
-        f"that of {name} {found[token.encode()]}"
-        for name, value in fields
-        for token in tokens
-        if token in value and token.encode() in found
-    ]
-    tap.require(not told, "no value of a secret header field anywhere", "; ".join(told))
 
 
 @case("SEC-05", Level.MUST, "the wire is not trusted: whoever can send to a pod can feed its tapper")

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from harness.adapters.contract import Adapter, Feature, Update
+from harness.conformance import report_file
 from harness.conformance.mesh.stage import Stage
 from harness.conformance.model import Case, Outcome, Result
 from harness.conformance.oracle.model import Difference
@@ -37,6 +38,9 @@ class ClusterPerformance(Stage, AbstractContextManager["ClusterPerformance"]):
 
     def killed(self) -> list[str]:
         return []  # nobody looks: the pods of a cluster are restarted
+
+    def impaired(self) -> str | None:
+        return report_file.why_full(self._directory)
 
     def stop(self) -> None:
         """`save` still collects the logs of what runs; `__exit__` ends it."""

@@ -108,3 +108,29 @@ FORGETS_THE_QUIET = Mutant(
     {"HTTP-28": f"{OUT_OF_STEP}|a record with it", "HTTP-29": f"{OUT_OF_STEP}|a record with it"},
     Fault(packets=(_forgetting,)),
 )
+
+
+def _all_complete(records: Iterator[Record]) -> Iterator[Record]:
+    for record in records:
+        yield record | ({"outcome": "complete"} if record.get("type") == "http" else {})
+
+
+EVERY_END_IS_COMPLETE = Mutant(
+    "every-end-is-complete",
+    "It says of every exchange that it came to its end.",
+    {"HTTP-30": "the outcome reset"},
+    Fault(records=(_all_complete,)),
+)
+
+
+def _other_client(records: Iterator[Record]) -> Iterator[Record]:
+    for record in records:
+        yield record | ({"proxied_for": record["src"]} if "proxied_for" in record else {})
+
+
+SOURCE_AS_PROXIED = Mutant(
+    "source-as-proxied",
+    "It says of the address in a PROXY header that it is the packets'.",
+    {"HTTP-27": "the client that a PROXY header names"},
+    Fault(records=(_other_client,)),
+)

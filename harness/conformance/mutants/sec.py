@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import cast
 
 from harness.conformance.mutants import node
 from harness.conformance.mutants.http import dying_of_garbage
@@ -15,6 +18,9 @@ from harness.conformance.mutants.streams import Record, both_messages, each
 
 _RESOLVER = ("10.96.0.10", 53)
 _SECRETS = ("authorization", "cookie", "set-cookie", "proxy-authorization")
+_WRITTEN = re.compile(
+    r"""((?:[?&\#](?:token|access_token|sig|api_key)=|"X-[A-Za-z-]+(?:Token|Key)", "|//(?=secret)))[^&@"]+"""
+)
 _COPIES = 400
 _UNREDACTED = ("--no-redact",)
 
@@ -26,6 +32,12 @@ def _redacted(message: Record) -> Record:
 
 def _redact(record: Record) -> Record:
     return both_messages(record, _redacted)
+
+
+def _redact_as_written(record: Record) -> Record:
+    """All of it but for the parameter whose name is escaped."""
+    text = _WRITTEN.sub(r"\g<1>REDACTED", json.dumps(_redact(record)))
+    return cast(Record, json.loads(text))
 
 
 def _redact_http1_only(record: Record) -> Record:
@@ -78,6 +90,18 @@ HTTP1_SECRETS = Mutant(
     "It hides secrets in HTTP/1 only.",
     {"SEC-11": "that of authorization .*set-cookie"},
     Fault(options=_UNREDACTED, records=(each(_redact_http1_only),)),
+)
+FOUR_FIELDS = Mutant(
+    "four-fields",
+    "It hides the values of four header fields, and nothing in URLs.",
+    {"SEC-15": "the parameter access_token .*X-Vault-Token.*Referer"},
+    Fault(options=_UNREDACTED, records=(each(_redact),)),
+)
+ENCODED_NAMES = Mutant(
+    "encoded-names",
+    "It looks for the names of secret parameters as they stand in the target.",
+    {"SEC-15": "that of the parameter %74oken "},
+    Fault(options=_UNREDACTED, records=(each(_redact_as_written),)),
 )
 LOGS = Mutant(
     "logs-secrets",

@@ -30,7 +30,7 @@ _CHUNK = 1 << 16
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _FAILED = 1
-_PCAPNG = ("-o", "pcapng")
+_PCAPNG = ("-o", "pcapng", "--no-redact")
 _READER = (sys.executable, "-m", "tapper", "tap", "-r", "-", "-o", "ndjson")
 
 

@@ -13,15 +13,15 @@ from ipaddress import ip_address
 
 from harness.adapters.contract import Feature
 from harness.adapters.observed import ReportedExchange, ReportedMessage, in_words
-from harness.conformance.oracle import expectation
+from harness.conformance.oracle import expectation, hidden, outcomes
 from harness.conformance.oracle.model import Expected, FieldLines, TrueExchange, TrueMessage
 
 _SHOWN = 60
 _ENDPOINT = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\d.]+)):(\d+)")
-_SECRET = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
-_MASK = re.compile(r"\W*(?:redacted|masked|hidden|removed|secret|x+|\*+)\W*", re.IGNORECASE)
 _VERSION = re.compile(r"(?:http/?|h)?(\d)(?:\.(\d))?c?", re.IGNORECASE)
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]+")
+_OWN_VIEW = frozenset({"lost", "open", "unparsable"})
+_ENDS = _OWN_VIEW | {"complete", "reset", "cancelled", "rst_stream", "goaway", "timeout"}
 _WAYS = frozenset({expectation.INBOUND, expectation.OUTBOUND})
 
 
@@ -48,10 +48,11 @@ def differences(
     ):
         if told is not None and true is not None:
             yield from _message(whose, true, told)
-            yield from _size(whose, true, seen.record.get(whose))
+            yield from _derived(whose, true, seen.record.get(whose))
         elif told is not None and (told.headers or told.body):
             yield FieldDifference(whose, f"no {whose}: there was none", _shown(told.headers))
     yield from _call(leg.exchange, seen)
+    yield from _ended(leg.exchange, seen)
 
 
 def _times(leg: Expected, seen: ReportedExchange, tolerance_s: float) -> Iterator[FieldDifference]:
@@ -92,6 +93,11 @@ def _where(leg: Expected, seen: ReportedExchange, claims: frozenset[Feature]) ->
     ):
         ways = " or ".join(sorted(leg.directions & _WAYS or leg.directions))
         yield FieldDifference("direction", ways, seen.direction or "none", missing=seen.direction is None)
+    proxied_for = seen.record.get("proxied_for")
+    if isinstance(proxied_for, str) and same_end(proxied_for) != leg.connection.proxied_for:
+        named = leg.connection.proxied_for
+        client = "none" if named is None else expectation.in_words(named)
+        yield FieldDifference("proxied_for", f"the client that a PROXY header names, {client}", in_words(proxied_for))
     for name, told, right in (
         ("src", seen.src, frozenset({leg.connection.client, leg.connection.source})),
         ("dst", seen.dst, expectation.sidecar_ends(leg.connection)),
@@ -99,6 +105,29 @@ def _where(leg: Expected, seen: ReportedExchange, claims: frozenset[Feature]) ->
         if told is not None and same_end(told) not in right:
             whom = " or ".join(sorted(map(expectation.in_words, right)))
             yield FieldDifference(name, f"the address that the packets have, {whom}", in_words(told))
+
+
+def _ended(exchange: TrueExchange, seen: ReportedExchange) -> Iterator[FieldDifference]:
+    """How the exchange ended, whoever ended it, and the error code. What the tapper could not see or read is its own
+    word for it: that is wrong only where it shows the whole of an exchange that was complete."""
+    told = seen.record.get("outcome")
+    if told not in _ENDS or not exchange.outcomes:
+        return
+    whole = all(message is not None and not message.truncated for message in (seen.request, seen.response))
+    if told in _OWN_VIEW and not (whole and exchange.outcomes == (outcomes.COMPLETE,)):
+        return
+    possible = [each for each in exchange.outcomes if each.kind == told]
+    if not possible:
+        kinds = " or ".join(dict.fromkeys(each.kind for each in exchange.outcomes))
+        yield FieldDifference("outcome", kinds, str(told))
+        return
+    for name, rights in (
+        ("outcome_by", [each.by for each in possible]),
+        ("outcome_code", [each.code for each in possible]),
+    ):
+        value = seen.record.get(name)
+        if value is not None and None not in rights and str(value) not in map(str, rights):
+            yield FieldDifference(name, " or ".join(map(str, rights)), in_words(str(value)))
 
 
 def _start_lines(
@@ -119,6 +148,8 @@ def _start_lines(
         elif true is None:
             if told != 0:
                 yield FieldDifference(name, f"no {name}: there was none", in_words(str(told)))
+        elif name == "target" and Feature.REDACTION in claims and hidden.same_url(str(true), str(told)):
+            continue
         elif not (
             same_text(true.encode("latin-1"), told) if isinstance(true, str) and isinstance(told, str) else true == told
         ):
@@ -164,10 +195,16 @@ def _body(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[Fiel
         )
 
 
-def _size(whose: str, true: TrueMessage, message: object) -> Iterator[FieldDifference]:
-    size = message.get("body_size") if isinstance(message, dict) else None
+def _derived(whose: str, true: TrueMessage, message: object) -> Iterator[FieldDifference]:
+    """What a record says of a message besides its fields and its body."""
+    told = message if isinstance(message, dict) else {}
+    size, coding = told.get("body_size"), told.get("content_encoding")
     if isinstance(size, int) and true.complete and size != len(true.body):
         yield FieldDifference(f"{whose}.body_size", f"{len(true.body)} bytes", f"{size} bytes")
+    if isinstance(coding, str):
+        right = b", ".join(value for name, value in true.fields if name.lower() == b"content-encoding")
+        if not same_text(right, coding):
+            yield FieldDifference(f"{whose}.headers", f"the content coding {in_words(right.decode('latin-1'))}", coding)
 
 
 def _fields(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[FieldDifference]:
@@ -180,7 +217,7 @@ def _fields(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[Fi
     known, late = _by_name(true.fields), {} if told.trailers else _by_name(true.trailers)
     given = [(key.lower(), value) for key, value in told.headers if not key.startswith(":")]
     for key, value in told.headers:
-        if key.lower() == ":authority" and not same_text(true.authority, value):
+        if key.lower() == ":authority" and not _same_value("host", true.authority, value):
             yield _line(whose, ":authority", [true.authority] if true.authority else [], [value])
             return
     if true.authority and "host" not in known:
@@ -227,17 +264,20 @@ def _by_name(fields: FieldLines) -> dict[str, list[bytes]]:
 
 
 def _same_values(key: str, right: Sequence[bytes], told: Sequence[str]) -> bool:
-    if key in _SECRET and told and all(map(_MASK.fullmatch, told)):
+    if hidden.may_be_hidden(key) and told and all(map(hidden.is_mask, told)):
         return len(told) == len(right) or (key == "cookie" and len(told) == 1)
     if key == "cookie" and len(told) == 1:
         right = [b"; ".join(right)]
-    return len(right) == len(told) and all(map(same_text, right, told))
+    return len(right) == len(told) and all(_same_value(key, *pair) for pair in zip(right, told, strict=True))
+
+
+def _same_value(key: str, true: bytes, told: str) -> bool:
+    return same_text(true, told) or hidden.same_field(key, true.decode("latin-1"), told)
 
 
 def _same_lines(true: FieldLines, told: Sequence[tuple[str, str]]) -> bool:
     return len(true) == len(told) and all(
-        key.decode("latin-1").lower() == name.lower()
-        and (same_text(value, given) or (name.lower() in _SECRET and _MASK.fullmatch(given)))
+        key.decode("latin-1").lower() == name.lower() and _same_value(name.lower(), value, given)
         for (key, value), (name, given) in zip(true, told, strict=True)
     )
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from harness.conformance.oracle import http1, http2, websocket
+from harness.conformance.oracle import http1, http2, outcomes, websocket
 from harness.conformance.oracle.grpc import with_call
-from harness.conformance.oracle.model import Decoded, TcpConnection, TrueExchange, TrueSocketMessage
+from harness.conformance.oracle.model import Decoded, TcpConnection, TrueExchange, TrueOutcome, TrueSocketMessage
+from harness.conformance.oracle.proxied import without_header
 
 NO_HTTP = "it does not begin as HTTP does"
 
 
 def decode(connection: TcpConnection) -> Decoded:
     """All exchanges and WebSocket messages of a connection. What is no HTTP has none, and a flaw."""
+    connection = without_header(connection)
     data = connection.requests.data
     if not data and not connection.responses.data:
         return Decoded(connection)
     if data.startswith(http2.PREFACE):
-        exchanges, flaw = http2.exchanges(connection.requests, connection.responses)
+        exchanges, flaw = http2.exchanges(connection, connection.requests, connection.responses)
         return Decoded(connection, tuple(map(with_call, exchanges)), flaw=connection.flaw or flaw)
     if not http1.STARTS.match(data.lstrip(b"\r\n")[:65_536]):
         return Decoded(connection, flaw=connection.flaw or NO_HTTP)
@@ -38,11 +40,19 @@ def _http1(connection: TcpConnection) -> Decoded:
                 flaw = flaw or problem
         elif upgrade == [b"h2c"] and last.request is not None:
             rest, problem = http2.exchanges(
-                asked.behind(read.switched_at[0]), answered.behind(read.switched_at[1]), exchanges[-1]
+                connection, asked.behind(read.switched_at[0]), answered.behind(read.switched_at[1]), exchanges[-1]
             )
             exchanges = (*exchanges[:-1], *map(with_call, rest))
             flaw = flaw or problem
     return Decoded(connection, exchanges, tuple(messages), connection.flaw or flaw)
+
+
+def _outcomes(connection: TcpConnection, pair: http1.Pair, *, whole: bool) -> tuple[TrueOutcome, ...]:
+    if whole:
+        return (outcomes.COMPLETE,)
+    ended = outcomes.of_connection(connection)
+    refused = pair.request is not None and pair.request.refused and pair.response is not None
+    return (outcomes.COMPLETE, *ended) if refused else ended  # a client need not send a body that is refused
 
 
 def _exchange(connection: TcpConnection, pair: http1.Pair) -> TrueExchange:
@@ -75,4 +85,5 @@ def _exchange(connection: TcpConnection, pair: http1.Pair) -> TrueExchange:
         last_ns=last_ns,
         response_last_ns=answer_last,
         reset=connection.reset and not whole,  # what was whole by then had passed
+        outcomes=_outcomes(connection, pair, whole=whole),
     )

@@ -25,6 +25,7 @@ _PASSTHROUGH = frozenset(PASSTHROUGH_SOURCE.values())
 JOINED_MIDWAY = "its fields cannot be known without the beginning of the connection (RFC 7541, section 2.3.2)"
 BETWEEN_PODS = "it crossed between pods, where a tapper need not look"
 NOT_WHOLE = "it is not whole"
+BEHIND_PROXY_HEADER = "it follows a header of the PROXY protocol, which a tapper need not read"
 UNPROVEN = "nothing proves that the tapper looked at that time"
 """Why nothing is owed of an exchange. What is told of it has to be true all the same."""
 
@@ -134,6 +135,8 @@ def _doubt(truth: PodTruth, decoded: Decoded, undetermined: frozenset[str]) -> s
         return "a process in this pod claims another pod's address"
     if decoded.flaw:
         return decoded.flaw
+    if connection.has_proxy_header:
+        return BEHIND_PROXY_HEADER
     if in_words(connection.client) in undetermined:
         return "the case leaves this connection open to interpretation"
     if connection.server[1] in _ISTIO_PORTS and connection.server[1] != OUTBOUND_PORT:

@@ -128,6 +128,9 @@ def _requests(data: bytes) -> Iterator[Read]:
             at += 2
         head = _head(data, at, _REQUEST_LINE)
         if head is None:
+            cut = _cut_head(data, at, _REQUEST_LINE)
+            if cut is not None:
+                yield Read(cut, TrueMessage(cut.fields, complete=False), len(data))
             return
         chunked, length = _framing(head)
         expects = any(value.lower() == b"100-continue" for value in head.values(b"expect"))
@@ -144,10 +147,11 @@ def _requests(data: bytes) -> Iterator[Read]:
 
 
 def _response(data: bytes, at: int, request: Read | None, *, closed: bool) -> Read | None:
-    """The response that begins at `at`; None where its head is not whole. Section 6.3 says how long it is."""
+    """The response that begins at `at`; None where its status line is not whole. Section 6.3 says how long it is."""
     head = _head(data, at, _STATUS_LINE)
     if head is None:
-        return None
+        cut = _cut_head(data, at, _STATUS_LINE)
+        return None if cut is None else Read(cut, TrueMessage(cut.fields, complete=False), len(data))
     status = int(head.start[1])
     method = b"" if request is None else request.head.start[0]
     if method == b"HEAD" or 100 <= status < 200 or status in (204, 304) or (method == b"CONNECT" and status < 300):
@@ -179,6 +183,13 @@ def _head(data: bytes, at: int, line: re.Pattern[bytes]) -> Head | None:
     if start is None:
         raise UnclearBytes(f"a start line {first[:60]!r}")
     return Head(tuple(start.groups()), _fields(lines), at, end + 4)
+
+
+def _cut_head(data: bytes, at: int, line: re.Pattern[bytes]) -> Head | None:
+    """The whole lines of a head at the end of the stream, which lacks its end; None where there are none."""
+    first, *lines = data[at:].split(b"\r\n")[:-1] or [b""]
+    start = line.fullmatch(first)
+    return None if start is None else Head(tuple(start.groups()), _fields(lines), at, len(data))
 
 
 def _fields(lines: Sequence[bytes]) -> FieldLines:

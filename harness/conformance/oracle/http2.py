@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 
 from hpack import Decoder, HPACKError
 
-from harness.conformance.oracle.model import FieldLines, OneWay, TrueExchange, TrueMessage
+from harness.conformance.oracle import outcomes
+from harness.conformance.oracle.model import FieldLines, OneWay, TcpConnection, TrueExchange, TrueMessage, TrueOutcome
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 PROTOCOL = "HTTP/2"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _CONTINUATION = 0x0, 0x1, 0x3, 0x4, 0x5, 0x9
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _GOAWAY, _CONTINUATION = 0x0, 0x1, 0x3, 0x4, 0x5, 0x7, 0x9
 _END_STREAM, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x4, 0x8, 0x20
 _MOST_FIELD_BYTES = 4 << 20
 _LARGEST_TABLE = 1 << 20
@@ -36,7 +37,8 @@ class HalfOfStream:
     trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
     body: list[bytes] = field(default_factory=list)
     ended: bool = False
-    reset: bool = False
+    code: int | None = None
+    """The error code of its RST_STREAM."""
     headed: bool = False
     promised: bool = False
 
@@ -51,6 +53,8 @@ class Side:
 
     streams: dict[int, HalfOfStream] = field(default_factory=dict)
     promised: dict[int, HalfOfStream] = field(default_factory=dict)
+    goaways: list[tuple[int, int]] = field(default_factory=list)
+    """(last stream, error code) of each GOAWAY."""
     flaw: str = ""
 
 
@@ -107,10 +111,12 @@ def read_side(data: bytes, *, client: bool) -> Side:
                     raise UnclearFrames("a DATA frame before the head of its message, or behind its end")
                 stream.body.append(payload)
                 stream.last, stream.ended = end - 1, bool(flags & _END_STREAM)
-            elif kind == _RST_STREAM and number in side.streams:
-                side.streams[number].reset = True
             elif kind == _RST_STREAM:
-                side.streams[number] = HalfOfStream(begin, end - 1, reset=True)
+                stream = side.streams.setdefault(number, HalfOfStream(begin, end - 1))
+                stream.code = int.from_bytes(payload, "big")
+            elif kind == _GOAWAY and len(payload) >= 8:
+                last = int.from_bytes(payload[:4], "big") & 0x7FFFFFFF
+                side.goaways.append((last, int.from_bytes(payload[4:8], "big")))
     except (UnclearFrames, HPACKError, IndexError) as error:
         side.flaw = str(error) or type(error).__name__
     return side
@@ -140,7 +146,7 @@ def _headers(side: Side, decoder: Decoder, block: tuple[int, int, int, bytearray
 
 
 def exchanges(
-    requests: OneWay, responses: OneWay, upgraded: TrueExchange | None = None
+    connection: TcpConnection, requests: OneWay, responses: OneWay, upgraded: TrueExchange | None = None
 ) -> tuple[list[TrueExchange], str]:
     """The exchanges of a connection whose client has sent the preface, by the number of their stream; and the flaw.
 
@@ -155,8 +161,28 @@ def exchanges(
     ]
     for number, request, pushed in streams:
         response = answered.streams.get(number)
-        found.append(_exchange(request, response, requests, responses, pushed=pushed))
+        ended = () if pushed else _outcomes(number, request, response, (asked, answered), connection)
+        found.append(_exchange(request, response, requests, responses, ended, pushed=pushed))
     return found, flaw
+
+
+def _outcomes(
+    number: int,
+    request: HalfOfStream,
+    response: HalfOfStream | None,
+    sides: tuple[Side, Side],
+    connection: TcpConnection,
+) -> tuple[TrueOutcome, ...]:
+    answered = response is not None and response.headed and response.ended
+    if request.ended and answered:
+        return (outcomes.COMPLETE,)
+    codes = (outcomes.CLIENT, request.code), (outcomes.SERVER, None if response is None else response.code)
+    goaways = [
+        (who, last, code)
+        for who, side in zip((outcomes.CLIENT, outcomes.SERVER), sides, strict=True)
+        for last, code in side.goaways
+    ]
+    return outcomes.of_stream(number, codes, goaways, connection, answered=answered)
 
 
 def _upgraded(first: TrueExchange, response: HalfOfStream | None, responses: OneWay) -> TrueExchange:
@@ -171,13 +197,20 @@ def _upgraded(first: TrueExchange, response: HalfOfStream | None, responses: One
         response=_message(response),
         last_ns=max(first.last_ns, last),
         response_last_ns=last,
-        reset=first.reset or response.reset,
+        reset=first.reset or response.code is not None,
+        outcomes=(),
         upgraded=True,
     )
 
 
 def _exchange(
-    request: HalfOfStream, response: HalfOfStream | None, requests: OneWay, responses: OneWay, *, pushed: bool
+    request: HalfOfStream,
+    response: HalfOfStream | None,
+    requests: OneWay,
+    responses: OneWay,
+    ended: tuple[TrueOutcome, ...],
+    *,
+    pushed: bool,
 ) -> TrueExchange:
     asking = responses if pushed else requests
     heads = response is not None and response.headed
@@ -194,7 +227,8 @@ def _exchange(
         first_ns=asking.time_of(request.first),
         last_ns=max(last, answer_last or 0),
         response_last_ns=answer_last,
-        reset=request.reset or (response is not None and response.reset) or pushed,
+        reset=request.code is not None or (response is not None and response.code is not None) or pushed,
+        outcomes=ended,
     )
 
 

@@ -25,7 +25,9 @@ from harness.conformance.oracle.model import (
 )
 
 _SWITCHING = 101
-_STILL_TRUE = frozenset({"", expectation.NOT_WHOLE, expectation.UNPROVEN, expectation.BETWEEN_PODS})
+_STILL_TRUE = frozenset(
+    {"", expectation.NOT_WHOLE, expectation.UNPROVEN, expectation.BETWEEN_PODS, expectation.BEHIND_PROXY_HEADER}
+)
 """Reasons for which nothing is owed, and what is told has to be true all the same."""
 
 
@@ -268,7 +270,8 @@ class _Excused:
                 self._unproven |= set(truth.addresses)
             for decoded in connections:
                 left_open = expectation.in_words(decoded.connection.client) in question.undetermined
-                if truth.lost or truth.foreign_envoy or decoded.flaw or left_open:
+                unread = decoded.flaw or decoded.connection.has_proxy_header
+                if truth.lost or truth.foreign_envoy or unread or left_open:
                     self._add(decoded)
 
     def _add(self, decoded: Decoded) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.adapters.observed import MARKER, ReportedExchange
+from harness.conformance.oracle import hidden
 from harness.conformance.oracle.compare import same_address, same_end, same_text
 from harness.conformance.oracle.expectation import sidecar_ends
 from harness.conformance.oracle.model import Address, Duty, Expected
@@ -132,7 +133,11 @@ class _Index:
             if record.target is not None:
                 return False
         elif record.target is not None and (
-            exchange.target is None or not same_text(exchange.target.encode("latin-1"), record.target)
+            exchange.target is None
+            or not (
+                same_text(exchange.target.encode("latin-1"), record.target)
+                or hidden.same_url(exchange.target, record.target)
+            )
         ):
             return False
         if (record.target is None or record.src is None) and record.status not in (None, exchange.status):

@@ -62,11 +62,18 @@ class TcpConnection:
     flaw: str = ""
     """Why its streams are not known for certain: no handshake seen, bytes missing, two versions of the same bytes."""
     reset: bool = False
+    reset_by: str | None = None
+    """`client` or `server`: who sent the RST."""
     disordered: bool = False
     """Whether segments came in another order, again, or overlapping."""
     renumbered: Address | None = None
     """Where the client's packets came from, if that is another port than `client`: of sockets that share a port towards
     several destinations the kernel gives one another port when it redirects them."""
+
+    has_proxy_header: bool = False
+    """Whether the client's bytes began with a header of the PROXY protocol, which `requests` lacks."""
+    proxied_for: Address | None = None
+    """The client that this header names."""
 
     @property
     def source(self) -> Address:
@@ -101,6 +108,17 @@ class TrueCall:
 
 
 @dataclass(frozen=True, slots=True)
+class TrueOutcome:
+    """How an exchange ended, in the words of docs/tapper.md."""
+
+    kind: str
+    by: str | None = None
+    """`client` or `server`; None where nobody ended it early."""
+    code: str | int | None = None
+    """The name of HTTP/2's error code, or its number."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrueExchange:
     """A request and its final response; either may be missing."""
 
@@ -119,6 +137,8 @@ class TrueExchange:
     call: TrueCall | None = None
     reset: bool = False
     """Whether the stream or connection was reset before the exchange ended."""
+    outcomes: tuple[TrueOutcome, ...] = ()
+    """How it ended. Several where the packets allow for more than one word; none where it is not compared."""
     upgraded: bool = False
     """Whether the request came in HTTP/1 and the response in HTTP/2 (h2c upgrade). Then both versions are right."""
 

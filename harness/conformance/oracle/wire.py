@@ -80,6 +80,7 @@ class _Growing:
     ways: tuple[_Way, _Way] = field(default_factory=lambda: (_Way(), _Way()))
     flaw: str = ""
     reset: bool = False
+    reset_by: str | None = None
     disordered: bool = False
 
     def over(self) -> bool:
@@ -268,7 +269,8 @@ def _take(connection: _Growing, side: int, packet: TcpPacket) -> None:
     reached = len(way.data)
     offset = _offset(way, packet.seq + bool(syn))
     if packet.flags & _RST:
-        connection.reset = connection.reset or offset == reached
+        if offset == reached and not connection.reset:
+            connection.reset, connection.reset_by = True, ("client", "server")[side]
         connection.last_ns = packet.time_ns
         return
     if packet.payload and not (len(packet.payload) == 1 and offset == reached - 1):  # a keep-alive (section 3.8.4)
@@ -343,6 +345,7 @@ def _finished(growing: _Growing) -> TcpConnection:
         growing.last_ns,
         flaw,
         growing.reset,
+        growing.reset_by,
         growing.disordered,
         renumbered=source if source != client else None,
     )

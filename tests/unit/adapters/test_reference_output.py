@@ -189,7 +189,7 @@ def tshark(file: bytes, *arguments: str) -> str:
 def test_pcapng_opens_in_tshark_with_the_plaintext_in_it(node: Node, pod: Pod, tmp_path: Path) -> None:
     """What was seen is in the file at once, and the statistics are when it has ended."""
     path = tmp_path / "out.pcapng"
-    recording = spawn(node, "--istio", "--filter-authorities", pod.ip, "-o", "pcapng", "-w", str(path))
+    recording = spawn(node, "--istio", "--filter-authorities", pod.ip, "-o", "pcapng", "--no-redact", "-w", str(path))
     wait_until(lambda: path.exists() and f"{pod.ip} lo".encode() in path.read_bytes(), "the pod's interface")
     play(pod, (ask("/one"), answer()))
     wait_until(lambda: b"GET /one" in path.read_bytes() and b"hello" in path.read_bytes(), "the packets")
@@ -211,7 +211,18 @@ def test_pcapng_opens_in_tshark_with_the_plaintext_in_it(node: Node, pod: Pod, t
 
 def test_pcapng_through_a_pipe(node: Node, pod: Pod) -> None:
     """`tapper tap -o pcapng -w - | tshark -r -`: what was seen is in the pipe before the tapper ends."""
-    process = spawn(node, "--istio", "--filter-authorities", pod.ip, "-o", "pcapng", "-w", "-", stdout=subprocess.PIPE)
+    process = spawn(
+        node,
+        "--istio",
+        "--filter-authorities",
+        pod.ip,
+        "-o",
+        "pcapng",
+        "--no-redact",
+        "-w",
+        "-",
+        stdout=subprocess.PIPE,
+    )
     assert process.stdout is not None
     written = b""
 
@@ -241,7 +252,7 @@ def test_what_was_recorded_reads_back_without_any_privilege(
     live = tapper([client.pod, server.pod])
     path = tmp_path / "out.pcapng"
     chosen = f"{client.ip},{server.ip}"
-    recording = spawn(node, "--istio", "--filter-authorities", chosen, "-o", "pcapng", "-w", str(path))
+    recording = spawn(node, "--istio", "--filter-authorities", chosen, "-o", "pcapng", "--no-redact", "-w", str(path))
     live.wait_capturing(client.pod, server.pod)
     names = [f"{member.ip} lo".encode() for member in (client, server)]
     wait_until(lambda: path.exists() and all(name in path.read_bytes() for name in names), "both interfaces")

@@ -83,7 +83,16 @@ def test_a_recording_follows_the_targets(node: Node, mesh: Mesh, tmp_path: Path)
         return True
 
     name(1, one.ip)
-    arguments = ["tap", "--targets-file", node.inside(targets), "-o", "pcapng", "-w", node.inside(recording)]
+    arguments = [
+        "tap",
+        "--targets-file",
+        node.inside(targets),
+        "-o",
+        "pcapng",
+        "--no-redact",
+        "-w",
+        node.inside(recording),
+    ]
     process = node.spawn(Command(tapper_argv(*arguments), env=TAPPER_ENVIRON), name="tapper")
     ask_until(one.ip, "one")
     name(2, two.ip)

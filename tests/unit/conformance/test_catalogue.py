@@ -32,7 +32,7 @@ AGREED = {
 IN_A_MESH = (3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 17, 18, 21, 25, 26, 27, 28, 33, 34, 37, 38, 39)
 """The scenarios of tests/e2e that judge any tapper have their numbers from there."""
 IDS = {f"{group}-{number:02}" for group, count in AGREED.items() for number in range(1, count + 1)}
-IDS |= {f"MESH-{number:02}" for number in IN_A_MESH} | {"SEC-11", "SEC-12", "SEC-13", "SEC-14"}
+IDS |= {f"MESH-{number:02}" for number in IN_A_MESH} | {"SEC-11", "SEC-12", "SEC-13", "SEC-14", "SEC-15"}
 """Ids are permanent: a group may grow here, and never shrink."""
 IN_A_CLUSTER = {case.id for case in cases().values() if lacking(SandboxWorld.CAPABILITIES, case.needs)}
 """Those cannot be run here, neither with the reference nor with a mutant."""

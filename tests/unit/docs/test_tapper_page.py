@@ -10,6 +10,7 @@ import pytest
 
 from harness.adapters.reference import tapper_argv
 from tapper import errors
+from tapper.output import redaction
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "tapper.md").read_text()
 
@@ -74,3 +75,11 @@ def test_every_exit_code_is_there() -> None:
     table = PAGE.partition("## Exit codes")[2].partition("\n## ")[0]
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
     assert told == codes | {0, 130}
+
+
+def test_every_name_that_is_hidden_is_on_the_page() -> None:
+    section = PAGE.partition("### What is hidden")[2].partition("\n## ")[0]
+    endings, _, names = section.partition("\n- ")[2].partition("\n- ")
+    told = [re.findall(r"`([^`]+)`", part) for part in (endings, names.partition("\n- ")[0])]
+    assert told == [list(redaction.ENDINGS), list(redaction.NAMES)]
+    assert {name.lower() for name in re.findall(r"`([^`]+)`", section)} >= {*redaction.URL_FIELDS, redaction.PROTOCOLS}

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 TOUR = ROOT / "docs" / "tour.md"
 MOST_MODULES = 12
-MOST_LINES = 2000
+MOST_LINES = 2300
 
 
 def visited() -> list[Path]:

@@ -246,6 +246,13 @@ FAULTS = [
         _message("response", "body_size", lambda size: size + 1),
     ),
     Wrong(
+        "another content coding",
+        WRONG,
+        "response.headers",
+        _any,
+        lambda record: [record | {"response": record["response"] | {"content_encoding": "rot13"}}],
+    ),
+    Wrong(
         "trailers",
         WRONG,
         "response.trailers",

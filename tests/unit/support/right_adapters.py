@@ -46,7 +46,7 @@ RIGHT = {
         (sys.executable, str(PROGRAM.with_name("everywhere.py"))), ("packets", "ipv6"), "pcapng", "kit"
     ),
     "pcapng": Right(
-        (sys.executable, str(REFERENCE), "-o", "pcapng"),
+        (sys.executable, str(REFERENCE), "-o", "pcapng", "--no-redact"),
         (*_FINDS, "packets", "ipv6", "pod_identity"),
         "pcapng",
     ),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hpack import Encoder
 
+from tapper.protocols.connection_reader import Content
 from tapper.protocols.exchange import Exchange
+from tapper.protocols.facts import Fact
 from tapper.protocols.frames import PREFACE
 from tapper.protocols.http2 import Http2
 from tapper.streams.reassembly import Data
@@ -71,11 +75,21 @@ class Talk:
         self.step = step
         self.ts = 0
         self.done: list[Exchange] = []
+        self.facts: list[Fact] = []
 
     def say(self, side: int, sent: bytes) -> Talk:
         for at in range(0, len(sent), self.step):
             self.ts += 10
-            self.done += self.http2.data(side, Data(sent[at : at + self.step], self.ts, 0, 0))
+            self.take(self.http2.data(side, Data(sent[at : at + self.step], self.ts, 0, 0)))
+        return self
+
+    def take(self, contents: Sequence[Content]) -> Talk:
+        """Results of the Http2."""
+        for content in contents:
+            if isinstance(content, Exchange):
+                self.done.append(content)
+            else:
+                self.facts.append(content)
         return self
 
     def ask(self, sent: bytes) -> Talk:
@@ -85,12 +99,10 @@ class Talk:
         return self.say(1, sent)
 
     def lose(self, side: int, size: int | None) -> Talk:
-        self.done += self.http2.gap(side, size)
-        return self
+        return self.take(self.http2.gap(side, size))
 
     def finish(self) -> Talk:
-        self.done += self.http2.finish()
-        return self
+        return self.take(self.http2.finish())
 
     @property
     def pairs(self) -> list[tuple[str | None, int | None, bytes | None]]:

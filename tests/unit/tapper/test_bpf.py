@@ -245,6 +245,20 @@ def test_a_list_over_the_limit_lets_all_of_tcp_pass() -> None:
     assert not accepts(V4, addresses, hatype=bpf.ARPHRD_LOOPBACK, pkttype=OUTGOING)
 
 
+class Unsorted(bytes):
+    """An address that must not be compared, which is where assembling a program begins."""
+
+    def __lt__(self, _: object) -> bool:
+        raise AssertionError("a program of its own is assembled")
+
+
+def test_a_list_far_over_the_limit_costs_no_program_of_its_own() -> None:
+    """Two hundred thousand targets took seconds, in which the loop read nothing."""
+    assert program(Unsorted(number.to_bytes(4, "big")) for number in range(200_000)) == program(None)
+    with pytest.raises(AssertionError, match="assembled"):
+        program([Unsorted(b"aaaa"), Unsorted(b"bbbb")])
+
+
 def test_short_packets_are_rejected() -> None:
     assert not any(accepts(V4[:length], ["10.0.0.1", "10.0.0.2"]) for length in range(1, 12))
 

@@ -307,8 +307,8 @@ def test_from_file_to_file(tmp_path: Path) -> None:
     packets = conversation_of(["/a"])
     source = tmp_path / "source"
     source.write_bytes(pcap([FRAMES[ETHERNET](raw) for raw in packets], ETHERNET))
-    assert main(["tap", "-r", str(source), "-o", "pcapng", "-w", str(once)]) == 0
-    assert main(["tap", "-r", str(once), "-o", "pcapng", "-w", str(twice)]) == 0
+    assert main(["tap", "-r", str(source), "-o", "pcapng", "--no-redact", "-w", str(once)]) == 0
+    assert main(["tap", "-r", str(once), "-o", "pcapng", "--no-redact", "-w", str(twice)]) == 0
     assert read(once.read_bytes()) == read(twice.read_bytes()) == packets
     before = twice.read_bytes()
     assert main(["tap", "-r", str(twice), "-w", str(twice)]) == 2

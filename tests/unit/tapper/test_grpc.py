@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from h2_wire import SETTINGS, Peer, Talk, data, opening
 from hypothesis import given
 from hypothesis import strategies as st
-from tapper_wire import endpoint
+from tapper_wire import Capture, Wire, endpoint
 
 from tapper.output.records import Place
 from tapper.output.text import Text
@@ -106,3 +108,68 @@ def test_what_is_no_message_is_not_counted_on() -> None:
     counter = Counter()
     counter.feed(message(b"a") + b"\7garbage" + message(b"b"))
     assert counter.messages() == Messages(1, (1,), exact=False)
+
+
+def web_trailers(*lines: str) -> bytes:
+    block = "".join(f"{line}\r\n" for line in lines).encode()
+    return b"\x80" + len(block).to_bytes(4, "big") + block
+
+
+def in_base64(*pieces: bytes) -> bytes:
+    return b"".join(base64.b64encode(piece) for piece in pieces)
+
+
+TRAILERS = web_trailers("grpc-status:5", "Grpc-Message: no%20such")
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/2"])
+@pytest.mark.parametrize(
+    ("kind", "body", "responses"),
+    [
+        ("application/grpc-web+proto", message(b"abc") + message(b"") + TRAILERS, Messages(2, (3, 0), exact=True)),
+        ("application/grpc-web", TRAILERS, Messages(0, (), exact=True)),
+        ("application/grpc-web-text", in_base64(message(b"abc") + TRAILERS), Messages(1, (3,), exact=True)),
+        ("application/grpc-web-text+proto", in_base64(message(b"abcd"), TRAILERS), Messages(1, (4,), exact=True)),
+    ],
+    ids=["messages", "trailers alone", "text", "text in pieces"],
+)
+def test_grpc_web_has_its_status_in_the_body(version: str, kind: str, body: bytes, responses: Messages) -> None:
+    """Also where the text form has padding between its pieces."""
+    if version == "HTTP/2":
+        client, server = Peer(), Peer()
+        talk = Talk().ask(opening() + client.get(1, "/pkg.Shop/Buy", ("content-type", kind), end=False))
+        talk.ask(data(1, message(b"q"), end=True)).answer(SETTINGS + server.ok(1, body, ("content-type", kind)))
+        (exchange,) = talk.done
+    else:
+        wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
+        head = f"POST /pkg.Shop/Buy HTTP/1.1\r\nContent-Type: {kind}\r\nContent-Length: 6\r\n\r\n".encode()
+        packets = [*wire.handshake(), wire.ask(head + message(b"q"))]
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        (record,) = Capture().feed([*packets, wire.answer(head + body)]).seen
+        exchange = record.exchange
+    assert exchange.grpc is not None
+    assert (exchange.grpc.service, exchange.grpc.method) == ("pkg.Shop", "Buy")
+    assert (exchange.grpc.status, exchange.grpc.message) == (5, "no such")
+    assert exchange.grpc.responses == responses
+
+
+def test_of_grpc_web_that_was_kept_in_part_the_status_is_not_known() -> None:
+    body = message(b"x" * 100_000) + TRAILERS
+    client, server = Peer(), Peer()
+    kind = ("content-type", "application/grpc-web")
+    talk = Talk().ask(opening() + client.get(1, "/pkg.Shop/Buy", kind))
+    talk.answer(SETTINGS + server.headers(1, [(":status", "200"), kind]))
+    for at in range(0, len(body), 10_000):
+        talk.answer(data(1, body[at : at + 10_000], end=at + 10_000 >= len(body)))
+    (exchange,) = talk.done
+    assert exchange.grpc is not None
+    assert exchange.grpc.status is None
+    assert exchange.grpc.responses == Messages(1, (100_000,), exact=False)
+
+
+@given(st.binary(max_size=200), st.sampled_from(["application/grpc-web", "application/grpc-web-text"]))
+def test_no_body_of_grpc_web_makes_it_raise(body: bytes, kind: str) -> None:
+    client, server = Peer(), Peer()
+    talk = Talk().ask(opening() + client.get(1, "/a/b"))
+    talk.answer(SETTINGS + server.ok(1, body, ("content-type", kind))).finish()
+    assert talk.done[0].grpc is not None

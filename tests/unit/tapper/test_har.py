@@ -16,7 +16,8 @@ import jsonschema
 import pytest
 from tapper_wire import Capture, Wire, exchanges, get, ok
 
-from tapper.output.har import MOST_MESSAGES, MOST_WEBSOCKETS, Har
+from tapper.output import har
+from tapper.output.har import Har
 from tapper.output.records import Place, Totals
 from tapper.output.shape import Shape
 from tapper.protocols.records import ExchangeRecord, FactRecord, Record
@@ -187,8 +188,8 @@ def frame(opcode: int, payload: bytes) -> bytes:
     return bytes([0x80 | opcode, len(payload)]) + payload
 
 
-def websocket(*answers: bytes, asks: bytes = b"") -> list[Record]:
-    wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
+def websocket(*answers: bytes, asks: bytes = b"", port: int = 40000) -> list[Record]:
+    wire = Wire((("127.0.0.6", port), ("10.0.0.2", 8080)))
     packets = [*wire.handshake(), wire.ask(UPGRADE), wire.answer(SWITCHED), *map(wire.answer, answers)]
     packets += [wire.ask(asks)] if asks else []
     return Capture().feed(packets).finish().records
@@ -222,27 +223,36 @@ def test_an_open_websocket_is_written_at_the_end() -> None:
     assert len(entry["_webSocketMessages"]) == 1
 
 
-def test_the_messages_that_an_entry_holds_are_bounded() -> None:
-    (upgrade, fact) = websocket(frame(1, b"a" * 100))
-    log = archive([upgrade, *[fact] * (MOST_MESSAGES + 5)])
-    (entry,) = log["entries"]
-    assert len(entry["_webSocketMessages"]) == MOST_MESSAGES
-    assert entry["comment"] == "further messages are left out"
-    assert log["comment"] == "5 messages of WebSockets without an entry that waits are left out"
+def test_what_waits_is_bounded_and_the_largest_entry_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(har, "MOST_HELD", 40_000)
+    large, small = websocket(frame(1, b"a" * 100)), websocket(frame(1, b"b"), port=40001)
+    log = archive([large[0], *small, *[large[1]] * 400])
+    first, second = log["entries"]
+    assert 50 < len(first["_webSocketMessages"]) < 200, "each costs more than its bytes"
+    assert first["comment"] == "further messages are left out"
+    assert [it["data"] for it in second["_webSocketMessages"]] == ["b"]
+    left = 400 - len(first["_webSocketMessages"])
+    assert log["comment"] == f"{left} messages of WebSockets without an entry that waits are left out"
 
 
-def test_the_websockets_that_wait_are_bounded() -> None:
+def test_messages_of_websockets_that_share_a_connection_are_left_out() -> None:
+    """In HTTP/2 nothing tells whose they are."""
+    upgrade, fact = websocket(frame(1, b"a"))
+    assert isinstance(upgrade, ExchangeRecord)
+    assert upgrade.exchange.request is not None
+    upgrade.exchange.request.head.version = "HTTP/2"
+    log = archive([upgrade, fact, upgrade, fact, upgrade, fact])
+    assert [len(entry.get("_webSocketMessages", [])) for entry in log["entries"]] == [1, 0, 0]
+    assert log["comment"] == "2 messages of WebSockets without an entry that waits are left out"
+
+
+def test_entries_that_wait_are_bounded_without_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(har, "MOST_HELD", 40_000)
+    upgrades = [websocket(port=port)[0] for port in range(1000, 1100)]
     form = Har()
-    text = form.hello("1", 5)
-    for port in range(1000, 1000 + MOST_WEBSOCKETS + 3):
-        wire = Wire((("10.0.0.9", port), ("10.0.0.2", 8080)))
-        packets = [*wire.handshake(), wire.ask(UPGRADE), wire.answer(SWITCHED)]
-        (record,) = exchanges(Capture().feed(packets).records)
-        text += form.exchange(POD, record)
-    assert text.count("/chat") == 3
-    text += form.bye(Totals())
-    check(json.loads(text))
-    assert text.count("/chat") == MOST_WEBSOCKETS + 3
+    form.hello("1", 5)
+    written = sum(bool(form.exchange(POD, it)) for it in exchanges(upgrades))
+    assert 70 < written < 100
 
 
 def test_without_a_host_the_server_is_named_by_its_address() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tapper_wire import Capture, Wire, endpoint
 
 from tapper.protocols.blocks import TABLE_LIMIT
+from tapper.protocols.facts import WebSocketMessage
 from tapper.protocols.halves import BLOCK_UNSEEN, TABLE_UNKNOWN
 from tapper.protocols.http2 import MOST_STREAMS
 from tapper.protocols.messages import BODY_LIMIT
@@ -185,10 +186,11 @@ def test_reset_goaway_and_push() -> None:
     promised = server.encoder.encode([(":method", "GET"), (":path", "/pushed"), ("x-push", "1")])
     talk.answer(frame(5, 4, 3, bytes([0, 0, 0, 2]) + promised) + server.ok(2, b"pushed", ("x-push", "1")))
     talk.answer(server.ok(3, b"c", ("x-push", "1")) + frame(7, 0, 0, bytes([0, 0, 0, 3]) + bytes(4)))
-    assert talk.pairs[1:] == [("/3", 200, b"c"), ("/5", None, None)]
-    assert talk.done[1].response is not None
-    assert ("x-push", "1") in talk.done[1].response.head.headers
-    assert talk.http2.held < 1000
+    assert talk.pairs[1:] == [("/pushed", 200, b"pushed"), ("/3", 200, b"c"), ("/5", None, None)]
+    assert [exchange.pushed for exchange in talk.done] == [False, True, False, False]
+    assert talk.done[2].response is not None
+    assert ("x-push", "1") in talk.done[2].response.head.headers
+    assert talk.http2.held < 4000
 
 
 def test_a_goaway_of_a_client_refuses_nothing() -> None:
@@ -221,7 +223,7 @@ def test_streams_are_bounded_and_accounted_for() -> None:
     assert talk.pairs == [(f"/{number}", None, None) for number in range(10)]
     talk.finish()
     assert len(talk.pairs) == MOST_STREAMS + 10
-    assert talk.http2.held < 10_000
+    assert talk.http2.held < 20_000
 
 
 def test_a_header_block_over_the_limit_costs_its_table() -> None:
@@ -367,7 +369,106 @@ def test_no_bytes_make_it_raise_or_grow(sent: list[tuple[int, bytes | int]], kno
         if isinstance(piece, int):
             talk.lose(side, piece or None)
         else:
-            talk.done += talk.http2.data(side, Data(piece, 1, 0, 0))
+            talk.take(talk.http2.data(side, Data(piece, 1, 0, 0)))
         assert talk.http2.held <= 1024 * len(sent) + 200
     talk.lose(0, None).lose(1, None).finish()
     assert talk.http2.held == 0
+
+
+def promise(server: Peer, promised: int, path: str) -> bytes:
+    block = server.encoder.encode([(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "shop")])
+    return frame(5, 4, 1, promised.to_bytes(4, "big") + block)
+
+
+def test_a_push_that_the_client_refuses_says_so() -> None:
+    client, server = Peer(), Peer()
+    talk = Talk().ask(opening() + client.get(1, "/1")).answer(SETTINGS + promise(server, 2, "/style.css"))
+    talk.ask(frame(3, 0, 2, (7).to_bytes(4, "big"))).answer(server.ok(2, b"late") + server.ok(1, b"a")).finish()
+    assert talk.pairs == [("/style.css", None, None), ("/1", 200, b"a")]
+    refused = talk.done[0]
+    assert (refused.pushed, refused.outcome.by, refused.outcome.code) == (True, "client", "REFUSED_STREAM")
+
+
+def test_a_promise_tells_which_side_is_the_server() -> None:
+    server = Peer()
+    talk = Talk(client=None, in_step=(False, False)).answer(promise(server, 4, "/p") + server.ok(4, b"body")).finish()
+    assert talk.pairs == [("/p", 200, b"body")]
+    assert talk.http2.client == 0
+
+
+def test_pushes_that_never_come_are_bounded() -> None:
+    server = Peer()
+    talk = Talk().ask(opening()).answer(SETTINGS)
+    for number in range(2, 6 * MOST_STREAMS, 2):
+        talk.answer(promise(server, number, "/p"))
+    assert len(talk.done) == 2 * MOST_STREAMS - 1
+    talk.finish()
+    assert talk.http2.held < 1000
+
+
+CHAT = [
+    (":method", "CONNECT"),
+    (":protocol", "websocket"),
+    (":scheme", "http"),
+    (":path", "/chat"),
+    (":authority", "s"),
+]
+
+
+def text(word: bytes, *, masked: bool) -> bytes:
+    """A WebSocket frame with a text. A mask of zeros changes nothing."""
+    return bytes([0x81, len(word) | 0x80 * masked]) + bytes(4 * masked) + word
+
+
+@STEPS
+def test_a_websocket_over_http2(step: int) -> None:
+    """Its exchange comes with the response head, and its messages after that; other streams go on."""
+    client, server = Peer(), Peer()
+    talk = Talk(step=step).ask(opening() + client.headers(1, CHAT) + client.get(3, "/3"))
+    talk.answer(SETTINGS + server.headers(1, [(":status", "200")]))
+    assert talk.pairs == [("/chat", 200, b"")]
+    opened = talk.done[0].request
+    assert opened is not None
+    assert (":protocol", "websocket") in opened.head.headers
+    talk.ask(data(1, text(b"hi", masked=True))).answer(server.ok(3, b"b") + data(1, text(b"yo", masked=False)))
+    talk.ask(data(1, text(b"bye", masked=True), end=True)).answer(data(1, b"", end=True)).finish()
+    assert [(fact.sender, fact.body) for fact in talk.facts if isinstance(fact, WebSocketMessage)] == [
+        ("client", b"hi"),
+        ("server", b"yo"),
+        ("client", b"bye"),
+    ]
+    assert talk.pairs == [("/chat", 200, b""), ("/3", 200, b"b")]
+    assert talk.http2.held < 4000
+
+
+def test_a_client_need_not_wait_for_the_websocket_to_be_accepted() -> None:
+    client, server = Peer(), Peer()
+    talk = Talk().ask(opening() + client.headers(1, CHAT) + data(1, text(b"early", masked=True)))
+    talk.answer(SETTINGS + server.headers(1, [(":status", "200")])).finish()
+    assert [fact.body for fact in talk.facts if isinstance(fact, WebSocketMessage)] == [b"early"]
+
+
+def test_a_websocket_that_is_refused_is_an_exchange_like_others() -> None:
+    client, server = Peer(), Peer()
+    talk = Talk().ask(opening() + client.headers(1, CHAT, end=True))
+    talk.answer(SETTINGS + server.headers(1, [(":status", "403")]) + data(1, text(b"no", masked=False), end=True))
+    assert talk.pairs == [("/chat", 403, text(b"no", masked=False))]
+    assert not talk.finish().facts
+
+
+@pytest.mark.parametrize("protocol", ["connect-udp", None])
+def test_other_uses_of_connect_stay_exchanges(protocol: str | None) -> None:
+    client, server = Peer(), Peer()
+    fields = [(":method", "CONNECT"), (":authority", "s:1")] + ([(":protocol", protocol)] if protocol else [])
+    talk = Talk().ask(opening() + client.headers(1, fields)).answer(SETTINGS + server.headers(1, [(":status", "200")]))
+    talk.ask(data(1, b"up", end=True)).answer(data(1, b"down", end=True)).finish()
+    assert talk.pairs == [("s:1", 200, b"down")]
+    assert not talk.facts
+
+
+def test_bytes_lost_within_a_websocket_over_http2_cost_only_that_direction() -> None:
+    client, server = Peer(), Peer()
+    talk = Talk().ask(opening() + client.headers(1, CHAT)).answer(SETTINGS + server.headers(1, [(":status", "200")]))
+    talk.lose(0, 40).ask(data(1, text(b"after", masked=True))).answer(data(1, text(b"yo", masked=False))).finish()
+    messages = [fact for fact in talk.facts if isinstance(fact, WebSocketMessage)]
+    assert [(fact.sender, fact.opcode, fact.body) for fact in messages] == [("client", 0, b""), ("server", 1, b"yo")]

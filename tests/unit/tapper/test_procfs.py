@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sys
 import termios
 import threading
@@ -144,6 +145,28 @@ def test_what_cannot_be_read_is_counted(root: Path, deny: Callable[[Path], None]
     assert found.unreadable == {8}
     assert Procfs(root).snapshot(8, detail=False) == ProcessSnapshot(8, Unreadable(13))
     assert Procfs(root).exe(8) is None
+
+
+@pytest.mark.parametrize("link", ["exe", "ns/net"])
+def test_a_process_that_ends_while_it_is_read_is_not_unreadable(
+    root: Path, monkeypatch: pytest.MonkeyPatch, link: str
+) -> None:
+    """The kernel answers EACCES for its links, as a security module does for those of a living process."""
+
+    def ended(read: Callable[[str], object]) -> Callable[[str], object]:
+        def guarded(path: str) -> object:
+            if path.endswith(f"/8/{link}"):
+                shutil.rmtree(root / "8")
+                raise PermissionError(13, "Permission denied", path)
+            return read(path)
+
+        return guarded
+
+    envoy(root / "7")
+    make(root / "8", "/bin/sh")
+    monkeypatch.setattr(os, "readlink", ended(os.readlink))
+    monkeypatch.setattr(procfs, "namespace_of", ended(namespace_of))
+    assert Scanner(Procfs(root), {Finder.NETNS}).scan(TARGETS).unreadable == set()
 
 
 @pytest.mark.parametrize("size", [65_536, 1_000_000])

@@ -202,6 +202,24 @@ def test_losses_are_counted_and_nothing_is_paired_wrongly(node: Node, tapper: St
             assert set(body(record, "response")) <= {ord(record["target"][-1])}
 
 
+def test_a_pod_that_is_no_target_any_more_is_not_read(node: Node, tapper: StartTapper) -> None:
+    first, second = node.pod("first"), node.pod("second")
+    programs = Programs(first)
+    for pod in (first, second):
+        programs.serve(pod, 8443)
+    running = tapper([first, second], *NETNS, follow=True)
+    running.wait_capturing(first, second)
+    running.retarget([second])
+    for pod in (first, second):
+        pod.run(["curl", "-skf", f"https://{pod.ip}:8443/{pod.name}"])
+    wait_for_all(running, second, "/second")
+    running.stop()
+    assert {record["target"] for record in tls(running)} == {"/second"}
+    closed = [record for record in running.of_type("source") if record["state"] == "closed"]
+    assert closed[0]["instance_ip"] == first.ip
+    assert {record["interface"] for record in closed if record["instance_ip"] == first.ip} == {"lo", "tls"}
+
+
 def test_discover_tells_which_processes_can_be_read(node: Node) -> None:
     """A program that has TLS without symbols is named, with the reason."""
     pod = node.pod("server")

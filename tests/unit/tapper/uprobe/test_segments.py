@@ -172,6 +172,25 @@ def test_plaintext_that_could_not_be_read_is_a_gap(pod: Pod) -> None:
     assert (pod.segments.unreadable, pod.connections.tally.gap_bytes) == (1, 700)
 
 
+def test_after_a_gap_that_no_stream_has_the_connection_goes_on(pod: Pod) -> None:
+    """As after a download of 100 MB whose records were all lost."""
+    client = Conversation(pod)
+    client.exchange("/a")
+    client.ask("/download")
+    client.positions[RecordKind.READ] += 100_000_000
+    for path in ("/b", "/c"):
+        client.exchange(path)
+    client.positions[RecordKind.WRITE] += 100_000_000
+    client.exchange("/d")
+    client.exchange("/e")
+    client.record(RecordKind.END)
+    found = pod.exchanges()
+    assert [each for each in found if each[0] in ("/a", "/c", "/e")] == [
+        (path, path, Direction.OUTBOUND) for path in ("/a", "/c", "/e")
+    ]
+    assert all(text in ("", target) or not target for target, text, _ in found), "nothing is paired wrongly"
+
+
 def test_one_address_used_again_is_another_connection(pod: Pod) -> None:
     """The object's end was not seen, since its record was lost; the next object has the same address."""
     first = Conversation(pod)
@@ -196,7 +215,7 @@ def test_of_two_ends_in_one_pod_one_is_read(pod: Pod, freed_first: str) -> None:
     for number in range(2):
         born = 1 << 40 | number << 20
         client = Conversation(pod, CLIENT, (POD, 40000, POD, 443), born=born)
-        server = Conversation(pod, SERVER, (POD, 443, POD, 40000), ssl=0x9000, born=born + 1, process=78)
+        server = Conversation(pod, SERVER, (POD, 443, POD, 40000), ssl=0x9000, born=born + 90_000, process=78)
         client.ask(f"/{number}")
         server.ask(f"/{number}")
         server.answer("ok")
@@ -204,6 +223,16 @@ def test_of_two_ends_in_one_pod_one_is_read(pod: Pod, freed_first: str) -> None:
         for end in (client, server) if freed_first == "client" else (server, client):
             end.record(RecordKind.END)
     assert pod.exchanges() == [("/0", "ok", Direction.LOCAL), ("/1", "ok", Direction.LOCAL)]
+
+
+def test_connections_of_one_moment_are_no_copies_of_each_other(pod: Pod) -> None:
+    """Their numbers are near each other, and one end is the same, as those of a connection under translated
+    addresses."""
+    for number in range(3):
+        ends = (POD, 40000 + number, OTHER, 443)
+        Conversation(pod, Role(0), ends, ssl=number, born=(1 << 40) + 10_000 * number).exchange(f"/{number}")
+    assert [target for target, _, _ in pod.exchanges()] == ["/0", "/1", "/2"]
+    assert pod.connections.tally.copies == 0
 
 
 def test_addresses_of_both_versions(pod: Pod) -> None:

@@ -82,6 +82,23 @@ def test_two_paths_to_one_file_give_each_record_once(probes: Probes) -> None:
     try_probes(probes, (path, offset))
 
 
+def test_a_kernel_without_links_for_many_functions(probes: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Linux 6.6 the kernel does not accept such a program."""
+    ways: list[Way | None] = []
+    load = bpf.load
+
+    def older(kind: int, code: bytes, way: Way | None = None) -> int:
+        ways.append(way)
+        if way is Way.MULTI:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return load(kind, code, way)
+
+    monkeypatch.setattr(bpf, "load", older)
+    open_probes().close()
+    assert ways[0] is Way.MULTI
+    assert Way.PERF in ways
+
+
 def test_each_way_to_attach(probes: Probes) -> None:
     """Perf events are for kernels before 6.6."""
     for way in Way:
