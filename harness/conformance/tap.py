@@ -118,6 +118,8 @@ class TrialTap(Watched[Pod]):
             yield f"in {path.relative_to(self.directory)}", path.read_bytes()
         if self._written is not None:
             yield from ((f"in {name}", content) for name, content in self._written.contents())
+            names = "\n".join(self._written.names()).encode(errors="surrogateescape")
+            yield "in the names of its files and links", names
 
     @property
     def directory(self) -> Path:

@@ -59,6 +59,8 @@ class Statistics:
     """Packets for which the ring had room."""
     dropped: int = 0
     """Packets for which the ring had no room, as the kernel counted them."""
+    unread: int = 0
+    """Received packets that were not read when the capture ended."""
 
 
 class Mapped:

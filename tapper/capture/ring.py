@@ -26,7 +26,7 @@ from typing import TypeAlias
 
 from tapper.capture.bpf import REJECT_ALL, Instruction
 from tapper.capture.mapped import Mapped, Statistics, open_mapped
-from tapper.capture.memory import MIB, RingMemory
+from tapper.capture.memory import RingMemory
 from tapper.capture.walk import Blocks, Packets
 from tapper.errors import NamespaceGoneError, TapperError, explain
 from tapper.runtime.threads import NO_THREAD
@@ -37,9 +37,6 @@ _Mark: TypeAlias = tuple[int, int, int]
 Enter: TypeAlias = Callable[[Callable[[], Mapped]], Mapped]
 """Calls a function inside the network namespace of a ring, on the thread that calls `Enter`."""
 
-AT_ONCE = MIB
-"""Bytes that are read at a time, fewer of a small ring. So no source keeps the others waiting for long, and a ring that
-fills up is noticed before it is full."""
 _JOIN_S = 10.0
 _OVERLAP_NS = 1_000_000_000
 """A packet of step 2 may have an earlier time, by less than this: it was on its way to the sockets."""
@@ -140,9 +137,23 @@ class Ring:
         """Packets that were left out, because their receiver drops them."""
         return self._bad_checksum + self._mapped.blocks.bad_checksum
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a block waits to be read."""
+        return self._mapped.blocks.waiting(0)
+
+    @property
+    def unread(self) -> int:
+        """Packets that the kernel has counted, and that were not read."""
+        return sum(
+            max(0, mapped.statistics().received - mapped.blocks.read)
+            for mapped in (self._mapped, self._larger)
+            if mapped is not None
+        )
+
     def packets(self) -> Iterator[Packets]:
-        """The packets of the blocks that are ready, at most AT_ONCE bytes, some at a time. Must be run to its end."""
-        return map(self._new, self._mapped.packets(min(AT_ONCE, self._mapped.size // 8)))
+        """The packets of the next block, if it is ready, some at a time. Must be run to its end."""
+        return map(self._new, self._mapped.packets(self._mapped.block_size))
 
     def rest(self) -> Iterator[Packets]:
         """All packets in the ring, when the filter lets nothing in. Must be run to its end."""

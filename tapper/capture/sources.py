@@ -2,8 +2,9 @@
 
 A source is a ring and the reader of its packets. Closing a source takes a moment: its filter lets nothing in any more,
 the packets in its ring are read to the last, the reader concludes, and then the socket is closed and with it the hold
-on the namespace. The loop also waits for other descriptors: of processes that may die, of a signal, of an output that
-may close.
+on the namespace. All that has a deadline: packets that are not read until then are counted as unread. The sources share
+the loop's time (`tapper.capture.share`). The loop also waits for other descriptors: of processes that may die, of a
+signal, of an output that may close.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ import errno
 import os
 import select
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from tapper.capture.mapped import Statistics
+from tapper.capture.share import Share, next_round
 from tapper.capture.walk import Packets
 from tapper.errors import TapperError
 from tapper.runtime.threads import on_threads
@@ -30,6 +35,15 @@ LOOK_S = 0.1
 costs as much as dozens of packets, because the reader's memory has left the processor's caches."""
 _PATIENCE_S = 8 * LOOK_S
 """How long a source that closes waits for packets that the kernel has counted."""
+DRAINING_S: Final = 1.5
+"""How long a source that closes may take to read its ring."""
+CONCLUDING_S: Final = 0.4
+"""How much longer its reader may take to conclude."""
+PORTION: Final = 64 * 1024
+"""Bytes that are read between two looks at the clock."""
+_START: Final = itemgetter(2)
+_OVER_SHARE: Final = 0
+"""Stands among the error numbers for a loss of packets by a source that was put back."""
 
 
 class PacketReader(Protocol[T]):
@@ -39,8 +53,8 @@ class PacketReader(Protocol[T]):
         """Read IP packets that lie in `memory`. The records of each packet are appended to `records` before the next
         packet is read."""
 
-    def finish(self) -> list[T]:
-        """No packet will come. Returns the last records."""
+    def finish(self) -> Iterator[list[T]]:
+        """No packet will come. Yields the last records."""
 
 
 class CaptureRing(Protocol):
@@ -57,6 +71,14 @@ class CaptureRing(Protocol):
     @property
     def crowded(self) -> bool:
         """Whether the ring should grow. Ask before reading."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `packets` has some."""
+
+    @property
+    def unread(self) -> int:
+        """Packets that were counted and not read."""
 
     def fileno(self) -> int:
         """For polling: readable when there are packets. Changes in `turn_over`."""
@@ -98,7 +120,18 @@ class CaptureRing(Protocol):
 class Source(Generic[T]):
     """One place of capture."""
 
-    __slots__ = ("deadline", "ignored_interface", "key", "reader", "records", "ring", "troubles")
+    __slots__ = (
+        "deadline",
+        "ignored_interface",
+        "key",
+        "latest",
+        "reader",
+        "records",
+        "ring",
+        "share",
+        "troubles",
+        "waiting",
+    )
 
     def __init__(self, key: Hashable, ring: CaptureRing, reader: PacketReader[T]) -> None:
         self.key = key
@@ -107,17 +140,49 @@ class Source(Generic[T]):
         self.ignored_interface = NO_INTERFACE
         """The index of an interface whose packets another source reports."""
         self.deadline: float | None = None
-        """The time, by time.monotonic, when a closing source is closed even if it is not drained. None while open."""
+        """The time, by time.monotonic, when a closing source is closed if its ring has nothing to read, even if the
+        kernel has counted more. None while open."""
+        self.latest = 0.0
+        """The time when a closing source is closed whatever its ring has."""
+        self.share = Share()
+        self.waiting: deque[Packets] = deque()
+        """Packets that were taken out of the ring and not read yet: at most a block."""
         self.records: list[T] = []
         """The records of the packets that are being read."""
         self.troubles: set[int] = set()
-        """Error numbers of the socket that were reported."""
+        """Error numbers of the socket that were reported, and _OVER_SHARE."""
 
     def take(self) -> list[T]:
         """The records that were not taken yet."""
         taken = self.records[:]
         self.records.clear()
         return taken
+
+    @property
+    def has_packets(self) -> bool:
+        return bool(self.waiting) or self.ring.is_ready
+
+    @property
+    def unread(self) -> int:
+        """Packets that the kernel has counted and the reader has not read."""
+        return sum(len(packets) for _, packets in self.waiting) + self.ring.unread
+
+    def portions(self) -> Iterator[Packets]:
+        """The packets that wait, then those of the next block. Run it to its end, or `put_back` the rest."""
+        while self.waiting:
+            yield self.waiting.popleft()
+        yield from _divided(self.ring.packets())
+
+    def look(self) -> bool:
+        """Take packets out of the block that the kernel still fills, unless others wait. Returns whether any do."""
+        portion = None if self.waiting else self.ring.unfinished()
+        if portion is not None:
+            self.waiting.extend(_divided([portion]))
+        return bool(self.waiting)
+
+    def put_back(self, portions: Iterable[Packets]) -> None:
+        """Keep these packets for the next turn."""
+        self.waiting = deque(portions)
 
     def read(self, portion: Packets) -> None:
         """Read some packets."""
@@ -196,7 +261,8 @@ class Sources(Generic[T]):
         source = self._sources[key]
         if source.deadline is None:
             source.ring.stop()
-            source.deadline = time.monotonic() + _PATIENCE_S
+            now = time.monotonic()
+            source.deadline, source.latest = now + _PATIENCE_S, now + DRAINING_S
             self._shut.add(key)
 
     def discard(self, key: Hashable, closed: Closed[T]) -> None:
@@ -224,32 +290,45 @@ class Sources(Generic[T]):
         `deliver` gets the records of a source's packets in portions, empty ones included. `trouble` gets a source's
         socket error, each once. `closed` gets a source that was shut and is drained, before it is gone.
         """
-        # 1. Wait, no longer than until the next look, or for a source that is to be closed.
+        # 1. Wait, no longer than until the next look, or for a source that is to be closed, and not at all for packets
+        #    that were put back.
         if self._sources and reading:
             timeout_s = min(timeout_s, self._next_look - time.monotonic())
+        waiting = [source for source in self._sources.values() if source.waiting] if reading else []
+        if waiting:
+            timeout_s = 0.0
         for closing in self._closing():
-            left = 0.0 if closing.ring.drained() else (closing.deadline or 0.0) - time.monotonic()
+            left = 0.0 if self._is_drained(closing) else (closing.deadline or 0.0) - time.monotonic()
             timeout_s = min(timeout_s, left)
-        # 2. Read the rings that have packets, and call back for other descriptors.
+        # 2. See which rings have packets, and call back for other descriptors.
+        ready = dict.fromkeys(waiting)
         for descriptor, events in (self._poll if reading else self._others).poll(max(0, int(timeout_s * 1000 + 0.999))):
             source = self._rings.get(descriptor)
             if source is not None:
-                self._read_ready(source, events, deliver, trouble)
+                if events & select.POLLERR:
+                    self._tell_error(source, trouble)
+                ready[source] = None
             elif descriptor == self._grown:
                 self._take_grown(trouble)
             elif descriptor in self._watched:  # an earlier callback may have removed it
                 self._watched[descriptor]()
         # 3. Look for packets in the blocks that the kernel still fills.
-        now = time.monotonic()
-        if reading and now >= self._next_look:
-            self._next_look = now + LOOK_S
+        if reading and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_S
             for source in self._sources.values():
-                self._look(source, deliver)
-        # 4. Close the sources that are drained, or have not been drained in time.
-        due = [source for source in self._closing() if source.ring.drained() or now >= (source.deadline or 0.0)]
+                if source.look():
+                    ready[source] = None
+                if source.key in self._growing:
+                    self._turn_over(source)
+        # 4. Read these rings, each until its share is spent.
+        ready |= dict.fromkeys(source for source in self._closing() if source.has_packets)
+        next_round([source.share for source in ready])
+        for source in ready:
+            self._read_share(source, deliver, trouble)
+        # 5. Close the sources that are drained, or have not been drained in time.
+        due = [source for source in self._closing() if self._is_due(source)]
         for source in due:
-            self._read(source, source.ring.rest(), deliver)
-            deliver(source, source.reader.finish())
+            self._conclude(source, deliver)
         if due:
             self._let_go(due, closed)
 
@@ -258,30 +337,63 @@ class Sources(Generic[T]):
         close_together([source.ring for source in self])
         os.close(self._grown)
 
-    def _read_ready(self, source: Source[T], events: int, deliver: Deliver[T], trouble: Trouble[T]) -> None:
-        if events & select.POLLERR:
-            number = source.ring.error()
-            if number not in {0, *source.troubles}:
-                source.troubles.add(number)
-                trouble(source, os.strerror(number).lower() if number != errno.ENETDOWN else "it is down")
+    def _tell_error(self, source: Source[T], trouble: Trouble[T]) -> None:
+        number = source.ring.error()
+        if number not in {0, *source.troubles}:
+            source.troubles.add(number)
+            trouble(source, os.strerror(number).lower() if number != errno.ENETDOWN else "it is down")
+
+    def _read_share(self, source: Source[T], deliver: Deliver[T], trouble: Trouble[T]) -> None:
+        """Read a source until its share is spent, or it has no more packets."""
+        share = source.share
         if source.ring.crowded and source.deadline is None:
             self.grow(source)
-        self._read(source, source.ring.packets(), deliver)
+        if share.spent:
+            self._tell_loss(source, trouble)
+        before = time.monotonic()
+        while not share.spent and source.has_packets:
+            portions = source.portions()
+            for portion in portions:
+                source.read(portion)
+                deliver(source, source.take())
+                now = time.monotonic()
+                before, elapsed = now, now - before
+                if share.spend(elapsed):
+                    source.put_back(portions)
+                    break
         if source.key in self._growing:
             self._turn_over(source)
 
-    def _look(self, source: Source[T], deliver: Deliver[T]) -> None:
-        portion = source.ring.unfinished()
-        if portion is not None:
-            source.read(portion)
-            deliver(source, source.take())
-        if source.key in self._growing:
-            self._turn_over(source)
+    def _tell_loss(self, source: Source[T], trouble: Trouble[T]) -> None:
+        """Say once that a source loses packets because it was put back."""
+        if _OVER_SHARE not in source.troubles and source.ring.statistics().dropped:
+            source.troubles.add(_OVER_SHARE)
+            trouble(source, "packets are dropped: reading them takes more than this source's share of the time")
 
-    def _read(self, source: Source[T], portions: Iterator[Packets], deliver: Deliver[T]) -> None:
-        for portion in portions:
-            source.read(portion)
-            deliver(source, source.take())
+    # Sources that close.
+
+    def _is_drained(self, source: Source[T]) -> bool:
+        return not source.waiting and source.ring.drained()
+
+    def _is_due(self, source: Source[T]) -> bool:
+        now = time.monotonic()
+        return (
+            self._is_drained(source)
+            or now >= source.latest
+            or (not source.has_packets and now >= (source.deadline or 0.0))
+        )
+
+    def _conclude(self, source: Source[T], deliver: Deliver[T]) -> None:
+        """Read what the ring still has, unless time is up, and let the reader conclude."""
+        if time.monotonic() < source.latest:
+            for portion in _divided(source.ring.rest()):
+                source.read(portion)
+                deliver(source, source.take())
+        for records in source.reader.finish():
+            if records:
+                deliver(source, records)
+            if time.monotonic() >= source.latest + CONCLUDING_S:
+                break
 
     def _closing(self) -> list[Source[T]]:
         return [self._sources[key] for key in self._shut]
@@ -317,7 +429,10 @@ class Sources(Generic[T]):
         self._poll.unregister(descriptor)
 
     def _let_go(self, sources: list[Source[T]], closed: Closed[T]) -> None:
-        counts = [source.ring.statistics() for source in sources]
+        counts = []
+        for source in sources:
+            counts.append(source.ring.statistics())
+            counts[-1].unread = source.unread
         for source in sources:
             self._forget(source.ring.fileno())
             self._shut.discard(source.key)
@@ -326,3 +441,15 @@ class Sources(Generic[T]):
         close_together([source.ring for source in sources])
         for source, statistics in zip(sources, counts, strict=True):
             closed(source, statistics)
+
+
+def _divided(portions: Iterable[Packets]) -> Iterator[Packets]:
+    """The same packets, at most PORTION bytes at a time or one packet."""
+    for memory, packets in portions:
+        at = 0
+        while at < len(packets) and packets[-1][3] - packets[at][2] > PORTION:
+            stop = max(at + 1, bisect_left(packets, packets[at][2] + PORTION, at, key=_START))
+            yield memory, packets[at:stop]
+            at = stop
+        if at < len(packets) or not packets:
+            yield memory, packets[at:] if at else packets

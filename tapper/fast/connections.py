@@ -9,12 +9,11 @@ Connections and 60 ms by FastConnections, interpreted; 210 ms and 9 ms, compiled
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, TypeVar
 
 from tapper.fast.packet import BYTEWISE, parse_bytewise, parse_unpacking
-from tapper.streams.bounds import Limits, Tally
-from tapper.streams.connection import Connection, Consumer, HalfConnection, Scope
+from tapper.streams.bounds import RELIEF
+from tapper.streams.connection import Connection
 from tapper.streams.connections import Connections
 from tapper.streams.packet import ACK, FIN, RST, SYN, Packet, TcpHeader
 from tapper.streams.reassembly import Data
@@ -28,29 +27,17 @@ _CONTROL_FLAGS: Final = SYN | FIN | RST | ACK
 class FastConnections(Connections[T]):
     """Gives the records that Connections gives."""
 
-    def __init__(
-        self,
-        scope: Scope,
-        open_consumer: Callable[[Connection[T]], Consumer[T]],
-        limits: Limits | None = None,
-        tally: Tally | None = None,
-        peek: Callable[[Connection[T]], Consumer[T]] | None = None,
-    ) -> None:
-        super().__init__(scope, open_consumer, limits, tally, peek)
-        self._simple: dict[bytes, HalfConnection[T]] = {}
-        """The halves of simple connections, by key."""
-
     def packets(self, memory: bytes, packets: list[Packet], records: list[T]) -> None:
         self.tally.packets += len(packets)
         if self._due and packets:
             records += self.pass_time(packets[0][0])
-        simple, budget, held_bytes = self._simple, self.budget, self._limits.held_bytes
+        halves, budget, held_bytes = self._halves, self.budget, self._limits.held_bytes
         for packet in packets:
             ts, _, begin, end = packet
             header = parse_bytewise(memory, begin, end) if BYTEWISE else parse_unpacking(memory, begin, end)
             key, seq, ack, flags, window, start, stop = header
-            half = simple.get(key)
-            if half is None or flags & _CONTROL_FLAGS != ACK:
+            half = halves.get(key)
+            if half is None or not half.simple or flags & _CONTROL_FLAGS != ACK:
                 records += self._take(memory, packet, header)
                 continue
             connection = half.connection
@@ -79,7 +66,7 @@ class FastConnections(Connections[T]):
                 budget.held += grown
                 connection.held += grown
                 if grown > 0 and self.held > held_bytes:
-                    records += self.relieve(held_bytes * 3 // 4)
+                    records += self.relieve(held_bytes - held_bytes // RELIEF)
 
     def _take(self, memory: bytes, packet: Packet, header: TcpHeader) -> list[T]:
         records = super()._take(memory, packet, header)
@@ -87,17 +74,8 @@ class FastConnections(Connections[T]):
         if read is not None:
             simple = _is_simple(read.connection)
             for half in read.connection.halves:
-                if simple:
-                    self._simple[half.key] = half
-                else:
-                    self._simple.pop(half.key, None)
+                half.simple = simple
         return records
-
-    def _remove(self, connection: Connection[T]) -> None:
-        for half in connection.halves:
-            if self._simple.get(half.key) is half:
-                del self._simple[half.key]
-        super()._remove(connection)
 
 
 def _is_simple(connection: Connection[T]) -> bool:

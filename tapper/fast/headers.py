@@ -39,9 +39,8 @@ class HeaderTemplate:
         self.masked: TemplateList | None = None
         """What `mask` shows of the fields, without their varying values; None where it changes nothing."""
         self.name = self.prefix = ""
-        """The last question to `has_prefix`."""
         self.answer: bool | None = None
-        """The answer to it; None where no question was asked, or where the answer depends on a varying value."""
+        """The answer to the last question to `has_prefix`; None without one, or if it depends on a varying value."""
 
     def varies(self, names: frozenset[str]) -> bool:
         """True if a varying field has one of these names, in lower case."""

@@ -114,9 +114,7 @@ class FastNdjson(Ndjson):
         # The pieces of the last record, each with the values that it was made of. Many records in a row have the same.
         self._second = -1
         self._begins = ""
-        self._version = ""
-        self._status = -1
-        self._answer = ""
+        self._version, self._status, self._answer = "", -1, ""
         self._place: Place | None = None
         self._named = False
         self._ends = ""
@@ -124,7 +122,8 @@ class FastNdjson(Ndjson):
     def exchange(self, place: Place, record: ExchangeRecord) -> str:
         leg, exchange = record.leg, record.exchange
         request, response = exchange.request, exchange.response
-        if request is None or response is None or exchange.outcome is not COMPLETE or exchange.pushed:
+        is_rare = exchange.outcome is not COMPLETE or exchange.incomplete is not None or exchange.pushed
+        if is_rare or request is None or response is None:
             return super().exchange(place, record)
         head, ts, version, status = request.head, request.head.ts, request.head.version, response.head.status
         method = _quoted(head.method) if head.method else "null"
@@ -165,8 +164,6 @@ class FastNdjson(Ndjson):
                 optional = f',"pod":{{"namespace":{_quoted(name.namespace)},"name":{_quoted(name.name)}}}'
         if is_probe(leg, exchange):
             optional += ',"probe":true'
-        if exchange.incomplete is not None:
-            optional += f',"incomplete":{_quoted(exchange.incomplete)}'
         if exchange.grpc is not None:
             optional += f',"grpc":{_grpc(exchange.grpc)}'
         return optional

@@ -20,9 +20,11 @@ from tapper.protocols.headers import Headers
 from tapper.runtime.native import mypyc_attr
 
 LONGEST: Final = 2048
-"""Octets of a section of which a pattern is made. Each reader keeps two patterns."""
+"""Octets of a section of which a pattern is made."""
+_MOST_FIELDS: Final = 64
+"""Fields of such a section. A pattern of 64 fields takes 20 KB of memory."""
 _MOST_VARYING: Final = 16
-_MOST_SHARED: Final = 512
+_MOST_SHARED: Final = 1024
 _BLANK: Final = 32
 _TAB: Final = 9
 _LINE_FEED: Final = 10
@@ -33,9 +35,11 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 class Pattern:
     """Header sections with the same names, and with the same values of all fields but some."""
 
-    __slots__ = ("_first", "_fixed", "_framing", "_lengths", "_runs", "template")
+    __slots__ = ("_first", "_fixed", "_framing", "_lengths", "_runs", "key", "slot", "template")
 
     def __init__(self, runs: list[bytes], template: HeaderTemplate, fields: TemplateList) -> None:
+        self.key = tuple(runs)
+        self.slot = 0  # its place in _SHELF
         self._first = runs[0]  # the bytes before the first varying value
         self._runs = runs[1:]  # the bytes between two varying values, and those after the last, with the empty line
         self._lengths = [0 for _ in self._runs]  # of the last varying values: the next ones are often as long
@@ -91,15 +95,28 @@ def learned(fields: TemplateList, block: bytes, before: Pattern | None) -> Patte
     key = tuple(runs)
     pattern = _SHARED.get(key)
     if pattern is None:
-        if len(_SHARED) >= _MOST_SHARED:
-            _SHARED.clear()
         template = HeaderTemplate(headers, varying) if varying else fields.template
-        pattern = _SHARED[key] = Pattern(runs, template, fields)
+        pattern = Pattern(runs, template, fields)
+        if len(_SHELF) <= _MOST_SHARED:
+            _SHELF.append(None)
+            pattern.slot = len(_SHELF) - 1
+        else:
+            pattern.slot = _OLDEST[0]
+            _OLDEST[0] = pattern.slot % _MOST_SHARED + 1
+            replaced = _SHELF[pattern.slot]
+            if replaced is not None:
+                del _SHARED[replaced.key]
+        _SHELF[pattern.slot] = _SHARED[key] = pattern
     return pattern
 
 
 _SHARED: Final[dict[tuple[bytes, ...], Pattern]] = {}
 """All connections share their patterns: those of one client, or to one server, mostly have the same."""
+_SHELF: Final[list[Pattern | None]] = [None]
+"""The same patterns by slot; slot 0 stays empty. Readers keep slots and no patterns, so no reader keeps memory. A slot
+may get another pattern; a pattern is compared with the bytes in any case."""
+_OLDEST: Final = [1]
+"""The slot that is used next, once all are taken."""
 
 
 def alike(pattern: Pattern | None, fields: TemplateList) -> bool:
@@ -153,19 +170,24 @@ def _section(block: bytes) -> TemplateList | None:
     return section and TemplateList(HeaderTemplate(section[0].headers), framing=section[1], size=len(block))
 
 
-_SECTIONS: Final[Memo[bytes, TemplateList | None]] = Memo(_section, len, most=512, longest=LONGEST)
+def _size(block: bytes) -> int:
+    """As Memo wants it: too long if there are too many fields."""
+    return len(block) if block.count(b"\n") <= _MOST_FIELDS else LONGEST + 1
+
+
+_SECTIONS: Final[Memo[bytes, TemplateList | None]] = Memo(_section, _size, most=512, longest=LONGEST)
 """Clients repeat themselves: often two requests of a connection differ in nothing but their target."""
 
 
 class HeadCache:
-    """The two patterns of a reader, the last used first. Not counted as held: their size has a limit."""
+    """The slots of the two patterns of a reader, the last used first."""
 
     __slots__ = ("_head_limit", "_latest", "_older", "second_line")
 
     def __init__(self, head_limit: int) -> None:
         self._head_limit = head_limit
-        self._latest: Pattern | None = None
-        self._older: Pattern | None = None
+        self._latest = 0
+        self._older = 0
         self.second_line = 1
         """Where the second line of the last head began."""
 
@@ -193,19 +215,20 @@ class HeadCache:
 
     def _compare(self, data: bytes, at: int) -> TemplateList | None:
         """The fields that begin at this offset; None if neither pattern fits."""
-        latest, older = self._latest, self._older
+        latest, older = _SHELF[self._latest], _SHELF[self._older]
         fields = None if latest is None else latest.read(data, at)
         if fields is None and older is not None:
             fields = older.read(data, at)
             if fields is not None:
-                self._latest, self._older = older, latest
+                self._latest, self._older = self._older, self._latest
         return fields
 
     def _parse(self, block: bytes) -> TemplateList | None:
         """The same without the patterns. Learns a pattern of the fields."""
         fields = _SECTIONS[block]
-        if fields is not None and len(block) <= LONGEST:
-            if not alike(self._latest, fields):
+        if fields is not None and _size(block) <= LONGEST:
+            if not alike(_SHELF[self._latest], fields):
                 self._latest, self._older = self._older, self._latest
-            self._latest = learned(fields, block, self._latest)
+            pattern = learned(fields, block, _SHELF[self._latest])
+            self._latest = 0 if pattern is None else pattern.slot
         return fields

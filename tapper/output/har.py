@@ -47,7 +47,7 @@ class _WebSocketEntry:
     """The entry of a WebSocket that is open."""
 
     entry: str
-    """Its JSON, without the last brace."""
+    """Its JSON, without the last brace; empty for several WebSockets on one connection, whose entries are written."""
     held: int
     """Bytes, with the messages."""
     messages: list[str] = field(default_factory=list)
@@ -100,7 +100,11 @@ class Har(Format):
         if not websocket:
             return self._written(text)
         key = _connection(place, leg)
+        shared = key in self._websockets and exchange.request.head.version == "HTTP/2"
         before = self._concluded(key)
+        if shared:  # messages do not tell which stream they belong to
+            before += self._written(text)
+            text = ""
         self._websockets[key] = _WebSocketEntry(text[:-1], 0)
         return before + self._hold(key, len(text) + 10 * _COST)
 
@@ -111,7 +115,7 @@ class Har(Format):
             return ""
         key = _connection(place, record.leg)
         waiting = self._websockets.get(key)
-        if waiting is None:
+        if waiting is None or not waiting.entry:
             self._messages_left_out += 1
             return ""
         if message.opcode == _NO_MORE:
@@ -141,6 +145,8 @@ class Har(Format):
         if waiting is None:
             return ""
         self._held -= waiting.held
+        if not waiting.entry:
+            return ""
         remark = f',"comment":{_encode(waiting.remark)}' if waiting.remark else ""
         messages = ",".join(waiting.messages)
         return self._written(f'{waiting.entry},"_resourceType":"websocket","_webSocketMessages":[{messages}]{remark}}}')

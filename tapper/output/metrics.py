@@ -46,6 +46,8 @@ COUNTERS = {
     "tapper_packets_dropped": ("dropped", None, "Packets that the kernel dropped because the ring was full."),
     "tapper_packets_cut": ("cut", None, "Packets captured in part only."),
     "tapper_packets_bad_checksum": ("bad_checksum", None, "Packets left out: their receiver refuses their checksum."),
+    "tapper_packets_unread": ("unread", None, "Packets captured, but not read before the source was closed."),
+    "tapper_postponements": ("postponed", None, "Times that a source was put back: it had spent its share of time."),
     "tapper_packets_passed_over": ("passed_over", "kind", "Packets that were not looked into, by protocol."),
     "tapper_stream_gaps": ("gaps", None, "Places in TCP streams where bytes are missing."),
     "tapper_stream_gap_bytes": ("gap_bytes", None, "Bytes missing there, as far as their number is known."),

@@ -148,6 +148,7 @@ def _optional(leg: Leg, exchange: Exchange) -> dict[str, Any]:
 
 def _websocket(message: WebSocketMessage) -> dict[str, Any]:
     readable = message.opcode == TEXT and not message.deflated
+    left_out = {"left_out": message.left_out} if message.left_out else {}
     return {
         "from": message.sender,
         "opcode": message.opcode,
@@ -156,6 +157,7 @@ def _websocket(message: WebSocketMessage) -> dict[str, Any]:
         "preview_b64": None if readable else base64_text(message.body),
         "truncated": message.truncated,
         "deflated": message.deflated,
+        **left_out,
     }
 
 

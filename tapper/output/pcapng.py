@@ -8,6 +8,7 @@ be a forged one.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tapper.output.records import Place, Stat
@@ -109,7 +110,7 @@ class Recording:
                 self.pending.append(packet(self.number, ts, data))
         self.connections.packets(memory, packets, records)
 
-    def finish(self) -> list[Record]:
+    def finish(self) -> Iterator[list[Record]]:
         return self.connections.finish()
 
 

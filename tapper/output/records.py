@@ -93,6 +93,10 @@ class Stat:
     """Captured only in part."""
     bad_checksum: int = 0
     """Left out because of a wrong checksum, as their receiver drops them."""
+    unread: int = 0
+    """Received, but not read, because the time for it had ended."""
+    postponed: int = 0
+    """How often the source was put back, because it had spent its share of the time while others had packets."""
 
 
 @dataclass(slots=True)
@@ -109,6 +113,8 @@ class Totals:
     dropped: int = 0
     cut: int = 0
     bad_checksum: int = 0
+    unread: int = 0
+    postponed: int = 0
     malformed: int = 0
     mesh: int = 0
     connections: int = 0
@@ -131,6 +137,8 @@ class Totals:
         self.dropped += stat.dropped
         self.cut += stat.cut
         self.bad_checksum += stat.bad_checksum
+        self.unread += stat.unread
+        self.postponed += stat.postponed
         self.malformed += tally.malformed
         self.mesh += tally.mesh
         self.connections += tally.connections

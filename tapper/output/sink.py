@@ -27,7 +27,7 @@ _LAG = 256 << 10
 """Bytes that wait for the output's reader before the rings are left to wait, too."""
 _MOST_WAITING = 64 << 20
 """Bytes that may wait for the output's reader: sources that close and the end of the run write in any case."""
-_PATIENCE_S, _LONGEST_S = 1.0, 3.0
+_PATIENCE_S, _LONGEST_S = 1.0, 2.5
 """At the end of the run: for a reader that takes nothing, and for any reader."""
 _MESSAGES_WAITING = 64 << 10  # bytes
 _LONGEST_MESSAGE = 4000  # characters

@@ -100,7 +100,8 @@ def fact_line(fact: Fact) -> str:
         kind = OPCODES.get(fact.opcode, "unreadable from here on")
         kind += ", compressed" if fact.deflated else ""
         shown = escape_bytes(fact.body[:_LONGEST_TARGET]) + ("..." if len(fact.body) > _LONGEST_TARGET else "")
-        return f"WebSocket {kind} from {fact.sender}  {size(fact.size)}{'+' if fact.truncated else ''}: {shown}"
+        more = f" (and {fact.left_out} more)" if fact.left_out else ""
+        return f"WebSocket {kind} from {fact.sender}  {size(fact.size)}{'+' if fact.truncated else ''}: {shown}{more}"
     if isinstance(fact, RefusedAttempt):
         more = f", and {fact.left_out} more before it" if fact.left_out else ""
         return f"connection refused by the server's host{more}"
@@ -179,10 +180,13 @@ def summary(totals: Totals) -> str:
     for count, participle in (
         (totals.cut, "captured in part only"),
         (totals.bad_checksum, "left out for a wrong checksum, as their receiver does"),
+        (totals.unread, "not read before the end"),
         (totals.malformed, "malformed"),
     ):
         if count:
             lines.append(f"{_plural(count, 'packet')} {participle}")
+    if totals.refused:
+        lines.append(f"{_plural(totals.refused, 'connection attempt')} refused")
     if totals.given_up:
         lines.append(f"{_plural(totals.given_up, 'connection')} given up to stay within memory bounds")
     return "".join(line + "\n" for line in lines)

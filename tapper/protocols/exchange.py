@@ -115,7 +115,7 @@ class PendingRequest:
         """The outcome if no answer is expected any longer."""
         self.is_queued = True
         """True until an answer begins, or none is expected any longer."""
-        self.cost = _RECORD_COST + head.size
+        self.cost = _RECORD_COST + head.cost
         """Bytes that it counts for while it is queued."""
 
 
@@ -281,8 +281,8 @@ class Conversation:
 
     def _complete_request(self, waiting: PendingRequest, end: End) -> list[Exchange]:
         waiting.request = Request(waiting.head, end)
+        waiting.cost += len(end.body)
         if waiting.is_queued:
-            waiting.cost += len(end.body)
             self.held += len(end.body)
         # A server may answer before the request is complete: then the exchange is complete now.
         return [] if waiting.may_be_answered else [_exchange(waiting.request, waiting.response, waiting.unanswered)]
@@ -382,8 +382,17 @@ class Conversation:
         return done
 
     def _weigh(self) -> None:
-        """Update `held` by what the readers keep now."""
+        """Update `held` by what the readers keep now, and by requests that have left the queue: one whose answer has
+        begun, and one whose answer came before its own end."""
         kept = self._requests.held + self._responses.held
+        answering, arriving = self._answering, self._arriving
+        answered = None
+        if answering is not None:
+            answered = answering[0]
+            kept += answering[1].cost + (0 if answered is None else answered.cost)
+        if arriving is not None and not arriving.is_queued and arriving is not answered:
+            response = arriving.response
+            kept += arriving.cost + (0 if response is None else response.head.cost + len(response.end.body))
         self.held += kept - self._kept
         self._kept = kept
 

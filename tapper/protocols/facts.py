@@ -54,6 +54,8 @@ class WebSocketMessage:
     """Whether `body` is less than the payload."""
     deflated: bool
     """Whether `body` is compressed, because the decompressor's window is not complete."""
+    left_out: int = 0
+    """Messages of this sender, in the same segment, that are not told, because too many short ones came at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from tapper.runtime.native import mypyc_attr
 TABLE_UNKNOWN: Final = "header table unknown"
 BLOCK_UNSEEN: Final = "header block not seen"
 
-_RECORD_COST: Final = 512  # bytes that a half counts for, besides those that it has
+_RECORD_COST: Final = 700  # bytes that a half counts for, besides those that it has
 _VERSION: Final = "HTTP/2"
 _NO_HEADERS: Final[Headers] = ()
 

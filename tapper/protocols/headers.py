@@ -9,6 +9,8 @@ from tapper.runtime.native import mypyc_attr
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 """Names and values in the order in which they were sent. Duplicates are kept. Bytes are latin-1 characters."""
 
+FIELD_COST: Final = 170
+"""Bytes of memory that a field takes besides its octets: a pair of strings."""
 MASK: Final = "[redacted]"
 """Stands for a value that is not shown."""
 
@@ -44,6 +46,11 @@ class HeaderList:
     @property
     def headers(self) -> Headers:
         return self._headers
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory besides the octets of the fields. Fields that messages share are counted for each."""
+        return len(self._headers) * FIELD_COST
 
     def get(self, name: str) -> str | None:
         """The value of the first field with this name; None where there is none."""

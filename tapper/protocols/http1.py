@@ -65,9 +65,10 @@ class RequestReader(Reader):
                 return self._malformed(UNREADABLE_START, line)
             self._note(MALFORMED_START, line.decode("latin-1"), is_start=True)
         if framing is None:
-            self._note(CONTRADICTION)
+            self._note(CONTRADICTION, line.decode("latin-1"), is_start=True)
         elif framing.coded and not framing.chunked:
-            self._note("a transfer coding that does not end with chunked")  # section 6.3: its end is not known
+            # Section 6.3: the end of such a body is not known.
+            self._note("a transfer coding that does not end with chunked", line.decode("latin-1"), is_start=True)
             framing = None
         self._framing = framing or NO_BODY
         self._reason = "the end of the body is not known"
@@ -123,7 +124,7 @@ class ResponseReader(Reader):
             self._interim = self._interim or status == 100
             return True  # the final response follows, and began here
         if framing is None:
-            self._note(CONTRADICTION)
+            self._note(CONTRADICTION, line.decode("latin-1"), is_start=True)
             self._reason = "the end of the body is not known"
         self._status, self._framing, self._method = status, framing or NO_BODY, None
         self.continued, self._interim = self._interim, False

@@ -102,17 +102,17 @@ class Reader:
         self._pos = 0
         self._ts = self._seq = self._ack = 0  # of its segment; _seq is the sequence number of its first byte
         # A line or section that continues in the next segment, and the pattern of its end.
-        self._partial = bytearray()
+        self._partial: bytes | bytearray = b""  # as `_body`: a bytearray only while there is something in it
         self._section_end = _END_OF_SECTION
         # The message.
         self._start: tuple[int, int, int] | None = None  # (ts, seq, ack) of its first byte; None between two messages
         self._open = False  # True if its head was given out and its End was not
-        self._body = bytearray()  # at most _body_limit bytes
+        self._body: bytes | bytearray = b""  # as `_partial`; at most _body_limit bytes
         self._size = 0  # bytes of the body so far, lost ones included
         self._holed = False  # True if bytes of the body were lost
         self._remaining = 0  # bytes that the body or the chunk still has
         self._awaited = BODY  # the state that reads the body, if it comes (MAYBE_BODY)
-        self._malformed_parts: list[MalformedPart] = []
+        self._malformed_parts: tuple[MalformedPart, ...] = ()
         self._shortened: bytes | None = None  # of a head over the limit: its first field lines
         self._head_outcome = COMPLETE  # of a message that comes to its end; UNPARSABLE if its head was shortened
         self._removed = 0  # octets of that head that are not kept in _partial
@@ -140,7 +140,7 @@ class Reader:
                 self._seq = following
                 return
             data = bytes(self._partial)
-            self._partial.clear()
+            self._partial = b""
         # 2. Do steps until one needs more data.
         self._data, self._pos, self._seq = data, 0, (seq - searched) & MASK
         yield from self._run(True)
@@ -177,7 +177,7 @@ class Reader:
         last_line = self._partial.rfind(b"\n") + 1
         if self._state == HEAD and last_line:  # a head was cut off: its complete lines are told
             head = bytes(self._partial[:last_line]) + b"\r\n"
-            self._partial.clear()
+            self._partial = b""
             step = self._parse_head(head, last_line + self._removed)
             if not isinstance(step, bool):
                 yield step
@@ -188,7 +188,7 @@ class Reader:
 
     def stop(self) -> None:
         """The following bytes are a tunnel's, or another protocol's."""
-        self._partial.clear()
+        self._partial = b""
         self._state = OPAQUE
 
     # What the subclasses know.
@@ -235,8 +235,8 @@ class Reader:
         return True
 
     def _say_lost(self) -> Lost:
-        self._partial.clear()
-        self._malformed_parts.clear()
+        self._partial = b""
+        self._malformed_parts = ()
         self._shortened, self._removed, self._head_outcome = None, 0, COMPLETE
         self._start = None
         self._state = OUT_OF_STEP
@@ -319,7 +319,7 @@ class Reader:
         return True
 
     def _read_chunk_end(self) -> Step:
-        if self._data[self._pos :] in (b"", b"\r"):
+        if len(self._data) - self._pos < 2 and self._data[self._pos :] in (b"", b"\r"):
             return self._keep(_END_OF_LINE)
         match = _LINE_END.match(self._data, self._pos)
         if match is None:
@@ -358,7 +358,7 @@ class Reader:
 
     def _keep(self, section_end: re.Pattern[bytes]) -> Step:
         """The section continues in the next segment."""
-        self._partial += self._data[self._pos :]
+        self._partial = bytearray(self._data[self._pos :])
         self._section_end = section_end
         return self._check_size()
 
@@ -374,7 +374,7 @@ class Reader:
         if len(self._partial) <= self._head_limit:
             return False
         if self._state == HEAD and b"\n" in self._partial:
-            self._partial[:] = self._shorten(bytes(self._partial))
+            self._partial = bytearray(self._shorten(bytes(self._partial)))
             if len(self._partial) <= self._head_limit // 2:
                 return False
         return self._malformed(f"a {'head' if self._state == HEAD else 'section of a body'} over the limit")
@@ -399,7 +399,7 @@ class Reader:
         """Remember what is malformed in the message."""
         if len(self._malformed_parts) < MOST_PARTS:
             shown = None if line is None else line.rstrip("\r")[:LONGEST_LINE]
-            self._malformed_parts.append(MalformedPart(self.MESSAGE, reason, shown, is_start))
+            self._malformed_parts += (MalformedPart(self.MESSAGE, reason, shown, is_start),)
 
     def _take(self, most: int) -> int:
         """Read at most `most` bytes of the body from here; returns their number."""
@@ -407,7 +407,11 @@ class Reader:
         count = stop - self._pos
         room = self._body_limit - len(self._body)
         if room > 0 and not self._holed:
-            self._body += self._data[self._pos : min(stop, self._pos + room)]
+            piece = self._data[self._pos : min(stop, self._pos + room)]
+            if self._body:
+                self._body += piece
+            elif piece:
+                self._body = bytearray(piece)
         self._size += count
         self._pos = stop
         return count
@@ -415,14 +419,14 @@ class Reader:
     def _end(self, trailers: Headers = (), *, cut: ExchangeOutcome = COMPLETE) -> End:
         """The message is over. `cut` tells how, where its end was not seen."""
         body = bytes(self._body)
-        self._body.clear()
+        self._body = b""
         truncated = cut is not COMPLETE or self._holed or self._size > len(body)
         if cut is COMPLETE:
             cut = LOST if self._holed else self._head_outcome
         self._head_outcome = COMPLETE
         if self._malformed_parts:
-            cut = replace(cut, malformed=tuple(self._malformed_parts))
-            self._malformed_parts.clear()
+            cut = replace(cut, malformed=self._malformed_parts)
+            self._malformed_parts = ()
         self._open = False
         self._start = None
         self._state = HEAD
@@ -446,7 +450,7 @@ class Reader:
             self._note(reason)
             return self._end_abandoned()
         # 2. A head goes wrong. It is told without what its first line would say.
-        self._partial.clear()
+        self._partial = b""
         step = True if self._state != HEAD else self._unreadable(line)
         return self._say_lost() if isinstance(step, bool) else step
 

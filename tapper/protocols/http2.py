@@ -29,6 +29,7 @@ from tapper.protocols.connection_reader import Content
 from tapper.protocols.frames import FrameReader, Handler
 from tapper.protocols.grpc import Counter, is_grpc
 from tapper.protocols.halves import Half, exchange
+from tapper.protocols.headers import FIELD_COST
 from tapper.protocols.messages import BODY_LIMIT, Request
 from tapper.protocols.outcome import (
     COMPLETE,
@@ -46,6 +47,9 @@ from tapper.streams.sequence import MASK
 
 MOST_STREAMS: Final = 1024
 """Open streams that are followed on one connection. Servers allow 100 to 250."""
+_TABLE_PRICE: Final = 4
+"""Bytes of memory for each octet of a dynamic table, as RFC 7541 counts it."""
+_LAST_STREAM: Final = 1 << 31
 _MOST_CUT_SHORT: Final = 256
 # Error codes (section 7).
 _NO_ERROR: Final = 0
@@ -68,6 +72,7 @@ class Http2(Handler):
         self._websockets: dict[int, WebSocket] = {}  # the open ones, by stream
         self._half_closed: set[int] = set()  # their streams that one side has ended
         self._cost = 0  # of all halves
+        self._last_answered = _LAST_STREAM  # the highest stream that the server may answer, by its GOAWAY frames
         self._missed: set[int] = set()  # open streams of which frames may have been lost
         self._cut_off: ExchangeOutcome | None = None  # of streams that the first FIN, or an error of GOAWAY, cuts off
         # Of the chunk that is being read; `next` is the sequence number after it.
@@ -88,7 +93,8 @@ class Http2(Handler):
         """Bytes kept, roughly. Called for each packet."""
         (reader, other_reader), (decoder, other_decoder) = self._readers, self._decoders
         sockets = sum([socket.held for socket in self._websockets.values()]) if self._websockets else 0
-        return self._cost + reader.held + other_reader.held + decoder.held + other_decoder.held + sockets
+        tables = (decoder.held + other_decoder.held) * _TABLE_PRICE
+        return self._cost + reader.held + other_reader.held + tables + sockets
 
     def upgraded(self, request: Request) -> None:
         """The connection began with this HTTP/1.1 request, which is over: it is stream 1's (RFC 7540 section 3.2)."""
@@ -171,8 +177,9 @@ class Http2(Handler):
             half.head_size = len(block)
             half.grpc = is_grpc(fields.content_type)
         half.flaw = half.flaw or fields.flaw
-        half.cost += fields.octets
-        self._cost += fields.octets
+        cost = fields.octets + len(fields.headers) * FIELD_COST
+        half.cost += cost
+        self._cost += cost
         if end:
             self._end_half(stream, half)
         elif is_response and self.client is not None:
@@ -228,7 +235,8 @@ class Http2(Handler):
         outcome = ExchangeOutcome(OutcomeKind.GOAWAY, role(side, self.client), error_name(code))
         if code != _NO_ERROR:
             self._cut_off = outcome
-        if self.client is not None and side != self.client:
+        if self.client is not None and side != self.client and last < self._last_answered:
+            self._last_answered = last  # it never increases (RFC 9113 section 6.8), so a repetition changes nothing
             for number in [number for number in self._streams if number > last and number & 1]:
                 self._conclude(number, outcome)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.connection_reader import ConnectionReader, Content
@@ -14,6 +15,9 @@ from tapper.protocols.reader_classes import Readers
 from tapper.protocols.websocket import WebSocket
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
+
+_HTTP2_COST: Final = 1_400
+"""Bytes of memory that HTTP/2's readers take more than those of HTTP/1 (`tapper.streams.bounds.CONNECTION_COST`)."""
 
 
 class Http1Connection(ConnectionReader):
@@ -94,7 +98,7 @@ class Http2Connection(ConnectionReader):
 
     @property
     def held(self) -> int:
-        return self._http2.held
+        return self._http2.held + _HTTP2_COST
 
     def data(self, side: int, chunk: Data) -> Sequence[Content]:
         exchanges = self._http2.data(side, chunk)

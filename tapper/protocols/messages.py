@@ -18,6 +18,7 @@ HEAD_LIMIT: Final = 64 * 1024
 BLOCK_LIMIT: Final = 256 * 1024
 """Longest header block of HTTP/2 that is kept to be decoded; of its fields no more than HEAD_LIMIT are kept. To know
 the dynamic table, one has to decode even what nobody shows."""
+_HEAD_COST: Final = 350  # bytes of memory, besides the fields
 BODY_LIMIT: Final = 64 * 1024
 """Bytes of a body that are kept. The rest is counted."""
 
@@ -63,6 +64,11 @@ class RequestHead:
     def headers(self) -> Headers:
         return self.fields.headers
 
+    @property
+    def cost(self) -> int:
+        """Bytes of memory, roughly."""
+        return _HEAD_COST + self.size + self.fields.cost
+
 
 @mypyc_attr(acyclic=True)
 @dataclass(slots=True)
@@ -101,6 +107,11 @@ class ResponseHead:
     @property
     def headers(self) -> Headers:
         return self.fields.headers
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory, roughly."""
+        return _HEAD_COST + self.size + self.fields.cost
 
 
 @mypyc_attr(acyclic=True)

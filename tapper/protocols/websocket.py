@@ -10,7 +10,9 @@ Later ones are shown compressed.
 
 from __future__ import annotations
 
+import re
 import zlib
+from dataclasses import replace
 
 from tapper.protocols.connection_reader import ConnectionReader
 from tapper.protocols.facts import WebSocketMessage
@@ -27,28 +29,44 @@ _FIN, _COMPRESSED, _RESERVED, _MASKED = 0x80, 0x40, 0x30, 0x80
 _LONGEST_CONTROL = 125
 _FLUSHED = b"\x00\x00\xff\xff"  # a sender leaves it out at a message's end (RFC 7692 section 7.2.1)
 _INFLATED_AT_ONCE = 16 * 1024
-_INFLATED_LIMIT = 16 << 20  # bytes of one message; a longer one breaks off
+_INFLATED_LIMIT = 4 << 20  # bytes of one message; a longer one breaks off
+_INFLATER_COST = 42 * 1024  # bytes of memory: zlib's state and its window of 32 KiB
+_MOST_AT_ONCE, _OCTETS_EACH = 64, 32
+"""Of one segment so many messages are told, and one more for each so many octets. A frame may have two octets, and a
+record of it hundreds: a sender of such frames would take a hundred times the time and output of any other."""
+_SHORT_FRAMES = {
+    "server": re.compile(rb"[\x81\x82\x89\x8a](?:\x00|\x01.|\x02..|\x03.{3}|\x04.{4})", re.DOTALL),
+    "client": re.compile(rb"[\x81\x82\x89\x8a](?:\x80.{4}|\x81.{5}|\x82.{6}|\x83.{7}|\x84.{8})", re.DOTALL),
+}
+"""Whole messages and pings of at most four octets, uncompressed, in one frame."""
 
 
 class _Inflater:
     """One direction's decompressor. All compressed bytes have to pass through it, since they are its window."""
 
     def __init__(self) -> None:
-        self._engine = zlib.decompressobj(-zlib.MAX_WBITS)  # the largest window includes the smaller ones
+        self._engine: zlib._Decompress | None = None
         self.broken = False
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory."""
+        return 0 if self._engine is None else _INFLATER_COST
 
     def feed(self, data: bytes, message: _Message) -> None:
         """Add the inflated bytes to the message, in bounded steps."""
+        engine = self._engine or zlib.decompressobj(-zlib.MAX_WBITS)  # the largest window includes the smaller ones
         try:
             while data and not self.broken:
-                message.keep(self._engine.decompress(data, _INFLATED_AT_ONCE))
-                data = self._engine.unconsumed_tail
-                if self._engine.eof:  # a final block, after which another stream begins (section 7.2.3.4)
-                    data = self._engine.unused_data
-                    self._engine = zlib.decompressobj(-zlib.MAX_WBITS)
+                message.keep(engine.decompress(data, _INFLATED_AT_ONCE))
+                data = engine.unconsumed_tail
+                if engine.eof:  # a final block, after which another stream begins (section 7.2.3.4)
+                    data = engine.unused_data
+                    engine = zlib.decompressobj(-zlib.MAX_WBITS)
                 self.broken = message.size > _INFLATED_LIMIT
         except zlib.error:
             self.broken = True
+        self._engine = None if self.broken else engine
         message.holed |= self.broken
 
 
@@ -112,13 +130,21 @@ class _Direction:
 
     @property
     def held(self) -> int:
-        return sum(len(message.body) for message in self._unfinished()) + len(self._header)
+        inflating = 0 if self._inflater is None else self._inflater.held
+        return sum(len(message.body) for message in self._unfinished()) + len(self._header) + inflating
 
     def feed(self, data: bytes, ts: int) -> list[WebSocketMessage]:
         messages: list[WebSocketMessage] = []
+        unreadable: list[WebSocketMessage] = []
+        most = _MOST_AT_ONCE + len(data) // _OCTETS_EACH
+        left_out = 0
         data, at = self._header + data, 0
         self._header = b""
         while not self._lost:
+            # 0. Pass over short messages that are too many.
+            if len(messages) >= most and self._frame is None and self._message is None:
+                at, passed = _pass_over(_SHORT_FRAMES[self._sender], data, at)
+                left_out += passed
             # 1. The header.
             if self._frame is None:
                 size = _header_size(data, at)
@@ -126,7 +152,8 @@ class _Direction:
                     self._header = data[at:]
                     break
                 if not self._begin(data[at : at + size], ts):
-                    return messages + self._give_up(ts)
+                    unreadable = self._give_up(ts)
+                    break
                 at += size
             # 2. The payload.
             payload = data[at : at + self._remaining]
@@ -138,8 +165,14 @@ class _Direction:
             # 3. The end.
             if self._remaining:
                 break
-            messages += self._end()
-        return messages
+            ended = self._end()
+            if len(messages) < most:
+                messages += ended
+            else:
+                left_out += len(ended)
+        if left_out:
+            messages[-1] = replace(messages[-1], left_out=left_out)
+        return messages + unreadable
 
     def gap(self, size: int | None, ts: int) -> list[WebSocketMessage]:
         message = self._frame
@@ -157,7 +190,7 @@ class _Direction:
     def finish(self) -> list[WebSocketMessage]:
         """No more bytes will come: unfinished messages are truncated."""
         unfinished = self._unfinished()
-        self._message = self._frame = None
+        self._message = self._frame = self._inflater = None
         self._header = b""
         for message in unfinished:
             message.holed = True
@@ -246,6 +279,14 @@ class WebSocket(ConnectionReader):
 
     def finish(self, unfinished: ExchangeOutcome = OPEN) -> list[WebSocketMessage]:  # noqa: ARG002
         return [message for side in self._sides for message in side.finish()]
+
+
+def _pass_over(frame: re.Pattern[bytes], data: bytes, at: int) -> tuple[int, int]:
+    """Where the frames like this end that begin here one after the other, and how many they are."""
+    count = 0
+    while (match := frame.match(data, at)) is not None:
+        count, at = count + 1, match.end()
+    return at, count
 
 
 def _header_size(data: bytes, at: int) -> int:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from tapper.capture.sources import LOOK_S
+from tapper.protocols.cost import cost_of
 from tapper.protocols.records import FactRecord, Record
 from tapper.run.accounts import Account
 from tapper.wire.verdict import WireVerdict
@@ -23,6 +24,8 @@ _PATIENCE_NS = int(4 * LOOK_S * 1_000_000_000)
 _GRACE_NS = 20_000_000  # a response passes lo before it passes the wire
 MOST_PENDING = 4096
 """Records that may wait; the oldest ones leave early."""
+MOST_PENDING_BYTES = 16 << 20
+"""What they may take together, in bytes of memory."""
 POLL_S = 0.05
 """How often to look while something waits."""
 
@@ -35,6 +38,7 @@ class PendingRecords:
         self._verdict = verdict
         self._drained = drained
         self._items: deque[tuple[int, Account, Record]] = deque()  # with the time of the record's last byte
+        self._held = 0  # what these records take, in bytes of memory
         self._read_to = 0
         self._drained_at = 0
         """When the node's ring was last known to be empty, in nanoseconds since 1970."""
@@ -58,6 +62,7 @@ class PendingRecords:
         for record in records:
             end = record.fact.ts if isinstance(record, FactRecord) else record.exchange.end
             self._items.append((end, account, record))
+            self._held += cost_of(record)
 
     def wire_read(self, records: Iterable[Record], newest: int) -> None:
         """The node's ring was read to its end: these records, the last packet at `newest` (nanoseconds since 1970)."""
@@ -68,17 +73,17 @@ class PendingRecords:
         """Take out the records that need not wait any longer, and those that are too many."""
         items, read_to = self._items, self._known_to()
         while items and items[0][0] <= read_to:
-            yield self._annotated(items.popleft())
+            yield self._annotated(self._take_oldest())
         if items and self._drained():
             while items and self._verdict.is_final(items[0][2], items[0][1].connections):
-                yield self._annotated(items.popleft())
-        while len(items) > MOST_PENDING:
-            yield items.popleft()[1:]
+                yield self._annotated(self._take_oldest())
+        while len(items) > MOST_PENDING or self._held > MOST_PENDING_BYTES:
+            yield self._take_oldest()[1:]
 
     def rest(self) -> Iterator[tuple[Account, Record]]:
         """Take out all records, when the wire is not read any more."""
         while self._items:
-            yield self._annotated(self._items.popleft())
+            yield self._annotated(self._take_oldest())
 
     def of(self, account: Account) -> Iterator[tuple[Account, Record]]:
         """Take out the records of one source."""
@@ -91,6 +96,12 @@ class PendingRecords:
     def drop(self, account: Account) -> None:
         """Forget the records of one source."""
         self._items = deque(item for item in self._items if item[1] is not account)
+        self._held = sum(cost_of(item[2]) for item in self._items)
+
+    def _take_oldest(self) -> tuple[int, Account, Record]:
+        item = self._items.popleft()
+        self._held -= cost_of(item[2])
+        return item
 
     def _known_to(self) -> int:
         return max(self._read_to, time.time_ns() - _PATIENCE_NS - _GRACE_NS)

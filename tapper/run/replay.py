@@ -134,7 +134,9 @@ class Replay:
                 interface.dropped += lost
         for source in self._sources.values():
             account = source.account
-            self._writer.deliver(account, account.reader.finish())
+            for records in account.reader.finish():
+                if records:
+                    self._writer.deliver(account, records)
             self._writer.close(account, self._ts, Stat(source.received, source.dropped, source.cut))
         self._writer.end()
         self._writer.flush()

@@ -215,12 +215,13 @@ class LiveTap:
         return wake
 
     def _end(self) -> None:
-        """Drain every ring, then report the records that wait for the wire, then the counts."""
+        """Drain every ring until a deadline, then report the records that wait for the wire, then the counts."""
         self._ending = True
         for source in self._sources:
             self._sources.shut(source.key)
         while len(self._sources):
             self._sources.turn(_FOREVER_S, self._deliver, self._trouble, self._closed)
+            self._writer.report(self._pending.ready())
         self._writer.report(self._pending.rest())
         for say_closed in self._closings:
             say_closed()
@@ -268,6 +269,7 @@ class LiveTap:
 
     def _closed(self, source: Source[Record], statistics: Statistics) -> None:
         account = self._accounts.pop(source.key)
+        account.connections.abandon()
         if isinstance(source.key, NamespaceId) and PlaintextOf(source.key) in self._sources:
             self._sources.shut(PlaintextOf(source.key))
         elif isinstance(source.key, PlaintextOf) and source.key.lo in self._accounts:
@@ -442,7 +444,8 @@ class LiveTap:
 
 
 def _stat(source: Source[Record], counted: Statistics) -> Stat:
-    return Stat(counted.received, counted.dropped, source.ring.cut, source.ring.bad_checksum)
+    ring = source.ring
+    return Stat(counted.received, counted.dropped, ring.cut, ring.bad_checksum, counted.unread, source.share.postponed)
 
 
 def _wake_up() -> None:

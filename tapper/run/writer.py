@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Final
 
 from tapper import __version__
 from tapper.output.counts import table
@@ -26,12 +25,11 @@ from tapper.protocols.records import FactRecord, Record
 from tapper.protocols.session import Session
 from tapper.run.accounts import Account, Books
 from tapper.run.parts import PLAIN, Parts
-from tapper.streams.bounds import HELD_BY_SOURCE
+from tapper.streams.bounds import HELD_BYTES, RELIEF
 from tapper.streams.connection import Connection, Scope
 from tapper.wire.verdict import TlsProbe
 
 _LINES_AT_ONCE = 64
-_HELD_BYTES: Final = 256 << 20  # by all sources together
 
 
 class RecordWriter:
@@ -158,13 +156,19 @@ class RecordWriter:
     def stay_within_bounds(
         self, accounts: Collection[Account], deliver: Callable[[Account, list[Record]], None]
     ) -> None:
-        """If all sources together hold too much, let the largest one give up half of what it holds. `deliver` gets the
-        records that this makes."""
-        if len(accounts) * HELD_BY_SOURCE <= _HELD_BYTES:
-            return
-        if sum(account.connections.held for account in accounts) > _HELD_BYTES:
+        """Let the source that holds most give up what was quiet for the longest time, until all sources together hold
+        no more than HELD_BYTES. `deliver` gets the records that this makes."""
+        while sum(account.connections.held for account in accounts) > HELD_BYTES:
             largest = max(accounts, key=lambda account: account.connections.held)
-            deliver(largest, largest.connections.relieve(largest.connections.held // 2))
+            before = largest.connections.held
+            self._console.warn_once(
+                largest.place.identity,
+                f"{HELD_BYTES >> 20} MiB of unfinished traffic are held, most of it of {largest.place}: "
+                "its longest quiet connections are given up",
+            )
+            deliver(largest, largest.connections.relieve(max(0, before - HELD_BYTES // RELIEF)))
+            if largest.connections.held >= before:
+                return
 
     def _session(self, account: Account, connection: Connection[Record]) -> Session:
         return Session(connection, account.undecoded, self._body_limit, self._parts.readers)

@@ -15,11 +15,11 @@ from enum import StrEnum
 from ipaddress import ip_address
 from typing import Final, Generic, TypeVar
 
-from tapper.streams.bounds import Budget
+from tapper.streams.bounds import SEGMENT_COST, Budget
 from tapper.streams.legs import Direction, Endpoint, classify, endpoints, is_loopback, own_end
 from tapper.streams.order import Order
 from tapper.streams.packet import ACK, FIN, SYN, TcpSegment, mirror
-from tapper.streams.reassembly import SEGMENT_COST, Chunk, Data, Gap, HalfStream
+from tapper.streams.reassembly import Chunk, Data, Gap, HalfStream
 from tapper.streams.sequence import MASK
 
 T = TypeVar("T")
@@ -150,7 +150,7 @@ UNSEEN: Final = ConnectionEnd(EndKind.UNSEEN)
 class HalfConnection(Generic[T]):
     """One direction of a connection: what one end sends."""
 
-    __slots__ = ("acked", "connection", "key", "peer", "scale", "side", "stream", "window")
+    __slots__ = ("acked", "connection", "key", "peer", "scale", "side", "simple", "stream", "window")
 
     peer: HalfConnection[T]
 
@@ -165,6 +165,8 @@ class HalfConnection(Generic[T]):
         """The last window field that this end has sent."""
         self.scale = UNKNOWN_SCALE
         """The shift count of that window (RFC 7323 section 2.2)."""
+        self.simple = False
+        """Whether `tapper.fast.connections` may read its segments the short way."""
 
     def acknowledge(self, segment: TcpSegment) -> None:
         """Remember what this segment says its sender has received, and how much more it would accept."""

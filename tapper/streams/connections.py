@@ -23,6 +23,7 @@ A packet takes these steps:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import TypeVar
 
@@ -35,6 +36,7 @@ from tapper.streams.acceptance import (
     resets,
     syn_verdict,
 )
+from tapper.streams.bounds import RELIEF
 from tapper.streams.connection import UNSEEN, Connection, ConnectionEnd, EndKind, HalfConnection
 from tapper.streams.copies import is_copy, original
 from tapper.streams.legs import endpoints, is_mesh_internal, is_redirected, may_be_reply
@@ -58,22 +60,28 @@ class Connections(ConnectionTable[T]):
         for packet in packets:
             records += self._take(memory, packet, parse(memory, packet[2], packet[3]))
 
-    def finish(self) -> list[T]:
-        """No packet will come: every connection is closed and forgotten."""
+    def finish(self) -> Iterator[list[T]]:
+        """No packet will come: every connection is closed and forgotten, one after the other. A caller that stops
+        before the end calls `abandon`."""
         self._decapsulation.finish()
-        records: list[T] = []
         for half in self._pending:
-            records += self._give_up_pairing(half)
+            yield self._give_up_pairing(half)
         for connection in list(self._connections):
             if connection.suspicion is not None:
-                records += self._judge(connection, at_the_end=True)
+                yield self._judge(connection, at_the_end=True)
         for connection in list(self._connections):
-            records += self._close(connection, UNSEEN)
+            yield self._close(connection, UNSEEN)
             self._remove(connection)
-        return records
+
+    def abandon(self) -> None:
+        """Forget the connections that are left, and count those that have not ended as given up."""
+        self.tally.given_up += sum(connection.consumer is not None for connection in self._connections)
+        for connection in list(self._connections):
+            connection.hold(0)
+            self._remove(connection)
 
     def relieve(self, bound: int) -> list[T]:
-        """Give up connections that hold memory until at most `bound` bytes are held, the longest quiet ones first.
+        """Forget pending halves and connections until at most `bound` bytes are held, the longest quiet ones first.
         Fragments of packets are given up before."""
         records: list[T] = []
         if self.held > bound:
@@ -81,13 +89,12 @@ class Connections(ConnectionTable[T]):
         for half in self._pending:
             if self.held <= bound:
                 return records
-            if half.held:
-                records += self._give_up_pairing(half)
+            records += self._give_up_pairing(half)
         for connection in sorted(self._connections, key=attrgetter("last")):
             if self.held <= bound:
                 break
-            if connection.held and not connection.ended:
-                records += self._give_up(connection)
+            records += self._give_up(connection)
+            self._remove(connection)
         return records
 
     # Segments.
@@ -110,7 +117,7 @@ class Connections(ConnectionTable[T]):
         segment = TcpSegment(ts, interface, seq, ack, flags, window, scale, memory[start:stop])
         records = self._segment(key, segment)
         if self.held > self._limits.held_bytes:
-            records += self.relieve(self._limits.held_bytes * 3 // 4)
+            records += self.relieve(self._limits.held_bytes - self._limits.held_bytes // RELIEF)
         return records
 
     def _segment(self, key: bytes, segment: TcpSegment) -> list[T]:

@@ -8,13 +8,10 @@ queues of a network card, on several interfaces or in several files: a response 
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
 
+from tapper.streams.bounds import PIECE_COST
 from tapper.streams.reassembly import FAR, Chunk, Data, HalfStream
 from tapper.streams.sequence import MASK, difference
-
-CHUNK_COST: Final = 128
-"""Bytes that a waiting chunk is counted for besides its data."""
 
 
 class Order:
@@ -24,16 +21,23 @@ class Order:
 
     def __init__(self, first: HalfStream, second: HalfStream) -> None:
         self._streams = (first, second)
-        self._queues: tuple[deque[Chunk], deque[Chunk]] = (deque(), deque())
+        self._queues: list[deque[Chunk] | tuple[()]] = [(), ()]
+        """A deque takes 600 bytes, so there is one only while chunks wait."""
         self.held = 0
-        """Bytes that wait, with CHUNK_COST for each chunk."""
+        """Bytes that wait, with PIECE_COST for each chunk."""
 
     def __bool__(self) -> bool:
         return bool(self._queues[0] or self._queues[1])
 
     def put(self, side: int, chunks: list[Chunk]) -> None:
         """Append chunks to the waiting ones of their side."""
-        self._queues[side].extend(chunks)
+        if not chunks:
+            return
+        queue = self._queues[side]
+        if isinstance(queue, deque):
+            queue.extend(chunks)
+        else:
+            self._queues[side] = deque(chunks)
         self.held += sum(map(_cost, chunks))
 
     def take(self) -> tuple[int, Chunk] | None:
@@ -60,7 +64,11 @@ class Order:
         return side, self._pop(side)
 
     def _pop(self, side: int) -> Chunk:
-        chunk = self._queues[side].popleft()
+        queue = self._queues[side]
+        assert isinstance(queue, deque), "a chunk is taken from a queue that has one"
+        chunk = queue.popleft()
+        if not queue:
+            self._queues[side] = ()
         self.held -= _cost(chunk)
         return chunk
 
@@ -79,4 +87,4 @@ class Order:
 
 
 def _cost(chunk: Chunk) -> int:
-    return CHUNK_COST + (len(chunk.data) if isinstance(chunk, Data) else 0)
+    return PIECE_COST + (len(chunk.data) if isinstance(chunk, Data) else 0)

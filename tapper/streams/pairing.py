@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from tapper.streams.bounds import HALF_COST, SEGMENT_COST
 from tapper.streams.legs import Endpoint
 from tapper.streams.packet import ACK, FIN, SYN, TcpSegment, opener
-from tapper.streams.reassembly import SEGMENT_COST
 from tapper.streams.sequence import after
 
 
@@ -35,8 +35,8 @@ class PendingHalf:
     """0 where a SYN showed that this half opened the connection, 1 where the other half did; None without a SYN."""
     segments: list[tuple[int, TcpSegment]] = field(default_factory=list)
     """The segments that carry something, each with the number of its arrival."""
-    held: int = 0
-    """Bytes of these segments, with SEGMENT_COST for each."""
+    held: int = HALF_COST
+    """Bytes that the half takes: these segments, with SEGMENT_COST for each, and HALF_COST."""
     last: int = 0
     """Time of the last packet, in nanoseconds since 1970."""
     isn: int | None = None
@@ -95,6 +95,7 @@ class PendingHalves:
     def add(self, key: bytes, pod: Endpoint, *, redirected: bool) -> PendingHalf:
         """A new half; `pod` is the pod's end of it."""
         half = self._halves[key] = PendingHalf(key, pod, redirected)
+        self.held += half.held
         return half
 
     def remove(self, half: PendingHalf) -> None:

@@ -16,10 +16,9 @@ from operator import attrgetter
 from typing import Final, TypeAlias
 
 from tapper.runtime.native import mypyc_attr
+from tapper.streams.bounds import PIECE_COST
 from tapper.streams.sequence import MASK, unwrap
 
-SEGMENT_COST: Final = 128
-"""Bytes that a held segment is counted for besides its payload, so that a million one-byte segments cost something."""
 MOST_IN_FLIGHT: Final = 1 << 20
 """Bytes that a sender may still send after its peer has reset the connection."""
 FAR: Final = 1 << 26
@@ -80,10 +79,14 @@ class _Piece:
 _start_of = attrgetter("start")
 
 
+_NO_PIECES: Final[list[_Piece]] = []
+"""All streams without a hole share it. Nothing is put into it."""
+
+
 class HalfStream:
     """Reassembles one direction. Each method returns the chunks that have become deliverable, in order.
 
-    `limit` bounds the bytes held behind a hole, with SEGMENT_COST for each segment. Beyond it the hole is reported as a
+    `limit` bounds the bytes held behind a hole, with PIECE_COST for each segment. Beyond it the hole is reported as a
     Gap.
     """
 
@@ -99,10 +102,10 @@ class HalfStream:
         """The first known position."""
         self._end: int | None = None
         """The position after the last byte; None before the FIN."""
-        self._pieces: list[_Piece] = []
+        self._pieces = _NO_PIECES
         """The bytes behind a hole, by position."""
         self.held = 0
-        """Bytes behind a hole, with SEGMENT_COST for each segment."""
+        """Bytes behind a hole, with PIECE_COST for each segment."""
         self.ended = False
         """Whether StreamEnd was returned."""
 
@@ -218,9 +221,11 @@ class HalfStream:
                 break
             cursor = max(cursor, ahead.stop)
             index += 1
+        if fresh and not self._pieces:
+            self._pieces = []
         for piece in fresh:
             insort(self._pieces, piece, key=_start_of)
-            self.held += len(piece.data) + SEGMENT_COST
+            self.held += len(piece.data) + PIECE_COST
 
     def _drain(self) -> list[Chunk]:
         """Deliver the held bytes that are in order now, and StreamEnd where the FIN is reached."""
@@ -231,9 +236,11 @@ class HalfStream:
                 break
             chunks.append(Data(piece.data, piece.ts, piece.start & MASK, piece.ack))
             self.position = piece.stop
-            self.held -= len(piece.data) + SEGMENT_COST
+            self.held -= len(piece.data) + PIECE_COST
             ready += 1
-        del self._pieces[:ready]
+        if ready:
+            del self._pieces[:ready]
+            self._pieces = self._pieces or _NO_PIECES
         if self.position == self._end and not self.ended:
             self.ended = True
             chunks.append(StreamEnd())

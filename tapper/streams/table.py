@@ -14,7 +14,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Final, Generic, TypeVar
 
-from tapper.streams.bounds import SECOND, Budget, Limits, Tally
+from tapper.streams.bounds import CONNECTION_COST, SECOND, Budget, Limits, Tally
 from tapper.streams.connection import (
     UNSEEN,
     Connection,
@@ -75,8 +75,8 @@ class ConnectionTable(Generic[T]):
 
     @property
     def held(self) -> int:
-        """Bytes held by this source: behind holes, in pending halves, in unfinished messages and packets."""
-        return self.budget.held + self._pending.held
+        """Bytes held by this source: its connections, what they keep, pending halves, and unfinished packets."""
+        return self.budget.held + self._pending.held + len(self._connections) * CONNECTION_COST
 
     @property
     def scope(self) -> Scope:

@@ -10,6 +10,7 @@ import mmap
 import os
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Final
 
 from tapper.capture.mapped import Statistics
@@ -29,6 +30,7 @@ class ProbeRing:
 
     bad_checksum = 0
     crowded = False
+    unread = 0  # what is not read was not counted, either
 
     def __init__(
         self, size: int, segments: Segments, losses: Callable[[], tuple[int, int]], stop: Callable[[], None]
@@ -56,7 +58,14 @@ class ProbeRing:
         """For polling: readable while records wait. The kernel wakes who waits only where an eighth of it is full."""
         return self.map
 
+    @property
+    def is_ready(self) -> bool:
+        return not self.drained()
+
     def packets(self) -> Iterator[Packets]:
+        return islice(self.rest(), 1)
+
+    def rest(self) -> Iterator[Packets]:
         at, end, mask = self._read[0], self._written[0], self.size - 1
         # The programs have the kernel's monotonic time; a clock that is set meanwhile shifts what comes later.
         shift = time.time_ns() - time.monotonic_ns()
@@ -76,8 +85,6 @@ class ProbeRing:
                 at += _HEADER + (length + 7 & ~7)
             self._read[0] = at  # the programs may use this room
             yield self._segments.packets()
-
-    rest = packets
 
     def unfinished(self) -> None:
         """The descriptor is readable as soon as there is a record."""

@@ -36,13 +36,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
 
 from tapper.protocols.detect import Kind, recognise
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.heads import begins_request, begins_response
-from tapper.protocols.messages import Request
+from tapper.protocols.messages import RequestHead
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import ExchangeRecord, FactRecord, Record
 from tapper.streams.connection import Connection, Consumer, Leg, WireSecurity
@@ -55,9 +56,12 @@ _MOST_PLAIN = 1000
 """Plaintext connections that are compared for one exchange."""
 MOST_REMEMBERED = 4096
 """Exchanges on the wire that are remembered: seconds of them. A leg is judged a fraction of a second later."""
+MOST_REMEMBERED_BYTES = 16 << 20
+"""What they may take together, in bytes of memory."""
 _LATE_NS = 1_000_000_000
 """How much later a response may be reported than one that came after it: behind a hole, on another interface."""
 _NEVER = 1 << 64
+_CROSSING_COST = 600  # bytes of memory, besides those of the head
 
 # Fields that Envoy removes, changes or adds on the way (RFC 9110 section 7.6.1, and its own).
 _CHANGED = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"})
@@ -98,32 +102,58 @@ class TlsProbe(Consumer[Record]):
         return ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Crossing:
+    """What is remembered of a plaintext exchange on the node's interfaces: not its bodies."""
+
+    client: bytes
+    """The client's address."""
+    request: RequestHead | None
+    answered: bool
+    ts: int
+    end: int
+    """The times of its first and last byte, in nanoseconds since 1970."""
+
+    @staticmethod
+    def of(record: ExchangeRecord) -> _Crossing:
+        exchange = record.exchange
+        head = None if exchange.request is None else exchange.request.head
+        return _Crossing(record.leg.src.address, head, exchange.response is not None, exchange.ts, exchange.end)
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory, roughly."""
+        return _CROSSING_COST + (0 if self.request is None else self.request.cost)
+
+
 class _WireExchanges:
     """The last plaintext exchanges on the node's interfaces, by request line, in the order of their reports."""
 
     def __init__(self) -> None:
-        self._by_line: dict[_RequestLine, deque[ExchangeRecord]] = {}
+        self._by_line: dict[_RequestLine, deque[_Crossing]] = {}
         self._lines: deque[_RequestLine] = deque()
+        self._held = 0
 
     def add(self, record: ExchangeRecord) -> None:
-        line = _request_line(record.exchange)
-        self._by_line.setdefault(line, deque()).append(record)
+        crossing = _Crossing.of(record)
+        line = _request_line(crossing.request)
+        self._by_line.setdefault(line, deque()).append(crossing)
         self._lines.append(line)
-        if len(self._lines) > MOST_REMEMBERED:
+        self._held += crossing.cost
+        while len(self._lines) > MOST_REMEMBERED or self._held > MOST_REMEMBERED_BYTES:
             oldest = self._lines.popleft()
-            self._by_line[oldest].popleft()
+            self._held -= self._by_line[oldest].popleft().cost
             if not self._by_line[oldest]:
                 del self._by_line[oldest]
 
-    def like(self, exchange: Exchange) -> Iterator[ExchangeRecord]:
-        """The observations at the same time that may be of the same exchange."""
-        for line in (_request_line(exchange), None):
-            for record in reversed(self._by_line.get(line, ())):
-                other = record.exchange
-                if other.ts <= exchange.end and exchange.ts <= other.end:
-                    if _may_be_same(exchange, other):
-                        yield record
-                elif other.response is not None and other.end + _LATE_NS < exchange.ts:
+    def like(self, exchange: Exchange, request: RequestHead) -> Iterator[_Crossing]:
+        """Those at the same time that may be the same exchange, which has this request."""
+        for line in (_request_line(request), None):
+            for crossing in reversed(self._by_line.get(line, ())):
+                if crossing.ts <= exchange.end and exchange.ts <= crossing.end:
+                    if _may_be_same(request, crossing.request):
+                        yield crossing
+                elif crossing.answered and crossing.end + _LATE_NS < exchange.ts:
                     break  # an answered exchange is reported at once, so all before it are older
 
 
@@ -180,10 +210,12 @@ class WireVerdict:
             return None
         # 2. TLS and plaintext: is the exchange in the plaintext?
         inbound = leg.direction is Direction.INBOUND
-        like = [it for it in self._exchanges.like(exchange) if inbound or it.leg.src.address == leg.src.address]
-        for record in like:
-            inner, outer = (exchange, record.exchange) if inbound else (record.exchange, exchange)
-            if outer.request is not None and outer.ts <= inner.ts and inner.end <= outer.end:
+        crossings = self._exchanges.like(exchange, exchange.request.head)
+        like = [it for it in crossings if inbound or it.client == leg.src.address]
+        for it in like:
+            within = it.request is not None and it.ts <= exchange.ts and exchange.end <= it.end
+            around = exchange.ts <= it.ts and it.end <= exchange.end
+            if within if inbound else around:
                 return WireSecurity.PLAIN
         # 3. Can it be excluded from the plaintext?
         all_plain = (it for index in found for it in _during(index.get(WireSecurity.PLAIN, {}), first, last))
@@ -218,24 +250,23 @@ def _during(connections: dict[Connection[Record], None], first: int, last: int) 
             yield connection
 
 
-def _request_line(exchange: Exchange) -> _RequestLine:
-    request = exchange.request
-    return None if request is None else (request.head.method, request.head.target)
+def _request_line(request: RequestHead | None) -> _RequestLine:
+    return None if request is None else (request.method, request.target)
 
 
-def _may_be_same(one: Exchange, other: Exchange) -> bool:
-    """Whether two exchanges with the same request line may be the same: a proxy adds fields, or removes some."""
-    if one.request is None or other.request is None:
+def _may_be_same(one: RequestHead, other: RequestHead | None) -> bool:
+    """Whether two requests with the same request line may be the same: a proxy adds fields, or removes some."""
+    if other is None:
         return True
-    first, second = _fields(one.request), _fields(other.request)
+    first, second = _fields(one), _fields(other)
     return first <= second or second <= first
 
 
-def _fields(request: Request) -> frozenset[tuple[str, str]]:
+def _fields(request: RequestHead) -> frozenset[tuple[str, str]]:
     """The fields that pass a proxy unchanged."""
     return frozenset(
         ("host" if name.lower() in _HOSTS else name.lower(), value)
-        for name, value in request.head.headers
+        for name, value in request.headers
         if name.lower() in _HOSTS or not (name.lower() in _CHANGED or name.lower().startswith(_CHANGED_PREFIXES))
     )
 

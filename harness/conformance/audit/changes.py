@@ -1,8 +1,8 @@
 """Changes of a network namespace as they happen, so that a change which is taken back is known, too.
 
-The kernel reports links, addresses, routes, rules, queueing disciplines and filters over rtnetlink(7), nftables over
-netlink, and writes to sysctls by inotify(7). Nothing reports changes of the older iptables: `harness.conformance.state`
-compares those at a few moments.
+The kernel reports links, addresses, neighbours, routes, rules, queueing disciplines and filters over rtnetlink(7),
+nftables over netlink, and writes to sysctls by inotify(7). Nothing reports changes of the older iptables:
+`harness.conformance.state` compares those at a few moments.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _NETLINK_NETFILTER = 12  # linux/netlink.h
 _NFNLGRP_NFTABLES = 7  # linux/netfilter/nfnetlink.h
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _AF_BRIDGE = 7
+_NUD_PERMANENT = 0x80  # linux/neighbour.h
 
-# linux/rtnetlink.h: RTNLGRP_LINK, TC, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
-_GROUPS = (1, 4, 5, 7, 8, 9, 11, 19)
+# linux/rtnetlink.h: RTNLGRP_LINK, NEIGH, TC, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
+_GROUPS = (1, 3, 4, 5, 7, 8, 9, 11, 19)
 # linux/netfilter/nf_tables.h: NFT_MSG_NEWTABLE and other messages that change something
 _NFTABLES = {
     0: "table made", 2: "table deleted", 3: "chain made", 5: "chain deleted", 6: "rule made", 8: "rule deleted",
@@ -114,6 +115,8 @@ class Changes:
                 deleted = event.startswith("RTM_DEL")
                 if event.endswith("LINK"):
                     yield from self._of_link(message, deleted=deleted)
+                elif event.endswith("NEIGH"):
+                    yield from self._of_neighbour(message, deleted=deleted)
                 else:
                     yield f"{named(message, self._names)} was {'deleted' if deleted else 'set'}"
 
@@ -141,6 +144,12 @@ class Changes:
         # the kernel also repeats known facts, up to a second after a link has come up (net/core/link_watch.c)
         if not changed and message.get_attr("IFLA_EVENT") == _IFLA_EVENT_FEATURES:
             yield f"link {name}: its features (offloads) changed"
+
+    def _of_neighbour(self, message: Any, *, deleted: bool) -> Iterator[str]:
+        """A permanent entry, which somebody has set. All others come and go by themselves."""
+        if message["state"] & _NUD_PERMANENT and message["family"] != _AF_BRIDGE and not deleted:
+            link = self._names.get(message["ifindex"], "a link")
+            yield f"neighbour {message.get_attr('NDA_DST')} on {link} was made permanent"
 
     def _of_tables(self) -> Iterator[str]:
         for data in self._queued(self._tables):

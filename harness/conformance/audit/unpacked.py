@@ -24,7 +24,7 @@ DEEPEST = 4
 MOST_BYTES = 32 << 20
 """At most this many decoded bytes are searched."""
 _MOST_MEMBERS = 64
-"""At most this many possible beginnings of one compression are tried in one text: most are coincidences."""
+"""At most this many possible beginnings of one compression are tried in vain in one text: most are coincidences."""
 _LARGEST_MEMBER = 8 << 20
 _SHORTEST_RUN = 16
 
@@ -36,6 +36,13 @@ _XZ = re.compile(rb"\xfd7zXZ\x00")
 _ZSTANDARD = re.compile(rb"\x28\xb5\x2f\xfd")  # RFC 8878, section 3.1.1
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{%d,}(?:\r?\n[A-Za-z0-9+/_-]+)*" % _SHORTEST_RUN)
 _HEX = re.compile(rb"(?:[0-9A-Fa-f]{2}[ :,\r\n-]{0,2}){%d,}" % (_SHORTEST_RUN // 2))
+_DUMP = re.compile(  # a row of hexdump -C, xxd or tcpdump -X: offset, octets, perhaps the same as characters
+    rb"^[ \t]*(?:0x)?[0-9A-Fa-f]{4,8}:?[ \t]+"
+    rb"((?:[0-9A-Fa-f]{4}(?:[ \t]{1,2}|$)){1,8}(?:[0-9A-Fa-f]{2}(?:[ \t]|$))?"
+    rb"|(?:[0-9A-Fa-f]{2}(?:[ \t]{1,3}|$)){1,16})",
+    re.MULTILINE,
+)
+_DECIMAL = re.compile(rb"(?:\d{1,3}[,; ][ \r\n]?){%d,}\d{1,3}" % (_SHORTEST_RUN - 1))
 _WORD = re.compile(rb"[!-~]{%d,}" % _SHORTEST_RUN)
 _LINE = re.compile(rb"[ -~]{%d,}" % _SHORTEST_RUN)
 _UTF16 = re.compile(rb"(?:[ -~]\0|\0[ -~]){%d,}" % _SHORTEST_RUN)
@@ -97,20 +104,23 @@ def _members(start: re.Pattern[bytes], make: Callable[[], Decompressor]) -> Call
     """A decoder of a compression: tries every place where a member may begin, until it ends or is damaged."""
 
     def decode(data: bytes) -> Iterator[bytes]:
-        for number, begin in enumerate(start.finditer(data)):
-            if number == _MOST_MEMBERS:
+        in_vain = 0
+        for begin in start.finditer(data):
+            if in_vain == _MOST_MEMBERS:
                 return
-            yield _decompressed(make(), data[begin.start() :])
+            decompressor = make()
+            yield _decompressed(decompressor, memoryview(data)[begin.start() :])
+            in_vain += not decompressor.eof
 
     return decode
 
 
-def _decompressed(decompressor: Decompressor, data: bytes) -> bytes:
+def _decompressed(decompressor: Decompressor, data: bytes | memoryview) -> bytes:
     """The decoded bytes of a member, up to its end or its damage: a cut member is worth decoding."""
     out, at, step = bytearray(), 0, 4096
     try:
         while at < len(data) and len(out) < _LARGEST_MEMBER and not decompressor.eof:
-            out += decompressor.decompress(data[at : at + step])
+            out += decompressor.decompress(bytes(data[at : at + step]))
             at += step
     except Exception:
         pass  # no member begins here, or it is damaged: each library has its own errors, and decoded bytes are kept
@@ -166,6 +176,18 @@ def _hexadecimal(data: bytes) -> Iterator[bytes]:
             yield binascii.unhexlify(digits[start : start + (len(digits) - start & ~1)])
 
 
+def _dump(data: bytes) -> Iterator[bytes]:
+    """The octets of all rows of dumps, as one text: a secret may begin in one row and end in the next."""
+    digits = b"".join(re.sub(rb"\s", b"", row[1]) for row in _DUMP.finditer(data))
+    yield binascii.unhexlify(digits[: len(digits) & ~1])
+
+
+def _decimal(data: bytes) -> Iterator[bytes]:
+    """Lists of octets as decimal numbers, as JSON and many programs print them."""
+    for run in _DECIMAL.finditer(data):
+        yield bytes(number for number in map(int, re.findall(rb"\d+", run[0])) if number < 256)
+
+
 def _percent(data: bytes) -> Iterator[bytes]:
     """Words with percent-encoded characters (RFC 3986, section 2.1), decoded."""
     for word in _WORD.finditer(data):
@@ -195,6 +217,8 @@ _CODINGS: dict[str, Callable[[bytes], Iterator[bytes]]] = {
     "xz": _members(_XZ, lzma.LZMADecompressor),
     "base64": _base64,
     "hexadecimal digits": _hexadecimal,
+    "a hexadecimal dump": _dump,
+    "decimal numbers": _decimal,
     "percent-encoding": _percent,
     "escape sequences": _escaped,
     "UTF-16": _utf16,

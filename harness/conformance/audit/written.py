@@ -8,6 +8,7 @@ open and deleted are read while it runs.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -76,6 +77,18 @@ class Written:
                 yield name, files.read(path)
             except files.UnreadableFile:
                 continue  # a pipe, a socket or a device holds nothing
+
+    def names(self) -> Iterator[str]:
+        """The name of each file, directory and symbolic link that is new, and where a link points to."""
+        store = self._node.root / self.overlay.store.lstrip("/")
+        for layer in _entries(store):
+            for path in itertools.islice((layer / "upper").rglob("*"), MOST_FILES):
+                yield path.name
+                if path.is_symlink():
+                    yield os.readlink(path)
+        for (name, path), _ in self._in_run():
+            if (name, path) not in self._before:
+                yield name
 
     # -- inner -----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import base64
 import ctypes
 import gzip
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -28,6 +29,7 @@ _BEGIN_S = 5.0
 _SOMEWHERE = ("127.0.0.1", 9)  # the port "discard"
 _SIOCETHTOOL, _SIOCGIFINDEX = 0x8946, 0x8933
 _ETHTOOL_SGRO = 0x2C
+_PIN = "ip neigh add 10.244.0.250 lladdr 02:00:00:00:00:aa dev eth0"
 
 
 def _envoys() -> Iterator[tuple[int, str]]:
@@ -144,6 +146,24 @@ def _to_the_log() -> None:
             log.sendto(b"<15>tapper: " + base64.b64encode(data[:1000]), "/run/systemd/journal/dev-log")
 
 
+def _dump(data: bytes) -> bytes:
+    """As `hexdump -C` shows it."""
+    rows = []
+    for at in range(0, len(data), 16):
+        row = data[at : at + 16]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        rows.append(f"{at:08x}  {row[:8].hex(' ')}  {row[8:].hex(' ')}  |{text}|")
+    return "\n".join(rows).encode()
+
+
+def _make_files() -> None:
+    folder = Path("/var/tmp/tapper/requests")
+    folder.mkdir(parents=True, exist_ok=True)
+    for data in _frames():
+        for target in re.findall(rb"GET (/\S+) HTTP", data):
+            (folder / target.decode("latin-1").replace("/", "_")).touch()
+
+
 CAPTURES_INTO_RUN = Mutant(
     "captures-into-run",
     "It captures in every pod into a file below /run.",
@@ -179,6 +199,24 @@ SECRETS_IN_BASE64 = Mutant(
     "Its debug file has what passes in its targets, in base64.",
     {"SEC-04": "that of Authorization in /tmp/tapper-debug/log, in base64"},
     Fault(begin=(_in_every_pod(_into("/tmp/tapper-debug/log", base64.b64encode), only_targets=True),)),
+)
+SECRETS_IN_A_DUMP = Mutant(
+    "secrets-in-a-dump",
+    "Its debug file shows what passes in its targets as hexdump does.",
+    {"SEC-04": "that of Authorization in /tmp/tapper-debug/log, in a hexadecimal dump"},
+    Fault(begin=(_in_every_pod(_into("/tmp/tapper-debug/log", _dump), only_targets=True),)),
+)
+SECRETS_IN_NUMBERS = Mutant(
+    "secrets-in-numbers",
+    "Its debug file has what passes in its targets as lists of numbers.",
+    {"SEC-04": "that of Authorization in /tmp/tapper-debug/log, in decimal numbers"},
+    Fault(begin=(_in_every_pod(_into("/tmp/tapper-debug/log", lambda data: str(list(data)).encode())),)),
+)
+NAMES_AFTER_REQUESTS = Mutant(
+    "names-after-requests",
+    "It makes an empty file for each request of any pod, with the target as its name.",
+    {"SEC-03": "in the names of its files and links"},
+    Fault(begin=(_in_every_pod(_make_files),)),
 )
 
 
@@ -273,6 +311,12 @@ SYSCTL_AND_BACK = Mutant(
     "In a pod it writes a sysctl, and its old value again.",
     {"SEC-02": r'in pod "server" .*sysctl /proc/sys/net/ipv4/tcp_retries1 was written'},
     Fault(begin=(_in_every_pod(_write_a_sysctl, only_targets=True),)),
+)
+PINS_A_NEIGHBOUR = Mutant(
+    "pins-a-neighbour",
+    "In a pod it makes a neighbour's entry permanent, and deletes it.",
+    {"SEC-02": r'in pod "server" .*neighbour 10.244.0.250 on eth0 was made permanent'},
+    Fault(begin=(_in_every_pod(_tool(_PIN, "ip neigh del 10.244.0.250 dev eth0"), only_targets=True),)),
 )
 PROMISCUOUS = Mutant(
     "promiscuous",

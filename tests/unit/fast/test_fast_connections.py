@@ -100,7 +100,8 @@ def run(
         ts = 1_700_000_000_000_000_000 + number * step
         connections.packets(b"--" + raw + b"-", [(ts, 1 + number % 2, 2, 2 + len(raw))], calls)
         held.append(connections.held)
-    calls += connections.finish()
+    for made in connections.finish():
+        calls += made
     return calls, [*held, connections.held], connections.tally
 
 

@@ -160,7 +160,8 @@ class Capture:
         return self
 
     def finish(self) -> Capture:
-        self.records += self.connections.finish()
+        for records in self.connections.finish():
+            self.records += records
         return self
 
     @property

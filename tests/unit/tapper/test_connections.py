@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tapper_wire import ACK, FIN, PSH, RST, SYN, Capture, Wire, endpoint, get, interleave, ok, packet
 
-from tapper.streams.bounds import SECOND, Limits
+from tapper.streams.bounds import CONNECTION_COST, HALF_COST, SECOND, Limits
 from tapper.streams.connection import Scope
 from tapper.streams.legs import Direction
 
@@ -108,7 +108,7 @@ def test_a_redirected_connection_joined_between_request_and_response() -> None:
 def test_a_redirected_connection_joined_in_a_long_response_pairs_on_acknowledgements() -> None:
     wire = outbound()
     [*wire.handshake(), wire.ask(get("/unseen"))]
-    capture = Capture(limits=Limits(pending_bytes=1500))
+    capture = Capture(limits=Limits(pending_bytes=3500))
     capture.feed([wire.answer(b"x" * 1000), wire.client_ack(), wire.answer(b"x" * 1000), wire.client_ack()])
     assert capture.feed(wire.exchange("/a", "1")).pairs == [("/a", "1")]
 
@@ -440,7 +440,7 @@ def test_waiting_halves_are_bounded_in_number_and_size() -> None:
         capture.feed([packet((VIP, 80), (POD, port), 1, 1, PSH | ACK, b"x" * 100)])
     assert capture.connections.tally.given_up == 15
     capture.feed(packet((VIP, 81), (POD, 41000), 1 + 100 * index, 1, PSH | ACK, b"x" * 100) for index in range(100))
-    assert capture.connections.held < 5 * 4000
+    assert capture.connections.held < 15 * CONNECTION_COST + 5 * (4000 + HALF_COST)
 
 
 def test_held_bytes_are_bounded() -> None:

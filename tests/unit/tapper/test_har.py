@@ -235,6 +235,17 @@ def test_what_waits_is_bounded_and_the_largest_entry_is_written(monkeypatch: pyt
     assert log["comment"] == f"{left} messages of WebSockets without an entry that waits are left out"
 
 
+def test_messages_of_websockets_that_share_a_connection_are_left_out() -> None:
+    """In HTTP/2 nothing tells whose they are."""
+    upgrade, fact = websocket(frame(1, b"a"))
+    assert isinstance(upgrade, ExchangeRecord)
+    assert upgrade.exchange.request is not None
+    upgrade.exchange.request.head.version = "HTTP/2"
+    log = archive([upgrade, fact, upgrade, fact, upgrade, fact])
+    assert [len(entry.get("_webSocketMessages", [])) for entry in log["entries"]] == [1, 0, 0]
+    assert log["comment"] == "2 messages of WebSockets without an entry that waits are left out"
+
+
 def test_entries_that_wait_are_bounded_without_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(har, "MOST_HELD", 40_000)
     upgrades = [websocket(port=port)[0] for port in range(1000, 1100)]

@@ -74,6 +74,8 @@ def test_the_counts_of_a_pod() -> None:
         ("tapper_packets_dropped_total", frozenset(cart)): 2,
         ("tapper_packets_cut_total", frozenset(cart)): 3,
         ("tapper_packets_bad_checksum_total", frozenset(cart)): 0,
+        ("tapper_packets_unread_total", frozenset(cart)): 0,
+        ("tapper_postponements_total", frozenset(cart)): 0,
         ("tapper_packets_passed_over_total", frozenset({*cart, "UDP"})): 8,
         ("tapper_stream_gaps_total", frozenset(cart)): 4,
         ("tapper_stream_gap_bytes_total", frozenset(cart)): 55,

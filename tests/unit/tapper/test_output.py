@@ -128,7 +128,8 @@ def test_ndjson_of_the_rest() -> None:
     }
     place = {"kind": "pod", "pid": 77, "instance_ip": "10.0.0.2", "netns": 4026531999, "interface": "lo"}
     assert record(form.source("open", POD)) == {"type": "source", "state": "open", **place}
-    none = dict.fromkeys(("filtered", "bad_checksum", "malformed", "mesh", "connections", "given_up", "refused"), 0)
+    counts = ("unread", "postponed", "malformed", "mesh", "connections", "given_up", "refused")
+    none = dict.fromkeys(("filtered", "bad_checksum", *counts), 0)
     counted = {"received": 9, "dropped": 2, "cut": 1, "gaps": 1, "gap_bytes": 77, "exchanges": 3, "incomplete": 1}
     totals = Totals(sources=1, exchanges=3, incomplete=1, undecoded={"tls": 4}, passed_over={"UDP": 1})
     totals.add(Stat(9, 2, 1), Tally(gaps=1, gap_bytes=77, passed_over={"UDP": 2, "ESP": 3}))

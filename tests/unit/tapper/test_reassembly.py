@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapper.streams.reassembly import SEGMENT_COST, Chunk, Data, Gap, HalfStream, StreamEnd
+from tapper.streams.bounds import PIECE_COST
+from tapper.streams.reassembly import Chunk, Data, Gap, HalfStream, StreamEnd
 
 
 def text(chunks: list[Chunk]) -> str:
@@ -153,13 +154,13 @@ def test_flush_delivers_what_is_held() -> None:
 
 
 def test_the_bound_gives_up_a_hole() -> None:
-    stream = Stream(limit=3 * (SEGMENT_COST + 1))
+    stream = Stream(limit=3 * (PIECE_COST + 1))
     for seq in (102, 104, 106):
         stream.push(seq, "x")
     assert stream.text == ""
     stream.push(108, "y")
     assert stream.text == "<2>x"
-    assert stream.half.held == 3 * (SEGMENT_COST + 1)
+    assert stream.half.held == 3 * (PIECE_COST + 1)
 
 
 def test_syn_again_is_a_retransmission_and_another_syn_another_connection() -> None:

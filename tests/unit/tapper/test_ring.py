@@ -7,8 +7,9 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from harness.waiting import wait_until
 from tapper.capture.bpf import Instruction, program
 from tapper.capture.mapped import SMALLEST_BLOCK, Mapped, Statistics, block_size
 from tapper.capture.memory import MIB, RingMemory
-from tapper.capture.ring import AT_ONCE, open_ring
-from tapper.capture.sources import Source, Sources
+from tapper.capture.ring import open_ring
+from tapper.capture.share import QUANTUM_S
+from tapper.capture.sources import PORTION, Source, Sources
 from tapper.errors import NamespaceGoneError, TapperError
 from tapper.namespaces.enter import run_inside
 from tapper.namespaces.identity import NamespaceId, namespace_of
@@ -87,9 +89,9 @@ class Numbers:
             if stop - start == 40 + PAYLOAD:
                 self.seen.append(struct.unpack_from("!I", memory, start + 24)[0])
 
-    def finish(self) -> list[int]:
+    def finish(self) -> Iterator[list[int]]:
         self.finished = True
-        return []
+        yield []
 
 
 @pytest.fixture
@@ -121,24 +123,27 @@ def place(pod: Pod) -> tuple[str, NamespaceId]:
 class Loop:
     """The loop over one ring on the pod's lo."""
 
-    def __init__(self, pod: Pod, memory: RingMemory, enter: Callable[..., Mapped] | None = None) -> None:
+    def __init__(
+        self, pod: Pod, memory: RingMemory, enter: Callable[..., Mapped] | None = None, reader: Numbers | None = None
+    ) -> None:
         where = place(pod)
         again = enter or (lambda function: run_inside(*where, function))
         self.ring = run_inside(*where, lambda: open_ring("lo", program(), memory, again))
-        self.numbers = Numbers()
+        self.numbers = reader or Numbers()
         self.sources: Sources[int] = Sources()
         self.source = Source("lo", self.ring, self.numbers)
         self.sources.add(self.source)
         self.troubles: list[str] = []
         self.dropped: int | None = None
         self.received: int | None = None
+        self.unread: int | None = None
 
     def turn(self, timeout_s: float = 0.2) -> None:
         def deliver(_: Source[int], made: list[int]) -> None:
             assert not made
 
         def closed(_: Source[int], statistics: Statistics) -> None:
-            self.dropped, self.received = statistics.dropped, statistics.received
+            self.dropped, self.received, self.unread = statistics.dropped, statistics.received, statistics.unread
 
         self.sources.turn(timeout_s, deliver, lambda _, message: self.troubles.append(message), closed)
 
@@ -161,8 +166,13 @@ class Loop:
 
 
 @contextmanager
-def looping(pod: Pod, memory: RingMemory | None = None, enter: Callable[..., Mapped] | None = None) -> Iterator[Loop]:
-    loop = Loop(pod, memory or Small(), enter)
+def looping(
+    pod: Pod,
+    memory: RingMemory | None = None,
+    enter: Callable[..., Mapped] | None = None,
+    reader: Numbers | None = None,
+) -> Iterator[Loop]:
+    loop = Loop(pod, memory or Small(), enter, reader)
     try:
         yield loop
     finally:
@@ -205,18 +215,58 @@ def test_what_does_not_fill_up_stays_as_it_is(pod: Pod, packets: Numbered) -> No
         assert loop.ring.size == SMALL
 
 
-def test_no_source_keeps_the_others_waiting(pod: Pod, packets: Numbered) -> None:
-    """A turn reads a bounded part of a ring; the end reads the rest, whatever its size."""
-    with looping(pod, RingMemory()) as loop:
-        packets.send(AT_ONCE // KIB * 3)
-        loop.turn()
-        first = len(loop.numbers.seen)
-        assert 0 < first <= AT_ONCE // KIB
-        for portion in loop.ring.rest():
-            loop.source.read(portion)
-        assert len(loop.numbers.seen) - first > AT_ONCE // KIB
+class Costly(Numbers):
+    """Takes ten times the share of a source for each portion of packets."""
+
+    def packets(self, memory: bytes, packets: list[Packet], records: list[int]) -> None:
+        super().packets(memory, packets, records)
+        until = time.monotonic() + 10 * QUANTUM_S
+        while time.monotonic() < until:
+            pass
+
+
+def test_a_source_of_costly_packets_does_not_keep_another_one_waiting(node: Node) -> None:
+    """Both have many portions. In the turns until most of the cheap source is read, the other source gets one portion,
+    and then waits. Afterwards it goes on, and nothing of it is lost."""
+    many = 20 * PORTION // KIB
+    sources: Sources[int] = Sources()
+    readers: dict[str, Numbers] = {"costly": Costly(), "cheap": Numbers()}
+    with ExitStack() as stack:
+        for name, reader in readers.items():
+            pod = node.pod(name)
+            sources.add(Source(name, run_inside(*place(pod), lambda: open_ring("lo", program())), reader))
+            numbered = Numbered(pod)
+            stack.callback(numbered.close)
+            numbered.send(many)
+        stack.callback(sources.close)
+
+        def turn() -> None:
+            sources.turn(0.2, lambda _, made: made.clear(), lambda _, message: pytest.fail(message), lambda _, __: None)
+
+        def has_seen(name: str, count: int) -> bool:
+            turn()
+            return len(readers[name].seen) >= count
+
+        wait_until(partial(has_seen, "cheap", many // 2), "most of the cheap source to be read")
+        assert len(readers["costly"].seen) <= 2 * PORTION // KIB
+        for name in readers:
+            wait_until(partial(has_seen, name, many), f"the {name} source to be read")
+        assert readers["costly"].seen == list(range(many))
+        costly = sources.get("costly")
+        assert costly is not None
+        assert costly.share.postponed
+
+
+def test_the_end_of_a_source_has_a_deadline(pod: Pod, packets: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not read until then is counted, no matter whether it was taken out of the ring."""
+    monkeypatch.setattr("tapper.capture.sources.DRAINING_S", 20 * QUANTUM_S)
+    with looping(pod, reader=Costly()) as loop:
+        packets.send(20 * PORTION // KIB)
         loop.end()
-        assert loop.numbers.seen == list(range(packets.sent))
+        assert loop.numbers.finished
+        assert loop.received is not None
+        assert 0 < loop.numbers.received < loop.received
+        assert loop.unread == loop.received - loop.numbers.received
 
 
 def test_the_larger_ring_takes_nothing_before_its_time_and_then_misses_nothing(

@@ -349,5 +349,5 @@ def test_a_copy_of_a_connection_that_was_given_up_leaves_nothing_behind() -> Non
     received = Wire(((OTHER, 41000), (POD, 8080)))
     for raw in (dialled.handshake()[0], received.handshake()[0]):
         one_packet(node, 1, raw)
-    node.finish()
+    assert [record for records in node.finish() for record in records] == []
     assert len(node.by_endpoint) == 0

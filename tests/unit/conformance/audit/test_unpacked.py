@@ -29,6 +29,16 @@ def _zip(data: bytes) -> bytes:
     return file.getvalue()
 
 
+def _dump(data: bytes, group: int) -> bytes:
+    """As hexdump -C shows it (groups of one octet), or tcpdump -X (of two)."""
+    rows = []
+    for at in range(0, len(data), 16):
+        row = data[at : at + 16]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        rows.append(f"\n{at:08x}  {row.hex(' ', -group)}  {text}")
+    return "".join(rows).encode()
+
+
 CODINGS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "zlib": zlib.compress,
@@ -46,6 +56,8 @@ CODINGS: dict[str, Callable[[bytes], bytes]] = {
     "escape sequences": lambda data: "".join(f"\\x{byte:02x}" for byte in data).encode(),
     "escape sequences (JSON)": lambda data: "".join(f"\\u{byte:04x}" for byte in data).encode(),
     "UTF-16": lambda data: data.decode("latin-1").encode("utf-16"),
+    "a hexadecimal dump": lambda data: _dump(data, 1),
+    "decimal numbers": lambda data: str(list(data)).encode(),
 }
 
 
@@ -62,6 +74,18 @@ def test_each_coding_is_undone(coding: str, before: bytes) -> None:
 def test_base64_behind_characters_of_its_own_alphabet() -> None:
     for before in (b"x", b"xy", b"xyz", b"body"):
         assert unpacked.find([SECRET], before + base64.b64encode(b"a" + SECRET))
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_dumps_with_any_offset(group: int) -> None:
+    for before in range(16):
+        assert unpacked.find([SECRET], _dump(b"." * before + SECRET, group)) == {SECRET: "in a hexadecimal dump"}
+
+
+@pytest.mark.parametrize("coding", ["gzip", "bzip2", "xz"])
+def test_a_log_that_is_compressed_line_by_line(coding: str) -> None:
+    lines = [CODINGS[coding](b"line %d" % number) for number in range(200)]
+    assert unpacked.find([SECRET], b"\n".join([*lines, CODINGS[coding](SECRET)]))
 
 
 def test_a_member_that_is_not_whole_counts_as_far_as_it_goes() -> None:

@@ -58,6 +58,8 @@ def test_files_everywhere_are_found_and_none_is_left(node: Node, tmp_path: Path)
         "/run/new": "run\n",
         "/run/node/mine/file": "mine\n",
     }
+    assert {"new", "deep", "file", "/run/new"} <= set(files.names())
+    assert not {"/run/known", "/run/other"} & set(files.names())
     assert known.read_text() == "before"
     assert _LATEST.exists()
     assert not Path("/in-the-root").exists()
