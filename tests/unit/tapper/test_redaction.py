@@ -25,7 +25,8 @@ from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
 from tapper.output.terminal import Terminal
 from tapper.output.text import Text
-from tapper.protocols.facts import ByteStream, Tls
+from tapper.protocols.facts import ByteStream, StreamBegin, Tls
+from tapper.protocols.headers import HeaderList
 from tapper.run.parts import PLAIN, Parts
 from tapper.run.replay import Replay
 from tapper.run.writer import RecordWriter
@@ -101,6 +102,15 @@ def test_facts() -> None:
     assert redaction.fact(Tls(1, "u:p@h", ("h2",))) == Tls(1, "REDACTED:REDACTED@h", ("h2",))
     stream = ByteStream(1, "mqtt", (3, 3), 0, (b"abc", b"def"), client_known=True)
     assert redaction.fact(stream) == ByteStream(1, "mqtt", (3, 3), 0, (b"", b""), client_known=True)
+    asked, told = (
+        HeaderList((("Cookie", SECRET), ("Referer", f"/?sig={SECRET}"))),
+        HeaderList((("Set-Cookie", SECRET),)),
+    )
+    begin = redaction.fact(StreamBegin(1, "1", "GET", f"/events?token={SECRET}", "HTTP/1.1", 200, asked, told))
+    assert isinstance(begin, StreamBegin)
+    assert begin.target == "/events?token=REDACTED"
+    assert begin.request.headers == (("Cookie", "[redacted]"), ("Referer", "/?sig=REDACTED"))
+    assert begin.response.headers == (("Set-Cookie", "[redacted]"),)
     hidden = Redaction(["upgrade"]).fact(stream)
     assert isinstance(hidden, ByteStream)
     assert hidden.what == "[redacted]"
