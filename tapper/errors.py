@@ -65,9 +65,12 @@ def explain(error: OSError) -> str:
 
 def without_text(error: Exception) -> Iterator[str]:
     """Lines about an error in the tapper itself: its class and where it was raised, as in a traceback. Its text is left
-    out, since it may quote captured bytes: int() quotes what is no number."""
+    out, since it may quote captured bytes: int() quotes what is no number. The kernel's texts quote nothing."""
+    kind = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        kind += f" ({explain(error)})"
     yield (
-        f"ended by an error in the tapper itself, {type(error).__name__}; its text is left out, since it may quote "
+        f"ended by an error in the tapper itself, {kind}; its text is left out, since it may quote "
         "what was captured (--no-redact shows it): please report these lines"
     )
     for frame in traceback.extract_tb(error.__traceback__):

@@ -225,8 +225,8 @@ class LiveTap:
             self._sources.shut(source.key)
         while len(self._sources):
             self._sources.turn(_FOREVER_S, self._deliver, self._trouble, self._closed)
-            wire_is_read = _NODE in self._sources  # its ring may be closed before those of the pods
-            self._writer.report(self._pending.ready() if wire_is_read else self._pending.rest())
+            if _NODE in self._sources:  # its ring is asked whether it is read to the end
+                self._writer.report(self._pending.ready())
         self._writer.report(self._pending.rest())
         for say_closed in self._closings:
             say_closed()

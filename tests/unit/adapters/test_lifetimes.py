@@ -12,6 +12,7 @@ import pytest
 from named_programs import start_named
 
 from harness.adapters.reference import TAPPER_ENVIRON, RunningTapper, tapper_argv
+from harness.conformance import truth
 from harness.mesh import fake_envoy, replay
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
@@ -117,3 +118,15 @@ def test_a_shells_limit_on_descriptors_is_not_the_tappers(node: Node) -> None:
     running = node.spawn(Command(["prlimit", "--nofile=256:4096", *argv], env=TAPPER_ENVIRON))
     wait_until(lambda: '"open"' in running.read_log(), "the tapper to capture", logs=running.read_log)
     assert psutil.Process(running.host_pid).rlimit(psutil.RLIMIT_NOFILE) == (4096, 4096)
+
+
+def test_records_that_wait_for_the_wire_when_it_is_stopped_are_told(node: Node, tapper: StartTapper) -> None:
+    """The node's ring is closed before those of the pods, whose records wait for a look at the wire."""
+    pods = [node.pod(f"server-{number}") for number in range(6)]
+    for pod in pods:
+        fake_envoy.start(pod)
+    running = tapper(pods)
+    running.wait_capturing(*pods)
+    sent = [truth.deliver(pod, 40) for pod in pods]
+    assert running.stop() == 0, running.read_log()
+    assert len(running.exchanges) == sum(map(len, sent))
