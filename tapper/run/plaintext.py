@@ -6,7 +6,7 @@ package is complete.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -55,7 +55,7 @@ OpenPlaintext: TypeAlias = Callable[[Procfs], PlaintextCapture]
 class PlaintextOf:
     """The key of the source with the plaintext of a pod, whose lo has the key `lo`."""
 
-    lo: Hashable
+    lo: NamespaceId
 
 
 def sentence(process: TlsProcess) -> str:

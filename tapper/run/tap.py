@@ -180,8 +180,12 @@ class LiveTap:
         if now >= self._next_second:
             self._next_second = now + 1
             for account in self._accounts.values():
-                if account.connections.pending:  # packets would tell the time, but there may be none
-                    self._take(account, account.connections.pass_time(time.time_ns()))
+                # Packets would tell the time, but there may be none.
+                connections, clock = account.connections, time.time_ns()
+                if connections.pending:
+                    self._take(account, connections.pass_time(clock))
+                if connections.held:
+                    self._take(account, connections.tell_time(clock))
             if self._silent is not None:
                 self._silent.check(
                     (source.key, source.ring, self._accounts[source.key].place)
@@ -210,7 +214,7 @@ class LiveTap:
             wake = min(wake, now + _GLANCE_INTERVAL_S)
         if self._pending:
             wake = min(wake, now + POLL_S)
-        if any(account.connections.pending for account in self._accounts.values()):
+        if any(account.connections.pending or account.connections.held for account in self._accounts.values()):
             wake = min(wake, self._next_second)
         return wake
 
@@ -270,8 +274,12 @@ class LiveTap:
     def _closed(self, source: Source[Record], statistics: Statistics) -> None:
         account = self._accounts.pop(source.key)
         account.connections.abandon()
-        if PlaintextOf(source.key) in self._sources:
+        if isinstance(source.key, NamespaceId) and PlaintextOf(source.key) in self._sources:
             self._sources.shut(PlaintextOf(source.key))
+        elif isinstance(source.key, PlaintextOf) and source.key.lo in self._accounts:
+            # The pod's lo was captured again while its former plaintext was read to the end.
+            lo = self._accounts[source.key.lo]
+            self._add_plaintext(source.key.lo, lo.place, lo.connections.scope)
         self._leave_lo_to_pods()
         if self._follower is not None:
             self._follower.look_soon()  # another Envoy may have started there meanwhile
@@ -364,7 +372,10 @@ class LiveTap:
                 told = (process.pod_ip, process.program, process.library)
                 self._console.warn_once(told, plaintext.sentence(process))
 
-    def _add_plaintext(self, capture: PlaintextCapture, netns: NamespaceId, place: Place, scope: Scope) -> None:
+    def _add_plaintext(self, netns: NamespaceId, place: Place, scope: Scope) -> None:
+        capture = self._plaintext
+        if capture is None or self._ending or PlaintextOf(netns) in self._sources:
+            return  # `_closed` does it when the former source is gone
         try:
             ring = capture.open(netns, place.instance_ip or "")
         except TapperError as error:
@@ -374,8 +385,8 @@ class LiveTap:
         self._add(PlaintextOf(netns), ring, replace(place, interface=plaintext.INTERFACE), scope)
 
     def _add(self, key: object, ring: CaptureRing, place: Place, scope: Scope) -> None:
-        if self._plaintext is not None and isinstance(key, NamespaceId):
-            self._add_plaintext(self._plaintext, key, place, scope)
+        if isinstance(key, NamespaceId):
+            self._add_plaintext(key, place, scope)
         account = self._writer.open(replace(place, pods=self._targets.now.names), scope)
         self._accounts[key] = account
         self._sources.add(Source(key, ring, account.reader))
@@ -385,9 +396,9 @@ class LiveTap:
 
     def _drop(self, key: Hashable) -> None:
         self._pending.drop(self._accounts[key])
-        if PlaintextOf(key) in self._sources:
-            self._sources.discard(PlaintextOf(key), self._closed)
         self._sources.discard(key, self._closed)
+        if isinstance(key, NamespaceId) and PlaintextOf(key) in self._sources:
+            self._sources.discard(PlaintextOf(key), self._closed)
 
     def _is_quiet(self, address: str) -> bool | None:
         """Whether the lo of the pod with this address has shown no connection; None if it is not captured."""

@@ -21,6 +21,7 @@ import pytest
 from tls_programs import Programs
 
 from harness.adapters.reference import Record, RunningTapper, tapper_argv
+from harness.mesh import fake_envoy
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import MINIMAL_ENVIRON, Command, Process
@@ -200,6 +201,27 @@ def test_losses_are_counted_and_nothing_is_paired_wrongly(node: Node, tapper: St
     for record in tls(running):
         if record["target"] and record["target"].startswith("/body/") and record["response"]:
             assert set(body(record, "response")) <= {ord(record["target"][-1])}
+
+
+def test_a_sidecar_that_begins_anew_leaves_the_pod_readable(node: Node, tapper: StartTapper) -> None:
+    pod = node.pod("server")
+    Programs(pod).serve(pod, 8443)
+    running = tapper([pod], "--tls")
+
+    def states(state: str, count: int) -> bool:
+        found = [each for each in running.of_type("source") if (each["state"], each["interface"]) == (state, "tls")]
+        return len(found) == count
+
+    for number in (1, 2):
+        envoy = fake_envoy.start(pod)
+        running.wait_for(lambda: states("open", number), "its source to open")  # noqa: B023
+        pod.run(["curl", "-skf", f"https://{pod.ip}:8443/{number}"])
+        wait_for_all(running, pod, f"/{number}")
+        envoy.stop()
+        running.wait_for(lambda: states("closed", number), "its source to close")  # noqa: B023
+        pod.run(["curl", "-skf", f"https://{pod.ip}:8443/meanwhile"])
+    running.stop()
+    assert seen(running, pod) == {"/1": 1, "/2": 1}
 
 
 def test_a_pod_that_is_no_target_any_more_is_not_read(node: Node, tapper: StartTapper) -> None:
