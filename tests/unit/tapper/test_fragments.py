@@ -183,21 +183,23 @@ def test_memory_is_bounded_and_the_oldest_packet_goes_first() -> None:
 
 def test_what_waits_is_held_by_the_source_and_given_up_first() -> None:
     sent, capture = wire()
+    before = capture.connections.held
     fragments = split(sent.ask(POST))
     capture.feed(fragments[:-1])
     held = capture.connections.held
-    assert held > 2400
+    assert held - before > 2400
     capture.connections.relieve(held)
     assert capture.connections.held == held
     capture.connections.relieve(held - 1)
-    assert capture.connections.held == 0
+    assert capture.connections.held == before
     assert passed_over(capture) == {"IP fragments over the memory bound": 3}
 
 
 def test_nothing_is_held_once_a_packet_is_whole() -> None:
     sent, capture = wire()
+    before = capture.connections.held
     capture.feed([*split(sent.ask(POST)), sent.answer(ok("y"))])
-    assert capture.connections.held == 0
+    assert capture.connections.held == before
 
 
 def test_small_fragments_cost_what_they_take() -> None:
