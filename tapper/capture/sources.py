@@ -35,9 +35,9 @@ LOOK_S = 0.1
 costs as much as dozens of packets, because the reader's memory has left the processor's caches."""
 _PATIENCE_S = 8 * LOOK_S
 """How long a source that closes waits for packets that the kernel has counted."""
-DRAINING_S: Final = 1.5
+DRAINING_S = 1.5
 """How long a source that closes may take to read its ring."""
-CONCLUDING_S: Final = 0.4
+CONCLUDING_S = 0.4
 """How much longer its reader may take to conclude."""
 PORTION: Final = 64 * 1024
 """Bytes that are read between two looks at the clock."""

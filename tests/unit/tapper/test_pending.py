@@ -10,6 +10,7 @@ import pytest
 from tapper_wire import Capture, Wire, endpoint, get, ok
 
 from tapper.output.records import Place
+from tapper.protocols.cost import cost_of
 from tapper.protocols.facts import Tls
 from tapper.protocols.records import FactRecord, Record
 from tapper.run.accounts import Account
@@ -157,6 +158,19 @@ def test_facts_wait_as_well_and_the_order_stays() -> None:
 def test_the_number_of_pending_records_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tapper.run.pending.MOST_PENDING", 3)
     world = World()
+    for _ in range(5):
+        world.put()
+    assert world.ready() == [world.seen] * 2
+    assert len(world.pending) == 3
+
+
+def test_the_bytes_of_pending_records_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after a source's records were dropped."""
+    world = World()
+    monkeypatch.setattr("tapper.run.pending.MOST_PENDING_BYTES", 3 * cost_of(world.seen))
+    other = world.open()
+    world.put(other)
+    world.pending.drop(other)
     for _ in range(5):
         world.put()
     assert world.ready() == [world.seen] * 2

@@ -138,8 +138,9 @@ def test_an_answer_to_a_lost_request_may_be_the_same() -> None:
     assert world.verdicts == [None]
 
 
-def test_wire_exchanges_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tapper.wire.verdict.MOST_REMEMBERED", 2)
+@pytest.mark.parametrize(("bound", "most"), [("MOST_REMEMBERED", 2), ("MOST_REMEMBERED_BYTES", 3000)])
+def test_wire_exchanges_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch, bound: str, most: int) -> None:
+    monkeypatch.setattr(f"tapper.wire.verdict.{bound}", most)
     world = nested(World().wire(*mutual()), get("/a"))
     verdict = WireVerdict(world.node.connections)
     (record,), (same,) = world.pod.seen, world.node.seen
