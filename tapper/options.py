@@ -135,6 +135,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     text = "requests to this host; * and ? are wildcards, a port is compared where one is given"
     add("--host", **_REPEATABLE, metavar="HOST", help=text)
     add("--no-probes", action="store_true", help="leave out requests that look like health probes")
+    text = "tell of an exchange that goes on for long only at its end"
+    add("--no-stream", action="store_true", help=text)
     text = "how much of a body is kept; its size is reported all the same (default: %(default)s)"
     add("--body-limit", type=_octets, default=BODY_LIMIT, metavar="BYTES", help=text)
     text = "also hide the values of this header field or URL parameter, besides those that docs/tapper.md lists"
@@ -201,6 +203,7 @@ def shape(arguments: argparse.Namespace) -> Shape:
         None if arguments.no_redact else redaction,
         Filter(arguments.method, arguments.path, arguments.status, arguments.host),
         probes=not arguments.no_probes,
+        streams=not arguments.no_stream,
     )
 
 
@@ -244,7 +247,7 @@ def _check_output(arguments: argparse.Namespace) -> None:
             if getattr(arguments, option):
                 raise UsageError(f"--{option} and --no-redact contradict each other: give one of them")
     if form == "pcapng":
-        for name in ("method", "path", "status", "host", "no_probes", "redact", "keep"):
+        for name in ("method", "path", "status", "host", "no_probes", "no_stream", "redact", "keep"):
             if getattr(arguments, name):
                 option = "--" + name.replace("_", "-")
                 raise UsageError(

@@ -40,13 +40,15 @@ class Scan:
     """Processes of which something that the verdict needs could not be read."""
     residents: Mapping[NamespaceId, Sequence[tuple[int, str | None]]] = field(default_factory=dict)
     """By `netns` only: the pid and exe of each process in a namespace, by ascending pid."""
+    errors: frozenset[int] = frozenset()
+    """The error numbers with which processes could not be read."""
 
 
 def unexamined(scan: Scan) -> str:
     """A sentence about the processes that could not be read."""
     count = len(scan.unreadable)
     processes = "1 process" if count == 1 else f"{count} processes"
-    return f"{processes} could not be examined: an Envoy among them is not seen {why_unreadable()}"
+    return f"{processes} could not be examined: an Envoy among them is not seen {why_unreadable(scan.errors)}"
 
 
 def made_unreadable(scan: Scan) -> str | None:
@@ -100,9 +102,11 @@ class Scanner:
         residents: dict[NamespaceId, list[tuple[int, str | None]]] = {}
         readable: set[int] = set()
         denied: set[int] = set()
+        errors: set[int] = set()
         finders = self._finders
         for pid, process in sorted(self.cache.processes.items()):
             exe, netns = process.exe, process.netns
+            errors |= {each.errno for each in (exe, netns, process.environ) if isinstance(each, Unreadable)}
             if isinstance(exe, Unreadable):
                 denied.add(pid)
             elif exe is not None:
@@ -136,4 +140,6 @@ class Scanner:
                 )
         candidates += [Candidate(group[0][0], netns, Finder.NETNS) for netns, group in residents.items()]
         pids = frozenset(self.cache.processes)
-        return Scan(tuple(candidates), tuple(envoys), tuple(refused), pids, frozenset(unreadable), residents)
+        return Scan(
+            tuple(candidates), tuple(envoys), tuple(refused), pids, frozenset(unreadable), residents, frozenset(errors)
+        )

@@ -1,6 +1,6 @@
 """Messages that are complete in one segment, read at once.
 
-Replaces `tapper.protocols.exchange.Conversation` and its readers. Most messages are such. FastConversation asks its
+Replaces `tapper.protocols.conversation.Conversation` and its readers. Most messages are such. FastConversation asks its
 readers for a whole message first: `whole` returns exactly the events of `feed`, or None without any effect. The readers
 compare header sections with patterns (`tapper.fast.patterns`), and look at start lines without a regular expression.
 Without this module and the patterns, to read a capture file of requests with 13 fields takes twice as long.
@@ -13,7 +13,8 @@ from typing import Final
 from tapper.fast.memo import Memo
 from tapper.fast.patterns import HeadCache
 from tapper.protocols import heads
-from tapper.protocols.exchange import Conversation, Exchange, PendingRequest, is_possible
+from tapper.protocols.conversation import Conversation, PendingRequest, is_possible
+from tapper.protocols.exchange import Exchange
 from tapper.protocols.headers import HeaderList
 from tapper.protocols.heads import Framing
 from tapper.protocols.http1 import WITHOUT_BODY, RequestReader, ResponseReader
@@ -153,4 +154,4 @@ class FastConversation(Conversation):
                     self._owed = max(0, self._owed - 1)
                     is_its_answer = is_possible(oldest.head, response.head)
                     return self._complete_response(self._leave_queue() if is_its_answer else None, response)
-        return self._take_responses(self._responses.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+        return self._read_server(chunk)

@@ -122,7 +122,7 @@ class FastNdjson(Ndjson):
     def exchange(self, place: Place, record: ExchangeRecord) -> str:
         leg, exchange = record.leg, record.exchange
         request, response = exchange.request, exchange.response
-        is_rare = exchange.outcome is not COMPLETE or exchange.incomplete is not None or exchange.pushed
+        is_rare = exchange.outcome is not COMPLETE or exchange.incomplete is not None or exchange.pushed or exchange.id
         if is_rare or request is None or response is None:
             return super().exchange(place, record)
         head, ts, version, status = request.head, request.head.ts, request.head.version, response.head.status

@@ -6,6 +6,9 @@ that is no Envoy. So the capabilities are checked by name before the first scan.
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Set
 from enum import IntEnum
 from pathlib import Path
 
@@ -48,11 +51,14 @@ def check_following(*, reads_environ: bool) -> None:
             raise MissingCapabilityError(advice(capability))
 
 
-def why_unreadable() -> str:
-    """The end of a sentence: why processes could not be read."""
+def why_unreadable(errors: Set[int]) -> str:
+    """The end of a sentence: why processes could not be read, with these error numbers."""
     names = [f"CAP_{capability.name}" for capability in _READING if capability in missing()]
     if names:
         return f"without {' and '.join(names)}"
+    others = sorted(os.strerror(error).lower() for error in errors - {errno.EACCES, errno.EPERM})
+    if others:
+        return f"as long as reading it fails: {', '.join(others)}"
     return "as long as a security module such as AppArmor forbids it: the capabilities are there"
 
 

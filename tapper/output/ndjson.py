@@ -12,9 +12,10 @@ from typing import Any
 from tapper.discovery.finders import Finding
 from tapper.output.escape import escape, escape_bytes
 from tapper.output.format import Format
+from tapper.output.ndjson_streams import begin_members, part_members
 from tapper.output.records import Owned, Place, TlsProcess, Totals, reason, verified
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.facts import Fact, RefusedAttempt, Tls, WebSocketMessage
+from tapper.protocols.facts import Fact, RefusedAttempt, StreamBegin, StreamPart, Tls, WebSocketMessage
 from tapper.protocols.headers import content_encoding
 from tapper.protocols.messages import Request, Response
 from tapper.protocols.outcome import SERVER, ExchangeOutcome, OutcomeKind
@@ -143,6 +144,8 @@ def _optional(leg: Leg, exchange: Exchange) -> dict[str, Any]:
         members["grpc"] = asdict(exchange.grpc)
     if exchange.pushed:
         members["pushed"] = True
+    if exchange.id:
+        members["exchange_id"] = exchange.id
     return members
 
 
@@ -167,6 +170,10 @@ def _fact(fact: Fact) -> tuple[str, dict[str, Any]]:
         return "tls", {"sni": fact.sni, "alpn": fact.alpn}
     if isinstance(fact, WebSocketMessage):
         return "websocket", _websocket(fact)
+    if isinstance(fact, StreamBegin):
+        return "begin", begin_members(fact)
+    if isinstance(fact, StreamPart):
+        return fact.kind, part_members(fact)
     if isinstance(fact, RefusedAttempt):
         return "connection", {"outcome": OutcomeKind.REFUSED, "outcome_by": SERVER, "left_out": fact.left_out}
     return "stream", {

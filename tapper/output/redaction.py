@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 from tapper.errors import UsageError
-from tapper.protocols.facts import ByteStream, Fact, Tls
+from tapper.protocols.facts import ByteStream, Fact, StreamBegin, Tls
 from tapper.protocols.headers import MASK, FieldMask, mask_values
 from tapper.protocols.heads import TOKEN
 from tapper.protocols.outcome import MalformedPart
@@ -174,6 +174,9 @@ class Redaction(FieldMask):
             return replace(fact, what=what, previews=(b"", b""))
         if isinstance(fact, Tls) and fact.sni is not None:
             return replace(fact, sni=self.url(fact.sni))
+        if isinstance(fact, StreamBegin):
+            request, response = fact.request.masked(self), fact.response.masked(self)
+            return replace(fact, target=self.url(fact.target), request=request, response=response)
         return fact
 
     def hides(self, name: str) -> bool:

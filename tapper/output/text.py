@@ -12,11 +12,12 @@ from tapper.output.escape import escape, escape_bytes, shortened, visible
 from tapper.output.format import Format
 from tapper.output.records import Owned, Place, TlsProcess, Totals, reason
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.facts import Fact, RefusedAttempt, Tls, WebSocketMessage
+from tapper.protocols.facts import Fact, RefusedAttempt, StreamBegin, StreamPart, Tls, WebSocketMessage
 from tapper.protocols.messages import Response
 from tapper.protocols.outcome import ExchangeOutcome, OutcomeKind
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import ExchangeRecord, FactRecord
+from tapper.protocols.streaming import MESSAGE
 from tapper.protocols.websocket import OPCODES
 from tapper.streams.connection import Leg
 
@@ -105,9 +106,23 @@ def fact_line(fact: Fact) -> str:
     if isinstance(fact, RefusedAttempt):
         more = f", and {fact.left_out} more before it" if fact.left_out else ""
         return f"connection refused by the server's host{more}"
+    if isinstance(fact, StreamBegin):
+        target = escape(shortened(fact.target or "?", _LONGEST_TARGET))
+        return f"{escape(fact.method or '?')} {target}  {fact.status or '?'}  (goes on)"
+    if isinstance(fact, StreamPart):
+        return _part_line(fact)
     sent, received = fact.sizes
     previews = [escape_bytes(preview) or "-" for preview in fact.previews]
     return f"bytes ({escape(fact.what)})  {size(sent)} sent: {previews[0]}  {size(received)} received: {previews[1]}"
+
+
+def _part_line(part: StreamPart) -> str:
+    """Indented, since it belongs to the exchange above."""
+    name = "" if part.event is None else f" {escape(part.event[:_LONGEST_TARGET])}"
+    kind = f"gRPC message{', compressed' if part.compressed else ''}" if part.kind == MESSAGE else f"{part.kind}{name}"
+    shown = escape_bytes(part.body[:_LONGEST_TARGET]) + ("..." if len(part.body) > _LONGEST_TARGET else "")
+    more = f"  ({part.left_out} left out before it)" if part.left_out else ""
+    return f"  | {kind} from the {part.sender}  {size(part.size)}{'+' if part.truncated else ''}: {shown}{more}"
 
 
 def _answer(response: Response | None, duration: int | None) -> str:

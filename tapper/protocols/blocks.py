@@ -22,7 +22,7 @@ from hpack.exceptions import HPACKDecodingError
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
-from tapper.protocols.headers import HeaderList, Headers
+from tapper.protocols.headers import NO_FIELDS, HeaderList, Headers
 from tapper.protocols.messages import HEAD_LIMIT
 from tapper.runtime.native import mypyc_attr
 
@@ -54,7 +54,6 @@ STATIC: Final[list[Entry]] = [
     *(Entry(name.decode("latin-1"), value.decode("latin-1")) for name, value in HeaderTable.STATIC_TABLE),
 ]
 """The static table (appendix A), by index."""
-_NO_FIELDS: Final = HeaderList()
 SHOWN: Final = (":authority", ":protocol")
 """The pseudo-header fields that are shown among the fields of a message."""
 _OF_REQUESTS: Final = (":method", ":path", ":scheme", ":authority")
@@ -74,7 +73,7 @@ class DecodedBlock:
 
     headers: Headers = ()
     """Names and values in their order, pseudo-header fields included; octets as latin-1 characters."""
-    shown: HeaderList = _NO_FIELDS
+    shown: HeaderList = NO_FIELDS
     """`headers` without pseudo-header fields, except :authority and :protocol (RFC 8441)."""
     complete: bool = True
     """False if `headers` lacks fields whose entries are unknown."""

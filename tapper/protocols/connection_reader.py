@@ -45,6 +45,10 @@ class ConnectionReader:
         """Bytes of this side are missing; None where their number is not known."""
         return []
 
+    def pass_time(self, now: int) -> Sequence[Content]:  # noqa: ARG002
+        """It is `now`, in nanoseconds since 1970, and no packet has said so."""
+        return []
+
     def end(self, side: int) -> Sequence[Content]:  # noqa: ARG002
         """The side said FIN."""
         return []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from tapper.protocols.headers import HeaderList
+
 
 @dataclass(frozen=True, slots=True)
 class Tls:
@@ -68,4 +70,47 @@ class RefusedAttempt:
     """Refused attempts at the same server since the last fact that no fact tells, because they were too many."""
 
 
-Fact: TypeAlias = Tls | ByteStream | WebSocketMessage | RefusedAttempt
+@dataclass(slots=True)
+class StreamBegin:
+    """An exchange that goes on: its response has begun, and has not ended a second later."""
+
+    ts: int
+    """The request's first byte."""
+    id: str
+    """Also of its parts, and of the exchange that is told at its end."""
+    method: str
+    target: str
+    version: str
+    status: int
+    """0 if the response's head has not come."""
+    request: HeaderList
+    response: HeaderList
+
+
+@dataclass(slots=True)
+class StreamPart:
+    """A part of a message of an exchange that goes on."""
+
+    ts: int
+    """The part's last byte. Of a part from before the StreamBegin: the last byte that had come until then."""
+    id: str
+    """The StreamBegin's."""
+    kind: str
+    """`event`, a server-sent event; `message`, a gRPC message; `data`, a piece of another body."""
+    sender: str
+    """`client` or `server`."""
+    size: int
+    """Octets as they were sent."""
+    body: bytes
+    """Its beginning. Of an event the data, whose lines are joined by line feeds."""
+    truncated: bool
+    event: str | None
+    """The event's type and id."""
+    event_id: str | None
+    compressed: bool
+    """Whether the gRPC message is compressed."""
+    left_out: int
+    """Parts before this one that no fact tells, because they were too many."""
+
+
+Fact: TypeAlias = Tls | ByteStream | WebSocketMessage | RefusedAttempt | StreamBegin | StreamPart

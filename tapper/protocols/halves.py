@@ -156,10 +156,14 @@ def _request(half: Half, unfinished: ExchangeOutcome) -> Request:
 
 def _response(half: Half, unfinished: ExchangeOutcome) -> Response:
     fields = half.fields or UNREADABLE_BLOCK
-    status = fields.status or ""
-    number = int(status) if len(status) == 3 and status.isascii() and status.isdigit() else 0
-    head = ResponseHead(half.ts, half.seq, half.ack, number, "", _VERSION, fields.shown, half.head_size)
+    head = ResponseHead(half.ts, half.seq, half.ack, status_of(fields), "", _VERSION, fields.shown, half.head_size)
     return Response(head, half.end("response", unfinished))
+
+
+def status_of(fields: DecodedBlock | None) -> int:
+    """The status of a response; 0 if it is not known."""
+    status = "" if fields is None else fields.status or ""
+    return int(status) if len(status) == 3 and status.isascii() and status.isdigit() else 0
 
 
 def _call(request: Half | None, response: Half | None) -> Call | None:

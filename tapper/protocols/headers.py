@@ -78,6 +78,9 @@ class HeaderList:
     __hash__ = None  # type: ignore[assignment]
 
 
+NO_FIELDS: Final = HeaderList()
+
+
 def mask_values(headers: Headers, mask: FieldMask) -> Headers:
     """The fields, with what the mask shows of their values."""
     return tuple([(key, mask.shown(key, value)) for key, value in headers])

@@ -18,7 +18,7 @@ The contract of RequestReader and ResponseReader:
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from tapper.protocols import heads
 from tapper.protocols.headers import HeaderList
@@ -44,7 +44,7 @@ CONTRADICTION: Final = "Content-Length is no number, or has several values"
 class RequestReader(Reader):
     """Reads what a client sends."""
 
-    MESSAGE = "request"
+    MESSAGE: ClassVar[str] = "request"
     __slots__ = ("_framing",)
 
     def __init__(self, *, in_step: bool = True, head_limit: int = HEAD_LIMIT, body_limit: int = BODY_LIMIT) -> None:
@@ -96,7 +96,7 @@ class RequestReader(Reader):
 class ResponseReader(Reader):
     """Reads what a server sends."""
 
-    MESSAGE = "response"
+    MESSAGE: ClassVar[str] = "response"
     __slots__ = ("_framing", "_interim", "_method", "_status", "continued")
 
     def __init__(self, *, in_step: bool = True, head_limit: int = HEAD_LIMIT, body_limit: int = BODY_LIMIT) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from tapper.protocols import heads
 from tapper.protocols.headers import HeaderList, Headers
@@ -65,7 +65,7 @@ _CHUNK_LINE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r
 class Reader:
     """One direction of a connection."""
 
-    MESSAGE = ""
+    MESSAGE: ClassVar[str] = ""
     """`request` or `response`."""
 
     __slots__ = (
@@ -80,6 +80,7 @@ class Reader:
         "_malformed_parts",
         "_open",
         "_partial",
+        "_pieces",
         "_pos",
         "_reason",
         "_remaining",
@@ -107,6 +108,7 @@ class Reader:
         # The message.
         self._start: tuple[int, int, int] | None = None  # (ts, seq, ack) of its first byte; None between two messages
         self._open = False  # True if its head was given out and its End was not
+        self._pieces: bytearray | None = None  # of a followed body: what has come since the last `take_pieces`
         self._body: bytes | bytearray = b""  # as `_partial`; at most _body_limit bytes
         self._size = 0  # bytes of the body so far, lost ones included
         self._holed = False  # True if bytes of the body were lost
@@ -185,6 +187,28 @@ class Reader:
             at_end = self._state == MAYBE_BODY or (clean and self._state == UNTIL_CLOSE)
             yield self._end(cut=COMPLETE if at_end else unfinished)
         self.stop()
+
+    @property
+    def last_ts(self) -> int:
+        """The time of the last segment, in nanoseconds since 1970."""
+        return self._ts
+
+    def follow(self) -> bool:
+        """From now on `take_pieces` gives the body, from its beginning if all of it was kept. Returns whether all of it
+        was."""
+        is_whole = not self._holed and self._size == len(self._body)
+        self._pieces = bytearray(self._body) if is_whole else bytearray()
+        return is_whole
+
+    def take_pieces(self) -> bytes:
+        """What has come of a followed body since the last call."""
+        pieces = bytes(self._pieces or b"")
+        if self._pieces is not None:
+            self._pieces.clear()
+        return pieces
+
+    def unfollow(self) -> None:
+        self._pieces = None
 
     def stop(self) -> None:
         """The following bytes are a tunnel's, or another protocol's."""
@@ -412,6 +436,8 @@ class Reader:
                 self._body += piece
             elif piece:
                 self._body = bytearray(piece)
+        if self._pieces is not None:
+            self._pieces += self._data[self._pos : stop]
         self._size += count
         self._pos = stop
         return count

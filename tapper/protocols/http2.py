@@ -26,12 +26,14 @@ from typing import Final
 
 from tapper.protocols.blocks import BlockDecoder, DecodedBlock, decoded
 from tapper.protocols.connection_reader import Content
+from tapper.protocols.facts import StreamBegin
 from tapper.protocols.frames import FrameReader, Handler
 from tapper.protocols.grpc import Counter, is_grpc
-from tapper.protocols.halves import Half, exchange
-from tapper.protocols.headers import FIELD_COST
+from tapper.protocols.halves import Half, exchange, status_of
+from tapper.protocols.headers import FIELD_COST, NO_FIELDS
 from tapper.protocols.messages import BODY_LIMIT, Request
 from tapper.protocols.outcome import (
+    CLIENT,
     COMPLETE,
     LOST,
     OPEN,
@@ -41,6 +43,7 @@ from tapper.protocols.outcome import (
     error_name,
     role,
 )
+from tapper.protocols.streaming import AFTER_NS, Followed, part_reader
 from tapper.protocols.websocket import WebSocket
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
@@ -71,6 +74,7 @@ class Http2(Handler):
         self._done: list[Content] = []  # complete, and not yet returned
         self._websockets: dict[int, WebSocket] = {}  # the open ones, by stream
         self._half_closed: set[int] = set()  # their streams that one side has ended
+        self._followed: dict[int, Followed] = {}  # by stream: exchanges that go on for long
         self._cost = 0  # of all halves
         self._last_answered = _LAST_STREAM  # the highest stream that the server may answer, by its GOAWAY frames
         self._missed: set[int] = set()  # open streams of which frames may have been lost
@@ -93,8 +97,9 @@ class Http2(Handler):
         """Bytes kept, roughly. Called for each packet."""
         (reader, other_reader), (decoder, other_decoder) = self._readers, self._decoders
         sockets = sum([socket.held for socket in self._websockets.values()]) if self._websockets else 0
+        followed = sum([followed.held for followed in self._followed.values()]) if self._followed else 0
         tables = (decoder.held + other_decoder.held) * _TABLE_PRICE
-        return self._cost + reader.held + other_reader.held + tables + sockets
+        return self._cost + reader.held + other_reader.held + tables + sockets + followed
 
     def upgraded(self, request: Request) -> None:
         """The connection began with this HTTP/1.1 request, which is over: it is stream 1's (RFC 7540 section 3.2)."""
@@ -119,6 +124,13 @@ class Http2(Handler):
     def gap(self, side: int, size: int | None) -> list[Content]:
         """`size` bytes of a side are lost; None where nobody knows how many."""
         self._readers[side].gap(size, self)
+        return self._take_done()
+
+    def pass_time(self, now: int) -> list[Content]:
+        """Begin to follow the exchanges that have gone on for long by `now`, in nanoseconds since 1970."""
+        for number in list(self._streams):
+            if number not in self._followed:
+                self._follow(number, now)
         return self._take_done()
 
     def end(self, side: int) -> list[Content]:
@@ -201,6 +213,10 @@ class Http2(Handler):
         counter = self._counter(stream, half, len(data))
         if counter is not None:
             counter.feed(data)
+        if stream in self._followed:
+            self._done += self._followed[stream].feed(role(side, self.client) or "", data, self._ts)
+        elif self._ts - half.ts >= AFTER_NS:
+            self._follow(stream, self._ts)
         if end:
             self._end_half(stream, half)
 
@@ -216,6 +232,8 @@ class Http2(Handler):
         counter = self._counter(stream, half, size)
         if counter is not None and size:
             counter.lose()
+        if stream in self._followed and size:
+            self._followed[stream].lose(role(side, self.client) or "")
         if end:
             self._end_half(stream, half)
 
@@ -250,6 +268,8 @@ class Http2(Handler):
                 self._missed.add(number)
             if half is not None and not half.ended:
                 half.torn = half.holed = True
+                if number in self._followed:
+                    self._followed[number].lose(role(side, self.client) or "")
                 if half.counter is not None:
                     half.counter.lose()
 
@@ -271,6 +291,51 @@ class Http2(Handler):
             half = halves[side] = Half(self._ts, self._seq, self._ack)
             self._cost += half.cost
         return half
+
+    def _follow(self, stream: int, now: int) -> None:
+        """Tell what has come of a stream that goes on for long: its response has begun, or a client streams gRPC
+        messages."""
+        if self.client is None:
+            return
+        halves = self._streams[stream]
+        request, response = halves[self.client], halves[1 - self.client]
+        if request is None or request.fields is None:
+            return
+        if response is None or response.fields is None:
+            if request.ended or not request.grpc:
+                return
+            response = None
+        first = request if response is None else response
+        if now - first.ts < AFTER_NS:
+            return
+        # 1. Its beginning.
+        identity = f"{request.ts:x}-{stream:x}"
+        fields = None if response is None else response.fields
+        self._done.append(
+            StreamBegin(
+                request.ts,
+                identity,
+                request.fields.method or "",
+                request.fields.path or "",
+                "HTTP/2",
+                status_of(fields),
+                request.fields.shown,
+                NO_FIELDS if fields is None else fields.shown,
+            )
+        )
+        # 2. What has come of the bodies that are read: of gRPC both, else the response's.
+        kind = request.fields.content_type if fields is None else fields.content_type
+        readers = {SERVER: part_reader(kind, identity, SERVER)}
+        if request.grpc:
+            readers[CLIENT] = part_reader(kind, identity, CLIENT)
+        followed = self._followed[stream] = Followed(identity, readers)
+        for sender, half in ((CLIENT, request), (SERVER, response)):
+            if half is None:
+                continue
+            if half.holed or half.size > len(half.body):
+                followed.lose(sender)
+            else:
+                self._done += followed.feed(sender, bytes(half.body), half.last_ts)
 
     def _promise(self, side: int, stream: int, fields: DecodedBlock, size: int) -> None:
         """A server promises the response to a request that it has made up itself (RFC 9113 section 8.4)."""
@@ -352,6 +417,7 @@ class Http2(Handler):
         """Close the stream; what was seen of it comes out as an exchange. `unfinished` is the outcome of a half whose
         end has not come."""
         first, second = self._streams.pop(stream)
+        followed = self._followed.pop(stream, None)
         if stream in self._missed:
             self._missed.remove(stream)
             if unfinished.kind in (OutcomeKind.OPEN, OutcomeKind.TIMEOUT):
@@ -364,4 +430,5 @@ class Http2(Handler):
             if (request is not None and request.seen) or (response is not None and response.seen):
                 concluded = exchange(request, response, unfinished)
                 concluded.pushed = not stream & 1
+                concluded.id = "" if followed is None else followed.id
                 self._done.append(concluded)

@@ -7,7 +7,8 @@ from typing import Final
 
 from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.connection_reader import ConnectionReader, Content
-from tapper.protocols.exchange import Exchange, ends_http1
+from tapper.protocols.conversation import ends_http1
+from tapper.protocols.exchange import Exchange
 from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import ResponseHead
 from tapper.protocols.outcome import OPEN, ExchangeOutcome
@@ -47,17 +48,29 @@ class Http1Connection(ConnectionReader):
     def data(self, side: int, chunk: Data) -> Sequence[Content]:
         conversation = self._conversation
         exchanges = conversation.from_server(chunk) if side == self._server else conversation.from_client(chunk)
-        return self._give_away(exchanges, chunk) if conversation.given_away else exchanges
+        contents = self._give_away(exchanges, chunk) if conversation.given_away else exchanges
+        return self._with_facts(contents) if conversation.facts else contents
+
+    def _with_facts(self, contents: Sequence[Content]) -> Sequence[Content]:
+        """The facts about a response that goes on, and then what has become complete."""
+        facts, self._conversation.facts = self._conversation.facts, []
+        return [*facts, *contents]
+
+    def pass_time(self, now: int) -> Sequence[Content]:
+        self._conversation.pass_time(now)
+        return self._with_facts([])
 
     def gap(self, side: int, size: int | None) -> Sequence[Content]:
         conversation = self._conversation
-        return conversation.server_gap(size) if side == self._server else conversation.client_gap(size)
+        exchanges = conversation.server_gap(size) if side == self._server else conversation.client_gap(size)
+        return self._with_facts(exchanges)
 
     def end(self, side: int) -> Sequence[Content]:
-        return self._conversation.server_end() if side == self._server else self._conversation.client_end()
+        conversation = self._conversation
+        return self._with_facts(conversation.server_end() if side == self._server else conversation.client_end())
 
     def finish(self, unfinished: ExchangeOutcome = OPEN) -> Sequence[Content]:
-        return self._conversation.finish(unfinished)
+        return self._with_facts(self._conversation.finish(unfinished))
 
     def _give_away(self, exchanges: list[Exchange], chunk: Data) -> Sequence[Content]:
         """After a response of 101 or to CONNECT the connection is not HTTP/1 (RFC 9110 sections 7.8 and 9.3.6). `chunk`
@@ -104,6 +117,9 @@ class Http2Connection(ConnectionReader):
         exchanges = self._http2.data(side, chunk)
         self.client = self._http2.client
         return exchanges
+
+    def pass_time(self, now: int) -> Sequence[Content]:
+        return self._http2.pass_time(now)
 
     def gap(self, side: int, size: int | None) -> Sequence[Content]:
         return self._http2.gap(side, size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tapper.protocols.exchange import Conversation
+from tapper.protocols.conversation import Conversation
 from tapper.protocols.http2 import Http2
 
 

@@ -84,6 +84,9 @@ class Session(Consumer[Record]):
             self._tally.gap(side, size)
         return self._records(self._reader.gap(side, size))
 
+    def pass_time(self, now: int) -> Sequence[Record]:
+        return self._records(self._reader.pass_time(now))
+
     def end(self, side: int) -> Sequence[Record]:
         return self._records(self._reader.end(side))
 

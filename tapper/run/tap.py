@@ -180,8 +180,12 @@ class LiveTap:
         if now >= self._next_second:
             self._next_second = now + 1
             for account in self._accounts.values():
-                if account.connections.pending:  # packets would tell the time, but there may be none
-                    self._take(account, account.connections.pass_time(time.time_ns()))
+                # Packets would tell the time, but there may be none.
+                connections, clock = account.connections, time.time_ns()
+                if connections.pending:
+                    self._take(account, connections.pass_time(clock))
+                if connections.held:
+                    self._take(account, connections.tell_time(clock))
             if self._silent is not None:
                 self._silent.check(
                     (source.key, source.ring, self._accounts[source.key].place)
@@ -210,7 +214,7 @@ class LiveTap:
             wake = min(wake, now + _GLANCE_INTERVAL_S)
         if self._pending:
             wake = min(wake, now + POLL_S)
-        if any(account.connections.pending for account in self._accounts.values()):
+        if any(account.connections.pending or account.connections.held for account in self._accounts.values()):
             wake = min(wake, self._next_second)
         return wake
 

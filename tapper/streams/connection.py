@@ -48,6 +48,10 @@ class Consumer(Generic[T_co]):
         """`size` bytes were not captured; None where their number is not known."""
         raise NotImplementedError
 
+    def pass_time(self, now: int) -> Sequence[T_co]:  # noqa: ARG002
+        """It is `now`, in nanoseconds since 1970, although no packet has come."""
+        return []
+
     def end(self, side: int) -> Sequence[T_co]:
         """That side sends nothing more."""
         raise NotImplementedError

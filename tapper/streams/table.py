@@ -119,6 +119,15 @@ class ConnectionTable(Generic[T]):
                 self._due.pop(connection, None)
         return records
 
+    def tell_time(self, now: int) -> list[T]:
+        """Let the readers of all connections that hold something know that it is `now`."""
+        records: list[T] = []
+        for connection in list(self._connections):
+            if connection.held and connection.consumer is not None:
+                records += connection.consumer.pass_time(now)
+                connection.weigh()
+        return records
+
     def quiet(self, since: int, most: int) -> list[bytes]:
         """The connections without a packet since that time, the longest quiet ones first and at most `most`: the key of
         one half of each."""

@@ -36,7 +36,7 @@ _UNREADABLE: Final = (
         "Envoy's BoringSSL has no symbols (a sidecar's plaintext is read on the pod's lo)",
     ),
     (re.compile(r"cygrpc|libgrpc"), "BoringSSL", "gRPC's BoringSSL has no symbols"),
-    (re.compile(r"^_rust\."), "OpenSSL", "the OpenSSL in the Python package cryptography has no symbols"),
+    (re.compile(r"^_rust\."), "OpenSSL", "the OpenSSL within cryptography's extension module has no symbols"),
     (re.compile(r"libssl3\.so|libnss3"), "NSS", _OTHER),
     (re.compile(r"libssl"), "OpenSSL", _NO_SYMBOLS),
     (re.compile(r"libgnutls"), "GnuTLS", _NO_SYMBOLS),

@@ -23,6 +23,8 @@ _FLOOD = 24
 """Responses of a mebibyte each: more than most buffers hold."""
 _FIRST_STATUS = 210
 """The status of the first of them; the next one's is greater by one. All of these have a body."""
+_OF_CAPTURES = frozenset({"source", "stat"})
+"""Records about the capture in a pod, which name a process of it that may be any."""
 _TRIES = 20
 _ENDS_S = 2.0
 
@@ -103,8 +105,8 @@ def names_unreadable(trial: Trial) -> None:
     """A tapper that claims `tls` SHOULD name each process of a target whose TLS it cannot read.
 
     Of two targets one has a process with a library that can be read. The other one's process does TLS with an OpenSSL
-    without symbols, inside an extension module of Python (package cryptography): no function of it can be found by its
-    name. A tapper reports what this process says, or names the pod and the process id: in one record, or in one line of
+    without symbols, inside an extension module of Python (package cryptography): no function can be found by its name.
+    A tapper reports what this process says, or names the pod and the process id: in one record, or in one line of
     standard error. It does not say so of the process that it reads.
     """
     client, server = trial.node.pod("client"), trial.node.pod("server")
@@ -138,10 +140,14 @@ def _hidden(hidden: UnreadableProgram, server: TlsProgram) -> Sent:
 
 
 def _names(tap: TrialTap, pod: Pod, pid: int) -> bool:
-    """Whether a line of standard error, or a record other than an exchange, names a pod's address and a process id."""
-    both = [re.compile(rf"(?<![\d.]){re.escape(str(what))}(?![\d.]*\d)") for what in (pod.ip, pid)]
-    lines = [*tap.under_test.stderr.text().splitlines(), *(str(dict(each)) for each in tap.running.others())]
-    return any(all(each.search(line) for each in both) for line in lines)
+    """Whether a line of standard error names a pod's address and a process id, or a record of a type of its own has
+    them: the id as its member `pid`."""
+    address, process = (re.compile(rf"(?<![\d.]){re.escape(str(what))}(?!\.?\d)") for what in (pod.ip, pid))
+    lines = tap.under_test.stderr.text().splitlines()
+    records = [each for each in tap.running.others() if each["type"] not in _OF_CAPTURES and each.get("pid") == pid]
+    return any(address.search(line) and process.search(line) for line in lines) or any(
+        address.search(str(value)) for record in records for value in record.values()
+    )
 
 
 @case("TLS-09", Level.MUST, "nginx: SSL_free(3), and the next SSL_new(3) gets the same address", features=OWN_TLS)

@@ -64,7 +64,7 @@ def pod(node: Node) -> Pod:
 
 def test_secrets_do_not_come_out(pod: Pod, tapper: StartTapper) -> None:
     """The canary is beside them; without redaction they are there, and the tapper says so."""
-    hiding, showing = tapper([pod], "--redact", "x-token"), tapper([pod], "--no-redact")
+    hiding, showing = tapper([pod]), tapper([pod], "--no-redact")
     for running in (hiding, showing):
         running.wait_capturing(pod)
     play(pod, (ask("/a"), answer()))
@@ -76,7 +76,7 @@ def test_secrets_do_not_come_out(pod: Pod, tapper: StartTapper) -> None:
     assert SECRET not in str(hiding.records)
     assert str(hiding.records).count("[redacted]") == 3
     assert str(showing.records).count(SECRET) == 3
-    assert "--no-redact: Authorization, Cookie, Set-Cookie, Proxy-Authorization come out" in showing.read_log()
+    assert "--no-redact: credentials, cookies and tokens come out" in showing.read_log()
     assert "redact" not in hiding.read_log()
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tapper.fast.http1 import FastConversation, FastRequestReader, FastResponseReader, request_line
 from tapper.protocols import heads
-from tapper.protocols.exchange import Conversation
+from tapper.protocols.conversation import Conversation
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import End, Event, ResponseHead
 from tapper.streams.reassembly import Data

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tapper.protocols.exchange import MOST_UNANSWERED, Conversation, Exchange
+from tapper.protocols.conversation import MOST_UNANSWERED, Conversation
+from tapper.protocols.exchange import Exchange
 from tapper.streams.reassembly import Data
 
 

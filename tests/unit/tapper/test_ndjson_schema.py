@@ -22,10 +22,12 @@ from tapper.output.ndjson import SCHEMA, Ndjson
 from tapper.output.records import Place, TlsProcess, Totals
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
-from tapper.protocols.facts import ByteStream, RefusedAttempt, Tls, WebSocketMessage
+from tapper.protocols.facts import ByteStream, Fact, RefusedAttempt, StreamBegin, StreamPart, Tls, WebSocketMessage
 from tapper.protocols.grpc import NO_MESSAGES, Call, Messages
+from tapper.protocols.headers import HeaderList
 from tapper.protocols.outcome import ExchangeOutcome, MalformedPart, OutcomeKind
 from tapper.protocols.records import FactRecord
+from tapper.protocols.streaming import EVENT, MESSAGE, PIECE
 from tapper.run.replay import Replay
 from tapper.run.writer import RecordWriter
 from tapper.streams.connection import Leg
@@ -109,6 +111,14 @@ def every_record() -> Iterator[Record]:
         for seen_record in Capture().feed(packets).finish().seen:
             seen_record.exchange.outcome = outcome
             yield from records(form.exchange(POD, replace(seen_record, leg=proxied)))
+    begin = StreamBegin(5, "7-1", "GET", "/sse", "HTTP/1.1", 200, HeaderList((("Host", "a"),)), HeaderList())
+    asked_only = replace(begin, status=0, method="", target="")
+    part = StreamPart(5, "7-1", EVENT, "server", 9, b"a\nb", False, "tick", "4", False, 0)
+    parts_of_stream = [replace(part, kind=MESSAGE, compressed=True), replace(part, kind=PIECE, truncated=True)]
+    unnamed = replace(part, event=None, event_id=None, left_out=3)
+    told_while_it_goes_on: list[Fact] = [begin, asked_only, part, unnamed, *parts_of_stream]
+    for stream_fact in told_while_it_goes_on:
+        yield from records(form.fact(POD, FactRecord(leg, stream_fact)))
     for opcode in (1, 2):
         message = WebSocketMessage(5, "client", opcode, 3, b"abc", truncated=False, deflated=False)
         yield from records(form.fact(POD, FactRecord(leg, message)))
@@ -124,7 +134,7 @@ def every_record() -> Iterator[Record]:
     told = replace(POD, verified=True, found_by="envoy", pods={"10.0.0.2": PodName("default", "shop")})
     yield from records(form.source("open", told) + form.stat(told, Totals()))
     for seen_record in Capture().feed(packets).finish().seen:
-        exchange = replace(seen_record.exchange, grpc=call, incomplete="header table unknown")
+        exchange = replace(seen_record.exchange, grpc=call, incomplete="header table unknown", pushed=True, id="7-1")
         yield from records(form.exchange(told, replace(seen_record, exchange=exchange)))
 
 
@@ -154,7 +164,11 @@ def test_a_run_is_what_the_schema_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["hello", "source", "http", "stat", "bye", "process", "ack", "tls", "stream", "websocket", "connection"]
+    "kind",
+    [
+        *("hello", "source", "http", "stat", "bye", "process", "ack", "tls", "stream", "websocket", "connection"),
+        *("begin", "event", "message", "data"),
+    ],
 )
 def test_the_schema_refuses(kind: str) -> None:
     """The canary: a record without a required field, with a wrong type, or with an undescribed field is refused."""

@@ -20,8 +20,9 @@ from tapper.discovery.envoy import ProcessSnapshot, Unreadable
 from tapper.discovery.finders import Finder, Verdict
 from tapper.discovery.process_memory import ProcessMemory
 from tapper.discovery.procfs import Procfs
-from tapper.discovery.scanner import Scan, Scanner
+from tapper.discovery.scanner import Scan, Scanner, unexamined
 from tapper.errors import MissingCapabilityError, ProcfsError
+from tapper.namespaces import privileges
 from tapper.namespaces.identity import namespace_of
 from tapper.targets.addresses import Address
 
@@ -145,6 +146,21 @@ def test_what_cannot_be_read_is_counted(root: Path, deny: Callable[[Path], None]
     assert found.unreadable == {8}
     assert Procfs(root).snapshot(8, detail=False) == ProcessSnapshot(8, Unreadable(13))
     assert Procfs(root).exe(8) is None
+
+
+def test_what_cannot_be_read_for_want_of_a_thread_is_not_laid_on_a_security_module(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    envoy(root / "7")
+    monkeypatch.setattr(privileges, "missing", frozenset)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    sentence = unexamined(scan(Procfs(root), TARGETS))
+    assert "1 process could not be examined" in sentence
+    assert "AppArmor" not in sentence
+    assert sentence.endswith("as long as reading it fails: resource temporarily unavailable")
 
 
 @pytest.mark.parametrize("link", ["exe", "ns/net"])

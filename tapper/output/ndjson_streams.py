@@ -1,0 +1,33 @@
+"""The NDJSON members of an exchange that goes on: of its beginning, and of its parts."""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from typing import Any
+
+from tapper.protocols.facts import StreamBegin, StreamPart
+from tapper.protocols.streaming import EVENT, MESSAGE
+
+
+def begin_members(fact: StreamBegin) -> dict[str, Any]:
+    return {
+        "exchange_id": fact.id,
+        "method": fact.method or None,
+        "target": fact.target or None,
+        "version": fact.version,
+        "status": fact.status or None,
+        "request": {"headers": fact.request.headers},
+        "response": {"headers": fact.response.headers} if fact.status else None,
+    }
+
+
+def part_members(part: StreamPart) -> dict[str, Any]:
+    members: dict[str, Any] = {"exchange_id": part.id, "from": part.sender, "size": part.size}
+    if part.kind == EVENT:
+        members |= {"event": part.event, "id": part.event_id, "data": part.body.decode("utf-8", "replace")}
+    else:
+        members["body_b64"] = b2a_base64(part.body, newline=False).decode("ascii")
+    if part.kind == MESSAGE:
+        members["compressed"] = part.compressed
+    members["truncated"] = part.truncated
+    return members | ({"left_out": part.left_out} if part.left_out else {})
