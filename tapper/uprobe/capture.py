@@ -27,6 +27,10 @@ _SMALLEST_RING, _LARGEST_RING = 1 << 18, 16 << 20
 _INTERVAL_S: Final = 2.0
 """From one look at all processes to the next. What begins meanwhile is known from the kernel's records."""
 
+_PAUSES: Final = 3
+"""A look is followed by a pause of so many times its own length: a pod that begins processes without end must not keep
+the tapper busy."""
+
 
 class TlsCapture:
     """A `tapper.run.plaintext.PlaintextCapture`; made by `open_capture`."""
@@ -45,12 +49,15 @@ class TlsCapture:
         """Processes that have begun a program or mapped a library since the last look; None where some are not
         known."""
         self._next_look = 0.0
+        """When to look at all processes again, by time.monotonic."""
+        self._earliest = 0.0
+        """Until when nothing is looked at, however many processes begin."""
         self._found: list[TlsProcess] = []
         """What `open` has found."""
 
     @property
     def next_look(self) -> float:
-        return 0.0 if self._began or self._began is None else self._next_look
+        return self._earliest if self._began or self._began is None else self._next_look
 
     def fileno(self) -> int | None:
         return None if self._events is None else self._events.fileno()
@@ -85,10 +92,15 @@ class TlsCapture:
             self._ended.clear()
         found, self._found = self._found, []
         began, self._began = self._began, set()
-        if began and time.monotonic() < self._next_look:
-            return found + self._processes.look_at(began, pods)
-        self._next_look = time.monotonic() + _INTERVAL_S
-        return found + self._processes.look(pods, began if self._events is not None else None)
+        started = time.monotonic()
+        if began and started < self._next_look:
+            found += self._processes.look_at(began, pods)
+        else:
+            self._next_look = started + _INTERVAL_S
+            found += self._processes.look(pods, began if self._events is not None else None)
+        now = time.monotonic()
+        self._earliest = now + _PAUSES * (now - started)
+        return found
 
     def close(self) -> None:
         self._probes.close()
