@@ -84,6 +84,7 @@ def test_verdicts_follow_from_the_rows() -> None:
         "TAP-PACKET": "success",
         "TAP-HTTP1": "success",
         "TAP-HTTP2": "not-claimed",
+        "TAP-TLS": "not-claimed",
     }
     should = record({"CAP-02": result("CAP-02", Outcome.NON_STRICT)})
     assert should.profiles["TAP-PACKET"] == "success"

@@ -30,8 +30,8 @@ def test_two_runs_of_one_tapper_and_one_of_another(tmp_path: Path) -> None:
     done = command(tmp_path, "report", "first", "second", "third", "--output", "all")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[:2] == [
-        "tapper: TAP-PACKET not-claimed, TAP-HTTP1 partial, TAP-HTTP2 partial",
-        r"\x1b[31mred: TAP-PACKET failure, TAP-HTTP1 failure, TAP-HTTP2 not-claimed",
+        "tapper: TAP-PACKET not-claimed, TAP-HTTP1 partial, TAP-HTTP2 partial, TAP-TLS partial",
+        r"\x1b[31mred: TAP-PACKET failure, TAP-HTTP1 failure, TAP-HTTP2 not-claimed, TAP-TLS not-claimed",
     ]
     html = (tmp_path / "all" / "report.html").read_text()
     for file in ("../first/CAP-01/truth-server-lo.pcap", "../second/CAP-02/tap-1/run.json"):
