@@ -28,6 +28,7 @@ from typing import Final
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact
 from tapper.protocols.grpc import WEB, web_call
+from tapper.protocols.headers import content_encoding
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, RequestHead, Response, ResponseHead
 from tapper.protocols.outcome import CLIENT, COMPLETE, LOST, OPEN, SERVER, ExchangeOutcome, OutcomeKind, joined
@@ -156,7 +157,7 @@ class Conversation:
             if waiting is None or now - head.ts < AFTER_NS:
                 return
             request, identity = waiting.head, f"{waiting.head.ts:x}-{waiting.head.seq:x}"
-            reader = part_reader(head.fields.get(_CONTENT_TYPE), identity, SERVER)
+            reader = part_reader(head.fields.get(_CONTENT_TYPE), identity, SERVER, content_encoding(head.headers))
             self._followed = Followed(identity, {SERVER: reader})
             self.facts.append(beginning(identity, request, head))
             if not self._responses.follow():

@@ -26,7 +26,7 @@ _COMPRESSED: Final = 1
 _TRAILERS: Final = 0x80
 WEB: Final = "application/grpc-web"
 """How the content-type of gRPC-Web begins."""
-_WEB_TEXT: Final = WEB + "-text"
+WEB_TEXT: Final = WEB + "-text"
 STATUS_NAMES: Final = (  # noqa: SIM905 - a list would be a name a line
     "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
     "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
@@ -154,7 +154,7 @@ def _content_type(message: Request | Response) -> str:
 def _web_messages(end: End, content_type: str) -> tuple[Messages, Headers]:
     """The messages in a body, and the trailers in it."""
     counter, body, at = Counter(), end.body, 0
-    if content_type.startswith(_WEB_TEXT):
+    if content_type.startswith(WEB_TEXT):
         body = _from_base64(body)
     while at + _PREFIX <= len(body):
         length = int.from_bytes(body[at + 1 : at + _PREFIX], "big")

@@ -30,7 +30,7 @@ from tapper.protocols.facts import StreamBegin
 from tapper.protocols.frames import FrameReader, Handler
 from tapper.protocols.grpc import Counter, is_grpc
 from tapper.protocols.halves import Half, exchange, status_of
-from tapper.protocols.headers import FIELD_COST, NO_FIELDS
+from tapper.protocols.headers import FIELD_COST, NO_FIELDS, content_encoding
 from tapper.protocols.messages import BODY_LIMIT, Request
 from tapper.protocols.outcome import (
     CLIENT,
@@ -309,7 +309,7 @@ class Http2(Handler):
         if now - first.ts < AFTER_NS:
             return
         # 1. Its beginning.
-        identity = f"{request.ts:x}-{stream:x}"
+        identity = f"{request.ts:x}-{request.seq:x}-{stream:x}"
         fields = None if response is None else response.fields
         self._done.append(
             StreamBegin(
@@ -325,7 +325,8 @@ class Http2(Handler):
         )
         # 2. What has come of the bodies that are read: of gRPC both, else the response's.
         kind = request.fields.content_type if fields is None else fields.content_type
-        readers = {SERVER: part_reader(kind, identity, SERVER)}
+        coding = None if fields is None else content_encoding(fields.shown.headers)
+        readers = {SERVER: part_reader(kind, identity, SERVER, coding)}
         if request.grpc:
             readers[CLIENT] = part_reader(kind, identity, CLIENT)
         followed = self._followed[stream] = Followed(identity, readers)

@@ -9,10 +9,11 @@ come here, so ordinary traffic pays nothing.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from typing import Final
 
 from tapper.protocols.facts import StreamBegin, StreamPart
-from tapper.protocols.grpc import is_grpc
+from tapper.protocols.grpc import WEB, WEB_TEXT, is_grpc
 from tapper.protocols.messages import RequestHead, ResponseHead
 from tapper.streams.bounds import SECOND
 
@@ -60,6 +61,8 @@ class EventReader(PartReader):
         self._begun = b""  # the beginning of an event: at most LONGEST_PART bytes, and then `_tail`
         self._tail = b""  # of an event over the limit: its last bytes, which may be half of its end
         self._size = 0
+        self._is_first = True
+        self._follows_loss = False  # the beginning of the next event may be missing
 
     @property
     def held(self) -> int:
@@ -92,12 +95,18 @@ class EventReader(PartReader):
 
     def lose(self) -> None:
         self._begun, self._tail, self._size = b"", b"", 0
+        self._is_first, self._follows_loss = False, True
 
     def _event(self, block: bytes, size: int, ts: int) -> list[StreamPart]:
         """The event of a block of lines, of which `size` bytes were sent."""
         event: str | None = None
         event_id: str | None = None
         lines: list[bytes] = []
+        if self._is_first:
+            self._is_first = False
+            if block.startswith(BOM_UTF8):
+                block, size = block[len(BOM_UTF8) :], size - len(BOM_UTF8)
+        truncated, self._follows_loss = self._follows_loss or size > len(block), False
         for line in _LINE_END.split(block):
             name, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
@@ -105,12 +114,12 @@ class EventReader(PartReader):
                 lines.append(value)
             elif name == b"event":
                 event = value.decode("utf-8", "replace")
-            elif name == b"id":
+            elif name == b"id" and b"\0" not in value:
                 event_id = value.decode("utf-8", "replace")
         if not lines:
             return []
         data = b"\n".join(lines)
-        truncated = size > len(block) or len(data) > LONGEST_PART
+        truncated = truncated or len(data) > LONGEST_PART
         data = data[:LONGEST_PART]
         return [StreamPart(ts, self._id, EVENT, self._sender, size, data, truncated, event, event_id, False, 0)]
 
@@ -172,12 +181,14 @@ def beginning(identity: str, request: RequestHead, response: ResponseHead) -> St
     )
 
 
-def part_reader(content_type: str | None, exchange_id: str, sender: str) -> PartReader:
-    """A reader for a body with this content-type."""
+def part_reader(content_type: str | None, exchange_id: str, sender: str, coding: str | None = None) -> PartReader:
+    """A reader for a body with this content-type and this Content-Encoding. No coding is undone here, so events that
+    are coded are told piece by piece. So is the text form of gRPC-Web, which is base64."""
     kind = (content_type or "").partition(";")[0].strip().lower()
-    if kind == "text/event-stream":
+    if kind == "text/event-stream" and coding is None:
         return EventReader(exchange_id, sender)
-    return (MessageReader if is_grpc(content_type) else PartReader)(exchange_id, sender)
+    is_web = kind.startswith(WEB) and not kind.startswith(WEB_TEXT)
+    return (MessageReader if is_web or is_grpc(content_type) else PartReader)(exchange_id, sender)
 
 
 class Followed:

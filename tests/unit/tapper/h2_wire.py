@@ -61,7 +61,7 @@ def data(stream: int, body: bytes, *, end: bool = False, pad: int | None = None)
 
 
 class Talk:
-    """An Http2, or a subclass, that is fed bytes, `step` at a time."""
+    """An Http2, or a subclass, that is fed bytes, `step` at a time. All have the sequence number `seq`."""
 
     def __init__(
         self,
@@ -70,9 +70,11 @@ class Talk:
         in_step: tuple[bool, bool] = (True, True),
         step: int = 1 << 20,
         reader: type[Http2] = Http2,
+        seq: int = 0,
     ) -> None:
         self.http2 = reader(client, in_step)
         self.step = step
+        self.seq = seq
         self.ts = 0
         self.done: list[Exchange] = []
         self.facts: list[Fact] = []
@@ -80,7 +82,7 @@ class Talk:
     def say(self, side: int, sent: bytes) -> Talk:
         for at in range(0, len(sent), self.step):
             self.ts += 10
-            self.take(self.http2.data(side, Data(sent[at : at + self.step], self.ts, 0, 0)))
+            self.take(self.http2.data(side, Data(sent[at : at + self.step], self.ts, self.seq, 0)))
         return self
 
     def take(self, contents: Sequence[Content]) -> Talk:

@@ -125,6 +125,63 @@ def test_bytes_from_before_and_after_a_loss_are_not_one_event() -> None:
     assert [told for told in tap.told if told[0] == "event"] == [("event", b"1"), ("event", b"3")]
 
 
+def test_an_event_after_a_loss_may_have_lost_its_beginning() -> None:
+    reader = EventReader("1", "server")
+    reader.feed(b"data: a\ndata: b", 1)
+    reader.lose()
+    events = reader.feed(b"data: c\n\ndata: d\n\n", 2)
+    assert [(event.body, event.truncated) for event in events] == [(b"c", True), (b"d", False)]
+
+
+def test_a_byte_order_mark_may_begin_the_events() -> None:
+    """Only the first octets of the body can be one."""
+    mark = "\ufeff".encode()
+    sent = mark + b"data: a\n\n" + mark + b"data: b\n\ndata: c\n\n"
+    for step in (1, 2, 1000):
+        assert [(event.body, event.size) for event in events_of(sent, step)] == [(b"a", 7), (b"c", 7)]
+
+
+def test_an_event_keeps_its_earlier_id_where_a_later_one_has_a_null() -> None:
+    (event,) = events_of(b"id: 7\nid: 8\0\ndata: a\n\n", 1000)
+    assert event.event_id == "7"
+
+
+def test_events_in_a_content_coding_are_told_piece_by_piece() -> None:
+    head = STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
+    tap = Tap().ask(get("/sse")).answer(head).answer(chunk(b"\x1f\x8b\n\ndata"), 2)
+    assert tap.told == [("begin", "/sse"), ("data", b"\x1f\x8b\n\ndata")]
+
+
+def test_coded_events_over_http2_and_ids_of_two_connections_that_begin_at_once() -> None:
+    """Also with the same stream, in a capture whose clock is coarse."""
+    ids = []
+    for seq in (1000, 5000):
+        client, server, talk = Peer(), Peer(), Talk(seq=seq)
+        talk.ask(opening() + client.get(1, "/sse"))
+        fields = [(":status", "200"), ("content-type", "text/event-stream"), ("content-encoding", "br")]
+        talk.answer(server.headers(1, fields))
+        talk.ts += 2 * SECOND
+        talk.answer(data(1, b"data: one\n\n"))
+        assert [fact.kind for fact in talk.facts if isinstance(fact, StreamPart)] == ["data"]
+        ids += [fact.id for fact in talk.facts if isinstance(fact, StreamBegin)]
+    assert len(set(ids)) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("application/grpc-web", "message"),
+        ("application/grpc-web+proto", "message"),
+        ("application/grpc-web-text", "data"),
+    ],
+)
+def test_messages_of_grpc_web_are_told_without_its_trailers(kind: str, expected: str) -> None:
+    reader = part_reader(kind, "1", "server")
+    told = reader.feed(message(b"abc") + message(b"grpc-status:0\r\n", 0x80), 1)
+    assert [part.kind for part in told] == [expected]
+    assert told[0].body[-3:] in (b"abc", b"0\r\n")
+
+
 def message(body: bytes, flags: int = 0) -> bytes:
     return bytes([flags]) + len(body).to_bytes(4, "big") + body
 
