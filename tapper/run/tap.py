@@ -225,7 +225,8 @@ class LiveTap:
             self._sources.shut(source.key)
         while len(self._sources):
             self._sources.turn(_FOREVER_S, self._deliver, self._trouble, self._closed)
-            self._writer.report(self._pending.ready())
+            if _NODE in self._accounts:  # once its ring is closed, nobody can be asked whether it is empty
+                self._writer.report(self._pending.ready())
         self._writer.report(self._pending.rest())
         for say_closed in self._closings:
             say_closed()
