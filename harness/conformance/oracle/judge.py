@@ -278,8 +278,8 @@ class _Excused:
         connection = decoded.connection
         self._any = True
         self._ends |= {connection.client, connection.source, connection.server, connection.replies_from}
-        for way in (connection.requests, connection.responses):
-            self._markers |= set(MARKER.findall(way.data))
+        for data in (connection.requests.data, connection.responses.data, *connection.beyond):
+            self._markers |= set(MARKER.findall(data))
 
     def covers(self, record: ReportedExchange) -> bool:
         if not self._any:

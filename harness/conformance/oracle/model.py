@@ -74,6 +74,8 @@ class TcpConnection:
     """Whether the client's bytes began with a header of the PROXY protocol, which `requests` lacks."""
     proxied_for: Address | None = None
     """The client that this header names."""
+    beyond: tuple[bytes, ...] = ()
+    """The bytes after a hole, which neither stream has: each a piece without a hole, of either side."""
 
     @property
     def source(self) -> Address:

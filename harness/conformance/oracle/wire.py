@@ -348,7 +348,22 @@ def _finished(growing: _Growing) -> TcpConnection:
         growing.reset_by,
         growing.disordered,
         renumbered=source if source != client else None,
+        beyond=tuple(piece for way in growing.ways for piece in _beyond(way)),
     )
+
+
+def _beyond(way: _Way) -> list[bytes]:
+    """The bytes after a hole, as pieces without a hole. Of repeated bytes the first ones count."""
+    pieces: list[bytearray] = []
+    end = -1
+    for offset, _, payload in sorted(way.early):
+        if offset > end or not pieces:
+            pieces.append(bytearray(payload))
+            end = offset + len(payload)
+        elif offset + len(payload) > end:
+            pieces[-1] += payload[end - offset :]
+            end = offset + len(payload)
+    return [bytes(piece) for piece in pieces]
 
 
 def _addresses(flow: _Key) -> tuple[Address, Address]:
