@@ -143,7 +143,8 @@ def exchanges(packets: Iterable[Packet]) -> Iterator[ReportedExchange]:
     """The kit's own requests, one for each packet that carries the head of one: a packet delivered twice counts twice.
 
     An answer is found by its marker in the packets to the client's address and port, from any sender: the replies of a
-    redirected connection come from another address than the one its requests went to.
+    redirected connection come from another address than the one its requests went to. The bytes of a message are its
+    fields and its body in one, so no body is given.
     """
     segments = [(packet, segment) for packet in packets if (segment := packet.tcp()) is not None and segment.payload]
     replies: dict[tuple[str, str, int], list[bytes]] = {}
@@ -163,8 +164,8 @@ def exchanges(packets: Iterable[Packet]) -> Iterator[ReportedExchange]:
                     direction=_direction(flow),
                     src=_endpoint(flow.src, flow.sport),
                     dst=_endpoint(flow.dst, flow.dport),
-                    request=ReportedMessage(body=segment.payload[head.end() :]),
-                    response=None if body is None else ReportedMessage(body=body),
+                    request=ReportedMessage(body=segment.payload[head.end() :], gives_body=False),
+                    response=None if body is None else ReportedMessage(body=body, gives_body=False),
                     time=None if packet.time_ns is None else packet.time_ns / 1e9,
                     record={"interface": packet.interface},
                 )

@@ -30,7 +30,7 @@ TRIED = {
     "claims little": ["CAP-02", "CAP-03"],
     "pods by IPv6 addresses": ["LIFE-16", "NETNS-01"],
     "everywhere in its pods": ["NETNS-03", "CAP-04", "CAP-13", "LIFE-06"],
-    "pcapng": ["EDGE-04", "CAP-13", "LIFE-10"],
+    "pcapng": ["EDGE-04", "CAP-13", "CAP-22", "LIFE-10"],
 }
 SAYS_NOTHING_OF_IT = {("everywhere in its pods", "CAP-13"), ("says less", "HTTP-11")}
 """What the case is about is left out of what they write."""
