@@ -73,6 +73,7 @@ ENDINGS: Final = (
 
 URL_FIELDS: Final = (
     ":authority",
+    ":path",  # where no request's head may have it: in malformed trailers
     "content-location",
     "destination",
     "host",

@@ -69,7 +69,7 @@ class Reading(ReferenceTapper):
 
 
 def source(state: str, netns: int, ip: str = "10.0.0.1") -> Record:
-    return {"type": "source", "kind": "pod", "state": state, "netns": netns, "instance_ip": ip}
+    return {"type": "source", "kind": "pod", "state": state, "netns": netns, "interface": "lo", "instance_ip": ip}
 
 
 def http(target: str | None, ip: str = "10.0.0.1", direction: str = "inbound", agent: str = "tapper-harness") -> Record:

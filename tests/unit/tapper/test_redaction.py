@@ -302,3 +302,10 @@ def test_a_crash_quotes_nothing_that_was_captured(
 def test_packets_need_the_word_that_nothing_is_redacted(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tap", "-r", "x", "-o", "pcapng", "-w", "x"]) == 2
     assert "add --no-redact" in capsys.readouterr().err
+
+
+def test_trailers_that_repeat_a_request_hide_its_url() -> None:
+    """A second header block is told as trailers, where RFC 9113 section 8.1 forbids pseudo-header fields."""
+    shown = Redaction()
+    assert "s3cret" not in shown.shown(":path", "http://u:s3cret@h/a?token=s3cret")
+    assert shown.shown(":path", "/a?b=c") == "/a?b=c"
