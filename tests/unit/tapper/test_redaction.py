@@ -16,7 +16,6 @@ from tapper_wire import Wire, get, ok
 
 from tapper.cli import main
 from tapper.errors import UsageError
-from tapper.fast import PARTS
 from tapper.output import pcapng
 from tapper.output.format import Format
 from tapper.output.har import Har
@@ -27,7 +26,7 @@ from tapper.output.terminal import Terminal
 from tapper.output.text import Text
 from tapper.protocols.facts import ByteStream, StreamBegin, Tls
 from tapper.protocols.headers import HeaderList
-from tapper.run.parts import PLAIN, Parts
+from tapper.run.parts import PLAIN, Parts, chosen
 from tapper.run.replay import Replay
 from tapper.run.writer import RecordWriter
 
@@ -214,7 +213,7 @@ def _outputs(packets: list[bytes], shape: Shape | None = None) -> Iterator[str]:
     file = pcapng.section_header("t") + pcapng.interface("10.0.0.2 lo", "")
     file += b"".join(pcapng.packet(0, 1_700_000_000_000_000_000 + at, each) for at, each in enumerate(packets))
     for make in FORMATS:
-        for parts in (PLAIN, PARTS):
+        for parts in (PLAIN, chosen()):
             written, said = io.BytesIO(), io.StringIO()
             console = Console(said)
             writer = RecordWriter(Sink(written), make(parts), console, shape or Shape(), parts=parts)
