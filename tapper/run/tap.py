@@ -184,7 +184,7 @@ class LiveTap:
                 connections, clock = account.connections, time.time_ns()
                 if connections.pending:
                     self._take(account, connections.pass_time(clock))
-                if connections.held:
+                if connections.unfinished:
                     self._take(account, connections.tell_time(clock))
             if self._silent is not None:
                 self._silent.check(
@@ -214,7 +214,7 @@ class LiveTap:
             wake = min(wake, now + _GLANCE_INTERVAL_S)
         if self._pending:
             wake = min(wake, now + POLL_S)
-        if any(account.connections.pending or account.connections.held for account in self._accounts.values()):
+        if any(account.connections.pending or account.connections.unfinished for account in self._accounts.values()):
             wake = min(wake, self._next_second)
         return wake
 

@@ -88,6 +88,11 @@ class ConnectionTable(Generic[T]):
         """Whether time alone changes something: then `pass_time` has to be called once a second."""
         return bool(self._due)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a reader keeps something: then `tell_time` has to be called once a second."""
+        return self.budget.held > 0
+
     def rescope(self, scope: Scope) -> None:
         """Report this and nothing else from now on. Connections out of scope are forgotten, with what they hold.
 
