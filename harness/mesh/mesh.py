@@ -15,7 +15,6 @@ from harness.mesh.workload import Delivery, Destination, Mode, ProxySpec, Upstre
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Process
-from harness.waiting import DEFAULT_TIMEOUT, wait_until
 
 SERVICE_NET = IPv4Network("10.96.0.0/16")
 APP_PORT = 8080
@@ -80,7 +79,7 @@ class Mesh:
         for port in ports if serve else ():
             argv = [sys.executable, "-I", "-S", str(Path(app.__file__)), "--name", name, "--port", str(port)]
             process = pod.spawn(argv, name=f"app-{name}")
-            _wait_listening(pod, port, process)
+            pod.wait_listening(process, port)
         member = MeshPod(pod, ports, process)
         self._plan.pods[name] = member
         self._push()
@@ -185,16 +184,3 @@ def _identity(member: MeshPod) -> str | None:
     if member.sidecar is None or member.mode is Mode.DISABLE:
         return None
     return member.sidecar.identity.uri
-
-
-def _wait_listening(pod: Pod, port: int, process: Process, timeout: float = DEFAULT_TIMEOUT) -> None:
-    def listening() -> bool:
-        if not process.running:
-            raise RuntimeError(f"{process.name} ended with {process.returncode}: {process.read_log()}")
-        try:
-            pod.connect("127.0.0.1", port, timeout).close()
-        except ConnectionRefusedError:
-            return False
-        return True
-
-    wait_until(listening, f"{process.name} to listen on port {port}", timeout, process.read_log)

@@ -7,6 +7,7 @@ import socket as sockets
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
+from harness.errors import HarnessError
 from harness.sandbox import links
 from harness.sandbox.bare_node import BareNode
 from harness.sandbox.process import Command, Process
@@ -88,6 +89,20 @@ class Pod:
             sock.close()
             raise
         return sock
+
+    def wait_listening(self, process: Process, port: int, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """Wait until a process of this pod listens on a port of 127.0.0.1. Raises HarnessError if the process ends."""
+
+        def listening() -> bool:
+            if not process.running:
+                raise HarnessError(f"{process.name} ended with {process.returncode}:\n{process.read_log()}")
+            try:
+                self.connect("127.0.0.1", port, timeout).close()
+            except ConnectionRefusedError:
+                return False
+            return True
+
+        wait_until(listening, f"{process.name} to listen on port {port}", timeout, process.read_log)
 
     def listen(self, host: str, port: int) -> sockets.socket:
         """A listening TCP socket inside this pod; port 0 lets the kernel choose. Its `accept` has a time limit."""

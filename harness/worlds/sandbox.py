@@ -16,7 +16,7 @@ from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Command, Process
 from harness.sandbox.recorder import PacketRecorder, on_link
-from harness.waiting import DEFAULT_TIMEOUT, wait_until
+from harness.waiting import DEFAULT_TIMEOUT
 from harness.worlds import talk
 from harness.worlds.model import APP_PORT, SERVICE_PORT, Capabilities, WorldPod, WorldService
 from harness.worlds.world import Deployed
@@ -96,7 +96,7 @@ class SandboxWorld:
         member = self._mesh.pod(unique, ports=(APP_PORT,), serve=False)
         argv = command or talk.server_command(name, "http", APP_PORT)
         member.app = member.pod.spawn(self._command(argv, env), name=f"app-{unique}")
-        self._wait_listening(member.pod, member.app)
+        member.pod.wait_listening(member.app, APP_PORT)
         if mode is not None:
             self._mesh.inject(member, mode=mode)
         made = WorldPod(unique, (member.ip, str(member.pod.ipv6)), NODE, mode is not None)
@@ -200,16 +200,3 @@ class SandboxWorld:
     def _command(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Command:
         words = [sys.executable if word == "python" else word for word in argv]
         return Command(words, env={**TAPPER_ENVIRON, **(env or {})})
-
-    @staticmethod
-    def _wait_listening(pod: Pod, process: Process) -> None:
-        def listening() -> bool:
-            if not process.running:
-                raise HarnessError(f"{process.name} ended with {process.returncode}: {process.read_log()}")
-            try:
-                pod.connect("127.0.0.1", APP_PORT).close()
-            except ConnectionRefusedError:
-                return False
-            return True
-
-        wait_until(listening, f"{process.name} to listen on port {APP_PORT}", logs=process.read_log)

@@ -1,8 +1,7 @@
 """Well-known applications that speak HTTPS, in pods of the sandbox: servers and clients of several TLS libraries.
 
-    certificate = applications.certificate(node)
-    server = applications.serve(pod, "nginx", certificate)
-    sent = applications.ask(client, "curl", pod.ip)
+    server = applications.serve(pod, "nginx")
+    answered = applications.ask(client, "curl", pod.ip)
 
 What is not installed says why (`missing`).
 """
@@ -19,12 +18,10 @@ from functools import cache
 from pathlib import Path
 
 from harness.errors import HarnessError, Unsupported
-from harness.mesh.own_tls.ends import PORT, certificate_and_key
+from harness.mesh.own_tls.ends import PORT, certificate_file
 from harness.mesh.traffic import AnsweredRequest, new_nonce
-from harness.sandbox.bare_node import BareNode
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import MINIMAL_ENVIRON, Command, Process
-from harness.waiting import wait_until
 
 _SAMPLES = Path(__file__).with_name("samples")
 _GO_FOLDERS = ("/usr/local/go/bin",)
@@ -126,30 +123,12 @@ def missing(application: TlsApplication) -> str | None:
     return None
 
 
-def certificate(node: BareNode) -> str:
-    """The path of a certificate and its key, PEM, as processes in the node name it."""
-    file = node.run_dir / "applications.pem"
-    if not file.exists():
-        file.write_bytes(certificate_and_key())
-    return node.inside(file)
-
-
 def serve(pod: Pod, name: str, port: int = PORT) -> Process:
     """Start a server of SERVERS in a pod, and wait until it listens. Raises `Unsupported` if it is not installed."""
     application = _installed(SERVERS[name])
-    argv = application.argv(pod, certificate(pod.node), port)
+    argv = application.argv(pod, certificate_file(pod.node), port)
     process = pod.spawn(Command(argv, env=MINIMAL_ENVIRON), name=f"{name}-{pod.name}")
-
-    def listening() -> bool:
-        if not process.running:
-            raise HarnessError(f"{process.name} ended with {process.returncode}:\n{process.read_log()}")
-        try:
-            pod.connect("127.0.0.1", port).close()
-        except ConnectionRefusedError:
-            return False
-        return True
-
-    wait_until(listening, f"{process.name} to listen on port {port}", logs=process.read_log)
+    pod.wait_listening(process, port)
     return process
 
 

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import base64
 import itertools
-import json
 import shutil
-import socket
 import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from harness.errors import HarnessError, Unsupported
+from harness.errors import Unsupported
 from harness.mesh.own_tls import program
+from harness.mesh.own_tls.orders import OrderedProcess
+from harness.sandbox.bare_node import BareNode
 from harness.sandbox.pod import Pod
-from harness.sandbox.process import MINIMAL_ENVIRON, Command, Process
-from harness.waiting import DEFAULT_TIMEOUT
+from harness.sandbox.process import MINIMAL_ENVIRON, Command
 
 PORT = 8443
 NAME = "shop.default.svc"
@@ -31,7 +30,7 @@ _numbers = itertools.count(1)
 Address = tuple[str, int]
 
 
-class TlsProgram:
+class TlsProgram(OrderedProcess):
     """A process in a pod. It has loaded its TLS library, unless `late`: then `load` does it.
 
     With `own_library` it loads a copy of the library's file that no other process loads. A breakpoint that somebody
@@ -41,28 +40,10 @@ class TlsProgram:
     """
 
     def __init__(self, pod: Pod, *, late: bool = False, own_library: bool = False) -> None:
-        self.pod = pod
-        self._listens: set[int] = set()
-        certificate = pod.node.run_dir / "own-tls.pem"
-        if not certificate.exists():
-            certificate.write_bytes(certificate_and_key())
         environ = MINIMAL_ENVIRON | ({"LD_LIBRARY_PATH": _copied_library(pod)} if own_library else {})
-        ours, theirs = socket.socketpair()
-        try:
-            self.process: Process = pod.node.spawn(
-                Command([sys.executable, "-I", "-S", _PROGRAM, pod.node.inside(certificate)], env=environ),
-                pod=pod,
-                name=f"own-tls-{pod.name}-{next(_numbers)}",
-                fds=[theirs.fileno()],
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        ours.settimeout(DEFAULT_TIMEOUT)
-        self._orders = ours
-        self._answers = ours.makefile("rb")
+        command = Command([sys.executable, "-I", "-S", _PROGRAM, certificate_file(pod.node)], env=environ)
+        super().__init__(pod, command, f"own-tls-{pod.name}-{next(_numbers)}")
+        self._listens: set[int] = set()
         if not late:
             self.load()
 
@@ -79,32 +60,11 @@ class TlsProgram:
 
     def post(self, do: str, **order: Any) -> None:
         """Give an order; `answer` waits for it."""
-        self._orders.sendall(json.dumps({"do": do, **order}).encode() + b"\n")
-
-    def answer(self) -> dict[str, Any]:
-        """The answer to the oldest order without one. Raises HarnessError if it could not be carried out."""
-        line = self._answers.readline()
-        if not line:
-            raise HarnessError(f"{self.process.name} ended:\n{self.process.read_log()}")
-        told: dict[str, Any] = json.loads(line)
-        if "error" in told:
-            raise HarnessError(f"{self.process.name}: {told['error']}")
-        return told
+        self.give({"do": do, **order})
 
     def ask(self, do: str, **order: Any) -> dict[str, Any]:
         self.post(do, **order)
         return self.answer()
-
-    def close(self) -> None:
-        """End the process, which ends with its orders."""
-        self._answers.close()
-        self._orders.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +176,16 @@ def _library() -> Path:
     return Path(file)
 
 
+def certificate_file(node: BareNode) -> str:
+    """The path of a certificate for NAME and its key, PEM, as processes in the node name it."""
+    file = node.run_dir / "own-tls.pem"
+    if not file.exists():
+        file.write_bytes(_certificate_and_key())
+    return node.inside(file)
+
+
 @cache
-def certificate_and_key() -> bytes:
-    """A certificate for NAME and its key, PEM: in a file of their own for `ssl.SSLContext.load_cert_chain`."""
+def _certificate_and_key() -> bytes:
     from harness.mesh.certificates import CertificateAuthority, spiffe_id  # noqa: PLC0415 - a twentieth of a second
 
     identity = CertificateAuthority().issue(spiffe_id("default", "shop"))
