@@ -110,7 +110,7 @@ USUAL_PORTS = _mutant(
 MILLISECONDS = _mutant(
     "milliseconds",
     "It gives times in milliseconds.",
-    {"CAP-13": "a time within"},
+    {"CAP-13": "time within|ts within"},
     each(lambda record: record | {"ts": record["ts"] * 1000}),
 )
 TIME_OF_THE_ANSWER = _mutant(
