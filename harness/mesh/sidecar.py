@@ -11,7 +11,7 @@ from harness.errors import HarnessError, Unsupported, WaitTimeout
 from harness.mesh import redirect
 from harness.mesh.certificates import Identity
 from harness.mesh.envoy_config import ADMIN_PORT, LOOPBACK, bootstrap
-from harness.mesh.podhttp import PodConnection
+from harness.mesh.traffic import PodConnection
 from harness.mesh.workload import PROXY_UID, ProxySpec
 from harness.sandbox import links
 from harness.sandbox.pod import Pod
