@@ -83,7 +83,7 @@ class Books:
 
     def close(self, row: Row) -> None:
         """Take a source's last counts."""
-        self.totals.merge(row.counts)
+        self.totals.add(row.counts)
         identity = row.place.identity
         before = self._gone.pop(identity, None)
         self._gone[identity] = row if before is None else before.plus(row)
