@@ -27,7 +27,7 @@ _TEXT, _BINARY, _CONTINUATION, _CLOSE = 0x1, 0x2, 0x0, 0x8
 
 
 def marked(exchange: PlannedExchange, nonce: str) -> Marked:
-    """The facts of an exchange that are known before it is played."""
+    """The facts of an exchange that a tapper has to report; where it ends is not known yet."""
     return Marked(
         nonce,
         exchange.method,
@@ -40,7 +40,7 @@ def marked(exchange: PlannedExchange, nonce: str) -> Marked:
 
 
 def script(talk: Talk, nonces: Sequence[str]) -> Script:
-    """Requests in groups of `talk.together`, each group's answers behind it."""
+    """Requests in groups of `talk.together`; the answers of a group follow its requests."""
     writer = ScriptWriter()
     exchanges = list(zip(talk.played, nonces, strict=True))
     for at in range(0, len(exchanges), talk.together):
@@ -71,7 +71,7 @@ def response(exchange: PlannedExchange, nonce: str) -> bytes:
     whole = _message(start, fields, content, body)
     if not exchange.bodiless:
         return whole
-    if exchange.status == 204:  # which has no framing either (RFC 9110, section 15.3.5)
+    if exchange.status == 204:  # has no Content-Length either (RFC 9110, section 8.6)
         return _head(start, fields)
     return whole[: whole.index(b"\r\n\r\n") + 4]
 

@@ -28,7 +28,7 @@ class _Sender(Http2Sender):
     def message(
         self, stream: int, fields: Fields, content: Content, body: bytes, trailers: Fields, *, empty: bool
     ) -> list[bytes]:
-        """Its frames, each apart so that those of several streams can take turns."""
+        """The frames of a message, one by one, so that the frames of several streams can take turns."""
         if empty:
             return [self.headers(stream, fields, end=True)]
         parts = contents.pieces(body, min(content.piece, http2.LARGEST_FRAME))
@@ -56,17 +56,17 @@ def script(talk: Talk, nonces: Sequence[str]) -> Script:
         group = exchanges[at : at + talk.together]
         streams = list(range(next_stream, next_stream + 2 * len(group), 2))
         next_stream += 2 * len(group)
-        # 1. the requests: header blocks in the order of their streams, then the frames of their bodies in turns
+        # 1. The requests: header blocks in the order of their streams, then the frames of their bodies in turns.
         planned = [_Planned(exchange, nonce, grpc=is_grpc) for exchange, nonce in group]
-        asked = [each.request(asking, stream) for each, stream in zip(planned, streams, strict=True)]
-        _in_turns(writer, CLIENT, asked)
-        _end(writer, CLIENT, asking, [(stream, each.asked_last) for each, stream in zip(planned, streams, strict=True)])
-        # 2. the answers
-        backwards = list(zip(reversed(planned), reversed(streams), strict=True))
-        _in_turns(writer, SERVER, [each.response(answering, stream) for each, stream in backwards])
-        _end(writer, SERVER, answering, [(stream, each.answered_last) for each, stream in backwards])
-        for each in planned:
-            writer.mark(each.marked)
+        forwards = list(zip(planned, streams, strict=True))
+        _in_turns(writer, CLIENT, [message.request(asking, stream) for message, stream in forwards])
+        _end(writer, CLIENT, asking, [(stream, message.asked_last) for message, stream in forwards])
+        # 2. The answers, in the opposite order.
+        backwards = forwards[::-1]
+        _in_turns(writer, SERVER, [message.response(answering, stream) for message, stream in backwards])
+        _end(writer, SERVER, answering, [(stream, message.answered_last) for message, stream in backwards])
+        for message in planned:
+            writer.mark(message.marked)
     return writer.script()
 
 
@@ -108,9 +108,9 @@ class _Planned:
             self.answered_last = ()
             return [sender.headers(stream, block, end=True)]
         interim = [
-            sender.headers(stream, [(b":status", str(each).encode())])
-            for each in exchange.interim
-            if each != 101 and not self._grpc  # which HTTP/2 has not (RFC 9113, section 8.6)
+            sender.headers(stream, [(b":status", str(status).encode())])
+            for status in exchange.interim
+            if status != 101 and not self._grpc  # HTTP/2 has no 101 (RFC 9113, section 8.6)
         ]
         empty = without or (not body and not self.answered_last)
         message = sender.message(stream, _bytes(fields), exchange.response, body, self.answered_last, empty=empty)
@@ -133,7 +133,7 @@ def _upgrade(writer: ScriptWriter, answering: _Sender, exchange: PlannedExchange
 
 
 def _in_turns(writer: ScriptWriter, side: str, messages: Sequence[list[bytes]]) -> None:
-    """The first frame of each, then the second of each, and so on: header blocks go in the order they were made."""
+    """Write the first part of each message, then the second of each, and so on. Header blocks stay in their order."""
     for parts in zip_longest(*messages, fillvalue=b""):
         for part in parts:
             writer.says(side, part)
@@ -174,5 +174,5 @@ def _settings() -> bytes:
 
 
 def _window() -> bytes:
-    """All that a connection may be given at once, so that no body waits for more."""
+    """Make the window of the connection as large as it can be, so that no body waits for more."""
     return frame(http2.WINDOW_UPDATE, 0, 0, (_WINDOW - _FIRST_WINDOW).to_bytes(4, "big"))
