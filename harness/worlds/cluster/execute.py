@@ -183,5 +183,5 @@ class FollowedLog:
         """Whether the container still runs, though its log's connection has ended."""
         pod = self._api.fresh_core().read_namespaced_pod(self._pod, self._space)
         known = (pod.status.container_statuses or []) + (pod.status.init_container_statuses or [])
-        (status,) = [each for each in known if each.name == self._container]
+        (status,) = [status for status in known if status.name == self._container]
         return status.container_id == self._id and status.state.running is not None

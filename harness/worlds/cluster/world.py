@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from harness.adapters.reference import Addressed
 from harness.adapters.targets import Target
@@ -63,7 +64,7 @@ class ClusterWorld:
         self._sidecars = Sidecars(session.api, space)
         self._record = record
         self._elsewhere: dict[WorldPod, str] = {}
-        """Pods of other namespaces that may become targets, and those."""
+        """Pods of other namespaces that may become targets, and their namespaces."""
         self.recordings: dict[str, ClusterRecording] = {}
         """The recordings of this scenario, by name."""
 
@@ -81,7 +82,7 @@ class ClusterWorld:
         return list(self._pods)
 
     def close(self) -> None:
-        """End what runs. The namespace goes while other scenarios begin."""
+        """End the tappers and recordings. The namespace is removed while other scenarios begin."""
         for tapper in self._tappers:
             tapper.close()
         for recording in self.recordings.values():
@@ -119,7 +120,7 @@ class ClusterWorld:
         found = self._api.wait(lambda: self._ready(name), f"the pod {name} to be ready", _READY_S, self._session.events)
         made = world_pod(found, meshed=mode is not None)
         containers = found["spec"]["containers"] + found["spec"].get("initContainers", [])
-        proxied = any(each["name"] == "istio-proxy" for each in containers)
+        proxied = any(container["name"] == "istio-proxy" for container in containers)
         if proxied is not made.meshed:
             raise HarnessError(f"the pod {name} has {'a' if proxied else 'no'} sidecar: is Istio's injector at work?")
         self._pods.append(made)
@@ -134,7 +135,7 @@ class ClusterWorld:
             self._api.apply(objects.peer_authentication(pod.name, self._space, mode))
         for pod in pods:
             self._api.wait(
-                lambda pod=pod: self._sidecars.accepts(pod) is mode,  # type: ignore[misc]
+                partial(self._accepts, mode, pod),
                 f"the sidecar of {pod.name} to be {mode.value}",
                 PUSH_S,
             )
@@ -177,7 +178,7 @@ class ClusterWorld:
         for pod in pods:
             self._patch_label(pod.name, self._space, "istio.io/dataplane-mode", "ambient")
         for pod in pods:
-            self._api.wait(lambda pod=pod: self._is_ambient(pod), f"{pod.name} to be taken into ambient mode", PUSH_S)  # type: ignore[misc]
+            self._api.wait(partial(self._is_ambient, pod), f"{pod.name} to be taken into ambient mode", PUSH_S)
 
     def restart_api_server(self) -> None:
         restart = self._session.restart_api_server
@@ -185,8 +186,9 @@ class ClusterWorld:
 
         def starts() -> int:
             pods = self._api.list("Pod", "kube-system", "component=kube-apiserver")
-            statuses = [each for pod in pods for each in pod["status"].get("containerStatuses", [])]
-            return sum(each["restartCount"] for each in statuses) if all(each["ready"] for each in statuses) else -1
+            statuses = [status for pod in pods for status in pod["status"].get("containerStatuses", [])]
+            ready = all(status["ready"] for status in statuses)
+            return sum(status["restartCount"] for status in statuses) if ready else -1
 
         before = self._api.wait(lambda: starts() + 1, "the API server to be ready", _READY_S) - 1
         restart()
@@ -276,7 +278,7 @@ class ClusterWorld:
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def target(self, pod: Addressed) -> Target:
-        space = next((space for each, space in self._elsewhere.items() if each.name == pod.name), self._space)
+        space = next((space for other, space in self._elsewhere.items() if other.name == pod.name), self._space)
         return Target(pod.name, pod.ips, f"uid-{pod.name}", space)
 
     def tapper(
@@ -311,6 +313,9 @@ class ClusterWorld:
         program = ClusterProgram(self._api, space, observer, "app", argv)
         program.wait_output("ready")
         return ClusterRecording(program, pod.name)
+
+    def _accepts(self, mode: Mode, pod: WorldPod) -> bool:
+        return self._sidecars.accepts(pod) is mode
 
     def _is_ambient(self, pod: WorldPod) -> bool:
         annotations = (self._api.get(named(pod.name, self._space)) or {})["metadata"].get("annotations", {})
