@@ -72,7 +72,7 @@ class BareNode:
         """PID 1 of the node as this machine sees it, for nsenter(1)."""
         return int(self._keeper_children()[0])
 
-    # -- things that can be made -----------------------------------------------------------------------------------
+    # -- processes and sockets --------------------------------------------------------------------------------------
 
     def spawn(
         self,
@@ -174,7 +174,7 @@ class BareNode:
         return int(reply["killed"])
 
     def strays(self) -> dict[int, str]:
-        """Orphans that PID 1 has inherited and that nobody spawned by `spawn`: pid (in the node) -> command."""
+        """Orphans that PID 1 has inherited, without the processes of `spawn`: pid (in the node) -> command."""
         return orphans(self.procfs, known={process.pid for process in self._processes})
 
     def kill(self, pids: Iterable[int]) -> None:
@@ -224,7 +224,7 @@ class BareNode:
             os.close(self._world.root_fd)
             self._world.log.close()
         wait_until(
-            lambda: not any(each.lives for each in inside),
+            lambda: not any(process.lives for process in inside),
             f"the processes in the node's network namespaces to end: {inside}",
             timeout,
         )

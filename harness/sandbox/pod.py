@@ -116,7 +116,7 @@ class Pod:
     def delete(self, timeout: float = DEFAULT_TIMEOUT) -> None:
         """Kill every process of the pod, as a kubelet finally does, and wait for the last.
 
-        The kernel destroys the network namespace when nobody holds it any more; `released` tells.
+        The kernel destroys the network namespace when no process or socket holds it any more (`released`).
         """
         self.deleted = True
         for let_go in self.before_deletion:
@@ -130,5 +130,5 @@ class Pod:
         return self.link not in links.link_names(self.node)
 
     def wait_released(self, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """Wait for `released`. Raises `WaitTimeout` when somebody pins the namespace."""
+        """Wait for `released`. Raises `WaitTimeout` if the namespace is pinned."""
         wait_until(lambda: self.released, f"the network namespace of pod {self.name} to be released", timeout)
