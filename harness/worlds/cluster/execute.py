@@ -85,13 +85,9 @@ class ClusterProgram:
     def output(self) -> str:
         return "".join(self._out)
 
-    def wait_output(self, text: str, timeout: float = 30.0) -> None:
-        wait_until(
-            lambda: text in self.output(),
-            f"{text!r} from {self._what}",
-            timeout,
-            lambda: "".join(self._out + self._err),
-        )
+    def wait_output(self, text: str) -> None:
+        said = f"{text!r} from {self._what}"
+        wait_until(lambda: text in self.output(), said, _STOP_S, lambda: "".join(self._out + self._err))
 
     def stop(self) -> str:
         self._stopping.set()

@@ -243,14 +243,8 @@ def observer(space: str, image: str) -> Manifest:
     }
 
 
-def kind_config(workers: int = 2, *, ipv6: bool = False) -> Manifest:
-    """kind.x-k8s.io/v1alpha4: one node of the control plane, and workers."""
-    roles = ["control-plane"] + ["worker"] * workers
-    config: Manifest = {
-        "kind": "Cluster",
-        "apiVersion": "kind.x-k8s.io/v1alpha4",
-        "nodes": [{"role": role} for role in roles],
-    }
-    if ipv6:
-        config["networking"] = {"ipFamily": "dual"}
-    return config
+def kind_config() -> Manifest:
+    """kind.x-k8s.io/v1alpha4: one node of the control plane, and two workers."""
+    roles = "control-plane", "worker", "worker"
+    nodes = [{"role": role} for role in roles]
+    return {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": nodes}
