@@ -7,6 +7,7 @@ by the processes named envoy in /proc.
 from __future__ import annotations
 
 import base64
+import bz2
 import ctypes
 import gzip
 import os
@@ -14,6 +15,7 @@ import re
 import socket
 import subprocess
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -156,6 +158,10 @@ def _dump(data: bytes) -> bytes:
     return "\n".join(rows).encode()
 
 
+def _raw_deflate(data: bytes) -> bytes:
+    return zlib.compress(data, wbits=-zlib.MAX_WBITS)
+
+
 def _make_files() -> None:
     folder = Path("/var/tmp/tapper/requests")
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,6 +181,12 @@ LOGS_NEIGHBOURS_PACKED = Mutant(
     "It keeps what every pod says in a compressed log below /var.",
     {"SEC-03": r"in /var/tmp/tapper/log, in gzip"},
     Fault(begin=(_in_every_pod(_into("/var/tmp/tapper/log", gzip.compress)),)),
+)
+PACKS_INTO_MEMORY = Mutant(
+    "packs-into-memory",
+    "It keeps what every pod says in shared memory, each packet in bzip2.",
+    {"SEC-03": r"in /dev/shm/tapper/log, in bzip2"},
+    Fault(begin=(_in_every_pod(_into("/dev/shm/tapper/log", bz2.compress)),)),
 )
 KEEPS_A_FILE_WITHOUT_NAME = Mutant(
     "keeps-a-file-without-name",
@@ -199,6 +211,12 @@ SECRETS_IN_BASE64 = Mutant(
     "Its debug file has what passes in its targets, in base64.",
     {"SEC-04": "that of Authorization in /tmp/tapper-debug/log, in base64"},
     Fault(begin=(_in_every_pod(_into("/tmp/tapper-debug/log", base64.b64encode), only_targets=True),)),
+)
+SECRETS_IN_DEFLATE = Mutant(
+    "secrets-in-deflate",
+    "It keeps what passes in its targets in shared memory, each packet in DEFLATE without a header.",
+    {"SEC-04": "that of Authorization in /dev/shm/tapper/log, in DEFLATE without a header"},
+    Fault(begin=(_in_every_pod(_into("/dev/shm/tapper/log", _raw_deflate), only_targets=True),)),
 )
 SECRETS_IN_A_DUMP = Mutant(
     "secrets-in-a-dump",
