@@ -1,4 +1,7 @@
-"""The plans that `check` plays: files that ship, drawn once (script/plans) and since then the same for everybody."""
+"""The plans that `check` plays: files that ship, drawn once and since then the same for everybody.
+
+`script/plans` draws them again, and says which come out otherwise.
+"""
 
 from __future__ import annotations
 
