@@ -43,7 +43,7 @@ HEAD: Final = "head"
 FRAMING: Final = "framing"
 """After a head: decides how the body ends."""
 MAYBE_BODY: Final = "maybe body"
-"""The body may never come. If the next segment opens with a start line, it has not; else it is read."""
+"""The body may never come. If the next bytes are a start line, it has not; else they are the body's."""
 BODY: Final = "body"
 """In a body of known length."""
 CHUNK_LINE: Final = "chunk line"
@@ -60,6 +60,9 @@ _END_OF_SECTION: Final = re.compile(rb"\n\r?\n")
 _END_OF_LINE: Final = re.compile(rb"\n")
 _LINE_END: Final = re.compile(rb"\r?\n")
 _CHUNK_LINE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
+_AT_ONCE: Final = re.compile(b"")
+_LONGEST_START: Final = 8192
+"""Bytes that are kept to find out whether a start line follows, or a body. nginx allows a start line of this length."""
 
 
 class Reader:
@@ -152,7 +155,7 @@ class Reader:
     def gap(self, size: int | None) -> Iterator[Event]:
         """`size` bytes of the stream are lost; None if their number is not known."""
         if self._state == MAYBE_BODY:
-            self._state = self._awaited
+            yield from self._await_body()
         state = self._state
         if state == OPAQUE:
             return
@@ -183,6 +186,8 @@ class Reader:
             step = self._parse_head(head, last_line + self._removed)
             if not isinstance(step, bool):
                 yield step
+        if self._state == MAYBE_BODY and self._partial:
+            yield from self._await_body()
         if self._open:
             at_end = self._state == MAYBE_BODY or (clean and self._state == UNTIL_CLOSE)
             yield self._end(cut=COMPLETE if at_end else unfinished)
@@ -230,6 +235,10 @@ class Reader:
     def _choose_framing(self) -> Step:
         """The step of the state FRAMING."""
         raise NotImplementedError
+
+    def _may_lack_body(self) -> bool:
+        """In MAYBE_BODY: True if this segment may be the next message's."""
+        return True
 
     def _begins(self, data: bytes) -> bool:
         """True if the data opens with a start line of this direction."""
@@ -309,12 +318,25 @@ class Reader:
         return self._begin(line, fields, framing, size)
 
     def _read_maybe_body(self) -> Step:
-        if self._pos == len(self._data):
+        data = self._data[self._pos :]
+        if not data:
             return False
-        if self._pos == 0 and self._begins(self._data):
-            return self._end()
+        if self._pos == 0 and self._may_lack_body():
+            is_line = b"\n" in data
+            if is_line and self._begins(data):
+                return self._end()
+            if not is_line and len(data) <= _LONGEST_START and self._may_become(data):
+                return self._keep(_AT_ONCE)
         self._state = self._awaited
         return True
+
+    def _await_body(self) -> Iterator[Event]:
+        """The body has come after all, with what was kept of it."""
+        data, self._partial = bytes(self._partial), b""
+        following, self._state = self._seq, self._awaited
+        self._data, self._seq = data, (following - len(data)) & MASK
+        yield from self._run(True)
+        self._data, self._pos, self._seq = b"", 0, following
 
     def _read_body(self) -> Step:
         self._remaining -= self._take(self._remaining)

@@ -103,10 +103,14 @@ EXPECTING = b"PUT /1 HTTP/1.1\r\nExpect: 100-continue\r\n%s\r\n\r\n"
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 40", b"Transfer-Encoding: chunked"])
-def test_a_refused_expectation_is_followed_by_another_request(framing: bytes) -> None:
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_refused_expectation_is_followed_by_another_request(framing: bytes, size: int) -> None:
     """RFC 9110 section 10.1.1: a client that got a final status need not send the body."""
     talk = Talk().ask(EXPECTING % framing).answer(b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno")
-    talk.ask(get("/2")).answer(ok("b")).ask(get("/3")).answer(ok("c"))
+    following = get("/2")
+    for at in range(0, len(following), size):
+        talk.ask(following[at : at + size])
+    talk.answer(ok("b")).ask(get("/3")).answer(ok("c"))
     assert talk.pairs == [("/1", "no"), ("/2", "b"), ("/3", "c")]
     request = talk.done[0].request
     assert request is not None
@@ -114,7 +118,7 @@ def test_a_refused_expectation_is_followed_by_another_request(framing: bytes) ->
 
 
 @pytest.mark.parametrize("interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b""])
-@pytest.mark.parametrize("body", [b"GET / HTTP/9.9\r\nx", b"just a body of bytes"])
+@pytest.mark.parametrize("body", [b"GET / HTTP/9.9\r\nx", b"just a body of bytes", b"GET /", b"word" * 5000])
 def test_a_refused_expectation_may_be_followed_by_its_body(interim: bytes, body: bytes) -> None:
     talk = Talk().ask(EXPECTING % b"Content-Length: %d" % len(body)).answer(interim + ok("early"))
     talk.ask(body[:7]).ask(body[7:] + get("/2")).answer(ok("b"))

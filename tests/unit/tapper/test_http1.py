@@ -204,13 +204,31 @@ def test_a_refused_connect_goes_on_as_http() -> None:
     )
 
 
-def test_a_response_to_an_unseen_head_costs_nobody_else_his() -> None:
-    head = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n"
-    found = messages(feed(ResponseReader(), [head, NEXT_RESPONSE], None))
-    assert found == [("200 OK", [("Content-Length", "500")], b"", []), ("299 Next", [("Content-Length", "0")], b"", [])]
-    body = b"HTTP/1.1 is the body"
-    sent = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
-    assert messages(feed(ResponseReader(), [sent, body], None))[0][2] == body
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_after_the_response_to_an_unseen_request_the_acknowledgement_number_tells_a_head_from_a_body(size: int) -> None:
+    """The response to HEAD has no body. The next response acknowledges another request."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+
+    def read(first: bytes, second: bytes, ack: int) -> list[Message | str]:
+        reader = ResponseReader()
+        events = list(reader.feed(first, ack=10))
+        for at in range(0, len(second), size):
+            events += reader.feed(second[at : at + size], ack=ack)
+        return messages([*events, *reader.eof()])
+
+    assert read(head % 500, NEXT_RESPONSE, 20) == [("200 OK", [("Content-Length", "500")], b"", []), *NEXT_ANSWER]
+    length = [("Content-Length", str(len(NEXT_RESPONSE)))]
+    for ack, body in ((10, NEXT_RESPONSE), (20, b"HTTP/1.1 is a protocol of which many".ljust(len(NEXT_RESPONSE)))):
+        assert read(head % len(body), body, ack) == [("200 OK", length, body, [])]
+    begun = b"HTTP/1.1 20"
+    assert read(head % 500, begun, 20) == [("200 OK!", [("Content-Length", "500")], begun, [])]
+
+
+def test_a_loss_after_a_beginning_that_may_be_a_head_costs_only_the_body() -> None:
+    reader = ResponseReader()
+    events = [*reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", ack=10), *reader.feed(b"HTTP", ack=20)]
+    events += [*reader.gap(5), *reader.feed(NEXT_RESPONSE, ack=30)]
+    assert messages(events) == [("200 OK!", [("Content-Length", "9")], b"HTTP", []), *NEXT_ANSWER]
 
 
 def parts(events: Iterable[Event]) -> list[tuple[str, str | None]]:
