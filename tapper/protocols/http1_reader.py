@@ -61,8 +61,6 @@ _END_OF_LINE: Final = re.compile(rb"\n")
 _LINE_END: Final = re.compile(rb"\r?\n")
 _CHUNK_LINE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _AT_ONCE: Final = re.compile(b"")
-_LONGEST_START: Final = 8192
-"""Bytes that are kept to find out whether a start line follows, or a body. nginx allows a start line of this length."""
 
 
 class Reader:
@@ -88,6 +86,7 @@ class Reader:
         "_reason",
         "_remaining",
         "_removed",
+        "_room_for_fields",
         "_section_end",
         "_seq",
         "_shortened",
@@ -119,6 +118,7 @@ class Reader:
         self._awaited = BODY  # the state that reads the body, if it comes (MAYBE_BODY)
         self._malformed_parts: tuple[MalformedPart, ...] = ()
         self._shortened: bytes | None = None  # of a head over the limit: its first field lines
+        self._room_for_fields = 0  # octets of the field lines that may be added to it
         self._head_outcome = COMPLETE  # of a message that comes to its end; UNPARSABLE if its head was shortened
         self._removed = 0  # octets of that head that are not kept in _partial
         self._reason = ""  # why the reader fell out of step
@@ -325,7 +325,7 @@ class Reader:
             is_line = b"\n" in data
             if is_line and self._begins(data):
                 return self._end()
-            if not is_line and len(data) <= _LONGEST_START and self._may_become(data):
+            if not is_line and len(data) <= heads.LONGEST_START and self._may_become(data):
                 return self._keep(_AT_ONCE)
         self._state = self._awaited
         return True
@@ -419,7 +419,7 @@ class Reader:
         """False where what is kept of the section is within the limit. A head over the limit is shortened."""
         if len(self._partial) <= self._head_limit:
             return False
-        if self._state == HEAD and b"\n" in self._partial:
+        if self._state == HEAD:
             self._partial = bytearray(self._shorten(bytes(self._partial)))
             if len(self._partial) <= self._head_limit // 2:
                 return False
@@ -427,13 +427,16 @@ class Reader:
 
     def _shorten(self, head: bytes) -> bytes:
         """What has to stay of a head over the limit, so that its message can be told and its end be found."""
-        short, lines = heads.shorten(head)
+        short, lines, is_cut = heads.shorten(head)
         self._removed += len(head) - len(short)
         if self._shortened is None:
-            self._head_outcome = UNPARSABLE
-            self._shortened = lines[: lines.rfind(b"\n", 0, self._head_limit) + 1]
+            self._head_outcome, self._shortened, self._room_for_fields = UNPARSABLE, b"", self._head_limit
             line = head.partition(b"\n")[0]
             self._note(f"a head over {self._head_limit} octets", line.decode("latin-1"), is_start=True)
+        if self._room_for_fields:
+            fields = lines[: lines.rfind(b"\n", 0, self._room_for_fields) + 1]
+            self._shortened += fields
+            self._room_for_fields = 0 if is_cut or len(fields) < len(lines) else self._room_for_fields - len(fields)
         return short
 
     def _may_begin(self, data: bytes) -> bool:

@@ -292,6 +292,8 @@ def test_a_request_whose_end_cannot_be_known_is_told_and_what_follows_is_passed_
         (b"GET /a b HTTP/1.1\r\nA: b\r\n\r\n", "a malformed start line", "GET /a b HTTP/1.1"),
         (b"GET  /a b HTTP/1.1 \r\nA: b\r\n\r\n", "a malformed start line", "GET  /a b HTTP/1.1 "),
         (b"GET /a b HTTP/2.0\r\nA: b\r\n\r\n", "a malformed start line", "GET /a b HTTP/2.0"),
+        (b"GET /a b http/1.1\r\nA: b\r\n\r\n", "a malformed start line", "GET /a b http/1.1"),
+        (b"GET /a b HTTP/2\r\nA: b\r\n\r\n", "a malformed start line", "GET /a b HTTP/2"),
         (b"GET /a\0b HTTP/1.1\r\nA: b\r\n\r\n", "a malformed start line", "GET /a\0b HTTP/1.1"),
         (b"GET /a%20b HTTP/1.1\r\n: x\r\nA: b\r\n\r\n", "an invalid field name", ": x"),
         (b"GET /a%20b HTTP/1.1\r\nA: b\r\nno colon\r\n\r\n", "a field line without a colon", "no colon"),
@@ -332,16 +334,22 @@ def test_a_head_over_the_limit_is_told_with_its_first_fields_and_its_body(size: 
     assert most <= 2 * 64 * 1024
 
 
-def test_one_field_over_the_limit_is_left_out_and_a_target_over_it_is_cut() -> None:
+def test_one_field_over_the_limit_is_left_out() -> None:
     for piece in (1 << 20, 1000):
         sent = b"GET /x HTTP/1.1\r\nA: b\r\nX: " + b"y" * 70_000 + b"\r\n\r\n" + NEXT_REQUEST
         events = feed(RequestReader(), [sent[at : at + piece] for at in range(0, len(sent), piece)])
         assert messages(events) == [("GET /x", [("A", "b")], b"", []), *NEXT]
-    sent = b"GET /" + b"y" * 70_000 + b" HTTP/1.1\r\n\r\n"
-    events = feed(RequestReader(), [sent[at : at + 1000] for at in range(0, len(sent), 1000)])
-    assert messages(events) == [(" !", [], b"", []), "lost"]
-    [(reason, line)] = parts(events)
-    assert (reason, line) == ("not a start line", "GET /" + "y" * 251)
+
+
+@pytest.mark.parametrize("size", [1000, 7919, 66_000, 1 << 20])
+@pytest.mark.parametrize("fields", [b"A: b\r\n", b"".join(b"X-%d: y\r\n" % number for number in range(1000))])
+def test_of_a_target_over_the_limit_the_middle_is_left_out_and_nothing_else_is(size: int, fields: bytes) -> None:
+    sent = b"GET /" + b"y" * 70_000 + b"?end HTTP/1.1\r\n" + fields + b"Content-Length: 2\r\n\r\nok" + NEXT_REQUEST
+    events = feed(RequestReader(), [sent[at : at + size] for at in range(0, len(sent), size)])
+    [first, following] = messages(events)
+    assert (first[0], first[2], following) == ("GET /" + "y" * 4091 + "..." + "y" * 18 + "?end", b"ok", NEXT[0])
+    assert len(first[1]) == fields.count(b"\n") + 1
+    assert parts(events) == [("a head over 65536 octets", "GET /" + "y" * 251)]
 
 
 @pytest.mark.parametrize(
