@@ -275,7 +275,7 @@ class Conversation:
         done: list[Exchange] = []
         for event in events:
             if isinstance(event, ResponseHead):
-                self.heads += 1
+                self.heads += event.status > 0  # bytes that are no response prove nothing
                 self._owed = max(0, self._owed - 1)
                 waiting, unanswered = self._match(event)
                 done += unanswered
@@ -322,11 +322,15 @@ class Conversation:
         """The request that this response answers, and the exchanges of older requests, which get no answer."""
         if not self._queue:
             return None, []
-        # 1. Nothing was lost: it answers the oldest request.
+        # 1. Bytes that are no response may be the rest of a body that is longer than its head says. They are an answer
+        #    only if the oldest request is one, and if rule 3 names it.
         oldest = self._queue[0]
+        if not (response.status or (oldest.head.method and oldest.head.ack == response.seq)):
+            return None, []
+        # 2. Nothing was lost: it answers the oldest request.
         if oldest.certain and not self._responses_lost:
             return (self._leave_queue() if is_possible(oldest.head, response) else None), []
-        # 2. After a loss: it answers the request that rule 3 names.
+        # 3. After a loss: it answers the request that rule 3 names.
         if not self._pipelines:
             for index, waiting in enumerate(self._queue):
                 if self._follows(waiting, response):

@@ -132,8 +132,6 @@ class ResponseReader(Reader):
         return ResponseHead(*self._opened(is_framed=framing is not None), status, reason, version, fields, size)
 
     def _unreadable(self, line: bytes) -> Step:
-        if line[:5] != b"HTTP/":
-            return False  # rather the rest of a body
         self._note(UNREADABLE_START, line.decode("latin-1"), is_start=True)
         self._status, self._framing, self._method, self._interim = 0, NO_BODY, None, False
         return ResponseHead(*self._opened(is_framed=False), 0, "", "HTTP/1.1", HeaderList(), 0)

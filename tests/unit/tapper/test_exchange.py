@@ -213,6 +213,21 @@ def test_a_loss_within_a_body_costs_only_the_body() -> None:
     assert (response.end.size, response.end.truncated) == (6, True)
 
 
+def test_an_answer_that_is_no_response_is_told_with_its_request() -> None:
+    [exchange] = Talk().ask(get("/1")).answer(b"ICY 200 OK\r\n\r\nmusic").finish().done
+    assert (exchange.outcome.kind, [part.line for part in exchange.outcome.malformed]) == ("unparsable", ["ICY 200 OK"])
+
+
+def test_the_rest_of_a_body_that_is_too_long_is_no_answer_to_the_next_request() -> None:
+    too_long = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nabc"
+    assert Talk().ask(get("/1")).answer(too_long).ask(get("/2")).answer(ok("b")).pairs == [("/1", "a"), ("/2", "b")]
+
+
+def test_a_connection_whose_two_sides_are_no_http_makes_no_exchange() -> None:
+    talk = Talk().ask(b"HELO\r\n").answer(b"220 hello\r\n").ask(b"GET /a\r\n").answer(b"500 what\r\n").finish()
+    assert (talk.done, talk.conversation.heads) == ([], 0)
+
+
 def test_joined_midway_between_request_and_response() -> None:
     talk = Talk(client_in_step=False, server_in_step=False).answer(ok("unseen")).ask(get("/1")).answer(ok("a"))
     assert talk.pairs == [(None, "unseen"), ("/1", "a")]
