@@ -15,12 +15,10 @@ from typing import Final
 from tapper.protocols.facts import StreamBegin, StreamPart
 from tapper.protocols.grpc import WEB, WEB_TEXT, is_grpc
 from tapper.protocols.messages import RequestHead, ResponseHead
-from tapper.streams.bounds import SECOND
+from tapper.streams.bounds import SECOND, Pace
 
 AFTER_NS: Final = SECOND
 """How long a response may go on before its exchange is followed."""
-MOST_PARTS: Final = 100
-"""Parts of one exchange that are told in a second of the packets' time. The next part says how many were left out."""
 LONGEST_PART: Final = 16 * 1024
 """Bytes of a part that are kept."""
 EVENT, MESSAGE, PIECE = "event", "message", "data"
@@ -192,13 +190,13 @@ def part_reader(content_type: str | None, exchange_id: str, sender: str, coding:
 
 
 class Followed:
-    """An exchange that is followed. `readers` has a reader for each sender whose body is read."""
+    """An exchange that is followed. `readers` has a reader for each sender whose body is read. `pace` bounds the parts
+    of all exchanges of the source; the next part of this exchange says how many of its parts were left out."""
 
-    def __init__(self, exchange_id: str, readers: dict[str, PartReader]) -> None:
+    def __init__(self, exchange_id: str, readers: dict[str, PartReader], pace: Pace) -> None:
         self.id = exchange_id
         self._readers = readers
-        self._second = -1
-        self._told = 0  # parts in that second
+        self._pace = pace
         self._left_out = 0
 
     @property
@@ -216,11 +214,8 @@ class Followed:
             reader.lose()
 
     def _may_tell(self, part: StreamPart) -> bool:
-        if part.ts // SECOND != self._second:
-            self._second, self._told = part.ts // SECOND, 0
-        if self._told >= MOST_PARTS:
+        if not self._pace.may_tell(part.ts):
             self._left_out += 1
             return False
-        self._told += 1
         part.left_out, self._left_out = self._left_out, 0
         return True
