@@ -104,7 +104,7 @@ class Http2(Handler):
         (reader, other_reader), (decoder, other_decoder) = self._readers, self._decoders
         sockets = sum([socket.held for socket in self._websockets.values()]) if self._websockets else 0
         followed = sum([followed.held for followed in self._followed.values()]) if self._followed else 0
-        tables = (decoder.held + other_decoder.held) * _TABLE_PRICE
+        tables = (decoder.held + decoder.cached + other_decoder.held + other_decoder.cached) * _TABLE_PRICE
         return self._cost + reader.held + other_reader.held + tables + sockets + followed
 
     def upgraded(self, request: Request) -> None:
