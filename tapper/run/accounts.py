@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tapper.capture.sources import PacketReader
+from tapper.capture.source import PacketReader
 from tapper.output.records import LegKey, Place, Row, Seen, Stat, Totals
 from tapper.protocols.detect import Kind
 from tapper.protocols.records import FactRecord, Record

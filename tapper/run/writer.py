@@ -170,7 +170,8 @@ class RecordWriter:
                 return
 
     def _session(self, account: Account, connection: Connection[Record]) -> Session:
-        return Session(connection, account.undecoded, self._body_limit, self._parts.readers)
+        streams = self._shape.streams
+        return Session(connection, account.undecoded, self._body_limit, self._parts.readers, streams=streams)
 
     def _lines(self, account: Account, records: Sequence[Record]) -> list[str]:
         shown = self._shape.apply(records, account.counts)

@@ -1,6 +1,7 @@
 """Plans as JSON, in which fields with their default values are left out; and the plans that ship.
 
-`check` plays the plans that ship: they were drawn once (script/plans), and are the same for everybody.
+`check` plays the plans that ship: they were drawn once, and are the same for everybody. `script/plans` draws them
+again, and names the plans that come out otherwise.
 """
 
 from __future__ import annotations
