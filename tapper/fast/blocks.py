@@ -18,7 +18,6 @@ from typing import Final, cast
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
 
 from tapper.fast.headers import fixed
-from tapper.fast.memo import Memo
 from tapper.protocols.blocks import (
     STATIC,
     TABLE_LIMIT,
@@ -33,6 +32,7 @@ from tapper.protocols.blocks import (
 )
 from tapper.protocols.headers import Headers
 from tapper.protocols.messages import HEAD_LIMIT
+from tapper.runtime.memo import Memo
 from tapper.runtime.native import mypyc_attr
 
 _MOST_BLOCKS: Final = 32  # cached for each direction

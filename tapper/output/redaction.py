@@ -18,10 +18,12 @@ from urllib.parse import unquote_plus
 
 from tapper.errors import UsageError
 from tapper.protocols.facts import ByteStream, Fact, StreamBegin, Tls
+from tapper.protocols.grpc import called
 from tapper.protocols.headers import MASK, FieldMask, mask_values
 from tapper.protocols.heads import TOKEN
 from tapper.protocols.outcome import MalformedPart
 from tapper.protocols.records import ExchangeRecord
+from tapper.runtime.memo import Memo
 
 NAMES: Final = (
     "auth",
@@ -95,8 +97,6 @@ PROTOCOLS: Final = "sec-websocket-protocol"
 URL_MASK: Final = "REDACTED"
 _MOST_PAIRS: Final = 512  # of a URL that are looked at: what comes after them is hidden
 _DEPTH: Final = 3  # of URLs within parameters of URLs
-_MOST_KNOWN: Final = 4096  # names whose treatment is kept
-_LONGEST_KNOWN: Final = 64
 
 _NAME = re.compile(f"{TOKEN}+")  # RFC 9110 section 5.1
 _WORDS = re.compile(r"[^\x00-\x20\x7f\[\].:?;/$]+")  # user[password], filter.token, ?token, a;token
@@ -133,7 +133,7 @@ class Redaction(FieldMask):
                 raise UsageError(f"{name!r} is not the name of a header field or parameter ({option})")
         self._added = frozenset(map(_plain, names))
         self._kept: frozenset[str] = frozenset()
-        self._treatments: dict[str, int] = {}
+        self._treatments: Memo[str, int] = Memo(self._treatment, len)  # by name
         for name in keep:
             if _plain(name) in self._added:
                 raise UsageError(f"--redact {name} and --keep {name} contradict each other: give one of them")
@@ -145,11 +145,13 @@ class Redaction(FieldMask):
     def apply(self, record: ExchangeRecord) -> None:
         """Redact an exchange in place: nothing later needs the original values."""
         exchange = record.exchange
-        request, response = exchange.request, exchange.response
+        request, response, call = exchange.request, exchange.response, exchange.grpc
         if request is not None:
             head = request.head
             if "=" in head.target or "@" in head.target:
                 head.target = self.url(head.target)
+                if call is not None:
+                    call.service, call.method = called(head.target)
             head.fields = head.fields.masked(self)
             if request.end.trailers:
                 request.end.trailers = mask_values(request.end.trailers, self)
@@ -161,12 +163,8 @@ class Redaction(FieldMask):
         if outcome.malformed:
             parts = tuple([replace(part, line=self._malformed(part)) for part in outcome.malformed])
             exchange.outcome = replace(outcome, malformed=parts)
-        call = exchange.grpc
-        if call is not None:  # its parts are those of target and trailers
-            if call.method is not None:
-                call.method = self.url(call.method)
-            if call.message is not None and self.hides("grpc-message"):
-                call.message = MASK
+        if call is not None and call.message is not None and self.hides("grpc-message"):
+            call.message = MASK
 
     def fact(self, fact: Fact) -> Fact:
         """Bytes that were not decoded may contain anything, so their previews are dropped and only counts remain."""
@@ -182,15 +180,15 @@ class Redaction(FieldMask):
 
     def hides(self, name: str) -> bool:
         """Whether the values of fields and parameters with this name are hidden."""
-        return self._treatment(name) == _HIDE
+        return self._treatments[name] == _HIDE
 
     def scans(self, name: str) -> bool:
         """Whether what is shown of a field with this name depends on its value."""
-        return self._treatment(name) > _HIDE
+        return self._treatments[name] > _HIDE
 
     def shown(self, name: str, value: str) -> str:
         """What is shown of a field's value."""
-        treatment = self._treatment(name)
+        treatment = self._treatments[name]
         if treatment == _SHOW:
             return value
         if treatment == _URL:
@@ -202,16 +200,6 @@ class Redaction(FieldMask):
         return self._url(text, _DEPTH) if "=" in text or "@" in text else text
 
     def _treatment(self, name: str) -> int:
-        known = self._treatments.get(name)
-        if known is None:
-            known = self._decide(name)
-            if len(name) <= _LONGEST_KNOWN:
-                if len(self._treatments) >= _MOST_KNOWN:
-                    self._treatments.clear()
-                self._treatments[name] = known
-        return known
-
-    def _decide(self, name: str) -> int:
         for word in _WORDS.findall(unquote_plus(name)):
             plain = _plain(word)
             if plain in self._added:

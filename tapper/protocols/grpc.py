@@ -123,9 +123,7 @@ def is_grpc(content_type: str | None) -> bool:
 
 def call(target: str, fields: Headers, trailers: Headers, requests: Messages, responses: Messages) -> Call:
     """A call, from its :path ("" if unknown) and its response's header fields and trailers."""
-    parts = target.split("/")
-    names_method = len(parts) == 3 and not parts[0] and parts[1]
-    service, method = parts[1:] if names_method else (None, None)
+    service, method = called(target)
     status: int | None = None
     message: str | None = None
     for section in (fields, trailers):
@@ -136,6 +134,12 @@ def call(target: str, fields: Headers, trailers: Headers, requests: Messages, re
             elif name == "grpc-message":
                 message = unquote(value)  # percent-encoded UTF-8; other octets become U+FFFD
     return Call(service, method, status, message, requests, responses)
+
+
+def called(target: str) -> tuple[str | None, str | None]:
+    """The service and the method that a :path names; (None, None) for a path of another form."""
+    parts = target.split("/")
+    return (parts[1], parts[2]) if len(parts) == 3 and not parts[0] and parts[1] else (None, None)
 
 
 def web_call(request: Request | None, response: Response) -> Call:

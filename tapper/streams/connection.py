@@ -317,7 +317,9 @@ class Connection(Generic[T]):
         records: list[T] = []
         # 1. The acknowledgement may settle holes of the other half.
         if flags & ACK:
-            records += self.deliver(peer, peer.stream.acknowledged(ack))
+            settled = peer.stream.acknowledged(ack)
+            if settled:
+                records += self.deliver(peer, settled)
         # 2. A SYN begins its half. Data of a first SYN waits for the SYN-ACK, which acknowledges it.
         if flags & SYN:
             half.stream.syn(seq)
@@ -343,10 +345,16 @@ class Connection(Generic[T]):
         """Tell the consumer of these chunks, each when everything that its sender had received is told."""
         if self.consumer is None:
             return []
-        self.order.put(half.side, chunks)
-        records = self._tell_ordered()
-        if self.order.held > self.budget.limits.hole_bytes:
-            records += self.give_up_missing()
+        records: list[T] = []
+        for chunk in chunks:
+            if self.order.must_wait(half.side, chunk):
+                self.order.put(half.side, [chunk])
+            else:
+                records += self._tell(half.side, chunk)
+        if self.order:
+            records += self._tell_ordered()
+            if self.order.held > self.budget.limits.hole_bytes:
+                records += self.give_up_missing()
         self.weigh()
         return records
 

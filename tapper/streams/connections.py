@@ -164,7 +164,7 @@ class Connections(ConnectionTable[T]):
         # 2. The acknowledgement. It may confirm the other side's segment outside the window.
         half.acknowledge(segment)
         records: list[T] = []
-        if confirms_outside(half, segment):
+        if connection.outside is not None and confirms_outside(half, segment):
             records += self._admit_outside(half, segment)
             if connection.ended:
                 return records

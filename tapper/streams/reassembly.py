@@ -138,6 +138,9 @@ class HalfStream:
         start = unwrap(seq, self.position)
         if self._end is not None and start + len(data) > self._end:
             data = data[: max(0, self._end - start)]  # no bytes come after FIN
+        if start == self.position and data and self._end is None and not self._pieces:
+            self.position += len(data)
+            return [Data(data, ts, seq, ack)]
         self._insert(_Piece(start, data, ts, ack))
         chunks = self._drain()
         while self.held > self._limit:

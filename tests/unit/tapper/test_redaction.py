@@ -208,6 +208,13 @@ def http2(draw: st.DrawFn) -> Message:
     return asked, answered
 
 
+def grpc_call(path: str) -> Message:
+    """A gRPC call with this path."""
+    request = [(":method", "POST"), (":scheme", "http"), (":path", path), ("content-type", "application/grpc")]
+    response = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "0")]
+    return opening() + Peer().headers(1, request, end=True), Peer().headers(1, response, end=True)
+
+
 def _outputs(packets: list[bytes], shape: Shape | None = None) -> Iterator[str]:
     """What each format and the console write about the packets, with all texts in base64 decoded."""
     file = pcapng.section_header("t") + pcapng.interface("10.0.0.2 lo", "")
@@ -241,6 +248,8 @@ def _decoded(text: str) -> str:
     midstream=st.booleans(),
 )
 @example(messages=[(get(f"/?token={SECRET}"), ok())], steps=[1000], lost=set(), midstream=False)
+@example(messages=[grpc_call(f"/a?token={SECRET}/b")], steps=[1000], lost=set(), midstream=False)
+@example(messages=[grpc_call(f"/a?b/token={SECRET}")], steps=[1000], lost=set(), midstream=False)
 @example(messages=[(b"Cookie: " + SECRET.encode() + b"\r\n\r\n" + get(), ok())], steps=[10], lost=set(), midstream=True)
 def test_a_secret_is_in_no_output(messages: list[Message], steps: list[int], lost: set[int], midstream: bool) -> None:
     wire = Wire((("10.0.0.3", 40000), ("10.0.0.2", 8080)))

@@ -2,7 +2,7 @@
 
 Header fields hardly change from one message of a service to the next, so an answer that was computed once is mostly the
 answer of the next time. A sender may also make every value a new one. So no long key is kept, and a full cache forgets
-everything at once: to know what was used last would cost more. Used by the other modules of this package.
+everything at once: to know what was used last would cost more.
 """
 
 from __future__ import annotations
