@@ -133,6 +133,7 @@ def write_waiting(packets: socket.socket, writer: SimpleBlocks | FileOfPod) -> N
 
 def main(way: str) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    os.umask(0o077)
     WRITERS[way].begin()
     pods = json.loads(Path(os.environ["TAPPER_HARNESS_TARGETS_FILE"]).read_text())["pods"]
     threads = [threading.Thread(target=capture, args=(pod, WRITERS[way])) for pod in pods]
