@@ -31,7 +31,7 @@ TRIED = {
     "pods by IPv6 addresses": ["LIFE-16", "NETNS-01"],
     "heads only": ["HTTP-03"],
     "spelled otherwise": ["NETNS-01"],
-    "a process for each pod": ["LIFE-12"],
+    "two processes share the pods": ["LIFE-12"],
     "packets without link layer": ["CAP-16"],
     "pcapng by direction": ["CAP-02"],
     "everywhere in its pods": ["NETNS-03", "NETNS-04", "CAP-04", "CAP-13", "LIFE-01", "LIFE-06"],

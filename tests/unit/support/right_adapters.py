@@ -49,7 +49,7 @@ RIGHT = {
     "pods by IPv6 addresses": _otherwise("ipv6"),
     "heads only": _otherwise("heads"),
     "spelled otherwise": _otherwise("spelled"),
-    "a process for each pod": Right(_program("one_each.py")),
+    "two processes share the pods": Right(_program("shared_out.py")),
     "everywhere in its pods": Right(
         _program("captures.py", "everywhere"), ("packets", "ipv6"), "pcapng", discovery="kit"
     ),

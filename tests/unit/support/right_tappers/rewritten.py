@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 REFERENCE = Path(__file__).resolve().parents[4] / "harness" / "adapters" / "shipped" / "reference.py"
 SECTION, INTERFACE, NAMES, ENHANCED, CUSTOM = 0x0A0D0D0A, 1, 4, 6, 0x0BAD
@@ -34,7 +34,7 @@ def options(*given: tuple[int, bytes]) -> bytes:
     ) + bytes(4)
 
 
-def blocks(source: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def blocks(source: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Type and body of each block of a little-endian file."""
     while len(head := source.read(8)) == 8:
         kind, length = struct.unpack("<II", head)
@@ -74,7 +74,7 @@ def _is_to_client(data: bytes) -> bool:
     return bool(target > source)
 
 
-def rewritten(source: BinaryIO) -> Iterator[bytes]:
+def rewritten(source: IO[bytes]) -> Iterator[bytes]:
     for kind, body in blocks(source):
         if kind == SECTION:
             yield block(SECTION, struct.pack(">IHHq", 0x1A2B3C4D, 1, 0, -1))
@@ -88,16 +88,20 @@ def rewritten(source: BinaryIO) -> Iterator[bytes]:
 def main() -> int:
     ready = int(os.environ["TAPPER_HARNESS_READY_FD"])
     argv = [sys.executable, str(REFERENCE), "-o", "pcapng", "--no-redact"]
-    child: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda caught, _: [process.send_signal(caught) for process in child])
-    child.append(subprocess.Popen(argv, stdout=subprocess.PIPE, pass_fds=[ready]))
+        signal.signal(number, lambda caught, _: early.append(caught))
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, pass_fds=[ready])
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda caught, _: child.send_signal(caught))
+    while early:
+        child.send_signal(early.pop(0))
     os.close(ready)
-    assert child[0].stdout is not None
-    for piece in rewritten(child[0].stdout):
+    assert child.stdout is not None
+    for piece in rewritten(child.stdout):
         sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
-    return child[0].wait()
+    return child.wait()
 
 
 if __name__ == "__main__":
