@@ -153,6 +153,7 @@ def _websocket(message: WebSocketMessage) -> dict[str, Any]:
     readable = message.opcode == TEXT and not message.deflated
     left_out = {"left_out": message.left_out} if message.left_out else {}
     return {
+        "exchange_id": message.exchange_id,
         "from": message.sender,
         "opcode": message.opcode,
         "size": message.size,

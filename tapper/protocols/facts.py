@@ -44,6 +44,8 @@ class WebSocketMessage:
 
     ts: int
     """The first byte."""
+    exchange_id: str
+    """That of the exchange that opened the WebSocket."""
     sender: str
     """`client` or `server`."""
     opcode: int

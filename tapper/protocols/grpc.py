@@ -151,11 +151,23 @@ def _content_type(message: Request | Response) -> str:
     return (message.head.fields.get("content-type") or "").lower()
 
 
+def from_base64(text: bytes) -> tuple[bytes, bool]:
+    """The bytes that groups of four characters stand for, up to the first group that is no base64; and whether there is
+    one. Characters after the last whole group are passed over."""
+    decoded = bytearray()
+    for at in range(0, len(text) - len(text) % 4, 4):
+        try:
+            decoded += base64.b64decode(text[at : at + 4], validate=True)
+        except binascii.Error:
+            return bytes(decoded), True
+    return bytes(decoded), False
+
+
 def _web_messages(end: End, content_type: str) -> tuple[Messages, Headers]:
     """The messages in a body, and the trailers in it."""
     counter, body, at = Counter(), end.body, 0
     if content_type.startswith(WEB_TEXT):
-        body = _from_base64(body)
+        body, _ = from_base64(body)
     while at + _PREFIX <= len(body):
         length = int.from_bytes(body[at + 1 : at + _PREFIX], "big")
         stop = at + _PREFIX + length
@@ -170,14 +182,3 @@ def _web_messages(end: End, content_type: str) -> tuple[Messages, Headers]:
     if end.truncated:
         counter.lose()
     return counter.messages(), ()
-
-
-def _from_base64(text: bytes) -> bytes:
-    """The bytes up to the first group of four characters that is no base64."""
-    decoded = bytearray()
-    for at in range(0, len(text) - len(text) % 4, 4):
-        try:
-            decoded += base64.b64decode(text[at : at + 4], validate=True)
-        except binascii.Error:
-            break
-    return bytes(decoded)

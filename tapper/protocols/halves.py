@@ -147,10 +147,8 @@ def exchange(request: Half | None, response: Half | None, unfinished: ExchangeOu
 
 def _request(half: Half, unfinished: ExchangeOutcome) -> Request:
     fields = half.fields or UNREADABLE_BLOCK
-    method, target = fields.method or "", fields.path or ""
-    if method == "CONNECT" and not target:
-        target = fields.authority or ""  # it has no path (RFC 9113 section 8.5)
-    head = RequestHead(half.ts, half.seq, half.ack, method, target, _VERSION, fields.shown, half.head_size)
+    method = fields.method or ""
+    head = RequestHead(half.ts, half.seq, half.ack, method, target_of(fields), _VERSION, fields.shown, half.head_size)
     return Request(head, half.end("request", unfinished))
 
 
@@ -158,6 +156,12 @@ def _response(half: Half, unfinished: ExchangeOutcome) -> Response:
     fields = half.fields or UNREADABLE_BLOCK
     head = ResponseHead(half.ts, half.seq, half.ack, status_of(fields), "", _VERSION, fields.shown, half.head_size)
     return Response(head, half.end("response", unfinished))
+
+
+def target_of(fields: DecodedBlock) -> str:
+    """The target of a request: its path, or the authority of a CONNECT, which has no path (RFC 9113 section 8.5). Empty
+    if it is not known."""
+    return fields.path or (fields.authority if fields.method == "CONNECT" else "") or ""
 
 
 def status_of(fields: DecodedBlock | None) -> int:

@@ -26,10 +26,11 @@ from typing import Final
 
 from tapper.protocols.blocks import BlockDecoder, DecodedBlock, decoded
 from tapper.protocols.connection_reader import Content
+from tapper.protocols.exchange import exchange_id
 from tapper.protocols.facts import StreamBegin
 from tapper.protocols.frames import FrameReader, Handler
 from tapper.protocols.grpc import Counter, is_grpc
-from tapper.protocols.halves import Half, exchange, status_of
+from tapper.protocols.halves import Half, exchange, status_of, target_of
 from tapper.protocols.headers import FIELD_COST, NO_FIELDS, content_encoding
 from tapper.protocols.messages import BODY_LIMIT, Request
 from tapper.protocols.outcome import (
@@ -45,6 +46,7 @@ from tapper.protocols.outcome import (
 )
 from tapper.protocols.streaming import AFTER_NS, Followed, part_reader
 from tapper.protocols.websocket import WebSocket
+from tapper.streams.bounds import Pace
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 
@@ -61,14 +63,18 @@ _CANCEL: Final = 8
 
 class Http2(Handler):
     """A connection. `client` is the side that opened it, None if unknown. `in_step` tells for each side whether it is
-    read from its first byte. `body_limit` is how many bytes of a body are kept. Methods return complete exchanges."""
+    read from its first byte. `body_limit` is how many bytes of a body are kept. `pace` bounds what is told of exchanges
+    while they go on; None: nothing is. Methods return complete exchanges, and facts."""
 
-    def __init__(self, client: int | None, in_step: tuple[bool, bool], body_limit: int = BODY_LIMIT) -> None:
+    def __init__(
+        self, client: int | None, in_step: tuple[bool, bool], body_limit: int = BODY_LIMIT, pace: Pace | None = None
+    ) -> None:
         self.client = client
         """0 or 1; None until a header block tells who sends requests."""
         self._readers = (self.frame_reader(0, in_step[0]), self.frame_reader(1, in_step[1]))
         self._decoders = (self.block_decoder(in_step[0]), self.block_decoder(in_step[1]))
         self._body_limit = body_limit
+        self._pace = pace
         self._streams: dict[int, list[Half | None]] = {}  # open ones: both halves, by side
         self._cut_short: dict[int, None] = {}  # closed ones of which late frames may still come, to be ignored
         self._done: list[Content] = []  # complete, and not yet returned
@@ -98,7 +104,7 @@ class Http2(Handler):
         (reader, other_reader), (decoder, other_decoder) = self._readers, self._decoders
         sockets = sum([socket.held for socket in self._websockets.values()]) if self._websockets else 0
         followed = sum([followed.held for followed in self._followed.values()]) if self._followed else 0
-        tables = (decoder.held + other_decoder.held) * _TABLE_PRICE
+        tables = (decoder.held + decoder.cached + other_decoder.held + other_decoder.cached) * _TABLE_PRICE
         return self._cost + reader.held + other_reader.held + tables + sockets + followed
 
     def upgraded(self, request: Request) -> None:
@@ -295,7 +301,7 @@ class Http2(Handler):
     def _follow(self, stream: int, now: int) -> None:
         """Tell what has come of a stream that goes on for long: its response has begun, or a client streams gRPC
         messages."""
-        if self.client is None:
+        if self.client is None or self._pace is None:
             return
         halves = self._streams[stream]
         request, response = halves[self.client], halves[1 - self.client]
@@ -309,27 +315,27 @@ class Http2(Handler):
         if now - first.ts < AFTER_NS:
             return
         # 1. Its beginning.
-        identity = f"{request.ts:x}-{request.seq:x}-{stream:x}"
+        identity = exchange_id(request.ts, request.seq, stream)
         fields = None if response is None else response.fields
         self._done.append(
             StreamBegin(
                 request.ts,
                 identity,
                 request.fields.method or "",
-                request.fields.path or "",
+                target_of(request.fields),
                 "HTTP/2",
                 status_of(fields),
                 request.fields.shown,
                 NO_FIELDS if fields is None else fields.shown,
             )
         )
-        # 2. What has come of the bodies that are read: of gRPC both, else the response's.
+        # 2. What has come of the bodies that are read: of gRPC and of tunnels both, else the response's.
         kind = request.fields.content_type if fields is None else fields.content_type
         coding = None if fields is None else content_encoding(fields.shown.headers)
         readers = {SERVER: part_reader(kind, identity, SERVER, coding)}
-        if request.grpc:
+        if request.grpc or request.fields.method == "CONNECT":
             readers[CLIENT] = part_reader(kind, identity, CLIENT)
-        followed = self._followed[stream] = Followed(identity, readers)
+        followed = self._followed[stream] = Followed(identity, readers, self._pace)
         for sender, half in ((CLIENT, request), (SERVER, response)):
             if half is None:
                 continue
@@ -365,11 +371,12 @@ class Http2(Handler):
         early, is_whole = bytes(request.body), not request.holed and request.size == len(request.body)
         request.body.clear()
         request.size, request.holed, request.ended, response.ended = 0, False, True, True
-        self._conclude(stream, COMPLETE)
+        identity = exchange_id(request.ts, request.seq, stream)
+        self._conclude(stream, COMPLETE, identity)
         # 2. The stream is a WebSocket from now on.
         if len(self._websockets) >= MOST_STREAMS:
             self._close_websocket(next(iter(self._websockets)))
-        socket = WebSocket(self.client, response.fields.headers, self._ts, self._body_limit)
+        socket = WebSocket(self.client, response.fields.headers, self._ts, self._body_limit, identity)
         self._websockets[stream] = socket
         if early:
             self._done += socket.data(self.client, Data(early, request.last_ts, 0, 0))
@@ -414,9 +421,9 @@ class Http2(Handler):
             if response is not None and response.ended and (request is None or request.ended or request.torn):
                 self._conclude(stream, LOST)
 
-    def _conclude(self, stream: int, unfinished: ExchangeOutcome) -> None:
+    def _conclude(self, stream: int, unfinished: ExchangeOutcome, identity: str = "") -> None:
         """Close the stream; what was seen of it comes out as an exchange. `unfinished` is the outcome of a half whose
-        end has not come."""
+        end has not come, `identity` the exchange's id if other facts will have it."""
         first, second = self._streams.pop(stream)
         followed = self._followed.pop(stream, None)
         if stream in self._missed:
@@ -431,5 +438,5 @@ class Http2(Handler):
             if (request is not None and request.seen) or (response is not None and response.seen):
                 concluded = exchange(request, response, unfinished)
                 concluded.pushed = not stream & 1
-                concluded.id = "" if followed is None else followed.id
+                concluded.id = identity if followed is None else followed.id
                 self._done.append(concluded)

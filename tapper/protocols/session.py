@@ -53,8 +53,9 @@ _OUTCOMES: Final = {
 
 class Session(Consumer[Record]):
     """Reads one connection. `count` is called with the kind of a connection that is not HTTP, once; `body_limit` is how
-    many bytes of a body or of a WebSocket message are kept; `readers` are the classes that read HTTP. The methods
-    return the records that became complete, in order."""
+    many bytes of a body or of a WebSocket message are kept; `readers` are the classes that read HTTP; with `streams`,
+    exchanges that go on for long are told while they do. The methods return the records that became complete, in
+    order."""
 
     __slots__ = ("_connection", "_count", "_leg", "_reader", "_tally")
 
@@ -64,11 +65,14 @@ class Session(Consumer[Record]):
         count: Callable[[Kind], None],
         body_limit: int = BODY_LIMIT,
         readers: Readers = PLAIN_READERS,
+        *,
+        streams: bool = True,
     ) -> None:
         super().__init__()
         self._connection = connection
         self._count = count
-        self._reader: ConnectionReader = Undecided(connection, body_limit, readers)
+        pace = connection.budget.parts if streams else None
+        self._reader: ConnectionReader = Undecided(connection, body_limit, readers, pace)
         self._leg: Leg | None = None
         """Of all records; None before the first."""
         self._tally: ByteTally | None = ByteTally(Kind.OTHER)

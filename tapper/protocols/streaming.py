@@ -13,14 +13,12 @@ from codecs import BOM_UTF8
 from typing import Final
 
 from tapper.protocols.facts import StreamBegin, StreamPart
-from tapper.protocols.grpc import WEB, WEB_TEXT, is_grpc
+from tapper.protocols.grpc import WEB, WEB_TEXT, from_base64, is_grpc
 from tapper.protocols.messages import RequestHead, ResponseHead
-from tapper.streams.bounds import SECOND
+from tapper.streams.bounds import SECOND, Pace
 
 AFTER_NS: Final = SECOND
 """How long a response may go on before its exchange is followed."""
-MOST_PARTS: Final = 100
-"""Parts of one exchange that are told in a second of the packets' time. The next part says how many were left out."""
 LONGEST_PART: Final = 16 * 1024
 """Bytes of a part that are kept."""
 EVENT, MESSAGE, PIECE = "event", "message", "data"
@@ -167,6 +165,23 @@ class MessageReader(PartReader):
         self._body.clear()
 
 
+class Base64MessageReader(MessageReader):
+    """Reads the messages of gRPC-Web's text form."""
+
+    def __init__(self, exchange_id: str, sender: str) -> None:
+        super().__init__(exchange_id, sender)
+        self._text = b""  # at most three characters
+
+    def feed(self, data: bytes, ts: int) -> list[StreamPart]:
+        text = self._text + data
+        self._text = text[len(text) - len(text) % 4 :]
+        messages, is_damaged = from_base64(text)
+        parts = super().feed(messages, ts)
+        if is_damaged:
+            self.lose()
+        return parts
+
+
 def beginning(identity: str, request: RequestHead, response: ResponseHead) -> StreamBegin:
     """The fact that an HTTP/1 exchange goes on."""
     return StreamBegin(
@@ -183,22 +198,23 @@ def beginning(identity: str, request: RequestHead, response: ResponseHead) -> St
 
 def part_reader(content_type: str | None, exchange_id: str, sender: str, coding: str | None = None) -> PartReader:
     """A reader for a body with this content-type and this Content-Encoding. No coding is undone here, so events that
-    are coded are told piece by piece. So is the text form of gRPC-Web, which is base64."""
+    are coded are told piece by piece."""
     kind = (content_type or "").partition(";")[0].strip().lower()
     if kind == "text/event-stream" and coding is None:
         return EventReader(exchange_id, sender)
-    is_web = kind.startswith(WEB) and not kind.startswith(WEB_TEXT)
-    return (MessageReader if is_web or is_grpc(content_type) else PartReader)(exchange_id, sender)
+    if kind.startswith(WEB_TEXT):
+        return Base64MessageReader(exchange_id, sender)
+    return (MessageReader if kind.startswith(WEB) or is_grpc(content_type) else PartReader)(exchange_id, sender)
 
 
 class Followed:
-    """An exchange that is followed. `readers` has a reader for each sender whose body is read."""
+    """An exchange that is followed. `readers` has a reader for each sender whose body is read. `pace` bounds the parts
+    of all exchanges of the source; the next part of this exchange says how many of its parts were left out."""
 
-    def __init__(self, exchange_id: str, readers: dict[str, PartReader]) -> None:
+    def __init__(self, exchange_id: str, readers: dict[str, PartReader], pace: Pace) -> None:
         self.id = exchange_id
         self._readers = readers
-        self._second = -1
-        self._told = 0  # parts in that second
+        self._pace = pace
         self._left_out = 0
 
     @property
@@ -216,11 +232,8 @@ class Followed:
             reader.lose()
 
     def _may_tell(self, part: StreamPart) -> bool:
-        if part.ts // SECOND != self._second:
-            self._second, self._told = part.ts // SECOND, 0
-        if self._told >= MOST_PARTS:
+        if not self._pace.may_tell(part.ts):
             self._left_out += 1
             return False
-        self._told += 1
         part.left_out, self._left_out = self._left_out, 0
         return True

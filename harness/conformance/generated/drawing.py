@@ -17,7 +17,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-from harness.conformance.generated import pairs, shipped, writing
+from harness.conformance.generated import pairs, plan_file, writing
 from harness.conformance.generated.plan import (
     BURST,
     ENVOY_RETURNS,
@@ -46,11 +46,11 @@ _HAPPENINGS = (
 )
 _NOT_DRAWN = "pairs"
 _SPREAD: Mapping[str, tuple[int, tuple[Happening, ...]]] = {"pods": (5, ()), "lives": (4, _HAPPENINGS)}
-"""Themes whose connections are shared out among so many pods, to which this happens: each thing at least once."""
+"""By theme: the number of pods among which its connections are shared out, and the changes of these pods."""
 
 
 def drawn(strategy: SearchStrategy[Plan], number: int, count: int) -> list[Plan]:
-    """So many plans by a seed; fewer where there are no more."""
+    """At most `count` plans, drawn with a seed; fewer if the strategy has no more."""
     found: list[Plan] = []
 
     @seed(number)
@@ -75,12 +75,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--replace", action="store_true", help="replace the files that differ")
     replaces = parser.parse_args(arguments).replace
     fresh = {f"{plan.name}.json": to_json(plan) for plan in _plans()}
-    known = {file.name: file.read_text() for file in shipped.files()}
+    known = {file.name: file.read_text() for file in plan_file.files()}
     differing = sorted(name for name in fresh.keys() | known.keys() if fresh.get(name) != known.get(name))
     for name in differing if replaces else ():
-        (shipped.FOLDER / name).unlink(missing_ok=True)
+        (plan_file.FOLDER / name).unlink(missing_ok=True)
         if name in fresh:
-            (shipped.FOLDER / name).write_text(fresh[name])
+            (plan_file.FOLDER / name).write_text(fresh[name])
     sys.stdout.write(
         f"{len(fresh)} plans drawn with hypothesis {hypothesis.__version__}. {_outcome(differing, replaced=replaces)}\n"
     )
@@ -109,7 +109,7 @@ def _plans() -> Iterator[Plan]:
 
 
 def _spread(plan: Plan, pods: int, happenings: tuple[Happening, ...]) -> Plan:
-    """Over so many pods, by turns. Of every other connection the bodies are cut into packets of their own."""
+    """Share out the connections among so many pods. The bytes of every other connection are cut into packets."""
     cut = Segmentation(cut=PLAIN_CUT)
     talks = tuple(
         replace(talk, pod=number % pods, segments=cut if number % 2 else talk.segments)
@@ -119,11 +119,11 @@ def _spread(plan: Plan, pods: int, happenings: tuple[Happening, ...]) -> Plan:
 
 
 def _together(plans: Iterable[Plan]) -> Plan:
-    """One plan of the connections of many: as many as can be played in a second, of each kind some."""
+    """One plan with connections of many plans: some of each kind, and no more than can be played in a second."""
     chosen: list[Talk] = []
     turns = exchanges = size = 0
-    for each in _by_turns(plans):
-        talk = replace(each, pod=0)
+    for drawn_talk in _by_variety(plans):
+        talk = replace(drawn_talk, pod=0)
         script = writing.script(Plan(talks=(talk,)), 0)
         weight = len(script.turns), len(talk.played), sum(len(turn.data) for turn in script.turns)
         if turns + weight[0] > _MOST_TURNS or exchanges + weight[1] > _MOST_EXCHANGES or size + weight[2] > _MOST_BYTES:
@@ -135,8 +135,8 @@ def _together(plans: Iterable[Plan]) -> Plan:
     return Plan(talks=tuple(chosen))
 
 
-def _by_turns(plans: Iterable[Plan]) -> Iterator[Talk]:
-    """Each kind of connection comes early: those that show something that no earlier one has shown go first."""
+def _by_variety(plans: Iterable[Plan]) -> Iterator[Talk]:
+    """The connections, first those that have a trait that no earlier one has."""
     talks = [talk for plan in plans for talk in plan.talks]
     known: set[object] = set()
     later = []
@@ -151,13 +151,13 @@ def _by_turns(plans: Iterable[Plan]) -> Iterator[Talk]:
 
 
 def _traits(talk: Talk) -> set[object]:
-    found: set[object] = {talk.protocol, talk.direction, talk.close.how, talk.close.after == 1000, talk.together > 1}
-    found |= {talk.segments.cut, talk.segments.merged, bool(talk.segments.lost), bool(talk.segments.swapped)}
-    for each in talk.exchanges:
-        for whose, content in (("asked", each.request), ("answered", each.response)):
-            found |= {(whose, content.framing), (whose, content.coding), (whose, content.size.bit_length())}
-        found |= {each.method, each.status, each.interim, bool(each.response_fields)}
-    return found
+    traits: set[object] = {talk.protocol, talk.direction, talk.close.how, talk.close.after == 1000, talk.together > 1}
+    traits |= {talk.segments.cut, talk.segments.merged, bool(talk.segments.lost), bool(talk.segments.swapped)}
+    for exchange in talk.exchanges:
+        for whose, content in (("asked", exchange.request), ("answered", exchange.response)):
+            traits |= {(whose, content.framing), (whose, content.coding), (whose, content.size.bit_length())}
+        traits |= {exchange.method, exchange.status, exchange.interim, bool(exchange.response_fields)}
+    return traits
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact
 from tapper.protocols.frames import PREFACE
 from tapper.protocols.http2 import Http2
+from tapper.streams.bounds import Pace
 from tapper.streams.reassembly import Data
 
 Fields = list[tuple[str, str]]
@@ -72,7 +73,7 @@ class Talk:
         reader: type[Http2] = Http2,
         seq: int = 0,
     ) -> None:
-        self.http2 = reader(client, in_step)
+        self.http2 = reader(client, in_step, pace=Pace(1000))
         self.step = step
         self.seq = seq
         self.ts = 0

@@ -120,7 +120,7 @@ def every_record() -> Iterator[Record]:
     for stream_fact in told_while_it_goes_on:
         yield from records(form.fact(POD, FactRecord(leg, stream_fact)))
     for opcode in (1, 2):
-        message = WebSocketMessage(5, "client", opcode, 3, b"abc", truncated=False, deflated=False)
+        message = WebSocketMessage(5, "7-1", "client", opcode, 3, b"abc", truncated=False, deflated=False)
         yield from records(form.fact(POD, FactRecord(leg, message)))
     probing = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     probe = get("/ready").replace(b"Host", b"User-Agent: kube-probe/1.30\r\nHost")
