@@ -20,7 +20,7 @@ from tapper.output.shape import Shape
 from tapper.output.text import Text
 from tapper.protocols.facts import StreamBegin, StreamPart
 from tapper.protocols.records import ExchangeRecord, FactRecord, Record
-from tapper.protocols.streaming import LONGEST_PART, EventReader, Followed, MessageReader, part_reader
+from tapper.protocols.streaming import LONGEST_PART, EventReader, Followed, MessagePartReader, part_reader
 from tapper.streams.bounds import MOST_PARTS, SECOND, Pace
 
 POD = Place("pod", 1, "lo")
@@ -232,7 +232,7 @@ def test_streams_of_one_connection_are_told_apart() -> None:
     assert told == [(begun["/1"], b"one"), (begun["/3"], b"three"), (begun["/1"], b"1")]
     talk.finish()
     assert {exchange.id for exchange in talk.done} == set(begun.values())
-    assert talk.http2.held < 1000
+    assert talk.held < 1000
 
 
 def events_of(sent: bytes, step: int, limit: int | None = None) -> list[StreamPart]:
@@ -277,7 +277,7 @@ def test_no_bytes_make_a_reader_raise(pieces: list[bytes], kind: str) -> None:
 @given(st.lists(st.binary(max_size=40), max_size=8), st.integers(1, 50))
 def test_messages_are_read_however_they_are_cut(bodies: list[bytes], step: int) -> None:
     sent = b"".join(map(message, bodies))
-    reader, found = MessageReader("1", "client"), []
+    reader, found = MessagePartReader("1", "client"), []
     for at in range(0, len(sent), step):
         found += reader.feed(sent[at : at + step], 1)
     assert [part.body for part in found] == bodies
