@@ -57,6 +57,7 @@ _HOT = (
     "tapper/output/filters.py",
     "tapper/capture/file.py",
     "tapper/capture/link.py",
+    "tapper/capture/source.py",
     "tapper/capture/sources.py",
     "tapper/capture/walk.py",
 )

@@ -18,7 +18,7 @@ from harness.adapters.contract import Adapter
 from harness.conformance import groups, report_file
 from harness.conformance.catalogue import cases as catalogue
 from harness.conformance.charges import settled
-from harness.conformance.generated import shipped
+from harness.conformance.generated import plan_file
 from harness.conformance.model import MESH_GROUP, Case, Outcome, Profile, Result
 from harness.conformance.record import ClusterRun, Environment, RunRecord, rows, verdicts
 from harness.conformance.schedule import Finished, Job, Started, Workers, longest_first
@@ -202,7 +202,7 @@ def suite_hash() -> str:
     """SHA-256 over the names and contents of the modules that hold the cases and of the plans that they play, in
     hexadecimal."""
     digest = hashlib.sha256()
-    for file in [*_sources(groups.__path__), *shipped.files()]:
+    for file in [*_sources(groups.__path__), *plan_file.files()]:
         content = file.read_bytes()
         digest.update(f"{file.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -117,49 +118,45 @@ class StartedNode:
     """True where the user namespace maps one id only: no process can have another uid than 0."""
 
     def read_log(self) -> str:
-        return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
+        return _text_of(self.log)
 
 
 def start() -> StartedNode:
     """Start the keeper and PID 1. Raises `Unsupported` with one sentence when the machine does not allow it."""
     if sys.platform != "linux":
         raise Unsupported("the sandbox is made of Linux namespaces: it runs on Linux only")
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the node
-    owner = os.pidfd_open(os.getpid())
-    try:
-        keeper = _fork_keeper([theirs.fileno(), owner, log.fileno()])
-    except BaseException:
-        ours.close()
-        log.close()
-        raise
-    finally:
-        theirs.close()
-        os.close(owner)
-    single_id = False
-    try:
-        reply, fds = protocol.receive(ours)
-        if reply.get("state") == "userns":
-            single_id = _write_id_maps(reply["pid"])
-            protocol.send(ours, {})
+    with ExitStack() as undone:
+        # 1. Fork the keeper.
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        undone.callback(ours.close)
+        log = undone.enter_context(tempfile.TemporaryFile())
+        owner = os.pidfd_open(os.getpid())
+        try:
+            keeper = _fork_keeper([theirs.fileno(), owner, log.fileno()])
+        finally:
+            theirs.close()
+            os.close(owner)
+        for undo in (keeper.close, keeper.wait, keeper.kill):  # called in the opposite order
+            undone.callback(undo)
+        # 2. Map the ids of its user namespace, if it has one of its own, and wait for PID 1.
+        single_id = False
+        try:
             reply, fds = protocol.receive(ours)
+            if reply.get("state") == "userns":
+                single_id = _write_id_maps(reply["pid"])
+                protocol.send(ours, {})
+                reply, fds = protocol.receive(ours)
+        except protocol.PeerGone:
+            keeper.wait()
+            raise InternalError(f"the sandbox ended before it was ready:\n{_text_of(log)}") from None
         if "error" in reply:
             raise Unsupported(_why_not(reply))
-    except protocol.PeerGone:
-        keeper.wait()
-        keeper.close()
-        text = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
-        ours.close()
-        log.close()
-        raise InternalError(f"the sandbox ended before it was ready:\n{text}") from None
-    except BaseException:
-        ours.close()
-        keeper.kill()
-        keeper.wait()
-        keeper.close()
-        log.close()
-        raise
+        undone.pop_all()
     return StartedNode(keeper, ours, fds[0], log, single_id)
+
+
+def _text_of(log: IO[bytes]) -> str:
+    return os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
 
 
 def _fork_keeper(fds: Sequence[int]) -> Keeper:

@@ -117,6 +117,12 @@ def link_names(where: SocketSource) -> set[str]:
         return {link.get("ifname") for link in talk.get_links()}
 
 
+def hardware_addresses(where: SocketSource) -> dict[str, str]:
+    """The hardware address of each link in a namespace, as `02:00:0a:f4:00:01`, by the link's name."""
+    with netlink(where) as talk:
+        return {link.get("ifname"): link.get("address") for link in talk.get_links()}
+
+
 def features(where: SocketSource, link: str) -> str:
     """The features of a link (segmentation offloads, checksums) as ethtool(8) shows them: the wanted and the active
     bits, in hexadecimal (struct ethtool_gfeatures). Raises OSError for a link without features."""

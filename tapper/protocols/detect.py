@@ -166,7 +166,10 @@ class Undecided(ConnectionReader):
         return [*self._release(side), *self._reader().end(side), *self._settle(side)]
 
     def finish(self, unfinished: ExchangeOutcome = OPEN) -> Sequence[Content]:
-        return [*self._release(0), *self._release(1), *self._reader().finish(unfinished)]
+        contents = [*self._release(0), *self._release(1)]
+        if self.successor is None and self._http1 is None:
+            return contents  # no byte has come, as of a SYN without an answer
+        return [*contents, *self._reader().finish(unfinished)]
 
     def _release(self, side: int) -> list[Content]:
         """Read what was kept of this side; its later chunks are read as they come."""

@@ -114,7 +114,7 @@ class Http2(Handler):
         """Bytes of memory, roughly. Called for each packet."""
         (reader, other_reader), (decoder, other_decoder) = self._readers, self._decoders
         sockets = sum([socket.held for socket in self._websockets.values()]) if self._websockets else 0
-        tables = (decoder.held + other_decoder.held) * _TABLE_PRICE
+        tables = (decoder.held + decoder.cached + other_decoder.held + other_decoder.cached) * _TABLE_PRICE
         return COST + self._cost + reader.held + other_reader.held + tables + sockets
 
     def upgraded(self, request: Request) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tapper.capture.sources import PacketReader
+from tapper.capture.source import PacketReader
 from tapper.output.records import LegKey, Place, Row, Seen, Stat, Totals
 from tapper.protocols.detect import Kind
 from tapper.protocols.records import FactRecord, Record
@@ -83,7 +83,7 @@ class Books:
 
     def close(self, row: Row) -> None:
         """Take a source's last counts."""
-        self.totals.merge(row.counts)
+        self.totals.add(row.counts)
         identity = row.place.identity
         before = self._gone.pop(identity, None)
         self._gone[identity] = row if before is None else before.plus(row)

@@ -18,6 +18,7 @@ WHOLE, DISORDER, NEIGHBOURS, MTLS, COUNTS = "CAP-04", "CAP-07", "SEC-03", "EDGE-
 LENGTH, CHUNKED, PAIRING, UPGRADE = "HTTP-01", "HTTP-02", "HTTP-03", "HTTP-06"
 STREAMS, CALLS, LARGE, ENDS, UNTIL_CLOSE = "HTTP-07", "HTTP-09", "HTTP-10", "HTTP-11", "HTTP-12"
 SOCKETS, LINES, START_LINE, TRAILERS = "HTTP-13", "HTTP-14", "HTTP-15", "HTTP-19"
+PROXIED, ENDINGS = "HTTP-27", "HTTP-30"
 OWN_TLS = "TLS-04"
 
 _BY_FIELD = {
@@ -31,6 +32,10 @@ _BY_FIELD = {
     "counts": COUNTS,
     "src": ENDS,
     "dst": ENDS,
+    "proxied_for": PROXIED,
+    "outcome": ENDINGS,
+    "outcome_by": ENDINGS,
+    "outcome_code": ENDINGS,
     "method": START_LINE,
     "target": START_LINE,
     "status": PAIRING,

@@ -9,6 +9,7 @@ from typing import Any
 from harness.mesh.workload import Mode
 from harness.worlds.cluster import execute
 from harness.worlds.cluster.api import ClusterApi
+from harness.worlds.cluster.pods import named
 from harness.worlds.model import APP_PORT, WorldPod, WorldService
 
 PUSH_S = 60.0
@@ -73,5 +74,4 @@ class Sidecars:
         return any(each["name"] == "istio-proxy" for each in self._manifest(pod)["spec"].get("initContainers", []))
 
     def _manifest(self, pod: WorldPod) -> Mapping[str, Any]:
-        named = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
-        return self._api.get(named) or {}
+        return self._api.get(named(pod.name, self._space)) or {}

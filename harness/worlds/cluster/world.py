@@ -11,11 +11,10 @@ from harness.mesh.workload import Mode
 from harness.worlds import talk
 from harness.worlds.cluster import execute, objects
 from harness.worlds.cluster.api import ApiRefused
-from harness.worlds.cluster.deployed import ClusterDeployment
 from harness.worlds.cluster.execute import ClusterProgram
 from harness.worlds.cluster.frames import ClusterRecording
 from harness.worlds.cluster.kustomize import Manifest
-from harness.worlds.cluster.pods import is_ready, named, world_pod
+from harness.worlds.cluster.pods import ClusterDeployment, is_ready, named, world_pod
 from harness.worlds.cluster.reference_daemonset import ClusterTapper, ReferenceDaemonSet
 from harness.worlds.cluster.session import ClusterSession
 from harness.worlds.cluster.sidecars import PUSH_S, Sidecars

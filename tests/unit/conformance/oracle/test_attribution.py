@@ -74,6 +74,8 @@ PLAIN, OUT, IPV6, OUT_IPV6, CHUNKED, STREAM = 211, 213, 214, 215, 216, 221
         (PLAIN, lambda record: [record | {"ts": 0}], ("CAP-13",)),
         (PLAIN, lambda record: [record | {"dst": "192.0.2.1:80"}], ("HTTP-11",)),
         (PLAIN, lambda record: [record | {"method": "get"}], ("HTTP-15",)),
+        (PLAIN, lambda record: [record | {"proxied_for": "192.0.2.1:80"}], ("HTTP-27",)),
+        (PLAIN, lambda record: [record | {"outcome": "reset"}], ("HTTP-30",)),
         (PLAIN, others_fields, ("HTTP-22",)),
     ],
 )
