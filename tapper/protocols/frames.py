@@ -171,8 +171,12 @@ class FrameReader:
         self._left = 0  # octets of the payload that have not come
         self._content = 0  # the same of a DATA frame, without padding
         self._payload = bytearray()  # of any other frame: what has come
-        self.held = 0
+
+    @property
+    def held(self) -> int:
         """Bytes kept."""
+        in_block = 0 if self._block is None else len(self._block.data)
+        return len(self._partial) + len(self._payload) + in_block
 
     def feed(self, data: bytes, handler: Handler) -> None:
         """The next bytes of the direction, one segment's."""
@@ -193,7 +197,6 @@ class FrameReader:
                 at = self._read_data(data, at, handler)
             else:
                 at = self._read_payload(data, at, handler)
-        self._count_held()
 
     def gap(self, size: int | None, handler: Handler) -> None:
         """`size` bytes are lost; None where nobody knows how many."""
@@ -315,11 +318,5 @@ class FrameReader:
         """Fall out of step; what is left of the segment stays unread."""
         self._state, self._block, self._partial = OUT_OF_STEP, None, b""
         self._payload.clear()
-        self._count_held()
         handler.on_out_of_step(self._side)
         return 0
-
-    def _count_held(self) -> None:
-        block = self._block
-        in_block = 0 if block is None else len(block.data)
-        self.held = len(self._partial) + len(self._payload) + in_block

@@ -27,6 +27,7 @@ from typing import Final
 from tapper.protocols.blocks import BlockDecoder, DecodedBlock, decoded
 from tapper.protocols.connection_reader import Content
 from tapper.protocols.exchange import exchange_id
+from tapper.protocols.facts import StreamBegin
 from tapper.protocols.frames import FrameReader, Handler
 from tapper.protocols.grpc import MessageReader, is_grpc
 from tapper.protocols.halves import Half, exchange, request_head, response_head
@@ -43,7 +44,7 @@ from tapper.protocols.outcome import (
     error_name,
     role,
 )
-from tapper.protocols.streaming import AFTER_NS, Followed, beginning, part_reader
+from tapper.protocols.streaming import AFTER_NS, Followed, part_reader
 from tapper.protocols.websocket import WebSocket
 from tapper.streams.bounds import Pace
 from tapper.streams.reassembly import Data
@@ -328,7 +329,7 @@ class Http2(Handler):
         # 1. Its beginning.
         identity = exchange_id(request.ts, request.seq, number)
         head = None if response is None else response_head(response)
-        self._done.append(beginning(identity, request_head(request), head))
+        self._done.append(StreamBegin(identity, request_head(request), head))
         # 2. What has come of the bodies that are read: of gRPC and of tunnels both, else the response's.
         coding = None if head is None else content_encoding(head.headers)
         readers = {SERVER: part_reader(fields.content_type, identity, SERVER, coding)}

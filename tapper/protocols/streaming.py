@@ -12,10 +12,8 @@ import re
 from codecs import BOM_UTF8
 from typing import Final
 
-from tapper.protocols.facts import StreamBegin, StreamPart
+from tapper.protocols.facts import StreamPart
 from tapper.protocols.grpc import WEB, WEB_TEXT, MessageReader, from_base64, is_grpc
-from tapper.protocols.headers import NO_FIELDS
-from tapper.protocols.messages import RequestHead, ResponseHead
 from tapper.streams.bounds import SECOND, Pace
 
 AFTER_NS: Final = SECOND
@@ -149,14 +147,6 @@ class MessagePartReader(PartReader):
     def lose(self) -> None:
         """Nobody knows where the next message begins."""
         self._messages.lose()
-
-
-def beginning(identity: str, request: RequestHead, response: ResponseHead | None) -> StreamBegin:
-    """The fact that an exchange goes on."""
-    status, fields = (0, NO_FIELDS) if response is None else (response.status, response.fields)
-    return StreamBegin(
-        request.ts, identity, request.method, request.target, request.version, status, request.fields, fields
-    )
 
 
 def part_reader(content_type: str | None, exchange_id: str, sender: str, coding: str | None = None) -> PartReader:

@@ -67,7 +67,7 @@ def in_short(record: Record) -> tuple[str, str | bytes]:
     if isinstance(record, ExchangeRecord):
         return "http", record.exchange.outcome.kind
     if isinstance(record.fact, StreamBegin):
-        return "begin", record.fact.target
+        return "begin", record.fact.request.target
     assert isinstance(record.fact, StreamPart)
     return record.fact.kind, record.fact.body
 
@@ -216,7 +216,7 @@ def test_messages_that_a_client_streams_are_told_before_there_is_an_answer() -> 
     talk.ask(data(1, message(b"2")))
     begin = talk.facts[0]
     assert isinstance(begin, StreamBegin)
-    assert begin.status == 0
+    assert begin.response is None
     assert parts(talk) == [("message", "client", b"1"), ("message", "client", b"2")]
 
 
@@ -227,7 +227,7 @@ def test_streams_of_one_connection_are_told_apart() -> None:
     talk.answer(b"".join(server.headers(stream, [(":status", "200"), kind]) for stream in (1, 3)))
     talk.ts += 2 * SECOND
     talk.answer(data(1, b"data: one\n\n") + data(3, b"data: three\n\n") + data(1, b"data: 1\r\r"))
-    begun = {fact.target: fact.id for fact in talk.facts if isinstance(fact, StreamBegin)}
+    begun = {fact.request.target: fact.id for fact in talk.facts if isinstance(fact, StreamBegin)}
     told = [(fact.id, fact.body) for fact in talk.facts if isinstance(fact, StreamPart)]
     assert told == [(begun["/1"], b"one"), (begun["/3"], b"three"), (begun["/1"], b"1")]
     talk.finish()
