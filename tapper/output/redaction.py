@@ -174,8 +174,10 @@ class Redaction(FieldMask):
         if isinstance(fact, Tls) and fact.sni is not None:
             return replace(fact, sni=self.url(fact.sni))
         if isinstance(fact, StreamBegin):
-            request, response = fact.request.masked(self), fact.response.masked(self)
-            return replace(fact, target=self.url(fact.target), request=request, response=response)
+            asked, answered = fact.request, fact.response
+            request = replace(asked, target=self.url(asked.target), fields=asked.fields.masked(self))
+            response = None if answered is None else replace(answered, fields=answered.fields.masked(self))
+            return StreamBegin(fact.id, request, response)
         return fact
 
     def hides(self, name: str) -> bool:

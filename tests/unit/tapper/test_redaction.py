@@ -26,6 +26,7 @@ from tapper.output.terminal import Terminal
 from tapper.output.text import Text
 from tapper.protocols.facts import ByteStream, StreamBegin, Tls
 from tapper.protocols.headers import HeaderList
+from tapper.protocols.messages import RequestHead, ResponseHead
 from tapper.run.parts import PLAIN, Parts, chosen
 from tapper.run.replay import Replay
 from tapper.run.writer import RecordWriter
@@ -105,9 +106,11 @@ def test_facts() -> None:
         HeaderList((("Cookie", SECRET), ("Referer", f"/?sig={SECRET}"))),
         HeaderList((("Set-Cookie", SECRET),)),
     )
-    begin = redaction.fact(StreamBegin(1, "1", "GET", f"/events?token={SECRET}", "HTTP/1.1", 200, asked, told))
+    head = RequestHead(1, 0, 0, "GET", f"/events?token={SECRET}", "HTTP/1.1", asked, 9)
+    begin = redaction.fact(StreamBegin("1", head, ResponseHead(2, 0, 0, 200, "OK", "HTTP/1.1", told, 9)))
     assert isinstance(begin, StreamBegin)
-    assert begin.target == "/events?token=REDACTED"
+    assert begin.response is not None
+    assert (begin.request.target, SECRET in head.target) == ("/events?token=REDACTED", True)
     assert begin.request.headers == (("Cookie", "[redacted]"), ("Referer", "/?sig=REDACTED"))
     assert begin.response.headers == (("Set-Cookie", "[redacted]"),)
     hidden = Redaction(["upgrade"]).fact(stream)
