@@ -80,11 +80,11 @@ CALL = 0
         (PLAIN, lambda record: [record | {"ts": 0}], ("CAP-13",)),
         (PLAIN, lambda record: [record | {"dst": "192.0.2.1:80"}], ("HTTP-11",)),
         (PLAIN, lambda record: [record | {"method": "get"}], ("HTTP-15",)),
+        (PLAIN, lambda record: [record | {"proxied_for": "192.0.2.1:80"}], ("HTTP-27",)),
+        (PLAIN, lambda record: [record | {"outcome": "reset"}], ("HTTP-30",)),
         (PLAIN, others_fields, ("HTTP-22",)),
         (STREAM, no_fields, ("HTTP-14",)),
-        (PLAIN, lambda record: [record | {"outcome": "reset"}], ("HTTP-30",)),
         (STREAM, lambda record: [record | {"outcome": "reset"}], ("HTTP-30",)),
-        (PLAIN, lambda record: [record | {"proxied_for": "192.0.2.1:80"}], ("HTTP-27",)),
         (CALL, lambda record: [record | {"grpc": record["grpc"] | {"status": 0}}], ("HTTP-09",)),
     ],
 )
