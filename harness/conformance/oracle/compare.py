@@ -198,7 +198,7 @@ def _body(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[Fiel
         yield FieldDifference(
             f"{whose}.body", f"{owed}, or said to be cut", f"{len(told.body)} bytes, and truncated false"
         )
-    elif told.truncated and told.body and told.body == true.body and true.complete:
+    elif told.truncated and told.body and told.body == true.body and true.complete and not true.until_close:
         yield FieldDifference(f"{whose}.body", "with truncated false, since it is whole", "true")
 
 
