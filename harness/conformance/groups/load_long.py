@@ -209,7 +209,7 @@ def _is_flat(tap: TrialTap, taken: Sequence[Taken]) -> None:
         first, last = median(values[third : 2 * third]), median(values[2 * third :])
         tap.require(
             last - first <= allowed,
-            f"{what} that does not grow by more than {allowed} {unit}",
+            f"{what} to grow by at most {allowed} {unit}",
             f"{first:.0f} after {before[len(before) // 2].connections} connections, {last:.0f} after "
             f"{after[len(after) // 2].connections}",
         )

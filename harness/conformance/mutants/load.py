@@ -172,7 +172,7 @@ def _mutant(change: RecordFilter, breaks: Mapping[str, str]) -> Mutant:
     return Mutant(change.__name__.replace("_", "-"), change.__doc__ or "", breaks, Fault(records=(change,)))
 
 
-MEMORY_KEPT = _mutant(memory_kept, {"LOAD-05": "memory that does not grow"})
-DESCRIPTORS_KEPT = _mutant(descriptors_kept, {"LOAD-05": "descriptors that does not grow"})
+MEMORY_KEPT = _mutant(memory_kept, {"LOAD-05": "memory to grow by at most"})
+DESCRIPTORS_KEPT = _mutant(descriptors_kept, {"LOAD-05": "descriptors to grow by at most"})
 ENDS_LATE = _mutant(ends_late, {"LOAD-05": "its end"})
 LOST_IN_THE_LONG_RUN = _mutant(lost_in_the_long_run, {"LOAD-06": "not at all"})
