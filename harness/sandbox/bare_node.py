@@ -67,7 +67,8 @@ class BareNode:
     @property
     def host_pid(self) -> int:
         """PID 1 of the node as this machine sees it, for nsenter(1)."""
-        return int(self._keeper_children()[0])
+        keeper = self._world.keeper.pid
+        return int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0])
 
     # -- processes and sockets --------------------------------------------------------------------------------------
 
@@ -233,7 +234,3 @@ class BareNode:
         process = Process(int(reply["pid"]), pidfd, exit_pipe, name, stream)
         self._processes.append(process)
         return process
-
-    def _keeper_children(self) -> list[str]:
-        keeper = self._world.keeper.pid
-        return Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
