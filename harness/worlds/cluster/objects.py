@@ -59,9 +59,9 @@ def pod(
         "resources": {"requests": {"cpu": "10m", "memory": "24Mi"}},
     }
     spec = _pod_spec(image, application, grace_s=1) | {"nodeSelector": {"kubernetes.io/hostname": node}}
-    made = _object("v1", "Pod", name, space, spec)
-    made["metadata"] |= {"labels": labels, "annotations": annotations}
-    return made
+    manifest = _object("v1", "Pod", name, space, spec)
+    manifest["metadata"] |= {"labels": labels, "annotations": annotations}
+    return manifest
 
 
 def deployment(
