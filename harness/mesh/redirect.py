@@ -70,16 +70,12 @@ def sidecar_rules(family: int, mark: int | None = None) -> str:
             f"-A ISTIO_OUTPUT -o lo {other} -j RETURN",
             f"-A ISTIO_OUTPUT {proxy} -j RETURN",
         ]
-    lines += [
-        f"-A ISTIO_OUTPUT -d {loopback} -j RETURN",
-        "-A ISTIO_OUTPUT -j ISTIO_REDIRECT",
-        "COMMIT",
-    ]
+    lines += [f"-A ISTIO_OUTPUT -d {loopback} -j RETURN", "-A ISTIO_OUTPUT -j ISTIO_REDIRECT", "COMMIT"]
     return "\n".join(lines) + "\n"
 
 
 def service_rule(address: str, port: int, target: str, target_port: int, share: int) -> str:
-    """An IPv4 service address as kube-proxy programs it on a node: one endpoint, taken by every `share`-th connection."""
+    """An IPv4 service address as kube-proxy programs it: one endpoint, taken by every `share`-th connection."""
     statistic = "" if share == 1 else f" -m statistic --mode nth --every {share} --packet 0"
     return (
         f"-A PREROUTING -d {address} -p tcp --dport {port}{statistic} -j DNAT --to-destination {target}:{target_port}\n"

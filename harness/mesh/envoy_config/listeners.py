@@ -76,10 +76,7 @@ def _virtual_inbound(spec: ProxySpec, family: int) -> Json:
             chains += _mesh_chains(spec, target, port)
         if spec.mode is not Mode.STRICT:
             chains += _plain_chains(target, port)
-    filters = [
-        _listener_filter("original_dst", "OriginalDst"),
-        _listener_filter("tls_inspector", "TlsInspector"),
-    ]
+    filters = [_listener_filter("original_dst", "OriginalDst"), _listener_filter("tls_inspector", "TlsInspector")]
     if spec.mode is not Mode.STRICT:
         filters.append(_http_inspector())
     return typed(
@@ -113,10 +110,7 @@ def _mesh_chains(spec: ProxySpec, target: str, port: int | None) -> list[Json]:
 def _plain_chains(target: str, port: int | None) -> list[Json]:
     """Plaintext from outside the mesh, and an application's own TLS, which is passed on untouched."""
     return [
-        {
-            "filter_chain_match": _match(port, "raw_buffer", [*_HTTP1, *_HTTP2]),
-            "filters": [_http("inbound", target)],
-        },
+        {"filter_chain_match": _match(port, "raw_buffer", [*_HTTP1, *_HTTP2]), "filters": [_http("inbound", target)]},
         {"filter_chain_match": _match(port, "raw_buffer", None), "filters": [_tcp_proxy("inbound", target)]},
         {"filter_chain_match": _match(port, "tls", None), "filters": [_tcp_proxy("inbound", target)]},
     ]

@@ -128,11 +128,7 @@ class ClusterWorld:
         for pod in pods:
             self._api.apply(objects.peer_authentication(pod.name, self.space, mode))
         for pod in pods:
-            self._api.wait(
-                partial(self._accepts, mode, pod),
-                f"the sidecar of {pod.name} to be {mode.value}",
-                PUSH_S,
-            )
+            self._api.wait(partial(self._accepts, mode, pod), f"the sidecar of {pod.name} to be {mode.value}", PUSH_S)
 
     def delete(self, pod: WorldPod) -> None:
         self._links[pod] = self.run(pod, ["python", "-c", _LINK]).strip()
@@ -227,13 +223,7 @@ class ClusterWorld:
         self, name: str, *pods: WorldPod, headless: bool = False, protocol: str = "http", ipv6: bool = False
     ) -> WorldService:
         manifest = objects.service(
-            name,
-            self.space,
-            port=SERVICE_PORT,
-            target_port=APP_PORT,
-            protocol=protocol,
-            headless=headless,
-            ipv6=ipv6,
+            name, self.space, port=SERVICE_PORT, target_port=APP_PORT, protocol=protocol, headless=headless, ipv6=ipv6
         )
         self._api.apply(manifest)
         made = WorldService(name, name, APP_PORT if headless else SERVICE_PORT)
