@@ -30,8 +30,9 @@ from tapper.errors import TapperError, UsageError, explain
 from tapper.follow.encrypted import EncryptedTargets
 from tapper.follow.follower import Follower
 from tapper.namespaces.identity import NamespaceId, own_namespace
+from tapper.output.console import Console
 from tapper.output.records import Place, Row, Snapshot, Stat
-from tapper.output.sink import Closed, Console
+from tapper.output.sink import Closed
 from tapper.protocols.records import FactRecord, Record
 from tapper.run import plaintext, quiet
 from tapper.run.accounts import Account

@@ -11,9 +11,10 @@ from bench import __main__ as command
 from bench import prices
 from harness.errors import HarnessError
 from tapper.output import pcapng
+from tapper.output.console import Console
 from tapper.output.ndjson import Ndjson
 from tapper.output.shape import Shape
-from tapper.output.sink import Console, Sink
+from tapper.output.sink import Sink
 from tapper.run.replay import Replay
 from tapper.run.writer import RecordWriter
 
