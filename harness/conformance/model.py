@@ -56,10 +56,10 @@ _CLAIMED_BY = {
 }
 _GROUP_OF = {Profile.MESH: MESH_GROUP, Profile.TLS: "TLS"}
 """The profiles that are one group of cases, which belongs to no other profile."""
-_DECODING = {Feature.HTTP1, Feature.HTTP2, Feature.GRPC, Feature.WEBSOCKET, Feature.REDACTION}
+_DECODING = {Feature.HTTP1, Feature.HTTP2, Feature.GRPC, Feature.WEBSOCKET, Feature.STREAMING, Feature.REDACTION}
 _DECODED_BY = {
     Profile.PACKET: set[Feature](),
-    Profile.HTTP1: {Feature.HTTP1, Feature.WEBSOCKET, Feature.REDACTION},
+    Profile.HTTP1: {Feature.HTTP1, Feature.WEBSOCKET, Feature.STREAMING, Feature.REDACTION},
     Profile.HTTP2: _DECODING,
 }
 

@@ -95,6 +95,7 @@ class Run:
         self.adapter = adapter
         self.directory = directory
         self.chosen = choose(adapter, profiles, cases, long=long)
+        self._chosen_ids = {case.id for case in self.chosen}
         self.jobs = jobs
         self.patience = patience
         self.in_cluster: InCluster | None = None
@@ -168,10 +169,12 @@ class Run:
                 yield event
 
     def _without(self, case: Case) -> Result:
-        why = "the run ended before it came to this case" if case in self.chosen else "this run was not asked for it"
-        if case.group == MESH_GROUP and case not in self.chosen:
+        if case.id in self._chosen_ids:
+            return Result(case.id, Outcome.DESELECTED, "the run ended before it came to this case")
+        why = "this run was not asked for it"
+        if case.group == MESH_GROUP:
             why += f" (--profile {Profile.MESH})"
-        if case.long and case not in self.chosen:
+        if case.long:
             why += " (--long: it takes minutes)"
         return Result(case.id, Outcome.DESELECTED, why)
 

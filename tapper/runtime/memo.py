@@ -14,8 +14,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 MOST = 4096
-LONGEST = 256
-"""Characters of a key. A full memo takes a few MB, whatever is sent."""
+LONGEST = 256  # characters of a key: a full memo takes a few MB, whatever is sent
 
 
 class Memo(dict[K, V]):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.adapters.observed import MARKER, ReportedExchange
+from harness.adapters.packets import words_of
 from harness.conformance.oracle import hidden
 from harness.conformance.oracle.compare import same_address, same_end, same_text
 from harness.conformance.oracle.expectation import sidecar_ends
@@ -156,7 +157,7 @@ def _agreement(leg: Expected, record: ReportedExchange) -> float:
         score += 4 if same_address(record.pod_ip) in leg.addresses else -4
     interface = record.record.get("interface")
     if isinstance(interface, str):
-        words = interface.replace("@", " ").replace("/", " ").split()
+        words = words_of(interface)
         score += 4 if leg.pod in words or any(word in leg.addresses for word in words) else -4
     if record.src is not None:
         score += 8 if same_end(record.src) == leg.connection.client else -8

@@ -29,6 +29,11 @@ TRIED = {
     "says less": ["CAP-02", "EDGE-04", "GEN-05", "HTTP-07", "HTTP-11"],
     "claims little": ["CAP-02", "CAP-03"],
     "pods by IPv6 addresses": ["LIFE-16", "NETNS-01"],
+    "heads only": ["HTTP-03"],
+    "spelled otherwise": ["NETNS-01"],
+    "two processes share the pods": ["LIFE-12"],
+    "packets without link layer": ["CAP-16"],
+    "pcapng by direction": ["CAP-02"],
     "everywhere in its pods": ["NETNS-03", "NETNS-04", "CAP-04", "CAP-13", "LIFE-01", "LIFE-06"],
     "pcapng": ["EDGE-04", "CAP-13", "CAP-22", "LIFE-10"],
 }

@@ -45,7 +45,7 @@ def test_the_kits_and_the_kernels_packets_are_no_others(pod: Pod) -> None:
         late = node.pod("late")
         state.wait_settled(late)  # the kernel announces new links
         sent = truth.deliver(pod, 3) + truth.deliver(pod, 3, ipv6=True)
-        frames, on_node = watch.frames, of_node.frames
+        frames, on_node = list(watch.frames), list(of_node.frames)
         kernels = packets.announced(pod, node, late) - before
         assert {each.link for each in on_node} >= {"late"}
         assert len([each for each in frames if each.link == "lo"]) > 20
