@@ -31,7 +31,7 @@ POLL_S = 0.05
 """How often to look while something waits."""
 
 _Item: TypeAlias = tuple[int, Account, Record, int]
-"""The time of the record's last byte, in nanoseconds since 1970; its account; the record; its bytes of memory, roughly."""
+"""The time of the record's last byte, in nanoseconds since 1970; its account; the record; its bytes of memory."""
 
 
 class PendingRecords:
