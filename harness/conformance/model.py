@@ -187,6 +187,9 @@ class Charge:
     """The case in whose trial it was seen, and in whose folder the evidence lies."""
     expected: str
     seen: str
+    fault: str = ""
+    """The kind of fault: `missing`, `repeated`, or the case about the wrong field. Charges of one kind are settled
+    together."""
     everywhere: bool = False
     """Whether nearly every exchange of that trial was wrong in this way, so that the circumstances explain nothing."""
 
