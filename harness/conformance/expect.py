@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 
 from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import ReportedExchange
@@ -13,14 +12,13 @@ from harness.adapters.packets import words_of
 from harness.conformance import positions
 from harness.conformance.audit import unpacked
 from harness.conformance.oracle import hidden
-from harness.conformance.oracle.compare import same_address
+from harness.conformance.oracle.compare import same_address, same_end
 from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, NamedPod, Sent, in_words, nonces_in
 from harness.conformance.verdict import Violation
 from harness.mesh.app import NONCE_HEADER
 from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
 
 _EXAMPLES = 3
-_ENDPOINT = re.compile(r"\[([0-9a-fA-F:.]+)\]:(\d+)")
 _SIDECAR = (f"{LOOPBACK[4]}:{OUTBOUND_PORT}", f"[{LOOPBACK[6]}]:{OUTBOUND_PORT}")
 
 
@@ -246,26 +244,12 @@ def _is_from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
     """The reported ends are right; either may be missing. The `dst` of a redirected leg may be the sidecar."""
     if len(sent.legs) != 1:
         return
-    if None not in (sent.src, sighting.src) and not _is_endpoint(sighting.src, sent.src):
-        raise Violation(f"{sent.method} {sent.target} from {sent.src}", str(sighting))
-    right = [sent.dst, *(_SIDECAR if sent.legs[0].direction == OUTBOUND else ())]
-    if None not in (sent.dst, sighting.dst) and not any(_is_endpoint(sighting.dst, each) for each in right):
-        raise Violation(f"{sent.method} {sent.target} to {sent.dst}", str(sighting))
-
-
-def _is_endpoint(told: str | None, right: str | None) -> bool:
-    """Whether two spellings such as `[fd00::2]:8080` name one endpoint: IPv6 has several."""
-    if told is None or right is None or told == right:
-        return told == right
-    parts = _ENDPOINT.fullmatch(told), _ENDPOINT.fullmatch(right)
-    try:
-        return parts[0] is not None and parts[1] is not None and _parsed(parts[0]) == _parsed(parts[1])
-    except ValueError:
-        return False
-
-
-def _parsed(match: re.Match[str]) -> tuple[IPv6Address, int]:
-    return IPv6Address(match[1]), int(match[2])
+    sidecar = _SIDECAR if sent.legs[0].direction == OUTBOUND else ()
+    for told, right, preposition in ((sighting.src, [sent.src], "from"), (sighting.dst, [sent.dst, *sidecar], "to")):
+        if told is None or right[0] is None:
+            continue
+        if same_end(told) not in [same_end(str(end)) for end in right]:
+            raise Violation(f"{sent.method} {sent.target} {preposition} {right[0]}", str(sighting))
 
 
 def names_pod(sighting: ReportedExchange, leg: ExpectedLeg) -> bool:

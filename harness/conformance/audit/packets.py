@@ -19,6 +19,7 @@ from harness.sandbox.frames import (
     ETHERTYPE_IPV6,
     Frame,
     Segment,
+    endpoint,
     parse_tcp,
     tcp_streams_of,
 )
@@ -78,7 +79,7 @@ def foreign(frames: Iterable[Frame], kits: Set[Connection], kernels: Mapping[Ann
     passed: set[tuple[str, bytes]] = set()
     for each in frames:
         segment = parse_tcp(each.data) if len(each.data) >= ETHERNET_HEADER else None
-        if segment is not None and frozenset((_end(segment, 0), _end(segment, 1))) in kits and each.link == "lo":
+        if segment is not None and each.link == "lo" and _connection(segment) in kits:
             copied = bool(segment.payload) and (each.link, each.data) in passed
             passed.add((each.link, each.data))
             strange = "a copy of " if copied else "a reset in " if _tcp_flags(each.data) & _RST else ""
@@ -129,8 +130,7 @@ def _described(frame: bytes) -> str:
     protocol, target, at = _ip(frame)
     if protocol in (_TCP, _UDP):
         (port,) = struct.unpack_from("!H", frame, at + 2)
-        host = f"[{target}]" if isinstance(target, IPv6Address) else target
-        return f"{'TCP' if protocol == _TCP else 'UDP'} to {host}:{port}"
+        return f"{'TCP' if protocol == _TCP else 'UDP'} to {endpoint(str(target), port)}"
     if protocol in (_ICMP, _ICMPV6):
         return f"{'ICMP' if protocol == _ICMP else 'ICMPv6'} of type {frame[at]} to {target}"
     return f"IP protocol {protocol} to {target}"
@@ -167,7 +167,6 @@ def _tcp_flags(frame: bytes) -> int:
     return frame[at + 13]
 
 
-def _end(segment: Segment, which: int) -> str:
+def _connection(segment: Segment) -> Connection:
     flow = segment.flow
-    host, port = ((flow.src, flow.sport), (flow.dst, flow.dport))[which]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return frozenset((endpoint(flow.src, flow.sport), endpoint(flow.dst, flow.dport)))

@@ -9,6 +9,7 @@ from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.conformance.verdict import NotClaimed
 from harness.mesh import delivery
+from harness.sandbox.frames import endpoint
 
 _FORGED = "203.0.113.77"  # RFC 5737: nobody's
 _AS_THEY_CAME = (
@@ -111,7 +112,7 @@ def as_they_came(trial: Trial) -> None:
             nonce = truth.new_nonce()
             target = form.format(nonce=nonce)
             conversation.exchange(truth.request(nonce, method=method, target=target), truth.response(nonce, status))
-            src, dst = truth.endpoint(conversation.src), truth.endpoint(conversation.dst)
+            src, dst = endpoint(*conversation.src), endpoint(*conversation.dst)
             sent.append(Sent(nonce, method, target, status, (ExpectedLeg(server, INBOUND),), src, dst))
     tap.settle(sent, server)
     tap.end()
