@@ -11,10 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.adapters.contract import Feature
-from harness.conformance.model import Level, Outcome, Profile
-from harness.conformance.record import CaseRow, RunRecord
-from harness.conformance.verdict import ProfileVerdict, of
+from harness.conformance.model import Outcome
+from harness.conformance.record import CaseRow, RunRecord, verdicts
 
 WORST_FIRST = (
     Outcome.FAIL,
@@ -97,25 +95,6 @@ def _merge(runs: Sequence[StoredReport]) -> Merged:
         rows=tuple(rows),
     )
     return Merged(record, origin, tuple(conflicts))
-
-
-def verdicts(rows: Sequence[CaseRow], claims: Sequence[str]) -> dict[str, str]:
-    """The verdicts on all profiles, from the rows of a report."""
-    return {
-        profile.value: (
-            of((Level(row.level), row.result.outcome) for row in rows if profile.value in row.profiles)
-            if Feature(profile.feature).value in claims
-            else ProfileVerdict.NOT_CLAIMED
-        ).value
-        for profile in Profile
-        if profile is not Profile.MESH or _was_asked(rows)
-    }
-
-
-def _was_asked(rows: Sequence[CaseRow]) -> bool:
-    """Whether any run was asked for the profile about meshes."""
-    mesh = (row.result.outcome for row in rows if Profile.MESH.value in row.profiles)
-    return any(outcome is not Outcome.DESELECTED for outcome in mesh)
 
 
 def _row(record: RunRecord, case: str) -> CaseRow:
