@@ -57,7 +57,7 @@ class Scene:
 
 
 def plain(scene: Scene) -> StepOutcome:
-    """Without a mesh: whoever watches the wire reads the requests."""
+    """Without a mesh: a watcher of the wire reads the requests."""
     with on_link(scene.server.pod) as wire, scene.tapper(istio=False) as tapper:
         sent = scene.send()
         tapper.wait_targets([exchange.target for exchange in sent])
@@ -101,7 +101,7 @@ def decrypted(scene: Scene) -> StepOutcome:
 
 
 def manual_envoy(scene: Scene) -> StepOutcome:
-    """A process named envoy, started by hand in a pod nobody asked for, with a target's INSTANCE_IP: captured too."""
+    """A process named envoy, started by hand in a pod that is no target, with a target's INSTANCE_IP: captured too."""
     outsider = scene.outsider
     with scene.tapper(istio=True) as tapper:
         tapper.wait_capturing(scene.client.pod, scene.server.pod)
@@ -182,9 +182,9 @@ def _complete(records: list[Record]) -> bool:
     return all(record["request"] and record["response"] and record["status"] == 200 for record in records)
 
 
-def _sample(records: list[Record], each: int = 2) -> tuple[Record, ...]:
-    """The first few of each direction."""
+def _sample(records: list[Record], count: int = 2) -> tuple[Record, ...]:
+    """The first records of each direction."""
     by_direction: dict[str, list[Record]] = {}
     for record in records:
         by_direction.setdefault(record["direction"], []).append(record)
-    return tuple(record for some in by_direction.values() for record in some[:each])
+    return tuple(record for some in by_direction.values() for record in some[:count])

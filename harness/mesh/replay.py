@@ -66,10 +66,10 @@ def conversation(
 ) -> list[bytes]:
     """Ethernet frames of a connection that carries (request, response) pairs, each side's bytes in pieces of `mss`."""
     frames = FrameMaker(leg, client_isn=client_isn, server_isn=server_isn)
-    made = frames.handshake() if handshake else frames.skip_handshake()
+    conversed = frames.handshake() if handshake else frames.skip_handshake()
     for request, response in exchanges:
-        made += frames.data("client", request, mss) + frames.data("server", response, mss)
-    return made + (frames.fin() if close else [])
+        conversed += frames.data("client", request, mss) + frames.data("server", response, mss)
+    return conversed + (frames.fin() if close else [])
 
 
 class FrameMaker:

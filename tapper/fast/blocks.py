@@ -18,7 +18,6 @@ from typing import Final, cast
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
 
 from tapper.fast.headers import fixed
-from tapper.fast.memo import Memo
 from tapper.protocols.blocks import (
     STATIC,
     TABLE_LIMIT,
@@ -33,6 +32,7 @@ from tapper.protocols.blocks import (
 )
 from tapper.protocols.headers import Headers
 from tapper.protocols.messages import HEAD_LIMIT
+from tapper.runtime.memo import Memo
 from tapper.runtime.native import mypyc_attr
 
 _MOST_BLOCKS: Final = 32  # cached for each direction
@@ -139,12 +139,11 @@ _LITERALS: Final[Memo[bytes, _Entry]] = Memo(_decode_literal, len)
 
 @mypyc_attr(acyclic=True)
 class _Cached:
-    """A decoded block, and its effect on the dynamic table."""
+    """A decoded block, and its effect on the dynamic table: the entries that it adds, in their order."""
 
     def __init__(self, decoded: DecodedBlock, added: list[_Entry], *, refers: bool) -> None:
         self.decoded = decoded
         self.added = added
-        """Entries, in their order."""
         self.refers = refers
         """Whether the block refers to the table: then it means this only until the table changes."""
 
@@ -239,7 +238,6 @@ class FastBlockDecoder(BlockDecoder):
         self._drop_cached()
 
     def _decode(self, block: bytes) -> DecodedBlock:
-        # Look for the block in the caches; read it if it is in none.
         cached = self._whole_blocks.get(block)
         if cached is not None:
             if cached.added:

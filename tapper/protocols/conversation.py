@@ -26,13 +26,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from tapper.protocols.exchange import Exchange, exchange_id
-from tapper.protocols.facts import Fact
+from tapper.protocols.facts import Fact, StreamBegin
 from tapper.protocols.grpc import WEB, web_call
 from tapper.protocols.headers import content_encoding
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, RequestHead, Response, ResponseHead
 from tapper.protocols.outcome import CLIENT, COMPLETE, LOST, OPEN, SERVER, ExchangeOutcome, OutcomeKind, joined
-from tapper.protocols.streaming import AFTER_NS, Followed, beginning, part_reader
+from tapper.protocols.streaming import AFTER_NS, Followed, part_reader
 from tapper.runtime.native import mypyc_attr
 from tapper.streams.bounds import Pace
 from tapper.streams.reassembly import Data
@@ -170,7 +170,7 @@ class Conversation:
             request, identity = waiting.head, exchange_id(waiting.head.ts, waiting.head.seq)
             reader = part_reader(head.fields.get(_CONTENT_TYPE), identity, SERVER, content_encoding(head.headers))
             self._followed = Followed(identity, {SERVER: reader}, self._pace)
-            self.facts.append(beginning(identity, request, head))
+            self.facts.append(StreamBegin(identity, request, head))
             if not self._responses.follow():
                 self._followed.lose(SERVER)
         self.facts += self._followed.feed(SERVER, self._responses.take_pieces(), self._responses.last_ts)

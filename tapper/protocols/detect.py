@@ -14,7 +14,7 @@ from enum import StrEnum
 from tapper.protocols import heads
 from tapper.protocols.connection_reader import ConnectionReader, Content
 from tapper.protocols.frames import PREFACE, looks_like_frames
-from tapper.protocols.http_connections import Http1Connection, Http2Connection
+from tapper.protocols.http_connections import Http1Connection
 from tapper.protocols.outcome import OPEN, ExchangeOutcome
 from tapper.protocols.proxy_protocol import HeaderRemover
 from tapper.protocols.reader_classes import Readers
@@ -139,7 +139,7 @@ class Undecided(ConnectionReader):
         elif kind is Kind.HTTP2 and (beginning or not from_start or self._gapped[side]):
             others_beginning = self._early[1 - side] is not None and self._from_start(1 - side)
             in_step = (others_beginning, beginning) if side else (beginning, others_beginning)
-            self.successor = Http2Connection(self._readers.http2(self.client, in_step, self._body_limit, self._pace))
+            self.successor = self._readers.http2(self.client, in_step, self._body_limit, self._pace)
         if self.successor is not None:
             return [*self._read_early(1 - side), *self._read_early(side)]
         # 2. The first bytes may be too few.

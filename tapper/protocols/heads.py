@@ -31,6 +31,9 @@ _LENIENT_REQUEST_LINE = re.compile(
 )
 _LENIENT_STATUS_LINE = re.compile(r"(HTTP/[0-9]\.[0-9])[ \t]+([1-9][0-9][0-9])(?:[ \t]+([^\n]*?))?[ \t]*\r?")
 _NAME = re.compile(rf"{TOKEN}+")
+_WORD = r"[^ \t\r\n]++"
+_FIELD_LINE = re.compile(rf"^({TOKEN}++)[ \t]*+:[ \t]*+((?:{_WORD}(?:[ \t]++{_WORD})*+)?+)[ \t]*+\r?\n", re.MULTILINE)
+"""A valid field line that no other line continues: name, and value without the blanks around it."""
 _BLANKS = " \t"
 _MOST_DIGITS = 18  # of a Content-Length: more than any body has, few enough to be converted quickly
 
@@ -113,10 +116,15 @@ def lenient_fields(block: bytes) -> tuple[Headers, list[tuple[str, str]]]:
 
 
 def _fields(block: bytes) -> tuple[Headers, list[tuple[str, str]]]:
-    # 1. Join the lines of each field. Lists of parts, since joining one by one would copy a long field repeatedly.
+    # 1. Nearly always each line is a valid field.
+    section = block.decode("latin-1")
+    headers = _FIELD_LINE.findall(section)
+    if len(headers) == section.count("\n"):
+        return tuple(headers), []
+    # 2. Join the lines of each field. Lists of parts, since joining one by one would copy a long field repeatedly.
     unfolded: list[list[str]] = []
     invalid: list[tuple[str, str]] = []
-    for line in block.decode("latin-1").split("\n")[:-1]:
+    for line in section.split("\n")[:-1]:
         text = line.removesuffix("\r")
         if text[:1] not in {" ", "\t"}:
             unfolded.append([text.rstrip(_BLANKS)])
@@ -124,7 +132,7 @@ def _fields(block: bytes) -> tuple[Headers, list[tuple[str, str]]]:
             unfolded[-1].append(text.strip(_BLANKS))
         else:  # it would continue the start line (section 2.2)
             invalid.append(("a field line that begins with a blank", text))
-    # 2. Divide each field at its first colon.
+    # 3. Divide each field at its first colon.
     headers = []
     for parts in unfolded:
         line = " ".join(parts)

@@ -1,15 +1,13 @@
-"""HTTP/1 and HTTP/2 as readers of a connection, and what a connection becomes after HTTP/1."""
+"""HTTP/1 as a reader of a connection, and what a connection becomes after HTTP/1."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.connection_reader import ConnectionReader, Content
 from tapper.protocols.conversation import ends_http1
 from tapper.protocols.exchange import Exchange, exchange_id
-from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import ResponseHead
 from tapper.protocols.outcome import OPEN, ExchangeOutcome
 from tapper.protocols.reader_classes import Readers
@@ -17,9 +15,6 @@ from tapper.protocols.websocket import WebSocket
 from tapper.streams.bounds import Pace
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
-
-_HTTP2_COST: Final = 1_400
-"""Bytes of memory that HTTP/2's readers take more than those of HTTP/1 (`tapper.streams.bounds.CONNECTION_COST`)."""
 
 
 class Http1Connection(ConnectionReader):
@@ -91,7 +86,7 @@ class Http1Connection(ConnectionReader):
         if tokens == ["h2c"] and request is not None:
             http2 = self._readers.http2(self.client, (True, True), self._body_limit, self._pace)
             http2.upgraded(request)
-            self.successor = Http2Connection(http2)
+            self.successor = http2
             contents = [exchange for exchange in exchanges if exchange is not upgrades[-1]]
         elif tokens == ["websocket"]:
             first = response.head if request is None else request.head
@@ -104,37 +99,6 @@ class Http1Connection(ConnectionReader):
         if rest:
             contents += self.successor.data(self._server, Data(rest, chunk.ts, response.end.seq, chunk.ack))
         return contents
-
-
-class Http2Connection(ConnectionReader):
-    """HTTP/2 to the end."""
-
-    __slots__ = ("_http2",)
-
-    def __init__(self, http2: Http2) -> None:
-        super().__init__(http2.client)
-        self._http2 = http2
-
-    @property
-    def held(self) -> int:
-        return self._http2.held + _HTTP2_COST
-
-    def data(self, side: int, chunk: Data) -> Sequence[Content]:
-        exchanges = self._http2.data(side, chunk)
-        self.client = self._http2.client
-        return exchanges
-
-    def pass_time(self, now: int) -> Sequence[Content]:
-        return self._http2.pass_time(now)
-
-    def gap(self, side: int, size: int | None) -> Sequence[Content]:
-        return self._http2.gap(side, size)
-
-    def end(self, side: int) -> Sequence[Content]:
-        return self._http2.end(side)
-
-    def finish(self, unfinished: ExchangeOutcome = OPEN) -> Sequence[Content]:
-        return self._http2.finish(unfinished)
 
 
 def _ends_http1(exchange: Exchange) -> bool:

@@ -12,9 +12,8 @@ import re
 from codecs import BOM_UTF8
 from typing import Final
 
-from tapper.protocols.facts import StreamBegin, StreamPart
-from tapper.protocols.grpc import WEB, WEB_TEXT, from_base64, is_grpc
-from tapper.protocols.messages import RequestHead, ResponseHead
+from tapper.protocols.facts import StreamPart
+from tapper.protocols.grpc import WEB, WEB_TEXT, MessageReader, from_base64, is_grpc
 from tapper.streams.bounds import SECOND, Pace
 
 AFTER_NS: Final = SECOND
@@ -26,7 +25,6 @@ EVENT, MESSAGE, PIECE = "event", "message", "data"
 
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _EVENT_END: Final = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
-_GRPC_PREFIX: Final = 5
 
 
 class PartReader:
@@ -122,78 +120,33 @@ class EventReader(PartReader):
         return [StreamPart(ts, self._id, EVENT, self._sender, size, data, truncated, event, event_id, False, 0)]
 
 
-class MessageReader(PartReader):
-    """Reads gRPC messages: a prefix of one octet of flags and four of length, big-endian, then the message."""
+class MessagePartReader(PartReader):
+    """Reads gRPC messages. With `is_text`, they are in base64: the text form of gRPC-Web."""
 
-    def __init__(self, exchange_id: str, sender: str) -> None:
+    def __init__(self, exchange_id: str, sender: str, *, is_text: bool = False) -> None:
         super().__init__(exchange_id, sender)
-        self._prefix = b""
-        self._body = bytearray()  # at most LONGEST_PART bytes of the message
-        self._left = -1  # octets of the message that have not come; -1 within a prefix
-        self._lost = False
+        self._messages = MessageReader(LONGEST_PART)
+        self._is_text = is_text
+        self._text = b""  # at most three characters
 
     @property
     def held(self) -> int:
-        return len(self._prefix) + len(self._body)
+        return self._messages.held
 
     def feed(self, data: bytes, ts: int) -> list[StreamPart]:
-        parts: list[StreamPart] = []
-        at = 0
-        while not self._lost and (at < len(data) or self._left == 0):
-            if self._left < 0:
-                taken = data[at : at + _GRPC_PREFIX - len(self._prefix)]
-                self._prefix += taken
-                at += len(taken)
-                if len(self._prefix) == _GRPC_PREFIX:
-                    self._left = int.from_bytes(self._prefix[1:], "big")
-                    self._lost = self._prefix[0] > 1
-                continue
-            piece = data[at : at + self._left]
-            at += len(piece)
-            self._left -= len(piece)
-            self._body += piece[: LONGEST_PART - len(self._body)]
-            if not self._left:
-                size = int.from_bytes(self._prefix[1:], "big")
-                parts.append(self._part(MESSAGE, ts, size, bytes(self._body), compressed=self._prefix[0] == 1))
-                self._prefix, self._left = b"", -1
-                self._body.clear()
-        return parts
+        is_damaged = False
+        if self._is_text:
+            text = self._text + data
+            self._text = text[len(text) - len(text) % 4 :]
+            data, is_damaged = from_base64(text)
+        found = self._messages.feed(data)
+        if is_damaged:
+            self.lose()
+        return [self._part(MESSAGE, ts, size, body, compressed=flags == 1) for flags, size, body in found]
 
     def lose(self) -> None:
         """Nobody knows where the next message begins."""
-        self._lost = True
-        self._body.clear()
-
-
-class Base64MessageReader(MessageReader):
-    """Reads the messages of gRPC-Web's text form."""
-
-    def __init__(self, exchange_id: str, sender: str) -> None:
-        super().__init__(exchange_id, sender)
-        self._text = b""  # at most three characters
-
-    def feed(self, data: bytes, ts: int) -> list[StreamPart]:
-        text = self._text + data
-        self._text = text[len(text) - len(text) % 4 :]
-        messages, is_damaged = from_base64(text)
-        parts = super().feed(messages, ts)
-        if is_damaged:
-            self.lose()
-        return parts
-
-
-def beginning(identity: str, request: RequestHead, response: ResponseHead) -> StreamBegin:
-    """The fact that an HTTP/1 exchange goes on."""
-    return StreamBegin(
-        request.ts,
-        identity,
-        request.method,
-        request.target,
-        request.version,
-        response.status,
-        request.fields,
-        response.fields,
-    )
+        self._messages.lose()
 
 
 def part_reader(content_type: str | None, exchange_id: str, sender: str, coding: str | None = None) -> PartReader:
@@ -202,9 +155,9 @@ def part_reader(content_type: str | None, exchange_id: str, sender: str, coding:
     kind = (content_type or "").partition(";")[0].strip().lower()
     if kind == "text/event-stream" and coding is None:
         return EventReader(exchange_id, sender)
-    if kind.startswith(WEB_TEXT):
-        return Base64MessageReader(exchange_id, sender)
-    return (MessageReader if kind.startswith(WEB) or is_grpc(content_type) else PartReader)(exchange_id, sender)
+    if kind.startswith(WEB) or is_grpc(content_type):
+        return MessagePartReader(exchange_id, sender, is_text=kind.startswith(WEB_TEXT))
+    return PartReader(exchange_id, sender)
 
 
 class Followed:

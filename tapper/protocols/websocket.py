@@ -255,13 +255,14 @@ class WebSocket(ConnectionReader):
     """Both directions, from the first byte after the 101 response, whose header fields and time are given; and the id
     of that response's exchange."""
 
-    __slots__ = ("_sides", "_ts")
+    __slots__ = ("_ended", "_sides", "_ts")
 
     def __init__(
         self, client: int, server_headers: Headers, ts: int = 0, body_limit: int = BODY_LIMIT, exchange_id: str = ""
     ) -> None:
         super().__init__(client)
         self._ts = ts
+        self._ended = [False, False]
         extensions = ",".join(
             value.lower() for name, value in server_headers if name.lower() == "sec-websocket-extensions"
         )
@@ -284,6 +285,15 @@ class WebSocket(ConnectionReader):
 
     def gap(self, side: int, size: int | None) -> list[WebSocketMessage]:
         return self._sides[side].gap(size, self._ts)
+
+    def end(self, side: int) -> list[WebSocketMessage]:
+        self._ended[side] = True
+        return self.finish() if self.is_over else []
+
+    @property
+    def is_over(self) -> bool:
+        """True if neither side will send anything more."""
+        return all(self._ended)
 
     def finish(self, unfinished: ExchangeOutcome = OPEN) -> list[WebSocketMessage]:  # noqa: ARG002
         return [message for side in self._sides for message in side.finish()]

@@ -94,21 +94,18 @@ class Pace:
     most: int
     second: int = -1
     told: int = 0
+    left_out: int = 0
+    """Those that are not told. Who tells of them sets it to 0."""
 
     def may_tell(self, ts: int) -> bool:
         """Whether one more record is told at `ts` nanoseconds since 1970. Late packets count for the latest second."""
         second = ts // SECOND
         if not self.second - _STEP_BACK <= second <= self.second:
             self.second, self.told = second, 0
-        self.told += 1
-        return self.told <= self.most
-
-
-@dataclass(slots=True)
-class _Refuser:
-    pace: Pace = field(default_factory=lambda: Pace(MOST_REFUSALS))
-    left_out: int = 0
-    """Refusals since the last that was told."""
+        may_tell = self.told < self.most
+        self.told += may_tell
+        self.left_out += not may_tell
+        return may_tell
 
 
 class RefusalPace:
@@ -116,16 +113,15 @@ class RefusalPace:
     time, so that a flood of SYNs to a closed port does not become a flood of records."""
 
     def __init__(self) -> None:
-        self._pods: dict[str, _Refuser] = {}  # by address
+        self._pods: dict[str, Pace] = {}  # by address
 
     def tell(self, address: str, ts: int) -> int | None:
         """None if this attempt, at `ts` nanoseconds since 1970, is left out; else how many were before it, since the
         last that was told."""
         if address not in self._pods and len(self._pods) >= MOST_REFUSERS:
             self._pods.clear()
-        pod = self._pods.setdefault(address, _Refuser())
-        if not pod.pace.may_tell(ts):
-            pod.left_out += 1
+        pod = self._pods.setdefault(address, Pace(MOST_REFUSALS))
+        if not pod.may_tell(ts):
             return None
         left_out, pod.left_out = pod.left_out, 0
         return left_out

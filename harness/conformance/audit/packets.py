@@ -77,40 +77,41 @@ def foreign(frames: Iterable[Frame], kits: Set[Connection], kernels: Mapping[Ann
     shown: Counter[tuple[str, Announcement]] = Counter()
     found: dict[str, int] = {}
     passed: set[tuple[str, bytes]] = set()
-    for each in frames:
-        segment = parse_tcp(each.data) if len(each.data) >= ETHERNET_HEADER else None
-        if segment is not None and each.link == "lo" and _connection(segment) in kits:
-            copied = bool(segment.payload) and (each.link, each.data) in passed
-            passed.add((each.link, each.data))
-            strange = "a copy of " if copied else "a reset in " if _tcp_flags(each.data) & _RST else ""
-            if not strange:
+    for frame in frames:
+        segment = _segment(frame)
+        fault = ""
+        if segment is not None and frame.link == "lo" and _connection(segment) in kits:
+            copied = bool(segment.payload) and (frame.link, frame.data) in passed
+            passed.add((frame.link, frame.data))
+            fault = "a copy of " if copied else "a reset in " if _tcp_flags(frame.data) & _RST else ""
+            if not fault:
                 continue
-            words = strange + describe(each.data)
-        else:
-            announcement = _announcement(each.data)
-            if announcement is not None:
-                shown[each.link, announcement] += 1
-                if shown[each.link, announcement] <= kernels.get(announcement, 0):
-                    continue
-            words = describe(each.data)
-        key = f"{words} on {each.link}"
+        elif (announcement := _announcement(frame.data)) is not None:
+            shown[frame.link, announcement] += 1
+            if shown[frame.link, announcement] <= kernels.get(announcement, 0):
+                continue
+        key = f"{fault}{describe(frame.data)} on {frame.link}"
         found[key] = found.get(key, 0) + 1
     return [key if number == 1 else f"{key} ({number} times)" for key, number in found.items()]
 
 
 def carried(frames: Iterable[Frame], leave_out: Set[frozenset[str]] = frozenset()) -> Iterator[bytes]:
-    """The bytes to search: those of each frame, and of each direction of a TCP connection in one piece.
+    """The bytes to search: of each frame without TCP, and of each direction of a TCP connection in one piece.
 
     `leave_out` are pairs of addresses between which anything may pass.
     """
     segments: list[Segment] = []
-    for each in frames:
-        segment = parse_tcp(each.data) if len(each.data) >= ETHERNET_HEADER else None
+    for frame in frames:
+        segment = _segment(frame)
         if segment is None:
-            yield each.data
+            yield frame.data
         elif frozenset((segment.flow.src, segment.flow.dst)) not in leave_out:
             segments.append(segment)
     yield from tcp_streams_of(segments, holes=b"\0").values()
+
+
+def _segment(frame: Frame) -> Segment | None:
+    return parse_tcp(frame.data) if len(frame.data) >= ETHERNET_HEADER else None
 
 
 def describe(frame: bytes) -> str:

@@ -76,7 +76,7 @@ def find(texts: Iterable[bytes], data: bytes) -> dict[bytes, str]:
     """The texts that the data contain, each with its layers: `as it is`, `in gzip`, `in base64 in gzip`."""
     wanted, found = set(texts), dict[bytes, str]()
     for layer in layers(data):
-        for text in [each for each in wanted if each in layer.data]:
+        for text in [text for text in wanted if text in layer.data]:
             found[text] = " ".join(f"in {coding}" for coding in reversed(layer.codings)) or "as it is"
             wanted.remove(text)
         if not wanted:
@@ -134,7 +134,7 @@ def _decompressed(decompressor: Decompressor, data: bytes | memoryview) -> bytes
 
 
 def _zstandard(data: bytes) -> Iterator[bytes]:
-    """Whether this Python has a Zstandard decoder: the standard library's (3.14 or later) or the package zstandard."""
+    """By the decoder of the standard library (3.14 or later), else of the package zstandard, if there is one."""
     make = _make_zstandard()
     if make is not None:
         yield from _members(_ZSTANDARD, make)(data)
@@ -200,7 +200,7 @@ def _base32(data: bytes) -> Iterator[bytes]:
 
 
 def _base64(data: bytes) -> Iterator[bytes]:
-    """Decode each run from each of its first four characters on: earlier ones may belong to the text before it."""
+    """Decode each run four times, from its first four characters on: these may belong to the text before it."""
     for run in _BASE64.finditer(data):
         text = re.sub(rb"\s", b"", run[0]).translate(bytes.maketrans(b"-_", b"+/"))
         for start in range(4):

@@ -57,9 +57,9 @@ class ClusterApi:
 
     def close(self) -> None:
         """Close all connections."""
-        for each in self._clients:
-            each.rest_client.pool_manager.clear()
-            each.close()
+        for connected in self._clients:
+            connected.rest_client.pool_manager.clear()
+            connected.close()
 
     @property
     def is_local(self) -> bool:

@@ -17,13 +17,13 @@ _ROLLED_AT = "tapper-harness/rolled-at"
 
 def world_pod(pod: Manifest, *, meshed: bool) -> WorldPod:
     """A pod that has its addresses."""
-    ips = tuple(each["ip"] for each in pod["status"]["podIPs"])
+    ips = tuple(entry["ip"] for entry in pod["status"]["podIPs"])
     return WorldPod(pod["metadata"]["name"], ips, pod["spec"]["nodeName"], meshed)
 
 
 def is_ready(pod: Manifest) -> bool:
     """Whether the pod is ready and has its addresses."""
-    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
+    conditions = {condition["type"]: condition["status"] for condition in pod["status"].get("conditions", [])}
     return conditions.get("Ready") == "True" and bool(pod["status"].get("podIPs"))
 
 

@@ -79,8 +79,8 @@ class Ztunnel:
 
     async def serve(self, place: PodNetwork) -> None:
         """Take the pod into the mesh. Returns once both its ports are open."""
-        await asyncio.start_server(each(place, self._outbound), sock=place.listen(OUTBOUND))
-        await asyncio.start_server(each(place, self._inbound), sock=place.listen(HBONE), ssl=self._server)
+        await asyncio.start_server(closing(place, self._outbound), sock=place.listen(OUTBOUND))
+        await asyncio.start_server(closing(place, self._inbound), sock=place.listen(HBONE), ssl=self._server)
 
     async def _outbound(self, place: PodNetwork, reader: StreamReader, writer: StreamWriter) -> None:
         raw = writer.get_extra_info("socket").getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
@@ -99,10 +99,10 @@ class Ztunnel:
         await relay((reader, writer), await asyncio.open_connection(sock=connected))
 
 
-def each(
+def closing(
     place: PodNetwork, handle: Callable[[PodNetwork, StreamReader, StreamWriter], Awaitable[None]]
 ) -> Callable[[StreamReader, StreamWriter], Awaitable[None]]:
-    """Serve each connection. If the other end cannot be reached, the caller's is closed."""
+    """A handler of connections that closes each connection in the end, also if the other end cannot be reached."""
 
     async def handled(reader: StreamReader, writer: StreamWriter) -> None:
         try:

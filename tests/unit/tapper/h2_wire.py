@@ -74,11 +74,17 @@ class Talk:
         seq: int = 0,
     ) -> None:
         self.http2 = reader(client, in_step, pace=Pace(1000))
+        self._empty = self.http2.held
         self.step = step
         self.seq = seq
         self.ts = 0
         self.done: list[Exchange] = []
         self.facts: list[Fact] = []
+
+    @property
+    def held(self) -> int:
+        """Bytes that are held of messages, roughly."""
+        return self.http2.held - self._empty
 
     def say(self, side: int, sent: bytes) -> Talk:
         for at in range(0, len(sent), self.step):
