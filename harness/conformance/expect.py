@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address
 
 from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import ReportedExchange
@@ -92,11 +91,7 @@ def may_be_of_the_wire(sighting: ReportedExchange) -> bool:
 
 def _host(endpoint: str) -> str:
     """The address of `10.244.0.2:8080` or `[fd00::2]:8080`, in its canonical spelling if it is one."""
-    host = endpoint.rpartition(":")[0].strip("[]")
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        return host
+    return same_address(endpoint.rpartition(":")[0])
 
 
 def usual_copies(canaries: Sequence[Sent], sightings: Sequence[ReportedExchange]) -> int | None:
@@ -226,7 +221,7 @@ def _is_told_right(sent: Sent, found: Sequence[ReportedExchange], adapter: Adapt
             if others not in ([], [sent.nonce]):
                 raise Violation(f"{sent.method} {sent.target} with its own answer", f"that of {', '.join(others)}")
     for sighting in found:
-        _is_from_and_to(sent, sighting)
+        from_and_to(sent, sighting)
     told: Counter[tuple[str | None, str | None]] = Counter()
     wanted: Counter[tuple[str | None, str | None]] = Counter()
     by_pod, by_direction = Feature.POD_IDENTITY in adapter.claims, Feature.DIRECTION in adapter.claims
@@ -240,8 +235,9 @@ def _is_told_right(sent: Sent, found: Sequence[ReportedExchange], adapter: Adapt
         raise Violation(f"{sent.method} {sent.target} {_legs(wanted)}", f"{_legs(told)}: " + "; ".join(map(str, found)))
 
 
-def _is_from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
-    """The reported ends are right; either may be missing. The `dst` of a redirected leg may be the sidecar."""
+def from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
+    """The reported ends are those of the packets; either may be missing. The `dst` of a redirected leg may be the
+    sidecar."""
     if len(sent.legs) != 1:
         return
     sidecar = _SIDECAR if sent.legs[0].direction == OUTBOUND else ()

@@ -49,9 +49,7 @@ def source_is_the_packets(trial: Trial) -> None:
     if all(sighting.src is None and sighting.dst is None for _, sighting in found):
         raise NotClaimed("its records tell no ends of a connection (src, dst)")
     for each, sighting in found:
-        tap.require(sighting.src in (None, each.src), f"{each.target} from {each.src}", f"from {sighting.src}")
-        right = (None, each.dst) if each in inbound else (None, each.dst, "127.0.0.1:15001")
-        tap.require(sighting.dst in right, f"{each.target} to {each.dst}", f"to {sighting.dst}")
+        expect.from_and_to(each, sighting)
 
 
 @case("HTTP-14", Level.SHOULD, "RFC 9110, sections 5.2, 5.3 and 5.5", features={Feature.HTTP1})
