@@ -60,7 +60,7 @@ def announced(*places: Node | Pod) -> Counter[Announcement]:
         address_of = hardware_addresses(place)
         text = place.run(["sh", "-c", "grep -H Icmp6OutType /proc/net/dev_snmp6/*; grep ^IpExt /proc/net/netstat"])
         for link, kind, number in _COUNTED.findall(text):
-            sent[address_of[link], f"ICMPv6 {kind}"] += int(number)
+            sent[address_of.get(link, ""), f"ICMPv6 {kind}"] += int(number)
         names, values = (line.split() for line in text.splitlines()[-2:])
         multicast = int(values[names.index("OutMcastPkts")])
         sent.update({(address, _IGMP_KIND): multicast for address in address_of.values()})
