@@ -40,7 +40,7 @@ class ClusterRun:
     """The number of cases at a time."""
 
     @property
-    def told(self) -> str:
+    def in_words(self) -> str:
         """In words."""
         return f"{self.jobs} at a time, time limits {self.limits:g} times those of the sandbox"
 
