@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv6Address, ip_address
 
 from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import ReportedExchange
@@ -13,14 +11,13 @@ from harness.adapters.packets import words_of
 from harness.conformance import positions
 from harness.conformance.audit import unpacked
 from harness.conformance.oracle import hidden
-from harness.conformance.oracle.compare import same_address
+from harness.conformance.oracle.compare import same_address, same_end
 from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, NamedPod, Sent, in_words, nonces_in
 from harness.conformance.verdict import Violation
 from harness.mesh.app import NONCE_HEADER
 from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
 
 _EXAMPLES = 3
-_ENDPOINT = re.compile(r"\[([0-9a-fA-F:.]+)\]:(\d+)")
 _SIDECAR = (f"{LOOPBACK[4]}:{OUTBOUND_PORT}", f"[{LOOPBACK[6]}]:{OUTBOUND_PORT}")
 
 
@@ -94,11 +91,7 @@ def may_be_of_the_wire(sighting: ReportedExchange) -> bool:
 
 def _host(endpoint: str) -> str:
     """The address of `10.244.0.2:8080` or `[fd00::2]:8080`, in its canonical spelling if it is one."""
-    host = endpoint.rpartition(":")[0].strip("[]")
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        return host
+    return same_address(endpoint.rpartition(":")[0])
 
 
 def usual_copies(canaries: Sequence[Sent], sightings: Sequence[ReportedExchange]) -> int | None:
@@ -228,7 +221,7 @@ def _is_told_right(sent: Sent, found: Sequence[ReportedExchange], adapter: Adapt
             if others not in ([], [sent.nonce]):
                 raise Violation(f"{sent.method} {sent.target} with its own answer", f"that of {', '.join(others)}")
     for sighting in found:
-        _is_from_and_to(sent, sighting)
+        from_and_to(sent, sighting)
     told: Counter[tuple[str | None, str | None]] = Counter()
     wanted: Counter[tuple[str | None, str | None]] = Counter()
     by_pod, by_direction = Feature.POD_IDENTITY in adapter.claims, Feature.DIRECTION in adapter.claims
@@ -242,30 +235,17 @@ def _is_told_right(sent: Sent, found: Sequence[ReportedExchange], adapter: Adapt
         raise Violation(f"{sent.method} {sent.target} {_legs(wanted)}", f"{_legs(told)}: " + "; ".join(map(str, found)))
 
 
-def _is_from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
-    """The reported ends are right; either may be missing. The `dst` of a redirected leg may be the sidecar."""
+def from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
+    """The reported ends are those of the packets; either may be missing. The `dst` of a redirected leg may be the
+    sidecar."""
     if len(sent.legs) != 1:
         return
-    if None not in (sent.src, sighting.src) and not _is_endpoint(sighting.src, sent.src):
-        raise Violation(f"{sent.method} {sent.target} from {sent.src}", str(sighting))
-    right = [sent.dst, *(_SIDECAR if sent.legs[0].direction == OUTBOUND else ())]
-    if None not in (sent.dst, sighting.dst) and not any(_is_endpoint(sighting.dst, each) for each in right):
-        raise Violation(f"{sent.method} {sent.target} to {sent.dst}", str(sighting))
-
-
-def _is_endpoint(told: str | None, right: str | None) -> bool:
-    """Whether two spellings such as `[fd00::2]:8080` name one endpoint: IPv6 has several."""
-    if told is None or right is None or told == right:
-        return told == right
-    parts = _ENDPOINT.fullmatch(told), _ENDPOINT.fullmatch(right)
-    try:
-        return parts[0] is not None and parts[1] is not None and _parsed(parts[0]) == _parsed(parts[1])
-    except ValueError:
-        return False
-
-
-def _parsed(match: re.Match[str]) -> tuple[IPv6Address, int]:
-    return IPv6Address(match[1]), int(match[2])
+    sidecar = _SIDECAR if sent.legs[0].direction == OUTBOUND else ()
+    for told, right, preposition in ((sighting.src, [sent.src], "from"), (sighting.dst, [sent.dst, *sidecar], "to")):
+        if told is None or right[0] is None:
+            continue
+        if same_end(told) not in [same_end(str(end)) for end in right]:
+            raise Violation(f"{sent.method} {sent.target} {preposition} {right[0]}", str(sighting))
 
 
 def names_pod(sighting: ReportedExchange, leg: ExpectedLeg) -> bool:
