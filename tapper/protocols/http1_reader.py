@@ -212,6 +212,12 @@ class Reader:
             self._pieces.clear()
         return pieces
 
+    def try_start(self, data: bytes) -> None:
+        """A message is expected to begin with these bytes, which come next: a reader out of step need not see the whole
+        start line in one segment."""
+        if self._state == OUT_OF_STEP and self._may_become(data):
+            self._state = HEAD
+
     def unfollow(self) -> None:
         self._pieces = None
 
