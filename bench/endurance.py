@@ -39,6 +39,12 @@ _PEACE_S = 60.0
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+def table(*, quick: bool) -> str:
+    """Both, as text; with `quick` a fiftieth of each. Raises HarnessError."""
+    part = 50 if quick else 1
+    return f"{churn(PODS // part, PROCESSES // part)}\n{fuzz(PACKETS // part)}\n"
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What a tapper has at a moment."""
@@ -76,11 +82,11 @@ def churn(pods: int = PODS, processes: int = PROCESSES) -> Churned:
         start_envoy(watched)
         tapper.wait_capturing(watched)
         asked: list[str] = []
-        before = _kept(tapper)
+        before = _at_peace(tapper)
         with delivery.inbound(watched) as connection:
             for number in range(pods):
-                if number == _WARM:
-                    before = _kept(tapper)
+                if number == min(_WARM, pods - 1):
+                    before = _at_peace(tapper)
                 pod = node.pod(f"pod-{number}")
                 start_envoy(pod)
                 pod.run(["sh", "-c", f"i=0; while [ $i -lt {each} ]; do /bin/true; i=$((i+1)); done"])
@@ -88,9 +94,8 @@ def churn(pods: int = PODS, processes: int = PROCESSES) -> Churned:
                 connection.exchange(b"GET /%d HTTP/1.1\r\nHost: shop\r\n\r\n" % number, _ANSWER)
                 pod.delete()
         tapper.wait_targets(asked, pod=watched)
-        wait_until(lambda: len(tapper.open_sources()) == 2, "the deleted pods to be let go", _PEACE_S)
-        seen = tapper.seen(watched)
-        return Churned(pods, pods * each, len(asked), sum(seen[each] == 1 for each in asked), before, _kept(tapper))
+        after, seen = _at_peace(tapper), tapper.seen(watched)
+        return Churned(pods, pods * each, len(asked), sum(seen[each] == 1 for each in asked), before, after)
 
 
 def _addresses(count: int) -> list[str]:
@@ -98,7 +103,9 @@ def _addresses(count: int) -> list[str]:
     return [f"10.244.{number >> 8}.{number & 255}" for number in range(2, 2 + count)]
 
 
-def _kept(tapper: RunningTapper) -> Kept:
+def _at_peace(tapper: RunningTapper) -> Kept:
+    """What it has when it captures on the node and in the watched pod only."""
+    wait_until(lambda: len(tapper.open_sources()) == 2, "the deleted pods to be let go", _PEACE_S)
     process = Path("/proc", str(tapper.process.host_pid))
     descriptors, threads = (len(os.listdir(process / name)) for name in ("fd", "task"))
     return Kept(descriptors, threads, pss(tapper.process.host_pid) / 1024, len(tapper.open_sources()))
