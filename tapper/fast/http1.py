@@ -136,8 +136,8 @@ class FastConversation(Conversation):
 
     def from_client(self, chunk: Data) -> list[Exchange]:
         request = self._whole_requests.whole(chunk)
-        if request is None:
-            return self._take_requests(self._requests.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+        if request is None or self._unproven:
+            return super().from_client(chunk)
         pending = PendingRequest(request.head, certain=not self._requests_lost)
         pending.request = request
         pending.cost += len(request.end.body)
@@ -145,7 +145,7 @@ class FastConversation(Conversation):
 
     def from_server(self, chunk: Data) -> list[Exchange]:
         self._note_server_data(chunk)
-        if self._queue and not self._responses_lost:
+        if self._queue and not self._responses_lost and not self._order_assumed:
             oldest = self._queue[0]
             if oldest.request is not None and oldest.certain and oldest.head.method not in ("HEAD", "CONNECT"):
                 response = self._whole_responses.whole(chunk)

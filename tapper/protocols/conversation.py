@@ -10,11 +10,23 @@ After a loss, to pair by order is to guess, and one wrong guess shifts all later
 
 Rules 1 and 2 hold always, and every pair obeys them. Rule 3 alone makes pairs after a loss, and on a connection that
 was joined midway. After lost requests it does so only if a response came in between, which is the answer to them.
-Rule 3 is of no use for a client that pipelines. So once a client has sent a request while another was unanswered, a
-response after a loss gets no request. A message without a partner is an exchange of its own.
+A message without a partner is an exchange of its own.
 
-Known limit: a pipelining client was joined midway, and a request of it that was not seen is on its way. Until the
-client is seen to pipeline, rule 3 can match by coincidence.
+Rule 3 is of no use for a client that pipelines, and a client with a request that was not seen on its way looks like one
+that waits: each request is followed by one response, the answer to the request before. So the order of these pairs is
+*assumed*, and they are kept back until it is proven or disproven:
+
+| proof                                                              | disproof                                       |
+|--------------------------------------------------------------------|------------------------------------------------|
+| the server owes nothing: it was silent for ten times as long as it | the client sends a request while another one   |
+| took for its answers, and for a second                             | is unanswered                                  |
+| both ends sent FIN                                                 | the server sends a response, or lost bytes,    |
+|                                                                    | and no request waits for one                   |
+| 256 requests in a row waited for their answers                     | the server sends a response, and has received  |
+|                                                                    | nothing since the one before                   |
+| a response of 101: its request was the last one                    | the connection, or the capture, ends otherwise |
+
+Messages whose order was disproven are exchanges of their own. Once a client has pipelined, rule 3 is not used again.
 
 `tapper.streams.order` delays a response until all data that its sender had acknowledged was read. So a request comes
 here before its response, whatever the order of the packets.
@@ -34,11 +46,18 @@ from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, Req
 from tapper.protocols.outcome import CLIENT, COMPLETE, LOST, OPEN, SERVER, ExchangeOutcome, OutcomeKind, joined
 from tapper.protocols.streaming import AFTER_NS, Followed, beginning, part_reader
 from tapper.runtime.native import mypyc_attr
+from tapper.streams.bounds import SECOND
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK, after
 
 MOST_UNANSWERED: Final = 256
 """Requests of one connection that may wait for an answer. nginx and Envoy close a connection long before."""
+_HEADS_OF_A_WAITING_CLIENT: Final = 16
+"""A client that has waited for the answers in so many messages is not expected to pipeline. After a loss, the order of
+its messages is not doubted."""
+_SILENCE_NS: Final = SECOND
+_SILENCE_IN_WAITS: Final = 10
+"""How long a server that owes nothing is silent: in nanoseconds, and in times of its longest answer."""
 _CONTENT_TYPE: Final = "content-type"
 _RECORD_COST: Final = 512  # bytes that an unanswered request counts for, besides those that it has
 
@@ -72,13 +91,15 @@ class Conversation:
         "_answered_to",
         "_answering",
         "_arriving",
-        "_assumed",
         "_first_end",
         "_followed",
         "_is_server_unread",
         "_kept",
         "_last_ack",
+        "_last_answer_ack",
+        "_longest_wait",
         "_lost_to",
+        "_order_assumed",
         "_owed",
         "_pipelines",
         "_queue",
@@ -89,6 +110,7 @@ class Conversation:
         "_responses_missed",
         "_server_from_start",
         "_server_next",
+        "_unproven",
         "facts",
         "given_away",
         "heads",
@@ -106,11 +128,13 @@ class Conversation:
         self._followed: Followed | None = None  # the exchange of that response, if it goes on for long
         self.facts: list[Fact] = []
         """Facts about an exchange that goes on. Whoever takes them empties the list."""
-        # Losses. An order of requests and responses that rule 3 alone told is assumed.
+        # Losses.
         self._requests_lost = not client_in_step
         self._responses_lost = not server_in_step
         self._responses_missed = False  # True if lost bytes may be the answers to the requests that wait
-        self._assumed = False
+        self._order_assumed = False  # True once rule 3 alone has made a pair, until its order is proven
+        self._unproven: list[tuple[Request, Response]] = []  # the pairs that are kept back
+        self._longest_wait = 0  # of their requests for the responses, in nanoseconds
         self._first_end: ExchangeOutcome | None = None  # of an exchange that the first FIN cuts off
         # Sequence numbers of the server.
         self._server_from_start = server_in_step  # True until the first byte, if that was seen
@@ -122,6 +146,7 @@ class Conversation:
         self._owed = 0  # the least number of responses that the client waits for
         self._is_server_unread = True
         self._last_ack = -1  # of the last request
+        self._last_answer_ack = -1  # of the last response, while the order is assumed
         # Bytes.
         self._kept = 0  # by the readers
         self.held = 0
@@ -136,7 +161,8 @@ class Conversation:
         self._responses = ResponseReader(in_step=server_in_step, body_limit=body_limit)
 
     def from_client(self, chunk: Data) -> list[Exchange]:
-        return self._take_requests(self._requests.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+        proven = self.prove(chunk.ts) if self._unproven else []
+        return proven + self._take_requests(self._requests.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
 
     def from_server(self, chunk: Data) -> list[Exchange]:
         self._note_server_data(chunk)
@@ -154,7 +180,7 @@ class Conversation:
             return
         waiting, head = self._answering
         if self._followed is None:
-            if waiting is None or now - head.ts < AFTER_NS:
+            if waiting is None or self._order_assumed or now - head.ts < AFTER_NS:
                 return
             request, identity = waiting.head, f"{waiting.head.ts:x}-{waiting.head.seq:x}"
             reader = part_reader(head.fields.get(_CONTENT_TYPE), identity, SERVER, content_encoding(head.headers))
@@ -187,11 +213,44 @@ class Conversation:
     def finish(self, unfinished: ExchangeOutcome = OPEN) -> list[Exchange]:
         """The connection is over, or is given up: everything comes out as it is. `unfinished` is the outcome of what
         has not ended."""
-        return [
-            *self._take_requests(self._requests.eof(unfinished, clean=False)),
-            *self._take_responses(self._responses.eof(unfinished, clean=False)),
-            *self._give_up(len(self._queue), unfinished),
-        ]
+        done = self._take_requests(self._requests.eof(unfinished, clean=False))
+        done += self._take_responses(self._responses.eof(unfinished, clean=False))
+        done += self._settle_order(is_proven=unfinished.kind is OutcomeKind.TIMEOUT)
+        return done + self._give_up(len(self._queue), unfinished)
+
+    # Pairs whose order is assumed.
+
+    def prove(self, now: int) -> list[Exchange]:
+        """The pairs that were kept back, if the server's silence until `now` (nanoseconds since 1970) proves them."""
+        if not self._unproven or self._queue or self._answering is not None or self._arriving is not None:
+            return []
+        silence = now - self._unproven[-1][1].end.ts
+        is_proven = silence >= max(_SILENCE_NS, _SILENCE_IN_WAITS * self._longest_wait)
+        return self._settle_order(is_proven=True) if is_proven else []
+
+    def _pair(self, request: Request, response: Response) -> list[Exchange]:
+        """A request and its response, both complete. Nothing if the pair is kept back."""
+        if not self._order_assumed:
+            return [_exchange(request, response, LOST)]
+        self._unproven.append((request, response))
+        self._longest_wait = max(self._longest_wait, response.head.ts - request.end.ts)
+        self.held += _cost(request, response)
+        if response.head.status == 101 or len(self._unproven) == MOST_UNANSWERED:
+            return self._settle_order(is_proven=True)
+        return []
+
+    def _settle_order(self, *, is_proven: bool) -> list[Exchange]:
+        """Give out the pairs that were kept back: as pairs, or each message alone."""
+        unproven, self._unproven, self._longest_wait = self._unproven, [], 0
+        self._order_assumed = self._order_assumed and not is_proven
+        done: list[Exchange] = []
+        for request, response in unproven:
+            self.held -= _cost(request, response)
+            if is_proven:
+                done.append(_exchange(request, response, LOST))
+            else:
+                done += (_exchange(request, None, LOST), _exchange(None, response, LOST))
+        return done
 
     def _cut_by(self, sender: str) -> ExchangeOutcome:
         """The outcome of an exchange that a FIN cuts off. Who sent the first FIN has ended it."""
@@ -225,13 +284,16 @@ class Conversation:
         received_nothing = self._last_ack == before
         if not received_nothing and (self._is_server_unread or self._has_lost_after(before)):
             self._owed = 0
-        # 2. Find out whether the client pipelines. Then what rule 3 has told is not certain any longer.
+        # 2. Find out whether the client pipelines. Then an assumed order is disproven.
+        done: list[Exchange] = []
         if not self._pipelines and (self._owed > 0 or received_nothing):
             self._pipelines = True
-            if self._assumed:
+            if self._order_assumed:
                 self._responses_lost = True
+                done += self._settle_order(is_proven=False)
         # 3. Queue it. If the queue is full, its oldest request gets no answer.
-        done = self._give_up(1, LOST) if self._queue and not self._queue[0].head.method else []
+        if self._queue and not self._queue[0].head.method:
+            done += self._give_up(1, LOST)
         self._owed += 1
         self._queue.append(waiting)
         self.held += waiting.cost
@@ -260,7 +322,9 @@ class Conversation:
         if waiting.is_queued:
             self.held += len(end.body)
         # A server may answer before the request is complete: then the exchange is complete now.
-        return [] if waiting.may_be_answered else [_exchange(waiting.request, waiting.response, waiting.unanswered)]
+        if waiting.response is not None:
+            return self._pair(waiting.request, waiting.response)
+        return [] if waiting.may_be_answered else [_exchange(waiting.request, None, waiting.unanswered)]
 
     # Responses.
 
@@ -280,7 +344,10 @@ class Conversation:
                 waiting, unanswered = self._match(event)
                 done += unanswered
                 self._answering = (waiting, event)
-                self._responses.answers(None if waiting is None else waiting.head.method)
+                is_known = (
+                    waiting is not None and not self._order_assumed
+                )  # it may be another request, with another body
+                self._responses.answers(waiting.head.method if waiting is not None and is_known else None)
                 if waiting is not None and waiting is self._arriving and self._is_refused(waiting.head):
                     self._requests.refused()
             elif isinstance(event, End):
@@ -299,6 +366,7 @@ class Conversation:
                         self.given_away = True
                         done += self._take_requests(self._requests.eof(clean=False))
             elif isinstance(event, Lost):
+                done += self._disprove(None)
                 self._responses_lost = self._responses_missed = True
                 self._owed = 0  # all of them may be among the lost bytes
         self._weigh()
@@ -316,24 +384,39 @@ class Conversation:
             return [_exchange(None, response, LOST)] if response.head.status else []
         waiting.may_be_answered, waiting.response = False, response
         self._answered_to = response.end.seq
-        return [] if waiting.request is None else [_exchange(waiting.request, response, LOST)]
+        return [] if waiting.request is None else self._pair(waiting.request, response)
 
     def _match(self, response: ResponseHead) -> tuple[PendingRequest | None, list[Exchange]]:
         """The request that this response answers, and the exchanges of older requests, which get no answer."""
+        disproven = self._disprove(response) if self._order_assumed else []
         if not self._queue:
-            return None, []
+            return None, disproven
         # 1. Nothing was lost: it answers the oldest request.
         oldest = self._queue[0]
         if oldest.certain and not self._responses_lost:
-            return (self._leave_queue() if is_possible(oldest.head, response) else None), []
+            return (self._leave_queue() if is_possible(oldest.head, response) else None), disproven
         # 2. After a loss: it answers the request that rule 3 names.
         if not self._pipelines:
             for index, waiting in enumerate(self._queue):
                 if self._follows(waiting, response):
                     unanswered = self._give_up(index, LOST)
-                    self._responses_lost, self._responses_missed, self._assumed = False, False, True
-                    return self._leave_queue(), unanswered
-        return None, []
+                    self._responses_lost = self._responses_missed = False
+                    self._order_assumed = self._order_assumed or self.heads < _HEADS_OF_A_WAITING_CLIENT
+                    self._last_answer_ack = response.ack
+                    return self._leave_queue(), disproven + unanswered
+        return None, disproven
+
+    def _disprove(self, response: ResponseHead | None) -> list[Exchange]:
+        """The server has sent a response, or lost bytes (None). This disproves an assumed order if nothing waits for
+        it, or if the server has received nothing since the response before. But a lost request may wait for it."""
+        is_unasked = not self._queue and self._answering is None and not self._requests_lost
+        if response is not None:
+            is_unasked = is_unasked or response.ack == self._last_answer_ack
+            self._last_answer_ack = response.ack
+        if not is_unasked or not self._order_assumed:
+            return []
+        self._pipelines = True
+        return self._settle_order(is_proven=False)
 
     def _follows(self, waiting: PendingRequest, response: ResponseHead) -> bool:
         """True if the response answers this request by rule 3."""
@@ -389,6 +472,11 @@ def _exchange(request: Request | None, response: Response | None, missing: Excha
     if response is not None and response.head.fields.has_prefix(_CONTENT_TYPE, WEB):
         return Exchange(request, response, grpc=web_call(request, response), outcome=outcome)
     return Exchange(request, response, outcome=outcome)
+
+
+def _cost(request: Request, response: Response) -> int:
+    """Bytes that a pair counts for while it is kept back."""
+    return _RECORD_COST + request.head.cost + len(request.end.body) + response.head.cost + len(response.end.body)
 
 
 def ends_http1(request: Request | PendingRequest | None, response: ResponseHead) -> bool:

@@ -58,7 +58,7 @@ class Http1Connection(ConnectionReader):
 
     def pass_time(self, now: int) -> Sequence[Content]:
         self._conversation.pass_time(now)
-        return self._with_facts([])
+        return self._with_facts(self._conversation.prove(now))
 
     def gap(self, side: int, size: int | None) -> Sequence[Content]:
         conversation = self._conversation

@@ -64,6 +64,7 @@ class Connections(ConnectionTable[T]):
         """No packet will come: every connection is closed and forgotten, one after the other. A caller that stops
         before the end calls `abandon`."""
         self._decapsulation.finish()
+        yield self.tell_time(self.newest)
         for half in self._pending:
             yield self._give_up_pairing(half)
         for connection in list(self._connections):

@@ -140,12 +140,12 @@ def test_bytes_that_were_not_captured_make_an_exchange_lost() -> None:
     capture, wire = started()
     first = wire.ask(get("/1"))
     wire.answer(ok("missing"))
-    capture.feed([first, wire.ask(get("/2")), wire.answer(ok("x"))]).finish()
+    capture.feed([first, wire.ask(get("/2")), wire.answer(ok("x")), *wire.close()]).finish()
     assert [told(record.exchange)[0] for record in capture.seen] == ["lost", "complete"]
     # 2. The request is missing.
     capture, wire = started()
     wire.ask(get("/1"))
-    capture.feed([wire.answer(ok("x")), wire.ask(get("/2")), wire.answer(ok("y"))]).finish()
+    capture.feed([wire.answer(ok("x")), wire.ask(get("/2")), wire.answer(ok("y")), *wire.close()]).finish()
     assert sorted(told(record.exchange)[0] for record in capture.seen) == ["complete", "lost"]
     # 3. A piece of the body is missing.
     capture, wire = started()
