@@ -366,7 +366,7 @@ class Connection(Generic[T]):
         self.ended = True
         records: list[T] = []
         for half in self.halves:
-            records += self.deliver(half, half.stream.flush())
+            records += self.deliver(half, half.stream.conclude(half.peer.acked))
         records += self.give_up_missing()
         consumer, self.consumer = self.consumer, None
         if consumer is not None:

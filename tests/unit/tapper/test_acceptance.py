@@ -138,7 +138,7 @@ def test_a_stream_of_which_more_was_lost_than_a_window_goes_on() -> None:
     packets = [*it.handshake(), it.ask(get("/1")), it.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")]
     it.server += 999_900
     packets += [it.answer(b"x" * 50), it.client_ack(), it.answer(b"x" * 50), it.client_ack(), *it.exchange("/2", "b")]
-    capture = Capture().feed(packets).finish()
+    capture = Capture().feed(packets).silence()
     assert [target for target, _ in capture.pairs] == ["/1", "/2"]
     assert capture.connections.tally.connections == 1
 

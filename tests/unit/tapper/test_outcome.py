@@ -156,6 +156,24 @@ def test_bytes_that_were_not_captured_make_an_exchange_lost() -> None:
     assert (told(lost.exchange)[0], lost.exchange.response and lost.exchange.response.end.truncated) == ("lost", True)
 
 
+@pytest.mark.parametrize("captured", [0, 60])
+@pytest.mark.parametrize("end", ["open", "reset"])
+def test_an_answer_that_the_client_has_received_is_lost_whatever_ends_the_connection(captured: int, end: str) -> None:
+    """The client acknowledges bytes that were not captured, and no later segment of the server shows the gap."""
+    capture, wire = started()
+    packets = [wire.ask(get("/1"))]
+    if captured:
+        packets.append(wire.answer(ok("x" * 200)[:captured]))
+    wire.answer(ok("x" * 200)[captured:])
+    packets.append(wire.client_ack())
+    if end == "reset":
+        packets.append(packet(*wire.up, wire.client, wire.server, RST | ACK))
+    capture.feed(packets).finish()
+    [lost] = capture.seen
+    assert told(lost.exchange)[0] == "lost"
+    assert capture.connections.tally.gap_bytes == len(ok("x" * 200)) - captured
+
+
 def test_bytes_that_are_no_request_are_told_with_their_answer() -> None:
     capture, wire = started()
     capture.feed([wire.ask(get("/1")), wire.answer(ok("x")), wire.ask(b"GET /?token=s3cret\r\n\r\n")])
