@@ -440,7 +440,8 @@ class Conversation:
         for _ in range(count):
             waiting = self._leave_queue()
             waiting.may_be_answered = False
-            if not (self._responses_missed or self._has_lost_after(waiting.head.ack)):
+            has_received_unseen = self._is_server_unread and self._last_ack != waiting.head.ack
+            if not (self._responses_missed or self._has_lost_after(waiting.head.ack) or has_received_unseen):
                 waiting.unanswered = unanswered
             if waiting.request is not None and (waiting.head.method or self.heads):
                 done.append(_exchange(waiting.request, None, waiting.unanswered))

@@ -156,6 +156,14 @@ def test_bytes_that_were_not_captured_make_an_exchange_lost() -> None:
     assert (told(lost.exchange)[0], lost.exchange.response and lost.exchange.response.end.truncated) == ("lost", True)
 
 
+def test_a_client_that_goes_on_has_received_the_answers_of_a_server_that_is_not_captured() -> None:
+    wire = Wire(PAIRS[0], client_isn=50_000)
+    packets = [wire.handshake()[0], wire.ask(get("/1"))]
+    wire.answer(ok("x"))
+    capture = Capture().feed([*packets, wire.ask(get("/2"))]).finish()
+    assert [told(record.exchange)[0] for record in capture.seen] == ["lost", "open"]
+
+
 @pytest.mark.parametrize("captured", [0, 60])
 @pytest.mark.parametrize("end", ["open", "reset"])
 def test_an_answer_that_the_client_has_received_is_lost_whatever_ends_the_connection(captured: int, end: str) -> None:
