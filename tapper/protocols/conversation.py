@@ -9,24 +9,12 @@ After a loss, to pair by order is to guess, and one wrong guess shifts all later
    responses, so the next byte that it expects is the first one of the response:   request.ack == response.seq
 
 Rules 1 and 2 hold always, and every pair obeys them. Rule 3 alone makes pairs after a loss, and on a connection that
-was joined midway. After lost requests it does so only if a response came in between, which is the answer to them.
-A message without a partner is an exchange of its own.
-
-Rule 3 is of no use for a client that pipelines, and a client with a request that was not seen on its way looks like one
-that waits: each request is followed by one response, the answer to the request before. So the order of these pairs is
-*assumed*, and they are kept back until it is proven or disproven:
-
-| proof                                                              | disproof                                       |
-|--------------------------------------------------------------------|------------------------------------------------|
-| the server owes nothing: it was silent for ten times as long as it | the client sends a request while another one   |
-| took for its answers, and for a second                             | is unanswered                                  |
-| both ends sent FIN                                                 | the server sends a response, or lost bytes,    |
-|                                                                    | and no request waits for one                   |
-| 256 requests in a row waited for their answers                     | the server sends a response, and has received  |
-|                                                                    | nothing since the one before                   |
-| a response of 101: its request was the last one                    | the connection, or the capture, ends otherwise |
-
-Messages whose order was disproven are exchanges of their own. Once a client has pipelined, rule 3 is not used again.
+was joined midway. After lost requests it does so only if a response came in between, which is the answer to them. A
+message without a partner is an exchange of its own.
+Rule 3 is of no use for a client that pipelines, so it is not used again once a client has sent a request while another
+was unanswered. A client may also pipeline unseen. So the order of pairs that rule 3 made, and of all after them, is
+assumed, and they are kept back until it is proven or disproven (`tapper.protocols.assumed_order`). If it is disproven,
+each of their messages is an exchange of its own.
 
 `tapper.streams.order` delays a response until all data that its sender had acknowledged was read. So a request comes
 here before its response, whatever the order of the packets.
@@ -37,16 +25,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from tapper.protocols.exchange import Exchange
+from tapper.protocols.assumed_order import AssumedOrder
+from tapper.protocols.exchange import Exchange, exchange_of
 from tapper.protocols.facts import Fact
-from tapper.protocols.grpc import WEB, web_call
 from tapper.protocols.headers import content_encoding
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, RequestHead, Response, ResponseHead
-from tapper.protocols.outcome import CLIENT, COMPLETE, LOST, OPEN, SERVER, ExchangeOutcome, OutcomeKind, joined
+from tapper.protocols.outcome import CLIENT, LOST, OPEN, SERVER, ExchangeOutcome, OutcomeKind
+from tapper.protocols.pending_request import PendingRequest, ends_http1, expects_continue, is_possible
 from tapper.protocols.streaming import AFTER_NS, Followed, beginning, part_reader
-from tapper.runtime.native import mypyc_attr
-from tapper.streams.bounds import SECOND
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK, after
 
@@ -55,33 +42,7 @@ MOST_UNANSWERED: Final = 256
 _HEADS_OF_A_WAITING_CLIENT: Final = 16
 """A client that has waited for the answers in so many messages is not expected to pipeline. After a loss, the order of
 its messages is not doubted."""
-_SILENCE_NS: Final = SECOND
-_SILENCE_IN_WAITS: Final = 10
-"""How long a server that owes nothing is silent: in nanoseconds, and in times of its longest answer."""
 _CONTENT_TYPE: Final = "content-type"
-_RECORD_COST: Final = 512  # bytes that an unanswered request counts for, besides those that it has
-
-
-@mypyc_attr(acyclic=True)
-class PendingRequest:
-    """A request and its answer, from the request's head on until both have come."""
-
-    __slots__ = ("certain", "cost", "head", "is_queued", "may_be_answered", "request", "response", "unanswered")
-
-    def __init__(self, head: RequestHead, *, certain: bool) -> None:
-        self.head = head
-        self.request: Request | None = None
-        """None until the request's end has come."""
-        self.response: Response | None = None
-        self.certain = certain
-        """True if nothing was lost between the request before and this one."""
-        self.may_be_answered = True
-        self.unanswered = LOST
-        """The outcome if no answer is expected any longer."""
-        self.is_queued = True
-        """True until an answer begins, or none is expected any longer."""
-        self.cost = _RECORD_COST + head.cost
-        """Bytes that it counts for while it is queued."""
 
 
 class Conversation:
@@ -91,15 +52,13 @@ class Conversation:
         "_answered_to",
         "_answering",
         "_arriving",
+        "_assumed_order",
         "_first_end",
         "_followed",
         "_is_server_unread",
         "_kept",
         "_last_ack",
-        "_last_answer_ack",
-        "_longest_wait",
         "_lost_to",
-        "_order_assumed",
         "_owed",
         "_pipelines",
         "_queue",
@@ -110,7 +69,6 @@ class Conversation:
         "_responses_missed",
         "_server_from_start",
         "_server_next",
-        "_unproven",
         "facts",
         "given_away",
         "heads",
@@ -132,9 +90,7 @@ class Conversation:
         self._requests_lost = not client_in_step
         self._responses_lost = not server_in_step
         self._responses_missed = False  # True if lost bytes may be the answers to the requests that wait
-        self._order_assumed = False  # True once rule 3 alone has made a pair, until its order is proven
-        self._unproven: list[tuple[Request, Response]] = []  # the pairs that are kept back
-        self._longest_wait = 0  # of their requests for the responses, in nanoseconds
+        self._assumed_order: AssumedOrder | None = None  # since rule 3 alone has made a pair, until it is proven
         self._first_end: ExchangeOutcome | None = None  # of an exchange that the first FIN cuts off
         # Sequence numbers of the server.
         self._server_from_start = server_in_step  # True until the first byte, if that was seen
@@ -146,7 +102,6 @@ class Conversation:
         self._owed = 0  # the least number of responses that the client waits for
         self._is_server_unread = True
         self._last_ack = -1  # of the last request
-        self._last_answer_ack = -1  # of the last response, while the order is assumed
         # Bytes.
         self._kept = 0  # by the readers
         self.held = 0
@@ -161,7 +116,7 @@ class Conversation:
         self._responses = ResponseReader(in_step=server_in_step, body_limit=body_limit)
 
     def from_client(self, chunk: Data) -> list[Exchange]:
-        proven = self.prove(chunk.ts) if self._unproven else []
+        proven = self.prove(chunk.ts)
         return proven + self._take_requests(self._requests.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
 
     def from_server(self, chunk: Data) -> list[Exchange]:
@@ -180,7 +135,7 @@ class Conversation:
             return
         waiting, head = self._answering
         if self._followed is None:
-            if waiting is None or self._order_assumed or now - head.ts < AFTER_NS:
+            if waiting is None or self._assumed_order is not None or now - head.ts < AFTER_NS:
                 return
             request, identity = waiting.head, f"{waiting.head.ts:x}-{waiting.head.seq:x}"
             reader = part_reader(head.fields.get(_CONTENT_TYPE), identity, SERVER, content_encoding(head.headers))
@@ -222,35 +177,39 @@ class Conversation:
 
     def prove(self, now: int) -> list[Exchange]:
         """The pairs that were kept back, if the server's silence until `now` (nanoseconds since 1970) proves them."""
-        if not self._unproven or self._queue or self._answering is not None or self._arriving is not None:
+        order = self._assumed_order
+        if order is None or self._queue or self._answering is not None or self._arriving is not None:
             return []
-        silence = now - self._unproven[-1][1].end.ts
-        is_proven = silence >= max(_SILENCE_NS, _SILENCE_IN_WAITS * self._longest_wait)
-        return self._settle_order(is_proven=True) if is_proven else []
+        return self._settle_order(is_proven=True) if order.is_proven_by_silence(now) else []
 
     def _pair(self, request: Request, response: Response) -> list[Exchange]:
         """A request and its response, both complete. Nothing if the pair is kept back."""
-        if not self._order_assumed:
-            return [_exchange(request, response, LOST)]
-        self._unproven.append((request, response))
-        self._longest_wait = max(self._longest_wait, response.head.ts - request.end.ts)
-        self.held += _cost(request, response)
-        if response.head.status == 101 or len(self._unproven) == MOST_UNANSWERED:
-            return self._settle_order(is_proven=True)
-        return []
+        order = self._assumed_order
+        if order is None:
+            return [exchange_of(request, response, LOST)]
+        self.held -= order.held
+        is_proven = order.add(request, response)
+        self.held += order.held
+        return self._settle_order(is_proven=True) if is_proven else []
+
+    def _disprove(self, response: ResponseHead | None) -> list[Exchange]:
+        """The server has sent a response, or lost bytes (None). This disproves an assumed order if nothing waits for
+        it, or if the server has received nothing since the response before. But a lost request may wait for it."""
+        order = self._assumed_order
+        is_waited_for = self._queue or self._answering is not None or self._requests_lost
+        if order is None or (is_waited_for and (response is None or not order.repeats(response.ack))):
+            return []
+        self._pipelines = True
+        return self._settle_order(is_proven=False)
 
     def _settle_order(self, *, is_proven: bool) -> list[Exchange]:
         """Give out the pairs that were kept back: as pairs, or each message alone."""
-        unproven, self._unproven, self._longest_wait = self._unproven, [], 0
-        self._order_assumed = self._order_assumed and not is_proven
-        done: list[Exchange] = []
-        for request, response in unproven:
-            self.held -= _cost(request, response)
-            if is_proven:
-                done.append(_exchange(request, response, LOST))
-            else:
-                done += (_exchange(request, None, LOST), _exchange(None, response, LOST))
-        return done
+        order = self._assumed_order
+        if order is None:
+            return []
+        self.held -= order.held
+        self._assumed_order = None if is_proven else AssumedOrder()
+        return order.exchanges(is_proven=is_proven)
 
     def _cut_by(self, sender: str) -> ExchangeOutcome:
         """The outcome of an exchange that a FIN cuts off. Who sent the first FIN has ended it."""
@@ -288,7 +247,7 @@ class Conversation:
         done: list[Exchange] = []
         if not self._pipelines and (self._owed > 0 or received_nothing):
             self._pipelines = True
-            if self._order_assumed:
+            if self._assumed_order is not None:
                 self._responses_lost = True
                 done += self._settle_order(is_proven=False)
         # 3. Queue it. If the queue is full, its oldest request gets no answer.
@@ -324,7 +283,7 @@ class Conversation:
         # A server may answer before the request is complete: then the exchange is complete now.
         if waiting.response is not None:
             return self._pair(waiting.request, waiting.response)
-        return [] if waiting.may_be_answered else [_exchange(waiting.request, None, waiting.unanswered)]
+        return [] if waiting.may_be_answered else [exchange_of(waiting.request, None, waiting.unanswered)]
 
     # Responses.
 
@@ -344,10 +303,8 @@ class Conversation:
                 waiting, unanswered = self._match(event)
                 done += unanswered
                 self._answering = (waiting, event)
-                is_known = (
-                    waiting is not None and not self._order_assumed
-                )  # it may be another request, with another body
-                self._responses.answers(waiting.head.method if waiting is not None and is_known else None)
+                method = None if waiting is None else waiting.head.method
+                self._responses.answers(method if self._assumed_order is None else None)  # it may be another request's
                 if waiting is not None and waiting is self._arriving and self._is_refused(waiting.head):
                     self._requests.refused()
             elif isinstance(event, End):
@@ -375,20 +332,18 @@ class Conversation:
     def _is_refused(self, request: RequestHead) -> bool:
         """True if the client waits for a 100 (Continue) before it sends the body (RFC 9110 section 10.1.1), and this
         response came instead of it."""
-        return not self._responses.continued and any(
-            name.lower() == "expect" and value.strip().lower() == "100-continue" for name, value in request.headers
-        )
+        return not self._responses.continued and expects_continue(request)
 
     def _complete_response(self, waiting: PendingRequest | None, response: Response) -> list[Exchange]:
         if waiting is None:  # an answer that cannot be read is told with its request only
-            return [_exchange(None, response, LOST)] if response.head.status else []
+            return [exchange_of(None, response, LOST)] if response.head.status else []
         waiting.may_be_answered, waiting.response = False, response
         self._answered_to = response.end.seq
         return [] if waiting.request is None else self._pair(waiting.request, response)
 
     def _match(self, response: ResponseHead) -> tuple[PendingRequest | None, list[Exchange]]:
         """The request that this response answers, and the exchanges of older requests, which get no answer."""
-        disproven = self._disprove(response) if self._order_assumed else []
+        disproven = self._disprove(response)
         if not self._queue:
             return None, disproven
         # 1. Nothing was lost: it answers the oldest request.
@@ -401,22 +356,11 @@ class Conversation:
                 if self._follows(waiting, response):
                     unanswered = self._give_up(index, LOST)
                     self._responses_lost = self._responses_missed = False
-                    self._order_assumed = self._order_assumed or self.heads < _HEADS_OF_A_WAITING_CLIENT
-                    self._last_answer_ack = response.ack
+                    if self._assumed_order is None and self.heads < _HEADS_OF_A_WAITING_CLIENT:
+                        self._assumed_order = AssumedOrder()
+                        self._assumed_order.repeats(response.ack)
                     return self._leave_queue(), disproven + unanswered
         return None, disproven
-
-    def _disprove(self, response: ResponseHead | None) -> list[Exchange]:
-        """The server has sent a response, or lost bytes (None). This disproves an assumed order if nothing waits for
-        it, or if the server has received nothing since the response before. But a lost request may wait for it."""
-        is_unasked = not self._queue and self._answering is None and not self._requests_lost
-        if response is not None:
-            is_unasked = is_unasked or response.ack == self._last_answer_ack
-            self._last_answer_ack = response.ack
-        if not is_unasked or not self._order_assumed:
-            return []
-        self._pipelines = True
-        return self._settle_order(is_proven=False)
 
     def _follows(self, waiting: PendingRequest, response: ResponseHead) -> bool:
         """True if the response answers this request by rule 3."""
@@ -444,7 +388,7 @@ class Conversation:
             if not (self._responses_missed or self._has_lost_after(waiting.head.ack) or has_received_unseen):
                 waiting.unanswered = unanswered
             if waiting.request is not None and (waiting.head.method or self.heads):
-                done.append(_exchange(waiting.request, None, waiting.unanswered))
+                done.append(exchange_of(waiting.request, None, waiting.unanswered))
         return done
 
     def _weigh(self) -> None:
@@ -463,29 +407,3 @@ class Conversation:
             kept += arriving.cost + (0 if response is None else response.head.cost + len(response.end.body))
         self.held += kept - self._kept
         self._kept = kept
-
-
-def _exchange(request: Request | None, response: Response | None, missing: ExchangeOutcome) -> Exchange:
-    """An exchange. `missing` is the outcome of a message that is None."""
-    asked = missing if request is None else request.end.outcome
-    answered = missing if response is None else response.end.outcome
-    outcome = COMPLETE if asked is COMPLETE and answered is COMPLETE else joined(asked, answered)
-    if response is not None and response.head.fields.has_prefix(_CONTENT_TYPE, WEB):
-        return Exchange(request, response, grpc=web_call(request, response), outcome=outcome)
-    return Exchange(request, response, outcome=outcome)
-
-
-def _cost(request: Request, response: Response) -> int:
-    """Bytes that a pair counts for while it is kept back."""
-    return _RECORD_COST + request.head.cost + len(request.end.body) + response.head.cost + len(response.end.body)
-
-
-def ends_http1(request: Request | PendingRequest | None, response: ResponseHead) -> bool:
-    """True if another protocol follows this response (RFC 9110 sections 7.8 and 9.3.6)."""
-    status = response.status
-    return status == 101 or (request is not None and request.head.method == "CONNECT" and 200 <= status < 300)
-
-
-def is_possible(request: RequestHead, response: ResponseHead) -> bool:
-    """True if the response can answer the request by rules 1 and 2, modulo 2**32."""
-    return after(response.ack, request.seq) and not after(request.ack, response.seq)

@@ -7,11 +7,11 @@ from typing import Final
 
 from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.connection_reader import ConnectionReader, Content
-from tapper.protocols.conversation import ends_http1
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import ResponseHead
 from tapper.protocols.outcome import OPEN, ExchangeOutcome
+from tapper.protocols.pending_request import ends_http1
 from tapper.protocols.reader_classes import Readers
 from tapper.protocols.websocket import WebSocket
 from tapper.streams.reassembly import Data

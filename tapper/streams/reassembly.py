@@ -197,11 +197,8 @@ class HalfStream:
         """Nothing more will come. `ack` is the last number that the peer has acknowledged, -1 without any: bytes before
         it that are missing here were sent. One missing number may be that of a FIN."""
         chunks = self.flush()
-        if ack >= 0 and self.position >= 0 and not self.ended:
-            missing = unwrap(ack, self.position) - self.position
-            if 1 < missing <= FAR:
-                chunks += self._skip_to(self.position + missing)
-        return chunks
+        is_known = ack >= 0 and self.position >= 0 and not self.ended
+        return chunks + self.skip(ack) if is_known and 1 < unwrap(ack, self.position) - self.position <= FAR else chunks
 
     def restart(self, seq: int) -> list[Chunk]:
         """The stream goes on at this number, and how many bytes are missing is not known."""
