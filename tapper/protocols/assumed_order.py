@@ -9,8 +9,8 @@ later tells the two apart:
 |--------------------------------------------------------------------|------------------------------------------------|
 | the server owes nothing: it was silent for ten times as long as it | the client sends a request while another one   |
 | took for its answers, and for a second                             | is unanswered                                  |
-| both ends sent FIN                                                 | the server sends a response, or lost bytes,    |
-|                                                                    | and no request waits for one                   |
+| both ends sent FIN, and all responses came to their ends           | the server sends a response, or lost bytes,    |
+|                                                                    | and no request waits for this response         |
 | 256 requests in a row waited for their answers                     | the server sends a response, and has received  |
 |                                                                    | nothing since the one before                   |
 | a response of 101: its request was the last one                    | the connection, or the capture, ends otherwise |
@@ -22,7 +22,7 @@ from typing import Final
 
 from tapper.protocols.exchange import Exchange, exchange_of
 from tapper.protocols.messages import Request, Response
-from tapper.protocols.outcome import LOST
+from tapper.protocols.outcome import LOST, OutcomeKind
 from tapper.runtime.native import mypyc_attr
 from tapper.streams.bounds import SECOND
 
@@ -36,26 +36,30 @@ _PAIR_COST: Final = 512  # bytes that a pair counts for, besides those that it h
 class AssumedOrder:
     """The pairs so far."""
 
-    __slots__ = ("_last_ack", "_longest_wait", "_pairs", "held")
+    __slots__ = ("_longest_wait", "_pairs", "held", "is_whole", "last_ack")
 
-    def __init__(self) -> None:
+    def __init__(self, last_ack: int) -> None:
         self._pairs: list[tuple[Request, Response]] = []
         self.held = 0
         """Bytes that the pairs count for."""
+        self.is_whole = True
+        """False if a FIN cut a response off: an unseen request may have told that it has no body."""
         self._longest_wait = 0  # of a request for its response, in nanoseconds
-        self._last_ack = -1  # the acknowledgement of the last response
+        self.last_ack = last_ack
+        """The acknowledgement of the last response."""
 
     def add(self, request: Request, response: Response) -> bool:
         """One more pair. Returns True if it proves the order."""
         self._pairs.append((request, response))
         self.held += _PAIR_COST + request.head.cost + len(request.end.body) + response.head.cost
         self.held += len(response.end.body)
+        self.is_whole = self.is_whole and response.end.outcome.kind is not OutcomeKind.TIMEOUT
         self._longest_wait = max(self._longest_wait, response.head.ts - request.end.ts)
         return response.head.status == 101 or len(self._pairs) == MOST_PAIRS
 
     def repeats(self, ack: int) -> bool:
         """A response has come with this acknowledgement. Returns True if the one before had the same."""
-        before, self._last_ack = self._last_ack, ack
+        before, self.last_ack = self.last_ack, ack
         return ack == before
 
     def is_proven_by_silence(self, now: int) -> bool:

@@ -11,6 +11,7 @@ After a loss, to pair by order is to guess, and one wrong guess shifts all later
 Rules 1 and 2 hold always, and every pair obeys them. Rule 3 alone makes pairs after a loss, and on a connection that
 was joined midway. After lost requests it does so only if a response came in between, which is the answer to them. A
 message without a partner is an exchange of its own.
+
 Rule 3 is of no use for a client that pipelines, so it is not used again once a client has sent a request while another
 was unanswered. A client may also pipeline unseen. So the order of pairs that rule 3 made, and of all after them, is
 assumed, and they are kept back until it is proven or disproven (`tapper.protocols.assumed_order`). If it is disproven,
@@ -170,7 +171,9 @@ class Conversation:
         has not ended."""
         done = self._take_requests(self._requests.eof(unfinished, clean=False))
         done += self._take_responses(self._responses.eof(unfinished, clean=False))
-        done += self._settle_order(is_proven=unfinished.kind is OutcomeKind.TIMEOUT)
+        order = self._assumed_order
+        is_orderly = order is not None and order.is_whole and unfinished.kind is OutcomeKind.TIMEOUT
+        done += self._settle_order(is_proven=is_orderly)
         return done + self._give_up(len(self._queue), unfinished)
 
     # Pairs whose order is assumed.
@@ -192,12 +195,9 @@ class Conversation:
         self.held += order.held
         return self._settle_order(is_proven=True) if is_proven else []
 
-    def _disprove(self, response: ResponseHead | None) -> list[Exchange]:
-        """The server has sent a response, or lost bytes (None). This disproves an assumed order if nothing waits for
-        it, or if the server has received nothing since the response before. But a lost request may wait for it."""
-        order = self._assumed_order
-        is_waited_for = self._queue or self._answering is not None or self._requests_lost
-        if order is None or (is_waited_for and (response is None or not order.repeats(response.ack))):
+    def _disprove(self) -> list[Exchange]:
+        """The server has sent something that no request waits for: then an assumed order is wrong."""
+        if self._assumed_order is None:
             return []
         self._pipelines = True
         return self._settle_order(is_proven=False)
@@ -208,7 +208,7 @@ class Conversation:
         if order is None:
             return []
         self.held -= order.held
-        self._assumed_order = None if is_proven else AssumedOrder()
+        self._assumed_order = None if is_proven else AssumedOrder(order.last_ack)
         return order.exchanges(is_proven=is_proven)
 
     def _cut_by(self, sender: str) -> ExchangeOutcome:
@@ -323,7 +323,8 @@ class Conversation:
                         self.given_away = True
                         done += self._take_requests(self._requests.eof(clean=False))
             elif isinstance(event, Lost):
-                done += self._disprove(None)
+                if not (self._queue or self._answering is not None or self._requests_lost):
+                    done += self._disprove()
                 self._responses_lost = self._responses_missed = True
                 self._owed = 0  # all of them may be among the lost bytes
         self._weigh()
@@ -343,24 +344,23 @@ class Conversation:
 
     def _match(self, response: ResponseHead) -> tuple[PendingRequest | None, list[Exchange]]:
         """The request that this response answers, and the exchanges of older requests, which get no answer."""
-        disproven = self._disprove(response)
-        if not self._queue:
-            return None, disproven
+        order = self._assumed_order
+        is_second = order is not None and order.repeats(response.ack)
         # 1. Nothing was lost: it answers the oldest request.
-        oldest = self._queue[0]
-        if oldest.certain and not self._responses_lost:
-            return (self._leave_queue() if is_possible(oldest.head, response) else None), disproven
+        if self._queue and self._queue[0].certain and not self._responses_lost:
+            if is_possible(self._queue[0].head, response):
+                return self._leave_queue(), []
         # 2. After a loss: it answers the request that rule 3 names.
-        if not self._pipelines:
+        elif not self._pipelines:
             for index, waiting in enumerate(self._queue):
                 if self._follows(waiting, response):
                     unanswered = self._give_up(index, LOST)
                     self._responses_lost = self._responses_missed = False
-                    if self._assumed_order is None and self.heads < _HEADS_OF_A_WAITING_CLIENT:
-                        self._assumed_order = AssumedOrder()
-                        self._assumed_order.repeats(response.ack)
-                    return self._leave_queue(), disproven + unanswered
-        return None, disproven
+                    if order is None and self.heads < _HEADS_OF_A_WAITING_CLIENT:
+                        self._assumed_order = AssumedOrder(response.ack)
+                    return self._leave_queue(), unanswered
+        # 3. No seen request waits for it. A lost one may, if the server has received more since its last answer.
+        return None, self._disprove() if is_second or not self._requests_lost else []
 
     def _follows(self, waiting: PendingRequest, response: ResponseHead) -> bool:
         """True if the response answers this request by rule 3."""

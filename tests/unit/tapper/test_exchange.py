@@ -270,6 +270,20 @@ def test_a_response_to_a_method_that_is_assumed_may_have_another_body() -> None:
     assert [body for _, body in talk.finish().pairs] == [None, "unseen", ""]
 
 
+def test_a_response_that_the_end_cuts_off_proves_no_order() -> None:
+    """It answers an unseen HEAD, and has no body. The lost bytes after it are the next response."""
+    talk = Talk(**MIDWAY).ask(get("/1")).answer(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
+    talk.answer(ok("1"), lost=True)
+    talk.done += talk.conversation.client_end() + talk.conversation.server_end()
+    assert [pair for pair in talk.finish(ENDED).pairs if None not in pair] == []
+
+
+def test_a_response_that_no_request_expects_disproves_the_order() -> None:
+    """/3 waits, and expects its answer elsewhere: bytes of the server were lost before."""
+    talk = joined_with_one_on_its_way(2).ask(get("/3")).answer(ok("2"), lost=True).answer(ok("3"))
+    assert wrong(talk.finish(ENDED)) == []
+
+
 def test_a_slow_server_is_not_taken_for_a_silent_one() -> None:
     """It takes 500 ms for an answer: after three seconds of silence it may still owe one."""
     talk = Talk(**MIDWAY).ask(get("/1"))
