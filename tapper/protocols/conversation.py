@@ -366,6 +366,8 @@ class Conversation:
         """True if the response answers this request by rule 3."""
         if waiting.head.ack != response.seq or not is_possible(waiting.head, response):
             return False
+        if waiting.request is not None and after(response.ack, waiting.request.end.seq + 1):
+            return False  # the client has sent more than this request, and a FIN: it does not wait
         return waiting.certain or response.seq != self._answered_to
 
     # The queue.
