@@ -27,14 +27,15 @@ from collections.abc import Iterable
 from typing import Final
 
 from tapper.protocols.assumed_order import AssumedOrder
-from tapper.protocols.exchange import Exchange, exchange_of
-from tapper.protocols.facts import Fact
+from tapper.protocols.exchange import Exchange, exchange_id, exchange_of
+from tapper.protocols.facts import Fact, StreamBegin
 from tapper.protocols.headers import content_encoding
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, RequestHead, Response, ResponseHead
 from tapper.protocols.outcome import CLIENT, LOST, OPEN, SERVER, ExchangeOutcome, OutcomeKind
 from tapper.protocols.pending_request import PendingRequest, ends_http1, expects_continue, is_possible
-from tapper.protocols.streaming import AFTER_NS, Followed, beginning, part_reader
+from tapper.protocols.streaming import AFTER_NS, Followed, part_reader
+from tapper.streams.bounds import Pace
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK, after
 
@@ -61,6 +62,7 @@ class Conversation:
         "_last_ack",
         "_lost_to",
         "_owed",
+        "_pace",
         "_pipelines",
         "_queue",
         "_requests",
@@ -76,7 +78,16 @@ class Conversation:
         "held",
     )
 
-    def __init__(self, *, client_in_step: bool, server_in_step: bool, body_limit: int = BODY_LIMIT) -> None:
+    def __init__(
+        self,
+        *,
+        client_in_step: bool,
+        server_in_step: bool,
+        body_limit: int = BODY_LIMIT,
+        pace: Pace | None = None,
+    ) -> None:
+        """`pace` bounds what is told of exchanges while they go on; None: nothing is."""
+        self._pace = pace
         self._requests: RequestReader
         self._responses: ResponseReader
         self._make_readers(client_in_step, server_in_step, body_limit)
@@ -132,16 +143,16 @@ class Conversation:
 
     def pass_time(self, now: int) -> None:
         """Add to `facts` what has come by now, in nanoseconds since 1970, of a response that goes on."""
-        if self._answering is None:
+        if self._answering is None or self._pace is None:
             return
         waiting, head = self._answering
         if self._followed is None:
             if waiting is None or self._assumed_order is not None or now - head.ts < AFTER_NS:
                 return
-            request, identity = waiting.head, f"{waiting.head.ts:x}-{waiting.head.seq:x}"
+            request, identity = waiting.head, exchange_id(waiting.head.ts, waiting.head.seq)
             reader = part_reader(head.fields.get(_CONTENT_TYPE), identity, SERVER, content_encoding(head.headers))
-            self._followed = Followed(identity, {SERVER: reader})
-            self.facts.append(beginning(identity, request, head))
+            self._followed = Followed(identity, {SERVER: reader}, self._pace)
+            self.facts.append(StreamBegin(identity, request, head))
             if not self._responses.follow():
                 self._followed.lose(SERVER)
         self.facts += self._followed.feed(SERVER, self._responses.take_pieces(), self._responses.last_ts)
@@ -298,7 +309,7 @@ class Conversation:
         done: list[Exchange] = []
         for event in events:
             if isinstance(event, ResponseHead):
-                self.heads += 1
+                self.heads += event.status > 0  # bytes that are no response prove nothing
                 self._owed = max(0, self._owed - 1)
                 waiting, unanswered = self._match(event)
                 done += unanswered
@@ -346,11 +357,16 @@ class Conversation:
         """The request that this response answers, and the exchanges of older requests, which get no answer."""
         order = self._assumed_order
         is_second = order is not None and order.repeats(response.ack)
-        # 1. Nothing was lost: it answers the oldest request.
-        if self._queue and self._queue[0].certain and not self._responses_lost:
-            if is_possible(self._queue[0].head, response):
+        # 1. Bytes that are no response may be the rest of a body that is longer than its head says. They are an answer
+        #    only if the oldest request is one, and if rule 3 names it.
+        oldest = self._queue[0].head if self._queue else None
+        if not response.status and (oldest is None or not oldest.method or oldest.ack != response.seq):
+            return None, []
+        # 2. Nothing was lost: it answers the oldest request.
+        if oldest is not None and self._queue[0].certain and not self._responses_lost:
+            if is_possible(oldest, response):
                 return self._leave_queue(), []
-        # 2. After a loss: it answers the request that rule 3 names.
+        # 3. After a loss: it answers the request that rule 3 names.
         elif not self._pipelines:
             for index, waiting in enumerate(self._queue):
                 if self._follows(waiting, response):
@@ -359,7 +375,7 @@ class Conversation:
                     if order is None and self.heads < _HEADS_OF_A_WAITING_CLIENT:
                         self._assumed_order = AssumedOrder(response.ack)
                     return self._leave_queue(), unanswered
-        # 3. No seen request waits for it. A lost one may, if the server has received more since its last answer.
+        # 4. No seen request waits for it. A lost one may, if the server has received more since its last answer.
         return None, self._disprove() if is_second or not self._requests_lost else []
 
     def _follows(self, waiting: PendingRequest, response: ResponseHead) -> bool:

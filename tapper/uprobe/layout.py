@@ -39,6 +39,9 @@ class Role(IntFlag):
     SERVER = 4
     SHOOK = 8
     """It has been in a call that shakes hands."""
+    WRITING = 16
+    """A call that writes has not returned, so its plaintext comes in a later record. A peer's answer may be read by
+    another thread before."""
 
 
 @dataclass(frozen=True, slots=True)

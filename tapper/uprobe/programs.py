@@ -81,8 +81,12 @@ class Programs:
         p.load(R1, FP, _CALL + layout.SSL).store(FP, CONNECTION_KEY + 8, R1)
         if handshake:
             p.connection(Role.FROM_START)
-        elif function.go:
-            p.connection()
+            return p.end()
+        p.connection()
+        if function.kind is RecordKind.WRITE:
+            p.load(R1, R0, ENDS + layout.ROLE, HALF).alu("or", R1, Role.WRITING)
+            p.store(R0, ENDS + layout.ROLE, R1, HALF)
+        if function.go:
             self._go_socket(p)
         return p.end()
 
@@ -123,7 +127,7 @@ class Programs:
         combination of their values.
         """
         p, reads = self._new(), function.kind is RecordKind.READ
-        # 1. The call. R9: it.
+        # 1. The call, and its connection. R9, R8: them.
         p.take_thread()
         p.take_call_key(function)
         p.look_up(self._maps.calls, CALL_KEY)
@@ -131,17 +135,21 @@ class Programs:
         p.load(R1, R9, layout.KIND, WORD).alu("and", R1, 0xFF).jump_if(R1, "!=", function.kind, "out")
         p.load(R1, R9, layout.SSL).store(FP, CONNECTION_KEY + 8, R1)
         p.load(R1, R9, layout.NETNS).store(FP, NETNS_AT, R1)
+        p.connection()
+        p.copy(R8, R0)
         if function.kind is RecordKind.HANDSHAKE:
-            p.connection()
             self._ends_by_thread(p, function.kind)
             p.label("forget")
             p.delete(self._maps.calls, CALL_KEY)
             return p.end()
+        if not reads:
+            p.load(R1, R8, ENDS + layout.ROLE, HALF).alu("and", R1, ~Role.WRITING)
+            p.store(R8, ENDS + layout.ROLE, R1, HALF)
         # 2. How many bytes it has accepted or given. R7: them.
         p.load(R7, R6, self._registers.go_receiver if function.go else self._registers.result)
         if function.by_pointer:
-            p.alu("and", R7, 1, width=WORD).jump_if(R7, "==", 0, "forget").load(R8, R9, layout.LENGTH_AT)
-            p.read(READ_USER, R8, 0, 8, SCRATCH)
+            p.alu("and", R7, 1, width=WORD).jump_if(R7, "==", 0, "forget").load(R7, R9, layout.LENGTH_AT)
+            p.read(READ_USER, R7, 0, 8, SCRATCH)
             p.jump_if(R0, "!=", 0, "forget").load(R7, FP, SCRATCH).jump_if(R7, "==", 0, "forget")
         else:
             p.alu("lsh", R7, 32).alu("arsh", R7, 32).jump_if(R7, "s<=", 0, "forget")
@@ -153,26 +161,25 @@ class Programs:
             p.call(TIME).store(R9, layout.TIME, R0)
         # 4. The connection goes on by so many bytes, whether or not they find room in the ring: what is missing is a
         # gap.
-        p.connection()
         mine, other = (layout.READ, layout.WRITTEN) if reads else (layout.WRITTEN, layout.READ)
-        p.load(R1, R0, mine).store(R9, layout.POSITION, R1).load(R2, R9, layout.LEFT)
-        p.alu_register("add", R1, R2).store(R0, mine, R1)
-        p.load(R1, R0, other).store(R9, layout.OTHER, R1)
-        p.load(R1, R0, layout.BORN).store(R9, layout.CALL_BORN, R1)
+        p.load(R1, R8, mine).store(R9, layout.POSITION, R1).load(R2, R9, layout.LEFT)
+        p.alu_register("add", R1, R2).store(R8, mine, R1)
+        p.load(R1, R8, other).store(R9, layout.OTHER, R1)
+        p.load(R1, R8, layout.BORN).store(R9, layout.CALL_BORN, R1)
         if not function.go:
             self._ends_by_thread(p, function.kind)
-        p.copy_memory(R9, layout.CALL_ENDS, R0, ENDS, layout.ENDS_SIZE)
+        p.copy_memory(R9, layout.CALL_ENDS, R8, ENDS, layout.ENDS_SIZE)
         # 5. The plaintext.
-        self._hand_over(p)
+        self._hand_over(p, function.kind)
         p.label("forget")
         p.delete(self._maps.calls, CALL_KEY)
         return p.end()
 
     def _ends_by_thread(self, p: BpfProgram, kind: RecordKind) -> None:
         """A library that works on memory uses no socket within a call. Its connection's ends are then those of the
-        socket that the thread received from since its last call, or will send on next. R0, the connection, stays."""
+        socket that the thread received from since its last call, or will send on next. R8, the connection, stays."""
         take, used, wait, done = (p.new_label() for _ in range(4))
-        p.copy(R8, R0).load(R1, R9, layout.SOCKET_KNOWN, WORD).jump_if(R1, "!=", 0, done)
+        p.load(R1, R9, layout.SOCKET_KNOWN, WORD).jump_if(R1, "!=", 0, done)
         p.load(R1, R8, ENDS + layout.FAMILY, HALF)
         if kind is RecordKind.WRITE:
             p.jump_if(R1, "!=", 0, done).label(wait)
@@ -194,9 +201,9 @@ class Programs:
             p.give_ends(R8)
             p.label(used)
             p.delete(self._maps.received, THREAD_AT)
-        p.label(done).copy(R0, R8)
+        p.label(done)
 
-    def _hand_over(self, p: BpfProgram) -> None:
+    def _hand_over(self, p: BpfProgram, kind: RecordKind) -> None:
         """Records of the plaintext of a call, which R9 is, into the ring. R8: bytes of a record."""
         more, fill, lost, following = (p.new_label() for _ in range(4))
         p.set(R7, layout.MOST_CHUNKS).label(more).load(R8, R9, layout.LEFT)
@@ -227,6 +234,11 @@ class Programs:
         p.load(R1, FP, THREAD_AT).store(R6, layout.RECORD_THREAD, R1).store(R6, layout.RECORD_LENGTH, R8, WORD)
         p.load(R1, R9, layout.KIND, WORD).store(R6, layout.RECORD_KIND, R1, WORD)
         p.copy_memory(R6, layout.RECORD_ENDS, R9, layout.CALL_ENDS, layout.ENDS_SIZE)
+        if kind is RecordKind.WRITE:
+            last = p.new_label()
+            p.load(R1, R9, layout.LEFT).jump_if_register(R1, "<=", R8, last)
+            p.load(R1, R6, layout.RECORD_ENDS + layout.ROLE, HALF).alu("or", R1, Role.WRITING)
+            p.store(R6, layout.RECORD_ENDS + layout.ROLE, R1, HALF).label(last)
         # 3. Wake the reader where much waits.
         quiet = p.new_label()
         p.load(R1, FP, _RING).set(R2, _UNREAD_BYTES).call(QUERY).store(FP, SCRATCH, R0)

@@ -25,7 +25,7 @@ _AT_ONCE: Final = 1 << 18
 
 
 class ProbeRing:
-    """A `tapper.capture.sources.CaptureRing`. `size` in bytes: a power of two, and whole pages. `losses` returns the
+    """A `tapper.capture.source.CaptureRing`. `size` in bytes: a power of two, and whole pages. `losses` returns the
     lost and the cut records; `stop` makes the programs write no more. Construction raises OSError."""
 
     bad_checksum = 0
@@ -88,6 +88,10 @@ class ProbeRing:
 
     def unfinished(self) -> None:
         """The descriptor is readable as soon as there is a record."""
+
+    @property
+    def counted(self) -> bool:
+        return False
 
     def drained(self) -> bool:
         return bool(self._read[0] == self._written[0])

@@ -77,7 +77,7 @@ class _Connection:
     """Bytes that the process has sent, as far as is known, and received."""
     read: int = 0
     waiting: list[_Record] = field(default_factory=list)
-    """Records from before the ends were known."""
+    """Records from before the ends were known, or that wait for the plaintext of a write."""
 
 
 class Segments:
@@ -124,12 +124,30 @@ class Segments:
             self.unreadable += 1
             return
         record = _Record(time + shift, kind, library, role, position, other, bytes(raw[HEAD : HEAD + length]))
-        if connection.ends is None and kind != RecordKind.END:
-            self._wait(connection, record)
-            return
-        self._say(connection, record)
+        self._take(connection, record)
         if kind == RecordKind.END:
             self._drop(process, ssl, connection)
+
+    def _take(self, connection: _Connection, record: _Record) -> None:
+        """Say a record, or let it wait.
+
+        A thread may read the peer's answer before the call has returned in which another thread has written the
+        request. The answer then waits for the request's record, or for one that no write is under way at.
+        """
+        if connection.ends is None:
+            if record.kind != RecordKind.END:
+                self._wait(connection, record)
+            return
+        writing = record.role & Role.WRITING
+        if record.kind == RecordKind.READ and writing and self._wait(connection, record):
+            return
+        if record.kind != RecordKind.WRITE:
+            self._say_waiting(connection)
+        elif connection.waiting:  # it acknowledges nothing that comes later
+            record = record._replace(other=connection.waiting[0].position)
+        self._say(connection, record)
+        if not writing:
+            self._say_waiting(connection)
 
     # Connections.
 
@@ -158,19 +176,29 @@ class Segments:
         waiting, connection.waiting = connection.waiting, []
         for record in waiting:
             self._waiting -= len(record.data) + HEAD
-            self._say(connection, record)
+            self._take(connection, record)
 
-    def _wait(self, connection: _Connection, record: _Record) -> None:
+    def _wait(self, connection: _Connection, record: _Record) -> bool:
+        """Let a record wait. False where that takes too much memory."""
         size = len(record.data) + HEAD
         if self._waiting + size > MOST_WAITING:
-            self.lost += 1
-            return
+            self.lost += connection.ends is None
+            return False
         self._waiting += size
         connection.waiting.append(record)
+        return True
+
+    def _say_waiting(self, connection: _Connection) -> None:
+        waiting, connection.waiting = connection.waiting, []
+        for record in waiting:
+            self._waiting -= len(record.data) + HEAD
+            self._say(connection, record)
 
     def _forget(self, process: int, ssl: int, ts: int) -> None:
         """A connection is over. What it carried after its last record is not known."""
         connection = self._processes[process][ssl]
+        if connection.ends is not None:
+            self._say_waiting(connection)
         if connection.begun:
             self._end(connection, ts)
         self._drop(process, ssl, connection)
@@ -195,10 +223,11 @@ class Segments:
             if connection.begun:
                 self._end(connection, record.ts)
             return
-        written, position, other = record.kind == RecordKind.WRITE, record.position, record.other
         if connection.copy:
             return
+        written, position = record.kind == RecordKind.WRITE, record.position
         known = (connection.written, connection.read) if written else (connection.read, connection.written)
+        other = max(record.other, known[1])  # less where it waited for a write
         if connection.begun and max(position - known[0], other - known[1]) > _LARGEST_GAP:
             self._end(connection, record.ts)  # what follows is another connection to the streams
         if not connection.begun:

@@ -131,6 +131,56 @@ def test_a_servers_exchanges_are_inbound(pod: Pod) -> None:
     assert (str(leg.src), str(leg.dst), leg.plaintext) == (f"{OTHER}:40000", f"{POD}:443", "openssl")
 
 
+@pytest.fixture(params=["whole", "in two records"])
+def request_overtaken(request: pytest.FixtureRequest, pod: Pod) -> Conversation:
+    """After an exchange, one thread reads the answer before the call returns in which another one writes a request."""
+    client = Conversation(pod)
+    client.exchange("/a")
+    data, answer = b"GET /b HTTP/1.1\r\nHost: shop\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n/b"
+    client.role = CLIENT | Role.WRITING
+    client.record(RecordKind.READ, answer)
+    client.time -= 3000  # a write has the time when its call began
+    if request.param == "in two records":
+        client.record(RecordKind.WRITE, data[:10])
+        data = data[10:]
+    client.role = CLIENT
+    client.record(RecordKind.WRITE, data)
+    return client
+
+
+def test_an_answer_that_overtakes_its_request(request_overtaken: Conversation) -> None:
+    client, pod = request_overtaken, request_overtaken.pod
+    assert pod.exchanges()[1:] == [("/b", "/b", Direction.OUTBOUND)]
+    client.exchange("/c")
+    client.record(RecordKind.END)
+    assert pod.exchanges() == [(path, path, Direction.OUTBOUND) for path in ("/a", "/b", "/c")]
+    assert pod.connections.tally.gaps == 0
+
+
+@pytest.mark.parametrize("following", ["read", "end", "gone", "much"])
+def test_an_answer_does_not_wait_for_a_request_that_never_comes(
+    pod: Pod, following: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of the write is lost, or takes too long."""
+    monkeypatch.setattr(module, "MOST_WAITING", 1000)
+    client = Conversation(pod)
+    client.exchange("/a")
+    client.ask("/lost", lost=True)
+    client.role = CLIENT | Role.WRITING
+    client.answer("w" * 200)
+    assert b"w" * 200 not in pod.segments.packets()[0]
+    if following == "read":
+        client.role = CLIENT
+    if following in ("read", "much"):
+        client.answer("x" * 900)
+    else:
+        client.record(RecordKind.END if following == "end" else RecordKind.GONE)
+    memory, _ = pod.segments.packets()
+    assert memory.count(b"w" * 200) == 1
+    assert memory.count(b"x" * 900) == (following in ("read", "much"))
+    assert pod.segments.lost == 0
+
+
 @pytest.mark.parametrize("role", [Role(0), Role.FROM_START])
 def test_without_a_known_role_the_client_speaks_first(pod: Pod, role: Role) -> None:
     client = Conversation(pod, role)
