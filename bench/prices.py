@@ -23,9 +23,10 @@ from pathlib import Path
 import tapper
 from bench.result import load_average
 from harness.mesh.replay import FrameMaker, ReplayLeg
+from tapper.output.console import Console
 from tapper.output.records import Place
 from tapper.output.shape import Shape
-from tapper.output.sink import Console, Sink
+from tapper.output.sink import Sink
 from tapper.protocols.records import Record
 from tapper.run.parts import chosen
 from tapper.run.writer import RecordWriter

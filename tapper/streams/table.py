@@ -34,10 +34,8 @@ T = TypeVar("T")
 
 _SWEEPS_LATE: Final = 2
 """Sweeps, one in a second of the packets' time, until missing bytes are given up."""
-_SWEEPS_ENDED: Final = 3
-"""Sweeps until an ended connection is forgotten."""
-ENDED_NS: Final = _SWEEPS_ENDED * SECOND
-"""After so much time without a packet an ended connection counts as forgotten, although no sweep came."""
+_ENDED_NS: Final = 3 * SECOND
+"""The first sweep so long after its last packet forgets an ended connection."""
 
 
 class ConnectionTable(Generic[T]):
@@ -116,7 +114,7 @@ class ConnectionTable(Generic[T]):
             reset = connection.doubtful_reset
             if reset is not None and sweeps + 1 >= _SWEEPS_LATE:
                 records += self._close(connection, reset)
-            if connection.ended and sweeps + 1 >= _SWEEPS_ENDED:
+            if connection.ended and abs(ts - connection.last) >= _ENDED_NS:
                 self._remove(connection)
             elif not connection.order and not connection.ended and reset is None:
                 self._due.pop(connection, None)
