@@ -219,7 +219,7 @@ def _is_told_right(sent: Sent, found: Sequence[ReportedExchange], adapter: Adapt
             if others not in ([], [sent.nonce]):
                 raise Violation(f"{_asked(sent)} with its own answer", f"that of {', '.join(others)}")
     for sighting in found:
-        _is_from_and_to(sent, sighting)
+        from_and_to(sent, sighting)
     told: Counter[tuple[str | None, str | None]] = Counter()
     wanted: Counter[tuple[str | None, str | None]] = Counter()
     by_pod, by_direction = Feature.POD_IDENTITY in adapter.claims, Feature.DIRECTION in adapter.claims
@@ -233,8 +233,9 @@ def _is_told_right(sent: Sent, found: Sequence[ReportedExchange], adapter: Adapt
         raise Violation(f"{_asked(sent)} {_legs(wanted)}", f"{_legs(told)}: " + "; ".join(map(str, found)))
 
 
-def _is_from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
-    """The reported ends are right; either may be missing. The `dst` of a redirected leg may be the sidecar."""
+def from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
+    """The reported ends are those of the packets; either may be missing. The `dst` of a redirected leg may be the
+    sidecar."""
     if len(sent.legs) != 1:
         return
     sidecar = _SIDECAR if sent.legs[0].direction == OUTBOUND else ()

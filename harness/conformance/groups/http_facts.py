@@ -9,6 +9,7 @@ from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.conformance.verdict import NotClaimed
 from harness.mesh import delivery
+from harness.sandbox.frames import endpoint
 
 _FORGED = "203.0.113.77"  # RFC 5737: nobody's
 _AS_THEY_CAME = (
@@ -48,9 +49,7 @@ def source_is_the_packets(trial: Trial) -> None:
     if all(sighting.src is None and sighting.dst is None for _, sighting in found):
         raise NotClaimed("its records tell no ends of a connection (src, dst)")
     for each, sighting in found:
-        tap.require(sighting.src in (None, each.src), f"{each.target} from {each.src}", f"from {sighting.src}")
-        right = (None, each.dst) if each in inbound else (None, each.dst, "127.0.0.1:15001")
-        tap.require(sighting.dst in right, f"{each.target} to {each.dst}", f"to {sighting.dst}")
+        expect.from_and_to(each, sighting)
 
 
 @case("HTTP-14", Level.SHOULD, "RFC 9110, sections 5.2, 5.3 and 5.5", features={Feature.HTTP1})
@@ -106,7 +105,7 @@ def as_they_came(trial: Trial) -> None:
             nonce = truth.new_nonce()
             target = form.format(nonce=nonce)
             conversation.exchange(truth.request(nonce, method=method, target=target), truth.response(nonce, status))
-            src, dst = truth.endpoint(conversation.src), truth.endpoint(conversation.dst)
+            src, dst = endpoint(*conversation.src), endpoint(*conversation.dst)
             sent.append(Sent(nonce, method, target, status, (ExpectedLeg(server, INBOUND),), src, dst))
     tap.settle(sent, server)
     tap.end()

@@ -66,6 +66,16 @@ MESSAGES_LOST = _mutant(
     "messages-lost", "message-lost+only-ipv4", {"GEN-04": "message"}, "It loses WebSocket messages over IPv4."
 )
 
+USUAL_METHODS = _mutant(
+    "usual-methods", "drop+only-other-methods", {"HTTP-15": LOST}, "It takes two methods for all there are."
+)
+INVENTS_PROBES = _mutant(
+    "invents-probes",
+    "healthz+always",
+    {"CAP-14": "no record of what did not happen"},
+    "It tells of a probe with each exchange that it sees.",
+)
+
 # -- which response --------------------------------------------------------------------------------------------------
 
 GIVES_UP_SOON = _mutant(
@@ -94,6 +104,13 @@ THIRD_POD_MISTAKEN = _mutant(
     "pod+only-3rd-pod",
     {"GEN-06": "pod_ip"},
     "It knows two pods, and takes any other for one of them.",
+)
+
+LAST_POD = _mutant(
+    "last-pod",
+    "pod+with-3-pods",
+    {"CAP-16": 'at pod "(first|second|third|fourth)"'},
+    "Once it looks into three pods it names another one.",
 )
 
 # -- what was said ---------------------------------------------------------------------------------------------------
@@ -137,4 +154,18 @@ CHUNKS_CUT_IN_SILENCE = _mutant(
 CALLS_WITHOUT_STATUS = _mutant(
     "calls-without-status", "grpc-status+only-grpc", {"GEN-03": "grpc"}, "It takes a call that failed for a success."
 )
-TARGETS_CUT = _mutant("targets-cut", "target+only-with-query", {"GEN-01": "target"}, "It cuts the end of a query off.")
+TARGETS_CUT = _mutant(
+    "targets-cut",
+    "target+only-with-query",
+    {"GEN-01": "target", "HTTP-15": r"q=a%20b"},
+    "It cuts the end of a query off.",
+)
+ONE_VERSION = _mutant(
+    "one-version", "version+always", {"CAP-17": "expected version HTTP/1"}, "It tells another version of HTTP."
+)
+FIELDS_OF_THE_REQUEST = _mutant(
+    "fields-of-the-request",
+    "fields-swapped+always",
+    {"HTTP-22": r"expected (request|response)\.headers"},
+    "It shows the request's header fields for the answer's, and the other way round.",
+)

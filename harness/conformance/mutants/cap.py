@@ -13,7 +13,7 @@ from harness.conformance.mutants.packets import (
     TcpFields,
     refusing,
     tcp,
-    with_seq,
+    with_numbers,
 )
 from harness.conformance.mutants.reasons import (
     ANOTHERS_ANSWER,
@@ -122,7 +122,7 @@ def _numbered_by_arrival(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
         begins = segment.flags & SYN or segment.flow not in following
         seq = segment.seq if begins else following[segment.flow]
         following[segment.flow] = seq + len(segment.payload) + bool(segment.flags & SYN)
-        yield with_seq(packet, segment, seq)
+        yield with_numbers(packet, segment, seq, segment.ack)
 
 
 ARRIVAL_ORDER = Mutant(

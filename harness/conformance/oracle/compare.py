@@ -342,11 +342,15 @@ def same_text(true: bytes, told: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def same_address(told: str) -> str:
-    """An address in its usual spelling (RFC 5952); a text that is no address as it is."""
+    """An address in its usual spelling (RFC 5952); a text that is no address as it is.
+
+    An IPv4 address may be written as an IPv6 address: `::ffff:10.244.0.2` (RFC 4291, section 2.5.5.2).
+    """
     try:
-        return str(ip_address(told.strip("[]")))
+        address = ip_address(told.strip("[]"))
     except ValueError:
         return told
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 @lru_cache(maxsize=4096)
@@ -356,9 +360,10 @@ def same_end(told: str) -> tuple[str, int] | None:
     if match is None or len(match[3]) > 5:
         return None
     try:
-        return str(ip_address(match[1] or match[2])), int(match[3])
+        ip_address(match[1] or match[2])
     except ValueError:
         return None
+    return same_address(match[1] or match[2]), int(match[3])
 
 
 def _lines(fields: FieldLines) -> list[tuple[str, str]]:
