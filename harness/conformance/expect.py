@@ -28,23 +28,6 @@ def of(sent: Sent, seen: Iterable[ReportedExchange]) -> list[ReportedExchange]:
     return [each for each in seen if each.target is not None and sent.nonce in each.target]
 
 
-def once(sent: Sequence[Sent], sightings: Sequence[ReportedExchange], adapter: Adapter, *, copies: int = 1) -> None:
-    """Every request is reported once for each of its legs, and correctly.
-
-    `copies`: reports per exchange, measured on canaries. Duplicates up to that number are CAP-03's business.
-    """
-    index = _index(sent, sightings)
-    missing = [each for each in sent if len(index.get(each.nonce, ())) < len(each.legs)]
-    extra = _too_often(sent, index, copies)
-    if missing or extra:
-        raise Violation(
-            f"each of {len(sent)} requests {_times(sent[0], copies)}",
-            f"{_count(missing)} too seldom, {_count(extra)} too often{_which(missing or extra, sent, index)}",
-        )
-    for each in sent:
-        _is_told_right(each, index[each.nonce], adapter)
-
-
 def seen(
     sent: Sequence[Sent],
     sightings: Sequence[ReportedExchange],
@@ -53,11 +36,10 @@ def seen(
     paired: bool = False,
     copies: int | None = None,
 ) -> None:
-    """Every request is reported for each of its legs, correctly, and no more often than canaries: for cases that are
-    not about duplicates.
+    """Every request is reported for each of its legs, correctly, and no more often than `copies` times: that is how
+    often the tapper reports canaries, since duplicates up to that number are CAP-03's business. None allows any number.
 
-    `paired`: with its answer, too; otherwise a report without an answer is correct. `copies` as in `once`; None allows
-    any number.
+    `paired`: with its answer, too; otherwise a report without an answer is correct.
     """
     index = _index(sent, sightings)
     missing = [each for each in sent if len(index.get(each.nonce, ())) < len(each.legs)]
@@ -156,7 +138,7 @@ def answered(sent: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None:
 
 
 def bodies(sent: Sequence[Sent], seen: Sequence[ReportedExchange], *, where_told: bool = False) -> None:
-    """Every body is reported whole, or marked as cut; `once` has found each request before.
+    """Every body is reported whole, or marked as cut; `seen` has found each request before.
 
     `where_told`: only bodies that a record has, since leaving bodies out is correct.
     """
@@ -257,10 +239,6 @@ def _legs(told: Counter[tuple[str | None, str | None]]) -> str:
     return " and ".join(
         " ".join(filter(None, (direction, f"at {pod}" if pod else None))) or "seen" for pod, direction in told
     )
-
-
-def _count(some: Sequence[Sent]) -> str:
-    return "none" if not some else str(len(some))
 
 
 def _which(some: Sequence[Sent], sent: Sequence[Sent], index: dict[str, list[ReportedExchange]]) -> str:

@@ -57,7 +57,7 @@ class TrialTap(Watched[Pod]):
         if wire_between and any(expect.may_be_of_the_wire(each) for each in seen):
             expect.seen(sent, seen, self.running.adapter)
         else:
-            expect.once(sent, seen, self.running.adapter, copies=self.copies(calm) or 1)
+            expect.seen(sent, seen, self.running.adapter, copies=self.copies(calm) or 1)
 
     def expect_exactly_once(self, sent: Sequence[Sent]) -> None:
         """Each is reported once for each of its legs, however often the tapper reports undisturbed canaries."""

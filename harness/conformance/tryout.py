@@ -114,7 +114,7 @@ def _told(adapter: Adapter, sent: list[Sent], sightings: list[ReportedExchange])
         what = "a record whose target has it" if adapter.format == "ndjson" else "a packet with its request line"
         return Step(False, "The canary is mentioned, and not reported.", f"There has to be {what}.")
     try:
-        expect.once(seen, sightings, adapter)
+        expect.seen(seen, sightings, adapter, copies=1)
     except Violation as violation:
         claims = {Feature.POD_IDENTITY, Feature.DIRECTION} & adapter.claims
         doubt = f", or do not claim {' and '.join(sorted(claims))}" if claims else ""

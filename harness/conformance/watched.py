@@ -250,7 +250,7 @@ class Watched(Generic[P]):
     def expect_once(self, sent: Sequence[Sent]) -> None:
         """Each is reported once for each of its legs."""
         self._check(sent)
-        expect.once(sent, self.seen, self.running.adapter)
+        expect.seen(sent, self.seen, self.running.adapter, copies=1)
 
     def expect_never(self, forbidden: Sequence[Sent], *, while_seeing: Sequence[Sent]) -> None:
         """Nothing of these is anywhere in its output, plain or packed; the others prove that it captured."""

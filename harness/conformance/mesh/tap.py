@@ -54,7 +54,7 @@ class MeshTap(Watched[WorldPod]):
     def expect_once(self, sent: Sequence[Sent]) -> None:
         """Each is reported once for each of its legs; reports of the wire, which is no leg, do not count."""
         self._check(sent)
-        expect.once(sent, self._of_legs(), self.running.adapter)
+        expect.seen(sent, self._of_legs(), self.running.adapter, copies=1)
 
     def expect_no_leg(self, forbidden: Iterable[str], *, while_seeing: Sequence[Sent]) -> None:
         """Requests with these markers are reported for no leg of a pod, though the wire may show them."""

@@ -23,7 +23,7 @@ from harness.conformance.mutants.reasons import (
     TOO_OFTEN,
     UNREADABLE,
 )
-from harness.conformance.mutants.streams import Record, both_messages, connection, over_exchanges, repeated
+from harness.conformance.mutants.streams import Record, both_messages, connection, over_exchanges, over_kinds, repeated
 
 _SNAPSHOT = 65_535 - 14  # packets begin at the IP header here: the Ethernet header is left out
 _HERE = bytes((127, 0, 0, 1))
@@ -55,16 +55,11 @@ SHORT_SNAPSHOTS = Mutant(
 )
 
 
-def _present_tls(records: Iterator[Record]) -> Iterator[Record]:
-    for record in records:
-        yield record | ({"type": "http"} if record["type"] == "tls" else {})
-
-
 TLS_AS_HTTP = Mutant(
     "tls-as-http",
     "It makes an exchange of every connection, of TLS as well.",
     {"CAP-05": "that carries none", "EDGE-03": "that carries none"},
-    Fault(records=(_present_tls,)),
+    Fault(records=(over_kinds(lambda _: {"type": "http"}, "tls"),)),
 )
 
 

@@ -9,7 +9,7 @@ from harness.conformance.mutants.http import losing_step
 from harness.conformance.mutants.model import Fault, Mutant
 from harness.conformance.mutants.packets import SYN, End, RawPacket, tcp, with_payload
 from harness.conformance.mutants.reasons import ANOTHERS_ANSWER, LOST, OUT_OF_STEP
-from harness.conformance.mutants.streams import Record, header
+from harness.conformance.mutants.streams import Record, header, over_exchanges, over_kinds
 
 _REFUSED = 400
 _FRAME_HEADER = 9
@@ -73,16 +73,11 @@ STREAMS_OF_24_BITS = Mutant(
 )
 
 
-def _present_anything(records: Iterator[Record]) -> Iterator[Record]:
-    for record in records:
-        yield record | ({"type": "http"} if record["type"] == "stream" and record["what"] == "other" else {})
-
-
 ANYTHING_AS_HTTP = Mutant(
     "anything-as-http",
     "It makes an exchange of every connection, whatever it carries.",
     {"HTTP-26": "that carries none"},
-    Fault(records=(_present_anything,)),
+    Fault(records=(over_kinds(lambda r: {"type": "http"} if r["what"] == "other" else {}, "stream"),)),
 )
 
 
@@ -110,27 +105,17 @@ FORGETS_THE_QUIET = Mutant(
 )
 
 
-def _all_complete(records: Iterator[Record]) -> Iterator[Record]:
-    for record in records:
-        yield record | ({"outcome": "complete"} if record.get("type") == "http" else {})
-
-
 EVERY_END_IS_COMPLETE = Mutant(
     "every-end-is-complete",
     "It says of every exchange that it came to its end.",
     {"HTTP-30": "the outcome reset"},
-    Fault(records=(_all_complete,)),
+    Fault(records=(over_exchanges(lambda record: record | {"outcome": "complete"}),)),
 )
-
-
-def _other_client(records: Iterator[Record]) -> Iterator[Record]:
-    for record in records:
-        yield record | ({"proxied_for": record["src"]} if "proxied_for" in record else {})
-
-
 SOURCE_AS_PROXIED = Mutant(
     "source-as-proxied",
     "It gives the source of the packets for the client that a PROXY header names.",
     {"HTTP-27": "the client that a PROXY header names"},
-    Fault(records=(_other_client,)),
+    Fault(
+        records=(over_exchanges(lambda r: r | ({"proxied_for": r["src"]} if "proxied_for" in r else {})),),
+    ),
 )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from harness.conformance.mutants.model import Fault, Mutant, MutantEndsError
 from harness.conformance.mutants.packets import FIN, RST, SYN, End, RawPacket, tcp
 from harness.conformance.mutants.reasons import ITS_END, LOST
-from harness.conformance.mutants.streams import Record, RecordFilter
+from harness.conformance.mutants.streams import Record, RecordFilter, over_kinds
 
 _MOST_CONNECTIONS = 500
 _MOST_KEPT = 500
@@ -20,29 +20,17 @@ _MUCH = 1 << 20
 _PIPE_HELD = 16 << 10
 
 
-def _hide_drops(records: Iterator[Record]) -> Iterator[Record]:
-    for record in records:
-        yield record | {"dropped": 0} if "dropped" in record else record
-
-
 NO_DROPS = Mutant(
     "hides-drops",
     "It never tells what the kernel dropped.",
     {"LOAD-01": "seen: 0", "LOAD-07": "seen: 0"},
-    Fault(records=(_hide_drops,)),
+    Fault(records=(over_kinds(lambda _: {"dropped": 0}, "stat", "bye"),)),
 )
-
-
-def _count_too_much(records: Iterator[Record]) -> Iterator[Record]:
-    for record in records:
-        yield record | {"dropped": _TOO_MANY_DROPS} if record["type"] == "bye" else record
-
-
 COUNTS_TOO_MUCH = Mutant(
     "counts-too-much",
     "It tells of more drops than there can have been.",
     {"LOAD-01": "no more drops told"},
-    Fault(records=(_count_too_much,)),
+    Fault(records=(over_kinds(lambda _: {"dropped": _TOO_MANY_DROPS}, "bye"),)),
 )
 
 

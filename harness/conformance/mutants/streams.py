@@ -81,6 +81,16 @@ def over_exchanges(change: Callable[[Record], Record | None]) -> RecordFilter:
     return changed
 
 
+def over_kinds(change: Callable[[Record], Record], *kinds: str) -> RecordFilter:
+    """Gives each record of these types the fields that `change` returns. All other records pass."""
+
+    def changed(records: Iterator[Record]) -> Iterator[Record]:
+        for record in records:
+            yield record | change(record) if record["type"] in kinds else record
+
+    return changed
+
+
 def repeated(times: Callable[[Record], int]) -> RecordFilter:
     """Writes each `http` record as many times as `times` says. All other records pass."""
 
