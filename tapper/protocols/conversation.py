@@ -375,8 +375,9 @@ class Conversation:
                     if order is None and self.heads < _HEADS_OF_A_WAITING_CLIENT:
                         self._assumed_order = AssumedOrder(response.ack)
                     return self._leave_queue(), unanswered
-        # 4. No seen request waits for it. A lost one may, if the server has received more since its last answer.
-        return None, self._disprove() if is_second or not self._requests_lost else []
+        # 4. No seen request waits for it. A lost one may, if no other request waits and the server has received more
+        #    since its last answer.
+        return None, [] if self._requests_lost and not (self._queue or is_second) else self._disprove()
 
     def _follows(self, waiting: PendingRequest, response: ResponseHead) -> bool:
         """True if the response answers this request by rule 3."""

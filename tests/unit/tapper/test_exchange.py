@@ -306,6 +306,12 @@ def test_a_client_that_has_sent_more_than_its_request_does_not_wait() -> None:
     assert [pair for pair in talk.finish(ENDED).pairs if None not in pair] == []
 
 
+def test_a_response_after_a_lost_request_is_not_that_ones_if_another_waits() -> None:
+    talk = joined_with_one_on_its_way(2).ask(get("/3")).ask(get("/4"), lost=True)
+    talk.answer(ok("2"), lost=True, received=False).answer(ok("3"), received=False)
+    assert wrong(talk.finish(ENDED)) == []
+
+
 def test_a_response_that_no_request_expects_disproves_the_order() -> None:
     """/3 waits, and expects its answer elsewhere: bytes of the server were lost before."""
     talk = joined_with_one_on_its_way(2).ask(get("/3")).answer(ok("2"), lost=True).answer(ok("3"))
