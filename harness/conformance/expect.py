@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import ReportedExchange
+from harness.adapters.observed import in_words as printable
 from harness.adapters.packets import words_of
 from harness.conformance import positions
 from harness.conformance.audit import unpacked
@@ -18,6 +19,7 @@ from harness.mesh.app import NONCE_HEADER
 from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
 
 _EXAMPLES = 3
+_LONGEST_LINE = 120
 _SIDECAR = (f"{LOOPBACK[4]}:{OUTBOUND_PORT}", f"[{LOOPBACK[6]}]:{OUTBOUND_PORT}")
 
 
@@ -80,18 +82,13 @@ def is_of_the_wire(sighting: ReportedExchange, pods: Sequence[NamedPod]) -> bool
     if not pods or sighting.direction is not None:
         return bool(pods) and sighting.direction not in (INBOUND, OUTBOUND)
     addresses = {address for pod in pods for address in (str(pod.ipv4), str(pod.ipv6))}
-    ends = [_host(end) for end in (sighting.src, sighting.dst) if end is not None]
-    return len(ends) == 2 and ends[0] != ends[1] and set(ends) <= addresses
+    ends = {end[0] for text in (sighting.src, sighting.dst) if (end := same_end(text or "")) is not None}
+    return len(ends) == 2 and ends <= addresses
 
 
 def may_be_of_the_wire(sighting: ReportedExchange) -> bool:
     """Whether a report has neither a direction nor both ends, so that its leg is unknown."""
     return sighting.direction is None and None in (sighting.src, sighting.dst)
-
-
-def _host(endpoint: str) -> str:
-    """The address of `10.244.0.2:8080` or `[fd00::2]:8080`, in its canonical spelling if it is one."""
-    return same_address(endpoint.rpartition(":")[0])
 
 
 def usual_copies(canaries: Sequence[Sent], sightings: Sequence[ReportedExchange]) -> int | None:
@@ -123,6 +120,11 @@ def _index(sent: Sequence[Sent], sightings: Sequence[ReportedExchange]) -> dict[
     return index
 
 
+def _asked(sent: Sent) -> str:
+    """The request in words; a long target is cut."""
+    return printable(f"{sent.method} {sent.target}", _LONGEST_LINE)
+
+
 def trace(sent: Sent) -> bytes:
     """The digits of a request's marker: where they are written, the request is written."""
     return sent.nonce.rpartition("-")[2].encode()
@@ -142,7 +144,7 @@ def absent(forbidden: Sequence[Sent], found: Mapping[bytes, str]) -> None:
         where = found.get(trace(each))
         if where is not None:
             legs = ", ".join(map(str, each.legs))
-            raise Violation("nothing of what it was not asked for", f"{each.method} {each.target} ({legs}) {where}")
+            raise Violation("nothing of what it was not asked for", f"{_asked(each)} ({legs}) {where}")
 
 
 def answered(sent: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None:
@@ -150,9 +152,7 @@ def answered(sent: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None:
     for each in sent:
         found = of(each, seen)
         if not any(sighting.response is not None or sighting.status is not None for sighting in found):
-            raise Violation(
-                f"{each.method} {each.target} with its answer", "; ".join(map(str, found)) or "nothing of it"
-            )
+            raise Violation(f"{_asked(each)} with its answer", "; ".join(map(str, found)) or "nothing of it")
 
 
 def bodies(sent: Sequence[Sent], seen: Sequence[ReportedExchange], *, where_told: bool = False) -> None:
@@ -171,7 +171,7 @@ def bodies(sent: Sequence[Sent], seen: Sequence[ReportedExchange], *, where_told
                 given = b"" if message is None else message.body
                 if given != body and not (message is not None and message.truncated):
                     raise Violation(
-                        f"{each.method} {each.target} with its {whose}'s body of {len(body)} bytes, or said to be cut",
+                        f"{_asked(each)} with its {whose}'s body of {len(body)} bytes, or said to be cut",
                         f"{len(given)} bytes{_first_difference(given, body)}, and nothing said about a cut",
                     )
 
@@ -200,9 +200,7 @@ def paired_right(sent: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None
     for each in sent:
         for sighting in of(each, seen):
             if sighting.status is not None and sighting.status != each.status:
-                raise Violation(
-                    f"{each.method} {each.target} with its own answer, {each.status}, or without one", str(sighting)
-                )
+                raise Violation(f"{_asked(each)} with its own answer, {each.status}, or without one", str(sighting))
 
 
 def _first_difference(given: bytes, body: bytes) -> str:
@@ -216,10 +214,10 @@ def _is_told_right(sent: Sent, found: Sequence[ReportedExchange], adapter: Adapt
             statuses = {sent.status} if paired else {sent.status, None}
             same_target = sighting.target is not None and hidden.same_url(sent.target, sighting.target)
             if sighting.method != sent.method or not same_target or sighting.status not in statuses:
-                raise Violation(f"{sent.method} {sent.target} answered with {sent.status}", str(sighting))
+                raise Violation(f"{_asked(sent)} answered with {sent.status}", str(sighting))
             others = [] if sighting.response is None else sighting.response.header(NONCE_HEADER)
             if others not in ([], [sent.nonce]):
-                raise Violation(f"{sent.method} {sent.target} with its own answer", f"that of {', '.join(others)}")
+                raise Violation(f"{_asked(sent)} with its own answer", f"that of {', '.join(others)}")
     for sighting in found:
         from_and_to(sent, sighting)
     told: Counter[tuple[str | None, str | None]] = Counter()
@@ -232,7 +230,7 @@ def _is_told_right(sent: Sent, found: Sequence[ReportedExchange], adapter: Adapt
         whose = next((name for name, leg in pods.items() if names_pod(sighting, leg)), f"not {' or '.join(pods)}")
         told[(whose if by_pod else None, sighting.direction if by_direction else None)] += 1
     if told.keys() != wanted.keys():
-        raise Violation(f"{sent.method} {sent.target} {_legs(wanted)}", f"{_legs(told)}: " + "; ".join(map(str, found)))
+        raise Violation(f"{_asked(sent)} {_legs(wanted)}", f"{_legs(told)}: " + "; ".join(map(str, found)))
 
 
 def from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
@@ -241,11 +239,9 @@ def from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
     if len(sent.legs) != 1:
         return
     sidecar = _SIDECAR if sent.legs[0].direction == OUTBOUND else ()
-    for told, right, preposition in ((sighting.src, [sent.src], "from"), (sighting.dst, [sent.dst, *sidecar], "to")):
-        if told is None or right[0] is None:
-            continue
-        if same_end(told) not in [same_end(str(end)) for end in right]:
-            raise Violation(f"{sent.method} {sent.target} {preposition} {right[0]}", str(sighting))
+    for word, told, right in (("from", sighting.src, (sent.src,)), ("to", sighting.dst, (sent.dst, *sidecar))):
+        if told is not None and right[0] is not None and same_end(told) not in [same_end(end or "") for end in right]:
+            raise Violation(f"{_asked(sent)} {word} {right[0]}", str(sighting))
 
 
 def names_pod(sighting: ReportedExchange, leg: ExpectedLeg) -> bool:
@@ -273,7 +269,7 @@ def _which(some: Sequence[Sent], sent: Sequence[Sent], index: dict[str, list[Rep
     places = positions.in_words((at for at, each in enumerate(sent) if each.nonce in wanted), len(sent))
     first = some[0]
     found = index.get(first.nonce, [])
-    words = f", namely {places}; the first is {first.method} {first.target}"
+    words = f", namely {places}; the first is {_asked(first)}"
     if not found:
         return words
     lacking = _lacking(first, found)
