@@ -8,6 +8,9 @@ mypyc compiles the extension modules from the same source:
 The compiler optimizes with -O3. With TAPPER_COMPILE_LEVEL=0 it uses -O0, which takes a quarter of the time. The tests
 of the compiled form do so, because they look at results and not at speed.
 
+With TAPPER_COMPILE_CACHE=FOLDER the extension modules are kept in this folder, and taken from there as long as nothing
+has changed that they are made of: sources, options, Python, mypy and the C compiler (`_inputs`). .ci/run does so.
+
 Without TAPPER_COMPILE nothing is compiled and no compiler is needed. With it, pip installs mypyc into the environment
 of the build (`CompiledTapper.dependencies`); the C compiler must be there already. The wheel always has the plain
 modules, too: `tapper/runtime/form.py` says when Python imports them.
@@ -16,7 +19,9 @@ modules, too: `tapper/runtime/form.py` says when Python imports them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -38,11 +43,14 @@ BESIDE_PACKAGES = "harness/checkout"
 RECORD = ROOT / "tapper" / "compiled.sources"
 """The hashes of the sources of an in-place build, so that changed sources make it invalid."""
 
+_MOST_KEPT = 3
+"""The builds in a cache to which another one may be added."""
 _LAST_LINES, _WIDEST = 20, 200
 """The part of a compiler's output that a message shows: the number of lines, and of characters in a line."""
 
 _HOT = (
     "tapper/fast/*.py",  # this package may be missing
+    "tapper/runtime/memo.py",
     "tapper/run/writer.py",
     "tapper/run/accounts.py",
     "tapper/run/pending.py",
@@ -57,6 +65,7 @@ _HOT = (
     "tapper/output/filters.py",
     "tapper/capture/file.py",
     "tapper/capture/link.py",
+    "tapper/capture/source.py",
     "tapper/capture/sources.py",
     "tapper/capture/walk.py",
 )
@@ -84,11 +93,16 @@ class CannotCompile(Exception):
     """The compilation failed. The message is one sentence."""
 
 
+def _compiler() -> list[str]:
+    """The C compiler's command, as distutils takes it."""
+    return os.environ.get("CC", "cc").split()
+
+
 def lacking() -> str | None:
     """The missing requirement for a compilation, with the remedy; None if nothing is missing."""
-    compiler = os.environ.get("CC", "cc").split()[0]
-    if shutil.which(compiler) is None:
-        return f"there is no C compiler ({compiler}): install one, gcc for instance, or set CC"
+    program = _compiler()[0]
+    if shutil.which(program) is None:
+        return f"there is no C compiler ({program}): install one, gcc for instance, or set CC"
     header = Path(sysconfig.get_path("include"), "Python.h")
     if not header.exists():
         return f"there are no headers of this Python ({header}): install them, python3-dev for instance"
@@ -96,13 +110,51 @@ def lacking() -> str | None:
 
 
 def build(into: Path) -> list[Path]:
-    """Compile the modules, and copy the extension modules to their places below `into`. Returns their relative paths.
+    """Make the extension modules, or take them from the cache, and copy them to their places below `into`. Returns
+    their relative paths.
 
     Raises CannotCompile.
     """
     lack = lacking()
     if lack is not None:
         raise CannotCompile(lack)
+    cache = os.environ.get("TAPPER_COMPILE_CACHE")
+    if not cache:
+        return _compile(into)
+    kept = Path(cache) / f"tapper-{_inputs()}"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        for old in sorted(kept.parent.glob("tapper-*"), key=lambda path: path.stat().st_mtime)[:-_MOST_KEPT]:
+            shutil.rmtree(old)
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            made = Path(scratch, "made")
+            _compile(made)
+            with contextlib.suppress(OSError):  # another process has just made the same
+                made.rename(kept)
+    shutil.copytree(kept, into, dirs_exist_ok=True)
+    return _extension_modules(kept)
+
+
+def _inputs() -> str:
+    """A hash of all that the extension modules are made of."""
+    compiler = subprocess.run([*_compiler(), "--version"], capture_output=True, text=True, check=False).stdout
+    inputs = [
+        sys.version,
+        sysconfig.get_platform(),
+        compiler,
+        importlib.metadata.version("mypy"),
+        _SETUP,
+        repr(sources()),
+    ]
+    inputs += [os.environ.get(name, "") for name in ("TAPPER_COMPILE_LEVEL", "CFLAGS", "LDFLAGS")]
+    # mypyc infers types from all modules of the package, and not only from the compiled ones.
+    for path in sorted(ROOT.glob("tapper/**/*.py")):
+        inputs += [path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")]
+    return hashlib.sha256("\0".join(inputs).encode()).hexdigest()
+
+
+def _compile(into: Path) -> list[Path]:
+    """As `build`, without the cache."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch)
         shutil.copytree(ROOT / "tapper", copy / "tapper", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
@@ -116,11 +168,16 @@ def build(into: Path) -> list[Path]:
         )
         if told.returncode:
             raise CannotCompile(f"the compiler failed, and its last lines were:\n{_end(told.stdout + told.stderr)}")
-        made = sorted(path.relative_to(copy) for path in [*copy.glob("*.so"), *copy.glob("tapper/**/*.so")])
+        made = _extension_modules(copy)
         for path in made:
             (into / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(copy / path, into / path)
     return made
+
+
+def _extension_modules(folder: Path) -> list[Path]:
+    """The extension modules in a folder, as paths below it."""
+    return sorted(path.relative_to(folder) for path in [*folder.glob("*.so"), *folder.glob("tapper/**/*.so")])
 
 
 def _end(text: str) -> str:
@@ -134,7 +191,9 @@ from mypyc.build import mypycify
 from setuptools import setup
 # A separate run of mypy checks the types strictly, with all packages installed. Here packages may be missing.
 options = ["--ignore-missing-imports", "--config-file="]
-modules = mypycify([*options, *{sources}], opt_level=os.environ.get("TAPPER_COMPILE_LEVEL", "3"), group_name="tapper")
+level = os.environ.get("TAPPER_COMPILE_LEVEL", "3")
+# Without information for debuggers the compiler is done sooner, and the modules are smaller.
+modules = mypycify([*options, *{sources}], opt_level=level, debug_level="0", group_name="tapper")
 # Nothing replaces its functions, so calls among them need no symbol table, and the compiler may inline short ones.
 for module in modules:
     # new lists, because the modules share one list
@@ -190,8 +249,8 @@ def _is_current() -> bool:
 
 
 def _remove() -> None:
-    for path in [*ROOT.glob(f"{GROUP}*.so"), *ROOT.glob("tapper/**/*.so"), RECORD]:
-        path.unlink(missing_ok=True)
+    for path in [*_extension_modules(ROOT), RECORD]:
+        (ROOT / path).unlink(missing_ok=True)
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ peers       the compared programs: how each is started, and how its output is co
 meter       runs a peer and measures its processor time; measure: one measurement of one peer
 rounds      measures all peers in turn, several times
 scaling     the tapper's cost as a function of namespaces, processes, targets and time
+prices      the cost of a byte of hostile traffic, compared with normal traffic
 kit         the time that the harness itself takes; not part of the comparison
 table, goals, words, plot, document   the printed and saved results
 """

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from bench import document, kit, plot, profile, result, rounds, scaling, table
+from bench import document, kit, plot, prices, profile, result, rounds, scaling, table
 from bench.peers import PEERS, TAPPER, Peer, by_name
 from harness.errors import HarnessError
 
@@ -21,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", type=_peers, default=PEERS, metavar="PEER[,PEER…]", help="these peers, no others")
     parser.add_argument("--no-scaling", action="store_true", help="leave out the curves and the profile")
     parser.add_argument("--kit", action="store_true", help="measure only the harness itself: half a minute")
+    parser.add_argument("--prices", action="store_true", help="measure only what hostile traffic costs: two minutes")
     parser.add_argument("--output", type=Path, metavar="DIR", help="save table, figures and plot there")
     parser.add_argument(
         "--write-docs", action="store_true", help="save into docs/ and make docs/performance.md of the last saved run"
@@ -29,7 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     docs = REPOSITORY / "docs" / "performance"
     if arguments.kit:
-        return _kit(times=3 if arguments.quick else 10)
+        return _tell(lambda: kit.table(list(kit.measure(3 if arguments.quick else 10))))
+    if arguments.prices:
+        return _tell(lambda: prices.table(list(prices.measure(0.2 if arguments.quick else 1.0))))
     if arguments.no_run:
         found = result.load(docs / "bench.json")
     else:
@@ -50,9 +54,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _kit(times: int) -> int:
+def _tell(make: Callable[[], str]) -> int:
+    """Print what is measured."""
     try:
-        sys.stdout.write(kit.table(list(kit.measure(times))))
+        sys.stdout.write(make())
     except HarnessError as error:
         sys.stderr.write(f"bench: {error}\n")
         return 3

@@ -45,6 +45,7 @@ class Feature(enum.StrEnum):
     HTTP2 = "http2"
     GRPC = "grpc"
     WEBSOCKET = "websocket"
+    STREAMING = "streaming"
     IPV6 = "ipv6"
     DIRECTION = "direction"
     POD_IDENTITY = "pod_identity"

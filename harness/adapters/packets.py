@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from harness.adapters import capture_file, files
 from harness.adapters.observed import MARKER, Markers, ReportedExchange, ReportedMessage
@@ -139,24 +139,34 @@ class Capture:
                 self.problems.append(f"{name} is not a whole pcap or pcapng file: {damage}")
 
 
+def words_of(interface: str) -> list[str]:
+    """The words in the name of an interface or a file, one of which may name a pod: `lo@10.244.0.2`, `shop/lo`."""
+    return interface.replace("@", " ").replace("/", " ").split()
+
+
 def exchanges(packets: Iterable[Packet]) -> Iterator[ReportedExchange]:
     """The kit's own requests, one for each packet that carries the head of one: a packet delivered twice counts twice.
 
     An answer is found by its marker in the packets to the client's address and port, from any sender: the replies of a
-    redirected connection come from another address than the one its requests went to. The bytes of a message are its
-    fields and its body in one, so no body is given.
+    redirected connection come from another address than the one its requests went to. A file may have them on another
+    interface than the requests, one for each direction. The bytes of a message are its fields and its body in one, so
+    no body is given.
     """
     segments = [(packet, segment) for packet in packets if (segment := packet.tcp()) is not None and segment.payload]
-    replies: dict[tuple[str, str, int], list[bytes]] = {}
+    replies: dict[tuple[str, int], dict[str, list[bytes]]] = {}
     for packet, segment in segments:
-        replies.setdefault((packet.interface, segment.flow.dst, segment.flow.dport), []).append(segment.payload)
-    answers = {key: _answers(b"".join(payloads)) for key, payloads in replies.items()}
+        by_interface = replies.setdefault((segment.flow.dst, segment.flow.dport), {})
+        by_interface.setdefault(packet.interface, []).append(segment.payload)
+    answers = {
+        end: {name: _answers(b"".join(payloads)) for name, payloads in by_interface.items()}
+        for end, by_interface in replies.items()
+    }
     for packet, segment in segments:
         for head in _REQUEST.finditer(segment.payload):
             marker = MARKER.search(head[2])
             if marker is not None:
                 flow = segment.flow
-                status, body = answers.get((packet.interface, flow.src, flow.sport), {}).get(marker[0], (None, None))
+                status, body = _answer(answers.get((flow.src, flow.sport), {}), packet.interface, marker[0])
                 yield ReportedExchange(
                     target=head[2].decode("latin-1"),
                     method=head[1].decode(),
@@ -171,9 +181,21 @@ def exchanges(packets: Iterable[Packet]) -> Iterator[ReportedExchange]:
                 )
 
 
-def _answers(reply: bytes) -> dict[bytes, tuple[int | None, bytes]]:
+_Answer: TypeAlias = tuple[int | None, bytes | None]
+"""The status, and the bytes from the status line on; None for what was not found."""
+
+
+def _answer(by_interface: Mapping[str, Mapping[bytes, _Answer]], interface: str, marker: bytes) -> _Answer:
+    """The answer with this marker, on the request's own interface or on another."""
+    for answers in (by_interface.get(interface, {}), *by_interface.values()):
+        if marker in answers:
+            return answers[marker]
+    return None, None
+
+
+def _answers(reply: bytes) -> dict[bytes, _Answer]:
     """By marker: the status of the first answer that contains it, and the bytes up to the next answer with a marker."""
-    found: dict[bytes, tuple[int | None, bytes]] = {}
+    found: dict[bytes, _Answer] = {}
     marks = [(marker.start(), marker[0]) for marker in MARKER.finditer(reply)]
     for number, (at, marker) in enumerate(marks):
         if marker not in found:

@@ -48,7 +48,7 @@ def patience(text: str) -> float:
 def add_jobs(parser: argparse.ArgumentParser) -> None:
     """Add --jobs and --patience."""
     parser.add_argument(
-        "--jobs", type=positive, metavar="N", help="cases at a time (default: two a processor, at most 8)"
+        "--jobs", type=positive, metavar="N", help="cases at a time (default: three a processor, at most 8)"
     )
     parser.add_argument(
         "--patience", type=patience, default=1.0, metavar="X", help="multiply every time limit by this (default 1)"

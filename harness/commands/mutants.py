@@ -129,7 +129,7 @@ def _reference_runs(
     from harness.worlds.model import lacking
     from harness.worlds.sandbox import SandboxWorld
 
-    here = [case for case in cases().values() if not (case.long or lacking(SandboxWorld.CAPABILITIES, case.needs))]
+    here = [case for case in cases().values() if not (case.long or lacking(SandboxWorld.capabilities, case.needs))]
     reference = str(shipped.names()["reference"])
     work = [Job(case.id, reference, folder / case.id) for case in longest_first(here)]
     seconds = {}

@@ -126,7 +126,7 @@ def _told(number: int, failure: Failure, arguments: argparse.Namespace) -> str:
 
 
 def _play_one(arguments: argparse.Namespace, adapter: Adapter, directory: Path) -> int:
-    from harness.conformance.generated import planned, shipped
+    from harness.conformance.generated import plan_file, planned
     from harness.conformance.generated.checks import PlanError
     from harness.conformance.model import FAILED, Outcome
     from harness.conformance.progress import line
@@ -135,7 +135,7 @@ def _play_one(arguments: argparse.Namespace, adapter: Adapter, directory: Path) 
     from harness.conformance.worker import PLAN
 
     try:
-        plan = shipped.load(arguments.plan)
+        plan = plan_file.load(arguments.plan)
     except PlanError as error:
         sys.stderr.write(f"tapper-harness check: {error}\n")
         return USAGE

@@ -9,6 +9,7 @@ from ipaddress import IPv6Address, ip_address
 
 from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import ReportedExchange
+from harness.adapters.packets import words_of
 from harness.conformance import positions
 from harness.conformance.audit import unpacked
 from harness.conformance.oracle import hidden
@@ -272,8 +273,7 @@ def names_pod(sighting: ReportedExchange, leg: ExpectedLeg) -> bool:
     addresses = (str(leg.pod.ipv4), str(leg.pod.ipv6))
     if sighting.pod_ip is not None:
         return same_address(sighting.pod_ip) in addresses
-    interface = str(sighting.record.get("interface", ""))
-    words = interface.replace("@", " ").replace("/", " ").split()
+    words = words_of(str(sighting.record.get("interface", "")))
     return any(name in words for name in (*addresses, leg.pod.name))
 
 

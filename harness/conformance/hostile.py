@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from harness.conformance import truth
 from harness.mesh import replay
+from harness.mesh.http2 import PREFACE
 from harness.sandbox.checksums import with_checksums
 from harness.sandbox.frames import ETHERNET_HEADER
 from harness.sandbox.pod import Pod
@@ -14,7 +15,6 @@ from harness.sandbox.pod import Pod
 ANSWER = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 _SEED = 7  # the same corpus on every run: a verdict must not depend on luck
 _MEBIBYTE = 1 << 20
-_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113, section 3.4
 
 
 def requests() -> Iterator[bytes]:
@@ -34,13 +34,9 @@ def requests() -> Iterator[bytes]:
     yield b"\x00\xff GET / HTTP/1.1\r\n\r\n"
     yield b"GET /\xff\xfe\x00\x1b]0;title\x07 HTTP/9.9\r\n: nameless\r\nno colon\r\n folded\r\n\r\n"
     yield b"\r\n" * _MEBIBYTE
-    yield _HTTP2_PREFACE + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\xff" * 9 + b"f" * _MEBIBYTE
-    yield _HTTP2_PREFACE + b"\x00\x00\x05\x01\x04\x00\x00\x00\x01" + b"\x3f\xe1\xff\xff\x7f"  # a table of gigabytes
-    yield (
-        _HTTP2_PREFACE
-        + b"\x00\x00\x01\x01\x00\x00\x00\x00\x01\x82"
-        + b"\x00\x00\x01\x09\x00\x00\x00\x00\x01\x84" * 50_000
-    )
+    yield PREFACE + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\xff" * 9 + b"f" * _MEBIBYTE
+    yield PREFACE + b"\x00\x00\x05\x01\x04\x00\x00\x00\x01" + b"\x3f\xe1\xff\xff\x7f"  # a table of gigabytes
+    yield (PREFACE + b"\x00\x00\x01\x01\x00\x00\x00\x00\x01\x82" + b"\x00\x00\x01\x09\x00\x00\x00\x00\x01\x84" * 50_000)
     yield b"\x16\x03\x01\xff\xff\x01\x00\xff\xff" + b"g" * 70_000  # a ClientHello that lies about its length
     chance = random.Random(_SEED)
     for size in (1, 17, 1500, 65_536, _MEBIBYTE):

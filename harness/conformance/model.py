@@ -56,10 +56,10 @@ _CLAIMED_BY = {
 }
 _GROUP_OF = {Profile.MESH: MESH_GROUP, Profile.TLS: "TLS"}
 """The profiles that are one group of cases, which belongs to no other profile."""
-_DECODING = {Feature.HTTP1, Feature.HTTP2, Feature.GRPC, Feature.WEBSOCKET, Feature.REDACTION}
+_DECODING = {Feature.HTTP1, Feature.HTTP2, Feature.GRPC, Feature.WEBSOCKET, Feature.STREAMING, Feature.REDACTION}
 _DECODED_BY = {
     Profile.PACKET: set[Feature](),
-    Profile.HTTP1: {Feature.HTTP1, Feature.WEBSOCKET, Feature.REDACTION},
+    Profile.HTTP1: {Feature.HTTP1, Feature.WEBSOCKET, Feature.STREAMING, Feature.REDACTION},
     Profile.HTTP2: _DECODING,
 }
 
@@ -187,6 +187,9 @@ class Charge:
     """The case in whose trial it was seen, and in whose folder the evidence lies."""
     expected: str
     seen: str
+    fault: str = ""
+    """The kind of fault: `missing`, `repeated`, or the case about the wrong field. Charges of one kind are settled
+    together."""
     everywhere: bool = False
     """Whether nearly every exchange of that trial was wrong in this way, so that the circumstances explain nothing."""
 

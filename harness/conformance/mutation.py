@@ -35,5 +35,5 @@ def without_mutant(cases: Iterable[Case], mutants: Iterable[Mutant]) -> list[str
     Mutants are run in the sandbox, so a case that needs a cluster has none.
     """
     broken = {case for mutant in mutants for case in mutant.breaks}
-    here = SandboxWorld.CAPABILITIES
+    here = SandboxWorld.capabilities
     return [case.id for case in cases if case.id not in broken and not lacking(here, case.needs)]

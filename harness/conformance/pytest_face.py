@@ -96,7 +96,7 @@ def by_itself(result: Result, adapter: Adapter) -> Result:
         accused = cases()[charge.cases[-1]]
         if charge.everywhere or set_aside(accused, adapter) is not None or result.outcome is not Outcome.PASS:
             continue
-        result = convicted(accused, result, charge)
+        result = convicted(accused, result, [charge])
         result = replace(result, sentence=f"{accused.id}: {result.sentence}", evidence=charge.seen_in)
     return replace(result, charges=())
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 from harness.adapters.contract import Adapter, Implementation
 from harness.conformance.model import FAILED, INCOMPLETE, Case, Outcome, Profile, Result
@@ -141,16 +142,19 @@ def rows(cases: Iterable[Case], results: Mapping[str, Result]) -> tuple[CaseRow,
         raise InternalError(
             f"a report lacks cases, or has strange ones: {sorted({c.id for c in cases} ^ set(results))}"
         )
-    return tuple(
-        CaseRow(
-            case.level.value,
-            case.requirement,
-            case.source,
-            tuple(sorted(feature.value for feature in case.features)),
-            tuple(profile.value for profile in case.profiles),
-            results[case.id],
-        )
-        for case in cases
+    return tuple(replace(_without_result(case), result=results[case.id]) for case in cases)
+
+
+@cache
+def _without_result(case: Case) -> CaseRow:
+    """The row of a case that nobody has run. It is made once, since a run writes its report after each case."""
+    return CaseRow(
+        case.level.value,
+        case.requirement,
+        case.source,
+        tuple(sorted(feature.value for feature in case.features)),
+        tuple(profile.value for profile in case.profiles),
+        Result(case.id, Outcome.DESELECTED),
     )
 
 

@@ -149,4 +149,4 @@ def _with_charges(case: Case, performance: Performance, result: Result) -> Resul
         found += attribution.charges(case.id, performance.differences(tap), tap.shown())
     own = [charge for charge in found if charge.cases[0] == case.id]
     result = replace(result, charges=tuple(charge for charge in found if charge not in own))
-    return convicted(case, result, own[0]) if own else result
+    return convicted(case, result, own[:1]) if own else result

@@ -18,7 +18,7 @@ from harness.adapters.contract import Adapter
 from harness.conformance import groups, report_file
 from harness.conformance.catalogue import cases as catalogue
 from harness.conformance.charges import settled
-from harness.conformance.generated import shipped
+from harness.conformance.generated import plan_file
 from harness.conformance.model import MESH_GROUP, Case, Outcome, Profile, Result
 from harness.conformance.record import ClusterRun, Environment, RunRecord, rows, verdicts
 from harness.conformance.schedule import Finished, Job, Started, Workers, longest_first
@@ -95,6 +95,7 @@ class Run:
         self.adapter = adapter
         self.directory = directory
         self.chosen = choose(adapter, profiles, cases, long=long)
+        self._chosen_ids = {case.id for case in self.chosen}
         self.jobs = jobs
         self.patience = patience
         self.in_cluster: InCluster | None = None
@@ -168,10 +169,12 @@ class Run:
                 yield event
 
     def _without(self, case: Case) -> Result:
-        why = "the run ended before it came to this case" if case in self.chosen else "this run was not asked for it"
-        if case.group == MESH_GROUP and case not in self.chosen:
+        if case.id in self._chosen_ids:
+            return Result(case.id, Outcome.DESELECTED, "the run ended before it came to this case")
+        why = "this run was not asked for it"
+        if case.group == MESH_GROUP:
             why += f" (--profile {Profile.MESH})"
-        if case.long and case not in self.chosen:
+        if case.long:
             why += " (--long: it takes minutes)"
         return Result(case.id, Outcome.DESELECTED, why)
 
@@ -202,7 +205,7 @@ def suite_hash() -> str:
     """SHA-256 over the names and contents of the modules that hold the cases and of the plans that they play, in
     hexadecimal."""
     digest = hashlib.sha256()
-    for file in [*_sources(groups.__path__), *shipped.files()]:
+    for file in [*_sources(groups.__path__), *plan_file.files()]:
         content = file.read_bytes()
         digest.update(f"{file.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()

@@ -19,7 +19,7 @@ from pathlib import Path
 from harness.adapters import contract
 from harness.adapters.contract import Adapter
 from harness.conformance.catalogue import cases
-from harness.conformance.generated import planned, shipped
+from harness.conformance.generated import plan_file, planned
 from harness.conformance.model import Case
 from harness.conformance.mutants.catalogue import named
 from harness.conformance.run import run
@@ -71,7 +71,7 @@ def tell_where_it_is() -> None:
 
 def case(name: str) -> Case:
     """A case by its id, or by `plan:` and the file of a plan."""
-    return planned.case_of(shipped.load(Path(name.removeprefix(PLAN)))) if name.startswith(PLAN) else cases()[name]
+    return planned.case_of(plan_file.load(Path(name.removeprefix(PLAN)))) if name.startswith(PLAN) else cases()[name]
 
 
 @cache

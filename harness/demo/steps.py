@@ -14,7 +14,8 @@ from harness.mesh.own_tls import applications
 from harness.mesh.traffic import AnsweredRequest
 from harness.sandbox import uprobes
 from harness.sandbox.node import Node
-from harness.sandbox.recorder import on_link
+from harness.sandbox.pod import Pod
+from harness.sandbox.recorder import PacketRecorder, on_link
 
 _TLS = ("--discover", "netns", "--tls")
 
@@ -56,7 +57,7 @@ class Scene:
 
 
 def plain(scene: Scene) -> StepOutcome:
-    """Without a mesh: whoever watches the wire reads the requests."""
+    """Without a mesh: a watcher of the wire reads the requests."""
     with on_link(scene.server.pod) as wire, scene.tapper(istio=False) as tapper:
         sent = scene.send()
         tapper.wait_targets([exchange.target for exchange in sent])
@@ -96,22 +97,11 @@ def decrypted(scene: Scene) -> StepOutcome:
         targets = [exchange.target for exchange in sent]
         tapper.wait_targets(targets, pod=scene.client.pod, direction="outbound")
         tapper.wait_targets(targets, pod=scene.server.pod, direction="inbound")
-    out = _once(tapper.seen(scene.client.pod, "outbound"), sent)
-    into = _once(tapper.seen(scene.server.pod, "inbound"), sent)
-    total = len(sent)
-    found = wire.found(traffic.nonces(sent))
-    return StepOutcome(
-        "the same traffic, by tapper --istio",
-        f"{total} of {total} on each side, once each",
-        f"leaving client {out} of {total}, entering server {into} of {total}, "
-        f"twice or unasked: {len(tapper.exchanges) - out - into}; readable on the wire: {len(found)}",
-        out == into == total and len(tapper.exchanges) == 2 * total and not found and _complete(tapper.exchanges),
-        _sample(tapper.exchanges),
-    )
+    return _on_both_sides("the same traffic, by tapper --istio", tapper, wire, sent, *pods)
 
 
 def manual_envoy(scene: Scene) -> StepOutcome:
-    """A process named envoy, started by hand in a pod nobody asked for, with a target's INSTANCE_IP: captured too."""
+    """A process named envoy, started by hand in a pod that is no target, with a target's INSTANCE_IP: captured too."""
     outsider = scene.outsider
     with scene.tapper(istio=True) as tapper:
         tapper.wait_capturing(scene.client.pod, scene.server.pod)
@@ -147,16 +137,8 @@ def own_tls(scene: Scene) -> StepOutcome:
         targets = [exchange.target for exchange in sent]
         tapper.wait_targets(targets, pod=client, direction="outbound")
         tapper.wait_targets(targets, pod=server, direction="inbound")
-    out, into = _once(tapper.seen(client, "outbound"), sent), _once(tapper.seen(server, "inbound"), sent)
-    found, total = wire.found(traffic.nonces(sent)), len(sent)
-    return StepOutcome(
-        "no sidecar, HTTPS between two pods, by tapper --tls",
-        f"{total} of {total} on each side, once each",
-        f"leaving the client {out} of {total}, entering the server {into} of {total}, "
-        f"twice or unasked: {len(tapper.exchanges) - out - into}; readable on the wire: {len(found)}",
-        out == into == total and len(tapper.exchanges) == 2 * total and not found,
-        _sample(tapper.exchanges, 1),
-    )
+    title = "no sidecar, HTTPS between two pods, by tapper --tls"
+    return _on_both_sides(title, tapper, wire, sent, client, server, examples=1)
 
 
 STEPS: tuple[Callable[[Scene], StepOutcome], ...] = (plain, strict, decrypted, manual_envoy, own_tls)
@@ -166,6 +148,28 @@ def left_out() -> dict[Callable[[Scene], StepOutcome], str]:
     """The steps that this machine does not permit, and why."""
     why_not = uprobes.refusal()
     return {} if why_not is None else {own_tls: why_not}
+
+
+def _on_both_sides(
+    title: str,
+    tapper: RunningTapper,
+    wire: PacketRecorder,
+    sent: list[AnsweredRequest],
+    client: Pod,
+    server: Pod,
+    examples: int = 2,
+) -> StepOutcome:
+    """The outcome of requests that the tapper has to report once leaving the client, and once entering the server."""
+    out, into = _once(tapper.seen(client, "outbound"), sent), _once(tapper.seen(server, "inbound"), sent)
+    found, total = wire.found(traffic.nonces(sent)), len(sent)
+    return StepOutcome(
+        title,
+        f"{total} of {total} on each side, once each",
+        f"leaving client {out} of {total}, entering server {into} of {total}, "
+        f"twice or unasked: {len(tapper.exchanges) - out - into}; readable on the wire: {len(found)}",
+        out == into == total and len(tapper.exchanges) == 2 * total and not found and _complete(tapper.exchanges),
+        _sample(tapper.exchanges, examples),
+    )
 
 
 def _once(seen: Counter[str], sent: list[AnsweredRequest]) -> int:
@@ -178,9 +182,9 @@ def _complete(records: list[Record]) -> bool:
     return all(record["request"] and record["response"] and record["status"] == 200 for record in records)
 
 
-def _sample(records: list[Record], each: int = 2) -> tuple[Record, ...]:
-    """The first few of each direction."""
+def _sample(records: list[Record], count: int = 2) -> tuple[Record, ...]:
+    """The first records of each direction."""
     by_direction: dict[str, list[Record]] = {}
     for record in records:
         by_direction.setdefault(record["direction"], []).append(record)
-    return tuple(record for some in by_direction.values() for record in some[:each])
+    return tuple(record for some in by_direction.values() for record in some[:count])

@@ -1,4 +1,4 @@
-"""The sample client: asks the sample application (`harness.mesh.app`) at a steady rate, and says what it has sent.
+"""The sample client: sends requests to the sample application (`harness.mesh.app`) at a steady rate, and reports them.
 
 Runs as a program of its own (`python -m harness.mesh.client --url http://server --rate 2`), with the standard library
 only. Each request has a nonce in its target and in a header. One JSON object a line on standard output:

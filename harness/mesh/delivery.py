@@ -100,28 +100,24 @@ def inbound(
         address = source = LOOPBACK[family]
     with pod.listen(address, port) as listener:
         client = pod.socket(socket.AF_INET6 if ipv6 else socket.AF_INET)
-        try:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            return _join(client, listener, (source, source_port), (address, port), (address, port))
-        except BaseException:
-            client.close()
-            raise
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return _join(client, listener, (address, port), (source, source_port))
 
 
 def inbound_from_itself(pod: Pod, port: int = APP_PORT) -> LoopbackConnection:
     """A connection as Linkerd's proxy makes it to its application, over IPv4: from the pod's address to the same."""
     with pod.listen(pod.ip, port) as listener:
-        return _join(pod.socket(), listener, (pod.ip, 0), (pod.ip, port), (pod.ip, port))
+        return _join(pod.socket(), listener, (pod.ip, port), (pod.ip, 0))
 
 
 def inbound_transparent(pod: Pod, caller: str, port: int = APP_PORT) -> LoopbackConnection:
     """A connection as a sidecar makes it to its application where interception is transparent: from the caller's IPv4
     address. The pod needs `outfit_tproxy` first."""
-    client = pod.socket()
-    client.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, TPROXY_MARK)
     with pod.listen(pod.ip, port) as listener:
-        return _join(client, listener, (caller, 0), (pod.ip, port), (pod.ip, port))
+        client = pod.socket()
+        client.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, TPROXY_MARK)
+        return _join(client, listener, (pod.ip, port), (caller, 0))
 
 
 def wire(
@@ -129,15 +125,14 @@ def wire(
 ) -> LoopbackConnection:
     """A connection from another pod that the server's proxy accepts at `proxy_port`, over IPv4. The test decides what
     it carries: mostly TLS."""
-    listener = server.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.settimeout(DEFAULT_TIMEOUT)
-    if transparent:
-        listener.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
-    with listener:
+    with server.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.settimeout(DEFAULT_TIMEOUT)
+        if transparent:
+            listener.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
         listener.bind(("0.0.0.0", proxy_port))
         listener.listen()
-        return _join(client.socket(), listener, None, (server.ip, port), (server.ip, port))
+        return _join(client.socket(), listener, (server.ip, port))
 
 
 def outbound(pod: Pod, destination: tuple[str, int], *, proxy_port: int = OUTBOUND_PORT) -> LoopbackConnection:
@@ -147,12 +142,7 @@ def outbound(pod: Pod, destination: tuple[str, int], *, proxy_port: int = OUTBOU
     """
     ipv6 = ":" in destination[0]
     with pod.listen("::" if ipv6 else "0.0.0.0", proxy_port) as listener:
-        client = pod.socket(socket.AF_INET6 if ipv6 else socket.AF_INET)
-        try:
-            return _join(client, listener, None, destination, destination)
-        except BaseException:
-            client.close()
-            raise
+        return _join(pod.socket(socket.AF_INET6 if ipv6 else socket.AF_INET), listener, destination)
 
 
 def across(
@@ -160,14 +150,8 @@ def across(
 ) -> LoopbackConnection:
     """A plain connection between two pods that have no sidecars: over their veths, and through the node. `dialled` is
     the address of a service that the node translates, where the client does not dial the server's own."""
-    dialled = dialled or (server.ip, port)
     with server.listen(server.ip, port) as listener:
-        sock = client.socket()
-        try:
-            return _join(sock, listener, None, dialled, dialled)
-        except BaseException:
-            sock.close()
-            raise
+        return _join(client.socket(), listener, dialled or (server.ip, port))
 
 
 def outfit(pod: Pod) -> None:
@@ -189,20 +173,21 @@ def outfit_tproxy(pod: Pod) -> None:
 
 
 def _join(
-    client: socket.socket,
-    listener: socket.socket,
-    source: tuple[str, int] | None,
-    address: tuple[str, int],
-    destination: tuple[str, int],
+    client: socket.socket, listener: socket.socket, address: tuple[str, int], source: tuple[str, int] | None = None
 ) -> LoopbackConnection:
-    client.settimeout(DEFAULT_TIMEOUT)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if source is not None:
-        client.bind(source)
-    client.connect(address)
-    server, _ = listener.accept()
+    """Connect the client, which dials `address` from `source`, and accept the connection."""
+    try:
+        client.settimeout(DEFAULT_TIMEOUT)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source is not None:
+            client.bind(source)
+        client.connect(address)
+        server, _ = listener.accept()
+    except BaseException:
+        client.close()
+        raise
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return LoopbackConnection(client, server, destination)
+    return LoopbackConnection(client, server, address)
 
 
 def _carry(sender: socket.socket, receiver: socket.socket, data: bytes) -> None:

@@ -43,45 +43,31 @@ _CHROOT = f"import os, signal; os.chroot({{directory!r}}); os.chdir('/'); {_WAIT
 
 
 class Variant(enum.Enum):
-    """How the process gets its name. `is_envoy` tells whether a tapper has to treat it as an Envoy."""
+    """How the process gets its name, and whether a tapper has to treat it as an Envoy (`is_envoy`)."""
 
-    COPY = "a binary named envoy"
-    HARD_LINK = "a hard link named envoy"
-    PRIVATE_MOUNT = "/usr/local/bin/envoy in a mount namespace of its own, as in a container"
-    RENAMED = "a binary that was renamed to envoy after it had been started"
-    DELETED = "a binary named envoy, unlinked while it runs"
-    REPLACED = "a binary named envoy, replaced while it runs, as an upgrade does"
-    CHROOT = "a binary named envoy that has gone into a chroot"
-    LEADER_GONE = "an envoy whose main thread has ended while another goes on"
-    FORKED = "an envoy that has forked: two processes"
+    COPY = "a binary named envoy", True
+    HARD_LINK = "a hard link named envoy", True
+    PRIVATE_MOUNT = "/usr/local/bin/envoy in a mount namespace of its own, as in a container", True
+    RENAMED = "a binary that was renamed to envoy after it had been started", True
+    DELETED = "a binary named envoy, unlinked while it runs", True
+    REPLACED = "a binary named envoy, replaced while it runs, as an upgrade does", True
+    CHROOT = "a binary named envoy that has gone into a chroot", True
+    LEADER_GONE = "an envoy whose main thread has ended while another goes on", True
+    FORKED = "an envoy that has forked: two processes", True
 
-    SYMLINK = "a symbolic link named envoy: the kernel resolves it"
-    ARGV0 = "another binary that calls itself envoy in argv[0]"
-    SCRIPT = "a shell script named envoy"
-    MEMFD = "a file without a path, named envoy: /memfd:envoy (deleted)"
-    SUFFIX = "a binary named envoy-x"
-    PREFIX = "a binary named notenvoy"
-    DIRECTORY = "another binary in a directory named envoy"
-    ZOMBIE = "an envoy that has ended and was not reaped"
+    SYMLINK = "a symbolic link named envoy: the kernel resolves it", False
+    ARGV0 = "another binary that calls itself envoy in argv[0]", False
+    SCRIPT = "a shell script named envoy", False
+    MEMFD = "a file without a path, named envoy: /memfd:envoy (deleted)", False
+    SUFFIX = "a binary named envoy-x", False
+    PREFIX = "a binary named notenvoy", False
+    DIRECTORY = "another binary in a directory named envoy", False
+    ZOMBIE = "an envoy that has ended and was not reaped", False
 
-    @property
-    def is_envoy(self) -> bool:
-        return self in _ENVOYS
+    def __init__(self, description: str, is_envoy: bool) -> None:
+        self.description = description
+        self.is_envoy = is_envoy
 
-
-_ENVOYS = frozenset(
-    {
-        Variant.COPY,
-        Variant.HARD_LINK,
-        Variant.PRIVATE_MOUNT,
-        Variant.RENAMED,
-        Variant.DELETED,
-        Variant.REPLACED,
-        Variant.CHROOT,
-        Variant.LEADER_GONE,
-        Variant.FORKED,
-    }
-)
 
 _numbers = itertools.count()
 
@@ -150,7 +136,7 @@ def start(
     if prefix:
         command = replace(command, argv=[*prefix, *command.argv], executable=None)
     process = node.spawn(command, pod=pod, name=f"fake-{variant.name.lower()}")
-    _wait_up(process, variant.value)
+    _wait_up(process, variant.description)
     if variant is Variant.RENAMED:
         (directory / "sleeper").rename(directory / "envoy")
     elif variant is Variant.DELETED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -51,12 +51,6 @@ class Service:
     pods: tuple[MeshPod, ...]
 
 
-@dataclass(slots=True)
-class _Plan:
-    pods: dict[str, MeshPod] = field(default_factory=dict)
-    services: list[Service] = field(default_factory=list)
-
-
 class Mesh:
     """Build it up in any order; every change waits until all sidecars have it.
 
@@ -69,7 +63,8 @@ class Mesh:
     def __init__(self, node: Node) -> None:
         self.node = node
         self._authority = CertificateAuthority()
-        self._plan = _Plan()
+        self._pods: dict[str, MeshPod] = {}
+        self._services: list[Service] = []
 
     def pod(self, name: str, *, ports: Iterable[int] = (APP_PORT,), serve: bool = True) -> MeshPod:
         """A new pod without a sidecar. With `serve`, the sample application listens on each port."""
@@ -81,7 +76,7 @@ class Mesh:
             process = pod.spawn(argv, name=f"app-{name}")
             pod.wait_listening(process, port)
         member = MeshPod(pod, ports, process)
-        self._plan.pods[name] = member
+        self._pods[name] = member
         self._push()
         return member
 
@@ -101,9 +96,9 @@ class Mesh:
 
     def service(self, name: str, *members: MeshPod, port: int = 80, target_port: int = APP_PORT) -> Service:
         """A virtual address for pods: sidecars know it, and for everybody else the node translates it."""
-        address = str(SERVICE_NET[10 + len(self._plan.services)])
+        address = str(SERVICE_NET[10 + len(self._services)])
         service = Service(name, address, port, target_port, members)
-        self._plan.services.append(service)
+        self._services.append(service)
         self._translate(_rules(service))
         self._push()
         return service
@@ -111,14 +106,14 @@ class Mesh:
     def set_endpoints(self, service: Service, *members: MeshPod) -> Service:
         """Put these pods behind a service. Existing connections stay where they are."""
         changed = replace(service, pods=members)
-        self._plan.services[self._plan.services.index(service)] = changed
+        self._services[self._services.index(service)] = changed
         self._translate([rule.replace("-A ", "-D ", 1) for rule in _rules(service)] + _rules(changed))
         self._push()
         return changed
 
     def delete(self, member: MeshPod) -> None:
         """End a pod. It may be behind no service any more (`set_endpoints`)."""
-        self._plan.pods.pop(member.name)
+        self._pods.pop(member.name)
         member.pod.delete()
         self._push()
 
@@ -136,36 +131,26 @@ class Mesh:
         self.node.run(["iptables-restore", "--noflush"], text="*nat\n" + "".join(rules) + "COMMIT\n")
 
     def _push(self, fresh: Iterable[MeshPod] = ()) -> None:
-        destinations = tuple(self._destinations())
-        fresh = list(fresh)
-        proxied = [member for member in self._plan.pods.values() if member.sidecar]
-        for member in proxied:
-            sidecar = member.sidecar
-            assert sidecar is not None
-            spec = ProxySpec(
-                member.name,
-                member.mode,
-                member.delivery,
-                member.ports,
-                destinations,
-                sidecar.directory,
-                sidecar.mark,
-            )
+        """Give every sidecar its newest configuration, start those of the `fresh` pods, and wait for all of them."""
+        destinations, fresh = tuple(self._destinations()), list(fresh)
+        proxied = [(member, member.sidecar) for member in self._pods.values() if member.sidecar is not None]
+        for member, sidecar in proxied:
+            place = sidecar.directory, sidecar.mark
+            spec = ProxySpec(member.name, member.mode, member.delivery, member.ports, destinations, *place)
             if member in fresh:
                 sidecar.spawn(spec)
             else:
                 sidecar.push(spec)
-        for member in proxied:
-            assert member.sidecar is not None
-            member.sidecar.wait_ready()
+        for _, sidecar in proxied:
+            sidecar.wait_ready()
 
     def _destinations(self) -> Iterable[Destination]:
-        for member in self._plan.pods.values():
+        for member in self._pods.values():
             for port in member.ports:
                 for address in (member.ip, str(member.pod.ipv6)):
                     endpoint = UpstreamEndpoint(address, port, _identity(member))
                     yield Destination(f"{member.name}.default.svc.cluster.local|{address}", address, port, (endpoint,))
-        for service in self._plan.services:
+        for service in self._services:
             endpoints = tuple(
                 UpstreamEndpoint(member.ip, service.target_port, _identity(member)) for member in service.pods
             )

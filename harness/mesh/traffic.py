@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import uuid
 from collections.abc import Sequence
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 
 from harness.errors import HarnessError
 from harness.mesh.app import NONCE_HEADER
-from harness.mesh.podhttp import PodConnection
 from harness.sandbox.pod import Pod
 from harness.waiting import DEFAULT_TIMEOUT
 
@@ -29,6 +29,18 @@ class AnsweredRequest:
     status: int
     client: str
     """The client pod's name."""
+
+
+class PodConnection(http.client.HTTPConnection):
+    """An HTTP/1.1 connection whose client is in the pod's network namespace."""
+
+    def __init__(self, pod: Pod, host: str, port: int, timeout: float = DEFAULT_TIMEOUT) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._pod = pod
+        self._seconds = timeout
+
+    def connect(self) -> None:
+        self.sock = self._pod.connect(self.host, self.port, self._seconds)
 
 
 def send(

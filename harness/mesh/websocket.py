@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Self
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
+FIN = 0x80
 _TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
 _NORMAL = struct.pack("!H", 1000)  # section 7.4.1
 
@@ -77,7 +78,7 @@ class WebSocketConnection:
                 return
             if opcode < _CLOSE:
                 whole += payload
-                if first & 0x80:
+                if first & FIN:
                     yield whole.decode(errors="replace")
                     whole = b""
 
@@ -96,18 +97,7 @@ class WebSocketConnection:
         return self.closed
 
     def _send(self, opcode: int, payload: bytes) -> None:
-        size = len(payload)
-        if size < 126:
-            head = struct.pack("!BB", 0x80 | opcode, size)
-        elif size < 1 << 16:
-            head = struct.pack("!BBH", 0x80 | opcode, 126, size)
-        else:
-            head = struct.pack("!BBQ", 0x80 | opcode, 127, size)
-        if self._client:
-            mask = os.urandom(4)
-            head = head[:1] + bytes([head[1] | 0x80]) + head[2:] + mask
-            payload = _masked(payload, mask)
-        self._sock.sendall(head + payload)
+        self._sock.sendall(frame(FIN | opcode, payload, os.urandom(4) if self._client else None))
 
     def _read_frame(self) -> tuple[int, bytes]:
         """The first byte (FIN and opcode) and the unmasked payload of the next frame."""
@@ -138,6 +128,18 @@ class WebSocketConnection:
         if not data:
             raise OSError("the other side has closed the connection")
         self._rest += data
+
+
+def frame(first: int, payload: bytes, mask: bytes | None = None) -> bytes:
+    """A frame (section 5.2): `first` is FIN and the opcode; a client's has a mask of 4 bytes."""
+    size, masked = len(payload), 0 if mask is None else 0x80
+    if size < 126:
+        head = struct.pack("!BB", first, masked | size)
+    elif size < 1 << 16:
+        head = struct.pack("!BBH", first, masked | 126, size)
+    else:
+        head = struct.pack("!BBQ", first, masked | 127, size)
+    return head + payload if mask is None else head + mask + _masked(payload, mask)
 
 
 def _accept(key: str) -> str:

@@ -35,6 +35,8 @@ class BareNode:
 
     def __init__(self) -> None:
         self._world = launch.start()
+        self.single_id = self._world.single_id
+        """True where no process of the node can have a uid other than 0 (an unprivileged user without subuids)."""
         self._control = Control(self._world)
         self._processes: list[Process] = []
         self._logs = Logs(self.run_dir)
@@ -63,16 +65,11 @@ class BareNode:
         return "/" + "/".join(parts[parts.index("fd") + 2 :])
 
     @property
-    def single_id(self) -> bool:
-        """True where no process of the node can have a uid other than 0 (an unprivileged user without subuids)."""
-        return self._world.single_id
-
-    @property
     def host_pid(self) -> int:
         """PID 1 of the node as this machine sees it, for nsenter(1)."""
         return int(self._keeper_children()[0])
 
-    # -- things that can be made -----------------------------------------------------------------------------------
+    # -- processes and sockets --------------------------------------------------------------------------------------
 
     def spawn(
         self,
@@ -144,29 +141,22 @@ class BareNode:
 
     def socket(self, family: int, kind: int, proto: int = 0, *, pod: NetworkNamespace | None = None) -> socket.socket:
         """A socket that lives in the node's (or the pod's) network namespace, for use from here."""
-        request = {
-            "op": "socket",
-            "pod": pod.pause_pid if pod else None,
-            "family": family,
-            "type": kind,
-            "proto": proto,
-        }
-        _, fds = self._control.ask(request)
+        where = pod.pause_pid if pod else None
+        _, fds = self._control.ask({"op": "socket", "pod": where, "family": family, "type": kind, "proto": proto})
         return socket.socket(fileno=fds[0])
 
-    def write_sysctl(self, name: str, value: str, *, pod: NetworkNamespace | None = None) -> None:
-        """Set a network sysctl (`net/ipv4/ip_forward`) of the node or of a pod."""
+    def write_sysctl(self, name: str, value: str) -> None:
+        """Set a network sysctl of the node (`net/ipv4/ip_forward`)."""
         if not name.startswith("net/"):
             raise ValueError(f"{name} is the machine's, not the sandbox's: only net/ is private")
-        request = {"op": "write", "pod": pod.pause_pid if pod else None, "path": f"/proc/sys/{name}", "text": value}
-        self._control.ask(request)
+        self._control.ask({"op": "write", "path": f"/proc/sys/{name}", "text": value})
 
     def choose_next_pid(self, pid: int) -> None:
         """Have the next process of the node get this number, if it is free (proc_sys_kernel(5), ns_last_pid).
 
         The setting is the node's own: it belongs to its PID namespace. A thread that starts meanwhile takes it.
         """
-        self._control.ask({"op": "write", "pod": None, "path": "/proc/sys/kernel/ns_last_pid", "text": str(pid - 1)})
+        self._control.ask({"op": "write", "path": "/proc/sys/kernel/ns_last_pid", "text": str(pid - 1)})
 
     def kill_all_in(self, netns_inode: int) -> int:
         """SIGKILL every process in a network namespace; returns how many there were."""
@@ -174,7 +164,7 @@ class BareNode:
         return int(reply["killed"])
 
     def strays(self) -> dict[int, str]:
-        """Orphans that PID 1 has inherited and that nobody spawned by `spawn`: pid (in the node) -> command."""
+        """Orphans that PID 1 has inherited, without the processes of `spawn`: pid (in the node) -> command."""
         return orphans(self.procfs, known={process.pid for process in self._processes})
 
     def kill(self, pids: Iterable[int]) -> None:
@@ -224,7 +214,7 @@ class BareNode:
             os.close(self._world.root_fd)
             self._world.log.close()
         wait_until(
-            lambda: not any(each.lives for each in inside),
+            lambda: not any(process.lives for process in inside),
             f"the processes in the node's network namespaces to end: {inside}",
             timeout,
         )

@@ -48,11 +48,11 @@ def main(orders_fd: int) -> NoReturn:
                 os._exit(0)
             pid = os.fork()
             if pid == 0:
-                for each in (orders.detach(), *keepers):
-                    os.close(each)
+                for inherited in (orders.detach(), *keepers):
+                    os.close(inherited)
                 _become_keeper(*given)
-            for each in given:
-                os.close(each)
+            for descriptor in given:
+                os.close(descriptor)
             pidfd = os.pidfd_open(pid)
             keepers[pidfd] = pid
             poller.register(pidfd, select.POLLIN)

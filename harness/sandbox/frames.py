@@ -90,14 +90,14 @@ def parse_ip_tcp(packet: bytes) -> Segment | None:
 
 
 def tcp_streams(frames: Iterable[Frame]) -> dict[Flow, bytes]:
-    """The bytes that each direction of each connection carried, without retransmissions; only directions with data.
+    """The bytes of every direction of every connection, without retransmissions. Directions without data are left out.
 
     A recording may begin within a connection, with a keep-alive, whose sequence number is one too low (RFC 9293,
     section 3.8.4). So a stream begins at its first segment with a SYN or with bytes. Raises ValueError where bytes are
     missing.
     """
     segments = (parse_tcp(frame.data) for frame in frames)
-    return tcp_streams_of(each for each in segments if each is not None and (each.payload or each.syn))
+    return tcp_streams_of(part for part in segments if part is not None and (part.payload or part.syn))
 
 
 def tcp_streams_of(segments: Iterable[Segment], holes: bytes | None = None) -> dict[Flow, bytes]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 RUN_DIR = "/run/node"
-RUN_SIZE = 1 << 30  # bytes of memory at most for logs, and for whoever fills the file system
+RUN_SIZE = 1 << 30  # bytes of memory that logs and other files may take
 _ABOVE = 64  # descriptors that a program is given are fewer
 
 
@@ -102,7 +102,7 @@ def _mount_world() -> None:
 
 
 class Init:
-    """The request loop. One request, one reply; exits of children are told on a pipe of their own."""
+    """The request loop: one request, one reply. A pipe of its own reports the exit of each child."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -110,8 +110,8 @@ class Init:
         self._exit_pipes: dict[int, int] = {}
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        # of what a process inside sends, PID 1 gets only what it has a handler for (pid_namespaces(7)); Python's own
-        # handler of SIGINT would let any tapper end the node
+        # PID 1 gets only those signals from inside that it has a handler for (pid_namespaces(7)); Python's own handler
+        # of SIGINT would let any tapper end the node
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self._operations: dict[str, Callable[[Message, list[int]], Frame]] = {
@@ -164,7 +164,7 @@ class Init:
                 try:
                     os.write(pipe, str(os.waitstatus_to_exitcode(status)).encode())
                 except BrokenPipeError:
-                    pass  # nobody asks for this status any more
+                    pass  # the owner has closed its end
                 os.close(pipe)
 
     # -- operations ------------------------------------------------------------------------------------------------
@@ -244,9 +244,8 @@ class Init:
         return {}, [sock.detach()]
 
     def _write(self, request: Message, _fds: list[int]) -> Frame:
-        """Write a file as seen from a network namespace: /proc/sys/net shows that of the reader."""
-        with child.InNet(request["pod"], self._own_net):
-            syscalls.write_file(request["path"], request["text"])
+        """Write a file of /proc/sys, which shows the settings of this process's namespaces."""
+        syscalls.write_file(request["path"], request["text"])
         return {}, []
 
     def _empty_namespace(self, request: Message, _fds: list[int]) -> Frame:

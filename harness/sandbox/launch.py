@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -63,7 +64,7 @@ class _Forks:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._orders.settimeout(DEFAULT_TIMEOUT)  # somebody may have stopped the server
+        self._orders.settimeout(DEFAULT_TIMEOUT)  # a person may have stopped the server
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, _PACKAGE_ROOT, str(theirs.fileno())],
@@ -84,12 +85,12 @@ class _Forks:
         with self._lock:
             try:
                 protocol.send(self._orders, {}, fds)
-                told, (pidfd,) = protocol.receive(self._orders)
+                answer, (pidfd,) = protocol.receive(self._orders)
             except TimeoutError:
                 self._process.kill()
                 self._orders.shutdown(socket.SHUT_RDWR)
                 raise InternalError(f"the sandbox's fork server did not answer within {DEFAULT_TIMEOUT:g} s") from None
-        return Keeper(told["pid"], pidfd)
+        return Keeper(answer["pid"], pidfd)
 
     def close(self) -> None:
         """End the server by closing its socket."""
@@ -100,9 +101,9 @@ class _Forks:
 @cache
 def _forks(owner: int) -> _Forks:
     """This process's server: after a fork the owner is another process."""
-    made = _Forks()
-    atexit.register(lambda: made.close() if os.getpid() == owner else None)
-    return made
+    server = _Forks()
+    atexit.register(lambda: server.close() if os.getpid() == owner else None)
+    return server
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,53 +118,49 @@ class StartedNode:
     """True where the user namespace maps one id only: no process can have another uid than 0."""
 
     def read_log(self) -> str:
-        return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
+        return _text_of(self.log)
 
 
 def start() -> StartedNode:
     """Start the keeper and PID 1. Raises `Unsupported` with one sentence when the machine does not allow it."""
     if sys.platform != "linux":
         raise Unsupported("the sandbox is made of Linux namespaces: it runs on Linux only")
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the node
-    owner = os.pidfd_open(os.getpid())
-    try:
-        keeper = _fork_keeper([theirs.fileno(), owner, log.fileno()])
-    except BaseException:
-        ours.close()
-        log.close()
-        raise
-    finally:
-        theirs.close()
-        os.close(owner)
-    single_id = False
-    try:
-        reply, fds = protocol.receive(ours)
-        if reply.get("state") == "userns":
-            single_id = _write_id_maps(reply["pid"])
-            protocol.send(ours, {})
+    with ExitStack() as undone:
+        # 1. Fork the keeper.
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        undone.callback(ours.close)
+        log = undone.enter_context(tempfile.TemporaryFile())
+        owner = os.pidfd_open(os.getpid())
+        try:
+            keeper = _fork_keeper([theirs.fileno(), owner, log.fileno()])
+        finally:
+            theirs.close()
+            os.close(owner)
+        for undo in (keeper.close, keeper.wait, keeper.kill):  # called in the opposite order
+            undone.callback(undo)
+        # 2. Map the ids of its user namespace, if it has one of its own, and wait for PID 1.
+        single_id = False
+        try:
             reply, fds = protocol.receive(ours)
+            if reply.get("state") == "userns":
+                single_id = _write_id_maps(reply["pid"])
+                protocol.send(ours, {})
+                reply, fds = protocol.receive(ours)
+        except protocol.PeerGone:
+            keeper.wait()
+            raise InternalError(f"the sandbox ended before it was ready:\n{_text_of(log)}") from None
         if "error" in reply:
             raise Unsupported(_why_not(reply))
-    except protocol.PeerGone:
-        keeper.wait()
-        keeper.close()
-        text = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
-        ours.close()
-        log.close()
-        raise InternalError(f"the sandbox ended before it was ready:\n{text}") from None
-    except BaseException:
-        ours.close()
-        keeper.kill()
-        keeper.wait()
-        keeper.close()
-        log.close()
-        raise
+        undone.pop_all()
     return StartedNode(keeper, ours, fds[0], log, single_id)
 
 
+def _text_of(log: IO[bytes]) -> str:
+    return os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
+
+
 def _fork_keeper(fds: Sequence[int]) -> Keeper:
-    """Fork a keeper by this process's server, or by a new server if somebody has ended that. Raises `InternalError`."""
+    """Fork a keeper by this process's server, or by a new server if that one has ended. Raises `InternalError`."""
     owner = os.getpid()
     try:
         return _forks(owner).keeper(fds)

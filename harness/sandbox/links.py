@@ -1,7 +1,7 @@
 """The node's links, addresses and routes, written over netlink.
 
-Every pod hangs on the node's bridge but is routed, not switched: it has a host route to the gateway only, so that what
-pods send each other passes the node's own IP layer (and its service addresses) both ways, as on a real node.
+Every pod hangs on the node's bridge but is routed, not switched: it has a host route to the gateway only, so that
+packets between pods pass the node's own IP layer (and its service addresses) both ways, as on a real node.
 """
 
 from __future__ import annotations
@@ -115,6 +115,12 @@ def link_names(where: SocketSource) -> set[str]:
     """The names of all links in a namespace."""
     with netlink(where) as talk:
         return {link.get("ifname") for link in talk.get_links()}
+
+
+def hardware_addresses(where: SocketSource) -> dict[str, str]:
+    """The hardware address of each link in a namespace, as `02:00:0a:f4:00:01`, by the link's name."""
+    with netlink(where) as talk:
+        return {link.get("ifname"): link.get("address") for link in talk.get_links()}
 
 
 def features(where: SocketSource, link: str) -> str:

@@ -26,12 +26,12 @@ class Logs:
         return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def read(self) -> dict[str, str]:
-        """The content of each so far (16 MiB at most), by its name without the suffix."""
-        found = {}
+        """The content of every log so far (16 MiB at most), by its name without the suffix."""
+        contents = {}
         for log in sorted(self._directory.glob("*.log")):
             try:
                 with log.open("rb") as file:
-                    found[log.stem] = file.read(_MOST_READ).decode(errors="replace")
+                    contents[log.stem] = file.read(_MOST_READ).decode(errors="replace")
             except OSError:
                 continue  # a program in the node has deleted the file, or put something else in its place
-        return found
+        return contents

@@ -31,7 +31,7 @@ def enter(store: str, keep: list[str]) -> None:
     all mounts in them: what is written there is written to the machine. Raises OSError where the kernel refuses an
     overlay.
 
-    1. Take each mount of this namespace, those above before those below.
+    1. Take each mount of this namespace, the upper ones first.
     2. Bring it into a new tree: as an overlay, or as it is where it is kept, or the kernel's, or a single file.
     3. Make the new tree the root.
     """
@@ -42,7 +42,7 @@ def enter(store: str, keep: list[str]) -> None:
     mounts = _mounts()
     tree = _Tree(store, {point for point, _ in mounts})
     for point, kind in mounts:
-        if any(_below(point, each) for each in (store, *keep)):
+        if any(_below(point, directory) for directory in (store, *keep)):
             continue
         new = root + point.rstrip("/")
         if kind in _KERNEL_TYPES:
@@ -67,8 +67,8 @@ class _Tree:
     def cover(self, point: str, new: str) -> None:
         """Mount an overlay of the directory `point` on `new`.
 
-        In a user namespace the kernel makes none of a directory with mounts below it that were there before: what they
-        hide would be seen. Then each of its entries is brought in by itself, and the directory is the upper layer's.
+        In a user namespace the kernel makes no overlay of a directory with older mounts below it, since the overlay
+        would show the files that these hide. Then each entry is brought in by itself, into the upper layer.
         """
         layer = f"{self._store}/{self._layers}"
         self._layers += 1
@@ -88,7 +88,7 @@ class _Tree:
                 self._bring(entry, new)
 
     def _has_mounts_below(self, point: str) -> bool:
-        return any(each != point and _below(each, point.rstrip("/")) for each in self._points)
+        return any(other != point and _below(other, point.rstrip("/")) for other in self._points)
 
     def _bring(self, entry: os.DirEntry[str], into: str) -> None:
         new = f"{into}/{entry.name}"
@@ -124,7 +124,7 @@ def _mounts() -> list[tuple[str, str]]:
                 point = point.replace(escaped, character)
             found.pop(point, None)
             found[point] = fields[fields.index("-") + 1]
-    return sorted(found.items(), key=lambda each: each[0].count("/") if each[0] != "/" else 0)
+    return sorted(found.items(), key=lambda mount: mount[0].count("/") if mount[0] != "/" else 0)
 
 
 def _below(path: str, directory: str) -> bool:
@@ -132,7 +132,7 @@ def _below(path: str, directory: str) -> bool:
 
 
 def _bind(point: str, new: str, *, read_only: bool = False) -> None:
-    """The mount itself, with those below it, at another place; nothing where that place is hidden by another mount."""
+    """Bind a mount, with the mounts below it, to another place. A place that another mount hides is left out."""
     try:
         syscalls.mount(point, new, None, syscalls.MS_BIND | syscalls.MS_REC)
         if read_only:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket as sockets
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address, IPv6Address
 
 from harness.errors import HarnessError
 from harness.sandbox import links
@@ -24,6 +23,13 @@ class Pod:
         self.link = links.host_link_name(name, addresses.index)
         """The node's end of the pod's veth."""
         self._pause = pause
+        self.pause_pid = pause.pid
+        """A process in this pod's namespaces, as the node's procfs numbers it."""
+        self.ipv4, self.ipv6 = addresses.ipv4, addresses.ipv6
+        self.ips = str(self.ipv4), str(self.ipv6)
+        """Both addresses, the primary one first."""
+        self.ip = self.ips[0]
+        """The primary address, as `status.podIP` has it."""
         self.deleted = False
         """Whether `delete` has ended its processes."""
         self.before_deletion: list[Callable[[], None]] = []
@@ -33,29 +39,6 @@ class Pod:
 
     def __repr__(self) -> str:
         return f"<Pod {self.name} {self.ip}>"
-
-    @property
-    def ip(self) -> str:
-        """The primary address, as `status.podIP` has it."""
-        return str(self.addresses.ipv4)
-
-    @property
-    def ipv4(self) -> IPv4Address:
-        return self.addresses.ipv4
-
-    @property
-    def ipv6(self) -> IPv6Address:
-        return self.addresses.ipv6
-
-    @property
-    def ips(self) -> tuple[str, ...]:
-        """Both addresses, the primary one first."""
-        return str(self.ipv4), str(self.ipv6)
-
-    @property
-    def pause_pid(self) -> int:
-        """A process in this pod's namespaces, as the node's procfs numbers it."""
-        return self._pause.pid
 
     @property
     def host_pid(self) -> int:
@@ -90,19 +73,19 @@ class Pod:
             raise
         return sock
 
-    def wait_listening(self, process: Process, port: int, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def wait_listening(self, process: Process, port: int) -> None:
         """Wait until a process of this pod listens on a port of 127.0.0.1. Raises HarnessError if the process ends."""
 
         def listening() -> bool:
             if not process.running:
                 raise HarnessError(f"{process.name} ended with {process.returncode}:\n{process.read_log()}")
             try:
-                self.connect("127.0.0.1", port, timeout).close()
+                self.connect("127.0.0.1", port).close()
             except ConnectionRefusedError:
                 return False
             return True
 
-        wait_until(listening, f"{process.name} to listen on port {port}", timeout, process.read_log)
+        wait_until(listening, f"{process.name} to listen on port {port}", logs=process.read_log)
 
     def listen(self, host: str, port: int) -> sockets.socket:
         """A listening TCP socket inside this pod; port 0 lets the kernel choose. Its `accept` has a time limit."""
@@ -116,7 +99,7 @@ class Pod:
     def delete(self, timeout: float = DEFAULT_TIMEOUT) -> None:
         """Kill every process of the pod, as a kubelet finally does, and wait for the last.
 
-        The kernel destroys the network namespace when nobody holds it any more; `released` tells.
+        The kernel destroys the network namespace when no process or socket holds it any more (`released`).
         """
         self.deleted = True
         for let_go in self.before_deletion:
@@ -130,5 +113,5 @@ class Pod:
         return self.link not in links.link_names(self.node)
 
     def wait_released(self, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """Wait for `released`. Raises `WaitTimeout` when somebody pins the namespace."""
+        """Wait for `released`. Raises `WaitTimeout` if the namespace is pinned."""
         wait_until(lambda: self.released, f"the network namespace of pod {self.name} to be released", timeout)

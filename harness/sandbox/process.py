@@ -26,7 +26,7 @@ MINIMAL_ENVIRON = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """Where the writes of a process go. Paths are those inside the node."""
+    """The place of the files that a process writes. Paths are those inside the node."""
 
     store: str
     """An empty directory in the node's memory. Each file system that is written to gets a `NUMBER/upper` in it."""
@@ -97,10 +97,10 @@ class Command:
         name = self.executable or os.fsdecode(self.argv[0])
         if "/" in name:
             return name
-        found = shutil.which(name, path=MINIMAL_ENVIRON["PATH"])
-        if found is None:
+        path = shutil.which(name, path=MINIMAL_ENVIRON["PATH"])
+        if path is None:
             raise FileNotFoundError(f"{name}: no such program on this machine's standard path")
-        return found
+        return path
 
 
 class Process:

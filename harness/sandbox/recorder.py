@@ -1,4 +1,4 @@
-"""Recording what crosses a network interface: the ground truth that a tapper is compared with.
+"""Recording the packets of a network interface: the ground truth that a tapper is compared with.
 
 `on_link` records a pod's veth as its node sees it, `on_eth0` the pod's end of the veth, `on_lo` the `lo` of a pod or of
 the node, and `PacketRecorder` with the interface None every interface of a network namespace. `Recorded` answers the
@@ -104,8 +104,8 @@ class Recorded(ABC):
 class PacketRecorder(Recorded):
     """Records an interface (None: all of them) from construction to `stop`; it pins the network namespace until then.
 
-    Frames wait in the socket's queue, so everything that crossed before `frames` is read is in it; `dropped` counts
-    what the queue had no room for. `thread` empties the queue while frames arrive. `wanted` selects the frames to keep.
+    Frames wait in the socket's queue, so everything that crossed before `frames` is read is in it. `dropped` counts the
+    frames that found no room; `thread` empties the queue while frames arrive. `wanted` selects the frames to keep.
 
     On `lo` every packet passes twice, and the outgoing copy is left out; a frame that its receiver refuses because of
     its checksum is marked.

@@ -22,7 +22,7 @@ _REFUSED = frozenset({errno.EPERM, errno.EACCES})
 def refusal() -> str | None:
     """Why the kernel attaches no uprobe for this process, in a sentence without a full stop; None if it does.
 
-    Tried with a file that nobody maps as a program, so that the instructions of no process are changed.
+    It is tried with a file that no process maps as a program, so that no instructions are changed.
     """
     number = _SYSTEM_CALLS.get(os.uname().machine)
     if number is None:

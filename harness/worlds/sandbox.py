@@ -51,11 +51,7 @@ class SandboxTapper(RunningTapper):
 class SandboxWorld:
     """A `World` on one node. `rights` are the capabilities of a tapper; `record` starts a wire."""
 
-    CAPABILITIES = Capabilities(ipv6=True, ambient=True)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.CAPABILITIES
+    capabilities = Capabilities(ipv6=True, ambient=True)
 
     def __init__(self, node: Node, rights: Set[str], record: Callable[[Pod], PacketRecorder] = on_link) -> None:
         self._node = node

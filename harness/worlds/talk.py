@@ -20,6 +20,7 @@ _RATE = 500.0
 
 _OUTPUT = "/tmp/load"
 _FIRST = 5
+_MORE_S = 30.0
 
 MODULES = {
     "http": "harness.mesh.client",
@@ -97,24 +98,19 @@ class Load:
     def so_far(self) -> list[AnsweredRequest]:
         return read(self.program.output(), self.client.name)[0]
 
-    def wait_more(self, count: int, timeout: float = 30.0) -> None:
+    def wait_more(self, count: int) -> None:
         """Wait until `count` more requests were answered than now."""
-        goal = len(self.so_far()) + count
-        wait_until(
-            lambda: len(self.so_far()) >= goal,
-            f"{count} more answers for {self.client.name}",
-            timeout,
-            self.program.output,
-        )
+        goal, name = len(self.so_far()) + count, self.client.name
+        wait_until(lambda: len(self.so_far()) >= goal, f"{count} more answers for {name}", _MORE_S, self.program.output)
 
     def stop(self) -> tuple[list[AnsweredRequest], list[dict[str, Any]]]:
         """End it: the answered requests, and the failures."""
         return read(self.program.stop(), self.client.name)
 
 
-def load(world: World, client: WorldPod, service: WorldService, rate: float = 50.0, prefix: str = "/load") -> Load:
+def load(world: World, client: WorldPod, service: WorldService, rate: float = 50.0) -> Load:
     """Send `rate` requests a second until stopped."""
-    return Load(world.spawn(client, client_command(service, "http", 0, rate, prefix)), client)
+    return Load(world.spawn(client, client_command(service, "http", 0, rate, "/load")), client)
 
 
 class DetachedLoad:

@@ -143,6 +143,11 @@ class Ring:
         return self._mapped.blocks.waiting(0)
 
     @property
+    def counted(self) -> bool:
+        """Whether the last `unfinished` has counted packets, which the next one returns."""
+        return self._mapped.blocks.counted
+
+    @property
     def unread(self) -> int:
         """Packets that the kernel has counted, and that were not read."""
         return sum(

@@ -100,6 +100,11 @@ class Blocks:
         self.read += passed
         return memory, found
 
+    @property
+    def counted(self) -> bool:
+        """Whether the last `unfinished` has counted packets, which the next one returns."""
+        return self._counted > self._passed
+
     def rest(self) -> Iterator[Packets]:
         """All packets, when no more come: of the blocks that are ready, and of the block after them."""
         yield from self.packets(self._count)

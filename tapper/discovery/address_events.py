@@ -11,7 +11,7 @@ import errno
 import socket
 
 from tapper.namespaces import netlink
-from tapper.namespaces.addresses import RTM_NEWADDR, address_of
+from tapper.namespaces.contents import RTM_NEWADDR, address_of
 from tapper.targets.addresses import Address
 
 _SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID = 270, 8  # linux/socket.h, linux/netlink.h

@@ -58,6 +58,11 @@ class ProcessSnapshot:
     """Its name in the kernel (comm), at most 15 bytes."""
     argv0: str = ""
 
+    def is_notable(self) -> bool:
+        """Whether the process needs a verdict of its own, whatever the targets are: its environment was asked for,
+        since its executable is a proxy's, or something of it could not be read."""
+        return self.environ is not None or type(self.exe) is Unreadable or type(self.netns) is Unreadable
+
 
 def first_value(environ: bytes, name: bytes) -> bytes | None:
     """A variable's value in an environment block: NUL separated, `key=value`, the first one counts as in getenv(3)."""

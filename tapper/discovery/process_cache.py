@@ -12,7 +12,6 @@ Listing a procfs is cheap, reading every process is not. A scan lists the proces
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Set
 
 from tapper.discovery.envoy import ProcessSnapshot
@@ -36,7 +35,7 @@ class ProcessCache:
         self.always_check: Set[int] = frozenset()
         """Processes to read at each scan: nothing else tells that they end."""
         self._inodes: dict[str, int] = {}
-        self._recent: OrderedDict[int, float] = OrderedDict()
+        self._recent: dict[int, float] = {}
         """Since when a process is new, by time.monotonic; the oldest first."""
         self._turns: list[int] = []
         """The processes that had no turn in this round, the next one last."""
@@ -90,8 +89,8 @@ class ProcessCache:
 
     def _due_again(self) -> set[int]:
         oldest = time.monotonic() - RECENT_S
-        while self._recent and next(iter(self._recent.values())) <= oldest:
-            self._recent.popitem(last=False)
+        for pid in [pid for pid, since in self._recent.items() if since <= oldest]:
+            del self._recent[pid]
         chosen = {*self._recent, *((self._invalid | self.always_check) & self.processes.keys())}
         cost = turns = 0
         while cost < BATCH and turns < len(self.processes):
@@ -105,5 +104,5 @@ class ProcessCache:
         return chosen
 
     def _mark_recent(self, pid: int) -> None:
+        self._recent.pop(pid, None)
         self._recent[pid] = time.monotonic()
-        self._recent.move_to_end(pid)

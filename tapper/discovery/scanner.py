@@ -95,33 +95,26 @@ class Scanner:
         return any(finder.finds(exe) for finder in self._finders if finder is not Finder.NETNS)
 
     def _judge(self, targets: Set[Address] | None, starting: Set[int]) -> Scan:
+        processes, finders = self.cache.processes, self._finders
         candidates: list[Candidate] = []
         envoys: list[Finding] = []
         refused: list[Finding] = []
         unreadable: set[int] = set()
-        residents: dict[NamespaceId, list[tuple[int, str | None]]] = {}
-        readable: set[int] = set()
-        denied: set[int] = set()
         errors: set[int] = set()
-        finders = self._finders
-        for pid, process in sorted(self.cache.processes.items()):
-            exe, netns = process.exe, process.netns
-            errors |= {each.errno for each in (exe, netns, process.environ) if isinstance(each, Unreadable)}
+        denied: set[int | None] = set()
+        # 1. Judge the processes of which something was read that can make a proxy, or could not be read: a few of them.
+        judged = [pid for pid, process in processes.items() if self._detail or process.is_notable()]
+        for pid in sorted(judged):
+            process = processes[pid]
+            exe, environ, netns = process.exe, process.environ, process.netns
+            errors |= {part.errno for part in (exe, environ, netns) if isinstance(part, Unreadable)}
             if isinstance(exe, Unreadable):
                 denied.add(pid)
-            elif exe is not None:
-                readable.add(pid)
-            # 1. The process as a resident of its namespace.
             if isinstance(netns, Unreadable):
                 unreadable.add(pid)
-            elif netns is not None and Finder.NETNS in finders:
-                residents.setdefault(netns, []).append((pid, exe if isinstance(exe, str) else None))
-            # 2. The process as a proxy. Of most processes nothing was read that could make it one.
-            if process.environ is None and not isinstance(exe, Unreadable) and not self._detail:
-                continue
             linkerd = Finder.LINKERD in finders and isinstance(exe, str) and Finder.LINKERD.finds(exe)
             if linkerd and isinstance(netns, NamespaceId) and pid not in starting:
-                pod = linkerd_pod(process.environ) if isinstance(process.environ, bytes) else None
+                pod = linkerd_pod(environ) if isinstance(environ, bytes) else None
                 candidates.append(Candidate(pid, netns, Finder.LINKERD, pod=pod))
             finding = classify(process, targets)
             if finding.verdict is Verdict.ENVOY:
@@ -132,14 +125,19 @@ class Scanner:
                 refused.append(finding)
             if finding.verdict is Verdict.UNREADABLE:
                 unreadable.add(pid)
-        if denied and len(readable) <= 1:
+        # 2. Without the right to read processes, no other one was read.
+        if denied:
             own = self._procfs.own_pid()
-            if denied - {own} and not readable - {own}:
+            if denied != {own} and not any(isinstance(processes[pid].exe, str) for pid in processes if pid != own):
                 raise MissingCapabilityError(
                     f"no process but this one can be examined: {advice(Capability.SYS_PTRACE)}"
                 )
+        # 3. Group the processes by their namespaces.
+        residents: dict[NamespaceId, list[tuple[int, str | None]]] = {}
+        for pid, process in sorted(processes.items()) if Finder.NETNS in finders else ():
+            if isinstance(process.netns, NamespaceId):
+                resident = pid, process.exe if isinstance(process.exe, str) else None
+                residents.setdefault(process.netns, []).append(resident)
         candidates += [Candidate(group[0][0], netns, Finder.NETNS) for netns, group in residents.items()]
-        pids = frozenset(self.cache.processes)
-        return Scan(
-            tuple(candidates), tuple(envoys), tuple(refused), pids, frozenset(unreadable), residents, frozenset(errors)
-        )
+        found = tuple(candidates), tuple(envoys), tuple(refused)
+        return Scan(*found, frozenset(processes), frozenset(unreadable), residents, frozenset(errors))

@@ -18,7 +18,6 @@ from typing import Final, cast
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
 
 from tapper.fast.headers import fixed
-from tapper.fast.memo import Memo
 from tapper.protocols.blocks import (
     STATIC,
     TABLE_LIMIT,
@@ -33,11 +32,12 @@ from tapper.protocols.blocks import (
 )
 from tapper.protocols.headers import Headers
 from tapper.protocols.messages import HEAD_LIMIT
+from tapper.runtime.memo import Memo
 from tapper.runtime.native import mypyc_attr
 
 _MOST_BLOCKS: Final = 32  # cached for each direction
-_LONGEST_BLOCK: Final = 512
-"""Octets of a block that is kept. Longer ones are seldom the same twice."""
+_LONGEST_BLOCK: Final = 512  # octets of a block that is kept: longer ones are seldom the same twice
+_BLOCK_SIZE: Final = 300  # that a cached block counts for besides its fields
 _MOST_STEPS: Final = 16_384  # of the 65,536 that there are; text needs some thousands
 
 # What a field's name means to a DecodedBlock. The first three are shown among the fields of a message; so is :protocol.
@@ -139,12 +139,11 @@ _LITERALS: Final[Memo[bytes, _Entry]] = Memo(_decode_literal, len)
 
 @mypyc_attr(acyclic=True)
 class _Cached:
-    """A decoded block, and its effect on the dynamic table."""
+    """A decoded block, and its effect on the dynamic table: the entries that it adds, in their order."""
 
     def __init__(self, decoded: DecodedBlock, added: list[_Entry], *, refers: bool) -> None:
         self.decoded = decoded
         self.added = added
-        """Entries, in their order."""
         self.refers = refers
         """Whether the block refers to the table: then it means this only until the table changes."""
 
@@ -162,8 +161,7 @@ class _Template:
         self.before, self.after = block[:begin], block[stop:]
         self.headers_before, self.headers_after = model.headers[:index], model.headers[index + 1 :]
         self.shown_before, self.shown_after = shown[:shown_index], shown[shown_index + 1 :]
-        self.octets = model.octets - len(value)
-        self.cached = cached
+        self.octets, self.cached = model.octets - len(value), cached
 
     def decode(self, block: bytes) -> DecodedBlock | None:
         """None if the block differs in anything but the value of the literal."""
@@ -223,11 +221,11 @@ class FastBlockDecoder(BlockDecoder):
     def _make(self, name: str, value: str) -> Entry:
         return _Entry(name, value)
 
-    def _drop_cached(self) -> None:
-        """The table has changed: drop what referred to it, and with it the entries that it has evicted."""
-        if self._refers:
+    def _drop_cached(self, *, is_full: bool = False) -> None:
+        """Drop what referred to the table, which has changed, and the entries that it evicted; or all (`is_full`)."""
+        if self._refers or is_full:
             self._whole_blocks.clear()
-            self._refers = False
+            self._refers, self.cached = False, 0
         if self._template is not None and self._template.cached.refers:
             self._template = None
 
@@ -240,7 +238,6 @@ class FastBlockDecoder(BlockDecoder):
         self._drop_cached()
 
     def _decode(self, block: bytes) -> DecodedBlock:
-        # Look for the block in the caches; read it if it is in none.
         cached = self._whole_blocks.get(block)
         if cached is not None:
             if cached.added:
@@ -344,7 +341,8 @@ class FastBlockDecoder(BlockDecoder):
             self._drop_cached()
         if stop < _LONGEST_BLOCK and not is_resized and not (added and refers):
             if len(self._whole_blocks) >= _MOST_BLOCKS:
-                self._whole_blocks.clear()
+                self._drop_cached(is_full=True)
+            self.cached += size + _BLOCK_SIZE
             kept = self._whole_blocks[block] = _Cached(decoded, added, refers=refers)
             self._refers = self._refers or refers
             if new is not None and not missing and _may_vary(headers, new_index):

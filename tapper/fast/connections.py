@@ -2,8 +2,8 @@
 
 Replaces `tapper.streams.connections.Connections.packets`. A connection is simple while nothing of it waits or is to be
 decided. A segment of a simple connection with ACK as its only control flag takes the short way if its payload is the
-next one of its half, and its acknowledgement covers no byte that was not captured. Every other segment goes to the
-plain class, after which the connection is judged anew. Measured with 30,300 packets of 10,000 exchanges: 380 ms by
+next one of its half, and neither acknowledgement nor timestamp is out of order. Every other segment goes to the plain
+class, after which the connection is judged anew. Measured with 30,300 packets of 10,000 exchanges: 380 ms by
 Connections and 60 ms by FastConnections, interpreted; 210 ms and 9 ms, compiled.
 """
 
@@ -12,16 +12,18 @@ from __future__ import annotations
 from typing import Final, TypeVar
 
 from tapper.fast.packet import BYTEWISE, parse_bytewise, parse_unpacking
+from tapper.streams.acceptance import is_recent
 from tapper.streams.bounds import RELIEF
 from tapper.streams.connection import Connection
 from tapper.streams.connections import Connections
-from tapper.streams.packet import ACK, FIN, RST, SYN, Packet, TcpHeader
+from tapper.streams.packet import ACK, FIN, RST, SYN, TIMESTAMP, Packet, TcpHeader
 from tapper.streams.reassembly import Data
-from tapper.streams.sequence import HALF, MASK
+from tapper.streams.sequence import MASK
 
 T = TypeVar("T")
 
 _CONTROL_FLAGS: Final = SYN | FIN | RST | ACK
+_NO_STAMP: Final = TIMESTAMP[:-1] + b"\x0b"  # follows every `TcpSegment.stamp` in the order of bytes
 
 
 class FastConnections(Connections[T]):
@@ -48,17 +50,20 @@ class FastConnections(Connections[T]):
                 connection.last = self.newest = ts
                 continue
             stream = half.stream
-            ahead = (ack - half.peer.stream.position) & MASK
-            if consumer is None or seq != stream.position & MASK or 0 < ahead < HALF:
+            stamp = memory[start - 12 : start - 4]
+            is_next = seq == stream.position & MASK and (
+                ack == half.peer.stream.position & MASK or is_recent(half, ack)
+            )
+            if consumer is None or not is_next or (half.stamp and not half.stamp <= stamp < _NO_STAMP):
                 records += self._take(memory, packet, header)
                 continue
             half.acked = ack
             half.window = window
             connection.last = self.newest = ts
+            half.stamp = half.stamp and stamp
             stream.position += stop - start
             complete = consumer.data(half.side, Data(memory[start:stop], ts, seq, ack))
-            if complete:
-                records += complete
+            records += complete
             grown = consumer.held - connection.held
             if connection.consumer is None:  # the reader wants nothing more
                 connection.weigh()
@@ -72,9 +77,8 @@ class FastConnections(Connections[T]):
         records = super()._take(memory, packet, header)
         read = self._halves.get(header[0])
         if read is not None:
-            simple = _is_simple(read.connection)
-            for half in read.connection.halves:
-                half.simple = simple
+            first, second = read.connection.halves
+            first.simple = second.simple = _is_simple(read.connection)
         return records
 
 

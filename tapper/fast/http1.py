@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from tapper.fast.memo import Memo
 from tapper.fast.patterns import HeadCache
 from tapper.protocols import heads
 from tapper.protocols.conversation import Conversation, PendingRequest, is_possible
@@ -20,6 +19,7 @@ from tapper.protocols.heads import Framing
 from tapper.protocols.http1 import WITHOUT_BODY, RequestReader, ResponseReader
 from tapper.protocols.http1_reader import HEAD
 from tapper.protocols.messages import BODY_LIMIT, HEAD_LIMIT, End, Request, RequestHead, Response, ResponseHead
+from tapper.runtime.memo import Memo
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 

@@ -11,7 +11,6 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final
 
 from tapper.fast.headers import HeaderTemplate, TemplateList
-from tapper.fast.memo import Memo
 from tapper.output.ndjson import Ndjson, base64_text
 from tapper.output.records import Place
 from tapper.protocols.exchange import Exchange
@@ -21,6 +20,7 @@ from tapper.protocols.messages import End
 from tapper.protocols.outcome import COMPLETE
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import ExchangeRecord
+from tapper.runtime.memo import Memo
 from tapper.streams.bounds import SECOND
 from tapper.streams.connection import Leg
 

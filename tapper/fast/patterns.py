@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import Final
 
 from tapper.fast.headers import HeaderTemplate, TemplateList
-from tapper.fast.memo import Memo
 from tapper.protocols import heads
 from tapper.protocols.headers import Headers
+from tapper.runtime.memo import Memo
 from tapper.runtime.native import mypyc_attr
 
 LONGEST: Final = 2048

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tapper.discovery.procfs import Procfs
 from tapper.errors import TapperError
-from tapper.namespaces.addresses import own_addresses
+from tapper.namespaces.contents import own_addresses
 from tapper.namespaces.enter import Visit, run_inside, run_inside_each
 from tapper.namespaces.identity import NamespaceId
 from tapper.targets.addresses import Address

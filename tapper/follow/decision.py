@@ -13,9 +13,9 @@ from tapper.discovery.finders import Candidate
 from tapper.discovery.procfs import Procfs
 from tapper.errors import NamespaceGoneError, TapperError
 from tapper.follow.addresses import NamespaceAddresses
+from tapper.namespaces.contents import is_linked_to
 from tapper.namespaces.enter import run_inside
 from tapper.namespaces.identity import NamespaceId, own_user_namespace, owner_of
-from tapper.namespaces.veth import is_linked_to
 from tapper.output.sink import Console
 from tapper.targets.addresses import Address
 

@@ -28,10 +28,10 @@ from tapper.follow import pace
 from tapper.follow.decision import CaptureDecision, CaptureRules
 from tapper.follow.events import KernelEvents
 from tapper.follow.missing import MissingTargets
+from tapper.namespaces.contents import tcp_connections
 from tapper.namespaces.enter import Visit, run_inside, run_inside_each
 from tapper.namespaces.identity import NamespaceId, own_namespace
 from tapper.namespaces.privileges import check_following
-from tapper.namespaces.sockets import tcp_connections
 from tapper.output.records import Place
 from tapper.output.sink import Console
 from tapper.streams.connection import Scope

@@ -7,7 +7,10 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
+
+from tapper.errors import TapperError, explain
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3  # linux/netlink.h
 NLM_F_REQUEST, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x01, 0x10, 0x300
@@ -35,6 +38,23 @@ def connect(protocol: int) -> socket.socket:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
 
 
+@contextmanager
+def asking(purpose: str, protocol: int) -> Iterator[socket.socket]:
+    """A netlink socket for the time of the block, whose OSErrors become a TapperError that names the purpose: "read the
+    addresses"."""
+    try:
+        with connect(protocol) as sock:
+            yield sock
+    except OSError as error:
+        raise TapperError(f"cannot {purpose} of a network namespace: {explain(error)}") from error
+
+
+def require(whole: bool) -> None:
+    """Raises OSError with EBADMSG unless a message of the kernel is whole."""
+    if not whole:
+        raise OSError(errno.EBADMSG, "a message of the kernel is cut off")
+
+
 def messages(datagram: bytes) -> Iterator[Message]:
     """The messages of a datagram. Raises OSError with EBADMSG where one is cut off."""
     for at, length in _chunks(datagram, _HEADER.size, "=I"):
@@ -57,8 +77,7 @@ def _chunks(data: bytes, header_size: int, length_format: str) -> Iterator[tuple
     while at < len(data):
         left = len(data) - at
         length = struct.unpack_from(length_format, data, at)[0] if left >= header_size else 0
-        if not header_size <= length <= left:
-            raise OSError(errno.EBADMSG, "a message of the kernel is cut off")
+        require(header_size <= length <= left)
         yield at, length
         at += (length + 3) & ~3
 

@@ -1,4 +1,5 @@
-"""Undoes the content codings of a body (RFC 9110 section 8.4): gzip, deflate, br and zstd, also one upon the other.
+"""Undoes the content codings of a body (RFC 9110 section 8.4): gzip, deflate, br and zstd, also one upon the other. So
+it does with transfer codings (RFC 9112 section 7) besides chunked, which the reader has undone.
 
 Whoever sends a body chooses how far it unfolds. So at most a given number of bytes is made, by each coding.
 """
@@ -46,9 +47,9 @@ class _UnknownCodingError(Exception):
 def content(message: Request | Response) -> MessageContent:
     """The content of a message, decoded, at most DECODED_LIMIT bytes."""
     end = message.end
-    text = content_encoding(message.head.headers)
-    codings = [] if text is None else [name.strip().lower() for name in text.split(",")]
-    codings = [name for name in codings if name not in ("", "identity")]
+    fields = [content_encoding(message.head.headers) or "", *message.head.fields.all("transfer-encoding")]
+    codings = [name.strip().lower() for name in ",".join(fields).split(",")]
+    codings = [name for name in codings if name not in ("", "identity", "chunked")]
     if not codings or not end.body:
         return MessageContent(end.body, False, not end.truncated)
     if len(codings) > _MOST_CODINGS:
@@ -57,19 +58,19 @@ def content(message: Request | Response) -> MessageContent:
     remark = "" if whole else "decoded as far as the body was kept"
     for name in reversed(codings):
         try:
-            data, complete = _gathered(name, data)
+            data, flaw = _gathered(name, data)
         except _DamagedError:
             return MessageContent(end.body, False, False, f"not decoded: the body is not {name}")
         except _UnknownCodingError as error:
             return MessageContent(end.body, False, False, f"not decoded: {error}")
-        if whole and not complete:
-            whole, remark = False, f"decoded in part: longer than {DECODED_LIMIT} bytes, or damaged"
+        if whole and flaw:
+            whole, remark = False, f"decoded in part: the content is {flaw}"
     return MessageContent(data, True, whole, remark)
 
 
-def _gathered(name: str, data: bytes) -> tuple[bytes, bool]:
-    """What one coding gives, at most DECODED_LIMIT bytes, and whether that is all. Raises _DamagedError if it gives
-    nothing."""
+def _gathered(name: str, data: bytes) -> tuple[bytes, str]:
+    """What one coding gives, at most DECODED_LIMIT bytes, and why that is not all; empty if it is all. Raises
+    _DamagedError if it gives nothing."""
     pieces: list[bytes] = []
     size = 0
     try:
@@ -77,12 +78,12 @@ def _gathered(name: str, data: bytes) -> tuple[bytes, bool]:
             pieces.append(piece)
             size += len(piece)
             if size > DECODED_LIMIT:
-                return b"".join(pieces)[:DECODED_LIMIT], False
+                return b"".join(pieces)[:DECODED_LIMIT], f"longer than {DECODED_LIMIT} bytes"
     except _DamagedError:
         if not size:
             raise
-        return b"".join(pieces), False
-    return b"".join(pieces), True
+        return b"".join(pieces), f"no valid {name} to its end"
+    return b"".join(pieces), ""
 
 
 def _decoded(name: str, data: bytes) -> Iterator[bytes]:
@@ -117,7 +118,8 @@ def _inflated(data: bytes, bits: int) -> Iterator[bytes]:
             raise _DamagedError from None
         if not inflater.eof:
             raise _DamagedError
-        if bits != _GZIP:  # only gzip has several members one after the other
+        # Only gzip has several members one after the other. Zeros may follow the last one, as in files on tape.
+        if bits != _GZIP or not data.strip(b"\0"):
             return
 
 

@@ -68,10 +68,16 @@ class Seconds:
 
 def _line(record: dict[str, Any]) -> str:
     """A record as a line of JSON. The record itself may have members of the class Seconds, its members may not."""
-    members = [
-        f"{_encode(name)}:{value if isinstance(value, Seconds) else _encode(value)}" for name, value in record.items()
-    ]
-    return f"{{{','.join(members)}}}\n"
+    pieces: list[str] = []
+    others: dict[str, Any] = {}  # the members since the last one of the class Seconds
+    for name, value in record.items():
+        if isinstance(value, Seconds):
+            pieces += [_encode(others)[1:-1], f'"{name}":{value}']
+            others = {}
+        else:
+            others[name] = value
+    pieces.append(_encode(others)[1:-1])
+    return f"{{{','.join(filter(None, pieces))}}}\n"
 
 
 def base64_text(data: bytes) -> str:
@@ -153,6 +159,7 @@ def _websocket(message: WebSocketMessage) -> dict[str, Any]:
     readable = message.opcode == TEXT and not message.deflated
     left_out = {"left_out": message.left_out} if message.left_out else {}
     return {
+        "exchange_id": message.exchange_id,
         "from": message.sender,
         "opcode": message.opcode,
         "size": message.size,

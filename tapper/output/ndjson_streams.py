@@ -10,14 +10,15 @@ from tapper.protocols.streaming import EVENT, MESSAGE
 
 
 def begin_members(fact: StreamBegin) -> dict[str, Any]:
+    request, response = fact.request, fact.response
     return {
         "exchange_id": fact.id,
-        "method": fact.method or None,
-        "target": fact.target or None,
-        "version": fact.version,
-        "status": fact.status or None,
-        "request": {"headers": fact.request.headers},
-        "response": {"headers": fact.response.headers} if fact.status else None,
+        "method": request.method or None,
+        "target": request.target or None,
+        "version": request.version,
+        "status": None if response is None else response.status or None,
+        "request": {"headers": request.headers},
+        "response": None if response is None else {"headers": response.headers},
     }
 
 

@@ -97,7 +97,7 @@ def _is_in_scope(scope: Scope, data: bytes) -> bool:
 
 @dataclass(slots=True)
 class Recording:
-    """A `tapper.capture.sources.PacketReader` that puts packets into the file, and passes them on to the streams."""
+    """A `tapper.capture.source.PacketReader` that puts packets into the file, and passes them on to the streams."""
 
     connections: Connections[Record]
     number: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from tapper.discovery.finders import Finding
 from tapper.namespaces.identity import NamespaceId
@@ -131,37 +131,17 @@ class Totals:
     def copy(self) -> Totals:
         return replace(self, undecoded=dict(self.undecoded), passed_over=dict(self.passed_over))
 
-    def add(self, stat: Stat, tally: Tally) -> None:
-        """Add the counts of one source's packets and streams."""
-        self.received += stat.received
-        self.dropped += stat.dropped
-        self.cut += stat.cut
-        self.bad_checksum += stat.bad_checksum
-        self.unread += stat.unread
-        self.postponed += stat.postponed
-        self.malformed += tally.malformed
-        self.mesh += tally.mesh
-        self.connections += tally.connections
-        self.gaps += tally.gaps
-        self.gap_bytes += tally.gap_bytes
-        self.given_up += tally.given_up
-        _add(self.passed_over, tally.passed_over)
-        self.refused += tally.refused
-
-    def merge(self, other: Totals) -> None:
-        """Add all counts of another source or run."""
-        for count in fields(self):
-            mine = getattr(self, count.name)
-            if isinstance(mine, dict):
-                _add(mine, getattr(other, count.name))
-            else:
-                setattr(self, count.name, mine + getattr(other, count.name))
-
-
-def _add(counts: dict[str, int], further: Mapping[str, int]) -> None:
-    """Add counts by kind."""
-    for kind, count in further.items():
-        counts[kind] = counts.get(kind, 0) + count
+    def add(self, *parts: Stat | Tally | Totals) -> None:
+        """Add counts by their names: of a source's packets and streams, or all counts of another source or run."""
+        for part in parts:
+            for count in fields(self):
+                mine: Any = getattr(self, count.name)
+                further: Any = getattr(part, count.name, 0)
+                if isinstance(mine, dict):
+                    for kind, number in (further or {}).items():
+                        mine[kind] = mine.get(kind, 0) + number
+                else:
+                    setattr(self, count.name, mine + further)
 
 
 class LegKey(NamedTuple):
@@ -191,7 +171,7 @@ class Row:
     def plus(self, later: Row) -> Row:
         """The sum with the counts of the same source, which was opened again."""
         counts = self.counts.copy()
-        counts.merge(later.counts)
+        counts.add(later.counts)
         legs = {key: Seen(seen.exchanges, seen.incomplete) for key, seen in self.legs.items()}
         for key, seen in later.legs.items():
             mine = legs.setdefault(key, Seen())

@@ -18,39 +18,36 @@ from urllib.parse import unquote_plus
 
 from tapper.errors import UsageError
 from tapper.protocols.facts import ByteStream, Fact, StreamBegin, Tls
+from tapper.protocols.grpc import called
 from tapper.protocols.headers import MASK, FieldMask, mask_values
 from tapper.protocols.heads import TOKEN
 from tapper.protocols.outcome import MalformedPart
 from tapper.protocols.records import ExchangeRecord
+from tapper.runtime.memo import Memo
 
 NAMES: Final = (
     "auth",
     "authentication-info",  # RFC 7615
     "bearer",
-    "client_assertion",  # RFC 7521
     "code",  # RFC 6749
     "code_verifier",  # RFC 7636
     "cookie2",  # RFC 2965, as set-cookie2
     "credentials",
+    "csrf",
     "dpop",  # RFC 9449
-    "jsessionid",
-    "jwt",
     "key",
-    "otp",
     "pass",
-    "passphrase",
     "phpsessid",
     "proxy-authentication-info",
     "pwd",
     "samlresponse",
-    "session_id",
     "set-cookie2",
     "sid",
     "sig",  # OpenTelemetry's conventions; Azure
-    "subscription-key",
     "ticket",
-    "x-functions-key",
+    "x-amzn-oidc-data",
     "x-registry-auth",
+    "xsrf",
 )
 """Names whose values are secret. Case, `-` and `_` make no difference: APIKey, api_key and Api-Key are one name."""
 
@@ -58,36 +55,60 @@ ENDINGS: Final = (
     "access-key",
     "access-key-id",  # OpenTelemetry's conventions have AWSAccessKeyId
     "api-key",
+    "assertion",  # client_assertion (RFC 7521)
+    "auth-code",
+    "auth-key",
     "authorization",  # RFC 9110, sections 11.6.2 and 11.7.2
+    "authorization-code",
     "cookie",  # RFC 6265
     "credential",  # X-Amz-Credential, X-Goog-Credential
+    "customer-key",  # X-Amz-Server-Side-Encryption-Customer-Key
+    "device-code",  # RFC 8628
+    "encryption-key",
+    "functions-key",
+    "jwt",
+    "otp",
+    "passcode",
+    "passphrase",
     "passwd",
     "password",
     "private-key",
     "secret",
+    "secret-id",
     "secret-key",
+    "session-id",
     "signature",  # OpenTelemetry's conventions have Signature and X-Goog-Signature
+    "signing-key",
+    "subscription-key",
     "token",  # access_token, X-Auth-Token, X-Amz-Security-Token, X-Vault-Token
+    "token-hint",  # id_token_hint of OpenID Connect
 )
 """Names that end like this are secret as well, as Proxy-Authorization and client_secret are."""
 
-URL_FIELDS: Final = (
-    ":authority",
-    ":path",  # where no request's head may have it: in malformed trailers
-    "content-location",
+BINARY: Final = "-bin"
+"""The end of the names of gRPC's binary metadata, whose values are in base64: the name before it counts."""
+
+URL_ENDINGS: Final = (
+    "authority",
+    "callback",
     "destination",
+    "endpoint",
     "host",
     "link",
     "location",
+    "origin",
+    "path",
+    "redirect",
     "referer",
+    "referrer",
     "refresh",
-    "x-envoy-original-path",
-    "x-forwarded-uri",
-    "x-original-uri",
-    "x-original-url",
-    "x-rewrite-url",
+    "source",
+    "uri",
+    "url",
 )
-"""Fields that contain a URL, of which the secret parts are hidden. A request's target is treated in the same way."""
+"""Fields whose names end like this contain a URL, of which the secret parts are hidden: Content-Location, Referer,
+X-Original-URI, and also :authority and :path, which malformed trailers may have. A request's target is treated in the
+same way."""
 
 PROTOCOLS: Final = "sec-websocket-protocol"
 """Browsers cannot set Authorization for a WebSocket, so clients send a token as the name of a protocol."""
@@ -95,16 +116,16 @@ PROTOCOLS: Final = "sec-websocket-protocol"
 URL_MASK: Final = "REDACTED"
 _MOST_PAIRS: Final = 512  # of a URL that are looked at: what comes after them is hidden
 _DEPTH: Final = 3  # of URLs within parameters of URLs
-_MOST_KNOWN: Final = 4096  # names whose treatment is kept
-_LONGEST_KNOWN: Final = 64
 
 _NAME = re.compile(f"{TOKEN}+")  # RFC 9110 section 5.1
-_WORDS = re.compile(r"[^\x00-\x20\x7f\[\].:?;/$]+")  # user[password], filter.token, ?token, a;token
+_WORDS = re.compile(r"[A-Za-z0-9_-]+")  # user[password], filter.token, ?token, a;token, "token"
 _USER = re.compile(r"([/\\]{2}|^)([^/\\?#]*)@")  # RFC 3986 section 3.2.1; CONNECT has no slashes
 _QUERY = re.compile(r"[?#]")
-_PAIR = re.compile(r"[?#&]([^&#=]*)=([^&#]*)")  # implicit grants put tokens behind # (RFC 6749 section 4.2.2)
-_PARAMETER = re.compile(r";([^;=/]*)=([^;/]*)")  # of a path (RFC 3986 section 3.3)
+_PAIR = re.compile(r"[?#&\s]([^&#=\s]*)=([^&#]*)")  # implicit grants put tokens behind # (RFC 6749 section 4.2.2)
+_PARAMETER = re.compile(r"([;\s]([^;=/\s]*)=)([^;/]*)")  # of a path (RFC 3986 section 3.3)
+_ASSIGNED = re.compile(r"([?=])")
 _START_LINE = re.compile(r"\S{1,32}[ \t]+(?:/|\*|[A-Za-z]+://).*|HTTP/.*", re.DOTALL)
+_MEMBER = re.compile(r'"([^"]*)"\s*:')  # of an object in JSON
 _CREDENTIAL = re.compile(r"bearer|token|auth|jwt|key|secret|passw|eyj", re.IGNORECASE)
 
 _SHOW, _HIDE, _URL, _PROTOCOL = range(4)
@@ -112,7 +133,7 @@ _SHOW, _HIDE, _URL, _PROTOCOL = range(4)
 
 
 def _plain(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")
+    return name.lower().removesuffix(BINARY).replace("-", "").replace("_", "")
 
 
 _PLAIN_NAMES: Final = frozenset(map(_plain, NAMES))
@@ -133,7 +154,7 @@ class Redaction(FieldMask):
                 raise UsageError(f"{name!r} is not the name of a header field or parameter ({option})")
         self._added = frozenset(map(_plain, names))
         self._kept: frozenset[str] = frozenset()
-        self._treatments: dict[str, int] = {}
+        self._treatments: Memo[str, int] = Memo(self._treatment, len)  # by name
         for name in keep:
             if _plain(name) in self._added:
                 raise UsageError(f"--redact {name} and --keep {name} contradict each other: give one of them")
@@ -145,11 +166,13 @@ class Redaction(FieldMask):
     def apply(self, record: ExchangeRecord) -> None:
         """Redact an exchange in place: nothing later needs the original values."""
         exchange = record.exchange
-        request, response = exchange.request, exchange.response
+        request, response, call = exchange.request, exchange.response, exchange.grpc
         if request is not None:
             head = request.head
             if "=" in head.target or "@" in head.target:
                 head.target = self.url(head.target)
+                if call is not None:
+                    call.service, call.method = called(head.target)
             head.fields = head.fields.masked(self)
             if request.end.trailers:
                 request.end.trailers = mask_values(request.end.trailers, self)
@@ -161,12 +184,8 @@ class Redaction(FieldMask):
         if outcome.malformed:
             parts = tuple([replace(part, line=self._malformed(part)) for part in outcome.malformed])
             exchange.outcome = replace(outcome, malformed=parts)
-        call = exchange.grpc
-        if call is not None:  # its parts are those of target and trailers
-            if call.method is not None:
-                call.method = self.url(call.method)
-            if call.message is not None and self.hides("grpc-message"):
-                call.message = MASK
+        if call is not None and call.message is not None and self.hides("grpc-message"):
+            call.message = MASK
 
     def fact(self, fact: Fact) -> Fact:
         """Bytes that were not decoded may contain anything, so their previews are dropped and only counts remain."""
@@ -176,21 +195,23 @@ class Redaction(FieldMask):
         if isinstance(fact, Tls) and fact.sni is not None:
             return replace(fact, sni=self.url(fact.sni))
         if isinstance(fact, StreamBegin):
-            request, response = fact.request.masked(self), fact.response.masked(self)
-            return replace(fact, target=self.url(fact.target), request=request, response=response)
+            asked, answered = fact.request, fact.response
+            request = replace(asked, target=self.url(asked.target), fields=asked.fields.masked(self))
+            response = None if answered is None else replace(answered, fields=answered.fields.masked(self))
+            return StreamBegin(fact.id, request, response)
         return fact
 
     def hides(self, name: str) -> bool:
         """Whether the values of fields and parameters with this name are hidden."""
-        return self._treatment(name) == _HIDE
+        return self._treatments[name] == _HIDE
 
     def scans(self, name: str) -> bool:
         """Whether what is shown of a field with this name depends on its value."""
-        return self._treatment(name) > _HIDE
+        return self._treatments[name] > _HIDE
 
     def shown(self, name: str, value: str) -> str:
         """What is shown of a field's value."""
-        treatment = self._treatment(name)
+        treatment = self._treatments[name]
         if treatment == _SHOW:
             return value
         if treatment == _URL:
@@ -202,24 +223,14 @@ class Redaction(FieldMask):
         return self._url(text, _DEPTH) if "=" in text or "@" in text else text
 
     def _treatment(self, name: str) -> int:
-        known = self._treatments.get(name)
-        if known is None:
-            known = self._decide(name)
-            if len(name) <= _LONGEST_KNOWN:
-                if len(self._treatments) >= _MOST_KNOWN:
-                    self._treatments.clear()
-                self._treatments[name] = known
-        return known
-
-    def _decide(self, name: str) -> int:
-        for word in _WORDS.findall(unquote_plus(name)):
+        for word in (name, *_WORDS.findall(unquote_plus(name))):
             plain = _plain(word)
             if plain in self._added:
                 return _HIDE
             if plain not in self._kept and (plain in _PLAIN_NAMES or plain.endswith(_PLAIN_ENDINGS)):
                 return _HIDE
         lower = name.lower()
-        if lower in URL_FIELDS:
+        if lower.endswith(URL_ENDINGS):
             return _URL
         return _PROTOCOL if lower == PROTOCOLS and _plain(PROTOCOLS) not in self._kept else _SHOW
 
@@ -231,7 +242,7 @@ class Redaction(FieldMask):
         query = _QUERY.search(text)
         start = len(text) if query is None else query.start()
         path = text[:start]
-        shown = [_PARAMETER.sub(self._parameter, path) if ";" in path else path]
+        shown = [_PARAMETER.sub(self._parameter, path) if "=" in path else path]
         # 3. Parameters of query and fragment.
         for number, pair in enumerate(_PAIR.finditer(text, start)):
             if number >= _MOST_PAIRS:
@@ -252,11 +263,11 @@ class Redaction(FieldMask):
             return f"{name}: {MASK}" if colon and _NAME.fullmatch(name) else MASK
         if not _START_LINE.fullmatch(line):
             return MASK
-        path, question, _ = " ".join([self.url(word) for word in line.split(" ")]).partition("?")
-        return f"{path}?{MASK}" if question else path
+        path = _ASSIGNED.split(" ".join([self.url(word) for word in line.split(" ")]), maxsplit=1)
+        return f"{path[0]}{path[1]}{MASK}" if len(path) > 1 else path[0]
 
     def _parameter(self, match: re.Match[str]) -> str:
-        return f";{match[1]}={URL_MASK}" if match[2] and self.hides(match[1]) else match[0]
+        return f"{match[1]}{URL_MASK}" if match[3] and self.hides(match[2]) else match[0]
 
     def _is_secret(self, name: str, value: str, depth: int) -> bool:
         """Whether a parameter is secret by its name, or has a URL or a query as its value that contains a secret."""
@@ -264,11 +275,11 @@ class Redaction(FieldMask):
             return False
         if self.hides(name):
             return True
-        if not depth or not ("=" in value or "@" in value or "%" in value):
+        if not depth or not any(mark in value for mark in '=@%"'):
             return False
         decoded = unquote_plus(value)
         inner = f"?{decoded}"
-        if self._url(inner, depth - 1) != inner:
+        if self._url(inner, depth - 1) != inner or any(map(self.hides, _MEMBER.findall(decoded))):
             return True
         return decoded != value and self._is_secret("", decoded, depth - 1)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from tapper.output.filters import Filter
 from tapper.output.records import Totals
 from tapper.output.redaction import Redaction
-from tapper.protocols.facts import StreamBegin, StreamPart
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import FactRecord, Record
 
@@ -23,15 +22,13 @@ class Shape:
     probes: bool = True
     """True if exchanges that look like health probes are reported."""
     streams: bool = True
-    """True if exchanges that go on for long are told while they do."""
+    """True if exchanges that go on for long are told while they do. Sessions do not read their parts if not."""
 
     def apply(self, records: Sequence[Record], totals: Totals) -> list[Record]:
         """The records to report, in the same order. Counts the exchanges that are left out in `totals`."""
         shown: list[Record] = []
         for record in records:
             if isinstance(record, FactRecord):
-                if isinstance(record.fact, StreamBegin | StreamPart) and not self.streams:
-                    continue
                 if self.filter.empty:  # a fact meets no condition
                     fact = record.fact if self.redaction is None else self.redaction.fact(record.fact)
                     shown.append(record if fact is record.fact else FactRecord(record.leg, fact))
@@ -40,8 +37,6 @@ class Shape:
             ):
                 if self.redaction is not None:
                     self.redaction.apply(record)
-                if record.exchange.id and not self.streams:
-                    record.exchange.id = ""
                 shown.append(record)
             else:
                 totals.filtered += 1

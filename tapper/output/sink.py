@@ -146,15 +146,14 @@ class Sink:
         rest = memoryview(data)
         if self._ends is not None:
             self._ends.extend(accumulate(map(len, pieces), initial=os.lseek(self._stream.fileno(), 0, os.SEEK_CUR)))
-        try:
-            while rest:  # a full disk takes a part of the data, and gives an error only for the rest
-                rest = rest[self._stream.write(rest) :]
-            self._stream.flush()
-        except BrokenPipeError:
-            raise Closed from None
-        except OSError as error:
-            self._cut()
-            raise TapperError(f"cannot write the output: {explain(error)}") from error
+        with _said():
+            try:
+                while rest:  # a full disk takes a part of the data, and gives an error only for the rest
+                    rest = rest[self._stream.write(rest) :]
+                self._stream.flush()
+            except OSError:
+                self._cut()
+                raise
 
     def _cut(self) -> None:
         """Cut the file back to the end of a piece, as far as needed to make room for `ending`."""

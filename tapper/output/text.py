@@ -13,7 +13,7 @@ from tapper.output.format import Format
 from tapper.output.records import Owned, Place, TlsProcess, Totals, reason
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact, RefusedAttempt, StreamBegin, StreamPart, Tls, WebSocketMessage
-from tapper.protocols.messages import Response
+from tapper.protocols.messages import RequestHead, Response
 from tapper.protocols.outcome import ExchangeOutcome, OutcomeKind
 from tapper.protocols.probes import is_probe
 from tapper.protocols.records import ExchangeRecord, FactRecord
@@ -60,8 +60,7 @@ class Text(Format):
         leg, exchange = record.leg, record.exchange
         request = "(request not seen)"
         if exchange.request is not None:
-            head = exchange.request.head
-            request = f"{escape(head.method or '?')} {escape(shortened(head.target or '?', _LONGEST_TARGET))}"
+            request = _asked(exchange.request.head)
         response = _answer(exchange.response, exchange.duration) + further(exchange)
         line = f"{clock(exchange.ts)}  {_where(leg)}  {request}  {response}\n"
         if not self._verbose:
@@ -107,8 +106,8 @@ def fact_line(fact: Fact) -> str:
         more = f", and {fact.left_out} more before it" if fact.left_out else ""
         return f"connection refused by the server's host{more}"
     if isinstance(fact, StreamBegin):
-        target = escape(shortened(fact.target or "?", _LONGEST_TARGET))
-        return f"{escape(fact.method or '?')} {target}  {fact.status or '?'}  (goes on)"
+        status = "?" if fact.response is None else fact.response.status or "?"
+        return f"{_asked(fact.request)}  {status}  (goes on)"
     if isinstance(fact, StreamPart):
         return _part_line(fact)
     sent, received = fact.sizes
@@ -123,6 +122,10 @@ def _part_line(part: StreamPart) -> str:
     shown = escape_bytes(part.body[:_LONGEST_TARGET]) + ("..." if len(part.body) > _LONGEST_TARGET else "")
     more = f"  ({part.left_out} left out before it)" if part.left_out else ""
     return f"  | {kind} from the {part.sender}  {size(part.size)}{'+' if part.truncated else ''}: {shown}{more}"
+
+
+def _asked(head: RequestHead) -> str:
+    return f"{escape(head.method or '?')} {escape(shortened(head.target or '?', _LONGEST_TARGET))}"
 
 
 def _answer(response: Response | None, duration: int | None) -> str:

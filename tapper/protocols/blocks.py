@@ -127,6 +127,8 @@ class BlockDecoder:
         self._limit = _INITIAL_SIZE if from_start else TABLE_LIMIT
         self.held = 0
         """Size of the dynamic table (section 4.1); never more than TABLE_LIMIT."""
+        self.cached = 0
+        """Size of the fields that a subclass keeps besides."""
 
     def forget(self) -> None:
         """Blocks were lost: only entries that later blocks add will be known."""

@@ -25,15 +25,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from tapper.protocols.exchange import Exchange
-from tapper.protocols.facts import Fact
+from tapper.protocols.exchange import Exchange, exchange_id
+from tapper.protocols.facts import Fact, StreamBegin
 from tapper.protocols.grpc import WEB, web_call
 from tapper.protocols.headers import content_encoding
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, RequestHead, Response, ResponseHead
 from tapper.protocols.outcome import CLIENT, COMPLETE, LOST, OPEN, SERVER, ExchangeOutcome, OutcomeKind, joined
-from tapper.protocols.streaming import AFTER_NS, Followed, beginning, part_reader
+from tapper.protocols.streaming import AFTER_NS, Followed, part_reader
 from tapper.runtime.native import mypyc_attr
+from tapper.streams.bounds import Pace
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK, after
 
@@ -80,6 +81,7 @@ class Conversation:
         "_last_ack",
         "_lost_to",
         "_owed",
+        "_pace",
         "_pipelines",
         "_queue",
         "_requests",
@@ -95,7 +97,16 @@ class Conversation:
         "held",
     )
 
-    def __init__(self, *, client_in_step: bool, server_in_step: bool, body_limit: int = BODY_LIMIT) -> None:
+    def __init__(
+        self,
+        *,
+        client_in_step: bool,
+        server_in_step: bool,
+        body_limit: int = BODY_LIMIT,
+        pace: Pace | None = None,
+    ) -> None:
+        """`pace` bounds what is told of exchanges while they go on; None: nothing is."""
+        self._pace = pace
         self._requests: RequestReader
         self._responses: ResponseReader
         self._make_readers(client_in_step, server_in_step, body_limit)
@@ -150,16 +161,16 @@ class Conversation:
 
     def pass_time(self, now: int) -> None:
         """Add to `facts` what has come by now, in nanoseconds since 1970, of a response that goes on."""
-        if self._answering is None:
+        if self._answering is None or self._pace is None:
             return
         waiting, head = self._answering
         if self._followed is None:
             if waiting is None or now - head.ts < AFTER_NS:
                 return
-            request, identity = waiting.head, f"{waiting.head.ts:x}-{waiting.head.seq:x}"
+            request, identity = waiting.head, exchange_id(waiting.head.ts, waiting.head.seq)
             reader = part_reader(head.fields.get(_CONTENT_TYPE), identity, SERVER, content_encoding(head.headers))
-            self._followed = Followed(identity, {SERVER: reader})
-            self.facts.append(beginning(identity, request, head))
+            self._followed = Followed(identity, {SERVER: reader}, self._pace)
+            self.facts.append(StreamBegin(identity, request, head))
             if not self._responses.follow():
                 self._followed.lose(SERVER)
         self.facts += self._followed.feed(SERVER, self._responses.take_pieces(), self._responses.last_ts)
@@ -275,7 +286,7 @@ class Conversation:
         done: list[Exchange] = []
         for event in events:
             if isinstance(event, ResponseHead):
-                self.heads += 1
+                self.heads += event.status > 0  # bytes that are no response prove nothing
                 self._owed = max(0, self._owed - 1)
                 waiting, unanswered = self._match(event)
                 done += unanswered
@@ -322,11 +333,15 @@ class Conversation:
         """The request that this response answers, and the exchanges of older requests, which get no answer."""
         if not self._queue:
             return None, []
-        # 1. Nothing was lost: it answers the oldest request.
+        # 1. Bytes that are no response may be the rest of a body that is longer than its head says. They are an answer
+        #    only if the oldest request is one, and if rule 3 names it.
         oldest = self._queue[0]
+        if not (response.status or (oldest.head.method and oldest.head.ack == response.seq)):
+            return None, []
+        # 2. Nothing was lost: it answers the oldest request.
         if oldest.certain and not self._responses_lost:
             return (self._leave_queue() if is_possible(oldest.head, response) else None), []
-        # 2. After a loss: it answers the request that rule 3 names.
+        # 3. After a loss: it answers the request that rule 3 names.
         if not self._pipelines:
             for index, waiting in enumerate(self._queue):
                 if self._follows(waiting, response):

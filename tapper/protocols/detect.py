@@ -14,12 +14,13 @@ from enum import StrEnum
 from tapper.protocols import heads
 from tapper.protocols.connection_reader import ConnectionReader, Content
 from tapper.protocols.frames import PREFACE, looks_like_frames
-from tapper.protocols.http_connections import Http1Connection, Http2Connection
+from tapper.protocols.http_connections import Http1Connection
 from tapper.protocols.outcome import OPEN, ExchangeOutcome
 from tapper.protocols.proxy_protocol import HeaderRemover
 from tapper.protocols.reader_classes import Readers
 from tapper.protocols.records import Record
 from tapper.protocols.tls import HelloReader
+from tapper.streams.bounds import Pace
 from tapper.streams.connection import Connection, WireSecurity
 from tapper.streams.reassembly import Data
 
@@ -69,13 +70,24 @@ class Undecided(ConnectionReader):
     """Keeps the first bytes of both sides until they tell the protocol, and then hands them to its reader. A header of
     the PROXY protocol ahead of them is passed over."""
 
-    __slots__ = ("_body_limit", "_connection", "_early", "_gapped", "_http1", "_proxied", "_readers", "_removers")
+    __slots__ = (
+        "_body_limit",
+        "_connection",
+        "_early",
+        "_gapped",
+        "_http1",
+        "_pace",
+        "_proxied",
+        "_readers",
+        "_removers",
+    )
 
-    def __init__(self, connection: Connection[Record], body_limit: int, readers: Readers) -> None:
+    def __init__(self, connection: Connection[Record], body_limit: int, readers: Readers, pace: Pace | None) -> None:
         super().__init__(connection.client)
         self._connection = connection
         self._body_limit = body_limit
         self._readers = readers
+        self._pace = pace
         self._removers = [None if self.client == 1 - side else HeaderRemover() for side in (0, 1)]
         """Of the sides of which the first bytes have not come."""
         self._proxied = False  # True once the client's side began with a PROXY header
@@ -127,7 +139,7 @@ class Undecided(ConnectionReader):
         elif kind is Kind.HTTP2 and (beginning or not from_start or self._gapped[side]):
             others_beginning = self._early[1 - side] is not None and self._from_start(1 - side)
             in_step = (others_beginning, beginning) if side else (beginning, others_beginning)
-            self.successor = Http2Connection(self._readers.http2(self.client, in_step, self._body_limit))
+            self.successor = self._readers.http2(self.client, in_step, self._body_limit, self._pace)
         if self.successor is not None:
             return [*self._read_early(1 - side), *self._read_early(side)]
         # 2. The first bytes may be too few.
@@ -154,7 +166,10 @@ class Undecided(ConnectionReader):
         return [*self._release(side), *self._reader().end(side), *self._settle(side)]
 
     def finish(self, unfinished: ExchangeOutcome = OPEN) -> Sequence[Content]:
-        return [*self._release(0), *self._release(1), *self._reader().finish(unfinished)]
+        contents = [*self._release(0), *self._release(1)]
+        if self.successor is None and self._http1 is None:
+            return contents  # no byte has come, as of a SYN without an answer
+        return [*contents, *self._reader().finish(unfinished)]
 
     def _release(self, side: int) -> list[Content]:
         """Read what was kept of this side; its later chunks are read as they come."""
@@ -186,5 +201,5 @@ class Undecided(ConnectionReader):
             if self.client is None:
                 return ConnectionReader(None)
             started = (self._from_start(0), self._from_start(1))
-            self._http1 = Http1Connection(self.client, started, self._body_limit, self._readers)
+            self._http1 = Http1Connection(self.client, started, self._body_limit, self._readers, self._pace)
         return self._http1.current

@@ -10,6 +10,11 @@ from tapper.protocols.outcome import COMPLETE, ExchangeOutcome
 from tapper.runtime.native import mypyc_attr
 
 
+def exchange_id(ts: int, seq: int, stream: int | None = None) -> str:
+    """The id of an exchange: of the time and the sequence number of its first byte, and of its HTTP/2 stream."""
+    return f"{ts:x}-{seq:x}" if stream is None else f"{ts:x}-{seq:x}-{stream:x}"
+
+
 @mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class Exchange:
@@ -24,7 +29,7 @@ class Exchange:
     pushed: bool = False
     """True if the server made up the request itself (RFC 9113 section 8.4)."""
     id: str = ""
-    """That of the facts about it, if it went on for long (`tapper.protocols.streaming`)."""
+    """That of the facts about it, if it went on for long (`tapper.protocols.streaming`) or opened a WebSocket."""
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tapper.protocols.headers import HeaderList
+from tapper.protocols.messages import RequestHead, ResponseHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class WebSocketMessage:
 
     ts: int
     """The first byte."""
+    exchange_id: str
+    """That of the exchange that opened the WebSocket."""
     sender: str
     """`client` or `server`."""
     opcode: int
@@ -74,17 +76,16 @@ class RefusedAttempt:
 class StreamBegin:
     """An exchange that goes on: its response has begun, and has not ended a second later."""
 
-    ts: int
-    """The request's first byte."""
     id: str
     """Also of its parts, and of the exchange that is told at its end."""
-    method: str
-    target: str
-    version: str
-    status: int
-    """0 if the response's head has not come."""
-    request: HeaderList
-    response: HeaderList
+    request: RequestHead
+    response: ResponseHead | None
+    """None if it has not come."""
+
+    @property
+    def ts(self) -> int:
+        """The request's first byte."""
+        return self.request.ts
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from tapper.protocols.connection_reader import ConnectionReader
 from tapper.protocols.messages import BLOCK_LIMIT
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -64,8 +65,9 @@ _USUAL_FRAME = 16_384  # the initial SETTINGS_MAX_FRAME_SIZE, which hardly any r
 _NOT_FRAGMENT = 265  # octets of a HEADERS frame, at most, that are not the fragment: padding and priority
 
 
-class Handler:
-    """Receives the meaning of frames in their order. `side` is the reader's; `end` means END_STREAM."""
+class Handler(ConnectionReader):
+    """Reads an HTTP/2 connection: gets the meaning of frames in their order. `side` is their reader's; `end` means
+    END_STREAM."""
 
     __slots__ = ()
 
@@ -73,11 +75,9 @@ class Handler:
         """A header block. If `promise`, it is of a PUSH_PROMISE frame, and `stream` is the promised stream. If
         `is_cut`, it was over the limit, and `block` is its beginning."""
 
-    def on_data(self, side: int, stream: int, data: bytes, *, end: bool) -> None:
-        """A piece of a stream's body, without padding; with `end` the last one."""
-
-    def on_lost_data(self, side: int, stream: int, size: int, *, end: bool) -> None:
-        """`size` bytes of a stream's body are lost; 0 where nothing but padding was."""
+    def on_data(self, side: int, stream: int, data: bytes, *, end: bool, lost: int = 0) -> None:
+        """A piece of a stream's body, without padding; with `end` the last one. Or no data, and the number of `lost`
+        bytes of the body; 0 if nothing but padding is lost."""
 
     def on_reset(self, side: int, stream: int, code: int) -> None:
         """RST_STREAM, with its error code."""
@@ -171,8 +171,12 @@ class FrameReader:
         self._left = 0  # octets of the payload that have not come
         self._content = 0  # the same of a DATA frame, without padding
         self._payload = bytearray()  # of any other frame: what has come
-        self.held = 0
+
+    @property
+    def held(self) -> int:
         """Bytes kept."""
+        in_block = 0 if self._block is None else len(self._block.data)
+        return len(self._partial) + len(self._payload) + in_block
 
     def feed(self, data: bytes, handler: Handler) -> None:
         """The next bytes of the direction, one segment's."""
@@ -193,7 +197,6 @@ class FrameReader:
                 at = self._read_data(data, at, handler)
             else:
                 at = self._read_payload(data, at, handler)
-        self._count_held()
 
     def gap(self, size: int | None, handler: Handler) -> None:
         """`size` bytes are lost; None where nobody knows how many."""
@@ -201,7 +204,7 @@ class FrameReader:
             lost = min(size, self._content)
             self._left -= size
             self._content -= lost
-            handler.on_lost_data(self._side, self._frame.stream, lost, end=self._is_last_data())
+            handler.on_data(self._side, self._frame.stream, b"", end=self._is_last_data(), lost=lost)
         elif self._state != OUT_OF_STEP:
             self._lose(handler)
 
@@ -315,11 +318,5 @@ class FrameReader:
         """Fall out of step; what is left of the segment stays unread."""
         self._state, self._block, self._partial = OUT_OF_STEP, None, b""
         self._payload.clear()
-        self._count_held()
         handler.on_out_of_step(self._side)
         return 0
-
-    def _count_held(self) -> None:
-        block = self._block
-        in_block = 0 if block is None else len(block.data)
-        self.held = len(self._partial) + len(self._payload) + in_block

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from tapper.protocols.headers import Headers
@@ -71,47 +71,74 @@ class Call:
         return STATUS_NAMES[self.status] if is_known and self.status is not None else None
 
 
-class Counter:
-    """Counts the messages of a body, given piece by piece. Keeps at most one incomplete prefix of it."""
+class GrpcMessage(NamedTuple):
+    flags: int
+    size: int
+    """Octets as they were sent."""
+    body: bytes
+    """Its beginning."""
 
-    __slots__ = ("_broken", "_count", "_prefix", "_remaining", "_sizes")
 
-    def __init__(self) -> None:
-        self._prefix = b""
-        self._remaining = 0  # octets of the current message that have not come
+class MessageReader:
+    """Reads the messages of a body, given piece by piece, and counts them. `limit` bytes of each are kept. With
+    `is_web` a message may hold trailers: it is not counted, and ends the body."""
+
+    __slots__ = ("_body", "_count", "_is_broken", "_is_web", "_left", "_limit", "_prefix", "_sizes")
+
+    def __init__(self, limit: int = 0, *, is_web: bool = False) -> None:
+        self._limit = limit
+        self._is_web = is_web
+        self._prefix = b""  # of the current message, as far as it has come
+        self._left = 0  # octets of that message that have not come
+        self._body = b""
         self._count = 0
         self._sizes: list[int] = []
-        self._broken = False  # the next octet is no longer known to be a prefix's or a message's
+        self._is_broken = False  # the next octet is no longer known to be a prefix's or a message's
 
-    def feed(self, data: bytes) -> None:
+    @property
+    def held(self) -> int:
+        return len(self._prefix) + len(self._body)
+
+    def feed(self, data: bytes) -> list[GrpcMessage]:
+        """The messages that these bytes complete."""
+        messages: list[GrpcMessage] = []
         at, stop = 0, len(data)
-        while at < stop and not self._broken:
-            # 1. Pass over the rest of a message.
-            if self._remaining:
-                step = min(self._remaining, stop - at)
-                self._remaining -= step
-                at += step
-                continue
-            # 2. Read a prefix, perhaps in parts.
-            prefix = self._prefix + data[at : at + _PREFIX - len(self._prefix)]
-            at += len(prefix) - len(self._prefix)
-            if prefix[0] > _COMPRESSED:
-                self._broken = True
-            elif len(prefix) < _PREFIX:
-                self._prefix = prefix
-            else:
-                self._prefix = b""
-                self._remaining = int.from_bytes(prefix[1:], "big")
-                self._count += 1
-                if len(self._sizes) < MOST_SIZES:
-                    self._sizes.append(self._remaining)
+        while at < stop and not self._is_broken:
+            # 1. Read a prefix, perhaps in parts.
+            if len(self._prefix) < _PREFIX:
+                piece = data[at : at + _PREFIX - len(self._prefix)]
+                at += len(piece)
+                self._prefix += piece
+                is_trailers = self._is_web and self._prefix[0] & _TRAILERS != 0
+                self._is_broken = self._prefix[0] > _COMPRESSED and not is_trailers
+                if self._is_broken or len(self._prefix) < _PREFIX:
+                    continue
+                self._left = int.from_bytes(self._prefix[1:], "big")
+                if not is_trailers:
+                    self._count += 1
+                    if len(self._sizes) < MOST_SIZES:
+                        self._sizes.append(self._left)
+            # 2. Read its message.
+            if len(self._body) < self._limit:
+                self._body += data[at : at + min(self._left, self._limit - len(self._body))]
+            step = min(self._left, stop - at)
+            self._left -= step
+            at += step
+            # 3. The message is complete.
+            if not self._left:
+                messages.append(GrpcMessage(self._prefix[0], int.from_bytes(self._prefix[1:], "big"), self._body))
+                self._is_broken = self._prefix[0] > _COMPRESSED
+                self._prefix = self._body = b""
+        return messages
 
     def lose(self) -> None:
         """Bytes are missing here: nobody knows where the next message begins."""
-        self._broken = True
+        self._is_broken = True
+        self._body = b""
 
     def messages(self) -> Messages:
-        is_exact = not (self._broken or self._prefix or self._remaining)
+        """The messages so far."""
+        is_exact = not (self._is_broken or self._prefix)
         return Messages(self._count, tuple(self._sizes), exact=is_exact)
 
 
@@ -123,9 +150,7 @@ def is_grpc(content_type: str | None) -> bool:
 
 def call(target: str, fields: Headers, trailers: Headers, requests: Messages, responses: Messages) -> Call:
     """A call, from its :path ("" if unknown) and its response's header fields and trailers."""
-    parts = target.split("/")
-    names_method = len(parts) == 3 and not parts[0] and parts[1]
-    service, method = parts[1:] if names_method else (None, None)
+    service, method = called(target)
     status: int | None = None
     message: str | None = None
     for section in (fields, trailers):
@@ -136,6 +161,12 @@ def call(target: str, fields: Headers, trailers: Headers, requests: Messages, re
             elif name == "grpc-message":
                 message = unquote(value)  # percent-encoded UTF-8; other octets become U+FFFD
     return Call(service, method, status, message, requests, responses)
+
+
+def called(target: str) -> tuple[str | None, str | None]:
+    """The service and the method that a :path names; (None, None) for a path of another form."""
+    parts = target.split("/")
+    return (parts[1], parts[2]) if len(parts) == 3 and not parts[0] and parts[1] else (None, None)
 
 
 def web_call(request: Request | None, response: Response) -> Call:
@@ -151,33 +182,28 @@ def _content_type(message: Request | Response) -> str:
     return (message.head.fields.get("content-type") or "").lower()
 
 
-def _web_messages(end: End, content_type: str) -> tuple[Messages, Headers]:
-    """The messages in a body, and the trailers in it."""
-    counter, body, at = Counter(), end.body, 0
-    if content_type.startswith(WEB_TEXT):
-        body = _from_base64(body)
-    while at + _PREFIX <= len(body):
-        length = int.from_bytes(body[at + 1 : at + _PREFIX], "big")
-        stop = at + _PREFIX + length
-        if body[at] & _TRAILERS:
-            lines = body[at + _PREFIX : stop].decode("latin-1").split("\r\n")
-            fields = [line.partition(":") for line in lines if ":" in line]
-            trailers = tuple((name.strip().lower(), value.strip()) for name, _, value in fields)
-            return counter.messages(), trailers if stop <= len(body) else ()
-        counter.feed(body[at:stop])
-        at = stop
-    counter.feed(body[at:])
-    if end.truncated:
-        counter.lose()
-    return counter.messages(), ()
-
-
-def _from_base64(text: bytes) -> bytes:
-    """The bytes up to the first group of four characters that is no base64."""
+def from_base64(text: bytes) -> tuple[bytes, bool]:
+    """The bytes that groups of four characters stand for, up to the first group that is no base64; and whether there is
+    one. Characters after the last whole group are passed over."""
     decoded = bytearray()
     for at in range(0, len(text) - len(text) % 4, 4):
         try:
             decoded += base64.b64decode(text[at : at + 4], validate=True)
         except binascii.Error:
-            break
-    return bytes(decoded)
+            return bytes(decoded), True
+    return bytes(decoded), False
+
+
+def _web_messages(end: End, content_type: str) -> tuple[Messages, Headers]:
+    """The messages in a body, and the trailers in it."""
+    body = from_base64(end.body)[0] if content_type.startswith(WEB_TEXT) else end.body
+    reader = MessageReader(len(body), is_web=True)
+    messages = reader.feed(body)
+    if messages and messages[-1].flags & _TRAILERS:
+        lines = messages.pop().body.decode("latin-1").split("\r\n")
+        fields = [line.partition(":") for line in lines if ":" in line]
+        trailers = tuple((name.strip().lower(), value.strip()) for name, _, value in fields)
+        return replace(reader.messages(), exact=True), trailers
+    if end.truncated:
+        reader.lose()
+    return reader.messages(), ()

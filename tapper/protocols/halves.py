@@ -7,7 +7,7 @@ from typing import Final
 
 from tapper.protocols.blocks import UNREADABLE_BLOCK, DecodedBlock
 from tapper.protocols.exchange import Exchange
-from tapper.protocols.grpc import NO_MESSAGES, WEB, Call, Counter, Messages, call, web_call
+from tapper.protocols.grpc import NO_MESSAGES, WEB, Call, MessageReader, Messages, call, web_call
 from tapper.protocols.headers import Headers
 from tapper.protocols.messages import End, Request, RequestHead, Response, ResponseHead
 from tapper.protocols.outcome import (
@@ -38,7 +38,6 @@ class Half:
         "body",
         "complete",
         "cost",
-        "counter",
         "ended",
         "fields",
         "flaw",
@@ -47,6 +46,7 @@ class Half:
         "holed",
         "last_seq",
         "last_ts",
+        "messages",
         "seq",
         "size",
         "torn",
@@ -80,7 +80,7 @@ class Half:
         """True if octets of the body were lost."""
         self.torn = False
         """True if frames of this side were lost while the half was open: it may have ended unseen."""
-        self.counter: Counter | None = None
+        self.messages: MessageReader | None = None
         """Counts the messages of a gRPC call."""
         self.ended = False
         self.cost = _RECORD_COST
@@ -135,8 +135,8 @@ def exchange(request: Half | None, response: Half | None, unfinished: ExchangeOu
     missing = None if request is None else request.missing
     if missing is None and response is not None:
         missing = response.missing
-    asked = None if request is None else _request(request, unfinished)
-    answered = None if response is None else _response(response, unfinished)
+    asked = None if request is None else Request(request_head(request), request.end("request", unfinished))
+    answered = None if response is None else Response(response_head(response), response.end("response", unfinished))
     outcome = joined(
         LOST if asked is None else asked.end.outcome, unfinished if answered is None else answered.end.outcome
     )
@@ -145,25 +145,19 @@ def exchange(request: Half | None, response: Half | None, unfinished: ExchangeOu
     return Exchange(asked, answered, missing, _call(request, response), outcome)
 
 
-def _request(half: Half, unfinished: ExchangeOutcome) -> Request:
+def request_head(half: Half) -> RequestHead:
     fields = half.fields or UNREADABLE_BLOCK
     method, target = fields.method or "", fields.path or ""
     if method == "CONNECT" and not target:
         target = fields.authority or ""  # it has no path (RFC 9113 section 8.5)
-    head = RequestHead(half.ts, half.seq, half.ack, method, target, _VERSION, fields.shown, half.head_size)
-    return Request(head, half.end("request", unfinished))
+    return RequestHead(half.ts, half.seq, half.ack, method, target, _VERSION, fields.shown, half.head_size)
 
 
-def _response(half: Half, unfinished: ExchangeOutcome) -> Response:
+def response_head(half: Half) -> ResponseHead:
     fields = half.fields or UNREADABLE_BLOCK
-    head = ResponseHead(half.ts, half.seq, half.ack, status_of(fields), "", _VERSION, fields.shown, half.head_size)
-    return Response(head, half.end("response", unfinished))
-
-
-def status_of(fields: DecodedBlock | None) -> int:
-    """The status of a response; 0 if it is not known."""
-    status = "" if fields is None else fields.status or ""
-    return int(status) if len(status) == 3 and status.isascii() and status.isdigit() else 0
+    text = fields.status or ""
+    status = int(text) if len(text) == 3 and text.isascii() and text.isdigit() else 0
+    return ResponseHead(half.ts, half.seq, half.ack, status, "", _VERSION, fields.shown, half.head_size)
 
 
 def _call(request: Half | None, response: Half | None) -> Call | None:
@@ -190,4 +184,4 @@ def _is_of_call(half: Half | None) -> bool:
 
 
 def _messages(half: Half | None) -> Messages:
-    return NO_MESSAGES if half is None or half.counter is None else half.counter.messages()
+    return NO_MESSAGES if half is None or half.messages is None else half.messages.messages()

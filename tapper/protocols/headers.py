@@ -65,7 +65,10 @@ class HeaderList:
 
     def has_prefix(self, name: str, prefix: str) -> bool:
         """True if the value of a field with this name begins with `prefix`."""
-        return any(value.startswith(prefix) and key.lower() == name for key, value in self.headers)
+        for key, value in self.headers:  # noqa: SIM110 - this is asked of every exchange, and a generator costs twice as much
+            if value.startswith(prefix) and key.lower() == name:
+                return True
+        return False
 
     def masked(self, mask: FieldMask) -> HeaderList:
         """These fields, with what the mask shows of their values."""

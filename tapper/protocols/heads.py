@@ -26,10 +26,14 @@ _STATUS = r"(HTTP/1\.[0-9]) ([1-9][0-9][0-9])(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?\
 _REQUEST_LINE = re.compile(_REQUEST)
 _STATUS_LINE = re.compile(_STATUS)
 _LENIENT_REQUEST_LINE = re.compile(
-    rf"({TOKEN}{{1,32}})[ \t]+([^ \t](?:[^\n]*[^ \t\n])?)[ \t]+(HTTP/[0-9]{{1,3}}\.[0-9]{{1,3}})[ \t]*\r?"
+    rf"({TOKEN}{{1,32}})[ \t]+([^ \t](?:[^\n]*[^ \t\n])?)[ \t]+(HTTP/[0-9]{{1,3}}(?:\.[0-9]{{1,3}})?)[ \t]*\r?",
+    re.IGNORECASE,
 )
 _LENIENT_STATUS_LINE = re.compile(r"(HTTP/[0-9]\.[0-9])[ \t]+([1-9][0-9][0-9])(?:[ \t]+([^\n]*?))?[ \t]*\r?")
 _NAME = re.compile(rf"{TOKEN}+")
+_WORD = r"[^ \t\r\n]++"
+_FIELD_LINE = re.compile(rf"^({TOKEN}++)[ \t]*+:[ \t]*+((?:{_WORD}(?:[ \t]++{_WORD})*+)?+)[ \t]*+\r?\n", re.MULTILINE)
+"""A valid field line that no other line continues: name, and value without the blanks around it."""
 _BLANKS = " \t"
 _MOST_DIGITS = 18  # of a Content-Length: more than any body has, few enough to be converted quickly
 
@@ -51,7 +55,10 @@ NO_BODY: Final = Framing(None)
 FRAMING_NAMES: Final = frozenset({"content-length", "transfer-encoding"})
 """The fields on which `framing` depends, in lower case."""
 _FRAMING_LINE = re.compile(rb"(?:content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
+LONGEST_START: Final = 8192
+"""Octets of the longest start line that is kept. nginx's limit is the same."""
 _LINE_BEGINNING: Final = 256
+_START_BEGINNING, _CUT, _START_END = 4096, b"...", 32
 
 
 def request_line(line: bytes) -> tuple[str, str, str] | None:
@@ -67,7 +74,8 @@ def status_line(line: bytes) -> tuple[str, int, str] | None:
 
 
 def lenient_request_line(line: bytes) -> tuple[str, str, str] | None:
-    """As `request_line`, for a line that is divided by any blanks; the target may contain blanks and any octet."""
+    """As `request_line`, for a line that is divided by any blanks. The target may contain blanks and any octet; the
+    version may be in lower case, and have one number."""
     match = _LENIENT_REQUEST_LINE.fullmatch(line.decode("latin-1"))
     return None if match is None or match[1] == "PRI" else (match[1], match[2], match[3])
 
@@ -108,10 +116,15 @@ def lenient_fields(block: bytes) -> tuple[Headers, list[tuple[str, str]]]:
 
 
 def _fields(block: bytes) -> tuple[Headers, list[tuple[str, str]]]:
-    # 1. Join the lines of each field. Lists of parts, since joining one by one would copy a long field repeatedly.
+    # 1. Nearly always each line is a valid field.
+    section = block.decode("latin-1")
+    headers = _FIELD_LINE.findall(section)
+    if len(headers) == section.count("\n"):
+        return tuple(headers), []
+    # 2. Join the lines of each field. Lists of parts, since joining one by one would copy a long field repeatedly.
     unfolded: list[list[str]] = []
     invalid: list[tuple[str, str]] = []
-    for line in block.decode("latin-1").split("\n")[:-1]:
+    for line in section.split("\n")[:-1]:
         text = line.removesuffix("\r")
         if text[:1] not in {" ", "\t"}:
             unfolded.append([text.rstrip(_BLANKS)])
@@ -119,7 +132,7 @@ def _fields(block: bytes) -> tuple[Headers, list[tuple[str, str]]]:
             unfolded[-1].append(text.strip(_BLANKS))
         else:  # it would continue the start line (section 2.2)
             invalid.append(("a field line that begins with a blank", text))
-    # 2. Divide each field at its first colon.
+    # 3. Divide each field at its first colon.
     headers = []
     for parts in unfolded:
         line = " ".join(parts)
@@ -165,16 +178,21 @@ def _length(text: str) -> int | None:
     return int(digits)
 
 
-def shorten(head: bytes) -> tuple[bytes, bytes]:
+def shorten(head: bytes) -> tuple[bytes, bytes, bool]:
     """Divide a head that is too long to be kept, complete or not: (a head of its start line, its lines that `framing`
-    depends on, and the beginning of its last line; its other lines, which are complete)."""
-    start, _, rest = head.partition(b"\n")
+    depends on, and the beginning of its last line; its other lines, which are complete; whether more than the beginning
+    of its last line has come). Of a long start line the middle is replaced by three points, so that its end still tells
+    the version."""
+    start, feed, rest = head.partition(b"\n")
+    if len(start) > _START_BEGINNING + len(_CUT) + _START_END:
+        start = start[:_START_BEGINNING] + _CUT + start[-_START_END:]
     *lines, last = rest.split(b"\n")
-    kept: list[bytes] = [start]
+    kept: list[bytes] = []
     others: list[bytes] = []
     for line in lines:
         (kept if line in (b"", b"\r") or _FRAMING_LINE.match(line) else others).append(line)
-    return b"\n".join([*kept, last[:_LINE_BEGINNING]]), b"".join(line + b"\n" for line in others)
+    short = start + feed + b"\n".join([*kept, last[:_LINE_BEGINNING]])
+    return short, b"".join(line + b"\n" for line in others), len(last) > _LINE_BEGINNING
 
 
 # The functions below find the beginning of a message after a loss. `data` begins where a TCP segment begins.

@@ -97,7 +97,7 @@ class ResponseReader(Reader):
     """Reads what a server sends."""
 
     MESSAGE: ClassVar[str] = "response"
-    __slots__ = ("_framing", "_interim", "_method", "_status", "continued")
+    __slots__ = ("_answered_to", "_framing", "_interim", "_method", "_status", "continued")
 
     def __init__(self, *, in_step: bool = True, head_limit: int = HEAD_LIMIT, body_limit: int = BODY_LIMIT) -> None:
         super().__init__(in_step=in_step, head_limit=head_limit, body_limit=body_limit)
@@ -105,6 +105,7 @@ class ResponseReader(Reader):
         self._framing = NO_BODY
         self._method: str | None = None
         self._interim = False
+        self._answered_to = 0  # the acknowledgement number of the last head
         self.continued = False
         """True if a 100 (Continue) came before the last ResponseHead."""
 
@@ -131,8 +132,6 @@ class ResponseReader(Reader):
         return ResponseHead(*self._opened(is_framed=framing is not None), status, reason, version, fields, size)
 
     def _unreadable(self, line: bytes) -> Step:
-        if line[:5] != b"HTTP/":
-            return False  # rather the rest of a body
         self._note(UNREADABLE_START, line.decode("latin-1"), is_start=True)
         self._status, self._framing, self._method, self._interim = 0, NO_BODY, None, False
         return ResponseHead(*self._opened(is_framed=False), 0, "", "HTTP/1.1", HeaderList(), 0)
@@ -158,8 +157,12 @@ class ResponseReader(Reader):
         self._remaining = framing.length or 0
         # The response to a HEAD that was not seen has the fields of a response with a body.
         if method is None and (framing.chunked or self._remaining > 0):
-            self._awaited, self._state = self._state, MAYBE_BODY
+            self._awaited, self._state, self._answered_to = self._state, MAYBE_BODY, self._ack
         return True
+
+    def _may_lack_body(self) -> bool:
+        # Another response has another acknowledgement number: the server has received another request.
+        return self._ack != self._answered_to
 
     def _begins(self, data: bytes) -> bool:
         return heads.begins_response(data)

@@ -43,7 +43,7 @@ HEAD: Final = "head"
 FRAMING: Final = "framing"
 """After a head: decides how the body ends."""
 MAYBE_BODY: Final = "maybe body"
-"""The body may never come. If the next segment opens with a start line, it has not; else it is read."""
+"""The body may never come. If the next bytes are a start line, it has not; else they are the body's."""
 BODY: Final = "body"
 """In a body of known length."""
 CHUNK_LINE: Final = "chunk line"
@@ -60,6 +60,7 @@ _END_OF_SECTION: Final = re.compile(rb"\n\r?\n")
 _END_OF_LINE: Final = re.compile(rb"\n")
 _LINE_END: Final = re.compile(rb"\r?\n")
 _CHUNK_LINE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
+_AT_ONCE: Final = re.compile(b"")
 
 
 class Reader:
@@ -85,6 +86,7 @@ class Reader:
         "_reason",
         "_remaining",
         "_removed",
+        "_room_for_fields",
         "_section_end",
         "_seq",
         "_shortened",
@@ -116,6 +118,7 @@ class Reader:
         self._awaited = BODY  # the state that reads the body, if it comes (MAYBE_BODY)
         self._malformed_parts: tuple[MalformedPart, ...] = ()
         self._shortened: bytes | None = None  # of a head over the limit: its first field lines
+        self._room_for_fields = 0  # octets of the field lines that may be added to it
         self._head_outcome = COMPLETE  # of a message that comes to its end; UNPARSABLE if its head was shortened
         self._removed = 0  # octets of that head that are not kept in _partial
         self._reason = ""  # why the reader fell out of step
@@ -152,7 +155,7 @@ class Reader:
     def gap(self, size: int | None) -> Iterator[Event]:
         """`size` bytes of the stream are lost; None if their number is not known."""
         if self._state == MAYBE_BODY:
-            self._state = self._awaited
+            yield from self._await_body()
         state = self._state
         if state == OPAQUE:
             return
@@ -183,6 +186,8 @@ class Reader:
             step = self._parse_head(head, last_line + self._removed)
             if not isinstance(step, bool):
                 yield step
+        if self._state == MAYBE_BODY and self._partial:
+            yield from self._await_body()
         if self._open:
             at_end = self._state == MAYBE_BODY or (clean and self._state == UNTIL_CLOSE)
             yield self._end(cut=COMPLETE if at_end else unfinished)
@@ -230,6 +235,10 @@ class Reader:
     def _choose_framing(self) -> Step:
         """The step of the state FRAMING."""
         raise NotImplementedError
+
+    def _may_lack_body(self) -> bool:
+        """In MAYBE_BODY: True if this segment may be the next message's."""
+        return True
 
     def _begins(self, data: bytes) -> bool:
         """True if the data opens with a start line of this direction."""
@@ -309,12 +318,25 @@ class Reader:
         return self._begin(line, fields, framing, size)
 
     def _read_maybe_body(self) -> Step:
-        if self._pos == len(self._data):
+        data = self._data[self._pos :]
+        if not data:
             return False
-        if self._pos == 0 and self._begins(self._data):
-            return self._end()
+        if self._pos == 0 and self._may_lack_body():
+            is_line = b"\n" in data
+            if is_line and self._begins(data):
+                return self._end()
+            if not is_line and len(data) <= heads.LONGEST_START and self._may_become(data):
+                return self._keep(_AT_ONCE)
         self._state = self._awaited
         return True
+
+    def _await_body(self) -> Iterator[Event]:
+        """The body has come after all, with what was kept of it."""
+        data, self._partial = bytes(self._partial), b""
+        following, self._state = self._seq, self._awaited
+        self._data, self._seq = data, (following - len(data)) & MASK
+        yield from self._run(True)
+        self._data, self._pos, self._seq = b"", 0, following
 
     def _read_body(self) -> Step:
         self._remaining -= self._take(self._remaining)
@@ -397,7 +419,7 @@ class Reader:
         """False where what is kept of the section is within the limit. A head over the limit is shortened."""
         if len(self._partial) <= self._head_limit:
             return False
-        if self._state == HEAD and b"\n" in self._partial:
+        if self._state == HEAD:
             self._partial = bytearray(self._shorten(bytes(self._partial)))
             if len(self._partial) <= self._head_limit // 2:
                 return False
@@ -405,13 +427,16 @@ class Reader:
 
     def _shorten(self, head: bytes) -> bytes:
         """What has to stay of a head over the limit, so that its message can be told and its end be found."""
-        short, lines = heads.shorten(head)
+        short, lines, is_cut = heads.shorten(head)
         self._removed += len(head) - len(short)
         if self._shortened is None:
-            self._head_outcome = UNPARSABLE
-            self._shortened = lines[: lines.rfind(b"\n", 0, self._head_limit) + 1]
+            self._head_outcome, self._shortened, self._room_for_fields = UNPARSABLE, b"", self._head_limit
             line = head.partition(b"\n")[0]
             self._note(f"a head over {self._head_limit} octets", line.decode("latin-1"), is_start=True)
+        if self._room_for_fields:
+            fields = lines[: lines.rfind(b"\n", 0, self._room_for_fields) + 1]
+            self._shortened += fields
+            self._room_for_fields = 0 if is_cut or len(fields) < len(lines) else self._room_for_fields - len(fields)
         return short
 
     def _may_begin(self, data: bytes) -> bool:

@@ -26,11 +26,12 @@ from typing import Final
 
 from tapper.protocols.blocks import BlockDecoder, DecodedBlock, decoded
 from tapper.protocols.connection_reader import Content
+from tapper.protocols.exchange import exchange_id
 from tapper.protocols.facts import StreamBegin
 from tapper.protocols.frames import FrameReader, Handler
-from tapper.protocols.grpc import Counter, is_grpc
-from tapper.protocols.halves import Half, exchange, status_of
-from tapper.protocols.headers import FIELD_COST, NO_FIELDS, content_encoding
+from tapper.protocols.grpc import MessageReader, is_grpc
+from tapper.protocols.halves import Half, exchange, request_head, response_head
+from tapper.protocols.headers import FIELD_COST, content_encoding
 from tapper.protocols.messages import BODY_LIMIT, Request
 from tapper.protocols.outcome import (
     CLIENT,
@@ -45,11 +46,14 @@ from tapper.protocols.outcome import (
 )
 from tapper.protocols.streaming import AFTER_NS, Followed, part_reader
 from tapper.protocols.websocket import WebSocket
+from tapper.streams.bounds import Pace
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
 
 MOST_STREAMS: Final = 1024
 """Open streams that are followed on one connection. Servers allow 100 to 250."""
+COST: Final = 1_400
+"""Bytes of memory that HTTP/2's readers take more than those of HTTP/1 (`tapper.streams.bounds.CONNECTION_COST`)."""
 _TABLE_PRICE: Final = 4
 """Bytes of memory for each octet of a dynamic table, as RFC 7541 counts it."""
 _LAST_STREAM: Final = 1 << 31
@@ -59,25 +63,39 @@ _NO_ERROR: Final = 0
 _CANCEL: Final = 8
 
 
-class Http2(Handler):
-    """A connection. `client` is the side that opened it, None if unknown. `in_step` tells for each side whether it is
-    read from its first byte. `body_limit` is how many bytes of a body are kept. Methods return complete exchanges."""
+class _Stream:
+    """An open stream."""
 
-    def __init__(self, client: int | None, in_step: tuple[bool, bool], body_limit: int = BODY_LIMIT) -> None:
-        self.client = client
-        """0 or 1; None until a header block tells who sends requests."""
+    __slots__ = ("followed", "halves", "is_missed")
+
+    def __init__(self) -> None:
+        self.halves: list[Half | None] = [None, None]
+        """By side."""
+        self.followed: Followed | None = None
+        """None unless its exchange goes on for long."""
+        self.is_missed = False
+        """True if frames of a side of which nothing was seen may have been lost."""
+
+
+class Http2(Handler):
+    """Reads a connection to its end. `client` is the side that opened it, None if unknown. `in_step` tells for each
+    side whether it is read from its first byte. `body_limit` is how many bytes of a body are kept. `pace` bounds what
+    is told of exchanges while they go on; None: nothing is."""
+
+    def __init__(
+        self, client: int | None, in_step: tuple[bool, bool], body_limit: int = BODY_LIMIT, pace: Pace | None = None
+    ) -> None:
+        super().__init__(client)
         self._readers = (self.frame_reader(0, in_step[0]), self.frame_reader(1, in_step[1]))
         self._decoders = (self.block_decoder(in_step[0]), self.block_decoder(in_step[1]))
         self._body_limit = body_limit
-        self._streams: dict[int, list[Half | None]] = {}  # open ones: both halves, by side
+        self._pace = pace
+        self._streams: dict[int, _Stream] = {}  # the open ones
         self._cut_short: dict[int, None] = {}  # closed ones of which late frames may still come, to be ignored
-        self._done: list[Content] = []  # complete, and not yet returned
         self._websockets: dict[int, WebSocket] = {}  # the open ones, by stream
-        self._half_closed: set[int] = set()  # their streams that one side has ended
-        self._followed: dict[int, Followed] = {}  # by stream: exchanges that go on for long
+        self._done: list[Content] = []  # complete, and not yet returned
         self._cost = 0  # of all halves
         self._last_answered = _LAST_STREAM  # the highest stream that the server may answer, by its GOAWAY frames
-        self._missed: set[int] = set()  # open streams of which frames may have been lost
         self._cut_off: ExchangeOutcome | None = None  # of streams that the first FIN, or an error of GOAWAY, cuts off
         # Of the chunk that is being read; `next` is the sequence number after it.
         self._ts = self._seq = self._ack = self._next = 0
@@ -94,12 +112,11 @@ class Http2(Handler):
 
     @property
     def held(self) -> int:
-        """Bytes kept, roughly. Called for each packet."""
+        """Bytes of memory, roughly. Called for each packet."""
         (reader, other_reader), (decoder, other_decoder) = self._readers, self._decoders
         sockets = sum([socket.held for socket in self._websockets.values()]) if self._websockets else 0
-        followed = sum([followed.held for followed in self._followed.values()]) if self._followed else 0
-        tables = (decoder.held + other_decoder.held) * _TABLE_PRICE
-        return self._cost + reader.held + other_reader.held + tables + sockets + followed
+        tables = (decoder.held + decoder.cached + other_decoder.held + other_decoder.cached) * _TABLE_PRICE
+        return COST + self._cost + reader.held + other_reader.held + tables + sockets
 
     def upgraded(self, request: Request) -> None:
         """The connection began with this HTTP/1.1 request, which is over: it is stream 1's (RFC 7540 section 3.2)."""
@@ -111,7 +128,8 @@ class Http2(Handler):
         half.body += end.body
         half.size, half.holed = end.size, end.truncated
         half.last_ts, half.last_seq, half.ended = end.ts, end.seq, True
-        self._streams[1] = [None, half] if self.client else [half, None]
+        stream = self._streams[1] = _Stream()
+        stream.halves[self.client] = half
         self._cost += half.cost
 
     def data(self, side: int, chunk: Data) -> list[Content]:
@@ -128,9 +146,9 @@ class Http2(Handler):
 
     def pass_time(self, now: int) -> list[Content]:
         """Begin to follow the exchanges that have gone on for long by `now`, in nanoseconds since 1970."""
-        for number in list(self._streams):
-            if number not in self._followed:
-                self._follow(number, now)
+        for number, stream in self._streams.items():
+            if stream.followed is None:
+                self._follow(number, stream, now)
         return self._take_done()
 
     def end(self, side: int) -> list[Content]:
@@ -165,7 +183,7 @@ class Http2(Handler):
             self._promise(side, stream, fields, len(block))
             return
         if self._is_ignored(stream):
-            self._end_of_websocket(stream, end=end)
+            self._to_websocket(side, stream, b"", 0, end=end)
             return
         # 2. The pseudo-header fields tell which side is the client.
         is_response = fields.status is not None
@@ -197,43 +215,34 @@ class Http2(Handler):
         elif is_response and self.client is not None:
             self._open_websocket(stream)
 
-    def on_data(self, side: int, stream: int, data: bytes, *, end: bool) -> None:
+    def on_data(self, side: int, stream: int, data: bytes, *, end: bool, lost: int = 0) -> None:
         if self._is_ignored(stream):
-            if stream in self._websockets:
-                self._done += self._websockets[stream].data(side, Data(data, self._ts, self._seq, self._ack))
-            self._end_of_websocket(stream, end=end)
+            self._to_websocket(side, stream, data, lost, end=end)
             return
+        # 1. Keep it.
         half = self._half(side, stream)
         half.last_ts, half.last_seq = self._ts, self._next
-        half.size += len(data)
-        if not half.holed:
+        half.size += len(data) + lost
+        if lost:
+            half.holed = True
+        elif not half.holed:
             kept = half.keep(data, self._body_limit)
             half.cost += kept
             self._cost += kept
-        counter = self._counter(stream, half, len(data))
-        if counter is not None:
-            counter.feed(data)
-        if stream in self._followed:
-            self._done += self._followed[stream].feed(role(side, self.client) or "", data, self._ts)
+        # 2. Count and tell the messages in it.
+        opened = self._streams[stream]
+        messages, followed = self._messages(opened, half, len(data) + lost), opened.followed
+        if lost:
+            self._lose_place(side, half, followed)
+        if messages is not None:
+            messages.feed(data)
+        if followed is not None:
+            self._cost -= followed.held
+            self._done += followed.feed(role(side, self.client) or "", data, self._ts)
+            self._cost += followed.held
         elif self._ts - half.ts >= AFTER_NS:
-            self._follow(stream, self._ts)
-        if end:
-            self._end_half(stream, half)
-
-    def on_lost_data(self, side: int, stream: int, size: int, *, end: bool) -> None:
-        if self._is_ignored(stream):
-            if stream in self._websockets:
-                self._done += self._websockets[stream].gap(side, size)
-            self._end_of_websocket(stream, end=end)
-            return
-        half = self._half(side, stream)
-        half.size += size
-        half.holed = half.holed or size > 0
-        counter = self._counter(stream, half, size)
-        if counter is not None and size:
-            counter.lose()
-        if stream in self._followed and size:
-            self._followed[stream].lose(role(side, self.client) or "")
+            self._follow(stream, opened, self._ts)
+        # 3. It may be the last one.
         if end:
             self._end_half(stream, half)
 
@@ -242,7 +251,7 @@ class Http2(Handler):
             self._close_websocket(stream)
         if stream not in self._streams:
             return
-        by, kind, half = role(side, self.client), OutcomeKind.RST_STREAM, self._streams[stream][side]
+        by, kind, half = role(side, self.client), OutcomeKind.RST_STREAM, self._streams[stream].halves[side]
         if code == _CANCEL:
             kind = OutcomeKind.CANCELLED
         elif code == _NO_ERROR and by == SERVER and half is not None and half.ended:
@@ -262,16 +271,22 @@ class Http2(Handler):
         self._decoders[side].forget()
         for socket in self._websockets.values():
             self._done += socket.gap(side, None)
-        for number, halves in self._streams.items():
-            half = halves[side]
+        for stream in self._streams.values():
+            half = stream.halves[side]
             if half is None:
-                self._missed.add(number)
-            if half is not None and not half.ended:
+                stream.is_missed = True
+            elif not half.ended:
                 half.torn = half.holed = True
-                if number in self._followed:
-                    self._followed[number].lose(role(side, self.client) or "")
-                if half.counter is not None:
-                    half.counter.lose()
+                self._lose_place(side, half, stream.followed)
+
+    def _lose_place(self, side: int, half: Half, followed: Followed | None) -> None:
+        """Bytes of a half's body are missing: nobody knows where its next message begins."""
+        if half.messages is not None:
+            half.messages.lose()
+        if followed is not None:
+            self._cost -= followed.held
+            followed.lose(role(side, self.client) or "")
+            self._cost += followed.held
 
     def _is_ignored(self, stream: int) -> bool:
         """Whether frames of the stream make no exchange: it was cut short, it is pushed (an even number) and its
@@ -279,64 +294,54 @@ class Http2(Handler):
         is_unpromised = not stream & 1 and stream not in self._streams
         return is_unpromised or stream in self._cut_short or stream in self._websockets
 
-    def _half(self, side: int, stream: int) -> Half:
+    def _half(self, side: int, number: int) -> Half:
         """This side's half of a stream, made when it is first needed."""
-        halves = self._streams.get(stream)
-        half = None if halves is None else halves[side]
+        stream = self._streams.get(number)
+        if stream is None:
+            if len(self._streams) >= MOST_STREAMS:
+                self._conclude(next(iter(self._streams)), OPEN)
+            stream = self._streams[number] = _Stream()
+        half = stream.halves[side]
         if half is None:
-            if halves is None:
-                if len(self._streams) >= MOST_STREAMS:
-                    self._conclude(next(iter(self._streams)), OPEN)
-                halves = self._streams[stream] = [None, None]
-            half = halves[side] = Half(self._ts, self._seq, self._ack)
+            half = stream.halves[side] = Half(self._ts, self._seq, self._ack)
             self._cost += half.cost
         return half
 
-    def _follow(self, stream: int, now: int) -> None:
+    def _both(self, stream: _Stream) -> tuple[Half | None, Half | None]:
+        """The request and the response, once the client is known."""
+        first, second = stream.halves
+        return (second, first) if self.client else (first, second)
+
+    def _follow(self, number: int, stream: _Stream, now: int) -> None:
         """Tell what has come of a stream that goes on for long: its response has begun, or a client streams gRPC
         messages."""
-        if self.client is None:
-            return
-        halves = self._streams[stream]
-        request, response = halves[self.client], halves[1 - self.client]
-        if request is None or request.fields is None:
+        request, response = self._both(stream)
+        if self.client is None or self._pace is None or request is None or request.fields is None:
             return
         if response is None or response.fields is None:
             if request.ended or not request.grpc:
                 return
             response = None
         first = request if response is None else response
-        if now - first.ts < AFTER_NS:
+        fields = first.fields
+        if now - first.ts < AFTER_NS or fields is None:
             return
         # 1. Its beginning.
-        identity = f"{request.ts:x}-{request.seq:x}-{stream:x}"
-        fields = None if response is None else response.fields
-        self._done.append(
-            StreamBegin(
-                request.ts,
-                identity,
-                request.fields.method or "",
-                request.fields.path or "",
-                "HTTP/2",
-                status_of(fields),
-                request.fields.shown,
-                NO_FIELDS if fields is None else fields.shown,
-            )
-        )
-        # 2. What has come of the bodies that are read: of gRPC both, else the response's.
-        kind = request.fields.content_type if fields is None else fields.content_type
-        coding = None if fields is None else content_encoding(fields.shown.headers)
-        readers = {SERVER: part_reader(kind, identity, SERVER, coding)}
-        if request.grpc:
-            readers[CLIENT] = part_reader(kind, identity, CLIENT)
-        followed = self._followed[stream] = Followed(identity, readers)
+        identity = exchange_id(request.ts, request.seq, number)
+        head = None if response is None else response_head(response)
+        self._done.append(StreamBegin(identity, request_head(request), head))
+        # 2. What has come of the bodies that are read: of gRPC and of tunnels both, else the response's.
+        coding = None if head is None else content_encoding(head.headers)
+        readers = {SERVER: part_reader(fields.content_type, identity, SERVER, coding)}
+        if request.grpc or request.fields.method == "CONNECT":
+            readers[CLIENT] = part_reader(fields.content_type, identity, CLIENT)
+        followed = stream.followed = Followed(identity, readers, self._pace)
         for sender, half in ((CLIENT, request), (SERVER, response)):
-            if half is None:
-                continue
-            if half.holed or half.size > len(half.body):
+            if half is not None and (half.holed or half.size > len(half.body)):
                 followed.lose(sender)
-            else:
+            elif half is not None:
                 self._done += followed.feed(sender, bytes(half.body), half.last_ts)
+        self._cost += followed.held
 
     def _promise(self, side: int, stream: int, fields: DecodedBlock, size: int) -> None:
         """A server promises the response to a request that it has made up itself (RFC 9113 section 8.4)."""
@@ -353,8 +358,7 @@ class Http2(Handler):
     def _open_websocket(self, stream: int) -> None:
         """A response head has come: it may accept a WebSocket (RFC 8441 section 5)."""
         assert self.client is not None, "a response tells which side is the client"
-        halves = self._streams[stream]
-        request, response = halves[self.client], halves[1 - self.client]
+        request, response = self._both(self._streams[stream])
         if request is None or response is None or request.fields is None or response.fields is None:
             return
         if request.fields.method != "CONNECT" or (":protocol", "websocket") not in request.fields.headers:
@@ -365,28 +369,32 @@ class Http2(Handler):
         early, is_whole = bytes(request.body), not request.holed and request.size == len(request.body)
         request.body.clear()
         request.size, request.holed, request.ended, response.ended = 0, False, True, True
-        self._conclude(stream, COMPLETE)
+        identity = exchange_id(request.ts, request.seq, stream)
+        self._conclude(stream, COMPLETE, identity)
         # 2. The stream is a WebSocket from now on.
         if len(self._websockets) >= MOST_STREAMS:
             self._close_websocket(next(iter(self._websockets)))
-        socket = WebSocket(self.client, response.fields.headers, self._ts, self._body_limit)
+        socket = WebSocket(self.client, response.fields.headers, self._ts, self._body_limit, identity)
         self._websockets[stream] = socket
         if early:
             self._done += socket.data(self.client, Data(early, request.last_ts, 0, 0))
         if not is_whole:
             self._done += socket.gap(self.client, None)
 
-    def _end_of_websocket(self, stream: int, *, end: bool) -> None:
-        """A frame of an ignored stream has been read. With `end`, its side has ended the stream."""
-        if not end or stream not in self._websockets:
+    def _to_websocket(self, side: int, stream: int, data: bytes, lost: int, *, end: bool) -> None:
+        """A frame of an ignored stream has been read. If the stream is a WebSocket, it reads on."""
+        socket = self._websockets.get(stream)
+        if socket is None:
             return
-        if stream in self._half_closed:
-            self._close_websocket(stream)
-        else:
-            self._half_closed.add(stream)
+        if lost:
+            self._done += socket.gap(side, lost)
+        self._done += socket.data(side, Data(data, self._ts, self._seq, self._ack))
+        if end:
+            self._done += socket.end(side)
+            if socket.is_over:
+                self._close_websocket(stream)
 
     def _close_websocket(self, stream: int) -> None:
-        self._half_closed.discard(stream)
         self._done += self._websockets.pop(stream).finish()
         self._ignore(stream)
 
@@ -396,40 +404,41 @@ class Http2(Handler):
         if len(self._cut_short) > _MOST_CUT_SHORT:
             del self._cut_short[next(iter(self._cut_short))]
 
-    def _counter(self, stream: int, half: Half, new: int) -> Counter | None:
-        """What counts the half's gRPC messages, None if it has none; `new` of its bytes are not counted yet."""
-        if half.counter is None:
-            first, second = self._streams[stream]
+    def _messages(self, stream: _Stream, half: Half, new: int) -> MessageReader | None:
+        """The reader of the half's gRPC messages, None if it has none; `new` of its bytes are not read yet."""
+        if half.messages is None:
+            first, second = stream.halves
             if (first is not None and first.grpc) or (second is not None and second.grpc):
-                half.counter = Counter()
+                half.messages = MessageReader()
                 if half.torn or half.size > new:
-                    half.counter.lose()  # its beginning has gone by
-        return half.counter
+                    half.messages.lose()  # its beginning has gone by
+        return half.messages
 
-    def _end_half(self, stream: int, half: Half) -> None:
+    def _end_half(self, number: int, half: Half) -> None:
         half.ended = True
         if self.client is not None:
-            halves = self._streams[stream]
-            request, response = halves[self.client], halves[1 - self.client]
+            request, response = self._both(self._streams[number])
             if response is not None and response.ended and (request is None or request.ended or request.torn):
-                self._conclude(stream, LOST)
+                self._conclude(number, LOST)
 
-    def _conclude(self, stream: int, unfinished: ExchangeOutcome) -> None:
+    def _conclude(self, number: int, unfinished: ExchangeOutcome, identity: str = "") -> None:
         """Close the stream; what was seen of it comes out as an exchange. `unfinished` is the outcome of a half whose
-        end has not come."""
-        first, second = self._streams.pop(stream)
-        followed = self._followed.pop(stream, None)
-        if stream in self._missed:
-            self._missed.remove(stream)
-            if unfinished.kind in (OutcomeKind.OPEN, OutcomeKind.TIMEOUT):
-                unfinished = LOST
+        end has not come, `identity` the exchange's id if other facts will have it."""
+        stream = self._streams.pop(number)
+        if stream.is_missed and unfinished.kind in (OutcomeKind.OPEN, OutcomeKind.TIMEOUT):
+            unfinished = LOST
+        first, second = stream.halves
         self._cost -= (first.cost if first is not None else 0) + (second.cost if second is not None else 0)
         if first is None or second is None or not (first.ended and second.ended):
-            self._ignore(stream)
+            self._ignore(number)
+        followed = stream.followed
+        if followed is not None:
+            self._cost -= followed.held
+            identity = followed.id
         if self.client is not None:
-            request, response = (second, first) if self.client else (first, second)
+            request, response = self._both(stream)
             if (request is not None and request.seen) or (response is not None and response.seen):
                 concluded = exchange(request, response, unfinished)
-                concluded.pushed = not stream & 1
-                concluded.id = "" if followed is None else followed.id
+                concluded.pushed = not number & 1
+                concluded.id = identity
                 self._done.append(concluded)

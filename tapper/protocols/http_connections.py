@@ -1,39 +1,38 @@
-"""HTTP/1 and HTTP/2 as readers of a connection, and what a connection becomes after HTTP/1."""
+"""HTTP/1 as a reader of a connection, and what a connection becomes after HTTP/1."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.connection_reader import ConnectionReader, Content
 from tapper.protocols.conversation import ends_http1
-from tapper.protocols.exchange import Exchange
-from tapper.protocols.http2 import Http2
+from tapper.protocols.exchange import Exchange, exchange_id
 from tapper.protocols.messages import ResponseHead
 from tapper.protocols.outcome import OPEN, ExchangeOutcome
 from tapper.protocols.reader_classes import Readers
 from tapper.protocols.websocket import WebSocket
+from tapper.streams.bounds import Pace
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
-
-_HTTP2_COST: Final = 1_400
-"""Bytes of memory that HTTP/2's readers take more than those of HTTP/1 (`tapper.streams.bounds.CONNECTION_COST`)."""
 
 
 class Http1Connection(ConnectionReader):
     """HTTP/1 until a response gives the connection to another protocol. `started` tells of each side whether it is read
-    from its first byte."""
+    from its first byte; `pace` bounds what is told of exchanges while they go on."""
 
-    __slots__ = ("_body_limit", "_conversation", "_readers", "_server")
+    __slots__ = ("_body_limit", "_conversation", "_pace", "_readers", "_server")
 
-    def __init__(self, client: int, started: tuple[bool, bool], body_limit: int, readers: Readers) -> None:
+    def __init__(
+        self, client: int, started: tuple[bool, bool], body_limit: int, readers: Readers, pace: Pace | None
+    ) -> None:
         super().__init__(client)
         self._server = 1 - client
         self._body_limit = body_limit
         self._readers = readers
+        self._pace = pace
         self._conversation = readers.http1(
-            client_in_step=started[client], server_in_step=started[1 - client], body_limit=body_limit
+            client_in_step=started[client], server_in_step=started[1 - client], body_limit=body_limit, pace=pace
         )
 
     @property
@@ -85,12 +84,14 @@ class Http1Connection(ConnectionReader):
         # 2. Which protocol follows? A request for h2c gets its final response in HTTP/2: 101 is an interim one.
         tokens = _upgrade_tokens(response.head)
         if tokens == ["h2c"] and request is not None:
-            http2 = self._readers.http2(self.client, (True, True), self._body_limit)
+            http2 = self._readers.http2(self.client, (True, True), self._body_limit, self._pace)
             http2.upgraded(request)
-            self.successor = Http2Connection(http2)
+            self.successor = http2
             contents = [exchange for exchange in exchanges if exchange is not upgrades[-1]]
         elif tokens == ["websocket"]:
-            self.successor = WebSocket(1 - self._server, response.head.headers, chunk.ts, self._body_limit)
+            first = response.head if request is None else request.head
+            identity = upgrades[-1].id = exchange_id(first.ts, first.seq)
+            self.successor = WebSocket(1 - self._server, response.head.headers, chunk.ts, self._body_limit, identity)
         else:
             self.successor = ByteTally(tokens[0] if tokens else "tunnel", self.client)
         # 3. The rest of the chunk belongs to that protocol.
@@ -98,37 +99,6 @@ class Http1Connection(ConnectionReader):
         if rest:
             contents += self.successor.data(self._server, Data(rest, chunk.ts, response.end.seq, chunk.ack))
         return contents
-
-
-class Http2Connection(ConnectionReader):
-    """HTTP/2 to the end."""
-
-    __slots__ = ("_http2",)
-
-    def __init__(self, http2: Http2) -> None:
-        super().__init__(http2.client)
-        self._http2 = http2
-
-    @property
-    def held(self) -> int:
-        return self._http2.held + _HTTP2_COST
-
-    def data(self, side: int, chunk: Data) -> Sequence[Content]:
-        exchanges = self._http2.data(side, chunk)
-        self.client = self._http2.client
-        return exchanges
-
-    def pass_time(self, now: int) -> Sequence[Content]:
-        return self._http2.pass_time(now)
-
-    def gap(self, side: int, size: int | None) -> Sequence[Content]:
-        return self._http2.gap(side, size)
-
-    def end(self, side: int) -> Sequence[Content]:
-        return self._http2.end(side)
-
-    def finish(self, unfinished: ExchangeOutcome = OPEN) -> Sequence[Content]:
-        return self._http2.finish(unfinished)
 
 
 def _ends_http1(exchange: Exchange) -> bool:

@@ -13,7 +13,7 @@ their successor when another protocol begins:
 |           |                  |                  | message head                                                       |
 | Http1     | Http1Connection  | http_connections | after a response of 101: WebSocket, Http2 (h2c) or Tunnel, by its  |
 |           |                  |                  | Upgrade field; after a 2xx response to CONNECT: Tunnel             |
-| Http2     | Http2Connection  | http_connections |                                                                    |
+| Http2     | Http2            | http2            |                                                                    |
 | TlsHello  | HelloReader      | tls              |                                                                    |
 | WebSocket | WebSocket        | websocket        |                                                                    |
 | Tunnel    | ByteTally        | bytestream       |                                                                    |
@@ -32,7 +32,7 @@ from tapper.protocols.connection_reader import ConnectionReader, Content
 from tapper.protocols.detect import Kind, Undecided
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import RefusedAttempt
-from tapper.protocols.http_connections import Http2Connection
+from tapper.protocols.http2 import Http2
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.outcome import ExchangeOutcome, OutcomeKind, role
 from tapper.protocols.reader_classes import PLAIN_READERS, Readers
@@ -53,8 +53,9 @@ _OUTCOMES: Final = {
 
 class Session(Consumer[Record]):
     """Reads one connection. `count` is called with the kind of a connection that is not HTTP, once; `body_limit` is how
-    many bytes of a body or of a WebSocket message are kept; `readers` are the classes that read HTTP. The methods
-    return the records that became complete, in order."""
+    many bytes of a body or of a WebSocket message are kept; `readers` are the classes that read HTTP; with `streams`,
+    exchanges that go on for long are told while they do. The methods return the records that became complete, in
+    order."""
 
     __slots__ = ("_connection", "_count", "_leg", "_reader", "_tally")
 
@@ -64,11 +65,14 @@ class Session(Consumer[Record]):
         count: Callable[[Kind], None],
         body_limit: int = BODY_LIMIT,
         readers: Readers = PLAIN_READERS,
+        *,
+        streams: bool = True,
     ) -> None:
         super().__init__()
         self._connection = connection
         self._count = count
-        self._reader: ConnectionReader = Undecided(connection, body_limit, readers)
+        pace = connection.budget.parts if streams else None
+        self._reader: ConnectionReader = Undecided(connection, body_limit, readers, pace)
         self._leg: Leg | None = None
         """Of all records; None before the first."""
         self._tally: ByteTally | None = ByteTally(Kind.OTHER)
@@ -98,7 +102,7 @@ class Session(Consumer[Record]):
         records, tally = self._records(self._reader.finish(ExchangeOutcome(_OUTCOMES[end.kind], by))), self._tally
         if tally is None or not tally.begun:
             return records
-        kind = tally.kind = Kind.HTTP2 if isinstance(self._reader, Http2Connection) else Kind.OTHER
+        kind = tally.kind = Kind.HTTP2 if isinstance(self._reader, Http2) else Kind.OTHER
         tally.client = self._reader.client
         self._count(kind)
         return self._records(tally.finish())

@@ -12,15 +12,12 @@ import re
 from codecs import BOM_UTF8
 from typing import Final
 
-from tapper.protocols.facts import StreamBegin, StreamPart
-from tapper.protocols.grpc import WEB, WEB_TEXT, is_grpc
-from tapper.protocols.messages import RequestHead, ResponseHead
-from tapper.streams.bounds import SECOND
+from tapper.protocols.facts import StreamPart
+from tapper.protocols.grpc import WEB, WEB_TEXT, MessageReader, from_base64, is_grpc
+from tapper.streams.bounds import SECOND, Pace
 
 AFTER_NS: Final = SECOND
 """How long a response may go on before its exchange is followed."""
-MOST_PARTS: Final = 100
-"""Parts of one exchange that are told in a second of the packets' time. The next part says how many were left out."""
 LONGEST_PART: Final = 16 * 1024
 """Bytes of a part that are kept."""
 EVENT, MESSAGE, PIECE = "event", "message", "data"
@@ -28,7 +25,6 @@ EVENT, MESSAGE, PIECE = "event", "message", "data"
 
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _EVENT_END: Final = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
-_GRPC_PREFIX: Final = 5
 
 
 class PartReader:
@@ -124,81 +120,54 @@ class EventReader(PartReader):
         return [StreamPart(ts, self._id, EVENT, self._sender, size, data, truncated, event, event_id, False, 0)]
 
 
-class MessageReader(PartReader):
-    """Reads gRPC messages: a prefix of one octet of flags and four of length, big-endian, then the message."""
+class MessagePartReader(PartReader):
+    """Reads gRPC messages. With `is_text`, they are in base64: the text form of gRPC-Web."""
 
-    def __init__(self, exchange_id: str, sender: str) -> None:
+    def __init__(self, exchange_id: str, sender: str, *, is_text: bool = False) -> None:
         super().__init__(exchange_id, sender)
-        self._prefix = b""
-        self._body = bytearray()  # at most LONGEST_PART bytes of the message
-        self._left = -1  # octets of the message that have not come; -1 within a prefix
-        self._lost = False
+        self._messages = MessageReader(LONGEST_PART)
+        self._is_text = is_text
+        self._text = b""  # at most three characters
 
     @property
     def held(self) -> int:
-        return len(self._prefix) + len(self._body)
+        return self._messages.held
 
     def feed(self, data: bytes, ts: int) -> list[StreamPart]:
-        parts: list[StreamPart] = []
-        at = 0
-        while not self._lost and (at < len(data) or self._left == 0):
-            if self._left < 0:
-                taken = data[at : at + _GRPC_PREFIX - len(self._prefix)]
-                self._prefix += taken
-                at += len(taken)
-                if len(self._prefix) == _GRPC_PREFIX:
-                    self._left = int.from_bytes(self._prefix[1:], "big")
-                    self._lost = self._prefix[0] > 1
-                continue
-            piece = data[at : at + self._left]
-            at += len(piece)
-            self._left -= len(piece)
-            self._body += piece[: LONGEST_PART - len(self._body)]
-            if not self._left:
-                size = int.from_bytes(self._prefix[1:], "big")
-                parts.append(self._part(MESSAGE, ts, size, bytes(self._body), compressed=self._prefix[0] == 1))
-                self._prefix, self._left = b"", -1
-                self._body.clear()
-        return parts
+        is_damaged = False
+        if self._is_text:
+            text = self._text + data
+            self._text = text[len(text) - len(text) % 4 :]
+            data, is_damaged = from_base64(text)
+        found = self._messages.feed(data)
+        if is_damaged:
+            self.lose()
+        return [self._part(MESSAGE, ts, size, body, compressed=flags == 1) for flags, size, body in found]
 
     def lose(self) -> None:
         """Nobody knows where the next message begins."""
-        self._lost = True
-        self._body.clear()
-
-
-def beginning(identity: str, request: RequestHead, response: ResponseHead) -> StreamBegin:
-    """The fact that an HTTP/1 exchange goes on."""
-    return StreamBegin(
-        request.ts,
-        identity,
-        request.method,
-        request.target,
-        request.version,
-        response.status,
-        request.fields,
-        response.fields,
-    )
+        self._messages.lose()
 
 
 def part_reader(content_type: str | None, exchange_id: str, sender: str, coding: str | None = None) -> PartReader:
     """A reader for a body with this content-type and this Content-Encoding. No coding is undone here, so events that
-    are coded are told piece by piece. So is the text form of gRPC-Web, which is base64."""
+    are coded are told piece by piece."""
     kind = (content_type or "").partition(";")[0].strip().lower()
     if kind == "text/event-stream" and coding is None:
         return EventReader(exchange_id, sender)
-    is_web = kind.startswith(WEB) and not kind.startswith(WEB_TEXT)
-    return (MessageReader if is_web or is_grpc(content_type) else PartReader)(exchange_id, sender)
+    if kind.startswith(WEB) or is_grpc(content_type):
+        return MessagePartReader(exchange_id, sender, is_text=kind.startswith(WEB_TEXT))
+    return PartReader(exchange_id, sender)
 
 
 class Followed:
-    """An exchange that is followed. `readers` has a reader for each sender whose body is read."""
+    """An exchange that is followed. `readers` has a reader for each sender whose body is read. `pace` bounds the parts
+    of all exchanges of the source; the next part of this exchange says how many of its parts were left out."""
 
-    def __init__(self, exchange_id: str, readers: dict[str, PartReader]) -> None:
+    def __init__(self, exchange_id: str, readers: dict[str, PartReader], pace: Pace) -> None:
         self.id = exchange_id
         self._readers = readers
-        self._second = -1
-        self._told = 0  # parts in that second
+        self._pace = pace
         self._left_out = 0
 
     @property
@@ -216,11 +185,8 @@ class Followed:
             reader.lose()
 
     def _may_tell(self, part: StreamPart) -> bool:
-        if part.ts // SECOND != self._second:
-            self._second, self._told = part.ts // SECOND, 0
-        if self._told >= MOST_PARTS:
+        if not self._pace.may_tell(part.ts):
             self._left_out += 1
             return False
-        self._told += 1
         part.left_out, self._left_out = self._left_out, 0
         return True

@@ -100,21 +100,24 @@ class _Message:
         if not self.holed:
             self.body += data[: self.limit - len(self.body)]
 
-    def fact(self, sender: str) -> WebSocketMessage:
+    def fact(self, sender: str, exchange_id: str) -> WebSocketMessage:
         """The message as it is now."""
         if self.inflater is not None and not self.holed:
             self.inflater.feed(_FLUSHED, self)
         truncated = self.holed or self.size > len(self.body)
         deflated = self.compressed and self.inflater is None
-        return WebSocketMessage(self.ts, sender, self.opcode, self.size, bytes(self.body), truncated, deflated)
+        return WebSocketMessage(
+            self.ts, exchange_id, sender, self.opcode, self.size, bytes(self.body), truncated, deflated
+        )
 
 
 class _Direction:
     """Reads the frames of one sender, `client` or `server`. `deflate`: permessage-deflate was agreed. `fresh`: the
     sender begins every message with an empty window. The methods return the messages that became complete."""
 
-    def __init__(self, sender: str, limit: int, *, deflate: bool, fresh: bool) -> None:
+    def __init__(self, sender: str, exchange_id: str, limit: int, *, deflate: bool, fresh: bool) -> None:
         self._sender = sender
+        self._id = exchange_id
         self._limit = limit
         self._deflate = deflate
         self._fresh = fresh
@@ -194,7 +197,7 @@ class _Direction:
         self._header = b""
         for message in unfinished:
             message.holed = True
-        return [message.fact(self._sender) for message in unfinished]
+        return [message.fact(self._sender, self._id) for message in unfinished]
 
     def _unfinished(self) -> list[_Message]:
         """A control frame may be in the midst of a message."""
@@ -239,30 +242,36 @@ class _Direction:
             return []
         if message is self._message:
             self._message = None
-        return [message.fact(self._sender)]
+        return [message.fact(self._sender, self._id)]
 
     def _give_up(self, ts: int) -> list[WebSocketMessage]:
         """Stop reading this direction. A truncated message says so."""
         self._lost = True
-        unreadable = WebSocketMessage(ts, self._sender, CONTINUATION, 0, b"", truncated=True, deflated=False)
+        unreadable = WebSocketMessage(ts, self._id, self._sender, CONTINUATION, 0, b"", truncated=True, deflated=False)
         return self.finish() or [unreadable]
 
 
 class WebSocket(ConnectionReader):
-    """Both directions, from the first byte after the 101 response, whose header fields and time are given."""
+    """Both directions, from the first byte after the 101 response, whose header fields and time are given; and the id
+    of that response's exchange."""
 
-    __slots__ = ("_sides", "_ts")
+    __slots__ = ("_ended", "_sides", "_ts")
 
-    def __init__(self, client: int, server_headers: Headers, ts: int = 0, body_limit: int = BODY_LIMIT) -> None:
+    def __init__(
+        self, client: int, server_headers: Headers, ts: int = 0, body_limit: int = BODY_LIMIT, exchange_id: str = ""
+    ) -> None:
         super().__init__(client)
         self._ts = ts
+        self._ended = [False, False]
         extensions = ",".join(
             value.lower() for name, value in server_headers if name.lower() == "sec-websocket-extensions"
         )
         deflate = "permessage-deflate" in extensions
         senders = ("server", "client") if client else ("client", "server")
         self._sides = [
-            _Direction(sender, body_limit, deflate=deflate, fresh=f"{sender}_no_context_takeover" in extensions)
+            _Direction(
+                sender, exchange_id, body_limit, deflate=deflate, fresh=f"{sender}_no_context_takeover" in extensions
+            )
             for sender in senders
         ]
 
@@ -276,6 +285,15 @@ class WebSocket(ConnectionReader):
 
     def gap(self, side: int, size: int | None) -> list[WebSocketMessage]:
         return self._sides[side].gap(size, self._ts)
+
+    def end(self, side: int) -> list[WebSocketMessage]:
+        self._ended[side] = True
+        return self.finish() if self.is_over else []
+
+    @property
+    def is_over(self) -> bool:
+        """True if neither side will send anything more."""
+        return all(self._ended)
 
     def finish(self, unfinished: ExchangeOutcome = OPEN) -> list[WebSocketMessage]:  # noqa: ARG002
         return [message for side in self._sides for message in side.finish()]

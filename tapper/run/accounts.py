@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tapper.capture.sources import PacketReader
+from tapper.capture.source import PacketReader
 from tapper.output.records import LegKey, Place, Row, Seen, Stat, Totals
 from tapper.protocols.detect import Kind
 from tapper.protocols.records import FactRecord, Record
@@ -38,26 +38,30 @@ class Account:
 
     def count(self, records: Iterable[Record]) -> None:
         """Count the exchanges among these records, which are reported."""
-        counts, leg, seen = self.counts, None, Seen()
+        leg, exchanges, incomplete = None, 0, 0
         for record in records:
             if isinstance(record, FactRecord):
                 continue
-            if record.leg is not leg:
-                leg = record.leg
-                seen = self._seen(leg)
-            seen.exchanges += 1
-            counts.exchanges += 1
-            if record.exchange.partial:
-                seen.incomplete += 1
-                counts.incomplete += 1
+            # Exchanges in a row are mostly of one pod and direction: they are counted together.
+            if leg is None or record.leg.pod_ip != leg.pod_ip or record.leg.direction is not leg.direction:
+                self._add(leg, exchanges, incomplete)
+                leg, exchanges, incomplete = record.leg, 0, 0
+            exchanges += 1
+            incomplete += record.exchange.partial
+        self._add(leg, exchanges, incomplete)
 
-    def _seen(self, leg: Leg) -> Seen:
-        """The counts of the leg's pod and direction. The longest unused ones are forgotten first."""
+    def _add(self, leg: Leg | None, exchanges: int, incomplete: int) -> None:
+        """Count exchanges of the leg's pod and direction. The longest unused counts are forgotten first."""
+        if leg is None:
+            return
+        self.counts.exchanges += exchanges
+        self.counts.incomplete += incomplete
         legs, key = self._legs, LegKey(leg.pod_ip, self.place.pods.get(leg.pod_ip or ""), leg.direction)
         seen = legs[key] = legs.pop(key) if key in legs else Seen()
+        seen.exchanges += exchanges
+        seen.incomplete += incomplete
         if len(legs) > MOST_LEGS:
             del legs[next(iter(legs))]
-        return seen
 
     def undecoded(self, kind: Kind) -> None:
         """Count a connection that carried no HTTP."""
@@ -83,7 +87,7 @@ class Books:
 
     def close(self, row: Row) -> None:
         """Take a source's last counts."""
-        self.totals.merge(row.counts)
+        self.totals.add(row.counts)
         identity = row.place.identity
         before = self._gone.pop(identity, None)
         self._gone[identity] = row if before is None else before.plus(row)

@@ -4,7 +4,7 @@ A pod's ring and the node's ring are read one after the other. So a pod's record
 wire that brought it are read. It waits until one of these holds:
 
 - The node's ring has shown a later packet.
-- No earlier packet can come any more: the node's ring was looked at three times since then.
+- No earlier packet can come any more: twice the time has passed in which a packet is read.
 - The node's ring is empty, and the verdict is final (`WireVerdict.is_final`).
 """
 
@@ -14,13 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from tapper.capture.sources import LOOK_S
+from tapper.capture.sources import LOOK_S, SECOND_LOOK_S
 from tapper.protocols.cost import cost_of
 from tapper.protocols.records import FactRecord, Record
 from tapper.run.accounts import Account
 from tapper.wire.verdict import WireVerdict
 
-_PATIENCE_NS = int(4 * LOOK_S * 1_000_000_000)
+_PATIENCE_NS = int(2 * (LOOK_S + SECOND_LOOK_S) * 1_000_000_000)
 _GRACE_NS = 20_000_000  # a response passes lo before it passes the wire
 MOST_PENDING = 4096
 """Records that may wait; the oldest ones leave early."""

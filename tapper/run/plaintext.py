@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeAlias
 
-from tapper.capture.sources import CaptureRing, Sources
+from tapper.capture.source import CaptureRing
+from tapper.capture.sources import Sources
 from tapper.discovery.procfs import Procfs
 from tapper.errors import TapperError
 from tapper.namespaces.identity import NamespaceId

@@ -21,7 +21,8 @@ from tapper.capture import bpf
 from tapper.capture.mapped import Statistics
 from tapper.capture.memory import TOTAL, RingMemory
 from tapper.capture.ring import Ring, open_ring
-from tapper.capture.sources import NO_INTERFACE, CaptureRing, Source, Sources
+from tapper.capture.source import NO_INTERFACE, CaptureRing, Source
+from tapper.capture.sources import Sources
 from tapper.capture.walk import Blocks
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs

@@ -78,8 +78,7 @@ class RecordWriter:
     def report_so_far(self, rows: list[Row]) -> None:
         """Report the counts so far: of the closed sources, and of the open ones, which are given."""
         totals = self._books.totals.copy()
-        for row in rows:
-            totals.merge(row.counts)
+        totals.add(*(row.counts for row in rows))
         records = [self._form.stat(row.place, row.counts, so_far=True) for row in rows]
         self.output.write("".join([*records, self._form.stat(None, totals, so_far=True)]))
         self._console.warn("so far:")
@@ -171,7 +170,8 @@ class RecordWriter:
                 return
 
     def _session(self, account: Account, connection: Connection[Record]) -> Session:
-        return Session(connection, account.undecoded, self._body_limit, self._parts.readers)
+        streams = self._shape.streams
+        return Session(connection, account.undecoded, self._body_limit, self._parts.readers, streams=streams)
 
     def _lines(self, account: Account, records: Sequence[Record]) -> list[str]:
         shown = self._shape.apply(records, account.counts)

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Final, TypeVar
 
 from tapper.streams.connection import HalfConnection
-from tapper.streams.packet import ACK, TcpSegment
+from tapper.streams.packet import ACK, RST, TcpSegment
 from tapper.streams.reassembly import FAR
 from tapper.streams.sequence import MASK, difference, unwrap
 
@@ -68,13 +68,17 @@ def resets(half: HalfConnection[T], segment: TcpSegment) -> bool:
     if receiver.stream.position < 0 and sender.first is not None:
         return False  # the end that opens a connection and has no answer has nothing to reset
     if sender.position < 0:
-        refuses = segment.flags & ACK and segment.ack == receiver.stream.position & MASK
-        return bool(refuses) or segment.seq == receiver.acked
-    expected = sender.position + sender.ended
-    if segment.seq == expected & MASK:
-        return True
-    # The receiver may have bytes that were not captured.
-    return segment.seq == receiver.acked and 0 < difference(receiver.acked, expected & MASK) <= FAR
+        return bool(segment.flags & ACK) and segment.ack == receiver.stream.position & MASK
+    return segment.seq == sender.position + sender.ended & MASK
+
+
+def may_reset(half: HalfConnection[T], segment: TcpSegment) -> bool:
+    """Whether the receiver of this RST, which `resets` has not accepted, closes the connection if it has bytes that
+    were not captured, as its last acknowledgement says. Anybody may have sent both."""
+    position, receiver = half.stream.position, half.peer
+    if segment.seq != receiver.acked or (receiver.stream.position < 0 and half.stream.first is not None):
+        return False
+    return position < 0 or 0 < difference(receiver.acked, position & MASK) <= FAR
 
 
 def refuses(half: HalfConnection[T], segment: TcpSegment) -> bool:
@@ -103,18 +107,36 @@ def in_window(half: HalfConnection[T], seq: int, size: int) -> bool:
         reached = unwrap(receiver.acked, position)
         if position < reached <= position + FAR:
             edge = reached
-    scale = receiver.scale if half.scale else 0  # scaling needs the option in both SYNs (RFC 7323 section 2.2)
-    return start <= edge + max(receiver.window << scale, _SMALLEST_WINDOW)
+    return start <= edge + _window(receiver)
 
 
-def acknowledges_unsent(half: HalfConnection[T], segment: TcpSegment) -> bool:
-    """Whether a segment of `half` acknowledges bytes that its receiver cannot have sent: bytes further ahead of the
-    captured ones than any window reaches. The receiver drops it with its payload (RFC 9293 section 3.10.7.4), unless
-    the ports belong to another connection now."""
+def _window(half: HalfConnection[T]) -> int:
+    """How much `half` would accept, at least."""
+    scale = half.scale if half.peer.scale else 0  # scaling needs the option in both SYNs (RFC 7323 section 2.2)
+    return max(half.window << scale, _SMALLEST_WINDOW)
+
+
+def is_recent(half: HalfConnection[T], ack: int) -> bool:
+    """Whether bytes that `half` acknowledges up to this number may be its latest ones: its peer has sent them, no
+    longer ago than a window of bytes (RFC 5961 section 5)."""
+    peer = half.peer.stream
+    behind = difference(peer.position & MASK, ack)
+    return 0 <= behind <= (_window(half) if peer.first is None else min(_window(half), peer.position - peer.begin))
+
+
+def is_refused(half: HalfConnection[T], segment: TcpSegment) -> bool:
+    """Whether the receiver of this segment of `half` drops it with its payload, unless the ports belong to another
+    connection now. Either it acknowledges bytes that the receiver cannot have sent, further ahead of the captured ones
+    than any window reaches (RFC 9293 section 3.10.7.4), or bytes of long ago. Or it is older than the segments before
+    it, as its timestamp says (RFC 7323 section 5.3; Linux lets one step pass)."""
     receiver = half.peer.stream
-    if not segment.flags & ACK or receiver.position < 0:
+    if segment.flags & ACK and receiver.position >= 0:
+        ahead = difference(segment.ack, receiver.position & MASK)
+        if ahead > FAR or (ahead < 0 and not is_recent(half, segment.ack)):
+            return True
+    if not (segment.stamp and half.stamp):
         return False
-    return difference(segment.ack, receiver.position & MASK) > FAR
+    return difference(int.from_bytes(segment.stamp[4:], "big"), int.from_bytes(half.stamp[4:], "big")) < -1
 
 
 def confirms_outside(half: HalfConnection[T], segment: TcpSegment) -> bool:
@@ -123,10 +145,10 @@ def confirms_outside(half: HalfConnection[T], segment: TcpSegment) -> bool:
     if half.connection.outside is None or not segment.flags & ACK:
         return False
     side, outside = half.connection.outside
-    if side == half.side:
+    if side == half.side or outside.flags & RST:
         return False
     reached = difference(segment.ack, outside.seq)
-    if reached == 0 or acknowledges_unsent(half.peer, outside):
+    if reached == 0 or is_refused(half.peer, outside):
         # The acknowledgement may be for true bytes with these numbers. So the numbers of `segment` itself have to show
         # another connection: the connection that the segment outside the window acknowledges.
         answers = abs(difference(segment.seq, outside.ack)) <= FAR

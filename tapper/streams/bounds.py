@@ -32,6 +32,9 @@ OTHER_KINDS: Final = "other protocols"
 DAMAGED: Final = "damaged headers"
 """Stands for the protocol of a packet whose headers contradict themselves, or are cut."""
 MOST_REFUSALS: Final = 10
+MOST_PARTS: Final = 1_000
+"""Parts of one source's streams that are told in a second of the packets' time."""
+_STEP_BACK: Final = 60  # seconds; a clock that goes back further has been set
 MOST_REFUSERS: Final = 1024
 """Addresses that are remembered; with more, all are forgotten."""
 
@@ -84,29 +87,43 @@ class Tally:
         self.passed_over[kind] = self.passed_over.get(kind, 0) + packets
 
 
+@dataclass(slots=True)
+class Pace:
+    """How many records of a kind are told: at most `most` in a second of the packets' time."""
+
+    most: int
+    second: int = -1
+    told: int = 0
+    left_out: int = 0
+    """Those that are not told. Who tells of them sets it to 0."""
+
+    def may_tell(self, ts: int) -> bool:
+        """Whether one more record is told at `ts` nanoseconds since 1970. Late packets count for the latest second."""
+        second = ts // SECOND
+        if not self.second - _STEP_BACK <= second <= self.second:
+            self.second, self.told = second, 0
+        may_tell = self.told < self.most
+        self.told += may_tell
+        self.left_out += not may_tell
+        return may_tell
+
+
 class RefusalPace:
     """Says which refused connection attempts are told: of each pod at most MOST_REFUSALS in a second of the packets'
     time, so that a flood of SYNs to a closed port does not become a flood of records."""
 
     def __init__(self) -> None:
-        self._pods: dict[str, list[int]] = {}  # by address: second, told in it, left out since the last record
+        self._pods: dict[str, Pace] = {}  # by address
 
     def tell(self, address: str, ts: int) -> int | None:
         """None if this attempt, at `ts` nanoseconds since 1970, is left out; else how many were before it, since the
         last that was told."""
-        second = ts // SECOND
-        pod = self._pods.get(address)
-        if pod is None:
-            if len(self._pods) >= MOST_REFUSERS:
-                self._pods.clear()
-            pod = self._pods[address] = [second, 0, 0]
-        if pod[0] != second:
-            pod[:2] = [second, 0]
-        if pod[1] >= MOST_REFUSALS:
-            pod[2] += 1
+        if address not in self._pods and len(self._pods) >= MOST_REFUSERS:
+            self._pods.clear()
+        pod = self._pods.setdefault(address, Pace(MOST_REFUSALS))
+        if not pod.may_tell(ts):
             return None
-        pod[1] += 1
-        left_out, pod[2] = pod[2], 0
+        left_out, pod.left_out = pod.left_out, 0
         return left_out
 
 
@@ -118,3 +135,4 @@ class Budget:
     tally: Tally = field(default_factory=Tally)
     held: int = 0
     refusals: RefusalPace = field(default_factory=RefusalPace)
+    parts: Pace = field(default_factory=lambda: Pace(MOST_PARTS))

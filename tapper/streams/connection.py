@@ -18,7 +18,7 @@ from typing import Final, Generic, TypeVar
 from tapper.streams.bounds import SEGMENT_COST, Budget
 from tapper.streams.legs import Direction, Endpoint, classify, endpoints, is_loopback, own_end
 from tapper.streams.order import Order
-from tapper.streams.packet import ACK, FIN, SYN, TcpSegment, mirror
+from tapper.streams.packet import ACK, FIN, RST, SYN, TcpSegment, mirror
 from tapper.streams.reassembly import Chunk, Data, Gap, HalfStream
 from tapper.streams.sequence import MASK
 
@@ -154,7 +154,7 @@ UNSEEN: Final = ConnectionEnd(EndKind.UNSEEN)
 class HalfConnection(Generic[T]):
     """One direction of a connection: what one end sends."""
 
-    __slots__ = ("acked", "connection", "key", "peer", "scale", "side", "simple", "stream", "window")
+    __slots__ = ("acked", "connection", "key", "peer", "scale", "side", "simple", "stamp", "stream", "window")
 
     peer: HalfConnection[T]
 
@@ -169,6 +169,8 @@ class HalfConnection(Generic[T]):
         """The last window field that this end has sent."""
         self.scale = UNKNOWN_SCALE
         """The shift count of that window (RFC 7323 section 2.2)."""
+        self.stamp = b""
+        """The `TcpSegment.stamp` of its last segment with bytes in order, or of its SYN."""
         self.simple = False
         """Whether `tapper.fast.connections` may read its segments the short way."""
 
@@ -176,6 +178,7 @@ class HalfConnection(Generic[T]):
         """Remember what this segment says its sender has received, and how much more it would accept."""
         if segment.flags & SYN:
             self.scale = segment.scale or 0
+            self.stamp = self.stamp or segment.stamp  # a repeated SYN changes nothing
         if segment.flags & ACK:
             self.acked = segment.ack
             self.window = segment.window
@@ -235,7 +238,8 @@ class Connection(Generic[T]):
         self.reopening: tuple[int, TcpSegment] | None = None
         """A side and its SYN that may open a new connection with the same ports; not answered yet."""
         self.outside: tuple[int, TcpSegment] | None = None
-        """A side and its last segment outside the receiver's window; not acknowledged yet."""
+        """A side and its last segment outside the receiver's window, not acknowledged yet; or its RST that may have
+        ended the connection, after which nothing has come yet."""
         self.suspicion: Suspicion[T] | None = None
         """Not None while the connection may be a copy of another one."""
         self.copies: list[Connection[T]] | None = None
@@ -258,6 +262,13 @@ class Connection(Generic[T]):
     @property
     def closed(self) -> bool:
         return self.consumer is None
+
+    @property
+    def doubtful_reset(self) -> ConnectionEnd | None:
+        """The end by the RST in `outside`, if there is one."""
+        if self.outside is None or not self.outside[1].flags & RST:
+            return None
+        return ConnectionEnd(EndKind.RESET, self.outside[0])
 
     def set_wire(self, wire: WireSecurity) -> None:
         """The reader has found out what the connection carries."""
@@ -312,12 +323,14 @@ class Connection(Generic[T]):
 
     def take(self, half: HalfConnection[T], segment: TcpSegment) -> list[T]:
         """Deliver what a segment of this connection makes deliverable."""
-        ts, _, seq, ack, flags, _, _, payload = segment
+        ts, _, seq, ack, flags, _, _, stamp, payload = segment
         peer = half.peer
         records: list[T] = []
         # 1. The acknowledgement may settle holes of the other half.
         if flags & ACK:
-            records += self.deliver(peer, peer.stream.acknowledged(ack))
+            settled = peer.stream.acknowledged(ack)
+            if settled:
+                records += self.deliver(peer, settled)
         # 2. A SYN begins its half. Data of a first SYN waits for the SYN-ACK, which acknowledges it.
         if flags & SYN:
             half.stream.syn(seq)
@@ -334,6 +347,8 @@ class Connection(Generic[T]):
                 return records
         # 3. The payload, then the end of the half.
         if payload:
+            if half.stream.position < 0 or seq == half.stream.position & MASK:
+                half.stamp = stamp
             records += self.deliver(half, half.stream.push(seq & MASK, payload, ts, ack))
         if flags & FIN:
             records += self.deliver(half, half.stream.fin((seq + len(payload)) & MASK))
@@ -343,10 +358,16 @@ class Connection(Generic[T]):
         """Tell the consumer of these chunks, each when everything that its sender had received is told."""
         if self.consumer is None:
             return []
-        self.order.put(half.side, chunks)
-        records = self._tell_ordered()
-        if self.order.held > self.budget.limits.hole_bytes:
-            records += self.give_up_missing()
+        records: list[T] = []
+        for chunk in chunks:
+            if self.order.must_wait(half.side, chunk):
+                self.order.put(half.side, [chunk])
+            else:
+                records += self._tell(half.side, chunk)
+        if self.order:
+            records += self._tell_ordered()
+            if self.order.held > self.budget.limits.hole_bytes:
+                records += self.give_up_missing()
         self.weigh()
         return records
 

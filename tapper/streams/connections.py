@@ -29,9 +29,10 @@ from typing import TypeVar
 
 from tapper.streams.acceptance import (
     SynVerdict,
-    acknowledges_unsent,
     confirms_outside,
     in_window,
+    is_refused,
+    may_reset,
     refuses,
     resets,
     syn_verdict,
@@ -40,7 +41,20 @@ from tapper.streams.bounds import RELIEF
 from tapper.streams.connection import UNSEEN, Connection, ConnectionEnd, EndKind, HalfConnection
 from tapper.streams.copies import is_copy, original
 from tapper.streams.legs import endpoints, is_mesh_internal, is_redirected, may_be_reply
-from tapper.streams.packet import ACK, FIN, RST, SYN, Packet, TcpHeader, TcpSegment, mirror, opener, parse, window_scale
+from tapper.streams.packet import (
+    ACK,
+    FIN,
+    RST,
+    SYN,
+    Packet,
+    TcpHeader,
+    TcpSegment,
+    mirror,
+    opener,
+    parse,
+    timestamp,
+    window_scale,
+)
 from tapper.streams.pairing import PendingHalf, as_arrived
 from tapper.streams.table import ENDED_NS, ConnectionTable
 
@@ -70,7 +84,7 @@ class Connections(ConnectionTable[T]):
             if connection.suspicion is not None:
                 yield self._judge(connection, at_the_end=True)
         for connection in list(self._connections):
-            yield self._close(connection, UNSEEN)
+            yield self._close(connection, connection.doubtful_reset or UNSEEN)
             self._remove(connection)
 
     def abandon(self) -> None:
@@ -114,7 +128,8 @@ class Connections(ConnectionTable[T]):
             self.tally.malformed += 1
             return []
         scale = window_scale(memory, begin, start) if flags & SYN else None
-        segment = TcpSegment(ts, interface, seq, ack, flags, window, scale, memory[start:stop])
+        stamp = timestamp(memory, begin, start) if stop > start or flags & SYN else b""
+        segment = TcpSegment(ts, interface, seq, ack, flags, window, scale, stamp, memory[start:stop])
         records = self._segment(key, segment)
         if self.held > self._limits.held_bytes:
             records += self.relieve(self._limits.held_bytes - self._limits.held_bytes // RELIEF)
@@ -156,6 +171,8 @@ class Connections(ConnectionTable[T]):
                 return []
         elif flags & RST:
             if not resets(half, segment):
+                if may_reset(half, segment):
+                    connection.outside, self._due[connection] = (half.side, segment), 0
                 return []
             kind = EndKind.REFUSED if refuses(half, segment) else EndKind.RESET
             return self._close(connection, ConnectionEnd(kind, half.side))
@@ -164,15 +181,17 @@ class Connections(ConnectionTable[T]):
         # 2. The acknowledgement. It may confirm the other side's segment outside the window.
         half.acknowledge(segment)
         records: list[T] = []
-        if confirms_outside(half, segment):
+        if connection.outside is not None and confirms_outside(half, segment):
             records += self._admit_outside(half, segment)
             if connection.ended:
                 return records
         # 3. A segment outside the window is kept until it is confirmed.
         if not flags & SYN and (segment.payload or flags & FIN):
             inside = in_window(half, segment.seq, len(segment.payload))
-            if not inside or acknowledges_unsent(half, segment):
+            if not inside or is_refused(half, segment):
                 return [*records, *self._keep_outside(half, segment)]
+            if connection.doubtful_reset is not None:
+                connection.outside = None  # the connection goes on
         # 4. The payload, and the end.
         records += connection.take(half, segment)
         if half.stream.ended and half.peer.stream.ended:

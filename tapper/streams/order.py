@@ -29,10 +29,12 @@ class Order:
     def __bool__(self) -> bool:
         return bool(self._queues[0] or self._queues[1])
 
+    def must_wait(self, side: int, chunk: Chunk) -> bool:
+        """Whether this chunk of a side cannot be delivered before others."""
+        return bool(self) or self._is_early(side, chunk)
+
     def put(self, side: int, chunks: list[Chunk]) -> None:
         """Append chunks to the waiting ones of their side."""
-        if not chunks:
-            return
         queue = self._queues[side]
         if isinstance(queue, deque):
             queue.extend(chunks)

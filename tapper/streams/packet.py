@@ -43,6 +43,9 @@ _TCP_HEADER: Final = 20
 _END_OF_OPTIONS: Final = 0
 _NO_OPERATION: Final = 1
 _WINDOW_SCALE: Final = 3
+_TIMESTAMPS: Final = 8
+TIMESTAMP: Final = b"\x01\x01\x08\x0a"
+"""Two no-operations, kind and length: how the timestamps option stands in a header (RFC 7323 appendix A)."""
 _LARGEST_SCALE: Final = 14  # RFC 7323 section 2.3
 _FRAGMENT: Final = 0x3FFF  # more fragments, or an offset
 _IP_V4: Final = struct.Struct("!BxHxxHxB").unpack_from  # version and size, total length, fragment, protocol
@@ -69,6 +72,8 @@ class TcpSegment(NamedTuple):
     """The header's field, not scaled."""
     scale: int | None
     """The window's shift count that a SYN offers; None where it offers none, and in all other segments."""
+    stamp: bytes
+    """TIMESTAMP and the TSval of the segment; empty where it has none, and where it has neither payload nor SYN."""
     payload: bytes
 
     @property
@@ -127,11 +132,25 @@ def parse(memory: bytes, begin: int, end: int) -> TcpHeader:
 
 
 def window_scale(memory: bytes, begin: int, start: int) -> int | None:
-    """The shift count that a SYN offers (RFC 7323 section 2.2), at most 14; None where it offers none.
+    """The shift count that a SYN offers (RFC 7323 section 2.2), at most 14; None where it offers none. For the
+    arguments see `_option`."""
+    shift = _option(memory, begin, start, _WINDOW_SCALE, 1)
+    return min(shift[0], _LARGEST_SCALE) if shift else None
 
-    The packet's IP header is at memory[begin], and its TCP header ends at `start`.
-    """
-    # 1. Where the TCP header begins. SYNs are rare, so the IP header is read a second time.
+
+def timestamp(memory: bytes, begin: int, start: int) -> bytes:
+    """TIMESTAMP and the TSval of a segment (RFC 7323 section 3.2); empty where it has none. For the arguments see
+    `_option`."""
+    if memory[start - 12 : start - 8] == TIMESTAMP:
+        return memory[start - 12 : start - 4]
+    numbers = _option(memory, begin, start, _TIMESTAMPS, 8)
+    return TIMESTAMP + numbers[:4] if numbers else b""
+
+
+def _option(memory: bytes, begin: int, start: int, kind: int, size: int) -> bytes:
+    """The data of a TCP option, so many octets; empty where there is none. The packet's IP header is at memory[begin],
+    and its TCP header ends at `start`."""
+    # 1. Where the TCP header begins. Such segments are few, so the IP header is read a second time.
     if memory[begin] >> 4 == 4:
         tcp = begin + (memory[begin] & 15) * 4
     else:
@@ -143,11 +162,11 @@ def window_scale(memory: bytes, begin: int, start: int) -> int | None:
             at += 1
             continue
         if at + 2 > start or memory[at + 1] < 2:
-            return None
-        if memory[at] == _WINDOW_SCALE and memory[at + 1] == 3 and at + 3 <= start:
-            return min(memory[at + 2], _LARGEST_SCALE)
+            break
+        if memory[at] == kind and memory[at + 1] == 2 + size and at + 2 + size <= start:
+            return memory[at + 2 : at + 2 + size]
         at += memory[at + 1]
-    return None
+    return b""
 
 
 def skip_extensions(memory: bytes, at: int, end: int, header: int) -> int:

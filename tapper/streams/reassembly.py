@@ -90,7 +90,7 @@ class HalfStream:
     Gap.
     """
 
-    __slots__ = ("_begin", "_end", "_limit", "_pieces", "ended", "first", "held", "position")
+    __slots__ = ("_end", "_limit", "_pieces", "begin", "ended", "first", "held", "position")
 
     def __init__(self, limit: int = 1 << 20) -> None:
         self._limit = limit
@@ -98,7 +98,7 @@ class HalfStream:
         """Position of the next byte in order; -1 before the first packet."""
         self.first: int | None = None
         """Sequence number of the first byte; None unless the SYN or its acknowledgement was captured."""
-        self._begin = -1
+        self.begin = -1
         """The first known position."""
         self._end: int | None = None
         """The position after the last byte; None before the FIN."""
@@ -122,13 +122,13 @@ class HalfStream:
     @property
     def carried(self) -> bool:
         """Whether any byte was delivered."""
-        return self.position > self._begin
+        return self.position > self.begin
 
     def syn(self, seq: int) -> bool:
         """The sender's SYN. False where its number contradicts the stream: then it begins another connection."""
         first = (seq + 1) & MASK
         self._begin_at(first)
-        if self.first is None and self._begin & MASK == first:
+        if self.first is None and self.begin & MASK == first:
             self.first = first
         return self.first == first
 
@@ -138,6 +138,9 @@ class HalfStream:
         start = unwrap(seq, self.position)
         if self._end is not None and start + len(data) > self._end:
             data = data[: max(0, self._end - start)]  # no bytes come after FIN
+        if start == self.position and data and self._end is None and not self._pieces:
+            self.position += len(data)
+            return [Data(data, ts, seq, ack)]
         self._insert(_Piece(start, data, ts, ack))
         chunks = self._drain()
         while self.held > self._limit:
@@ -159,8 +162,8 @@ class HalfStream:
             return True
         start = unwrap(seq, self.position)
         if self._end is not None:
-            return self._begin - 1 <= start and start + size <= self._end
-        return self._begin - 1 <= start <= self.position + MOST_IN_FLIGHT
+            return self.begin - 1 <= start and start + size <= self._end
+        return self.begin - 1 <= start <= self.position + MOST_IN_FLIGHT
 
     def acknowledged(self, ack: int) -> list[Chunk]:
         """The peer's acknowledgement. Holes before it will never be filled. An acknowledgement far beyond the captured
@@ -196,14 +199,14 @@ class HalfStream:
     def restart(self, seq: int) -> list[Chunk]:
         """The stream goes on at this number, and how many bytes are missing is not known."""
         chunks = self.flush()
-        self.position = self._begin = _BASE + seq
+        self.position = self.begin = _BASE + seq
         self._end, self.ended = None, False
         return [*chunks, Gap(None)]
 
     def _begin_at(self, seq: int) -> None:
         """The first packet tells where the stream begins."""
         if self.position < 0:
-            self.position = self._begin = _BASE + seq
+            self.position = self.begin = _BASE + seq
 
     def _insert(self, new: _Piece) -> None:
         """Hold the bytes of a segment that were neither delivered nor are held already."""

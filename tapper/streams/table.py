@@ -118,9 +118,12 @@ class ConnectionTable(Generic[T]):
             self._due[connection] = sweeps + 1
             if connection.order and sweeps + 1 >= _SWEEPS_LATE:
                 records += connection.give_up_missing()
+            reset = connection.doubtful_reset
+            if reset is not None and sweeps + 1 >= _SWEEPS_LATE:
+                records += self._close(connection, reset)
             if connection.ended and sweeps + 1 >= _SWEEPS_ENDED:
                 self._remove(connection)
-            elif not connection.order and not connection.ended:
+            elif not connection.order and not connection.ended and reset is None:
                 self._due.pop(connection, None)
         return records
 

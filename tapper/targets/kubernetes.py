@@ -23,7 +23,7 @@ from tapper.errors import KubernetesError, TapperError, UsageError
 from tapper.runtime.threads import NO_THREAD
 from tapper.targets.podlist import ApiError, PodList, TargetPod
 from tapper.targets.pods import Targets, targets_of
-from tapper.targets.podsapi import Access, PodsApi, PodWatch
+from tapper.targets.podsapi import Access, Answer, PodsApi
 
 _FIRST_DELAY_S = 0.2
 _LONGEST_DELAY_S = 10.0
@@ -169,7 +169,7 @@ class _Watcher:
         self._begun: Future[None] = Future()
         """Has the TapperError where it cannot begin."""
         self._stop = threading.Event()
-        self._watch: PodWatch | None = None
+        self._watch: Answer | None = None
         self._failures = 0
         """In a row."""
         self._told: int | None = None
@@ -231,7 +231,7 @@ class _Watcher:
             began = time.monotonic()
             events = 0
             try:
-                for line in watch if not self._stop.is_set() else ():
+                for line in watch.lines() if not self._stop.is_set() else ():
                     listed.apply(line)
                     self._feed.put(self._namespace, listed)
                     events += 1

@@ -54,17 +54,13 @@ def _unambiguous(pairs: Iterable[tuple[str, PodName]]) -> dict[str, PodName]:
     return {address: name for address, name in names.items() if address not in shared}
 
 
-def parse_pods(text: str | bytes) -> Targets:
-    """Read `{"generation": N, "pods": [{"uid": …, "namespace": …, "name": …, "ips": […]}]}`.
+def parse_in_steps(text: str | bytes) -> Iterator[Targets | None]:
+    """Read `{"generation": N, "pods": [{"uid": …, "namespace": …, "name": …, "ips": […]}]}`, in steps, so that a large
+    list does not hold up its reader: yields None some times, then the targets.
 
     This is the targets file of the adapter contract, version 1; other members are allowed. Raises ValueError that says
     what is wrong, and where.
     """
-    return next(targets for targets in parse_in_steps(text) if targets is not None)
-
-
-def parse_in_steps(text: str | bytes) -> Iterator[Targets | None]:
-    """The same in steps, so that a large list does not hold up its reader: yields None some times, then the targets."""
     try:
         document = json.loads(text)
     except RecursionError:

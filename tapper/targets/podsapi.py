@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,15 +123,9 @@ class PodsApi:
         further: dict[str, Any] = {}
         deadline = time.monotonic() + LIST_S
         for _ in range(_MOST_PAGES):
-            response = self._ask(namespace, limit=_PAGE, _request_timeout=(_CONNECT_S, _ANSWER_S), **further)
-            with _given_back(response), _ended_at(deadline, response):
-                try:
-                    body = response.read(_LARGEST_PAGE)
-                except self._failures as error:
-                    late = time.monotonic() >= deadline
-                    raise ApiError(0, _LATE if late else _reason(error)) from error
-            if time.monotonic() >= deadline:
-                raise ApiError(0, _LATE)
+            times = _CONNECT_S, _ANSWER_S
+            with closing(self._ask(namespace, limit=_PAGE, _request_timeout=times, **further)) as answer:
+                body = answer.body(_LARGEST_PAGE, deadline)
             if len(body) == _LARGEST_PAGE:
                 raise ApiError(0, f"{_PAGE} pods of its list take more than {_LARGEST_PAGE} bytes")
             try:
@@ -147,9 +141,9 @@ class PodsApi:
             further = {"_continue": token}
         raise ApiError(0, f"its list of pods has more than {_MOST_PAGES} pages")
 
-    def watch(self, namespace: str | None, version: str) -> PodWatch:
-        """The events from that version on. Raises ApiError."""
-        response = self._ask(
+    def watch(self, namespace: str | None, version: str) -> Answer:
+        """The events from that version on: `close` the answer in the end. Raises ApiError."""
+        return self._ask(
             namespace,
             watch=True,
             resource_version=version,
@@ -157,9 +151,8 @@ class PodsApi:
             timeout_seconds=_WATCH_S,
             _request_timeout=(_CONNECT_S, _WATCH_S + _ANSWER_S),
         )
-        return PodWatch(response, self._failures)
 
-    def _ask(self, namespace: str | None, **parameters: Any) -> Any:
+    def _ask(self, namespace: str | None, **parameters: Any) -> Answer:
         parameters |= self._selection | {"_preload_content": False}
         try:
             if namespace is None:
@@ -172,58 +165,46 @@ class PodsApi:
             raise ApiError(0, _reason(error)) from error
         except self._failures as error:
             raise ApiError(0, _reason(error)) from error
+        answer = Answer(response, self._failures)
         if response.status != 200:
-            with _given_back(response):
+            with closing(answer):
                 try:
-                    body = response.read(_LARGEST_STATUS)
-                except self._failures:
+                    body = answer.body(_LARGEST_STATUS, time.monotonic() + _ANSWER_S)
+                except ApiError:
                     body = b""
                 raise ApiError(response.status, _message(body, response.reason))
-        return response
+        return answer
 
 
-@contextmanager
-def _given_back(response: Any) -> Iterator[None]:
-    """Give the connection back afterwards, or end it where the answer was not read to its end."""
-    try:
-        yield
-    finally:
-        response.close()
-        response.release_conn()
-
-
-@contextmanager
-def _ended_at(deadline: float, response: Any) -> Iterator[None]:
-    """End the answer at the deadline, by time.monotonic: the time limit of a read begins again with each octet."""
-    timer = threading.Timer(deadline - time.monotonic(), _shut, (response,))
-    try:
-        timer.start()
-    except RuntimeError:
-        pass  # the kernel grants no further thread
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _shut(response: Any) -> None:
-    """End an answer that another thread reads."""
-    try:
-        response.shutdown()
-    except (OSError, RuntimeError, ValueError):
-        pass  # the connection has ended already
-
-
-class PodWatch:
-    """The lines of a watch, each an event as JSON. They end when the server ends the watch and when the connection
-    breaks: in both cases another watch goes on from the last version. `close` it in the end."""
+class Answer:
+    """An answer of the API server, of which nothing has been read yet. `close` it in the end."""
 
     def __init__(self, response: Any, failures: tuple[type[Exception], ...]) -> None:
         self._response = response
         self._failures = failures
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Raises ApiError for a line without an end. A watch that lasts much longer than asked for ends here."""
+    def body(self, most: int, deadline: float) -> bytes:
+        """The first `most` bytes. Raises ApiError where they are not there at the deadline, by time.monotonic: the time
+        limit of a read begins again with each octet, so a timer ends the answer."""
+        timer = threading.Timer(deadline - time.monotonic(), self.interrupt)
+        try:
+            timer.start()
+        except RuntimeError:
+            pass  # the kernel grants no further thread
+        try:
+            body: bytes = self._response.read(most)
+        except self._failures as error:
+            raise ApiError(0, _LATE if time.monotonic() >= deadline else _reason(error)) from error
+        finally:
+            timer.cancel()
+        if time.monotonic() >= deadline:
+            raise ApiError(0, _LATE)
+        return body
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines of a watch, each an event as JSON. They end when the server ends the watch and when the connection
+        breaks: in both cases another watch goes on from the last version. A watch that lasts much longer than asked for
+        ends here. Raises ApiError for a line without an end."""
         pending = io.BytesIO()  # the beginning of a line
         end = time.monotonic() + _WATCH_S + _ANSWER_S
         try:
@@ -243,12 +224,16 @@ class PodWatch:
             return
 
     def interrupt(self) -> None:
-        """End the lines now. May be called from another thread."""
-        _shut(self._response)
+        """End the answer now. May be called from another thread than the reader's."""
+        try:
+            self._response.shutdown()
+        except (OSError, RuntimeError, ValueError):
+            pass  # the connection has ended already
 
     def close(self) -> None:
-        with _given_back(self._response):
-            pass
+        """Give the connection back, or end it where the answer was not read to its end."""
+        self._response.close()
+        self._response.release_conn()
 
 
 def _message(body: object, reason: object) -> str:

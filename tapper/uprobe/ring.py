@@ -26,7 +26,7 @@ _AT_ONCE: Final = 1 << 18
 
 
 class ProbeRing:
-    """A `tapper.capture.sources.CaptureRing` of the network namespace with this inode. `size` in bytes: a power of two,
+    """A `tapper.capture.source.CaptureRing` of the network namespace with this inode. `size` in bytes: a power of two,
     and whole pages. Construction raises OSError."""
 
     bad_checksum = 0
@@ -96,6 +96,10 @@ class ProbeRing:
 
     def unfinished(self) -> None:
         """The descriptor is readable as soon as there is a record."""
+
+    @property
+    def counted(self) -> bool:
+        return False
 
     def drained(self) -> bool:
         return bool(self._read[0] == self._written[0])

@@ -84,7 +84,7 @@ def world(request: pytest.FixtureRequest, cluster: ClusterSession | None) -> Ite
 
 
 def _in_sandbox(request: pytest.FixtureRequest, needs: list[str]) -> Iterator[World]:
-    _require(lacking(SandboxWorld.CAPABILITIES, needs))
+    _require(lacking(SandboxWorld.capabilities, needs))
     node: Node = request.getfixturevalue("harness_node")
     record: Callable[[Pod], PacketRecorder] = request.getfixturevalue("harness_wire")
     world = SandboxWorld(node, granted(), record)

@@ -2,7 +2,7 @@
 
 The kernel reports links, addresses, neighbours, routes, rules, queueing disciplines and filters over rtnetlink(7),
 nftables over netlink, and writes to sysctls by inotify(7). Nothing reports changes of the older iptables:
-`harness.conformance.state` compares those at a few moments.
+`harness.conformance.state` compares the tables of iptables at a few moments.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Changes:
             yield f"link {name}: its features (offloads) changed"
 
     def _of_neighbour(self, message: Any, *, deleted: bool) -> Iterator[str]:
-        """A permanent entry, which somebody has set. All others come and go by themselves."""
+        """A permanent entry, which a program has set. All others come and go by themselves."""
         if message["state"] & _NUD_PERMANENT and message["family"] != _AF_BRIDGE and not deleted:
             link = self._names.get(message["ifindex"], "a link")
             yield f"neighbour {message.get_attr('NDA_DST')} on {link} was made permanent"

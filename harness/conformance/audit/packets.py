@@ -1,13 +1,16 @@
 """The packets in a network namespace, and which of them neither the kit nor the kernel has sent.
 
 A case that uses this keeps its traffic on `lo`, so that only the kernel sends on the other links. A packet socket sees
-packets of sockets as well as frames that are injected below them.
+packets of sockets as well as frames that are injected below them. The kernel counts its own announcements, so that an
+injected one is one more than it has counted.
 """
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Iterable, Iterator, Set
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
 from ipaddress import IPv4Address, IPv6Address
 
 from harness.sandbox.frames import (
@@ -19,18 +22,24 @@ from harness.sandbox.frames import (
     parse_tcp,
     tcp_streams_of,
 )
-from harness.sandbox.links import SocketSource
+from harness.sandbox.links import SocketSource, hardware_addresses
+from harness.sandbox.node import Node
+from harness.sandbox.pod import Pod
 from harness.sandbox.recorder import PacketRecorder
 
 _ETHERTYPE_ARP = 0x0806
 _BUFFER = 32 << 20
 _TCP, _UDP, _ICMP, _IGMP, _HOP_BY_HOP, _ICMPV6 = 6, 17, 1, 2, 0, 58
 _RST = 0x04
-# Router solicitation (RFC 4861, section 4.1) and the reports of multicast listeners (RFC 2710, 3810): the kernel sends
-# them on a link that has just come up. It also sends neighbour solicitations for its own address.
-_KERNELS_ICMPV6 = frozenset({131, 132, 133, 143})
-_NEIGHBOUR_SOLICITATION = 135
+_IGMP_KIND = "IGMP"
+_ANNOUNCED = frozenset({131, 132, 133, 143})
+"""The types of ICMPv6 that the kernel sends on a link that has just come up: router solicitations (RFC 4861, section
+4.1) and reports of multicast listeners (RFC 2710, 3810). In a node it sends no neighbour solicitation for its own
+address, because duplicate address detection is off."""
+_COUNTED = re.compile(r"^/proc/net/dev_snmp6/(\S+):Icmp6OutType(\d+)\s+(\d+)$", re.MULTILINE)
 
+Announcement = tuple[str, str]
+"""The hardware address of a sender, as `02:00:0a:f4:00:01`, and a kind of message: `ICMPv6 143`, `IGMP`."""
 Connection = frozenset[str]
 """The two ends of a connection, as `10.244.0.2:8080` and `[fd00::2]:8080`."""
 
@@ -40,45 +49,68 @@ def watch(place: SocketSource) -> PacketRecorder:
     return PacketRecorder(place, None, "a network namespace", buffer=_BUFFER)
 
 
-def foreign(frames: Iterable[Frame], kits: Set[Connection]) -> list[str]:
+def announced(*places: Node | Pod) -> Counter[Announcement]:
+    """How many announcements the kernel has sent on each link of these places until now, by its own counters (proc(5)).
+
+    IGMP has no counter for each link: the multicast packets of IPv4 of the whole place are an upper bound.
+    """
+    sent: Counter[Announcement] = Counter()
+    for place in places:
+        address_of = hardware_addresses(place)
+        text = place.run(["sh", "-c", "grep -H Icmp6OutType /proc/net/dev_snmp6/*; grep ^IpExt /proc/net/netstat"])
+        for link, kind, number in _COUNTED.findall(text):
+            sent[address_of[link], f"ICMPv6 {kind}"] += int(number)
+        names, values = (line.split() for line in text.splitlines()[-2:])
+        multicast = int(values[names.index("OutMcastPkts")])
+        sent.update({(address, _IGMP_KIND): multicast for address in address_of.values()})
+    return sent
+
+
+def foreign(frames: Iterable[Frame], kits: Set[Connection], kernels: Mapping[Announcement, int]) -> list[str]:
     """Each kind of frame that is neither of the kit's own connections nor the kernel's, in words; pure.
 
-    A frame of the kit's connections is foreign, too, if it is a reset or a copy of an earlier one: these connections
-    end in order, and the kernel gives a retransmission another IP identification.
+    `kernels` are the announcements that the kernel has sent while the frames were recorded; a link shows each of them
+    at most once. A frame of the kit's connections is foreign, too, if it is a reset or a copy of an earlier one: these
+    connections end in order, and the kernel gives a retransmission another IP identification.
     """
+    shown: Counter[tuple[str, Announcement]] = Counter()
     found: dict[str, int] = {}
     passed: set[tuple[str, bytes]] = set()
-    for each in frames:
-        segment = parse_tcp(each.data) if len(each.data) >= ETHERNET_HEADER else None
-        if segment is not None and frozenset((_end(segment, 0), _end(segment, 1))) in kits and each.link == "lo":
-            copied = bool(segment.payload) and (each.link, each.data) in passed
-            passed.add((each.link, each.data))
-            strange = "a copy of " if copied else "a reset in " if _tcp_flags(each.data) & _RST else ""
-            if not strange:
+    for frame in frames:
+        segment = _segment(frame)
+        fault = ""
+        if segment is not None and frozenset((_end(segment, 0), _end(segment, 1))) in kits and frame.link == "lo":
+            copied = bool(segment.payload) and (frame.link, frame.data) in passed
+            passed.add((frame.link, frame.data))
+            fault = "a copy of " if copied else "a reset in " if _tcp_flags(frame.data) & _RST else ""
+            if not fault:
                 continue
-            words = strange + describe(each.data)
-        elif _is_kernels(each.data):
-            continue
-        else:
-            words = describe(each.data)
-        key = f"{words} on {each.link}"
+        elif (announcement := _announcement(frame.data)) is not None:
+            shown[frame.link, announcement] += 1
+            if shown[frame.link, announcement] <= kernels.get(announcement, 0):
+                continue
+        key = f"{fault}{describe(frame.data)} on {frame.link}"
         found[key] = found.get(key, 0) + 1
     return [key if number == 1 else f"{key} ({number} times)" for key, number in found.items()]
 
 
 def carried(frames: Iterable[Frame], leave_out: Set[frozenset[str]] = frozenset()) -> Iterator[bytes]:
-    """The bytes to search: those of each frame, and of each direction of a TCP connection in one piece.
+    """The bytes to search: of each frame without TCP, and of each direction of a TCP connection in one piece.
 
     `leave_out` are pairs of addresses between which anything may pass.
     """
     segments: list[Segment] = []
-    for each in frames:
-        segment = parse_tcp(each.data) if len(each.data) >= ETHERNET_HEADER else None
+    for frame in frames:
+        segment = _segment(frame)
         if segment is None:
-            yield each.data
+            yield frame.data
         elif frozenset((segment.flow.src, segment.flow.dst)) not in leave_out:
             segments.append(segment)
     yield from tcp_streams_of(segments, holes=b"\0").values()
+
+
+def _segment(frame: Frame) -> Segment | None:
+    return parse_tcp(frame.data) if len(frame.data) >= ETHERNET_HEADER else None
 
 
 def describe(frame: bytes) -> str:
@@ -116,19 +148,19 @@ def _ip(frame: bytes) -> tuple[int, IPv4Address | IPv6Address, int]:
     return protocol, target, header
 
 
-def _is_kernels(frame: bytes) -> bool:
-    """Whether the kernel sends such a frame by itself: on a link that has come up, and about its multicast groups."""
+def _announcement(frame: bytes) -> Announcement | None:
+    """The announcement in a frame, whoever has sent it; None for another frame."""
     try:
-        (kind,) = struct.unpack_from("!H", frame, 12)
-        if kind not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
-            return False
+        (ethertype,) = struct.unpack_from("!H", frame, 12)
+        if ethertype not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
+            return None
         protocol, _, at = _ip(frame)
-        if protocol == _ICMPV6:
-            unspecified = not any(frame[ETHERNET_HEADER + 8 : ETHERNET_HEADER + 24])
-            return frame[at] in _KERNELS_ICMPV6 or (frame[at] == _NEIGHBOUR_SOLICITATION and unspecified)
-        return protocol == _IGMP
+        sender = frame[6:12].hex(":")
+        if protocol == _ICMPV6 and frame[at] in _ANNOUNCED:
+            return sender, f"ICMPv6 {frame[at]}"
+        return (sender, _IGMP_KIND) if protocol == _IGMP else None
     except (IndexError, struct.error, ValueError):
-        return False
+        return None
 
 
 def _tcp_flags(frame: bytes) -> int:

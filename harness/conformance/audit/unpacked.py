@@ -26,6 +26,8 @@ MOST_BYTES = 32 << 20
 _MOST_MEMBERS = 64
 """At most this many possible beginnings of one compression are tried in vain in one text: most are coincidences."""
 _LARGEST_MEMBER = 8 << 20
+_LONGEST_SEPARATOR = 8
+"""Bytes that a log may have between two packed records: a newline, or a length of 32 or 64 bits."""
 _SHORTEST_RUN = 16
 
 _GZIP = re.compile(rb"\x1f\x8b\x08")  # RFC 1952, section 2.3.1
@@ -33,8 +35,12 @@ _ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")  # RFC 1950, section 2.2
 _ZIP = re.compile(rb"PK\x03\x04.{22}(..)(..)", re.DOTALL)  # a local file header: .ZIP specification, 4.3.7
 _BZIP2 = re.compile(rb"BZh[1-9]\x31\x41\x59\x26\x53\x59")
 _XZ = re.compile(rb"\xfd7zXZ\x00")
+_LZMA = re.compile(  # the older format of LZMA utilities: properties, size of the dictionary, size of the data
+    rb"\x5d\x00\x00[\x00-\xff][\x00-\x08](?:\xff{8}|.{4}\x00{4})", re.DOTALL
+)
 _ZSTANDARD = re.compile(rb"\x28\xb5\x2f\xfd")  # RFC 8878, section 3.1.1
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{%d,}(?:\r?\n[A-Za-z0-9+/_-]+)*" % _SHORTEST_RUN)
+_BASE32 = re.compile(rb"[A-Z2-7]{%d,}" % _SHORTEST_RUN)
 _HEX = re.compile(rb"(?:[0-9A-Fa-f]{2}[ :,\r\n-]{0,2}){%d,}" % (_SHORTEST_RUN // 2))
 _DUMP = re.compile(  # a row of hexdump -C, xxd or tcpdump -X: offset, octets, perhaps the same as characters
     rb"^[ \t]*(?:0x)?[0-9A-Fa-f]{4,8}:?[ \t]+"
@@ -70,7 +76,7 @@ def find(texts: Iterable[bytes], data: bytes) -> dict[bytes, str]:
     """The texts that the data contain, each with its layers: `as it is`, `in gzip`, `in base64 in gzip`."""
     wanted, found = set(texts), dict[bytes, str]()
     for layer in layers(data):
-        for text in [each for each in wanted if each in layer.data]:
+        for text in [text for text in wanted if text in layer.data]:
             found[text] = " ".join(f"in {coding}" for coding in reversed(layer.codings)) or "as it is"
             wanted.remove(text)
         if not wanted:
@@ -128,7 +134,7 @@ def _decompressed(decompressor: Decompressor, data: bytes | memoryview) -> bytes
 
 
 def _zstandard(data: bytes) -> Iterator[bytes]:
-    """Whether this Python has a Zstandard decoder: the standard library's (3.14 or later) or the package zstandard."""
+    """By the decoder of the standard library (3.14 or later), else of the package zstandard, if there is one."""
     make = _make_zstandard()
     if make is not None:
         yield from _members(_ZSTANDARD, make)(data)
@@ -155,8 +161,46 @@ def _zipped(data: bytes) -> Iterator[bytes]:
         yield _decompressed(zlib.decompressobj(-zlib.MAX_WBITS), data[header.end() + names :])
 
 
+def _raw_deflate(data: bytes) -> Iterator[bytes]:
+    """DEFLATE without a header (RFC 1951): one member after the other from the beginning of the data.
+
+    Nothing marks the beginning of such a member, so one is looked for at the beginning and where another has ended.
+    """
+    at = 0
+    while at < len(data):
+        starts = range(at, min(at + _LONGEST_SEPARATOR + 1, len(data)))
+        decoded, at = max((_raw_member(data, start) for start in starts), key=lambda member: len(member[0]))
+        if len(decoded) < _SHORTEST_RUN:
+            return  # what was decoded is a coincidence
+        yield decoded
+
+
+def _raw_member(data: bytes, start: int) -> tuple[bytes, int]:
+    """The decoded bytes of a member without a header, and where it ends; nothing of a damaged one."""
+    decompressor, out, at = zlib.decompressobj(-zlib.MAX_WBITS), bytearray(), start
+    try:
+        while at < len(data) and len(out) < _LARGEST_MEMBER and not decompressor.eof:
+            out += decompressor.decompress(data[at : at + 4096])
+            at += 4096
+    except zlib.error:
+        return b"", start
+    return bytes(out[:_LARGEST_MEMBER]), min(at, len(data)) - len(decompressor.unused_data)
+
+
+def _base32(data: bytes) -> Iterator[bytes]:
+    """RFC 4648, section 6. Decode each run from each of its first eight characters on, as in base64."""
+    for run in _BASE32.finditer(data):
+        if run[0].isalpha():
+            continue  # words in capitals, or base64 of zeros
+        for start in range(8):
+            whole = (len(run[0]) - start) & ~7
+            rest = run[0][start + whole :]
+            padded = rest + b"=" * (8 - len(rest)) if len(rest) in (2, 4, 5, 7) else b""
+            yield base64.b32decode(run[0][start : start + whole] + padded)
+
+
 def _base64(data: bytes) -> Iterator[bytes]:
-    """Decode each run from each of its first four characters on: earlier ones may belong to the text before it."""
+    """Decode each run four times, from its first four characters on: these may belong to the text before it."""
     for run in _BASE64.finditer(data):
         text = re.sub(rb"\s", b"", run[0]).translate(bytes.maketrans(b"-_", b"+/"))
         for start in range(4):
@@ -215,6 +259,9 @@ _CODINGS: dict[str, Callable[[bytes], Iterator[bytes]]] = {
     "a ZIP archive": _zipped,
     "bzip2": _members(_BZIP2, bz2.BZ2Decompressor),
     "xz": _members(_XZ, lzma.LZMADecompressor),
+    "LZMA": _members(_LZMA, lzma.LZMADecompressor),
+    "DEFLATE without a header": _raw_deflate,
+    "base32": _base32,
     "base64": _base64,
     "hexadecimal digits": _hexadecimal,
     "a hexadecimal dump": _dump,

@@ -37,7 +37,7 @@ NOUNS = {
 
 
 def link_facts(link: Any) -> dict[str, str]:
-    """The properties that only somebody's action changes: name -> value."""
+    """The properties that do not change by themselves: name -> value."""
     facts = {"flags": f"{link['flags'] & ~_IFF_PROMISC:#x}"}  # this flag follows the promiscuity
     facts |= {name: str(link.get_attr(attribute)) for name, attribute in _LINK.items()}
     xdp = link.get_attr("IFLA_XDP")

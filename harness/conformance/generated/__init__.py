@@ -1,7 +1,6 @@
-"""Conversations that nobody arranged: drawn by rule, written down as plans, and played in a trial.
+"""Conversations that are drawn by rule, written down as plans, and played in a trial.
 
-A plan (`plan`) says which connections there are and what passes on them. `strategies` draws plans, `writing` turns one
-connection into bytes, `play` plays a plan in pods. The plans that `check` plays are files in `plans/`, so that a run
-plays the same everywhere, whatever is installed; hypothesis draws only the new ones of `check --soak`, and makes those
-that fail smaller.
+A plan (`plan`) describes connections and their exchanges. `strategies` draws plans, `writing` turns one connection into
+bytes, `play` plays a plan in pods. `check` plays plans that are files in `plans/`, so that every run plays the same;
+hypothesis draws only the new plans of `check --soak`; `shrinking` makes those that fail smaller.
 """

@@ -1,4 +1,4 @@
-"""What a plan may hold, and what is said of one that holds something else."""
+"""The bounds of a plan, and the error of a plan that exceeds one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FieldPairs = tuple[tuple[str, str], ...]
 
 
 class PlanError(HarnessError):
-    """A file that is no plan, or one that asks for more than may be played: the sentence says where and why."""
+    """A file is no plan, or a plan asks for more than may be played: the sentence says where and why."""
 
 
 def within(name: str, number: int, low: int, high: int) -> None:
@@ -32,5 +32,5 @@ def check_fields(pairs: FieldPairs) -> None:
         within("the length of a field", len(name) + len(value), 1, MOST_FIELD)
         if not (name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
             raise PlanError(f"a field's name has to be letters, digits, - and _, and is {name!r}")
-        if value != value.strip(" \t") or any(ord(each) > 0xFF or each in "\r\n\0" for each in value):
+        if value != value.strip(" \t") or any(ord(character) > 0xFF or character in "\r\n\0" for character in value):
             raise PlanError(f"a field's value has to be bytes without line ends or outer spaces, and is {value!r}")

@@ -1,4 +1,4 @@
-"""What follows from a plan by rule: nonces, bodies and what stands in them. Pure."""
+"""Nonces and bodies, which follow from a plan by rule. Pure."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _LOOKALIKE = (
 
 
 def nonce(plan: str, talk: int, exchange: int) -> str:
-    """`nonce-` and 32 hexadecimal digits, as the kit's other markers: the beginning of a SHA-256."""
+    """`nonce-` and the first 32 hexadecimal digits of a SHA-256, in the form of the kit's other nonces."""
     return "nonce-" + hashlib.sha256(f"{plan}/{talk}/{exchange}".encode()).hexdigest()[:32]
 
 
 @lru_cache(maxsize=32)
 def body(content: Content, seed: str) -> bytes:
-    """Its bytes as they are sent, coded where the content says so. Asked for several times in a row."""
+    """The bytes of a body as they are sent, with its content coding. Cached: one body is asked for several times."""
     plain = _plain(content, seed)
     if content.coding == "gzip":
         return gzip.compress(plain, 1, mtime=0)
@@ -35,7 +35,7 @@ def body(content: Content, seed: str) -> bytes:
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
-    """Cut into pieces of at most so many bytes; one empty piece of no bytes."""
+    """Cut data into pieces of at most `size` bytes. No data gives one empty piece."""
     return [data[at : at + size] for at in range(0, len(data), size)] or [b""]
 
 

@@ -1,4 +1,4 @@
-"""A planned connection as frames that are swapped, repeated and lost on their way. Pure."""
+"""A planned connection as frames, of which some are swapped, repeated or lost. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Framed:
 
     frames: tuple[bytes, ...]
     marked: tuple[Marked, ...]
-    """`whole_after` counts frames here. What a loss may have touched is not among them."""
+    """The exchanges that no loss can have touched; `whole_after` counts frames."""
 
 
 def framed(talk: Talk, script: Script, leg: ReplayLeg, seed: str) -> Framed:
-    """Its sequence numbers begin anywhere, as the seed has it."""
+    """The frames of a connection. Its initial sequence numbers follow from the seed."""
     digest = hashlib.sha256(seed.encode()).digest()
     maker = FrameMaker(leg, client_isn=int.from_bytes(digest[:4], "big"), server_isn=int.from_bytes(digest[4:8], "big"))
-    # 1. data segments, each with its side and the turn that it belongs to
+    # 1. The segments with data, each with its side and the number of its turn.
     before = maker.handshake()
     segments = [
         (turn.side, number, frame)
@@ -32,21 +32,21 @@ def framed(talk: Talk, script: Script, leg: ReplayLeg, seed: str) -> Framed:
         for frame in maker.data(turn.side, turn.data, talk.segments.cut or DEFAULT_MSS)
     ]
     after = _end(talk, maker)
-    # 2. what becomes of them on the way
+    # 2. Swap, repeat and lose segments.
     sent = list(_sent(talk, segments))
-    # 3. which exchanges are whole, and after how many frames
-    there = {frame for _, frame in sent}
-    first_lost = min((number for _, number, frame in segments if frame not in there), default=len(script.turns))
+    # 3. Mark the exchanges before the first loss, by the frame that completes them.
+    delivered = {frame for _, frame in sent}
+    first_lost = min((number for _, number, frame in segments if frame not in delivered), default=len(script.turns))
     marked = []
-    for each in script.marked:
-        if each.whole_after <= first_lost:
-            last = max((at for at, (number, _) in enumerate(sent) if number < each.whole_after), default=-1)
-            marked.append(replace(each, whole_after=len(before) + last + 1))
+    for exchange in script.marked:
+        if exchange.whole_after <= first_lost:
+            last = max((at for at, (number, _) in enumerate(sent) if number < exchange.whole_after), default=-1)
+            marked.append(replace(exchange, whole_after=len(before) + last + 1))
     return Framed((*before, *(frame for _, frame in sent), *after), tuple(marked))
 
 
 def _sent(talk: Talk, segments: list[tuple[str, int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Turn number and frame of each that is sent."""
+    """The turn's number and the frame of every segment that is sent, in the order of sending."""
     how, at = talk.segments, 0
     while at < len(segments):
         side, number, frame = segments[at]

@@ -1,18 +1,23 @@
 """Drawing plans: a number of them from a seed, and the ones that ship.
 
-python -m harness.conformance.generated.drawing  writes the files of `plans/` anew (script/plans). Another version of
-hypothesis draws other plans from the same seed; that is why the plans ship, and not their seeds.
+python -m harness.conformance.generated.drawing [--replace]  draws the plans that ship again (script/plans)
+
+The files in `plans/` are the truth, and not their seed: another version of hypothesis draws other plans from the same
+seed, and so does a change of the strategies. Files that differ are named, and only --replace replaces them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import hypothesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-from harness.conformance.generated import pairs, shipped, writing
+from harness.conformance.generated import pairs, plan_file, writing
 from harness.conformance.generated.plan import (
     BURST,
     ENVOY_RETURNS,
@@ -41,11 +46,11 @@ _HAPPENINGS = (
 )
 _NOT_DRAWN = "pairs"
 _SPREAD: Mapping[str, tuple[int, tuple[Happening, ...]]] = {"pods": (5, ()), "lives": (4, _HAPPENINGS)}
-"""Themes whose connections are shared out among so many pods, to which this happens: each thing at least once."""
+"""By theme: the number of pods among which its connections are shared out, and the changes of these pods."""
 
 
 def drawn(strategy: SearchStrategy[Plan], number: int, count: int) -> list[Plan]:
-    """So many plans by a seed; fewer where there are no more."""
+    """At most `count` plans, drawn with a seed; fewer if the strategy has no more."""
     found: list[Plan] = []
 
     @seed(number)
@@ -64,22 +69,47 @@ def drawn(strategy: SearchStrategy[Plan], number: int, count: int) -> list[Plan]
     return found
 
 
-def main() -> None:
-    """Replace the plans that ship."""
-    for file in shipped.files():
-        file.unlink()
-    shipped.FOLDER.mkdir(exist_ok=True)
-    (shipped.FOLDER / f"{pairs.NAME}.json").write_text(to_json(pairs.plan()))
-    for theme in THEMES.keys() - {_NOT_DRAWN}:
+def main(arguments: Sequence[str]) -> int:
+    """Compare the plans that ship with newly drawn ones, or replace them. Returns 1 if a file differs and stays."""
+    parser = argparse.ArgumentParser(prog="script/plans", description="Draws the plans of the group GEN again.")
+    parser.add_argument("--replace", action="store_true", help="replace the files that differ")
+    replaces = parser.parse_args(arguments).replace
+    fresh = {f"{plan.name}.json": to_json(plan) for plan in _plans()}
+    known = {file.name: file.read_text() for file in plan_file.files()}
+    differing = sorted(name for name in fresh.keys() | known.keys() if fresh.get(name) != known.get(name))
+    for name in differing if replaces else ():
+        (plan_file.FOLDER / name).unlink(missing_ok=True)
+        if name in fresh:
+            (plan_file.FOLDER / name).write_text(fresh[name])
+    sys.stdout.write(
+        f"{len(fresh)} plans drawn with hypothesis {hypothesis.__version__}. {_outcome(differing, replaced=replaces)}\n"
+    )
+    return 1 if differing and not replaces else 0
+
+
+def _outcome(differing: Sequence[str], *, replaced: bool) -> str:
+    if not differing:
+        return "Each is the one that ships."
+    if replaced:
+        return f"Replaced: {', '.join(differing)}. The suite's hash is another one now."
+    return (
+        f"These files hold other plans, and stay: {', '.join(differing)}. Another version of hypothesis or of the "
+        "strategies has drawn them; --replace replaces them."
+    )
+
+
+def _plans() -> Iterator[Plan]:
+    """One plan for each theme."""
+    yield pairs.plan()
+    for theme in sorted(THEMES.keys() - {_NOT_DRAWN}):
         plan = _together(drawn(THEMES[theme].draw(), _SEED, _DRAWN))
         if theme in _SPREAD:
             plan = _spread(plan, *_SPREAD[theme])
-        plan = replace(plan, name=f"{theme}-1")
-        (shipped.FOLDER / f"{plan.name}.json").write_text(to_json(plan))
+        yield replace(plan, name=f"{theme}-1")
 
 
 def _spread(plan: Plan, pods: int, happenings: tuple[Happening, ...]) -> Plan:
-    """Over so many pods, by turns. Of every other connection the bodies are cut into packets of their own."""
+    """Share out the connections among so many pods. The bytes of every other connection are cut into packets."""
     cut = Segmentation(cut=PLAIN_CUT)
     talks = tuple(
         replace(talk, pod=number % pods, segments=cut if number % 2 else talk.segments)
@@ -89,11 +119,11 @@ def _spread(plan: Plan, pods: int, happenings: tuple[Happening, ...]) -> Plan:
 
 
 def _together(plans: Iterable[Plan]) -> Plan:
-    """One plan of the connections of many: as many as can be played in a second, of each kind some."""
+    """One plan with connections of many plans: some of each kind, and no more than can be played in a second."""
     chosen: list[Talk] = []
     turns = exchanges = size = 0
-    for each in _by_turns(plans):
-        talk = replace(each, pod=0)
+    for drawn_talk in _by_variety(plans):
+        talk = replace(drawn_talk, pod=0)
         script = writing.script(Plan(talks=(talk,)), 0)
         weight = len(script.turns), len(talk.played), sum(len(turn.data) for turn in script.turns)
         if turns + weight[0] > _MOST_TURNS or exchanges + weight[1] > _MOST_EXCHANGES or size + weight[2] > _MOST_BYTES:
@@ -105,8 +135,8 @@ def _together(plans: Iterable[Plan]) -> Plan:
     return Plan(talks=tuple(chosen))
 
 
-def _by_turns(plans: Iterable[Plan]) -> Iterator[Talk]:
-    """Each kind of connection comes early: those that show something that no earlier one has shown go first."""
+def _by_variety(plans: Iterable[Plan]) -> Iterator[Talk]:
+    """The connections, first those that have a trait that no earlier one has."""
     talks = [talk for plan in plans for talk in plan.talks]
     known: set[object] = set()
     later = []
@@ -121,14 +151,14 @@ def _by_turns(plans: Iterable[Plan]) -> Iterator[Talk]:
 
 
 def _traits(talk: Talk) -> set[object]:
-    found: set[object] = {talk.protocol, talk.direction, talk.close.how, talk.close.after == 1000, talk.together > 1}
-    found |= {talk.segments.cut, talk.segments.merged, bool(talk.segments.lost), bool(talk.segments.swapped)}
-    for each in talk.exchanges:
-        for whose, content in (("asked", each.request), ("answered", each.response)):
-            found |= {(whose, content.framing), (whose, content.coding), (whose, content.size.bit_length())}
-        found |= {each.method, each.status, each.interim, bool(each.response_fields)}
-    return found
+    traits: set[object] = {talk.protocol, talk.direction, talk.close.how, talk.close.after == 1000, talk.together > 1}
+    traits |= {talk.segments.cut, talk.segments.merged, bool(talk.segments.lost), bool(talk.segments.swapped)}
+    for exchange in talk.exchanges:
+        for whose, content in (("asked", exchange.request), ("answered", exchange.response)):
+            traits |= {(whose, content.framing), (whose, content.coding), (whose, content.size.bit_length())}
+        traits |= {exchange.method, exchange.status, exchange.interim, bool(exchange.response_fields)}
+    return traits
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -19,15 +19,15 @@ from harness.conformance.generated.plan import (
 )
 from harness.conformance.generated.turns import Marked, Script, ScriptWriter
 from harness.mesh.app import NONCE_HEADER
+from harness.mesh.websocket import FIN, frame
 
 HOST = "shop.default.svc"
 _KEY, _ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455, section 1.3
 _TEXT, _BINARY, _CONTINUATION, _CLOSE = 0x1, 0x2, 0x0, 0x8
-_FIN, _MASKED = 0x80, 0x80
 
 
 def marked(exchange: PlannedExchange, nonce: str) -> Marked:
-    """The facts of an exchange that are known before it is played."""
+    """The facts of an exchange that a tapper has to report; where it ends is not known yet."""
     return Marked(
         nonce,
         exchange.method,
@@ -40,7 +40,7 @@ def marked(exchange: PlannedExchange, nonce: str) -> Marked:
 
 
 def script(talk: Talk, nonces: Sequence[str]) -> Script:
-    """Requests in groups of `talk.together`, each group's answers behind it."""
+    """Requests in groups of `talk.together`; the answers of a group follow its requests."""
     writer = ScriptWriter()
     exchanges = list(zip(talk.played, nonces, strict=True))
     for at in range(0, len(exchanges), talk.together):
@@ -71,7 +71,7 @@ def response(exchange: PlannedExchange, nonce: str) -> bytes:
     whole = _message(start, fields, content, body)
     if not exchange.bodiless:
         return whole
-    if exchange.status == 204:  # which has no framing either (RFC 9110, section 15.3.5)
+    if exchange.status == 204:  # has no Content-Length either (RFC 9110, section 8.6)
         return _head(start, fields)
     return whole[: whole.index(b"\r\n\r\n") + 4]
 
@@ -87,10 +87,10 @@ def websocket_script(talk: Talk, nonces: Sequence[str]) -> Script:
     writer.says(SERVER, _head("HTTP/1.1 101 Switching Protocols", accepted))
     writer.mark(Marked(nonce, "GET", exchange.path + nonce, 101, b"", b"", 0))
     for number, message in enumerate(talk.messages * talk.rounds):
-        for frame in message_frames(message, f"{nonce}/{number}"):
-            writer.says(message.sender, frame)
+        for part in message_frames(message, f"{nonce}/{number}"):
+            writer.says(message.sender, part)
     for side in (CLIENT, SERVER):
-        writer.says(side, _frame(_FIN | _CLOSE, (1000).to_bytes(2, "big"), side, nonce))
+        writer.says(side, _frame(FIN | _CLOSE, (1000).to_bytes(2, "big"), side, nonce))
     return writer.script()
 
 
@@ -105,7 +105,7 @@ def message_frames(message: PlannedMessage, seed: str) -> list[bytes]:
     frames = []
     for number, part in enumerate(parts):
         opcode = (_TEXT if message.text else _BINARY) if number == 0 else _CONTINUATION
-        frames.append(_frame((_FIN if number == len(parts) - 1 else 0) | opcode, part, message.sender, seed))
+        frames.append(_frame((FIN if number == len(parts) - 1 else 0) | opcode, part, message.sender, seed))
     return frames
 
 
@@ -114,24 +114,7 @@ def _fields_of_upgrade(exchange: PlannedExchange, nonce: str, asked: FieldPairs)
 
 
 def _frame(first: int, payload: bytes, side: str, seed: str) -> bytes:
-    """RFC 6455, section 5.2."""
-    size = len(payload)
-    mask = _MASKED if side == CLIENT else 0
-    if size < 126:
-        head = bytes([first, mask | size])
-    elif size < 1 << 16:
-        head = bytes([first, mask | 126]) + size.to_bytes(2, "big")
-    else:
-        head = bytes([first, mask | 127]) + size.to_bytes(8, "big")
-    if not mask:
-        return head + payload
-    key = hashlib.sha256(seed.encode()).digest()[:4]
-    return head + key + _xor(payload, key)
-
-
-def _xor(payload: bytes, key: bytes) -> bytes:
-    stream = (key * (len(payload) // 4 + 1))[: len(payload)]
-    return (int.from_bytes(payload, "big") ^ int.from_bytes(stream, "big")).to_bytes(len(payload), "big")
+    return frame(first, payload, hashlib.sha256(seed.encode()).digest()[:4] if side == CLIENT else None)
 
 
 def _message(start: str, fields: Sequence[tuple[str, str]], content: Content, body: bytes) -> bytes:

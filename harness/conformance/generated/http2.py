@@ -6,17 +6,14 @@ import base64
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
-from hpack import Encoder
-
 from harness.conformance.generated import contents, http1
 from harness.conformance.generated.plan import CLIENT, GRPC, LENGTH, SERVER, UPGRADE, Content, PlannedExchange, Talk
 from harness.conformance.generated.turns import Marked, Script, ScriptWriter
+from harness.conformance.h2c import Http2Sender, settings
+from harness.mesh import http2
 from harness.mesh.app import NONCE_HEADER
+from harness.mesh.http2 import PREFACE, frame
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _SETTINGS, _WINDOW_UPDATE, _CONTINUATION = 0x0, 0x1, 0x4, 0x8, 0x9
-_END_STREAM, _ACK, _END_HEADERS = 0x1, 0x1, 0x4
-_LARGEST_FRAME = 1 << 14  # the default of SETTINGS_MAX_FRAME_SIZE
 _MAX_CONCURRENT_STREAMS, _INITIAL_WINDOW_SIZE, _MAX_HEADER_LIST_SIZE = 0x3, 0x4, 0x6
 _WINDOW = (1 << 31) - 1
 _FIRST_WINDOW = (1 << 16) - 1
@@ -25,36 +22,19 @@ _GRPC_FIELDS = (("content-type", "application/grpc"), ("te", "trailers"))
 Fields = Sequence[tuple[bytes, bytes]]
 
 
-class _Sender:
-    """One direction. Its header table lives as long as the connection."""
-
-    def __init__(self) -> None:
-        self._encoder = Encoder()
-
-    def headers(self, stream: int, fields: Fields, *, end: bool) -> bytes:
-        """A header block, in as many frames as it takes."""
-        parts = contents.pieces(self._encoder.encode(fields), _LARGEST_FRAME)
-        frames = []
-        for number, part in enumerate(parts):
-            flags = (_END_HEADERS if number == len(parts) - 1 else 0) | (_END_STREAM if end and number == 0 else 0)
-            frames.append(_frame(_CONTINUATION if number else _HEADERS, flags, stream, part))
-        return b"".join(frames)
+class _Sender(Http2Sender):
+    """One direction of a planned connection."""
 
     def message(
         self, stream: int, fields: Fields, content: Content, body: bytes, trailers: Fields, *, empty: bool
     ) -> list[bytes]:
-        """Its frames, each apart so that those of several streams can take turns."""
+        """The frames of a message, one by one, so that the frames of several streams can take turns."""
         if empty:
             return [self.headers(stream, fields, end=True)]
-        frames = [self.headers(stream, fields, end=False)]
-        parts = contents.pieces(body, min(content.piece, _LARGEST_FRAME))
-        for number, part in enumerate(parts):
-            last = number == len(parts) - 1 and not trailers
-            frames.append(_frame(_DATA, _END_STREAM if last else 0, stream, part))
-        return frames
-
-    def trailers(self, stream: int, fields: Fields) -> bytes:
-        return self.headers(stream, fields, end=True)
+        parts = contents.pieces(body, min(content.piece, http2.LARGEST_FRAME))
+        ends = [not trailers and number == len(parts) - 1 for number in range(len(parts))]
+        data = [self.data(stream, part, end=end) for part, end in zip(parts, ends, strict=True)]
+        return [self.headers(stream, fields), *data]
 
 
 def script(talk: Talk, nonces: Sequence[str]) -> Script:
@@ -69,24 +49,24 @@ def script(talk: Talk, nonces: Sequence[str]) -> Script:
     else:
         writer.says(CLIENT, PREFACE + _settings() + _window())
         writer.says(SERVER, _settings() + _window())
-    writer.says(CLIENT, _frame(_SETTINGS, _ACK, 0, b""))
-    writer.says(SERVER, _frame(_SETTINGS, _ACK, 0, b""))
+    writer.says(CLIENT, settings(ack=True))
+    writer.says(SERVER, settings(ack=True))
     is_grpc = talk.protocol == GRPC
     for at in range(0, len(exchanges), talk.together):
         group = exchanges[at : at + talk.together]
         streams = list(range(next_stream, next_stream + 2 * len(group), 2))
         next_stream += 2 * len(group)
-        # 1. the requests: header blocks in the order of their streams, then the frames of their bodies in turns
+        # 1. The requests: header blocks in the order of their streams, then the frames of their bodies in turns.
         planned = [_Planned(exchange, nonce, grpc=is_grpc) for exchange, nonce in group]
-        asked = [each.request(asking, stream) for each, stream in zip(planned, streams, strict=True)]
-        _in_turns(writer, CLIENT, asked)
-        _end(writer, CLIENT, asking, [(stream, each.asked_last) for each, stream in zip(planned, streams, strict=True)])
-        # 2. the answers
-        backwards = list(zip(reversed(planned), reversed(streams), strict=True))
-        _in_turns(writer, SERVER, [each.response(answering, stream) for each, stream in backwards])
-        _end(writer, SERVER, answering, [(stream, each.answered_last) for each, stream in backwards])
-        for each in planned:
-            writer.mark(each.marked)
+        forwards = list(zip(planned, streams, strict=True))
+        _in_turns(writer, CLIENT, [message.request(asking, stream) for message, stream in forwards])
+        _end(writer, CLIENT, asking, [(stream, message.asked_last) for message, stream in forwards])
+        # 2. The answers, in the opposite order.
+        backwards = forwards[::-1]
+        _in_turns(writer, SERVER, [message.response(answering, stream) for message, stream in backwards])
+        _end(writer, SERVER, answering, [(stream, message.answered_last) for message, stream in backwards])
+        for message in planned:
+            writer.mark(message.marked)
     return writer.script()
 
 
@@ -128,9 +108,9 @@ class _Planned:
             self.answered_last = ()
             return [sender.headers(stream, block, end=True)]
         interim = [
-            sender.headers(stream, [(b":status", str(each).encode())], end=False)
-            for each in exchange.interim
-            if each != 101 and not self._grpc  # which HTTP/2 has not (RFC 9113, section 8.6)
+            sender.headers(stream, [(b":status", str(status).encode())])
+            for status in exchange.interim
+            if status != 101 and not self._grpc  # HTTP/2 has no 101 (RFC 9113, section 8.6)
         ]
         empty = without or (not body and not self.answered_last)
         message = sender.message(stream, _bytes(fields), exchange.response, body, self.answered_last, empty=empty)
@@ -146,23 +126,23 @@ def _upgrade(writer: ScriptWriter, answering: _Sender, exchange: PlannedExchange
     writer.says(SERVER, _settings() + _window())
     writer.says(CLIENT, PREFACE + _settings() + _window())
     planned = _Planned(exchange, nonce, grpc=False)
-    for frame in planned.response(answering, 1):
-        writer.says(SERVER, frame)
+    for part in planned.response(answering, 1):
+        writer.says(SERVER, part)
     _end(writer, SERVER, answering, [(1, planned.answered_last)])
     writer.mark(planned.marked)
 
 
 def _in_turns(writer: ScriptWriter, side: str, messages: Sequence[list[bytes]]) -> None:
-    """The first frame of each, then the second of each, and so on: header blocks go in the order they were made."""
-    for frames in zip_longest(*messages, fillvalue=b""):
-        for frame in frames:
-            writer.says(side, frame)
+    """Write the first part of each message, then the second of each, and so on. Header blocks stay in their order."""
+    for parts in zip_longest(*messages, fillvalue=b""):
+        for part in parts:
+            writer.says(side, part)
 
 
 def _end(writer: ScriptWriter, side: str, sender: _Sender, ends: Iterable[tuple[int, Fields]]) -> None:
     for stream, trailers in ends:
         if trailers:
-            writer.says(side, sender.trailers(stream, trailers))
+            writer.says(side, sender.headers(stream, trailers, end=True))
 
 
 def _coding_and_length(content: Content, body: bytes, *, empty: bool) -> list[tuple[str, str]]:
@@ -190,13 +170,9 @@ def _settings_payload() -> bytes:
 
 
 def _settings() -> bytes:
-    return _frame(_SETTINGS, 0, 0, _settings_payload())
+    return frame(http2.SETTINGS, 0, 0, _settings_payload())
 
 
 def _window() -> bytes:
-    """All that a connection may be given at once, so that no body waits for more."""
-    return _frame(_WINDOW_UPDATE, 0, 0, (_WINDOW - _FIRST_WINDOW).to_bytes(4, "big"))
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+    """Make the window of the connection as large as it can be, so that no body waits for more."""
+    return frame(http2.WINDOW_UPDATE, 0, 0, (_WINDOW - _FIRST_WINDOW).to_bytes(4, "big"))

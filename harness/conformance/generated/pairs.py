@@ -53,7 +53,7 @@ def _answer(size: int, *, chunked: bool) -> Content:
 
 
 def _kinds(method: str, *, chunked: bool) -> tuple[PlannedExchange, ...]:
-    """An exchange of each kind. Every one sends a body, repeats fields and, where `chunked`, has trailers."""
+    """An exchange of each kind. All of them send a body and repeat fields; with `chunked` they have trailers."""
 
     def kind(path: str, status: int, size: int, extra: tuple[tuple[str, str], ...] = ()) -> PlannedExchange:
         return PlannedExchange(
@@ -80,7 +80,7 @@ _MESSAGES = (
     PlannedMessage(SERVER, text=False, size=20),
 )
 _BEFORE_THE_LAST_ANSWER = 982
-"""Permille of a connection whose last answer is so much shorter than the rest."""
+"""Permille of the bytes of a connection in `_broken_off` that pass before its last answer."""
 _PAUSED = (
     (1_300, GRPC, INBOUND),
     (2_600, HTTP1, OUTBOUND),
@@ -96,7 +96,7 @@ _HAPPENINGS = (
     Happening(POD_LEAVES, 2, 0),
     Happening(POD_JOINS, 2, 0),
 )
-"""All of it before the first connection: what a tapper knows of one that was open meanwhile is not for certain."""
+"""All before the first connection: a tapper may miss some of a connection that is open meanwhile."""
 
 
 def plan() -> Plan:
@@ -111,7 +111,7 @@ def plan() -> Plan:
 
 
 def _openings() -> list[Talk]:
-    """The events that begin the conditions "after an upgrade" and "after something unreadable": a WebSocket, a hole."""
+    """Connections with an upgrade (WebSocket) and with a gap: other connections follow them."""
     return [
         *(_talk(WEBSOCKET, direction, ipv6=ipv6) for ipv6 in (False, True) for direction in DIRECTIONS),
         Talk(direction=INBOUND, exchanges=(PlannedExchange(),) * 4, segments=Segmentation(cut=60, lost=3)),

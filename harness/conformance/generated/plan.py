@@ -1,8 +1,7 @@
-"""What is played: a plan as plain data.
+"""A plan: the connections that are played, as plain data.
 
-A plan has no chance in it: nonces, bodies and segments follow from it by rule (`contents`), so that whoever has the
-file plays the same again. Sizes are bytes, times are milliseconds, fields are text of one byte a character
-(ISO 8859-1).
+Nonces, bodies and segments follow from a plan by rule (`contents`): who has the file plays the same again. Sizes are
+bytes, times are milliseconds, fields are text of one byte a character (ISO 8859-1).
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class Content:
     size: int = 0
     """Before it is coded."""
     kind: str = "text"
-    """`text`: printable; `noise`: bytes of every value; `lookalike`: what reads like requests and answers."""
+    """`text`: printable; `noise`: bytes of every value; `lookalike`: bytes that look like requests and answers."""
     coding: str = ""
     """Its content coding (RFC 9110, section 8.4)."""
     framing: str = LENGTH
@@ -77,7 +76,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class PlannedExchange:
-    """A request and its answer. The target ends with a nonce, which both carry as a field, too."""
+    """A request and its answer. The target ends with a nonce; a field of either message has the nonce as well."""
 
     method: str = "GET"
     path: str = "/orders/"
@@ -105,8 +104,15 @@ class PlannedExchange:
 
     @property
     def bodiless(self) -> bool:
-        """Whether its answer has no body, whatever its fields say (RFC 9112, section 6.3)."""
+        """Whether the answer has no body, whatever its fields say (RFC 9112, section 6.3)."""
         return self.method == "HEAD" or self.status in (204, 304)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the method is a common one, the bodies have lengths, and nothing else is out of the ordinary."""
+        ordinary = PlannedExchange(self.method, status=self.status, request=self.request, response=self.response)
+        lengths = self.request.framing == self.response.framing == LENGTH
+        return self.method in PLAIN_METHODS and lengths and self == ordinary
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +132,18 @@ class PlannedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """Into which segments a connection's bytes are put, and what becomes of these.
+    """The segments that carry a connection's bytes.
 
-    Without disorder real sockets carry them. Segments that are swapped, repeated or lost are frames that the kit writes
-    to `lo` itself. A rhythm of n is about each n-th segment with data; 0 is none.
+    The numbers `swapped`, `repeated` and `lost` are rhythms: n means every n-th segment with data, 0 means none. If all
+    are 0, real sockets carry the bytes; else the kit writes the frames to `lo` itself.
     """
 
     cut: int = 0
-    """The most bytes of a segment; 0: as they are written."""
+    """The most bytes of a segment; 0 for the bytes of a write in one segment."""
     merged: bool = False
-    """Whether what one side says in a row is one write."""
+    """Whether consecutive writes of one side are put together."""
     swapped: int = 0
-    """With the next one of the same side."""
+    """A segment changes places with the next one of the same side."""
     repeated: int = 0
     lost: int = 0
 
@@ -156,11 +162,11 @@ class Close:
     """How a connection ends."""
 
     how: str = FIN
-    """`fin`, `rst`, or `open`: it does not end before the tapper does."""
+    """`fin`, `rst`, or `open`: the tapper ends first."""
     side: str = CLIENT
-    """Who ends it."""
+    """The side that ends it."""
     after: int = PERMILLE
-    """Permille of its bytes that pass before: 1000 is all of them."""
+    """Permille of the connection's bytes that pass before: 1000 is all of them."""
 
     def __post_init__(self) -> None:
         one_of("how", self.how, CLOSES)
@@ -170,7 +176,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """One connection. Of a pod's call to `itself` both legs are played: out of the application, and into it."""
+    """One connection. A pod's call to `itself` has two legs: out of its application, and into it."""
 
     pod: int = 0
     direction: str = INBOUND
@@ -180,13 +186,13 @@ class Talk:
     """Inbound: delivered over the loopback address instead of from 127.0.0.6."""
     exchanges: tuple[PlannedExchange, ...] = (PlannedExchange(),)
     rounds: int = 1
-    """How often these are played, each time with other nonces."""
+    """How often the exchanges are played, each time with other nonces."""
     together: int = 1
     """How many requests are sent before their answers: pipelined, or open at once as streams."""
     messages: tuple[PlannedMessage, ...] = ()
-    """Of a WebSocket, once it is open."""
+    """The messages of a WebSocket."""
     quiet_ms: int = 0
-    """A pause before its second half."""
+    """A pause in the middle of the connection."""
     segments: Segmentation = Segmentation()
     close: Close = Close()
 
@@ -201,53 +207,40 @@ class Talk:
         within("quiet_ms", self.quiet_ms, 0, MOST_QUIET_MS)
         if self.direction == ITSELF and self.segments.in_disorder:
             raise PlanError("a pod's call to itself is played by real sockets, and so without disorder")
-        until_close = [each.response.framing == UNTIL_CLOSE for each in self.played]
+        until_close = [exchange.response.framing == UNTIL_CLOSE for exchange in self.played]
         if self.protocol == HTTP1 and any(until_close[:-1]):
             raise PlanError("only the last answer of a connection can end with it (framing close)")
         if self.protocol == HTTP1 and until_close[-1] and (self.close.how, self.close.side) != (FIN, SERVER):
             raise PlanError("an answer that ends with its connection (framing close) is ended by the server's FIN")
-        if any(each.request.framing == UNTIL_CLOSE for each in self.exchanges):
+        if any(exchange.request.framing == UNTIL_CLOSE for exchange in self.exchanges):
             raise PlanError("a request cannot end with its connection (framing close)")
 
     @property
     def played(self) -> tuple[PlannedExchange, ...]:
-        """Its exchanges, in the order of their requests. A WebSocket has one, and repeats its messages."""
+        """All exchanges, in the order of their requests. A WebSocket has one, and `rounds` repeats its messages."""
         return self.exchanges[:1] if self.protocol == WEBSOCKET else self.exchanges * self.rounds
 
     @property
     def is_plain(self) -> bool:
-        """Whether a tapper that knows no HTTP, but finds request lines at the beginning of packets, can be asked for
-        all of it. Each head is in one packet."""
+        """Whether a tapper that only finds request lines at the beginning of packets has to report all exchanges: the
+        connection is HTTP/1 over IPv4, and exchange head is in one packet."""
         return (
             (self.protocol, self.together, self.close) == (HTTP1, 1, Close())
             and self.segments in (Segmentation(), Segmentation(cut=PLAIN_CUT))
             and not self.ipv6
-            and all(
-                each.method in PLAIN_METHODS
-                and each
-                == PlannedExchange(each.method, request=each.request, status=each.status, response=each.response)
-                and {each.request.framing, each.response.framing} == {LENGTH}
-                for each in self.exchanges
-            )
+            and all(exchange.is_plain for exchange in self.exchanges)
         )
-
-
-def _bodies(exchange: PlannedExchange) -> dict[str, Content]:
-    return {"request": exchange.request, "response": exchange.response}
-
-
-_PLAIN = PlannedExchange()
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """A change in the life of a pod while the talks go on."""
+    """A change of a pod while the connections are played."""
 
     what: str = ENVOY_RETURNS
-    """Its Envoy ends and another begins; the pod leaves or joins the list of targets; the list changes in a burst."""
+    """The pod's Envoy ends and another begins; the pod leaves or joins the targets; the targets change in a burst."""
     pod: int = 0
     at: int = 500
-    """Permille of the turns of all talks that pass before."""
+    """Permille of the turns of all connections that pass before."""
 
     def __post_init__(self) -> None:
         one_of("what", self.what, HAPPENINGS)
@@ -257,10 +250,10 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Pods, what they say to each other's sidecars, and what happens to them meanwhile."""
+    """Pods, the connections on their `lo`, and the changes of the pods meanwhile."""
 
     name: str = "plan"
-    """Its nonces follow from it."""
+    """The nonces follow from it."""
     pods: int = 1
     talks: tuple[Talk, ...] = (Talk(),)
     happenings: tuple[Happening, ...] = ()
@@ -269,23 +262,23 @@ class Plan:
         within("pods", self.pods, 1, MOST_PODS)
         within("the number of talks", len(self.talks), 1, MOST_TALKS)
         within("the number of happenings", len(self.happenings), 0, 20)
-        for pod in [each.pod for each in self.talks] + [each.pod for each in self.happenings]:
+        for pod in [*(talk.pod for talk in self.talks), *(change.pod for change in self.happenings)]:
             if pod >= self.pods:
                 raise PlanError(f"a plan of {self.pods} pods has no pod {pod}: they count from 0")
-        size = sum(each.request.size + each.response.size for talk in self.talks for each in talk.played)
+        size = sum(exchange.request.size + exchange.response.size for talk in self.talks for exchange in talk.played)
         within("the size of all bodies together", size, 0, MOST_BYTES)
         if not (self.name and len(self.name) <= 40 and self.name.replace("-", "").isalnum()):
             raise PlanError(f"name has to be letters, digits and hyphens, at most 40, and is {self.name!r}")
 
     @property
     def features(self) -> frozenset[Feature]:
-        """The features that a tapper has to claim; otherwise the plan is not about it."""
+        """The features that a tapper has to claim to be judged by the plan."""
         needed: set[Feature] = set()
         for talk in self.talks:
             needed |= set() if talk.is_plain else _NEEDED[talk.protocol]
             if talk.ipv6:
                 needed.add(Feature.IPV6)
-        if any(each.what != ENVOY_RETURNS for each in self.happenings):
+        if any(happening.what != ENVOY_RETURNS for happening in self.happenings):
             needed.add(Feature.TARGETS_DYNAMIC)
         return frozenset(needed)
 

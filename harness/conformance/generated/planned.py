@@ -1,4 +1,4 @@
-"""A plan by itself as a case: it is not in the catalogue, and whatever is wrong with what is reported fails it."""
+"""A single plan as a case, which is not in the catalogue: any wrong record fails it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def case_of(plan: Plan) -> Case:
     def function(trial: Trial) -> None:
         """A tapper MUST report a planned conversation as it was.
 
-        One that was drawn, or written by hand.
+        The plan was drawn, or written by hand.
         """
         play(trial, plan)
 
@@ -24,7 +24,7 @@ def case_of(plan: Plan) -> Case:
 
 
 def judged(result: Result) -> Result:
-    """With the first thing that the oracle says as the outcome: there is no other case here that it could fail."""
+    """The result, which fails with the oracle's first charge: the run has no other case that the charge could fail."""
     if result.outcome is not Outcome.PASS or not result.charges:
         return result
     charge = result.charges[0]

@@ -1,4 +1,4 @@
-"""A plan played in a trial: its pods, its connections side by side, and what happens to the pods meanwhile."""
+"""Playing a plan in a trial: its pods, its connections side by side, and the changes of the pods."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from harness.sandbox.pod import Pod
 _FIRST_PORT = 45_000
 _SERVICE = {4: "10.96.77.{}", 6: "fd00:96::{}"}
 _SERVICE_PORTS = (80, 443, 80, 80)
-"""By turns: that of TLS may carry plaintext as well."""
+"""The ports of the services, in turns; the port of TLS may carry plaintext as well."""
 _BURST = 6
 
 
 def play(trial: Trial, plan: Plan) -> TrialTap:
-    """Play it to its end with a tapper that looks into its pods, and end the tapper.
+    """Play a plan to its end with a tapper whose targets are the plan's pods, and end the tapper.
 
-    What the tapper then has to have reported is the oracle's to say (`Trial.differences`): it knows what crossed each
-    pod's `lo`. Canaries before and after prove that the tapper looked.
+    The oracle compares the tapper's records with the packets on the `lo` of each pod (`Trial.differences`). Canaries
+    before and after prove that the tapper was capturing.
     """
     with ExitStack() as open_until_the_end:
         stage = _PlayedPods(trial, plan)
@@ -56,26 +56,26 @@ def play(trial: Trial, plan: Plan) -> TrialTap:
             open_until_the_end.callback(talk.close)
         _take_turns(talks, stage)
         calm = [pod for pod in stage.targets if pod.name not in stage.disturbed]
-        sure = [each for talk in talks if talk.pod in calm for each in talk.sent]
+        sure = [exchange for talk in talks if talk.pod in calm for exchange in talk.sent]
         if sure:
             stage.tap.settle(sure, *calm)
         stage.tap.look(*stage.targets)
         stage.tap.end()
-    seen = any(expect.of(each, stage.tap.seen) for each in sure)
+    seen = any(expect.of(exchange, stage.tap.seen) for exchange in sure)
     stage.tap.require(seen or not sure, f"something of {len(sure)} exchanges", "none of them")
     return stage.tap
 
 
 def _take_turns(talks: Sequence[_PlayedTalk], stage: _PlayedPods) -> None:
-    """One step of each after the other, until none has any left; the quiet ones are waited for last."""
-    waiting = sorted(stage.plan.happenings, key=lambda each: each.at)
-    total, done = sum(talk.steps_there_are for talk in talks), 0
+    """Play one step of each connection in turn, until no steps are left."""
+    waiting = sorted(stage.plan.happenings, key=lambda happening: happening.at)
+    total, done = sum(talk.steps_in_all for talk in talks), 0
     going = list(talks)
     while going:
         now = time.monotonic()
         awake = [talk for talk in going if talk.quiet_until <= now]
         if not awake:
-            # the quiet is what is tried: nobody is waited for
+            # the pause itself is tested: there is nothing else to wait for
             threading.Event().wait(min(talk.quiet_until for talk in going) - now)
         for talk in awake:
             while waiting and done * PERMILLE >= waiting[0].at * total:
@@ -98,25 +98,25 @@ class _PlayedPods:
         for number in {talk.pod for talk in plan.talks if talk.ipv6 and talk.segments.in_disorder}:
             replay.keep_out(self.pods[number], _FIRST_PORT, _FIRST_PORT + MOST_TALKS)
         self._envoys: dict[str, FakeEnvoy] = {pod.name: trial.envoy(pod) for pod in self.pods}
-        joins = {each.pod for each in plan.happenings if each.what == POD_JOINS}
-        self.disturbed = {self.pods[each.pod].name for each in plan.happenings}
-        """Pods to which something happens: a tapper may lose sight of them for a while."""
+        joins = {happening.pod for happening in plan.happenings if happening.what == POD_JOINS}
+        self.disturbed = {self.pods[happening.pod].name for happening in plan.happenings}
+        """The names of the pods that change: a tapper may miss some of their traffic."""
         self.targets = [pod for number, pod in enumerate(self.pods) if number not in joins] or self.pods[:1]
         self.tap = trial.tap(*self.targets)
 
     def happens(self, happening: Happening) -> None:
-        """Do it, and wait until the tapper looks where it should look then."""
+        """Make the change, and wait until the tapper captures in the targets of that moment."""
         pod = self.pods[happening.pod]
         if happening.what == ENVOY_RETURNS:
             self._envoys[pod.name].stop()
             self._envoys[pod.name] = self._trial.envoy(pod)
         elif happening.what == POD_LEAVES and len(self.targets) > 1:
-            self._retarget([each for each in self.targets if each is not pod])
+            self._retarget([other for other in self.targets if other is not pod])
             return
         elif happening.what == POD_JOINS:
-            self._retarget([*(each for each in self.targets if each is not pod), pod])
+            self._retarget([*(other for other in self.targets if other is not pod), pod])
         elif happening.what == BURST:
-            without, within = [each for each in self.targets if each is not pod], self.targets
+            without, within = [other for other in self.targets if other is not pod], self.targets
             if pod not in within:
                 within = [*within, pod]
             for number in range(_BURST):
@@ -130,28 +130,28 @@ class _PlayedPods:
 
 
 class _PlayedTalk:
-    """One connection of a plan while it is played; it is opened by its first step."""
+    """One connection of a plan while it is played. The first step opens it."""
 
     def __init__(self, plan: Plan, number: int, pod: Pod) -> None:
         self.pod = pod
         self.sent: list[Sent] = []
-        """The exchanges that have passed whole by now."""
+        """The exchanges that have passed completely."""
         self.quiet_until = 0.0
-        """When it goes on, by time.monotonic()."""
+        """When the connection goes on, by time.monotonic."""
         talk, script = plan.talks[number], writing.script(plan, number)
         self._rest = ExitStack()
         if talk.segments.in_disorder:
             leg = _leg_of_frames(talk, pod, number)
             frames = disorder.framed(talk, script, leg, f"{plan.name}/{number}")
-            self.steps_there_are = len(frames.frames)
+            self.steps_in_all = len(frames.frames)
             self._steps = self._by_frames(talk, frames, leg)
         else:
-            self.steps_there_are = len(script.turns)
+            self.steps_in_all = len(script.turns)
             self._steps = self._by_sockets(talk, script, number)
-        self._half, self._done, self._quiet_s = self.steps_there_are // 2, 0, talk.quiet_ms / 1000
+        self._half, self._done, self._quiet_s = self.steps_in_all // 2, 0, talk.quiet_ms / 1000
 
     def step(self) -> bool:
-        """Whether there was one left."""
+        """Play the next step. False if no step is left."""
         if next(self._steps, None) is None:
             return False
         self._done += 1
@@ -160,16 +160,16 @@ class _PlayedTalk:
         return True
 
     def close(self) -> None:
-        """End what was left open."""
+        """Close the connection, if it is open."""
         self._rest.close()
 
     # -- inner -----------------------------------------------------------------------------------------------------
 
     def _by_sockets(self, talk: Talk, script: Script, number: int) -> Iterator[bool]:
-        legs = [self._rest.enter_context(each) for each in _conversations(talk, self.pod, number)]
+        legs = [self._rest.enter_context(leg) for leg in _conversations(talk, self.pod, number)]
         marked = list(script.marked)
         for done, turn in enumerate(script.turns, start=1):
-            # a call to itself passes its two legs one after the other, and back the other way
+            # a call to itself crosses two legs, one after the other; its answer crosses them in the opposite order
             for leg in legs if turn.side == CLIENT else reversed(legs):
                 leg.client_sends(turn.data) if turn.side == CLIENT else leg.server_sends(turn.data)
             while marked and marked[0].whole_after <= done:
@@ -180,7 +180,7 @@ class _PlayedTalk:
 
     def _by_frames(self, talk: Talk, frames: disorder.Framed, leg: replay.ReplayLeg) -> Iterator[bool]:
         wire = self._rest.enter_context(replay.sender(self.pod))
-        marked = sorted(frames.marked, key=lambda each: each.whole_after)
+        marked = sorted(frames.marked, key=lambda exchange: exchange.whole_after)
         ends = (leg.client, leg.replies_from)
         for done, frame in enumerate(frames.frames, start=1):
             wire.send(frame)
@@ -198,7 +198,7 @@ class _PlayedTalk:
 
 
 def _conversations(talk: Talk, pod: Pod, number: int) -> Iterator[LoopbackConnection]:
-    """The legs of a connection: one, or two of a pod's call to itself."""
+    """The legs of a connection: two of a pod's call to itself, else one."""
     if talk.direction in (OUTBOUND, ITSELF):
         yield delivery.outbound(pod, service(talk, number))
     if talk.direction in (truth.INBOUND, ITSELF):

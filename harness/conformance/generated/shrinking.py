@@ -1,7 +1,7 @@
-"""A plan that fails made smaller: parts are left out and values made ordinary for as long as it still fails.
+"""Making a plan that fails smaller: parts are left out and fields get their default values, as long as it still fails.
 
-It works on plans and not on how they were drawn, so that a plan from a file is made smaller as well, and each attempt,
-which takes a second to play, is a plan that a person would try next.
+This works on any plan, also on one from a file. An attempt takes a second to play, so each attempt is a plan that a
+person would try next.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from harness.conformance.generated.checks import PlanError
 from harness.conformance.generated.plan import Content, Plan, PlannedExchange, Talk
 
 _KEPT = frozenset({"name", "pods", "pod", "protocol", "talks", "exchanges", "messages", "happenings", "size"})
-"""Fields that are made smaller, if at all, in a way of their own."""
+"""Fields that do not get their default values; some of them are made smaller in other ways."""
 
 
 def smallest(plan: Plan, fails: Callable[[Plan], bool], within_s: float) -> Plan:
-    """The smallest plan found that fails. `fails` plays one; after `within_s` seconds no other is tried."""
+    """The smallest plan that was found to fail. `fails` plays a plan; no plan is tried after `within_s` seconds."""
     deadline = time.monotonic() + within_s
     tried = {plan}
     smaller = True
@@ -38,7 +38,7 @@ def smallest(plan: Plan, fails: Callable[[Plan], bool], within_s: float) -> Plan
 
 
 def candidates(plan: Plan) -> Iterator[Plan]:
-    """Plans that are smaller by one step, the largest steps first."""
+    """Plans that are smaller by one step; the largest steps come first."""
     for talks in _shorter(plan.talks):
         yield _with_pods(replace(plan, talks=talks))
     for happenings in _shorter(plan.happenings, least=0):
@@ -49,13 +49,13 @@ def candidates(plan: Plan) -> Iterator[Plan]:
 
 
 def _talks(talk: Talk) -> Iterator[Talk]:
-    """A connection made smaller by one step, as far as that is one."""
+    """The connection, smaller by one step."""
 
     def attempt(**changes: Any) -> Iterator[Talk]:
         try:
             yield replace(talk, **changes)
         except PlanError:
-            return  # some values go together
+            return  # the new value contradicts another one
 
     for exchanges in _shorter(talk.exchanges):
         yield from attempt(exchanges=exchanges)
@@ -90,14 +90,14 @@ def _contents(content: Content) -> Iterator[Content]:
 
 
 def _ordinary(record: Any) -> Iterator[dict[str, Any]]:
-    """Each field that is not as it is by default."""
-    for each in fields(record):
-        if each.name not in _KEPT and getattr(record, each.name) != each.default:
-            yield {each.name: each.default}
+    """One change for each field that has not its default value."""
+    for field in fields(record):
+        if field.name not in _KEPT and getattr(record, field.name) != field.default:
+            yield {field.name: field.default}
 
 
 def _shorter(row: tuple[Any, ...], least: int = 1) -> Iterator[tuple[Any, ...]]:
-    """Either half, or without one of them."""
+    """Either half of a row, then the row without one of its members."""
     half = len(row) // 2
     if half >= max(least, 1):
         yield row[:half]
@@ -108,8 +108,8 @@ def _shorter(row: tuple[Any, ...], least: int = 1) -> Iterator[tuple[Any, ...]]:
 
 
 def _with_pods(plan: Plan) -> Plan:
-    """Of no more pods than it takes, numbered anew."""
-    numbers = sorted({each.pod for each in plan.talks} | {each.pod for each in plan.happenings})
-    talks = tuple(replace(each, pod=numbers.index(each.pod)) for each in plan.talks)
-    happenings = tuple(replace(each, pod=numbers.index(each.pod)) for each in plan.happenings)
+    """The plan with the pods that it still needs, numbered anew."""
+    numbers = sorted({talk.pod for talk in plan.talks} | {change.pod for change in plan.happenings})
+    talks = tuple(replace(talk, pod=numbers.index(talk.pod)) for talk in plan.talks)
+    happenings = tuple(replace(change, pod=numbers.index(change.pod)) for change in plan.happenings)
     return replace(plan, pods=len(numbers), talks=talks, happenings=happenings)

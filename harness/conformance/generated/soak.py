@@ -1,4 +1,4 @@
-"""Playing plan after plan, each new, for as long as asked; and what fails, made smaller."""
+"""Playing new plans for a given time, and making those that fail smaller."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from harness.conformance.schedule import Finished, Job, Workers
 from harness.conformance.worker import PLAN
 
 MOST_KINDS = 5
-"""Of failures, and of the kit's own errors: after so many a soak ends."""
+"""A soak ends after so many kinds of failures, or so many errors of the kit."""
 SHRINK_S = 60.0
-"""How long one that fails is made smaller, in seconds; it scales with --patience."""
+"""How long a plan that fails is made smaller, in seconds; multiplied by --patience."""
 _BATCH = 10
-"""Plans that are drawn by one seed, at once: nothing else is done meanwhile."""
+"""Plans that are drawn at once, with one seed."""
 _VARYING = re.compile(r"nonce-[0-9a-f]+|\d+")
 _OF_THE_KIT = (Outcome.ERROR, Outcome.BLOCKED)
 PLAN_FILE = "plan.json"
@@ -35,21 +35,21 @@ class Failure:
     plan: Plan
     result: Result
     folder: Path
-    """With the plan, what crossed each `lo` as pcap files, and what the tapper said."""
+    """Has the plan, the packets on each `lo` as pcap files, and the tapper's output."""
     times: int = 1
 
 
 @dataclass(slots=True)
 class Played:
-    """How much was played."""
+    """The numbers of plans, connections and exchanges that were played, and the failures."""
 
     plans: int = 0
     conversations: int = 0
     exchanges: int = 0
     failures: dict[str, Failure] = field(default_factory=dict)
-    """By kind: the sentence without what differs from play to play."""
+    """By kind: the beginning of the sentence, without nonces and numbers."""
     errors: list[Result] = field(default_factory=list)
-    """Of the kit's own."""
+    """Results that are errors of the kit."""
     interrupted: bool = False
 
     def add(self, plan: Plan) -> None:
@@ -71,7 +71,7 @@ class Soak:
         self._waiting: dict[str, Plan] = {}
 
     def run(self, told: Callable[[Played, Result], object]) -> Played:
-        """Play until the time is over; calls `told` after each plan. Then make what failed smaller."""
+        """Play until the time is over, and call `told` after each plan. Then make the plans that failed smaller."""
         try:
             with Workers(self._jobs, self._patience) as workers:
                 for event in workers.run(self._work()):
@@ -85,7 +85,7 @@ class Soak:
         return self.played
 
     def _work(self) -> Iterator[Job]:
-        """Job after job; the time begins with the first."""
+        """The jobs, until the time is over, which begins with the first job."""
         from harness.conformance.generated import drawing, strategies  # noqa: PLC0415 - hypothesis takes long
 
         strategy, seed = strategies.plans(self._adapter.claims), self._seed
@@ -128,12 +128,12 @@ class Soak:
         return result
 
     def _shrink(self, failure: Failure, workers: Workers) -> None:
-        """Replace it by the smallest that was found; its folder, too."""
+        """Replace the failure's plan, and its folder, by those of the smallest plan that was found."""
         kind, kept = _kind(failure.result), failure.folder
         trial = f"{kept.name}-smaller"
 
         def fails(plan: Plan) -> bool:
-            (finished,) = [each for each in workers.run([self._job(plan, trial)]) if isinstance(each, Finished)]
+            (finished,) = [event for event in workers.run([self._job(plan, trial)]) if isinstance(event, Finished)]
             result = planned.judged(finished.result)
             if result.outcome in (*_OF_THE_KIT, Outcome.PASS) or _kind(result) != kind:
                 return False
@@ -147,5 +147,5 @@ class Soak:
 
 
 def _kind(result: Result) -> str:
-    """What is said, without what differs each time: the first of what the oracle says is what the failure is about."""
+    """The kind of a failure: the beginning of its sentence, without nonces and numbers."""
     return _VARYING.sub("#", result.sentence.partition(":")[0])

@@ -1,6 +1,6 @@
-"""How new plans are drawn: hypothesis strategies, from simple to odd, so that what fails can be made simpler.
+"""Hypothesis strategies that draw new plans, simple values first.
 
-Each theme is what one case of the group GEN is about. Nothing here is used when `check` plays the plans that ship.
+Each theme is the subject of one case of the group GEN. `check` uses nothing of this: it plays the plans that ship.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ from harness.conformance.generated.plan import (
 )
 
 MOST_DRAWN = 3 << 20
-"""Bytes of all bodies of a plan that is drawn: no more than a tapper's buffers hold while the machine is busy with
-others, for a call to itself crosses `lo` twice."""
+"""Bytes of all bodies of a drawn plan: as much as a tapper's buffers hold on a busy machine, where the bytes of a call
+to itself cross `lo` twice."""
 _LARGEST_POWER = 20
 _MOST_SEGMENTS = 500
-"""That bodies alone are cut into."""
+"""Segments into which the bodies of a connection are cut."""
 _METHODS = (*PLAIN_METHODS, "HEAD", "PATCH", "OPTIONS", "PROPFIND", "X-COUNT")
 _STATUSES = (200, 201, 204, 206, 299, 301, 304, 400, 404, 418, 500, 503)
 _PATHS = ("/", "/orders/", "/a/b/../c/", "/search?q=%20%00&x=", "//double//", "/%C3%A9/~;v=1/", "/?a=b&a=c&a=")
@@ -63,7 +63,7 @@ _ODD = "".join(map(chr, [*range(0x20, 0x7F), 9, *range(0x80, 0x100)]))
 
 @cache
 def _sizes(largest: int) -> SearchStrategy[int]:
-    """None, few, and around each power of two."""
+    """0, 1, and the sizes around each power of two."""
     around = [2**power + off for power in range(1, _LARGEST_POWER + 1) for off in (-1, 0, 1)]
     return st.sampled_from([0, 1, *sorted({size for size in around if 1 < size <= largest + 1})])
 
@@ -126,7 +126,7 @@ def _exchanges(draw: st.DrawFn, largest: int, *, plain: bool = False) -> Planned
 
 
 def _not_tiny_pieces(content: Content) -> Content:
-    """A mebibyte byte by byte is 18 MiB of chunks, and shows nothing new."""
+    """At most 256 pieces: a mebibyte in pieces of one byte would be 18 MiB of chunks."""
     return replace(content, piece=max(content.piece, content.size // 256 or 1))
 
 
@@ -149,7 +149,8 @@ def _talks(
     close = Close() if plain else draw(_closes())
     rounds = draw(st.sampled_from([1, 1, 1, 2, 5, most_rounds]))
     messages = draw(_messages()) if protocol == WEBSOCKET else ()
-    weight = sum(each.request.size + each.response.size for each in exchanges) + sum(each.size for each in messages)
+    weight = sum(exchange.request.size + exchange.response.size for exchange in exchanges)
+    weight += sum(message.size for message in messages)
     while rounds > 1 and (weight * rounds > 2 << 20 or len(exchanges) * rounds > 300):
         rounds //= 2
     if protocol == HTTP1 and not plain and draw(st.sampled_from([False, False, False, True])):
@@ -174,7 +175,7 @@ def _talks(
 
 
 def _fitting(how: Segmentation, direction: str, weight: int) -> Segmentation:
-    """No more segments than it takes: a mebibyte in pieces of seven bytes shows nothing that less does not."""
+    """The segmentation, with at most _MOST_SEGMENTS segments, and without disorder for a call to itself."""
     if direction == ITSELF:
         how = replace(how, swapped=0, repeated=0, lost=0)
     return replace(how, cut=min(max(how.cut, weight // _MOST_SEGMENTS), 60_000)) if how.cut else how
@@ -253,7 +254,7 @@ def _segments() -> SearchStrategy[Plan]:
 
 @st.composite
 def _pods(draw: st.DrawFn) -> Plan:
-    """The conditions that every tapper can be asked for: heads in one segment, over IPv4."""
+    """Connections that every tapper can read: each head in one segment, over IPv4."""
     pods = draw(st.integers(2, MOST_PODS))
     talk = _talks(HTTP1, pods=pods, plain=True, directions=(INBOUND, OUTBOUND), most_rounds=10)
     return Plan(pods=pods, talks=tuple(draw(st.lists(talk, min_size=1, max_size=2 * pods))))
@@ -284,7 +285,7 @@ def _plans(talks: SearchStrategy[list[Talk]]) -> SearchStrategy[Plan]:
 
 
 def _is_light(talks: tuple[Talk, ...]) -> bool:
-    size = sum(each.request.size + each.response.size for talk in talks for each in talk.played)
+    size = sum(part.request.size + part.response.size for talk in talks for part in talk.played)
     return size <= MOST_DRAWN
 
 
@@ -318,5 +319,5 @@ THEMES: Mapping[str, Theme] = {
 
 
 def plans(claims: frozenset[Feature]) -> SearchStrategy[Plan]:
-    """Of any theme about which a tapper that claims this can be asked."""
+    """Plans of every theme whose features the tapper claims."""
     return st.one_of(*(theme.draw() for theme in THEMES.values() if theme.features <= claims))

@@ -1,4 +1,4 @@
-"""A connection's bytes in the order in which they pass, and what of them a tapper has to report. Pure records."""
+"""The bytes of a connection in the order in which they pass, and the exchanges that a tapper has to report. Pure."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Marked:
     request_body: bytes
     response_body: bytes
     whole_after: int
-    """How many turns it takes until all of it has passed."""
+    """The number of turns after which the exchange has passed completely."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """All of a connection."""
+    """All turns and exchanges of a connection."""
 
     turns: tuple[Turn, ...]
     marked: tuple[Marked, ...]
 
     def until(self, close: Close) -> Script:
-        """As far as it comes before its end: the last turn may be cut. What is not whole is not marked any more."""
+        """The script up to the connection's end: the last turn may be cut, and incomplete exchanges are not marked."""
         if close.after == PERMILLE:
             return self
         left = sum(len(turn.data) for turn in self.turns) * close.after // PERMILLE
@@ -49,13 +49,13 @@ class Script:
                 if left:
                     kept.append(replace(turn, data=turn.data[:left]))
                 whole = len(kept) - bool(left)
-                return Script(tuple(kept), tuple(each for each in self.marked if each.whole_after <= whole))
+                return Script(tuple(kept), tuple(exchange for exchange in self.marked if exchange.whole_after <= whole))
             left -= len(turn.data)
             kept.append(turn)
         return self
 
     def segmented(self, how: Segmentation) -> Script:
-        """Cut and merged. What is marked stays marked by the turns as they are then."""
+        """The script with its turns merged and cut; `whole_after` counts the new turns."""
         runs = _runs(self.turns) if how.merged else [[turn] for turn in self.turns]
         turns: list[Turn] = []
         now_after = [0]  # how many new turns the first n old ones became
@@ -64,12 +64,12 @@ class Script:
             turns += [Turn(run[0].side, piece) for piece in (pieces(data, how.cut) if how.cut else [data])]
             now_after += [len(turns)] * len(run)
         return Script(
-            tuple(turns), tuple(replace(each, whole_after=now_after[each.whole_after]) for each in self.marked)
+            tuple(turns), tuple(replace(marked, whole_after=now_after[marked.whole_after]) for marked in self.marked)
         )
 
 
 class ScriptWriter:
-    """Collects turns and marks; empty turns are none."""
+    """Collects the turns and the exchanges of a script. Turns without bytes are left out."""
 
     def __init__(self) -> None:
         self._turns: list[Turn] = []
@@ -80,7 +80,7 @@ class ScriptWriter:
             self._turns.append(Turn(side, data))
 
     def mark(self, marked: Marked) -> None:
-        """All of it has passed by now."""
+        """Note that an exchange has passed completely."""
         self._marked.append(replace(marked, whole_after=len(self._turns)))
 
     def script(self) -> Script:
@@ -88,7 +88,7 @@ class ScriptWriter:
 
 
 def _runs(turns: Iterable[Turn]) -> Sequence[list[Turn]]:
-    """Turns in a row that one side says."""
+    """The turns in groups of consecutive turns of one side."""
     runs: list[list[Turn]] = []
     for turn in turns:
         if runs and runs[-1][0].side == turn.side:

@@ -1,4 +1,4 @@
-"""From one planned connection to its bytes. Pure."""
+"""A planned connection as bytes. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WRITERS = {
 
 
 def script(plan: Plan, number: int) -> Script:
-    """Of the plan's connection of this number: every byte of it, as far as it comes, in the segments it comes in."""
+    """The bytes of the connection with this number, up to its end, in its segments."""
     talk = plan.talks[number]
-    nonces = [contents.nonce(plan.name, number, each) for each in range(len(talk.played))]
+    nonces = [contents.nonce(plan.name, number, exchange) for exchange in range(len(talk.played))]
     return _WRITERS[talk.protocol](talk, nonces).until(talk.close).segmented(talk.segments)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from harness.adapters.contract import Feature
+from harness.conformance.generated.plan_file import shipped
 from harness.conformance.generated.play import play
-from harness.conformance.generated.shipped import shipped
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
 

@@ -173,7 +173,7 @@ def long_heads(trial: Trial) -> None:
         sent.append(truth.speak(conversation, leg, status=204, body=b""))
     tap.settle(sent, server)
     tap.end()
-    tap.expect_bodies(sent)
+    tap.expect_paired(sent)
 
 
 @case("HTTP-19", Level.SHOULD, "RFC 9110, section 6.5; RFC 9112, section 7.1.2", features={Feature.HTTP1})
@@ -195,7 +195,7 @@ def trailers_of_chunks(trial: Trial) -> None:
         sent = [truth.sent(conversation, leg, nonce, method="POST", status=203, request_body=body, body=body)]
     tap.settle(sent, server)
     tap.end()
-    tap.expect_bodies(sent)
+    tap.expect_paired(sent)
     for sighting in expect.of(sent[0], tap.seen):
         for whose, message in (("request", sighting.request), ("answer", sighting.response)):
             fields = () if message is None else (*message.trailers, *message.headers)

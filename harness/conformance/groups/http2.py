@@ -107,7 +107,7 @@ def grpc_status(trial: Trial) -> None:
     sent = [each for each, _ in wanted]
     tap.settle(sent, server)
     tap.end()
-    tap.expect_bodies(sent)
+    tap.expect_paired(sent)
     for each, status in wanted:
         (sighting,) = expect.of(each, tap.seen)
         response = sighting.response

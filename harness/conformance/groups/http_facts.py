@@ -115,7 +115,7 @@ def as_they_came(trial: Trial) -> None:
             sent.append(Sent(nonce, method, target, status, (ExpectedLeg(server, INBOUND),), src, dst))
     tap.settle(sent, server)
     tap.end()
-    tap.expect_bodies(sent)
+    tap.expect_paired(sent)
 
 
 @case("HTTP-22", Level.MUST, "RFC 9110, section 6.3: a field is its message's", features={Feature.HTTP1})

@@ -10,9 +10,12 @@ from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery
+from harness.mesh.app import NONCE_HEADER
 from harness.mesh.delivery import LoopbackConnection
 
 _LATE_S = 2.5
+_PAUSE_S = 1.05
+_TOLD_S = 3.0
 _MALFORMED = {
     "no start line": (b"\x00\x01\x02 nothing of the kind\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
     "a length that is no number": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: many\r\n\r\nabc", b""),
@@ -111,6 +114,50 @@ def while_it_is_open(trial: Trial) -> None:
     tap.look(server)
     tap.end()
     tap.expect_seen(sent)
+
+
+@case(
+    "HTTP-31",
+    Level.SHOULD,
+    "WHATWG HTML, section 9.2: events are for whoever looks now",
+    features={Feature.HTTP1, Feature.STREAMING},
+)
+def told_while_it_goes_on(trial: Trial) -> None:
+    """A tapper that claims streaming SHOULD report the events of a response while the response goes on.
+
+    A stream of server-sent events may go on for hours, and a chat with a language model is one such response for each
+    question. Of a response two events come a second apart. Both have to be in a record before the response ends, and
+    the exchange has to be reported once when it has ended.
+    """
+    server = trial.pod("server")
+    tap = trial.tap(server)
+    nonce, events = truth.new_nonce(), [truth.new_nonce() for _ in range(2)]
+    head = (
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+        f"{NONCE_HEADER}: {nonce}\r\n\r\n"
+    )
+    with delivery.inbound(server) as conversation:
+        conversation.client_sends(truth.request(nonce))
+        conversation.server_sends(head.encode() + _event(events[0]))
+        threading.Event().wait(_PAUSE_S)  # the pause is what is tried: nobody is waited for
+        conversation.server_sends(_event(events[1]))
+        tap.wait_for(
+            lambda: tap.running.mentioned().issuperset(events),
+            "the two events of a response that goes on, in records",
+            _TOLD_S,
+            instead=lambda: f"{len(tap.running.mentioned().intersection(events))} of them",
+        )
+        conversation.server_sends(b"0\r\n\r\n")
+        sent = [truth.sent(conversation, ExpectedLeg(server, INBOUND), nonce)]
+    tap.settle(sent, server)
+    tap.end()
+    tap.expect_once(sent)
+
+
+def _event(data: str) -> bytes:
+    """A server-sent event in a chunk of its own."""
+    event = f"data: {data}\n\n".encode()
+    return b"%x\r\n%s\r\n" % (len(event), event)
 
 
 @case("HTTP-18", Level.SHOULD, "what fails is what people look for", features={Feature.HTTP1})

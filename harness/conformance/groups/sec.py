@@ -159,22 +159,25 @@ def says_nothing(trial: Trial) -> None:
     A tapper that resolves a name, asks an API or connects to a port while its thread is in a pod's namespace does so in
     the name of the pod. A tapper that injects frames disturbs the pod's connections. All traffic of the case is on the
     target's `lo`. Every frame on every link of the target, of a neighbour and of the node (but the node's `lo`) has to
-    belong to the kit's own connections, or to the kernel's announcements of a new link. The kit also compares the
-    kernel's counters of sent datagrams and segments.
+    belong to the kit's own connections, or to the kernel's announcements of a new link, which the kernel counts. The
+    kit also compares the kernel's counters of sent datagrams and segments.
     """
     server, neighbour = trial.pod("server"), trial.pod("neighbour")
-    for place in (trial.node, server, neighbour):
+    places = (trial.node, server, neighbour)
+    for place in places:
         state.wait_settled(place)
+    announced = packets.announced(*places)
     before = {pod.name: state.sent_by(pod) for pod in (server, neighbour)}
     with ExitStack() as watches:
-        seen_by = {each: watches.enter_context(packets.watch(each)) for each in (server, neighbour, trial.node)}
+        seen_by = {place: watches.enter_context(packets.watch(place)) for place in places}
         tap = trial.tap(server)
         sent = truth.deliver(server, 5)
         tap.settle(sent, server)
         tap.end()
         for watch in seen_by.values():
             watch.require_whole()
-        passed = {place: watch.frames for place, watch in seen_by.items()}
+        passed = {place: list(watch.frames) for place, watch in seen_by.items()}
+        kernels = packets.announced(*places) - announced  # after the last frame, so that none is counted too late
     tap.expect_seen(sent)
     kits = {frozenset((str(each.src), str(each.dst))) for each in [*tap.canaries, *sent]}
     own = len(tap.canaries) + 1  # each canary has a connection of its own, the five requests share one
@@ -182,9 +185,9 @@ def says_nothing(trial: Trial) -> None:
         more = {name: number - before[pod.name][name] for name, number in state.sent_by(pod).items()}
         more["connections opened"] -= connections
         told = [f"{number} {name}" for name, number in more.items() if number]
-        told += packets.foreign(passed[pod], kits)
+        told += packets.foreign(passed[pod], kits, kernels)
         tap.require(not told, f"nothing sent in {truth.in_words(pod)} but by the kit", "; ".join(told[:3]))
-    told = packets.foreign([each for each in passed[trial.node] if each.link != "lo"], kits)
+    told = packets.foreign([each for each in passed[trial.node] if each.link != "lo"], kits, kernels)
     tap.require(not told, "nothing sent to a pod from the node", "; ".join(told[:3]))
 
 

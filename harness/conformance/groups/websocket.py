@@ -7,7 +7,7 @@ from harness.conformance import truth
 from harness.conformance.model import Level, case
 from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, ExpectedLeg
-from harness.mesh import delivery
+from harness.mesh import delivery, websocket
 from harness.mesh.app import NONCE_HEADER
 
 
@@ -91,8 +91,4 @@ def upgrade(nonce: str) -> tuple[bytes, bytes]:
 
 def frame(first: int, text: str, *, masked: bool) -> bytes:
     """A WebSocket frame (RFC 6455, section 5.2); `first` is FIN and the opcode."""
-    payload = text.encode()
-    if not masked:
-        return bytes([first, len(payload)]) + payload
-    key = b"\x5a\xc3\x96\x0f"
-    return bytes([first, 0x80 | len(payload)]) + key + bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))
+    return websocket.frame(first, text.encode(), b"\x5a\xc3\x96\x0f" if masked else None)

@@ -42,7 +42,7 @@ class SandboxStage(Stage):
     """On a trial's node. Raises Unsupported, with the remedy, if the case needs more than the sandbox has."""
 
     def __init__(self, trial: Trial, needs: Sequence[str] = ()) -> None:
-        missing = lacking(SandboxWorld.CAPABILITIES, needs)
+        missing = lacking(SandboxWorld.capabilities, needs)
         if missing:
             raise Unsupported(f"needs a cluster: --kind or --kubeconfig (it takes {'; and '.join(missing)})")
         world = SandboxWorld(trial.node, frozenset())

@@ -222,6 +222,14 @@ STAYS_MASKED = Mutant(
 )
 
 
+ONLY_AT_THE_END = Mutant(
+    "only-at-the-end",
+    "It reports a response when it is complete, however long that takes.",
+    {"HTTP-31": "the two events"},
+    Fault(options=("--no-stream",)),
+)
+
+
 def _by_name(message: Record) -> Record:
     last = {name.lower(): (name, value) for name, value in message["headers"]}
     return message | {"headers": list(last.values())}

@@ -130,7 +130,7 @@ def _other_client(records: Iterator[Record]) -> Iterator[Record]:
 
 SOURCE_AS_PROXIED = Mutant(
     "source-as-proxied",
-    "It says of the address in a PROXY header that it is the packets'.",
+    "It gives the source of the packets for the client that a PROXY header names.",
     {"HTTP-27": "the client that a PROXY header names"},
     Fault(records=(_other_client,)),
 )

@@ -7,16 +7,20 @@ by the processes named envoy in /proc.
 from __future__ import annotations
 
 import base64
+import bz2
 import ctypes
 import gzip
 import os
 import re
 import socket
+import struct
 import subprocess
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from harness.conformance.mutants.model import Fault, Mutant
@@ -156,6 +160,10 @@ def _dump(data: bytes) -> bytes:
     return "\n".join(rows).encode()
 
 
+def _raw_deflate(data: bytes) -> bytes:
+    return zlib.compress(data, wbits=-zlib.MAX_WBITS)
+
+
 def _make_files() -> None:
     folder = Path("/var/tmp/tapper/requests")
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,6 +183,12 @@ LOGS_NEIGHBOURS_PACKED = Mutant(
     "It keeps what every pod says in a compressed log below /var.",
     {"SEC-03": r"in /var/tmp/tapper/log, in gzip"},
     Fault(begin=(_in_every_pod(_into("/var/tmp/tapper/log", gzip.compress)),)),
+)
+PACKS_INTO_MEMORY = Mutant(
+    "packs-into-memory",
+    "It keeps what every pod says in shared memory, each packet in bzip2.",
+    {"SEC-03": r"in /dev/shm/tapper/log, in bzip2"},
+    Fault(begin=(_in_every_pod(_into("/dev/shm/tapper/log", bz2.compress)),)),
 )
 KEEPS_A_FILE_WITHOUT_NAME = Mutant(
     "keeps-a-file-without-name",
@@ -199,6 +213,12 @@ SECRETS_IN_BASE64 = Mutant(
     "Its debug file has what passes in its targets, in base64.",
     {"SEC-04": "that of Authorization in /tmp/tapper-debug/log, in base64"},
     Fault(begin=(_in_every_pod(_into("/tmp/tapper-debug/log", base64.b64encode), only_targets=True),)),
+)
+SECRETS_IN_DEFLATE = Mutant(
+    "secrets-in-deflate",
+    "It keeps what passes in its targets in shared memory, each packet in DEFLATE without a header.",
+    {"SEC-04": "that of Authorization in /dev/shm/tapper/log, in DEFLATE without a header"},
+    Fault(begin=(_in_every_pod(_into("/dev/shm/tapper/log", _raw_deflate), only_targets=True),)),
 )
 SECRETS_IN_A_DUMP = Mutant(
     "secrets-in-a-dump",
@@ -232,6 +252,25 @@ def _ask_for_a_neighbour() -> None:
     sock.send(b"\xff" * 6 + mac + b"\x08\x06" + request)
 
 
+def _injected(group: str, message: str) -> Callable[[], None]:
+    """Sends an ICMPv6 message (hexadecimal) to a group, from the unspecified address and the link's own hardware
+    address."""
+
+    def work() -> None:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
+            sock.bind(("eth0", 0))
+            target, payload = IPv6Address(group).packed, bytes.fromhex(message)
+            header = struct.pack("!IHBB16s16s", 6 << 28, len(payload), socket.IPPROTO_ICMPV6, 255, bytes(16), target)
+            sock.send(b"\x33\x33" + target[-4:] + sock.getsockname()[4] + b"\x86\xdd" + header + payload)
+
+    return work
+
+
+# RFC 4862, section 5.4.2, for fe80::ff:fe00:99, and RFC 4861, section 4.1: type, code, checksum, reserved, target
+_DUPLICATE_PROBE = "87007bf500000000fe80000000000000000000fffe000099"
+_ROUTER_SOLICITATION = "85007bb800000000"
+
+
 def _send_again() -> None:
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     sock.bind(("lo", 0))
@@ -247,6 +286,18 @@ ASKS_BY_ARP = Mutant(
     "It asks for the gateway by ARP in a pod's name.",
     {"SEC-07": "ARP for "},
     Fault(begin=(_in_every_pod(_ask_for_a_neighbour),)),
+)
+PROBES_FOR_DUPLICATES = Mutant(
+    "probes-for-duplicates",
+    "It asks in a pod's name whether somebody has an IPv6 address, as before it takes one.",
+    {"SEC-07": "ICMPv6 of type 135 to ff02::1:ff00:99 on eth0"},
+    Fault(begin=(_in_every_pod(_injected("ff02::1:ff00:99", _DUPLICATE_PROBE)),)),
+)
+SOLICITS_A_ROUTER = Mutant(
+    "solicits-a-router",
+    "It looks for IPv6 routers in a pod's name, as the kernel does on a new link.",
+    {"SEC-07": "ICMPv6 of type 133 to ff02::2 on eth0"},
+    Fault(begin=(_in_every_pod(_injected("ff02::2", _ROUTER_SOLICITATION)),)),
 )
 SENDS_AGAIN = Mutant(
     "sends-again",

@@ -40,7 +40,7 @@ def differences(
 ) -> Iterator[FieldDifference]:
     """Every field of a record that does not agree with what happened, in the contract's order."""
     yield from _times(leg, seen, tolerance_s)
-    yield from _where(leg, seen, claims)
+    yield from place(leg, seen, claims)
     yield from _start_lines(leg.exchange, seen, claims)
     for whose, true, told in (
         ("request", leg.exchange.request, seen.request),
@@ -50,34 +50,40 @@ def differences(
             yield from _message(whose, true, told)
             yield from _derived(whose, true, seen.record.get(whose))
         elif told is not None and (told.headers or told.body):
-            yield FieldDifference(whose, f"no {whose}: there was none", _shown(told.headers))
-    yield from _call(leg.exchange, seen)
+            yield FieldDifference(whose, f"null: there was no {whose}", _shown(told.headers))
+    yield from _call(leg.exchange, seen, claims)
     yield from _ended(leg.exchange, seen)
 
 
 def _times(leg: Expected, seen: ReportedExchange, tolerance_s: float) -> Iterator[FieldDifference]:
     exchange = leg.exchange
-    if seen.time is not None:
-        off = seen.time - exchange.first_ns / 1e9
-        if not abs(off) <= tolerance_s:
-            late = "late" if off > 0 else "early"
-            told = f"{seen.time:.3f}, {abs(off):.1f} s too {late}"
-            yield FieldDifference("ts", f"a time within {tolerance_s:g} s of {exchange.first_ns / 1e9:.3f}", told)
+    yield from time(seen, exchange.first_ns, exchange.first_ns, tolerance_s)
     lasted = seen.record.get("duration_s")
     if isinstance(lasted, int | float) and not isinstance(lasted, bool):
         # without a response the tapper may take the connection's end for the exchange's
         least_ns = exchange.response_last_ns or exchange.first_ns
         most_ns = exchange.last_ns if exchange.response_last_ns is not None else leg.connection.last_ns
         least, most = ((time_ns - exchange.first_ns) / 1e9 for time_ns in (least_ns, most_ns))
-        if not least - tolerance_s <= lasted <= most + tolerance_s:
+        if not max(least - tolerance_s, min(least, 0.0)) <= lasted <= most + tolerance_s:
             right = f"a duration of {most:.3f} s" + (
                 "" if exchange.response_last_ns else " at most, without a response"
             )
             yield FieldDifference("duration_s", right, f"{lasted:.3f} s")
 
 
-def _where(leg: Expected, seen: ReportedExchange, claims: frozenset[Feature]) -> Iterator[FieldDifference]:
-    """Pod, way and ends."""
+def time(seen: ReportedExchange, first_ns: int, last_ns: int, tolerance_s: float) -> Iterator[FieldDifference]:
+    """The time of a record, which has to lie between two moments (nanoseconds since 1970), or near them."""
+    if seen.time is None:
+        return
+    first, last = first_ns / 1e9, last_ns / 1e9
+    off = min(seen.time - first, 0.0) or max(seen.time - last, 0.0)
+    if not abs(off) <= tolerance_s:
+        told = f"{seen.time:.3f}, {abs(off):.1f} s too {'late' if off > 0 else 'early'}"
+        yield FieldDifference("ts", f"a time within {tolerance_s:g} s of {first:.3f}", told)
+
+
+def place(leg: Expected, seen: ReportedExchange, claims: frozenset[Feature]) -> Iterator[FieldDifference]:
+    """Pod, network namespace, direction and the two ends of the connection."""
     addresses = " or ".join(sorted(leg.addresses))
     if seen.pod_ip is not None:
         if same_address(seen.pod_ip) not in leg.addresses:
@@ -193,6 +199,8 @@ def _body(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[Fiel
         yield FieldDifference(
             f"{whose}.body", f"{owed}, or said to be cut", f"{len(told.body)} bytes, and no such word"
         )
+    elif told.truncated and told.body and told.body == true.body and true.complete:
+        yield FieldDifference(f"{whose}.body", "truncated to be false, since the body is whole", "true")
 
 
 def _derived(whose: str, true: TrueMessage, message: object) -> Iterator[FieldDifference]:
@@ -251,7 +259,8 @@ def _line(whose: str, key: str, right: Sequence[bytes], told: Sequence[str]) -> 
         return FieldDifference(f"{whose}.headers", said, _shown_values(told))
     sent = [_readable(value) for value in right]
     parts = {part.strip() for value in sent for part in value.split(",")}
-    rearranged = all(part.strip() in parts for value in told for part in value.split(","))
+    given = [part.strip() for value in told for part in value.split(",")]
+    rearranged = all(part in parts or (hidden.may_be_hidden(key) and hidden.is_mask(part)) for part in given)
     field = f"{whose}.lines" if rearranged else f"{whose}.headers"
     return FieldDifference(field, f"{in_words(key)} in {_shown_values(sent)}", _shown_values(told))
 
@@ -282,16 +291,22 @@ def _same_lines(true: FieldLines, told: Sequence[tuple[str, str]]) -> bool:
     )
 
 
-def _call(exchange: TrueExchange, seen: ReportedExchange) -> Iterator[FieldDifference]:
-    """Compare the field `grpc`: service, method, status and counts of messages."""
+def _call(exchange: TrueExchange, seen: ReportedExchange, claims: frozenset[Feature]) -> Iterator[FieldDifference]:
+    """Compare the field `grpc`: service, method, status, message and counts of messages."""
     told, call = seen.record.get("grpc"), exchange.call
     if not isinstance(told, dict):
         return
     if call is None:
         yield FieldDifference("grpc", "no gRPC call: its content type is another", "one")
         return
-    if told.get("status") is not None and told["status"] != call.status:
+    if told.get("status") is None:
+        if call.status is not None and Feature.GRPC in claims:
+            yield FieldDifference("grpc.status", str(call.status), "none", missing=True)
+    elif told["status"] != call.status:
         yield FieldDifference("grpc.status", str(call.status), in_words(str(told["status"])))
+    for name, text in (("service", call.service), ("method", call.method), ("message", call.message)):
+        if isinstance(told.get(name), str) and text is not None and not same_text(text.encode(), told[name]):
+            yield FieldDifference(f"grpc.{name}", in_words(text), in_words(told[name]))
     for name, right in (("requests", call.requests), ("responses", call.responses)):
         messages = told.get(name)
         if isinstance(messages, dict) and messages.get("exact") and messages.get("count") != right:

@@ -22,8 +22,10 @@ def with_call(exchange: TrueExchange) -> TrueExchange:
         status = int(told) if told.isdigit() and len(told) < 10 else None
         encoded = _value(response, b"grpc-message")
         message = unquote_to_bytes(encoded).decode(errors="replace") if encoded else None
+    _, *names = (exchange.target or "").split("/")
+    service, method = names if len(names) == 2 else (None, None)
     answers = 0 if response is None else _count(response.body)
-    return replace(exchange, call=TrueCall(status, message, _count(request.body), answers))
+    return replace(exchange, call=TrueCall(service, method, status, message, _count(request.body), answers))
 
 
 def _value(message: TrueMessage, name: bytes) -> bytes:

@@ -10,7 +10,8 @@ from itertools import zip_longest
 from urllib.parse import unquote
 
 _SECRET = re.compile(
-    r"auth|token|secret|passw|pwd|key|sig|cookie|credential|session|code|jwt|bearer|ticket|otp|\bsid\b|assertion",
+    r"auth|token|secret|passw|passphrase|\bpass\b|pwd|key|sig|cookie|credential|session|sessid|\bsid\b|code|jwt|bearer|"
+    r"ticket|otp|assertion|csrf|xsrf|dpop|saml|oidc",
     re.IGNORECASE,
 )
 _EDGE = r"(?:%[0-9a-f]{2}|\W)*"

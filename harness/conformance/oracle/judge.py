@@ -136,7 +136,7 @@ def _on_lo(
     yield from _missing(question, expectations, set(matched.pairs.values()))
     if Feature.WEBSOCKET in question.claims:
         upgrades = [leg for leg in expectations if leg.exchange.status == _SWITCHING and leg.duty is not Duty.NEVER]
-        yield from sockets.differences(pods, upgrades, question.others)
+        yield from sockets.differences(pods, upgrades, question.others, question.claims, question.tolerance_s)
 
 
 def _proves_until(leg: Expected, record: ReportedExchange) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.adapters.observed import MARKER, ReportedExchange
+from harness.adapters.packets import words_of
 from harness.conformance.oracle import hidden
 from harness.conformance.oracle.compare import same_address, same_end, same_text
 from harness.conformance.oracle.expectation import sidecar_ends
@@ -34,6 +35,7 @@ class Matched:
 
 def match(expectations: Sequence[Expected], records: Sequence[ReportedExchange]) -> Matched:
     """Match each record with one expectation, and no expectation with two records."""
+    # 1. Records that may be about the same expectations make a group.
     index = _Index(expectations)
     groups: dict[tuple[int, ...], list[int]] = {}
     found = Matched()
@@ -44,14 +46,31 @@ def match(expectations: Sequence[Expected], records: Sequence[ReportedExchange])
         else:
             found.strange.append(number)
     taken: set[int] = set()
-    # those that may be about little first: they have no choice
+    # 2. In each group records and expectations that agree best make pairs. Small groups first: they have no choice.
     for about, numbers in sorted(groups.items(), key=lambda group: len(group[0])):
         _assign(expectations, records, [each for each in about if each not in taken], numbers, found, taken)
         for number in numbers:
             if number not in found.pairs:
                 best = max(about, key=lambda each: _agreement(expectations[each], records[number]))
                 found.repeats[number] = best
+    # 3. A record with another target or pod, of a connection that has an exchange without a record: its field is wrong.
+    strange, found.strange = found.strange, []
+    for number in strange:
+        free = [each for each in index.of_connection(records[number]) if each not in taken]
+        free = [each for each in free if _same_start_lines(expectations[each], records[number])]
+        if free:
+            found.pairs[number] = max(free, key=lambda each: _agreement(expectations[each], records[number]))
+            taken.add(found.pairs[number])
+        else:
+            found.strange.append(number)
     return found
+
+
+def _same_start_lines(leg: Expected, record: ReportedExchange) -> bool:
+    """Whether method and status are those of the exchange, as far as the record has them, and it has one of them."""
+    pairs = (record.method, leg.exchange.method), (record.status, leg.exchange.status)
+    given = [(told, true) for told, true in pairs if told is not None]
+    return bool(given) and all(told == true for told, true in given)
 
 
 def _assign(
@@ -125,6 +144,11 @@ class _Index:
         several = self._by_target.get(record.target, ())
         return tuple(each for each in several if self._may_be(each, record))
 
+    def of_connection(self, record: ReportedExchange) -> Sequence[int]:
+        """The exchanges of the connection that a record names."""
+        end = same_end(record.src or "")
+        return () if end is None else self._by_client.get(end, ())
+
     def _may_be(self, number: int, record: ReportedExchange) -> bool:
         """Whether a record without a marker may be about this: it says nothing that is not so."""
         exchange, leg = self._all[number].exchange, self._all[number]
@@ -156,7 +180,7 @@ def _agreement(leg: Expected, record: ReportedExchange) -> float:
         score += 4 if same_address(record.pod_ip) in leg.addresses else -4
     interface = record.record.get("interface")
     if isinstance(interface, str):
-        words = interface.replace("@", " ").replace("/", " ").split()
+        words = words_of(interface)
         score += 4 if leg.pod in words or any(word in leg.addresses for word in words) else -4
     if record.src is not None:
         score += 8 if same_end(record.src) == leg.connection.client else -8

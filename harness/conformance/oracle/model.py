@@ -103,6 +103,9 @@ class TrueMessage:
 class TrueCall:
     """The gRPC fields of an exchange (gRPC over HTTP/2)."""
 
+    service: str | None
+    method: str | None
+    """Both from a target of the form /service/method, else None."""
     status: int | None
     message: str | None
     requests: int

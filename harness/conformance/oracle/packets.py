@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from harness.adapters.packets import Packet
+from harness.adapters.packets import Packet, words_of
 from harness.conformance.oracle import expectation
 from harness.conformance.oracle.expectation import PodDecoded
 from harness.conformance.oracle.model import (
@@ -39,7 +39,14 @@ class _Crossed:
     truth: list[TcpPacket] = field(default_factory=list)
     told: list[TcpPacket] = field(default_factory=list)
     pods: set[str] = field(default_factory=set)
-    cut: list[Packet] = field(default_factory=list)
+    stated_longer: list[tuple[Packet, TcpPacket]] = field(default_factory=list)
+    """Captured packets that the file states to have been longer on the wire."""
+
+    def cut(self) -> list[Packet]:
+        """The captured packets that lack bytes which crossed. A header may state more bytes than ever crossed, and a
+        tapper may believe it."""
+        crossed = {(each.seq, len(each.payload)) for each in self.truth}
+        return [packet for packet, each in self.stated_longer if (each.seq, len(each.payload)) not in crossed]
 
 
 def differences(
@@ -64,7 +71,7 @@ def differences(
         if known is not None:
             known.told.append(segment)
             if len(packet.data) < packet.length:
-                known.cut.append(packet)
+                known.stated_longer.append((packet, segment))
     connections = _connections(pods)
     shown = _windows(flows, spans)
     for (_, flow), crossed in flows.items():
@@ -75,7 +82,7 @@ def differences(
 
 def pod_of(interface: str, pods: Iterable[PodDecoded]) -> str:
     """The pod that an interface's or a file's name tells, by an address or by its name; empty where none is told."""
-    words = interface.replace("@", " ").replace("/", " ").split()
+    words = words_of(interface)
     for pod in pods:
         if pod.truth.name in words or any(address in words for address in pod.truth.addresses):
             return pod.truth.name
@@ -149,9 +156,9 @@ def _of_flow(
     if leg.duty is Duty.MAY:
         return
     base = crossed.truth[0].seq
-    if crossed.cut:
-        first = crossed.cut[0]
-        told = f"{len(crossed.cut)} cut, the first to {len(first.data)} of {first.length} bytes"
+    if cut := crossed.cut():
+        first = cut[0]
+        told = f"{len(cut)} cut, the first to {len(first.data)} of {first.length} bytes"
         yield Difference(DifferenceKind.WRONG, "packet", what, "each packet as long as it was on the wire", told, leg)
         return
     covered = _merged(_interval(each, base) for each in crossed.told)

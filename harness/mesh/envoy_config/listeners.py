@@ -1,4 +1,4 @@
-"""Listeners: what a proxy does with the connections that the redirect rules bring it.
+"""Listeners: how a proxy handles the connections that the redirect rules bring to it.
 
 Outbound, everything arrives at 15001, which hands each connection to the listener of its original destination; those
 are never bound. Inbound, everything arrives at 15006, where the filter chains tell mesh TLS, plaintext and an

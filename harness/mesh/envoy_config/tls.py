@@ -1,6 +1,6 @@
 """Mutual TLS between sidecars: who offers which ALPN, whose certificate is asked for.
 
-A client-side proxy announces what is inside by an ALPN of Istio's own, so that the server-side proxy can tell mesh
+A client-side proxy announces the inner protocol by an ALPN of Istio's own, so that the server-side proxy can tell mesh
 traffic from an application's TLS, and HTTP from bytes, before it has decrypted anything.
 """
 

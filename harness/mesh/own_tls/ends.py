@@ -108,9 +108,9 @@ class TlsConnection:
         self.client_sends(request)
         self.server_sends(response, filler)
 
-    def client_sends(self, data: bytes, filler: int = 0) -> int:
+    def client_sends(self, data: bytes) -> int:
         """Send bytes, and wait until the other end has read them; returns how many calls of the library it took."""
-        return _carry(self.client, self.server, data, filler)
+        return _carry(self.client, self.server, data)
 
     def server_sends(self, data: bytes, filler: int = 0) -> int:
         return _carry(self.server, self.client, data, filler)
@@ -192,7 +192,7 @@ def _certificate_and_key() -> bytes:
     return identity.certificate + identity.key
 
 
-def _carry(sender: TlsEnd, receiver: TlsEnd, data: bytes, filler: int) -> int:
+def _carry(sender: TlsEnd, receiver: TlsEnd, data: bytes, filler: int = 0) -> int:
     receiver.post_read(len(data) + filler)
     calls = sender.write(data, filler)
     receiver.program.answer()

@@ -38,10 +38,10 @@ class OrderedProcess:
         line = self._answers.readline()
         if not line:
             raise HarnessError(f"{self.process.name} ended:\n{self.process.read_log()}")
-        told: dict[str, Any] = json.loads(line)
-        if "error" in told:
-            raise HarnessError(f"{self.process.name}: {told['error']}")
-        return told
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise HarnessError(f"{self.process.name}: {answer['error']}")
+        return answer
 
     def close(self) -> None:
         """End the process, which ends with its orders."""

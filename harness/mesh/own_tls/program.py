@@ -1,4 +1,4 @@
-"""A program with TLS connections that does what it is told: one write of so many bytes, a write that is tried again.
+"""A program with TLS connections that follows orders: one write of so many bytes, a write that is tried again.
 
 Runs inside a pod (`python -I -S program.py`), with the standard library only. `harness.mesh.own_tls.ends` gives the
 orders: descriptor 3 is a Unix socket, an order is a line of JSON, and so is its answer. An answer with `error` says why
@@ -8,6 +8,7 @@ an order could not be carried out.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import select
@@ -141,6 +142,7 @@ class OrderedProgram:
         self._certificate = certificate
         self._listening: dict[int, socket.socket] = {}
         self._connections: dict[int, Any] = {}
+        self._numbers = itertools.count()
 
     def load(self, _: Order) -> Order:
         """Load the library."""
@@ -188,12 +190,10 @@ class OrderedProgram:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
         context = self._context(server=server)
         kind = MemoryConnection if order.get("memory_bio") else SocketConnection
-        made = kind(sock, context, server)
-        number = len(self._connections)
-        while number in self._connections:
-            number += 1
-        self._connections[number] = made
-        return {"id": number, "object": made.object(), **made.ends}
+        connection = kind(sock, context, server)
+        number = next(self._numbers)
+        self._connections[number] = connection
+        return {"id": number, "object": connection.object(), **connection.ends}
 
     def _context(self, *, server: bool) -> ssl.SSLContext:
         import ssl  # noqa: PLC0415 - loaded by an order

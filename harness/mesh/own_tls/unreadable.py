@@ -1,4 +1,4 @@
-"""A process whose TLS library has no symbols, so that nobody finds its functions by their names."""
+"""A process whose TLS library has no symbols, so that its functions cannot be found by their names."""
 
 from __future__ import annotations
 

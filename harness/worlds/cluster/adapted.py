@@ -6,7 +6,6 @@ Pure: documents in, documents out.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import yaml
 
 from harness.adapters.contract import AdapterError, InCluster
 from harness.worlds.cluster.kustomize import Manifest, documents, render
-from harness.worlds.cluster.objects import OWNER
+from harness.worlds.cluster.objects import placed
 from harness.worlds.programs import desk
 
 TAPPER = "tapper-harness/tapper"
@@ -22,13 +21,10 @@ TAPPER = "tapper-harness/tapper"
 DESK = "tapper-harness-desk"
 _LAYER = "tapper-harness-desk-lays"
 _VOLUME = "tapper-harness"
-_CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding")
-_NOT_OURS = ("Namespace", "PriorityClass", "CustomResourceDefinition")
-"""The kinds that a scenario does not make: it has a namespace, and changes nothing of the cluster's."""
 
 
 def load(adapter: Path, cluster: InCluster) -> list[Manifest]:
-    """The documents of the adapter's manifest. Raises AdapterError that names the key."""
+    """The documents of the adapter's manifest. Raises AdapterError, which names the key."""
     where = f"{adapter}: cluster.manifest: {cluster.manifest}"
     try:
         found = render(cluster.manifest) if cluster.manifest.is_dir() else documents(cluster.manifest)
@@ -36,13 +32,13 @@ def load(adapter: Path, cluster: InCluster) -> list[Manifest]:
         raise AdapterError(f"{where} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
         raise AdapterError(f"{where} is no manifest: {error}") from None
-    found = [each for each in found if each is not None]
-    if not all(isinstance(each, dict) and {"kind", "metadata"} <= each.keys() for each in found):
+    found = [manifest for manifest in found if manifest is not None]
+    if not all(isinstance(manifest, dict) and {"kind", "metadata"} <= manifest.keys() for manifest in found):
         raise AdapterError(f"{where} is no manifest: every document needs a kind and metadata")
-    sets = [each for each in found if each["kind"] == "DaemonSet"]
-    if len(sets) != 1:
-        raise AdapterError(f"{where} has {len(sets)} DaemonSets, and has to have one: the tapper, on every node")
-    names = [each["name"] for each in sets[0]["spec"]["template"]["spec"]["containers"]]
+    daemonsets = [manifest for manifest in found if manifest["kind"] == "DaemonSet"]
+    if len(daemonsets) != 1:
+        raise AdapterError(f"{where} has {len(daemonsets)} DaemonSets, and has to have one: the tapper, on every node")
+    names = [container["name"] for container in daemonsets[0]["spec"]["template"]["spec"]["containers"]]
     if cluster.container is None and len(names) != 1:
         raise AdapterError(f"{adapter}: cluster.container: is missing: which of {', '.join(names)} is the tapper?")
     if cluster.container is not None and cluster.container not in names:
@@ -61,40 +57,19 @@ def adapted(
     targets: str,
     linger_s: float,
 ) -> list[Manifest]:
-    """`environment` is the contract's, `targets` the first targets file; `linger_s` is how long the desk stays after
-    the tapper was asked to end. A variable that the manifest sets itself stays as it is."""
-    made = []
-    for original in found:
-        if original["kind"] in _NOT_OURS:
-            continue
-        manifest = copy.deepcopy(original)
-        meta = manifest["metadata"]
-        meta["labels"] = meta.get("labels", {}) | {OWNER: run}
-        meta.pop("namespace", None)
-        if manifest["kind"] in _CLUSTER_WIDE:
-            meta["name"] = f"{space}-{meta['name']}"
-        else:
-            meta["namespace"] = space
-        if manifest["kind"].endswith("RoleBinding"):
-            if manifest["roleRef"]["kind"] == "ClusterRole" and _has(found, "ClusterRole", manifest["roleRef"]["name"]):
-                manifest["roleRef"]["name"] = f"{space}-{manifest['roleRef']['name']}"
-            for subject in manifest.get("subjects", []):
-                if subject["kind"] == "ServiceAccount":
-                    subject["namespace"] = space
+    """The manifests for one scenario. `environment` is the contract's, `targets` the first targets file; the desk stays
+    for `linger_s` seconds after the tapper was asked to end. Variables that the manifest sets itself stay."""
+    manifests = placed(found, space, run)
+    for manifest in manifests:
         if manifest["kind"] == "DaemonSet":
             _prepare(manifest, cluster, space, kit_image, environment, targets, linger_s)
-        made.append(manifest)
-    return made
-
-
-def _has(found: Sequence[Manifest], kind: str, name: str) -> bool:
-    return any(each["kind"] == kind and each["metadata"]["name"] == name for each in found)
+    return manifests
 
 
 def tapper_container(manifest: Manifest, cluster: InCluster) -> Manifest:
-    """The tapper's, among a DaemonSet's."""
+    """The tapper's container among those of a DaemonSet."""
     containers: list[Manifest] = manifest["spec"]["template"]["spec"]["containers"]
-    return next(each for each in containers if cluster.container in (None, each["name"]) and each["name"] != DESK)
+    return next(one for one in containers if cluster.container in (None, one["name"]) and one["name"] != DESK)
 
 
 def _prepare(
@@ -119,7 +94,7 @@ def _prepare(
         container["command"] = list(cluster.argv)
         container.pop("args", None)
     container.pop("ports", None)  # on the node's network they are ports of the node, which may be taken
-    own = {each["name"] for each in container.setdefault("env", [])}
+    own = {variable["name"] for variable in container.setdefault("env", [])}
     container["env"] += [{"name": name, "value": value} for name, value in environment.items() if name not in own]
     mount = {"name": _VOLUME, "mountPath": str(desk.FOLDER)}
     container.setdefault("volumeMounts", []).append(mount)

@@ -17,9 +17,10 @@ from harness.adapters.targets import Target
 from harness.errors import InternalError, WaitTimeout
 from harness.worlds.cluster import adapted, execute
 from harness.worlds.cluster.adapted import DESK, TAPPER
-from harness.worlds.cluster.daemonset import CLUSTER_WIDE, FollowedContainer, TapperDaemonSet
+from harness.worlds.cluster.daemonset import FollowedContainer, TapperDaemonSet
 from harness.worlds.cluster.execute import FollowedLog
 from harness.worlds.cluster.kustomize import Manifest, of_kind
+from harness.worlds.cluster.objects import CLUSTER_WIDE
 from harness.worlds.cluster.session import ClusterSession
 from harness.worlds.programs import desk
 
@@ -27,7 +28,7 @@ _HOPELESS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidIm
 
 
 class _WithDesk(FollowedContainer):
-    """A tapper's container and the kit's beside it, which prints by how much the tapper's output files grow."""
+    """A tapper's container, and the kit's desk beside it, which prints what the tapper adds to its output files."""
 
     def __init__(self, node: str, logs: tuple[FollowedLog, FollowedLog], adapter: Adapter, folder: Path) -> None:
         self._desk = logs[1]
@@ -68,7 +69,7 @@ class AdapterDaemonSet(TapperDaemonSet):
         self._cluster = adapter.cluster
         self._directory = directory
         output = {"stdout": "-", "file": str(desk.OUTPUT / desk.FILE), "directory": str(desk.OUTPUT)}[adapter.to]
-        told = environment(
+        variables = environment(
             procfs="/proc",
             targets_file=str(desk.TARGETS),
             target_ips=[ip for target in targets for ip in target.ips],
@@ -82,7 +83,7 @@ class AdapterDaemonSet(TapperDaemonSet):
             space=space,
             run=session.run,
             kit_image=session.image,
-            environment=told | dict(adapter.env),
+            environment=variables | dict(adapter.env),
             targets=_document(1, targets),
             linger_s=adapter.stop_grace_s,
         )
@@ -108,9 +109,9 @@ class AdapterDaemonSet(TapperDaemonSet):
     def save(self) -> None:
         """Write the logs of its containers, by the names of their nodes."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        for number, each in enumerate(self._followed.values(), 1):
-            lines = "".join(f"{line}\n" for line in each.log.lines)
-            (self._directory / f"{number}-{each.node}.log").write_text(lines)
+        for number, container in enumerate(self._followed.values(), 1):
+            lines = "".join(f"{line}\n" for line in container.log.lines)
+            (self._directory / f"{number}-{container.node}.log").write_text(lines)
 
     def _update(self, targets: Sequence[Target]) -> None:
         if self._cluster.update is not Update.WATCH:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,9 +57,9 @@ class ClusterApi:
 
     def close(self) -> None:
         """Close all connections."""
-        for each in self._clients:
-            each.rest_client.pool_manager.clear()
-            each.close()
+        for connected in self._clients:
+            connected.rest_client.pool_manager.clear()
+            connected.close()
 
     @property
     def is_local(self) -> bool:
@@ -70,67 +71,38 @@ class ClusterApi:
 
     def call(self, ask: Callable[[], Any]) -> Any:
         """The API server's answer. Raises `ApiRefused` with its words."""
-        try:
+        with self._asking(f"the API server at {self.host}"):
             return ask()
-        except ApiException as error:
-            raise ApiRefused(error.status or 0, f"the API server at {self.host}: {_reason(error)}") from None
-        except HTTPError as error:
-            raise ApiRefused(0, f"the API server at {self.host} cannot be reached: {error}") from None
 
     def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply; returns the resulting object. Raises `ApiRefused`."""
-        name = manifest["metadata"]["name"]
-        what = f"{manifest['kind']} {name}"
-        try:
-            made = self._kind(manifest).server_side_apply(
-                body=manifest,
-                name=name,
-                namespace=manifest["metadata"].get("namespace"),
-                field_manager=MANAGER,
-                force_conflicts=True,
+        with self._asking(f"{_title(manifest)} is not taken"):
+            applied = self._kind(manifest).server_side_apply(
+                body=manifest, field_manager=MANAGER, force_conflicts=True, **_place(manifest)
             )
-        except (ApiException, DynamicApiError) as error:
-            raise ApiRefused(error.status or 0, f"{what} is not taken: {_reason(error)}") from None
-        except HTTPError as error:
-            raise ApiRefused(0, f"{what}: the API server at {self.host} cannot be reached: {error}") from None
-        return dict(made.to_dict())
+        return dict(applied.to_dict())
 
-    def remove(self, manifest: Manifest, grace_s: int | None = None) -> bool:
+    def remove(self, manifest: Manifest) -> bool:
         """Ask for the removal of an object; False if it does not exist. Raises `ApiRefused`."""
-        options = {} if grace_s is None else {"grace_period_seconds": grace_s}
-        try:
-            self._kind(manifest).delete(
-                name=manifest["metadata"]["name"], namespace=manifest["metadata"].get("namespace"), **options
-            )
-        except NotFoundError:
-            return False
-        except (ApiException, DynamicApiError) as error:
-            what = f"{manifest['kind']} {manifest['metadata']['name']}"
-            raise ApiRefused(error.status or 0, f"{what} cannot be removed: {_reason(error)}") from None
+        with self._asking(f"{_title(manifest)} cannot be removed"):
+            try:
+                self._kind(manifest).delete(**_place(manifest))
+            except NotFoundError:
+                return False
         return True
 
     def get(self, manifest: Manifest) -> Manifest | None:
-        """The object of this kind and name now, None if there is none."""
-        try:
-            found = self._kind(manifest).get(
-                name=manifest["metadata"]["name"], namespace=manifest["metadata"].get("namespace")
-            )
-        except NotFoundError:
-            return None
-        except (ApiException, DynamicApiError) as error:
-            raise ApiRefused(error.status or 0, f"{manifest['kind']}: {_reason(error)}") from None
-        except HTTPError as error:
-            raise ApiRefused(0, f"the API server at {self.host} cannot be reached: {error}") from None
-        return dict(found.to_dict())
+        """The object of this kind and name now; None if there is none. Raises `ApiRefused`."""
+        with self._asking(manifest["kind"]):
+            try:
+                return dict(self._kind(manifest).get(**_place(manifest)).to_dict())
+            except NotFoundError:
+                return None
 
     def list(self, kind: str, namespace: str | None = None, labels: str | None = None) -> list[Manifest]:
-        """The objects of a kind of the core API (v1), with the API server's names of fields."""
-        try:
+        """The objects of a kind of the core API (v1), with the API server's names of fields. Raises `ApiRefused`."""
+        with self._asking(f"the list of {kind}s"):
             found = self._resources().get(api_version="v1", kind=kind).get(namespace=namespace, label_selector=labels)
-        except (ApiException, DynamicApiError) as error:
-            raise ApiRefused(error.status or 0, f"the list of {kind}s: {_reason(error)}") from None
-        except HTTPError as error:
-            raise ApiRefused(0, f"the API server at {self.host} cannot be reached: {error}") from None
         return [dict(item) for item in found.to_dict()["items"]]
 
     def has_kind(self, api_version: str, kind: str) -> bool:
@@ -158,6 +130,16 @@ class ClusterApi:
                 raise WaitTimeout(f"waited {timeout:g} s for {what}, in vain{away}{reasons}")
             time.sleep(_PAUSE_S)
 
+    @contextmanager
+    def _asking(self, subject: str) -> Iterator[None]:
+        """Turn a refusal, or no answer, into `ApiRefused`, which begins with the subject."""
+        try:
+            yield
+        except (ApiException, DynamicApiError) as error:
+            raise ApiRefused(error.status or 0, f"{subject}: {_reason(error)}") from None
+        except HTTPError as error:
+            raise ApiRefused(0, f"the API server at {self.host} cannot be reached: {error}") from None
+
     def _kind(self, manifest: Manifest) -> Any:
         try:
             return self._resources().get(api_version=manifest["apiVersion"], kind=manifest["kind"])
@@ -170,6 +152,15 @@ class ClusterApi:
         if self._dynamic is None:
             self._dynamic = self.call(lambda: DynamicClient(self.client))
         return self._dynamic.resources
+
+
+def _title(manifest: Manifest) -> str:
+    return f"{manifest['kind']} {manifest['metadata']['name']}"
+
+
+def _place(manifest: Manifest) -> dict[str, str | None]:
+    """The name and the namespace of an object, as the client's arguments."""
+    return {"name": manifest["metadata"]["name"], "namespace": manifest["metadata"].get("namespace")}
 
 
 def is_local(host: str) -> bool:

@@ -41,7 +41,7 @@ def collect(session: ClusterSession, world: ClusterWorld, directory: Path, name:
     space = world.space
     pods = api.list("Pod", space)
     write("pods.yaml", lambda: yaml.safe_dump(pods))
-    write("events.txt", lambda: "".join(f"{told(each)}\n" for each in api.list("Event", space)))
+    write("events.txt", lambda: "".join(f"{told(event)}\n" for event in api.list("Event", space)))
     for pod in pods:
         for container in _containers(pod):
             name = pod["metadata"]["name"]
@@ -68,7 +68,7 @@ def collect(session: ClusterSession, world: ClusterWorld, directory: Path, name:
 
 def _containers(pod: Manifest) -> list[str]:
     spec = pod["spec"]
-    return [each["name"] for each in [*spec.get("initContainers", []), *spec["containers"]]]
+    return [container["name"] for container in [*spec.get("initContainers", []), *spec["containers"]]]
 
 
 def _log(api: ClusterApi, space: str, pod: str, container: str) -> str:

@@ -61,6 +61,6 @@ def build_image(tag: str, archive: Path) -> None:
 
 def last_lines(log: Iterable[dict[str, Any]]) -> str:
     """The last lines of a build's log, which the daemon sends as objects: those with `stream` or `error` are output."""
-    text = "".join(str(each.get("stream") or each.get("error") or "") for each in deque(log, 10 * _LOG_LINES))
+    text = "".join(str(part.get("stream") or part.get("error") or "") for part in deque(log, 10 * _LOG_LINES))
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     return "\n".join(f"  {escape(line[:_LOG_LINE_CHARACTERS])}" for line in lines[-_LOG_LINES:])

@@ -14,11 +14,11 @@ from harness.errors import HarnessError
 from harness.worlds.cluster.api import ApiRefused, ClusterApi
 from harness.worlds.cluster.execute import FollowedLog
 from harness.worlds.cluster.kustomize import Manifest, of_kind
+from harness.worlds.cluster.objects import CLUSTER_WIDE
 
 START_S = 120.0
 _END_S = 40.0
 _LOOK_S = 1.0
-CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding")
 
 
 class FollowedContainer:
@@ -98,13 +98,13 @@ class TapperDaemonSet(Running):
         return self._death
 
     def outputs(self) -> Sequence[tuple[str, Output]]:
-        return [(each.node, each.output) for each in self._refreshed()]
+        return [(container.node, container.output) for container in self._refreshed()]
 
     def read_log(self) -> str:
         lines = []
-        for each in self._refreshed():
-            lines += [f"{each.node}: {line}" for line in each.words]
-            lines += [f"{each.node}: {each.log.failure}"] if each.log.failure else []
+        for container in self._refreshed():
+            messages = [*container.words, *([container.log.failure] if container.log.failure else [])]
+            lines += [f"{container.node}: {message}" for message in messages]
         return "".join(f"{line}\n" for line in lines)
 
     def stop(self, patience: float = 1.0) -> Ending:
@@ -113,16 +113,16 @@ class TapperDaemonSet(Running):
         started = time.monotonic()
         self._api.remove(of_kind(self.manifests, "DaemonSet"))
         deadline = started + (self.adapter.stop_grace_s + _END_S) * patience
-        for each in self._followed.values():
-            each.stop(deadline)
-        for each in self._refreshed():
-            each.output.finish()
+        for container in self._followed.values():
+            container.stop(deadline)
+        for container in self._refreshed():
+            container.output.finish()
         return Ending(seconds=time.monotonic() - started)
 
     def close(self) -> None:
-        """Do not read its logs any more, and remove what the end of the namespace does not remove."""
-        for each in self._followed.values():
-            each.cancel()
+        """Stop reading its logs, and remove the objects that the end of the namespace does not remove."""
+        for container in self._followed.values():
+            container.cancel()
         if not self._stopped:
             self._stopped = True
             self._api.remove(of_kind(self.manifests, "DaemonSet"))
@@ -138,7 +138,7 @@ class TapperDaemonSet(Running):
     def _status(self, pod: Manifest, container: str | None = None) -> Manifest:
         """The status of one of a pod's containers, by default the tapper's; empty while there is none."""
         statuses: list[Manifest] = pod["status"].get("containerStatuses", [])
-        return next((each for each in statuses if each["name"] == (container or self._container)), {})
+        return next((status for status in statuses if status["name"] == (container or self._container)), {})
 
     @abstractmethod
     def _follow(self, pod: Manifest, container_id: str) -> FollowedContainer:
@@ -189,6 +189,6 @@ class TapperDaemonSet(Running):
 
     def _refreshed(self) -> list[FollowedContainer]:
         self._look()
-        for each in self._followed.values():
-            each.refresh()
+        for container in self._followed.values():
+            container.refresh()
         return list(self._followed.values())

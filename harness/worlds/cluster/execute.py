@@ -85,13 +85,9 @@ class ClusterProgram:
     def output(self) -> str:
         return "".join(self._out)
 
-    def wait_output(self, text: str, timeout: float = 30.0) -> None:
-        wait_until(
-            lambda: text in self.output(),
-            f"{text!r} from {self._what}",
-            timeout,
-            lambda: "".join(self._out + self._err),
-        )
+    def wait_output(self, text: str) -> None:
+        said = f"{text!r} from {self._what}"
+        wait_until(lambda: text in self.output(), said, _STOP_S, lambda: "".join(self._out + self._err))
 
     def stop(self) -> str:
         self._stopping.set()
@@ -183,5 +179,5 @@ class FollowedLog:
         """Whether the container still runs, though its log's connection has ended."""
         pod = self._api.fresh_core().read_namespaced_pod(self._pod, self._space)
         known = (pod.status.container_statuses or []) + (pod.status.init_container_statuses or [])
-        (status,) = [each for each in known if each.name == self._container]
+        (status,) = [status for status in known if status.name == self._container]
         return status.container_id == self._id and status.state.running is not None

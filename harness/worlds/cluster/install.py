@@ -89,7 +89,8 @@ def fetch_istioctl(url: str, sha256: str, folder: Path, say: Say) -> Path:
     program = folder / "istioctl"
     try:
         with tarfile.open(archive) as content:
-            members = [each for each in content.getmembers() if Path(each.name).name == "istioctl" and each.isfile()]
+            files = [member for member in content.getmembers() if member.isfile()]
+            members = [member for member in files if Path(member.name).name == "istioctl"]
             if len(members) != 1:
                 raise Unsupported(f"{url} has no program named istioctl in it")
             packed = content.extractfile(members[0])
@@ -161,14 +162,8 @@ class ManagedKind:
         with tempfile.TemporaryDirectory() as folder:
             config = Path(folder) / "kind.yaml"
             config.write_text(yaml.safe_dump(objects.kind_config()))
-            argv = [
-                kind,
-                "create",
-                "cluster",
-                f"--name={name}",
-                f"--kubeconfig={self.kubeconfig}",
-                f"--config={config}",
-            ]
+            options = f"--name={name}", f"--kubeconfig={self.kubeconfig}", f"--config={config}"
+            argv = [kind, "create", "cluster", *options]
             if self._cluster.image:
                 argv.append(f"--image={self._cluster.image}")
             code = shielded.run(argv, self._say)

@@ -43,17 +43,17 @@ def render(folder: Path) -> list[Manifest]:
 
 def of_kind(manifests: list[Manifest], kind: str) -> Manifest:
     """The only manifest of a kind."""
-    (found,) = [each for each in manifests if each["kind"] == kind]
+    (found,) = [manifest for manifest in manifests if manifest["kind"] == kind]
     return found
 
 
 def _patched(manifests: list[Manifest], target: Manifest | None, content: Any) -> list[Manifest]:
     wanted = (content["kind"], content["metadata"]["name"]) if target is None else (target["kind"], target["name"])
-    (hit,) = [each for each in manifests if (each["kind"], each["metadata"]["name"]) == wanted]
+    (hit,) = [one for one in manifests if (one["kind"], one["metadata"]["name"]) == wanted]
     if target is None:
         if content["$patch"] != "delete":
             raise ValueError(f"a patch of {wanted} without a target can only delete")
-        return [each for each in manifests if each is not hit]
+        return [manifest for manifest in manifests if manifest is not hit]
     for operation in content:
         _apply(hit, operation)
     return manifests

@@ -1,4 +1,4 @@
-"""The Kubernetes objects of a scenario. Pure: words in, manifests out."""
+"""The Kubernetes objects of a scenario. Pure."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ OWNER = "tapper-harness/run"
 """The label of everything that a run makes; its value is the run's id."""
 TARGET = "tapper-harness/target"
 APP = "app"
+CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding")
+"""The kinds of a tapper's objects that are in no namespace."""
+_NOT_OURS = ("Namespace", "PriorityClass", "CustomResourceDefinition")
+"""The kinds that a scenario does not make: it has a namespace, and changes nothing else of the cluster."""
 
 _CONFINED = {
     "allowPrivilegeEscalation": False,
@@ -134,6 +138,31 @@ def peer_authentication(app: str, space: str, mode: Mode) -> Manifest:
     }
 
 
+def placed(manifests: Sequence[Manifest], space: str, run: str, name: str | None = None) -> list[Manifest]:
+    """Copies of a tapper's manifests for one scenario: in its namespace, with the run's label, and without the objects
+    that only a cluster has. Objects that no namespace takes along get names that begin with the namespace's. `name`
+    replaces the names of all objects."""
+    known = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
+    copies = [copy.deepcopy(manifest) for manifest in manifests if manifest["kind"] not in _NOT_OURS]
+    for manifest in copies:
+        kind, meta = manifest["kind"], manifest["metadata"]
+        meta["labels"] = meta.get("labels", {}) | {OWNER: run}
+        meta["name"] = name or meta["name"]
+        if kind in CLUSTER_WIDE:
+            meta.pop("namespace", None)
+            meta["name"] = f"{space}-{meta['name']}"
+        else:
+            meta["namespace"] = space
+        if kind.endswith("RoleBinding"):
+            role = manifest["roleRef"]
+            if role["kind"] == "ClusterRole" and ("ClusterRole", role["name"]) in known:
+                role["name"] = f"{space}-{name or role['name']}"
+            for subject in manifest.get("subjects", []):
+                if subject["kind"] == "ServiceAccount":
+                    subject |= {"name": name or subject["name"], "namespace": space}
+    return copies
+
+
 def tapper(
     fixtures: Path,
     name: str,
@@ -147,23 +176,10 @@ def tapper(
 ) -> list[Manifest]:
     """fixtures/istio/tapper in a namespace of ours, under a name of ours: account, role, binding, DaemonSet.
 
-    Its metrics port is left out, which is one of the node's, and may be somebody else's already.
+    Its metrics port is left out: it is a port of the node, which another program may have.
     """
-    made = []
-    for manifest in copy.deepcopy(render(fixtures / "tapper")):
-        kind = manifest["kind"]
-        if kind in ("Namespace", "PriorityClass"):
-            continue
-        whole = f"{space}-{name}"
-        cluster_wide = kind in ("ClusterRole", "ClusterRoleBinding")
-        manifest["metadata"] = {"name": whole if cluster_wide else name, "labels": {OWNER: run}}
-        if not cluster_wide:
-            manifest["metadata"]["namespace"] = space
-        if kind == "ClusterRoleBinding":
-            manifest["roleRef"]["name"] = whole
-            manifest["subjects"] = [{"kind": "ServiceAccount", "name": name, "namespace": space}]
-        made.append(manifest)
-    spec = of_kind(made, "DaemonSet")["spec"]
+    manifests = placed(render(fixtures / "tapper"), space, run, name)
+    spec = of_kind(manifests, "DaemonSet")["spec"]
     spec["selector"] = {"matchLabels": {APP: name}}
     template = spec["template"]
     template["metadata"]["labels"] |= {APP: name}
@@ -181,7 +197,7 @@ def tapper(
     arguments += options
     if without is not None:
         container["securityContext"]["capabilities"]["add"].remove(without)
-    return made
+    return manifests
 
 
 def target_selector(space: str, name: str) -> str:
@@ -227,14 +243,8 @@ def observer(space: str, image: str) -> Manifest:
     }
 
 
-def kind_config(workers: int = 2, *, ipv6: bool = False) -> Manifest:
-    """kind.x-k8s.io/v1alpha4: one node of the control plane, and workers."""
-    roles = ["control-plane"] + ["worker"] * workers
-    config: Manifest = {
-        "kind": "Cluster",
-        "apiVersion": "kind.x-k8s.io/v1alpha4",
-        "nodes": [{"role": role} for role in roles],
-    }
-    if ipv6:
-        config["networking"] = {"ipFamily": "dual"}
-    return config
+def kind_config() -> Manifest:
+    """kind.x-k8s.io/v1alpha4: one node of the control plane, and two workers."""
+    roles = "control-plane", "worker", "worker"
+    nodes = [{"role": role} for role in roles]
+    return {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": nodes}

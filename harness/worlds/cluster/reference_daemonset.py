@@ -57,7 +57,7 @@ class ReferenceDaemonSet(TapperDaemonSet):
         self._label = label
         self._labelled: set[Target] = set()
         self._space = space
-        for kind in ("ClusterRole", "ClusterRoleBinding"):
+        for kind in objects.CLUSTER_WIDE:
             session.own_cluster_wide(kind, f"{space}-{name}")
         manifests = objects.tapper(
             session.fixtures, name, space, session.image, session.run, options=options, istio=istio, without=without
@@ -87,7 +87,7 @@ class ReferenceDaemonSet(TapperDaemonSet):
 
     def stop(self, patience: float = 1.0) -> Ending:
         ending = super().stop(patience)
-        last = {each.node: each.output for each in self._followed.values()}
+        last = {container.node: container.output for container in self._followed.values()}
         silent = [node for node, output in last.items() if not output.records("bye")]
         if silent:
             raise HarnessError(f"the tappers of {', '.join(silent)} did not end with their summary:\n{self.read_log()}")
@@ -111,7 +111,7 @@ class ReferenceDaemonSet(TapperDaemonSet):
             )
 
         self._wait(again, f"the containers of {self._name} to start again")
-        # the new processes have to be heard: otherwise the sources of the killed ones would count as open
+        # the new processes have to greet first: otherwise the sources of the killed ones would count as open
         self._wait(lambda: len(self._heard() - known) >= len(before), "the tapper's greeting again")
         self._wait(self._on_every_node, "the tapper's capture on every node")
 
@@ -129,13 +129,14 @@ class ReferenceDaemonSet(TapperDaemonSet):
     def _heard(self) -> set[str]:
         """The containers whose process has greeted."""
         self._refreshed()
-        return {identifier for identifier, each in self._followed.items() if each.output.records("hello")}
+        return {identifier for identifier, container in self._followed.items() if container.output.records("hello")}
 
     def _on_every_node(self) -> bool:
         """Whether every process has opened the node's own interfaces."""
         heard = self._heard()
         return bool(heard) and all(
-            any(source["kind"] == "node" for source in self._followed[each].output.records("source")) for each in heard
+            any(source["kind"] == "node" for source in self._followed[container].output.records("source"))
+            for container in heard
         )
 
     def _in_container(self, pod: str, what: str) -> str:
@@ -151,7 +152,7 @@ class ClusterTapper(ReferenceTapper):
         self._named = named
 
     def retarget(self, targets: Iterable[Addressed]) -> None:
-        self.running.retarget([self._named(each) for each in targets])
+        self.running.retarget([self._named(pod) for pod in targets])
 
     def kill(self) -> None:
         self.running.kill()

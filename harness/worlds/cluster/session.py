@@ -55,7 +55,6 @@ class ClusterSession:
         self._ledger = ledger
         self._say = say
         self._numbers = itertools.count(1)
-        self._leaving: list[str] = []
         self._observers: str | None = None
         self.nodes = self._workers()
         self.capabilities = self._capabilities()
@@ -102,8 +101,8 @@ class ClusterSession:
 
     def events(self) -> str:
         """The newest events of this run's namespaces."""
-        mine = [each for each in self.api.list("Event") if each["metadata"]["namespace"].startswith(self._prefix)]
-        return "\n".join(told(each) for each in mine[-_EVENTS:])
+        mine = [event for event in self.api.list("Event") if event["metadata"]["namespace"].startswith(self._prefix)]
+        return "\n".join(told(event) for event in mine[-_EVENTS:])
 
     def _all_ready(self, manifest: Manifest) -> bool:
         status = (self.api.get(manifest) or {}).get("status", {})

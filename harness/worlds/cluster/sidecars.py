@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from harness.mesh.workload import Mode
 from harness.worlds.cluster import execute
 from harness.worlds.cluster.api import ClusterApi
+from harness.worlds.cluster.pods import named
 from harness.worlds.model import APP_PORT, WorldPod, WorldService
 
 PUSH_S = 60.0
@@ -37,13 +39,13 @@ class Sidecars:
     def status(self, pod: WorldPod) -> Mapping[str, Any]:
         """The status of the sidecar's container."""
         status = self._manifest(pod).get("status", {})
-        everything = status.get("containerStatuses", []) + status.get("initContainerStatuses", [])
-        return next(each for each in everything if each["name"] == "istio-proxy")
+        statuses = status.get("containerStatuses", []) + status.get("initContainerStatuses", [])
+        return next(status for status in statuses if status["name"] == "istio-proxy")
 
     def accepts(self, pod: WorldPod) -> Mode:
         """The transports that the inbound listener accepts: TLS, plaintext, or both."""
         dump = json.loads(self.ask(pod, "GET", "config_dump?resource=dynamic_listeners"))
-        text = json.dumps([each for each in dump.get("configs", []) if each.get("name") == "virtualInbound"])
+        text = json.dumps([config for config in dump.get("configs", []) if config.get("name") == "virtualInbound"])
         tls, plain = '"transport_protocol": "tls"' in text, '"transport_protocol": "raw_buffer"' in text
         return {(True, False): Mode.STRICT, (True, True): Mode.PERMISSIVE}.get((tls, plain), Mode.DISABLE)
 
@@ -57,21 +59,20 @@ class Sidecars:
             clusters = self.ask(pod, "GET", "clusters")
             lines = [line for line in clusters.splitlines() if line.startswith(name)]
             found = {endpoint for line in lines if (endpoint := healthy(line)) is not None}
-            everyone = len(found) == len(members) and all(found & set(each.ips) for each in members)
+            everyone = len(found) == len(members) and all(found & set(member.ips) for member in members)
             return bool(lines) and (headless or everyone)
 
         for pod in pods:
             if pod.meshed:
                 self._api.wait(
-                    lambda pod=pod: known(pod),  # type: ignore[misc]
+                    partial(known, pod),
                     f"the sidecar of {pod.name} to know {len(members)} pods behind {service.name}",
                     PUSH_S,
                 )
 
     def is_native(self, pod: WorldPod) -> bool:
         """Whether the sidecar is an init container."""
-        return any(each["name"] == "istio-proxy" for each in self._manifest(pod)["spec"].get("initContainers", []))
+        return any(init["name"] == "istio-proxy" for init in self._manifest(pod)["spec"].get("initContainers", []))
 
     def _manifest(self, pod: WorldPod) -> Mapping[str, Any]:
-        named = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": self._space}}
-        return self._api.get(named) or {}
+        return self._api.get(named(pod.name, self._space)) or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from harness.adapters.reference import Addressed
 from harness.adapters.targets import Target
@@ -11,15 +12,14 @@ from harness.mesh.workload import Mode
 from harness.worlds import talk
 from harness.worlds.cluster import execute, objects
 from harness.worlds.cluster.api import ApiRefused
-from harness.worlds.cluster.deployed import ClusterDeployment
 from harness.worlds.cluster.execute import ClusterProgram
 from harness.worlds.cluster.frames import ClusterRecording
 from harness.worlds.cluster.kustomize import Manifest
-from harness.worlds.cluster.pods import is_ready, named, world_pod
+from harness.worlds.cluster.pods import ClusterDeployment, is_ready, named, world_pod
 from harness.worlds.cluster.reference_daemonset import ClusterTapper, ReferenceDaemonSet
 from harness.worlds.cluster.session import ClusterSession
 from harness.worlds.cluster.sidecars import PUSH_S, Sidecars
-from harness.worlds.model import APP_PORT, SERVICE_PORT, Capabilities, WorldPod, WorldService
+from harness.worlds.model import APP_PORT, SERVICE_PORT, WorldPod, WorldService
 
 _READY_S = 180.0
 GATEWAYS = "istio=ingressgateway"
@@ -55,7 +55,9 @@ class ClusterWorld:
     def __init__(self, session: ClusterSession, space: str, *, record: bool = False) -> None:
         self._session = session
         self._api = session.api
-        self._space = space
+        self.capabilities = session.capabilities
+        self.space = space
+        """The scenario's namespace."""
         self._services: dict[str, tuple[WorldService, tuple[WorldPod, ...]]] = {}
         self._pods: list[WorldPod] = []
         self._links: dict[WorldPod, str] = {}
@@ -64,17 +66,9 @@ class ClusterWorld:
         self._sidecars = Sidecars(session.api, space)
         self._record = record
         self._elsewhere: dict[WorldPod, str] = {}
-        """Pods of other namespaces that may become targets, and those."""
+        """Pods of other namespaces that may become targets, and their namespaces."""
         self.recordings: dict[str, ClusterRecording] = {}
         """The recordings of this scenario, by name."""
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._session.capabilities
-
-    @property
-    def space(self) -> str:
-        return self._space
 
     @property
     def pods(self) -> list[WorldPod]:
@@ -82,14 +76,14 @@ class ClusterWorld:
         return list(self._pods)
 
     def close(self) -> None:
-        """End what runs. The namespace goes while other scenarios begin."""
+        """End the tappers and recordings. The namespace is removed while other scenarios begin."""
         for tapper in self._tappers:
             tapper.close()
         for recording in self.recordings.values():
             recording.end()
         for pod in self._elsewhere:  # they are not in the scenario's namespace
             self._patch_label(pod.name, self._elsewhere[pod], objects.TARGET, None)
-        self._session.give_back(self._space)
+        self._session.give_back(self.space)
 
     # -- pods ------------------------------------------------------------------------------------------------------
 
@@ -104,10 +98,10 @@ class ClusterWorld:
         native: bool | None = None,
     ) -> WorldPod:
         if mode is not None:
-            self._api.apply(objects.peer_authentication(name, self._space, mode))
+            self._api.apply(objects.peer_authentication(name, self.space, mode))
         manifest = objects.pod(
             name,
-            self._space,
+            self.space,
             self._session.image,
             command or talk.server_command(name, "http", APP_PORT),
             port=APP_PORT,
@@ -120,7 +114,7 @@ class ClusterWorld:
         found = self._api.wait(lambda: self._ready(name), f"the pod {name} to be ready", _READY_S, self._session.events)
         made = world_pod(found, meshed=mode is not None)
         containers = found["spec"]["containers"] + found["spec"].get("initContainers", [])
-        proxied = any(each["name"] == "istio-proxy" for each in containers)
+        proxied = any(container["name"] == "istio-proxy" for container in containers)
         if proxied is not made.meshed:
             raise HarnessError(f"the pod {name} has {'a' if proxied else 'no'} sidecar: is Istio's injector at work?")
         self._pods.append(made)
@@ -132,17 +126,17 @@ class ClusterWorld:
 
     def set_mode(self, mode: Mode, *pods: WorldPod) -> None:
         for pod in pods:
-            self._api.apply(objects.peer_authentication(pod.name, self._space, mode))
+            self._api.apply(objects.peer_authentication(pod.name, self.space, mode))
         for pod in pods:
             self._api.wait(
-                lambda pod=pod: self._sidecars.accepts(pod) is mode,  # type: ignore[misc]
+                partial(self._accepts, mode, pod),
                 f"the sidecar of {pod.name} to be {mode.value}",
                 PUSH_S,
             )
 
     def delete(self, pod: WorldPod) -> None:
         self._links[pod] = self.run(pod, ["python", "-c", _LINK]).strip()
-        manifest = named(pod.name, self._space)
+        manifest = named(pod.name, self.space)
         self._api.remove(manifest)
         self._api.wait(lambda: self._api.get(manifest) is None, f"the end of {pod.name}", _READY_S)
         self._pods.remove(pod)
@@ -176,9 +170,9 @@ class ClusterWorld:
     def ambient(self, *pods: WorldPod) -> None:
         """Set the label that Istio's CNI agent watches for, and wait for the annotation with which it confirms."""
         for pod in pods:
-            self._patch_label(pod.name, self._space, "istio.io/dataplane-mode", "ambient")
+            self._patch_label(pod.name, self.space, "istio.io/dataplane-mode", "ambient")
         for pod in pods:
-            self._api.wait(lambda pod=pod: self._is_ambient(pod), f"{pod.name} to be taken into ambient mode", PUSH_S)  # type: ignore[misc]
+            self._api.wait(partial(self._is_ambient, pod), f"{pod.name} to be taken into ambient mode", PUSH_S)
 
     def restart_api_server(self) -> None:
         restart = self._session.restart_api_server
@@ -186,8 +180,9 @@ class ClusterWorld:
 
         def starts() -> int:
             pods = self._api.list("Pod", "kube-system", "component=kube-apiserver")
-            statuses = [each for pod in pods for each in pod["status"].get("containerStatuses", [])]
-            return sum(each["restartCount"] for each in statuses) if all(each["ready"] for each in statuses) else -1
+            statuses = [status for pod in pods for status in pod["status"].get("containerStatuses", [])]
+            ready = all(status["ready"] for status in statuses)
+            return sum(status["restartCount"] for status in statuses) if ready else -1
 
         before = self._api.wait(lambda: starts() + 1, "the API server to be ready", _READY_S) - 1
         restart()
@@ -203,14 +198,14 @@ class ClusterWorld:
         self._api.wait(again, "the API server to start again", _READY_S)
 
     def deployment(self, name: str, *, replicas: int, mode: Mode) -> ClusterDeployment:
-        self._api.apply(objects.peer_authentication(name, self._space, mode))
+        self._api.apply(objects.peer_authentication(name, self.space, mode))
         command = talk.server_command(name, "http", APP_PORT)
         manifest = objects.deployment(
-            name, self._space, self._session.image, command, port=APP_PORT, replicas=replicas, meshed=True
+            name, self.space, self._session.image, command, port=APP_PORT, replicas=replicas, meshed=True
         )
         self._api.apply(manifest)
         service = objects.service(
-            name, self._space, port=SERVICE_PORT, target_port=APP_PORT, protocol="http", headless=False, ipv6=False
+            name, self.space, port=SERVICE_PORT, target_port=APP_PORT, protocol="http", headless=False, ipv6=False
         )
         service["spec"]["selector"] = {objects.APP: name}
         self._api.apply(service)
@@ -233,7 +228,7 @@ class ClusterWorld:
     ) -> WorldService:
         manifest = objects.service(
             name,
-            self._space,
+            self.space,
             port=SERVICE_PORT,
             target_port=APP_PORT,
             protocol=protocol,
@@ -249,19 +244,19 @@ class ClusterWorld:
     def set_endpoints(self, service: WorldService, *pods: WorldPod) -> None:
         _, before = self._services[service.name]
         for pod in set(before) - set(pods):
-            self._patch_label(pod.name, self._space, objects.member_label(service.name), None)
+            self._patch_label(pod.name, self.space, objects.member_label(service.name), None)
         for pod in pods:
-            self._patch_label(pod.name, self._space, objects.member_label(service.name), "yes")
+            self._patch_label(pod.name, self.space, objects.member_label(service.name), "yes")
         self._services[service.name] = (service, pods)
         self._sidecars.wait_known(service, pods, self._pods)
 
     # -- programs --------------------------------------------------------------------------------------------------
 
     def run(self, pod: WorldPod, argv: Sequence[str], timeout: float = 60.0) -> str:
-        return execute.run(self._api, self._space, pod.name, "app", argv, timeout)
+        return execute.run(self._api, self.space, pod.name, "app", argv, timeout)
 
     def spawn(self, pod: WorldPod, argv: Sequence[str]) -> ClusterProgram:
-        return ClusterProgram(self._api, self._space, pod.name, "app", argv)
+        return ClusterProgram(self._api, self.space, pod.name, "app", argv)
 
     def manual_envoy(self, where: WorldPod | None, claims: WorldPod) -> ClusterProgram:
         argv = ["python", "-c", _BY_HAND, claims.ip]
@@ -277,7 +272,7 @@ class ClusterWorld:
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def target(self, pod: Addressed) -> Target:
-        space = next((space for each, space in self._elsewhere.items() if each.name == pod.name), self._space)
+        space = next((space for other, space in self._elsewhere.items() if other.name == pod.name), self.space)
         return Target(pod.name, pod.ips, f"uid-{pod.name}", space)
 
     def tapper(
@@ -288,7 +283,7 @@ class ClusterWorld:
 
         daemonset = ReferenceDaemonSet(
             self._session,
-            self._space,
+            self.space,
             f"tapper-{len(self._tappers)}",
             [self.target(pod) for pod in targets],
             options,
@@ -313,12 +308,15 @@ class ClusterWorld:
         program.wait_output("ready")
         return ClusterRecording(program, pod.name)
 
+    def _accepts(self, mode: Mode, pod: WorldPod) -> bool:
+        return self._sidecars.accepts(pod) is mode
+
     def _is_ambient(self, pod: WorldPod) -> bool:
-        annotations = (self._api.get(named(pod.name, self._space)) or {})["metadata"].get("annotations", {})
+        annotations = (self._api.get(named(pod.name, self.space)) or {})["metadata"].get("annotations", {})
         return bool(annotations.get("ambient.istio.io/redirection") == "enabled")
 
     def _ready(self, name: str) -> Manifest | None:
-        pod = self._api.get(named(name, self._space))
+        pod = self._api.get(named(name, self.space))
         return pod if pod is not None and is_ready(pod) else None
 
     def _patch_label(self, pod: str, space: str, label: str, value: str | None) -> None:

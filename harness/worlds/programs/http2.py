@@ -26,9 +26,9 @@ from io import BufferedIOBase
 
 from hpack import Decoder, Encoder
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 4, 6, 7, 8
-END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
+from harness.mesh import http2
+from harness.mesh.http2 import PREFACE, frame
+
 NONCE_HEADER = "x-nonce"
 _TIMEOUT_S = 10.0
 Fields = dict[str, str]
@@ -40,11 +40,6 @@ class Http2Frame:
     flags: int
     stream: int
     payload: bytes
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """RFC 9113, section 4.1."""
-    return struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream) + payload
 
 
 @dataclass(slots=True)
@@ -71,27 +66,27 @@ class Line:
 
     def headers(self, stream: int, fields: Fields, *, ends: bool) -> bytes:
         block = self._encoder.encode(list(fields.items()))
-        return frame(HEADERS, END_HEADERS | (END_STREAM if ends else 0), stream, block)
+        return frame(http2.HEADERS, http2.END_HEADERS | (http2.END_STREAM if ends else 0), stream, block)
 
     def messages(self) -> Iterator[Http2Message]:
         """The complete messages until the other side ends."""
         open_ones: dict[int, Http2Message] = {}
         while (one := self._read()) is not None:
-            if one.kind == SETTINGS and not one.flags & ACK:
-                self.write(frame(SETTINGS, ACK, 0))
-            elif one.kind == PING and not one.flags & ACK:
-                self.write(frame(PING, ACK, 0, one.payload))
-            elif one.kind == HEADERS:
+            if one.kind == http2.SETTINGS and not one.flags & http2.ACK:
+                self.write(frame(http2.SETTINGS, http2.ACK, 0))
+            elif one.kind == http2.PING and not one.flags & http2.ACK:
+                self.write(frame(http2.PING, http2.ACK, 0, one.payload))
+            elif one.kind == http2.HEADERS:
                 fields = {_text(name): _text(value) for name, value in self._decoder.decode(_unpadded(one))}
                 if one.stream in open_ones:
                     open_ones[one.stream].trailers = fields
                 else:
                     open_ones[one.stream] = Http2Message(one.stream, fields)
-            elif one.kind == DATA:
+            elif one.kind == http2.DATA:
                 open_ones[one.stream].body += _unpadded(one)
                 if one.payload:
-                    self.write(frame(WINDOW_UPDATE, 0, 0, struct.pack("!I", len(one.payload))))
-            if one.kind in (HEADERS, DATA) and one.flags & END_STREAM:
+                    self.write(frame(http2.WINDOW_UPDATE, 0, 0, struct.pack("!I", len(one.payload))))
+            if one.kind in (http2.HEADERS, http2.DATA) and one.flags & http2.END_STREAM:
                 yield open_ones.pop(one.stream)
 
     def _read(self) -> Http2Frame | None:
@@ -110,9 +105,9 @@ def _text(value: str | bytes) -> str:
 
 def _unpadded(one: Http2Frame) -> bytes:
     payload = one.payload
-    if one.flags & PADDED:
+    if one.flags & http2.PADDED:
         payload = payload[1 : len(payload) - payload[0]]
-    return payload[5:] if one.kind == HEADERS and one.flags & PRIORITY else payload
+    return payload[5:] if one.kind == http2.HEADERS and one.flags & http2.PRIORITY else payload
 
 
 class Http2Echo(socketserver.StreamRequestHandler):
@@ -120,7 +115,7 @@ class Http2Echo(socketserver.StreamRequestHandler):
         if self.rfile.read(len(PREFACE)) != PREFACE:
             return
         line = Line(self.rfile, self.wfile)
-        line.write(frame(SETTINGS, 0, 0))
+        line.write(frame(http2.SETTINGS, 0, 0))
         for request in line.messages():
             line.write(answer(line, request))
 
@@ -132,10 +127,11 @@ def answer(line: Line, request: Http2Message) -> bytes:
         head["content-type"] = "application/grpc"
         return (
             line.headers(request.stream, head, ends=False)
-            + frame(DATA, 0, request.stream, request.body)
+            + frame(http2.DATA, 0, request.stream, request.body)
             + line.headers(request.stream, {"grpc-status": "0"}, ends=True)
         )
-    return line.headers(request.stream, head, ends=False) + frame(DATA, END_STREAM, request.stream, nonce.encode())
+    body = frame(http2.DATA, http2.END_STREAM, request.stream, nonce.encode())
+    return line.headers(request.stream, head, ends=False) + body
 
 
 class Http2Server(socketserver.ThreadingTCPServer):
@@ -149,7 +145,7 @@ def ask(url: str, kind: str, count: int, rate: float) -> bool:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with connection.makefile("rb") as source, connection.makefile("wb") as sink:
             line = Line(source, sink)
-            line.write(PREFACE + frame(SETTINGS, 0, 0))
+            line.write(PREFACE + frame(http2.SETTINGS, 0, 0))
             answers = line.messages()
             for number in range(count):
                 nonce = f"nonce-{uuid.uuid4().hex}"
@@ -163,7 +159,7 @@ def ask(url: str, kind: str, count: int, rate: float) -> bool:
                 sys.stdout.flush()
                 if number + 1 < count:
                     time.sleep(1 / rate)
-            line.write(frame(GOAWAY, 0, 0, struct.pack("!II", 0, 0)))
+            line.write(frame(http2.GOAWAY, 0, 0, struct.pack("!II", 0, 0)))
     return True
 
 
@@ -173,7 +169,7 @@ def request(line: Line, stream: int, kind: str, authority: str, target: str, non
         return line.headers(stream, fields, ends=True)
     fields |= {":method": "POST", "content-type": "application/grpc", "te": "trailers"}
     message = struct.pack("!BI", 0, len(nonce)) + nonce.encode()  # not compressed, length, message
-    return line.headers(stream, fields, ends=False) + frame(DATA, END_STREAM, stream, message)
+    return line.headers(stream, fields, ends=False) + frame(http2.DATA, http2.END_STREAM, stream, message)
 
 
 def _is_answer(message: Http2Message | None, kind: str, nonce: str) -> bool:

@@ -6,28 +6,26 @@ FOLDER has cert.pem, key.pem, root.pem, and pods.json: the pods' addresses and a
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
 import socket
 import ssl
 import struct
 import sys
-import threading
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from harness.mesh.ztunnel import HBONE, MARK, OUTBOUND
+from harness.sandbox.syscalls import CLONE_NEWNET, setns
 
 T = TypeVar("T")
 Streams: TypeAlias = tuple[StreamReader, StreamWriter]
-_CLONE_NEWNET = 0x40000000  # linux/sched.h
 _SO_ORIGINAL_DST = 80  # linux/netfilter_ipv4.h
 _CHUNK = 1 << 16
 _END_OF_HEAD = b"\r\n\r\n"
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class PodNetwork:
@@ -38,24 +36,14 @@ class PodNetwork:
         self._namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def make(self, function: Callable[[], T]) -> T:
-        """Call a function in the namespace, on a thread of its own."""
-        made: list[T] = []
-        failed: list[BaseException] = []
+        """Call a function in the namespace, on a thread that ends there."""
 
-        def enter() -> None:
-            try:
-                if _libc.setns(self._namespace, _CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), "setns")
-                made.append(function())
-            except BaseException as error:
-                failed.append(error)
+        def enter() -> T:
+            setns(self._namespace, CLONE_NEWNET)
+            return function()
 
-        thread = threading.Thread(target=enter)
-        thread.start()
-        thread.join()
-        if failed:
-            raise failed[0]
-        return made[0]
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(enter).result()
 
     def listen(self, port: int) -> socket.socket:
         return self.make(lambda: socket.create_server(("0.0.0.0", port)))
@@ -91,8 +79,8 @@ class Ztunnel:
 
     async def serve(self, place: PodNetwork) -> None:
         """Take the pod into the mesh. Returns once both its ports are open."""
-        await asyncio.start_server(each(place, self._outbound), sock=place.listen(OUTBOUND))
-        await asyncio.start_server(each(place, self._inbound), sock=place.listen(HBONE), ssl=self._server)
+        await asyncio.start_server(closing(place, self._outbound), sock=place.listen(OUTBOUND))
+        await asyncio.start_server(closing(place, self._inbound), sock=place.listen(HBONE), ssl=self._server)
 
     async def _outbound(self, place: PodNetwork, reader: StreamReader, writer: StreamWriter) -> None:
         raw = writer.get_extra_info("socket").getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
@@ -111,10 +99,10 @@ class Ztunnel:
         await relay((reader, writer), await asyncio.open_connection(sock=connected))
 
 
-def each(
+def closing(
     place: PodNetwork, handle: Callable[[PodNetwork, StreamReader, StreamWriter], Awaitable[None]]
 ) -> Callable[[StreamReader, StreamWriter], Awaitable[None]]:
-    """Serve each connection. If the other end cannot be reached, the caller's is closed."""
+    """A handler of connections that closes each connection in the end, also if the other end cannot be reached."""
 
     async def handled(reader: StreamReader, writer: StreamWriter) -> None:
         try:

@@ -14,8 +14,7 @@ from harness.adapters.reference import TAPPER_ENVIRON, RunningTapper, tapper_arg
 from harness.mesh import fake_envoy, replay, traffic
 from harness.mesh.fake_envoy import Variant
 from harness.mesh.mesh import Mesh, MeshPod
-from harness.mesh.podhttp import PodConnection
-from harness.mesh.traffic import AnsweredRequest, nonces
+from harness.mesh.traffic import AnsweredRequest, PodConnection, nonces
 from harness.mesh.workload import Delivery, Mode
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod

@@ -3,6 +3,7 @@ is taken where the compiled one was not asked for, or cannot be used."""
 
 from __future__ import annotations
 
+import ast
 import os
 import runpy
 import shutil
@@ -17,6 +18,7 @@ import pytest
 from image_python import image_python
 
 ROOT = Path(__file__).parents[3]
+TESTS = ROOT / "tests" / "unit" / "tapper"
 _BUILD_S = 1800  # half a minute where nothing else runs
 _TESTS_S = 900
 _ENOUGH = shutil.ignore_patterns("pip*", "kubernetes*", "__pycache__")
@@ -60,6 +62,17 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What pip has put into site-packages, where `TAPPER_COMPILE=1 pip wheel .` and `pip install` made and took it."""
     (site,) = image_python(tmp_path_factory).glob("lib/python*/site-packages")
     return site
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a file imports; with `from`, also each imported name behind its module's."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
 
 
 def version(folder: Path, **environ: str) -> str:
@@ -106,8 +119,12 @@ def test_it_is_not_taken_for_sources_that_changed(unpacked: Path, hook: dict[str
     assert version(edited) == "pure Python (tapper/protocols/heads.py has changed since it was compiled)"
 
 
-def test_both_forms_pass_the_same_tests(unpacked: Path) -> None:
-    argv = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "tests/unit/tapper"]
+def test_both_forms_pass_the_tests_of_the_compiled_modules(unpacked: Path, hook: dict[str, Any]) -> None:
+    """All other modules are plain in both forms."""
+    compiled = {path.removesuffix(".py").replace("/", ".") for path in hook["sources"]()}
+    tests = [str(path) for path in sorted(TESTS.glob("test_*.py")) if imported(path) & compiled]
+    assert len(tests) > 40
+    argv = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", *tests]
     environ = {"PYTHONPATH": str(unpacked), "TAPPER_FORM_UNDER_TEST": "compiled", "PYTEST_ADDOPTS": ""}
     said = run(argv, environ, _TESTS_S)
     assert " passed" in said
@@ -139,6 +156,36 @@ def test_a_compiler_that_fails_ends_the_build_with_its_last_lines(
     with pytest.raises(hook["CannotCompile"], match=said) as raised:
         hook["build"](tmp_path)
     assert len(str(raised.value)) < 1000
+
+
+def test_a_cache_serves_only_the_inputs_that_it_was_made_of(
+    hook: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler, compilations = "cc 1", []
+
+    def compiles(argv: Sequence[str], cwd: Path | None = None, **_: object) -> subprocess.CompletedProcess[str]:
+        if cwd is not None:
+            compilations.append(argv)
+            Path(cwd, "tapper", "module.so").write_text(f"made by {compiler}")
+        return subprocess.CompletedProcess(argv, 0, compiler, "")
+
+    def build() -> tuple[int, str]:
+        into = tmp_path / "into"
+        assert hook["build"](into) == [Path("tapper/module.so")]
+        return len(compilations), (into / "tapper" / "module.so").read_text()
+
+    monkeypatch.setattr(subprocess, "run", compiles)
+    monkeypatch.setenv("CC", sys.executable)  # for the look whether there is any
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setenv("TAPPER_COMPILE_CACHE", str(tmp_path / "cache"))
+    assert build() == build() == (1, "made by cc 1")
+    monkeypatch.setenv("TAPPER_COMPILE_LEVEL", "1")
+    assert build() == build() == (2, "made by cc 1")
+    compiler = "cc 2"
+    assert build() == build() == (3, "made by cc 2")
+    monkeypatch.delenv("TAPPER_COMPILE_CACHE")
+    assert build() == (4, "made by cc 2")
 
 
 def test_without_pythons_headers_that_is_said(

@@ -34,7 +34,7 @@ IN_A_MESH = (3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 17, 18, 21, 25, 26, 27, 28
 IDS = {f"{group}-{number:02}" for group, count in AGREED.items() for number in range(1, count + 1)}
 IDS |= {f"MESH-{number:02}" for number in IN_A_MESH} | {"SEC-11", "SEC-12", "SEC-13", "SEC-14", "SEC-15"}
 """Ids are permanent: a group may grow here, and never shrink."""
-IN_A_CLUSTER = {case.id for case in cases().values() if lacking(SandboxWorld.CAPABILITIES, case.needs)}
+IN_A_CLUSTER = {case.id for case in cases().values() if lacking(SandboxWorld.capabilities, case.needs)}
 """Those cannot be run here, neither with the reference nor with a mutant."""
 
 MADE_FOR = [(mutant, case) for mutant in all_mutants().values() for case in mutant.breaks]

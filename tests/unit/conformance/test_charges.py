@@ -11,7 +11,7 @@ from harness.adapters import contract
 from harness.conformance import groups
 from harness.conformance.catalogue import cases
 from harness.conformance.charges import settled
-from harness.conformance.model import Charge, Outcome, Result
+from harness.conformance.model import Charge, Level, Outcome, Result
 from harness.conformance.oracle import attribution
 from harness.conformance.pytest_face import by_itself
 
@@ -26,7 +26,7 @@ def results(**outcomes: Outcome) -> dict[str, Result]:
 
 def charged(before: dict[str, Result], *named: str, everywhere: bool = False) -> dict[str, Result]:
     """After LIFE-10's trial has shown something that these cases are about."""
-    charge = Charge(named, "LIFE-10", "a body of 3 bytes", "2 bytes", everywhere)
+    charge = Charge(named, "LIFE-10", "a body of 3 bytes", "2 bytes", everywhere=everywhere)
     before["LIFE-10"] = replace(before["LIFE-10"], charges=(charge,))
     return settled(cases(), before)
 
@@ -65,6 +65,45 @@ def test_what_is_so_only_under_a_condition_is_the_condition_s() -> None:
     assert changed(before, charged(before, "HTTP-01", "CAP-10", everywhere=True)) == {"HTTP-01": Outcome.FAIL}
 
 
+def settled_charges(*charges: Charge) -> dict[str, Result]:
+    """The results that change by these charges, each seen in another trial."""
+    before = results()
+    for charge in charges:
+        trial = before[charge.seen_in]
+        before[charge.seen_in] = replace(trial, charges=(*trial.charges, charge))
+    return {name: after for name, after in settled(cases(), before).items() if after.outcome is not Outcome.PASS}
+
+
+def test_charges_of_one_fault_fail_the_narrowest_case_that_all_of_them_name() -> None:
+    stream = Charge(("CAP-15", "HTTP-07"), "GEN-02", "inbound", "outbound (9 such)", "CAP-15")
+    call = Charge(("CAP-15", "HTTP-07", "HTTP-09"), "GEN-03", "inbound", "outbound", "CAP-15")
+    plain = Charge(("CAP-15",), "LIFE-10", "inbound", "outbound", "CAP-15")
+    assert list(settled_charges(stream, call)) == ["HTTP-07"]
+    after = settled_charges(stream, call, plain)
+    assert list(after) == ["CAP-15"]
+    assert after["CAP-15"].seen.endswith(", seen in the trials of LIFE-10, GEN-02 and GEN-03")
+
+
+def test_different_faults_are_settled_by_themselves() -> None:
+    lost = Charge(("CAP-01", "LIFE-10"), "LIFE-10", "a record", "none", "missing")
+    twice = Charge(("CAP-03", "LIFE-12"), "LIFE-12", "one record", "another one", "repeated")
+    assert list(settled_charges(lost, twice)) == ["LIFE-10", "LIFE-12"]
+
+
+def test_without_a_common_case_each_trial_s_own_fails_and_of_the_generated_ones_the_first() -> None:
+    several = [
+        Charge((place, trial), trial, "a record", "none", "missing")
+        for place, trial in (("CAP-01", "HTTP-20"), ("CAP-02", "GEN-01"), ("CAP-08", "GEN-05"), ("CAP-01", "GEN-06"))
+    ]
+    assert sorted(settled_charges(*several)) == ["GEN-01", "HTTP-20"]
+
+
+def test_the_trials_are_named_and_many_are_counted() -> None:
+    trials = ["GEN-01", "GEN-02", "GEN-03", "GEN-05"]
+    several = [Charge(("CAP-16",), trial, "a pod", "another", "CAP-16") for trial in trials]
+    assert settled_charges(*several)["CAP-16"].seen == "another, seen in the trials of GEN-01, GEN-02 and 2 others"
+
+
 @pytest.mark.parametrize("outcome", [Outcome.NOT_CLAIMED, Outcome.EXEMPT, Outcome.DELEGATED, Outcome.BLOCKED])
 def test_a_case_that_is_not_about_this_tapper_stays_as_it_is(outcome: Outcome) -> None:
     before = results(HTTP_01=outcome)
@@ -82,10 +121,13 @@ def test_a_charge_against_a_case_that_was_not_asked_for_is_a_note() -> None:
 
 def test_every_case_that_the_oracle_may_charge_exists() -> None:
     assert set(cases()) >= attribution.TABLE
+    assert {cases()[name].level for name in attribution.SHOULDS} == {Level.SHOULD}
 
 
 def test_charges_survive_the_way_from_a_worker() -> None:
-    result = Result("LIFE-10", Outcome.PASS, charges=(Charge(("HTTP-01", "CAP-10"), "LIFE-10", "a", "b", True),))
+    result = Result(
+        "LIFE-10", Outcome.PASS, charges=(Charge(("HTTP-01", "CAP-10"), "LIFE-10", "a", "b", "HTTP-01", True),)
+    )
     assert Result.of(result.plain()) == result
 
 

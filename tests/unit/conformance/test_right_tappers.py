@@ -29,7 +29,12 @@ TRIED = {
     "says less": ["CAP-02", "EDGE-04", "GEN-05", "HTTP-07", "HTTP-11"],
     "claims little": ["CAP-02", "CAP-03"],
     "pods by IPv6 addresses": ["LIFE-16", "NETNS-01"],
-    "everywhere in its pods": ["NETNS-03", "CAP-04", "CAP-13", "LIFE-06"],
+    "heads only": ["HTTP-03"],
+    "spelled otherwise": ["NETNS-01"],
+    "two processes share the pods": ["LIFE-12"],
+    "packets without link layer": ["CAP-16"],
+    "pcapng by direction": ["CAP-02"],
+    "everywhere in its pods": ["NETNS-03", "NETNS-04", "CAP-04", "CAP-13", "LIFE-01", "LIFE-06"],
     "pcapng": ["EDGE-04", "CAP-13", "CAP-22", "LIFE-10"],
 }
 SAYS_NOTHING_OF_IT = {("everywhere in its pods", "CAP-13"), ("says less", "HTTP-11")}

@@ -193,7 +193,7 @@ def test_long_cases_begin_first() -> None:
     assert set(_SLOW) <= set(cases())
 
 
-@pytest.mark.parametrize(("processors", "jobs"), [(None, 2), (1, 2), (2, 5), (4, 8), (64, 8)])
+@pytest.mark.parametrize(("processors", "jobs"), [(None, 3), (1, 3), (2, 6), (4, 8), (64, 8)])
 def test_there_are_more_jobs_than_processors(
     monkeypatch: pytest.MonkeyPatch, processors: int | None, jobs: int
 ) -> None:

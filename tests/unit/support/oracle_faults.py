@@ -73,8 +73,8 @@ def _body(change: Callable[[bytes], bytes]) -> Callable[[Record], list[Record]]:
     return _message("response", "body_b64", lambda body: base64.b64encode(change(base64.b64decode(body))).decode())
 
 
-def _status_of_call(record: Record) -> list[Record]:
-    return [record | {"grpc": record["grpc"] | {"status": 0}}]
+def _call(name: str, value: object) -> Callable[[Record], list[Record]]:
+    return lambda record: [record | {"grpc": record["grpc"] | {name: value}}]
 
 
 def _one_message_less(record: Record) -> list[Record]:
@@ -181,12 +181,20 @@ FAULTS = [
         lambda record: "nonce" in record["target"],
         _with("target", lambda target: "/" + target),
     ),
+    Wrong(
+        "target without its end",
+        WRONG,
+        "target",
+        lambda record: "nonce" in record["target"] and _inner(record),
+        _with("target", lambda target: target[:9]),
+    ),
     Wrong("status", WRONG, "status", _any, _with("status", lambda status: status + 1)),
     Wrong("no answer", MISSING, "status", _inner, lambda record: [record | {"status": None, "response": None}]),
     Wrong("version", WRONG, "version", _any, _with("version", lambda _: "HTTP/3")),
     Wrong("an hour late", WRONG, "ts", _any, _with("ts", lambda ts: ts + 3600)),
     Wrong("in milliseconds", WRONG, "ts", _any, _with("ts", lambda ts: ts * 1000)),
     Wrong("duration", WRONG, "duration_s", lambda record: "duration_s" in record, _with("duration_s", lambda s: s + 5)),
+    Wrong("ends before it begins", WRONG, "duration_s", lambda r: "duration_s" in r, _with("duration_s", lambda s: -s)),
     Wrong(
         "the answer's fields shown for the request's",
         WRONG,
@@ -229,6 +237,13 @@ FAULTS = [
         "response.body",
         _has_body,
         _body(lambda body: body[:-1]),
+    ),
+    Wrong(
+        "a whole body said to be cut",
+        WRONG,
+        "response.body",
+        _has_body,
+        _message("response", "truncated", _always(True)),
     ),
     Wrong("body longer", WRONG, "response.body", _any, _body(lambda body: body + b"\r\n")),
     Wrong(
@@ -291,7 +306,11 @@ FAULTS = [
         lambda record: [record, record | {"target": "/livez", "method": "GET"}],
     ),
     Wrong("twice between pods", REPEATED, "", _between_pods, lambda record: [record, copy.deepcopy(record)]),
-    Wrong("status of a call", WRONG, "grpc.status", _is_call, _status_of_call),
+    Wrong("status of a call", WRONG, "grpc.status", _is_call, _call("status", 0)),
+    Wrong("no status of a call", MISSING, "grpc.status", _is_call, _call("status", None)),
+    Wrong("service of a call", WRONG, "grpc.service", _is_call, _call("service", "shop.Other")),
+    Wrong("method of a call", WRONG, "grpc.method", _is_call, _call("method", "Get")),
+    Wrong("message of a call", WRONG, "grpc.message", _is_call, _call("message", "no such shop")),
     Wrong("messages of a call", WRONG, "grpc.responses", _is_call, _one_message_less),
     Wrong(
         "a call that is none",

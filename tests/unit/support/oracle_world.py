@@ -20,6 +20,7 @@ from harness.conformance.oracle.expectation import PodDecoded
 from harness.conformance.oracle.judge import Question, answer
 from harness.conformance.oracle.model import Difference, PodTruth, Span
 from harness.mesh import replay
+from harness.mesh.http2 import PREFACE
 from harness.sandbox.frames import Frame
 from harness.sandbox.pod import Pod
 
@@ -170,7 +171,7 @@ class World:
     def http2(self, where: Pod, several: Sequence[Wrote]) -> None:
         """A connection of HTTP/2 with these as streams, all open at once; trailers end a response that has some."""
         leg, client, server = self.leg(where), h2c.Http2Sender(), h2c.Http2Sender()
-        asked, answered = h2c.PREFACE + h2c.settings(), h2c.settings()
+        asked, answered = PREFACE + h2c.settings(), h2c.settings()
         for number, each in enumerate(several):
             stream = 1 + 2 * number
             fields = h2c.request_fields(each.method, each.target, each.asked)

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-PROGRAM = Path(__file__).with_name("right_tappers") / "otherwise.py"
+PROGRAMS = Path(__file__).with_name("right_tappers")
 REFERENCE = Path(__file__).resolve().parents[3] / "harness" / "adapters" / "shipped" / "reference.py"
 _DECODED = ["http1", "http2", "grpc", "websocket", "ipv6", "midstream", "drop_counters", "redaction"]
 _FINDS = ["discovery.envoy", "discovery.linkerd", "targets.dynamic"]
@@ -25,11 +25,16 @@ class Right:
     argv: tuple[str, ...]
     claims: tuple[str, ...] = tuple(ALL)
     format: str = "ndjson"
+    to: str = "stdout"
     discovery: str = "own"
 
 
+def _program(name: str, *arguments: str) -> tuple[str, ...]:
+    return sys.executable, str(PROGRAMS / name), *arguments
+
+
 def _otherwise(way: str, *claims: str) -> Right:
-    return Right((sys.executable, str(PROGRAM), way), claims or tuple(ALL))
+    return Right(_program("otherwise.py", way), claims or tuple(ALL))
 
 
 RIGHT = {
@@ -42,9 +47,16 @@ RIGHT = {
     "says less": _otherwise("less", *_FINDS, "http1", "http2", "ipv6"),
     "claims little": _otherwise("unchanged", "targets.dynamic"),
     "pods by IPv6 addresses": _otherwise("ipv6"),
+    "heads only": _otherwise("heads"),
+    "spelled otherwise": _otherwise("spelled"),
+    "two processes share the pods": Right(_program("shared_out.py")),
     "everywhere in its pods": Right(
-        (sys.executable, str(PROGRAM.with_name("everywhere.py"))), ("packets", "ipv6"), "pcapng", "kit"
+        _program("captures.py", "everywhere"), ("packets", "ipv6"), "pcapng", discovery="kit"
     ),
+    "packets without link layer": Right(
+        _program("captures.py", "datagrams"), ("packets", "ipv6", "pod_identity"), "pcap", "directory", "kit"
+    ),
+    "pcapng by direction": Right(_program("rewritten.py"), (*_FINDS, "packets", "ipv6", "pod_identity"), "pcapng"),
     "pcapng": Right(
         (sys.executable, str(REFERENCE), "-o", "pcapng", "--no-redact"),
         (*_FINDS, "packets", "ipv6", "pod_identity"),
@@ -71,6 +83,7 @@ argv = {json.dumps(right.argv)}
 ready = "fd"
 [output]
 format = "{right.format}"
+to = "{right.to}"
 [targets]
 discovery = "{right.discovery}"
 update = "{"sighup" if "targets.dynamic" in right.claims else "none"}"

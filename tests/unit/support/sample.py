@@ -9,7 +9,7 @@ from typing import Any
 from manifests import FOLDER, container, render
 from rights import as_nobody, as_root_with
 
-from harness.mesh.podhttp import PodConnection
+from harness.mesh.traffic import PodConnection
 from harness.sandbox.pod import Pod
 from harness.sandbox.process import Process
 

@@ -11,6 +11,7 @@ from tapper.protocols.exchange import Exchange
 from tapper.protocols.facts import Fact
 from tapper.protocols.frames import PREFACE
 from tapper.protocols.http2 import Http2
+from tapper.streams.bounds import Pace
 from tapper.streams.reassembly import Data
 
 Fields = list[tuple[str, str]]
@@ -72,12 +73,18 @@ class Talk:
         reader: type[Http2] = Http2,
         seq: int = 0,
     ) -> None:
-        self.http2 = reader(client, in_step)
+        self.http2 = reader(client, in_step, pace=Pace(1000))
+        self._empty = self.http2.held
         self.step = step
         self.seq = seq
         self.ts = 0
         self.done: list[Exchange] = []
         self.facts: list[Fact] = []
+
+    @property
+    def held(self) -> int:
+        """Bytes that are held of messages, roughly."""
+        return self.http2.held - self._empty
 
     def say(self, side: int, sent: bytes) -> Talk:
         for at in range(0, len(sent), self.step):

@@ -142,7 +142,8 @@ def one_packet(reader: _Reader, ts: int, raw: bytes) -> list[Record]:
 class Capture:
     """A source under test: packets in, records out."""
 
-    def __init__(self, scope: Scope | None = None, limits: Limits | None = None) -> None:
+    def __init__(self, scope: Scope | None = None, limits: Limits | None = None, *, streams: bool = True) -> None:
+        self._streams = streams
         self.undecoded: list[str] = []
         self.connections: Connections[Record] = Connections(
             scope or Scope("10.0.0.2", None), self.open, limits or Limits()
@@ -151,7 +152,7 @@ class Capture:
         self.ts = 1_700_000_000_000_000_000
 
     def open(self, connection: Connection[Record]) -> Session:
-        return Session(connection, self.undecoded.append)
+        return Session(connection, self.undecoded.append, streams=self._streams)
 
     def feed(self, packets: Iterable[bytes]) -> Capture:
         for raw in packets:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tapper_wire import ACK, FIN, PSH, RST, SYN, Capture, Wire, get, ok, packet
+from tapper_wire import ACK, FIN, PSH, RST, SYN, Capture, Wire, brief, exchanges, get, ok, one_packet, packet
 
-from tapper.streams.bounds import CONNECTION_COST
+from tapper.protocols.outcome import OutcomeKind
+from tapper.protocols.records import Record
+from tapper.protocols.session import Session
+from tapper.run.parts import PLAIN, Parts, chosen
+from tapper.streams.bounds import CONNECTION_COST, SECOND
 from tapper.streams.connection import Scope
 
 POD = "10.0.0.2"
@@ -46,6 +50,17 @@ IGNORED: dict[str, Callable[[Wire], list[bytes]]] = {
         up(it, 0, PSH | ACK, b"GET /forged HTTP/1.1\r\n\r\n", ack=it.server + FAR),
         down(it, 0, PSH | ACK, ok("forged"), ack=it.client + FAR),
     ],
+    "a RST after an acknowledgement of what was not sent": lambda it: [
+        down(it, 0, ACK, ack=it.client + 5000),
+        up(it, 5000, RST),
+    ],
+    "data with an acknowledgement of long ago": lambda it: [
+        up(it, 0, PSH | ACK, b"GET /forged HTTP/1.1\r\n\r\n", ack=it.server - 70_000),
+        down(it, 0, PSH | ACK, ok("forged"), ack=it.client - 70_000),
+    ],
+    "data with an acknowledgement of bytes before the first one": lambda it: [
+        up(it, 0, PSH | ACK, b"GET /forged HTTP/1.1\r\n\r\n", ack=777_000),
+    ],
     "a segment without ACK": lambda it: [up(it, 0, PSH, b"GET /forged HTTP/1.1\r\n\r\n")],
 }
 
@@ -58,6 +73,29 @@ def test_what_its_receiver_ignores_changes_nothing(kind: str) -> None:
     capture = Capture().feed(packets).finish()
     assert capture.pairs == [("/1", "a"), ("/2", "b"), ("/3", "c")]
     assert (capture.connections.tally.connections, capture.connections.tally.gaps) == (1, 0)
+
+
+@pytest.mark.parametrize("parts", [PLAIN, chosen()])
+def test_data_with_an_old_timestamp_changes_nothing(parts: Parts) -> None:
+    """RFC 7323 section 5.3. The option may stand anywhere among the options."""
+    usual, odd = b"\1\1\x08\x0a%b\0\0\0\1", b"\x08\x0a%b\0\0\0\1\1\1"
+    it = wire()
+    packets = [_stamped(raw, usual, 1000) for raw in it.handshake()]
+    for number, options in enumerate([usual, odd, usual]):
+        old = 998 if options is usual else 1  # one step back may pass
+        packets += [_stamped(up(it, 0, PSH | ACK, b"GET /forged HTTP/1.1\r\n\r\n"), options, old)]
+        packets += [_stamped(down(it, 0, PSH | ACK, ok("forged")), options, 1)]
+        packets += [_stamped(raw, options, 1001 + number) for raw in it.exchange(f"/{number}", "a")]
+    records: list[Record] = []
+    connections = parts.connections(Scope(POD, None), lambda each: Session(each, lambda _: None, readers=parts.readers))
+    for number, raw in enumerate(packets):
+        records += one_packet(connections, 1_700_000_000_000_000_000 + number, raw)
+    assert [brief(each)[0] for each in exchanges(records)] == ["/0", "/1", "/2"]
+
+
+def _stamped(raw: bytes, options: bytes, value: int) -> bytes:
+    """The packet with a timestamps option."""
+    return _measured(raw[:20] + _with_options(raw[20:40], options % value.to_bytes(4, "big")) + raw[40:])
 
 
 def test_windows_are_scaled_as_both_ends_offered() -> None:
@@ -93,7 +131,11 @@ def test_a_rst_after_bytes_that_only_its_receiver_saw_ends_the_connection() -> N
     it = wire()
     start = [*it.handshake(), it.ask(get("/1"))]
     it.answer(b"lost")
-    assert Capture().feed([*start, it.client_ack(), down(it, 0, RST)]).pairs == [("/1", None)]
+    capture = Capture().feed([*start, it.client_ack(), down(it, 0, RST)])
+    assert capture.pairs == [], "the acknowledgement and the RST may be forged"
+    made = [capture.connections.pass_time(capture.ts + second * SECOND) for second in (1, 2)]
+    (record,) = exchanges(made[1])
+    assert (brief(record), record.exchange.outcome.kind) == (("/1", None), OutcomeKind.RESET)
 
 
 def test_a_refused_syn_is_over_at_once() -> None:

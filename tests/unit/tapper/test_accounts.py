@@ -111,9 +111,9 @@ def test_pods_of_one_source_are_bounded() -> None:
     assert LegKey("pod 1", None, Direction.INBOUND) not in legs
 
 
-def test_totals_merge_field_by_field() -> None:
+def test_totals_are_added_field_by_field() -> None:
     totals = Totals(exchanges=1, gaps=2, undecoded={"tls": 1})
-    totals.merge(Totals(exchanges=2, sources=1, undecoded={"tls": 2, "other": 1}))
+    totals.add(Totals(exchanges=2, sources=1, undecoded={"tls": 2, "other": 1}))
     assert totals == Totals(exchanges=3, gaps=2, sources=1, undecoded={"tls": 3, "other": 1})
 
 

@@ -103,10 +103,14 @@ EXPECTING = b"PUT /1 HTTP/1.1\r\nExpect: 100-continue\r\n%s\r\n\r\n"
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 40", b"Transfer-Encoding: chunked"])
-def test_a_refused_expectation_is_followed_by_another_request(framing: bytes) -> None:
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_refused_expectation_is_followed_by_another_request(framing: bytes, size: int) -> None:
     """RFC 9110 section 10.1.1: a client that got a final status need not send the body."""
     talk = Talk().ask(EXPECTING % framing).answer(b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno")
-    talk.ask(get("/2")).answer(ok("b")).ask(get("/3")).answer(ok("c"))
+    following = get("/2")
+    for at in range(0, len(following), size):
+        talk.ask(following[at : at + size])
+    talk.answer(ok("b")).ask(get("/3")).answer(ok("c"))
     assert talk.pairs == [("/1", "no"), ("/2", "b"), ("/3", "c")]
     request = talk.done[0].request
     assert request is not None
@@ -114,7 +118,7 @@ def test_a_refused_expectation_is_followed_by_another_request(framing: bytes) ->
 
 
 @pytest.mark.parametrize("interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b""])
-@pytest.mark.parametrize("body", [b"GET / HTTP/9.9\r\nx", b"just a body of bytes"])
+@pytest.mark.parametrize("body", [b"GET / HTTP/9.9\r\nx", b"just a body of bytes", b"GET /", b"word" * 5000])
 def test_a_refused_expectation_may_be_followed_by_its_body(interim: bytes, body: bytes) -> None:
     talk = Talk().ask(EXPECTING % b"Content-Length: %d" % len(body)).answer(interim + ok("early"))
     talk.ask(body[:7]).ask(body[7:] + get("/2")).answer(ok("b"))
@@ -207,6 +211,21 @@ def test_a_loss_within_a_body_costs_only_the_body() -> None:
     response = talk.done[0].response
     assert response is not None
     assert (response.end.size, response.end.truncated) == (6, True)
+
+
+def test_an_answer_that_is_no_response_is_told_with_its_request() -> None:
+    [exchange] = Talk().ask(get("/1")).answer(b"ICY 200 OK\r\n\r\nmusic").finish().done
+    assert (exchange.outcome.kind, [part.line for part in exchange.outcome.malformed]) == ("unparsable", ["ICY 200 OK"])
+
+
+def test_the_rest_of_a_body_that_is_too_long_is_no_answer_to_the_next_request() -> None:
+    too_long = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nabc"
+    assert Talk().ask(get("/1")).answer(too_long).ask(get("/2")).answer(ok("b")).pairs == [("/1", "a"), ("/2", "b")]
+
+
+def test_a_connection_whose_two_sides_are_no_http_makes_no_exchange() -> None:
+    talk = Talk().ask(b"HELO\r\n").answer(b"220 hello\r\n").ask(b"GET /a\r\n").answer(b"500 what\r\n").finish()
+    assert (talk.done, talk.conversation.heads) == ([], 0)
 
 
 def test_joined_midway_between_request_and_response() -> None:

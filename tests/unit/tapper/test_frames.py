@@ -22,20 +22,21 @@ class Heard(Handler):
     """What was told, in order; pieces of a body that follow each other are one."""
 
     def __init__(self) -> None:
+        super().__init__(None)
         self.told: list[tuple[object, ...]] = []
 
     def on_block(self, side: int, stream: int, block: bytes, *, end: bool, promise: bool, is_cut: bool = False) -> None:
         self.told.append(("block", side, stream, block, end, promise, *(["cut"] if is_cut else [])))
 
-    def on_data(self, side: int, stream: int, data: bytes, *, end: bool) -> None:
+    def on_data(self, side: int, stream: int, data: bytes, *, end: bool, lost: int = 0) -> None:
+        if lost:
+            self.told.append(("hole", side, stream, lost, end))
+            return
         before = self.told[-1] if self.told else ()
         if before[:3] == ("piece", side, stream) and not before[4]:
             data = before[3] + data  # type: ignore[operator]
             self.told.pop()
         self.told.append(("piece", side, stream, data, end))
-
-    def on_lost_data(self, side: int, stream: int, size: int, *, end: bool) -> None:
-        self.told.append(("hole", side, stream, size, end))
 
     def on_reset(self, side: int, stream: int, code: int) -> None:
         self.told.append(("reset", side, stream, code))

@@ -12,7 +12,7 @@ from tapper_wire import Capture, Wire, endpoint
 
 from tapper.output.records import Place
 from tapper.output.text import Text
-from tapper.protocols.grpc import MOST_SIZES, Counter, Messages, call, is_grpc
+from tapper.protocols.grpc import MOST_SIZES, MessageReader, Messages, call, is_grpc
 from tapper.protocols.records import ExchangeRecord
 from tapper.streams.connection import Leg
 from tapper.streams.legs import Direction
@@ -98,14 +98,14 @@ def test_other_paths_name_no_method(target: str) -> None:
 @given(st.lists(st.integers(0, 200), max_size=100), st.integers(1, 50))
 def test_messages_are_counted_in_any_pieces(sizes: list[int], step: int) -> None:
     stream = b"".join(message(bytes(size)) for size in sizes)
-    counter = Counter()
+    counter = MessageReader()
     for at in range(0, len(stream), step):
         counter.feed(stream[at : at + step])
     assert counter.messages() == Messages(len(sizes), tuple(sizes[:MOST_SIZES]), exact=True)
 
 
 def test_what_is_no_message_is_not_counted_on() -> None:
-    counter = Counter()
+    counter = MessageReader()
     counter.feed(message(b"a") + b"\7garbage" + message(b"b"))
     assert counter.messages() == Messages(1, (1,), exact=False)
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
+from h2_wire import Peer, data, opening
 from tapper_wire import Capture, Wire, exchanges, get, ok
 
 from tapper.output import har
@@ -235,15 +236,54 @@ def test_what_waits_is_bounded_and_the_largest_entry_is_written(monkeypatch: pyt
     assert log["comment"] == f"{left} messages of WebSockets without an entry that waits are left out"
 
 
-def test_messages_of_websockets_that_share_a_connection_are_left_out() -> None:
-    """In HTTP/2 nothing tells whose they are."""
-    upgrade, fact = websocket(frame(1, b"a"))
-    assert isinstance(upgrade, ExchangeRecord)
-    assert upgrade.exchange.request is not None
-    upgrade.exchange.request.head.version = "HTTP/2"
-    log = archive([upgrade, fact, upgrade, fact, upgrade, fact])
-    assert [len(entry.get("_webSocketMessages", [])) for entry in log["entries"]] == [1, 0, 0]
-    assert log["comment"] == "2 messages of WebSockets without an entry that waits are left out"
+def test_websockets_that_share_a_connection_have_their_own_messages() -> None:
+    wire = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
+    client, server = Peer(), Peer()
+    packets = [*wire.handshake(), wire.ask(opening())]
+    for stream in (1, 3):
+        opens = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", f"/{stream}")]
+        packets += [wire.ask(client.headers(stream, opens)), wire.answer(server.headers(stream, [(":status", "200")]))]
+    packets += [wire.answer(data(stream, frame(1, b"to %d" % stream))) for stream in (3, 1, 3)]
+    log = archive(Capture().feed(packets).finish().records)
+    texts = {
+        entry["request"]["url"][-2:]: [it["data"] for it in entry["_webSocketMessages"]] for entry in log["entries"]
+    }
+    assert texts == {"/1": ["to 1"], "/3": ["to 3", "to 3"]}
+    assert "comment" not in log
+
+
+def test_a_message_without_an_entry_is_counted() -> None:
+    assert archive(websocket(frame(1, b"a"))[1:])["comment"].startswith("1 messages of WebSockets without an entry")
+
+
+@pytest.mark.parametrize(
+    ("sent", "method", "url"),
+    [
+        (b"GET /a b{c} HTTP/1.1\r\nHost: h\r\n\r\n", "GET", "http://h/a%20b%7Bc%7D"),
+        (b"what is this\r\n\r\n", "UNKNOWN", "http://10.0.0.2:8080/"),
+    ],
+)
+def test_a_malformed_request_has_a_method_and_an_url_all_the_same(sent: bytes, method: str, url: str) -> None:
+    (entry,) = archive(seen((sent, ok())))["entries"]
+    assert (entry["request"]["method"], entry["request"]["url"]) == (method, url)
+
+
+@pytest.mark.parametrize(
+    ("charset", "text"),
+    [
+        ("; Charset=iso-8859-1", "gr\u00fc\u00df"),
+        ('; charset="utf-16"', "gr\u00fc\u00df"),
+        ("", "gr\u00fc\u00df"),
+        ("; charset=idna", None),
+    ],
+)
+def test_a_text_in_another_character_set_is_text(charset: str, text: str | None) -> None:
+    coding = "utf-16" if "16" in charset else "latin-1" if charset else "utf-8"
+    body = "gr\u00fc\u00df".encode(coding)
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain{charset}\r\nContent-Length: {len(body)}\r\n\r\n"
+    (entry,) = archive(seen((get("/"), head.encode() + body)))["entries"]
+    content = entry["response"]["content"]
+    assert (content["text"] if "encoding" not in content else None) == text
 
 
 def test_entries_that_wait_are_bounded_without_messages(monkeypatch: pytest.MonkeyPatch) -> None:

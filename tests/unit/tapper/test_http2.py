@@ -190,7 +190,7 @@ def test_reset_goaway_and_push() -> None:
     assert [exchange.pushed for exchange in talk.done] == [False, True, False, False]
     assert talk.done[2].response is not None
     assert ("x-push", "1") in talk.done[2].response.head.headers
-    assert talk.http2.held < 4000
+    assert talk.held < 4000
 
 
 def test_a_goaway_of_a_client_refuses_nothing() -> None:
@@ -208,7 +208,7 @@ def test_bodies_are_kept_up_to_the_limit_and_counted_whole() -> None:
     talk = Talk().ask(opening() + client.get(1, "/1")).answer(SETTINGS + server.headers(1, [(":status", "200")]))
     for _ in range(10):
         talk.answer(data(1, b"x" * 16000))
-        assert talk.http2.held < BODY_LIMIT + 4096
+        assert talk.held < BODY_LIMIT + 4096
     (exchange,) = talk.answer(data(1, b"", end=True)).done
     assert exchange.response is not None
     assert (len(exchange.response.end.body), exchange.response.end.size) == (BODY_LIMIT, 160000)
@@ -223,14 +223,14 @@ def test_streams_are_bounded_and_accounted_for() -> None:
     assert talk.pairs == [(f"/{number}", None, None) for number in range(10)]
     talk.finish()
     assert len(talk.pairs) == MOST_STREAMS + 10
-    assert talk.http2.held < 20_000
+    assert talk.held < 20_000
 
 
 def test_a_header_block_over_the_limit_costs_its_table() -> None:
     client, server = Peer(), Peer()
     flood = frame(1, 1, 1, b"\0" * 10) + frame(9, 0, 1, b"\0" * 10_000) * 20
     talk = Talk().ask(opening() + flood)
-    assert talk.http2.held < 280_000
+    assert talk.held < 280_000
     talk.ask(frame(9, 4, 1)).answer(SETTINGS + server.ok(1, b"a")).ask(client.get(3, "/3")).answer(server.ok(3))
     assert talk.pairs == [("", 200, b"a"), ("/3", 200, b"")]
     assert [each.incomplete for each in talk.done] == ["a header block over 65536 octets", None]
@@ -370,9 +370,9 @@ def test_no_bytes_make_it_raise_or_grow(sent: list[tuple[int, bytes | int]], kno
             talk.lose(side, piece or None)
         else:
             talk.take(talk.http2.data(side, Data(piece, 1, 0, 0)))
-        assert talk.http2.held <= 1024 * len(sent) + 200
+        assert talk.held <= 1024 * len(sent) + 200
     talk.lose(0, None).lose(1, None).finish()
-    assert talk.http2.held == 0
+    assert talk.held == 0
 
 
 def promise(server: Peer, promised: int, path: str) -> bytes:
@@ -403,7 +403,7 @@ def test_pushes_that_never_come_are_bounded() -> None:
         talk.answer(promise(server, number, "/p"))
     assert len(talk.done) == 2 * MOST_STREAMS - 1
     talk.finish()
-    assert talk.http2.held < 1000
+    assert talk.held < 1000
 
 
 CHAT = [
@@ -438,7 +438,7 @@ def test_a_websocket_over_http2(step: int) -> None:
         ("client", b"bye"),
     ]
     assert talk.pairs == [("/chat", 200, b""), ("/3", 200, b"b")]
-    assert talk.http2.held < 4000
+    assert talk.held < 4000
 
 
 def test_a_client_need_not_wait_for_the_websocket_to_be_accepted() -> None:

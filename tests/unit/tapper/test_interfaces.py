@@ -19,7 +19,7 @@ from harness.sandbox import links
 from harness.sandbox.node import Node
 from harness.sandbox.process import Command
 from tapper.namespaces import netlink
-from tapper.namespaces.addresses import IFA_ADDRESS, IFA_LOCAL, RTM_GETADDR, RTM_NEWADDR, address_of
+from tapper.namespaces.contents import IFA_ADDRESS, IFA_LOCAL, RTM_GETADDR, RTM_NEWADDR, address_of
 from tapper.namespaces.netlink import NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Message, dump, messages
 
 
@@ -133,7 +133,7 @@ def test_the_kernels_refusal_is_an_os_error(kernel: Kernel, kind: int) -> None:
 ASKS = """
 import json, sys
 from tapper.follow.addresses import NamespaceAddresses
-from tapper.namespaces.addresses import own_addresses
+from tapper.namespaces.contents import own_addresses
 from tapper.namespaces.identity import namespace_of
 from tapper.discovery.procfs import Procfs
 

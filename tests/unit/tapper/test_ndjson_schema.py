@@ -25,6 +25,7 @@ from tapper.output.sink import Console, Sink
 from tapper.protocols.facts import ByteStream, Fact, RefusedAttempt, StreamBegin, StreamPart, Tls, WebSocketMessage
 from tapper.protocols.grpc import NO_MESSAGES, Call, Messages
 from tapper.protocols.headers import HeaderList
+from tapper.protocols.messages import RequestHead, ResponseHead
 from tapper.protocols.outcome import ExchangeOutcome, MalformedPart, OutcomeKind
 from tapper.protocols.records import FactRecord
 from tapper.protocols.streaming import EVENT, MESSAGE, PIECE
@@ -111,8 +112,9 @@ def every_record() -> Iterator[Record]:
         for seen_record in Capture().feed(packets).finish().seen:
             seen_record.exchange.outcome = outcome
             yield from records(form.exchange(POD, replace(seen_record, leg=proxied)))
-    begin = StreamBegin(5, "7-1", "GET", "/sse", "HTTP/1.1", 200, HeaderList((("Host", "a"),)), HeaderList())
-    asked_only = replace(begin, status=0, method="", target="")
+    asked = RequestHead(5, 0, 0, "GET", "/sse", "HTTP/1.1", HeaderList((("Host", "a"),)), 9)
+    begin = StreamBegin("7-1", asked, ResponseHead(6, 0, 0, 200, "OK", "HTTP/1.1", HeaderList(), 9))
+    asked_only = StreamBegin("7-2", replace(asked, method="", target=""), None)
     part = StreamPart(5, "7-1", EVENT, "server", 9, b"a\nb", False, "tick", "4", False, 0)
     parts_of_stream = [replace(part, kind=MESSAGE, compressed=True), replace(part, kind=PIECE, truncated=True)]
     unnamed = replace(part, event=None, event_id=None, left_out=3)
@@ -120,7 +122,7 @@ def every_record() -> Iterator[Record]:
     for stream_fact in told_while_it_goes_on:
         yield from records(form.fact(POD, FactRecord(leg, stream_fact)))
     for opcode in (1, 2):
-        message = WebSocketMessage(5, "client", opcode, 3, b"abc", truncated=False, deflated=False)
+        message = WebSocketMessage(5, "7-1", "client", opcode, 3, b"abc", truncated=False, deflated=False)
         yield from records(form.fact(POD, FactRecord(leg, message)))
     probing = Wire((("127.0.0.6", 40000), ("10.0.0.2", 8080)))
     probe = get("/ready").replace(b"Host", b"User-Agent: kube-probe/1.30\r\nHost")

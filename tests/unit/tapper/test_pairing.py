@@ -13,7 +13,7 @@ from tapper.streams.pairing import PendingHalves, as_arrived
 
 
 def data(ts: int, seq: int, ack: int, payload: bytes) -> TcpSegment:
-    return TcpSegment(ts, 1, seq, ack, 0x18, 1000, None, payload)
+    return TcpSegment(ts, 1, seq, ack, 0x18, 1000, None, b"", payload)
 
 
 POD = endpoint("10.0.0.2:40000")
@@ -71,7 +71,7 @@ def test_whose_end_is_the_pods(source: str, destination: str, own: str) -> None:
 def numbers(following: int, ack: int | None) -> TcpSegment:
     """A segment after which a half has these numbers; without `ack` a first SYN."""
     flags, payload = (0x02, b"") if ack is None else (0x10, b"x")
-    return TcpSegment(1, 1, following - 1, ack or 0, flags, 1000, None, payload)
+    return TcpSegment(1, 1, following - 1, ack or 0, flags, 1000, None, b"", payload)
 
 
 class Pairing:

@@ -19,13 +19,14 @@ from tapper.errors import UsageError
 from tapper.output import pcapng
 from tapper.output.format import Format
 from tapper.output.har import Har
-from tapper.output.redaction import ENDINGS, NAMES, URL_FIELDS, Redaction
+from tapper.output.redaction import ENDINGS, NAMES, URL_ENDINGS, Redaction
 from tapper.output.shape import Shape
 from tapper.output.sink import Console, Sink
 from tapper.output.terminal import Terminal
 from tapper.output.text import Text
 from tapper.protocols.facts import ByteStream, StreamBegin, Tls
 from tapper.protocols.headers import HeaderList
+from tapper.protocols.messages import RequestHead, ResponseHead
 from tapper.run.parts import PLAIN, Parts, chosen
 from tapper.run.replay import Replay
 from tapper.run.writer import RecordWriter
@@ -55,6 +56,11 @@ SECRET = "q7vZ0815kJ"
         ("/a?next=https%3A%2F%2Fh%2F%3Fcode%3Ds&b=1", "/a?next=REDACTED&b=1"),
         ("/a?next=%253Fcode%253Ds", "/a?next=REDACTED"),
         ("/a?next=https://u:p@h/", "/a?next=https://REDACTED:REDACTED@h/"),
+        ('/a?filter={"token":"s"}&b=1', "/a?filter=REDACTED&b=1"),
+        ("/a?filter=%7B%22user%22%3A%7B%22password%22%3A%22s%22%7D%7D", "/a?filter=REDACTED"),
+        ("/a token=s&b=1", "/a token=REDACTED"),
+        ("/a?b=1 token=s", "/a?b=REDACTED"),
+        ("/a?token=s t", "/a?token=REDACTED"),
         ("http://u:p@h/x", "http://REDACTED:REDACTED@h/x"),
         ("http://t@h:80?x=y", "http://REDACTED@h:80?x=y"),
         ("u:p@h:443", "REDACTED:REDACTED@h:443"),
@@ -77,7 +83,9 @@ def test_secrets_in_urls(url: str, shown: str) -> None:
     ("name", "is_hidden"),
     [
         *((name, True) for name in ("Authorization", "PROXY_AUTHORIZATION", "apiKey", "X-Api-Key", "x-gitlab-token")),
-        *((name, True) for name in ("client_secret", "Set-Cookie", "filter.token", "cookie\x00")),
+        *((name, True) for name in ("client_secret", "Set-Cookie", "filter.token", "cookie\x00", "authorization\xa0")),
+        *((name, True) for name in ("authorization-bin", "X-Token-Bin", "Ocp-Apim-Subscription-Key", "id_token_hint")),
+        *((name, True) for name in ("X-GitHub-OTP", "X-Auth-Key", "Cf-Access-Jwt-Assertion", "mcp-session-id")),
         *((name, False) for name in ("ETag", "Idempotency-Key", "Sec-WebSocket-Key", "opcode", "Content-Type")),
     ],
 )
@@ -90,6 +98,7 @@ def test_names_are_added_and_kept() -> None:
     assert redaction.url("/?x_seen=s&code=s&token=s") == "/?x_seen=REDACTED&code=s&token=REDACTED"
     assert redaction.shown("set-cookie", "s") == "s"
     assert redaction.shown("COOKIE", "s") == "[redacted]"
+    assert Redaction(["x.y"]).shown("X.Y", "s") == "[redacted]", "a name is more than one word"
     with pytest.raises(UsageError, match="not hidden"):
         Redaction(keep=["X-Seen"])
     with pytest.raises(UsageError, match="contradict"):
@@ -105,9 +114,11 @@ def test_facts() -> None:
         HeaderList((("Cookie", SECRET), ("Referer", f"/?sig={SECRET}"))),
         HeaderList((("Set-Cookie", SECRET),)),
     )
-    begin = redaction.fact(StreamBegin(1, "1", "GET", f"/events?token={SECRET}", "HTTP/1.1", 200, asked, told))
+    head = RequestHead(1, 0, 0, "GET", f"/events?token={SECRET}", "HTTP/1.1", asked, 9)
+    begin = redaction.fact(StreamBegin("1", head, ResponseHead(2, 0, 0, 200, "OK", "HTTP/1.1", told, 9)))
     assert isinstance(begin, StreamBegin)
-    assert begin.target == "/events?token=REDACTED"
+    assert begin.response is not None
+    assert (begin.request.target, SECRET in head.target) == ("/events?token=REDACTED", True)
     assert begin.request.headers == (("Cookie", "[redacted]"), ("Referer", "/?sig=REDACTED"))
     assert begin.response.headers == (("Set-Cookie", "[redacted]"),)
     hidden = Redaction(["upgrade"]).fact(stream)
@@ -146,7 +157,7 @@ urls = st.builds(lambda url, name: url % name if "%s" in url else url, st.sample
 # (name, value) of a field that has the secret in its value.
 fields = st.one_of(
     st.tuples(names, st.sampled_from([SECRET, f"Bearer {SECRET}", f'a="{SECRET}", b=c'])),
-    st.tuples(st.sampled_from([name for name in URL_FIELDS if name[0] != ":"]), urls),
+    st.tuples(st.sampled_from([*URL_ENDINGS, *(f"x-some-{ending}" for ending in URL_ENDINGS)]), urls),
     st.just(("Sec-WebSocket-Protocol", f"chat, bearer.{SECRET}")),
 )
 
@@ -208,6 +219,13 @@ def http2(draw: st.DrawFn) -> Message:
     return asked, answered
 
 
+def grpc_call(path: str) -> Message:
+    """A gRPC call with this path."""
+    request = [(":method", "POST"), (":scheme", "http"), (":path", path), ("content-type", "application/grpc")]
+    response = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "0")]
+    return opening() + Peer().headers(1, request, end=True), Peer().headers(1, response, end=True)
+
+
 def _outputs(packets: list[bytes], shape: Shape | None = None) -> Iterator[str]:
     """What each format and the console write about the packets, with all texts in base64 decoded."""
     file = pcapng.section_header("t") + pcapng.interface("10.0.0.2 lo", "")
@@ -241,6 +259,8 @@ def _decoded(text: str) -> str:
     midstream=st.booleans(),
 )
 @example(messages=[(get(f"/?token={SECRET}"), ok())], steps=[1000], lost=set(), midstream=False)
+@example(messages=[grpc_call(f"/a?token={SECRET}/b")], steps=[1000], lost=set(), midstream=False)
+@example(messages=[grpc_call(f"/a?b/token={SECRET}")], steps=[1000], lost=set(), midstream=False)
 @example(messages=[(b"Cookie: " + SECRET.encode() + b"\r\n\r\n" + get(), ok())], steps=[10], lost=set(), midstream=True)
 def test_a_secret_is_in_no_output(messages: list[Message], steps: list[int], lost: set[int], midstream: bool) -> None:
     wire = Wire((("10.0.0.3", 40000), ("10.0.0.2", 8080)))

@@ -24,7 +24,8 @@ from tapper.capture.mapped import SMALLEST_BLOCK, Mapped, Statistics, block_size
 from tapper.capture.memory import MIB, RingMemory
 from tapper.capture.ring import open_ring
 from tapper.capture.share import QUANTUM_S
-from tapper.capture.sources import PORTION, Source, Sources
+from tapper.capture.source import PORTION, Source
+from tapper.capture.sources import Sources
 from tapper.errors import NamespaceGoneError, TapperError
 from tapper.namespaces.enter import run_inside
 from tapper.namespaces.identity import NamespaceId, namespace_of
@@ -259,7 +260,7 @@ def test_a_source_of_costly_packets_does_not_keep_another_one_waiting(node: Node
 
 def test_the_end_of_a_source_has_a_deadline(pod: Pod, packets: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not read until then is counted, no matter whether it was taken out of the ring."""
-    monkeypatch.setattr("tapper.capture.sources.DRAINING_S", 20 * QUANTUM_S)
+    monkeypatch.setattr("tapper.capture.source.DRAINING_S", 20 * QUANTUM_S)
     with looping(pod, reader=Costly()) as loop:
         packets.send(20 * PORTION // KIB)
         loop.end()
@@ -312,8 +313,8 @@ def test_packets_in_both_sockets_are_read_when_patience_ends(pod: Pod, packets: 
         assert grown.wait(10)
         packets.send(10)
         wait_until(lambda: larger[0].statistics().received, "packets in the larger socket")
-        for portion in loop.ring.rest():
-            loop.source.read(portion)
+        for memory, found in loop.ring.rest():
+            loop.numbers.packets(memory, found, [])
         assert loop.numbers.seen == list(range(20))
         assert loop.ring.drained()
 

@@ -15,7 +15,7 @@ ASKS = """
 import json, sys
 from tapper.namespaces.enter import run_inside
 from tapper.namespaces.identity import namespace_of
-from tapper.namespaces.sockets import tcp_connections
+from tapper.namespaces.contents import tcp_connections
 
 path = f"/proc/{sys.argv[1]}/ns/net"
 print(json.dumps(sorted(key.hex() for key in run_inside(path, namespace_of(path), tcp_connections))))

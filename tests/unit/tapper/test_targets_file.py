@@ -15,10 +15,14 @@ from tapper_wire import Capture, Wire
 from tapper.errors import UsageError
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import packed
-from tapper.targets.file import TargetsFile
-from tapper.targets.pods import PodName, Targets, parse_pods
+from tapper.targets.feed import TargetsFile
+from tapper.targets.pods import PodName, Targets, parse_in_steps
 
 SHOP = {"uid": "u1", "namespace": "default", "name": "shop", "ips": ["10.0.0.1", "FD00::0:1"]}
+
+
+def parse_pods(text: str | bytes) -> Targets:
+    return next(targets for targets in parse_in_steps(text) if targets is not None)
 
 
 def document(*pods: object, generation: object = 7) -> str:

@@ -10,9 +10,9 @@ from harness.sandbox.node import Node
 from harness.sandbox.process import Command
 from harness.waiting import wait_until
 from tapper.errors import TapperError
+from tapper.namespaces.contents import is_linked_to
 from tapper.namespaces.enter import run_inside
 from tapper.namespaces.identity import namespace_of
-from tapper.namespaces.veth import is_linked_to
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="setns needs CAP_SYS_ADMIN")
 

@@ -46,6 +46,8 @@ CODINGS: dict[str, Callable[[bytes], bytes]] = {
     "a ZIP archive": _zip,
     "bzip2": bz2.compress,
     "xz": lzma.compress,
+    "LZMA": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
+    "base32": base64.b32encode,
     "base64": base64.b64encode,
     "base64 (URL)": base64.urlsafe_b64encode,
     "base64 (MIME)": base64.encodebytes,
@@ -82,7 +84,24 @@ def test_dumps_with_any_offset(group: int) -> None:
         assert unpacked.find([SECRET], _dump(b"." * before + SECRET, group)) == {SECRET: "in a hexadecimal dump"}
 
 
-@pytest.mark.parametrize("coding", ["gzip", "bzip2", "xz"])
+def _raw_deflate(data: bytes) -> bytes:
+    return zlib.compress(data, wbits=-zlib.MAX_WBITS)
+
+
+@pytest.mark.parametrize("separator", [b"", b"\n", b"\0\0\0\x31", b"length::"])
+def test_deflate_without_a_header_is_undone_record_by_record(separator: bytes) -> None:
+    records = [b"another record, number %d" % number for number in range(100)]
+    packed = b"".join(separator + _raw_deflate(record) for record in [*records, b"Bearer " + SECRET])
+    assert unpacked.find([SECRET], packed) == {SECRET: "in DEFLATE without a header"}
+
+
+def test_a_stream_of_deflate_that_was_never_finished_is_undone() -> None:
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = b"".join(stream.compress(text) + stream.flush(zlib.Z_SYNC_FLUSH) for text in (b"a line\n" * 9, SECRET))
+    assert unpacked.find([SECRET], packed) == {SECRET: "in DEFLATE without a header"}
+
+
+@pytest.mark.parametrize("coding", ["gzip", "bzip2", "xz", "LZMA"])
 def test_a_log_that_is_compressed_line_by_line(coding: str) -> None:
     lines = [CODINGS[coding](b"line %d" % number) for number in range(200)]
     assert unpacked.find([SECRET], b"\n".join([*lines, CODINGS[coding](SECRET)]))

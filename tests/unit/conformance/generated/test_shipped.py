@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 from perfect_reports import records
 
 from harness.conformance import suite
 from harness.conformance.catalogue import cases
-from harness.conformance.generated import pairs, shipped, writing
+from harness.conformance.generated import drawing, pairs, plan_file, writing
 from harness.conformance.generated.checks import PlanError
 from harness.conformance.generated.plan import HAPPENINGS, Plan
 from harness.conformance.generated.strategies import THEMES
@@ -31,33 +32,59 @@ CASES = {
 def test_every_theme_has_a_case_and_a_plan() -> None:
     assert set(CASES) == set(THEMES)
     assert set(CASES.values()) == {case for case in cases() if case.startswith("GEN-")}
-    assert {file.stem.rpartition("-")[0] for file in shipped.files()} == set(THEMES)
+    assert {file.stem.rpartition("-")[0] for file in plan_file.files()} == set(THEMES)
 
 
 @pytest.mark.parametrize("theme", CASES)
 def test_a_case_claims_what_its_plans_need(theme: str) -> None:
     assert cases()[CASES[theme]].features == THEMES[theme].features
-    for plan in shipped.shipped(theme):
+    for plan in plan_file.shipped(theme):
         assert plan.features <= THEMES[theme].features
 
 
-@pytest.mark.parametrize("file", shipped.files(), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", plan_file.files(), ids=lambda file: file.stem)
 def test_a_plan_is_named_as_its_file_and_can_be_written(file: Path) -> None:
-    plan = shipped.load(file)
+    plan = plan_file.load(file)
     assert plan.name == file.stem
     assert sum(len(writing.script(plan, number).turns) for number in range(len(plan.talks))) > 200
 
 
 def test_pods_and_lives_are_as_many_as_they_should_be() -> None:
-    (pods,) = shipped.shipped("pods")
+    (pods,) = plan_file.shipped("pods")
     assert {talk.pod for talk in pods.talks} == {0, 1, 2, 3, 4}
     assert pods.exchanges > 100
-    (lives,) = shipped.shipped("lives")
+    (lives,) = plan_file.shipped("lives")
     assert {each.what for each in lives.happenings} == set(HAPPENINGS)
 
 
 def test_the_plan_of_pairs_is_the_one_that_is_written_down() -> None:
-    assert shipped.shipped("pairs") == [pairs.plan()]
+    assert plan_file.shipped("pairs") == [pairs.plan()]
+
+
+def test_plans_that_are_drawn_otherwise_are_named_and_replaced_only_on_request(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plan_file, "FOLDER", tmp_path)
+    monkeypatch.setattr(drawing, "drawn", lambda *_: [Plan()])
+    assert drawing.main(["--replace"]) == 0
+    files = plan_file.files()
+    assert {file.stem.rpartition("-")[0] for file in files} == set(THEMES)
+    capsys.readouterr()
+    assert drawing.main([]) == 0
+    assert "Each is the one that ships." in capsys.readouterr().out
+
+    older, left = tmp_path / "http1-1.json", tmp_path / "former-1.json"
+    older.write_text("{}")
+    left.write_text("{}")
+    assert drawing.main([]) == 1
+    assert (older.read_text(), left.read_text()) == ("{}", "{}")
+    told = capsys.readouterr().out
+    assert f"hypothesis {hypothesis.__version__}" in told
+    assert "stay: former-1.json, http1-1.json." in told
+
+    assert drawing.main(["--replace"]) == 0
+    assert plan_file.files() == files
+    assert plan_file.load(older).name == "http1-1"
 
 
 def test_every_wild_mutant_changes_something_in_the_plan_of_pairs() -> None:
@@ -70,7 +97,7 @@ def test_the_suites_hash_covers_them(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     before = suite.suite_hash()
     changed = tmp_path / "http1-1.json"
     changed.write_text("{}")
-    monkeypatch.setattr(shipped, "files", lambda: [changed])
+    monkeypatch.setattr(plan_file, "files", lambda: [changed])
     suite.suite_hash.cache_clear()
     try:
         assert suite.suite_hash() != before
@@ -82,10 +109,10 @@ def test_the_suites_hash_covers_them(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_a_file_that_is_no_plan_is_named(tmp_path: Path) -> None:
     file = tmp_path / "wrong.json"
     with pytest.raises(PlanError, match=r"wrong\.json cannot be read: No such file"):
-        shipped.load(file)
+        plan_file.load(file)
     file.write_text('{"pods": 9}')
     with pytest.raises(PlanError, match=r"wrong\.json is no plan: the plan: pods has to be from 1 to 5"):
-        shipped.load(file)
+        plan_file.load(file)
 
 
 def test_what_a_plan_is_in_words() -> None:

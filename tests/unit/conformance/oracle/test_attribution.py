@@ -48,7 +48,13 @@ def others_fields(record: Record) -> list[Record]:
     return [record | {"request": record["request"] | {"headers": record["response"]["headers"]}}]
 
 
+def no_fields(record: Record) -> list[Record]:
+    return [record | {"request": record["request"] | {"headers": []}}]
+
+
 PLAIN, OUT, IPV6, OUT_IPV6, CHUNKED, STREAM = 211, 213, 214, 215, 216, 221
+CALL = 0
+"""In place of a status: the call."""
 
 
 @pytest.mark.parametrize(
@@ -56,7 +62,7 @@ PLAIN, OUT, IPV6, OUT_IPV6, CHUNKED, STREAM = 211, 213, 214, 215, 216, 221
     [
         (PLAIN, other_body, ("HTTP-01",)),
         (OUT, other_body, ("HTTP-01",)),
-        (CHUNKED, other_body, ("HTTP-02",)),
+        (CHUNKED, other_body, ("HTTP-01", "HTTP-02")),
         (STREAM, other_body, ("HTTP-01", "HTTP-07")),
         (PLAIN, no_answer, ("HTTP-03",)),
         (OUT, no_answer, ("HTTP-03", "CAP-02")),
@@ -74,22 +80,28 @@ PLAIN, OUT, IPV6, OUT_IPV6, CHUNKED, STREAM = 211, 213, 214, 215, 216, 221
         (PLAIN, lambda record: [record | {"ts": 0}], ("CAP-13",)),
         (PLAIN, lambda record: [record | {"dst": "192.0.2.1:80"}], ("HTTP-11",)),
         (PLAIN, lambda record: [record | {"method": "get"}], ("HTTP-15",)),
+        (PLAIN, lambda record: [record | {"proxied_for": "192.0.2.1:80"}], ("HTTP-27",)),
+        (PLAIN, lambda record: [record | {"outcome": "reset"}], ("HTTP-30",)),
         (PLAIN, others_fields, ("HTTP-22",)),
+        (STREAM, no_fields, ("HTTP-14",)),
+        (STREAM, lambda record: [record | {"outcome": "reset"}], ("HTTP-30",)),
+        (CALL, lambda record: [record | {"grpc": record["grpc"] | {"status": 0}}], ("HTTP-09",)),
     ],
 )
 def test_a_difference_is_one_case_s_affair(
     world: World, number: int, change: Callable[[Record], list[Record]], cases: tuple[str, ...]
 ) -> None:
-    (charge,) = charges(world, changed(world, status(number), change))
+    which = status(number) if number else lambda record: "grpc" in record
+    (charge, *others) = charges(world, changed(world, which, change))
+    assert not others
     assert charge.cases == cases
     assert not charge.everywhere
 
 
 def test_what_is_so_with_everything_is_told_as_such(world: World) -> None:
-    (charge,) = charges(world, [record for each in world.records for record in (each, each)])
-    assert charge.everywhere
-    assert charge.cases[0] == "CAP-03"
-    assert charge.seen.endswith(f"({len(world.records)} such)")
+    found = charges(world, [record for each in world.records for record in (each, each)])
+    assert all(charge.everywhere for charge in found)
+    assert {(charge.fault, charge.cases[0]) for charge in found} == {("repeated", "CAP-03")}
 
 
 def test_records_of_a_pod_that_is_no_target_are_about_neighbours(world: World) -> None:
@@ -99,4 +111,4 @@ def test_records_of_a_pod_that_is_no_target_are_about_neighbours(world: World) -
 
 def test_what_goes_wrong_under_load_is_the_load_s(world: World) -> None:
     (charge,) = charges(world, changed(world, status(PLAIN), other_body), case="LOAD-03")
-    assert charge.cases == ("LOAD-03",)
+    assert charge.cases == ("HTTP-01", "LOAD-03")

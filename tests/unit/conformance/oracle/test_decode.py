@@ -10,6 +10,7 @@ from harness.conformance.oracle.decode import NO_HTTP, decode
 from harness.conformance.oracle.model import Decoded
 from harness.conformance.oracle.wire import connections
 from harness.mesh import replay
+from harness.mesh.http2 import PREFACE
 from harness.sandbox.frames import Frame
 
 
@@ -41,4 +42,4 @@ def test_a_silent_connection_is_no_flaw() -> None:
     ids=["data first", "a lone CONTINUATION", "a table of gigabytes", "padding longer than its frame"],
 )
 def test_frames_that_are_not_allowed_are_told(frames: bytes) -> None:
-    assert read((h2c.PREFACE + h2c.settings() + frames, h2c.settings())).flaw
+    assert read((PREFACE + h2c.settings() + frames, h2c.settings())).flaw

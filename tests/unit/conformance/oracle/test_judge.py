@@ -115,6 +115,16 @@ def test_a_pod_that_is_no_target_is_not_reported(world: World) -> None:
         (lambda records: [*records, records[0]], "websocket", DifferenceKind.WRONG),
         (lambda records: records[:1], "websocket", DifferenceKind.MISSING),
         (lambda records: [records[0] | {"from": "server"}, records[1]], "websocket", DifferenceKind.WRONG),
+        (
+            lambda records: [records[0] | {"deflated": True, "text": None}, records[1]],
+            "websocket",
+            DifferenceKind.WRONG,
+        ),
+        (lambda records: [records[0] | {"ts": 1.0}, records[1]], "ts", DifferenceKind.WRONG),
+        (lambda records: [records[0] | {"pod_ip": "10.244.0.9"}, records[1]], "pod_ip", DifferenceKind.WRONG),
+        (lambda records: [records[0] | {"direction": "outbound"}, records[1]], "direction", DifferenceKind.WRONG),
+        (lambda records: [records[0] | {"dst": "192.0.2.1:80"}, records[1]], "dst", DifferenceKind.WRONG),
+        (lambda records: [records[0] | {"netns": 1}, records[1]], "netns", DifferenceKind.WRONG),
     ],
 )
 def test_faults_in_websocket_messages_are_found(

@@ -13,6 +13,7 @@ from harness.conformance import h2c
 from harness.conformance.oracle.compare import differences
 from harness.conformance.oracle.decode import decode
 from harness.conformance.oracle.model import Decoded, Duty, Expected, OneWay, TcpConnection, TrueOutcome
+from harness.mesh.http2 import PREFACE
 
 CLIENT, SERVER = ("127.0.0.6", 40000), ("10.244.0.1", 8080)
 ASKED = b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -54,7 +55,7 @@ def test_http1(
 
 
 def streams(*frames: tuple[str, bytes], reset_by: str | None = None) -> Decoded:
-    client, sides = h2c.Http2Sender(), {"client": h2c.PREFACE + h2c.settings(), "server": h2c.settings()}
+    client, sides = h2c.Http2Sender(), {"client": PREFACE + h2c.settings(), "server": h2c.settings()}
     for number in (1, 3):
         sides["client"] += client.headers(number, h2c.request_fields("GET", f"/{number}"), end=True)
     for who, frame in frames:

@@ -74,6 +74,11 @@ def test_a_packet_that_is_cut_is_told(world: World) -> None:
     assert {(each.kind, each.field) for each in judged(world, packets)} == {(DifferenceKind.WRONG, "packet")}
 
 
+def test_a_whole_packet_whose_header_states_more_bytes_than_crossed_is_not_cut(world: World) -> None:
+    packets = [replace(packet, length=packet.length + 8) for packet in captured(world)]
+    assert said(judged(world, packets)) == []
+
+
 def test_times_of_another_hour_are_told(world: World) -> None:
     packets = [replace(packet, time_ns=(packet.time_ns or 0) + 3600 * 10**9) for packet in captured(world)]
     assert {(each.kind, each.field) for each in judged(world, packets)} == {(DifferenceKind.WRONG, "ts")}

@@ -1,4 +1,5 @@
-"""The reference tapper, right but different: `otherwise.py slow|bursts|shuffled|fields|processes|less|reader|ipv6`.
+"""The reference tapper, right but different: `otherwise.py WAY`, with a key of `CHANGES` or one of slow, bursts,
+shuffled and processes.
 
 It runs the reference as the adapter contract wants it in a process of its own, hands signals on to it, and passes its
 records on, each in its own way.
@@ -66,6 +67,36 @@ def by_ipv6(record: Record) -> Iterator[Record]:
     yield record
 
 
+def heads(record: Record) -> Iterator[Record]:
+    """Without any body, and without a word about bodies."""
+    for name in ("request", "response"):
+        if isinstance(record.get(name), dict):
+            record[name] = {key: record[name][key] for key in ("headers", "trailers") if key in record[name]}
+    yield record
+
+
+def spelled(record: Record) -> Iterator[Record]:
+    """IPv6 addresses with all their digits and in capitals, short versions, and the older words of the contract."""
+    for named in by_ipv6(record):
+        for end in ("src", "dst"):
+            host, bracket, port = str(named.get(end)).rpartition("]:")
+            if bracket:
+                named[end] = f"[{_all_digits(host.lstrip('['))}]:{port}"
+        if ":" in str(named.get("pod_ip")):
+            named["pod_ip"] = _all_digits(named["pod_ip"])
+        if named.get("version"):
+            named["version"] = {"HTTP/1.1": "1.1", "HTTP/2": "2"}.get(named["version"], named["version"])
+        if (mtls := named.pop("mtls", None)) is not None:
+            named["wire"] = "tls" if mtls else "plain"
+        if named.get("direction") == "node":
+            named["direction"] = "wire"
+        yield named
+
+
+def _all_digits(address: str) -> str:
+    return IPv6Address(address).exploded.upper()
+
+
 @cache
 def _global_address(netns: int) -> str | None:
     """Of a network namespace (inode): by the first process that is found in it (proc_pid_net(5), if_inet6)."""
@@ -79,7 +110,8 @@ def _global_address(netns: int) -> str | None:
     return None
 
 
-CHANGES: dict[str, Change] = {"fields": fields, "less": less, "reader": reader, "ipv6": by_ipv6}
+CHANGES: dict[str, Change] = {"fields": fields, "less": less, "reader": reader, "ipv6": by_ipv6, "heads": heads}
+CHANGES["spelled"] = spelled
 
 
 def lines(source: Iterable[bytes]) -> SimpleQueue[bytes | None]:
@@ -117,6 +149,13 @@ def shuffled(batch: list[bytes], chance: random.Random) -> list[bytes]:
     exchanges = [line for line in batch if b'"type":"http"' in line or b'"type": "http"' in line]
     chance.shuffle(exchanges)
     return [*exchanges, *(line for line in batch if line not in exchanges)]
+
+
+def encoded(record: Record, way: str) -> bytes:
+    """A line of JSON; in the way `spelled` with spaces, escaped slashes and a carriage return (RFC 8259, section 2)."""
+    if way != "spelled":
+        return json.dumps(record).encode() + b"\n"
+    return json.dumps(record, separators=(" , ", " : ")).replace("/", "\\/").encode() + b" \r\n"
 
 
 def write(some: Iterable[bytes]) -> None:
@@ -163,7 +202,7 @@ def main(way: str) -> int:
     else:
         change = CHANGES.get(way, unchanged)
         while (line := queue.get()) is not None:
-            write(json.dumps(told).encode() + b"\n" for told in change(json.loads(line)))
+            write(encoded(told, way) for told in change(json.loads(line)))
     return max(process.wait() for process in child)
 
 

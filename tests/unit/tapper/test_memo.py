@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapper.fast.memo import LONGEST, Memo
+from tapper.runtime.memo import LONGEST, Memo
 
 
 class Upper:

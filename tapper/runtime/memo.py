@@ -2,7 +2,7 @@
 
 Header fields hardly change from one message of a service to the next, so an answer that was computed once is mostly the
 answer of the next time. A sender may also make every value a new one. So no long key is kept, and a full cache forgets
-everything at once: to know what was used last would cost more. Used by the other modules of this package.
+everything at once: to know what was used last would cost more.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 MOST = 4096
-LONGEST = 256
-"""Characters of a key. A full memo takes a few MB, whatever is sent."""
+LONGEST = 256  # characters of a key: a full memo takes a few MB, whatever is sent
 
 
 class Memo(dict[K, V]):
