@@ -136,6 +136,8 @@ class Conversation:
         return self._read_server(chunk)
 
     def _read_server(self, chunk: Data) -> list[Exchange]:
+        if self._queue and not self._pipelines and self._queue[0].head.ack == chunk.seq:
+            self._responses.try_start(chunk.data)  # rule 3 names the first byte of a response
         done = self._take_responses(self._responses.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
         if self._answering is not None:
             self.pass_time(chunk.ts)

@@ -14,12 +14,13 @@ from itertools import groupby
 from operator import itemgetter
 
 from tapper import __version__
+from tapper.output.console import Console
 from tapper.output.counts import table
 from tapper.output.format import Format
 from tapper.output.pcapng import Recorder
 from tapper.output.records import Place, Row, Stat, TlsProcess, Totals
 from tapper.output.shape import Shape
-from tapper.output.sink import Console, Sink
+from tapper.output.sink import Sink
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.records import FactRecord, Record
 from tapper.protocols.session import Session

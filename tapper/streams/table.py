@@ -82,14 +82,9 @@ class ConnectionTable(Generic[T]):
         return self._scope
 
     @property
-    def pending(self) -> bool:
-        """Whether time alone changes something: then `pass_time` has to be called once a second."""
-        return bool(self._due)
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether a reader keeps something: then `tell_time` has to be called once a second."""
-        return self.budget.held > 0
+    def waits(self) -> bool:
+        """Whether time alone changes something: then `tell_time` has to be called once a second."""
+        return bool(self._due) or self.budget.held > 0
 
     def rescope(self, scope: Scope) -> None:
         """Report this and nothing else from now on. Connections out of scope are forgotten, with what they hold.
@@ -126,8 +121,9 @@ class ConnectionTable(Generic[T]):
         return records
 
     def tell_time(self, now: int) -> list[T]:
-        """Let the readers of all connections that hold something know that it is `now`."""
-        records: list[T] = []
+        """It is `now`, although there may be no packets that say so: sweep, and let the readers of all connections that
+        hold something know."""
+        records = self.pass_time(now)
         for connection in list(self._connections):
             if connection.held and connection.consumer is not None:
                 records += connection.consumer.pass_time(now)

@@ -232,6 +232,16 @@ def test_the_rest_of_a_body_that_is_too_long_is_no_answer_to_the_next_request() 
     assert talk.pairs == [("/1", "a"), ("/2", "b")]
 
 
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_after_a_malformed_response_the_next_one_is_found_in_any_segments(size: int) -> None:
+    """The next request acknowledges all that came before it, so the next byte is the first of its response."""
+    talk = Talk().ask(get("/1")).answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n").ask(get("/2"))
+    following = ok("b")
+    for at in range(0, len(following), size):
+        talk.answer(following[at : at + size])
+    assert talk.ask(get("/3")).answer(ok("c")).silence().finish().pairs == [("/1", ""), ("/2", "b"), ("/3", "c")]
+
+
 def test_a_connection_whose_two_sides_are_no_http_makes_no_exchange() -> None:
     talk = Talk().ask(b"HELO\r\n").answer(b"220 hello\r\n").ask(b"GET /a\r\n").answer(b"500 what\r\n").finish()
     assert (talk.done, talk.conversation.heads) == ([], 0)
