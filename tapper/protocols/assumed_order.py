@@ -43,7 +43,8 @@ class AssumedOrder:
         self.held = 0
         """Bytes that the pairs count for."""
         self.is_whole = True
-        """False if a FIN cut a response off: an unseen request may have told that it has no body."""
+        """False if a FIN cut a response off, or its body has another response in it: a request other than the assumed
+        one may have told that it has no body."""
         self._longest_wait = 0  # of a request for its response, in nanoseconds
         self.last_ack = last_ack
         """The acknowledgement of the last response."""
@@ -53,7 +54,8 @@ class AssumedOrder:
         self._pairs.append((request, response))
         self.held += _PAIR_COST + request.head.cost + len(request.end.body) + response.head.cost
         self.held += len(response.end.body)
-        self.is_whole = self.is_whole and response.end.outcome.kind is not OutcomeKind.TIMEOUT
+        is_cut_off = response.end.outcome.kind is OutcomeKind.TIMEOUT
+        self.is_whole = self.is_whole and not is_cut_off and b"HTTP/1." not in response.end.body
         self._longest_wait = max(self._longest_wait, response.head.ts - request.end.ts)
         return response.head.status == 101 or len(self._pairs) == MOST_PAIRS
 
@@ -66,7 +68,7 @@ class AssumedOrder:
         """Whether the server, which owes nothing to the requests that were seen, was silent for long enough until
         `now`, in nanoseconds since 1970."""
         silence = now - self._pairs[-1][1].end.ts if self._pairs else 0
-        return silence >= max(_SILENCE_NS, _SILENCE_IN_WAITS * self._longest_wait)
+        return self.is_whole and silence >= max(_SILENCE_NS, _SILENCE_IN_WAITS * self._longest_wait)
 
     def exchanges(self, *, is_proven: bool) -> list[Exchange]:
         """The pairs, or each message alone."""

@@ -363,7 +363,7 @@ class Conversation:
         #    only if the oldest request is one, and if rule 3 names it.
         oldest = self._queue[0].head if self._queue else None
         if not response.status and (oldest is None or not oldest.method or oldest.ack != response.seq):
-            return None, []
+            return None, self._disprove()
         # 2. Nothing was lost: it answers the oldest request.
         if oldest is not None and self._queue[0].certain and not self._responses_lost:
             if is_possible(oldest, response):

@@ -316,6 +316,15 @@ def test_a_client_that_has_sent_more_than_its_request_does_not_wait() -> None:
     assert [pair for pair in talk.finish(ENDED).pairs if None not in pair] == []
 
 
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_a_body_with_another_response_in_it_proves_no_order(is_quiet: bool) -> None:
+    """The first response answers an unseen HEAD, and has no body. The server had received /1 before."""
+    talk = Talk(**MIDWAY).ask(get("/1"))
+    talk.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(ok("1")), received=False).answer(ok("1"))
+    talk = talk.silence(60) if is_quiet else talk
+    assert [pair for pair in talk.finish(ENDED).pairs if None not in pair] == []
+
+
 def test_a_response_after_a_lost_request_is_not_that_ones_if_another_waits() -> None:
     talk = joined_with_one_on_its_way(2).ask(get("/3")).ask(get("/4"), lost=True)
     talk.answer(ok("2"), lost=True, received=False).answer(ok("3"), received=False)
