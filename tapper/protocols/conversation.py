@@ -244,6 +244,8 @@ class Conversation:
                     done += self._complete_request(waiting, event)
             elif isinstance(event, Lost):
                 self._requests_lost = True
+                if self._assumed_order is not None:
+                    self._assumed_order.lose()
         self._weigh()
         return done
 
@@ -338,6 +340,8 @@ class Conversation:
             elif isinstance(event, Lost):
                 if not (self._queue or self._answering is not None or self._requests_lost):
                     done += self._disprove()
+                if self._assumed_order is not None:
+                    self._assumed_order.lose()
                 self._responses_lost = self._responses_missed = True
                 self._owed = 0  # all of them may be among the lost bytes
         self._weigh()
