@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tapper.uprobe.layout import RecordKind, Role
-from tapper.uprobe.programs import Function, CallProgram
+from tapper.uprobe.programs import CallProgram, Function
 
 
 @dataclass(frozen=True, slots=True)
