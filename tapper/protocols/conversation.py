@@ -212,7 +212,7 @@ class Conversation:
         """The server has sent something that no request waits for: then an assumed order is wrong."""
         if self._assumed_order is None:
             return []
-        self._pipelines = True
+        self._pipelines = self._responses_lost = True
         return self._settle_order(is_proven=False)
 
     def _settle_order(self, *, is_proven: bool) -> list[Exchange]:

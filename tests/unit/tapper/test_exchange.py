@@ -279,6 +279,13 @@ def test_an_answer_too_many_disproves_the_order_of_all_before() -> None:
     assert (len(talk.pairs), talk.conversation.held) == (19, 0)
 
 
+def test_a_disproven_order_goes_on_to_be_wrong() -> None:
+    """The answers 2 and 3 come in a row. So the client had two requests on their way, and has again."""
+    talk = joined_with_one_on_its_way(2).answer(ok("2"), received=False).ask(get("/3")).ask(get("/4"))
+    assert wrong(talk.answer(ok("2b")).answer(ok("3b")).finish(ENDED)) == []
+    assert [pair for pair in talk.pairs if None not in pair] == []
+
+
 def test_a_lost_answer_too_many_disproves_the_order_of_all_before() -> None:
     assert wrong(joined_with_one_on_its_way(9).answer(ok("9"), lost=True).finish(ENDED)) == []
 
