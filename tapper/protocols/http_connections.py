@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.connection_reader import ConnectionReader, Content
-from tapper.protocols.conversation import ends_http1
 from tapper.protocols.exchange import Exchange, exchange_id
 from tapper.protocols.outcome import OPEN, ExchangeOutcome
+from tapper.protocols.pending_request import ends_http1
 from tapper.protocols.reader_classes import Readers
 from tapper.protocols.websocket import WebSocket
 from tapper.streams.bounds import Pace
@@ -56,7 +56,7 @@ class Http1Connection(ConnectionReader):
 
     def pass_time(self, now: int) -> Sequence[Content]:
         self._conversation.pass_time(now)
-        return self._with_facts([])
+        return self._with_facts(self._conversation.prove(now))
 
     def gap(self, side: int, size: int | None) -> Sequence[Content]:
         conversation = self._conversation

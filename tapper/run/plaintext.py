@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from tapper.capture.source import CaptureRing
+from tapper.capture.mapped import CaptureRing
 from tapper.discovery.procfs import Procfs
 from tapper.namespaces.identity import NamespaceId
 from tapper.output.records import TlsProcess

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final
 
-from tapper.capture.mapped import Statistics
+from tapper.capture.mapped import CaptureRing, Statistics
 from tapper.capture.walk import Packets
 from tapper.uprobe import bpf
 from tapper.uprobe.segments import Segments
@@ -24,13 +24,9 @@ _AT_ONCE: Final = 1 << 18
 """Bytes that become packets at a time."""
 
 
-class ProbeRing:
-    """A `tapper.capture.source.CaptureRing`. `size` in bytes: a power of two, and whole pages. `losses` returns the
-    lost and the cut records; `stop` makes the programs write no more. Construction raises OSError."""
-
-    bad_checksum = 0
-    crowded = False
-    unread = 0  # what is not read was not counted, either
+class ProbeRing(CaptureRing):
+    """`size` in bytes: a power of two, and whole pages. `losses` returns the lost and the cut records; `stop` makes the
+    programs write no more. What is not read was not counted, either. Construction raises OSError."""
 
     def __init__(
         self, size: int, segments: Segments, losses: Callable[[], tuple[int, int]], stop: Callable[[], None]
@@ -86,13 +82,6 @@ class ProbeRing:
             self._read[0] = at  # the programs may use this room
             yield self._segments.packets()
 
-    def unfinished(self) -> None:
-        """The descriptor is readable as soon as there is a record."""
-
-    @property
-    def counted(self) -> bool:
-        return False
-
     def drained(self) -> bool:
         return bool(self._read[0] == self._written[0])
 
@@ -105,18 +94,6 @@ class ProbeRing:
 
     def statistics(self) -> Statistics:
         return Statistics(self._records, self._losses()[0])
-
-    def error(self) -> int:
-        return 0
-
-    def grow(self, notify: Callable[[], None]) -> bool:  # noqa: ARG002 - the memory of such a ring is fixed
-        return False
-
-    def turn_over(self) -> bool:
-        return False
-
-    def failure(self) -> str:
-        return ""
 
     def close(self) -> None:
         self._stop()

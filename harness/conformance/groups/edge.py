@@ -15,6 +15,7 @@ from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery, fake_envoy, replay
 from harness.mesh.delivery import APP_PORT
 from harness.mesh.workload import PASSTHROUGH_SOURCE, Mode
+from harness.sandbox.frames import endpoint
 from harness.sandbox.links import GATEWAY4
 from harness.sandbox.pod import Pod
 
@@ -237,7 +238,7 @@ def _on_host(trial: Trial, address: str) -> Sent:
         server, _ = listener.accept()
     with delivery.LoopbackConnection(client, server, (address, APP_PORT)) as conversation:
         conversation.exchange(truth.request(nonce), truth.response(nonce))
-        src, dst = truth.endpoint(conversation.src), truth.endpoint(conversation.dst)
+        src, dst = endpoint(*conversation.src), endpoint(*conversation.dst)
     return Sent(nonce, "GET", truth.target_of(nonce), 200, (), src, dst)
 
 

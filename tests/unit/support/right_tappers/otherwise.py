@@ -76,14 +76,15 @@ def heads(record: Record) -> Iterator[Record]:
 
 
 def spelled(record: Record) -> Iterator[Record]:
-    """IPv6 addresses with all their digits and in capitals, short versions, and the older words of the contract."""
+    """All addresses as IPv6, with all their digits and in capitals or with an IPv4 address in them (RFC 4291, section
+    2.5.5.2), short versions, and the older words of the contract."""
     for named in by_ipv6(record):
         for end in ("src", "dst"):
-            host, bracket, port = str(named.get(end)).rpartition("]:")
-            if bracket:
-                named[end] = f"[{_all_digits(host.lstrip('['))}]:{port}"
-        if ":" in str(named.get("pod_ip")):
-            named["pod_ip"] = _all_digits(named["pod_ip"])
+            host, colon, port = str(named.get(end)).rpartition(":")
+            if colon:
+                named[end] = f"[{_as_ipv6(host.strip('[]'))}]:{port}"
+        if named.get("pod_ip"):
+            named["pod_ip"] = _as_ipv6(named["pod_ip"])
         if named.get("version"):
             named["version"] = {"HTTP/1.1": "1.1", "HTTP/2": "2"}.get(named["version"], named["version"])
         if (mtls := named.pop("mtls", None)) is not None:
@@ -93,8 +94,8 @@ def spelled(record: Record) -> Iterator[Record]:
         yield named
 
 
-def _all_digits(address: str) -> str:
-    return IPv6Address(address).exploded.upper()
+def _as_ipv6(address: str) -> str:
+    return IPv6Address(address).exploded.upper() if ":" in address else f"::ffff:{address}"
 
 
 @cache
