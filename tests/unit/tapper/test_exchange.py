@@ -239,7 +239,7 @@ def test_after_a_malformed_response_the_next_one_is_found_in_any_segments(size: 
     following = ok("b")
     for at in range(0, len(following), size):
         talk.answer(following[at : at + size])
-    assert talk.ask(get("/3")).answer(ok("c")).finish().pairs == [("/1", ""), ("/2", "b"), ("/3", "c")]
+    assert talk.ask(get("/3")).answer(ok("c")).silence().finish().pairs == [("/1", ""), ("/2", "b"), ("/3", "c")]
 
 
 def test_a_connection_whose_two_sides_are_no_http_makes_no_exchange() -> None:
