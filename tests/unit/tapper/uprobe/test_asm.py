@@ -8,7 +8,7 @@ import pytest
 
 from tapper.uprobe.asm import BYTE, DOUBLE, FP, HALF, R0, R1, R2, R6, WORD, Assembler
 from tapper.uprobe.layout import ARM64, ENDS, RECORD, X86_64, Maps, RecordKind, Registers, Role
-from tapper.uprobe.programs import Function, CallProgram
+from tapper.uprobe.programs import CallProgram, Function
 
 MAPS = Maps(3, 4, 5, 6, 7, 8, 9, 10)
 
