@@ -74,18 +74,24 @@ class ExecEvents:
     def pids(self) -> set[int] | None:
         """The processes that began a program or mapped a file since the last call; None where some are not known, since
         a ring was full."""
+        programs = self.programs()
+        return None if programs is None else set(programs)
+
+    def programs(self) -> dict[int, str] | None:
+        """The same with the path of the program, in the process's root; empty where it is not known: without `mapped`
+        it never is."""
         self._limit_wake_ups(time.monotonic())
-        pids: set[int] = set()
+        programs: dict[int, str] = {}
         complete = True
         for ring in self._rings:
             records = ring.read()
             complete &= len(records) < _FULL
-            for pid in parse(records, self._mapped):
-                if pid is None:
+            for news in parse(records, self._mapped):
+                if news is None:
                     complete = False
-                elif pid != 0:  # the process is outside of the reader's PID namespace
-                    pids.add(pid)
-        return pids if complete else None
+                elif news[0] != 0:  # the process is outside of the reader's PID namespace
+                    programs[news[0]] = news[1] or programs.get(news[0], "")
+        return programs if complete else None
 
     def close(self) -> None:
         for ring in self._rings:
@@ -112,32 +118,34 @@ def subscribe(mapped: re.Pattern[bytes] | None = None) -> ExecEvents:
     return ExecEvents(list(_processors(Path("/sys/devices/system/cpu/online").read_text(encoding="ascii"))), mapped)
 
 
-def parse(records: bytes, mapped: re.Pattern[bytes] | None = None) -> Iterator[int | None]:
+def parse(records: bytes, mapped: re.Pattern[bytes] | None = None) -> Iterator[tuple[int, str] | None]:
     """The process (its thread group) of each exec, and of each mapping of a file whose name has a match of `mapped`;
-    None where records are missing or cannot be read."""
+    with the path of the program if it is mapped, and else with an empty one. None where records are missing or cannot
+    be read."""
     at, end = 0, len(records)
+    began: set[int] = set()  # the first file that such a process maps is its program
     while at + RECORD.size <= end:
         kind, flags, size = RECORD.unpack_from(records, at)
         following = at + size
         if size < RECORD.size or following > end:
             break
+        pid = int.from_bytes(records[at + RECORD.size : at + RECORD.size + 4], sys.byteorder)
         if kind == PERF_RECORD_COMM:
             if flags & PERF_RECORD_MISC_COMM_EXEC:
-                yield _pid(records, at)
-        elif kind == PERF_RECORD_MMAP:
-            name = records[at + _MAPPED_NAME : following].partition(b"\0")[0].rpartition(b"/")[2]
-            if mapped is not None and mapped.search(name):
-                yield _pid(records, at)
+                began.add(pid)
+                yield pid, ""
+        elif kind == PERF_RECORD_MMAP and mapped is not None:
+            path = records[at + _MAPPED_NAME : following].partition(b"\0")[0]
+            if pid in began:
+                began.discard(pid)
+                yield pid, os.fsdecode(path)
+            elif mapped.search(path.rpartition(b"/")[2]):
+                yield pid, ""
         elif kind == PERF_RECORD_LOST:
             yield None
         at = following
     if at != end:
         yield None
-
-
-def _pid(records: bytes, at: int) -> int:
-    """The process that the record at `at` is about."""
-    return int.from_bytes(records[at + RECORD.size : at + RECORD.size + 4], sys.byteorder)
 
 
 class _Ring:

@@ -9,7 +9,7 @@ later tells the two apart:
 |--------------------------------------------------------------------|------------------------------------------------|
 | the server owes nothing: it was silent for ten times as long as it | the client sends a request while another one   |
 | took for its answers, and for a second                             | is unanswered                                  |
-| both ends sent FIN, and all responses came to their ends           | the server sends a response, or lost bytes,    |
+| both ends sent FIN, and hardly any bytes were lost                 | the server sends a response, or lost bytes,    |
 |                                                                    | and no request waits for this response         |
 | 256 requests in a row waited for their answers                     | the server sends a response, and has received  |
 |                                                                    | nothing since the one before                   |
@@ -29,6 +29,7 @@ from tapper.streams.bounds import SECOND
 MOST_PAIRS: Final = 256
 _SILENCE_NS: Final = SECOND
 _SILENCE_IN_WAITS: Final = 10
+_MOST_LOSSES: Final = 2  # a request and its answer
 _PAIR_COST: Final = 512  # bytes that a pair counts for, besides those that it has
 
 
@@ -36,14 +37,16 @@ _PAIR_COST: Final = 512  # bytes that a pair counts for, besides those that it h
 class AssumedOrder:
     """The pairs so far."""
 
-    __slots__ = ("_longest_wait", "_pairs", "held", "is_whole", "last_ack")
+    __slots__ = ("_longest_wait", "_losses", "_pairs", "held", "is_whole", "last_ack")
 
     def __init__(self, last_ack: int) -> None:
         self._pairs: list[tuple[Request, Response]] = []
         self.held = 0
         """Bytes that the pairs count for."""
         self.is_whole = True
-        """False if a FIN cut a response off: an unseen request may have told that it has no body."""
+        """False if a disproof may be hidden: bytes were lost more than twice, a FIN cut a response off, or a body has
+        another response in it. A request other than the assumed one may have told that it has no body."""
+        self._losses = 0
         self._longest_wait = 0  # of a request for its response, in nanoseconds
         self.last_ack = last_ack
         """The acknowledgement of the last response."""
@@ -53,9 +56,15 @@ class AssumedOrder:
         self._pairs.append((request, response))
         self.held += _PAIR_COST + request.head.cost + len(request.end.body) + response.head.cost
         self.held += len(response.end.body)
-        self.is_whole = self.is_whole and response.end.outcome.kind is not OutcomeKind.TIMEOUT
+        is_cut_off = response.end.outcome.kind is OutcomeKind.TIMEOUT
+        self.is_whole = self.is_whole and not is_cut_off and b"HTTP/1." not in response.end.body
         self._longest_wait = max(self._longest_wait, response.head.ts - request.end.ts)
         return response.head.status == 101 or len(self._pairs) == MOST_PAIRS
+
+    def lose(self) -> None:
+        """Bytes of one side were lost."""
+        self._losses += 1
+        self.is_whole = self.is_whole and self._losses <= _MOST_LOSSES
 
     def repeats(self, ack: int) -> bool:
         """A response has come with this acknowledgement. Returns True if the one before had the same."""
@@ -66,7 +75,7 @@ class AssumedOrder:
         """Whether the server, which owes nothing to the requests that were seen, was silent for long enough until
         `now`, in nanoseconds since 1970."""
         silence = now - self._pairs[-1][1].end.ts if self._pairs else 0
-        return silence >= max(_SILENCE_NS, _SILENCE_IN_WAITS * self._longest_wait)
+        return self.is_whole and silence >= max(_SILENCE_NS, _SILENCE_IN_WAITS * self._longest_wait)
 
     def exchanges(self, *, is_proven: bool) -> list[Exchange]:
         """The pairs, or each message alone."""

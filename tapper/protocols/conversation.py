@@ -212,7 +212,7 @@ class Conversation:
         """The server has sent something that no request waits for: then an assumed order is wrong."""
         if self._assumed_order is None:
             return []
-        self._pipelines = True
+        self._pipelines = self._responses_lost = True
         return self._settle_order(is_proven=False)
 
     def _settle_order(self, *, is_proven: bool) -> list[Exchange]:
@@ -244,6 +244,8 @@ class Conversation:
                     done += self._complete_request(waiting, event)
             elif isinstance(event, Lost):
                 self._requests_lost = True
+                if self._assumed_order is not None:
+                    self._assumed_order.lose()
         self._weigh()
         return done
 
@@ -338,6 +340,8 @@ class Conversation:
             elif isinstance(event, Lost):
                 if not (self._queue or self._answering is not None or self._requests_lost):
                     done += self._disprove()
+                if self._assumed_order is not None:
+                    self._assumed_order.lose()
                 self._responses_lost = self._responses_missed = True
                 self._owed = 0  # all of them may be among the lost bytes
         self._weigh()
@@ -363,7 +367,7 @@ class Conversation:
         #    only if the oldest request is one, and if rule 3 names it.
         oldest = self._queue[0].head if self._queue else None
         if not response.status and (oldest is None or not oldest.method or oldest.ack != response.seq):
-            return None, []
+            return None, self._disprove()
         # 2. Nothing was lost: it answers the oldest request.
         if oldest is not None and self._queue[0].certain and not self._responses_lost:
             if is_possible(oldest, response):
@@ -377,8 +381,9 @@ class Conversation:
                     if order is None and self.heads < _HEADS_OF_A_WAITING_CLIENT:
                         self._assumed_order = AssumedOrder(response.ack)
                     return self._leave_queue(), unanswered
-        # 4. No seen request waits for it. A lost one may, if the server has received more since its last answer.
-        return None, self._disprove() if is_second or not self._requests_lost else []
+        # 4. No seen request waits for it. A lost one may, if no other request waits and the server has received more
+        #    since its last answer.
+        return None, [] if self._requests_lost and not (self._queue or is_second) else self._disprove()
 
     def _follows(self, waiting: PendingRequest, response: ResponseHead) -> bool:
         """True if the response answers this request by rule 3."""

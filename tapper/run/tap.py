@@ -26,7 +26,7 @@ from tapper.capture.sources import Sources
 from tapper.capture.walk import Blocks
 from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
-from tapper.errors import TapperError, UsageError, explain
+from tapper.errors import UsageError, explain
 from tapper.follow.encrypted import EncryptedTargets
 from tapper.follow.follower import Follower
 from tapper.namespaces.identity import NamespaceId, own_namespace
@@ -34,11 +34,11 @@ from tapper.output.console import Console
 from tapper.output.records import Place, Row, Snapshot, Stat
 from tapper.output.sink import Closed
 from tapper.protocols.records import FactRecord, Record
-from tapper.run import plaintext, quiet
+from tapper.run import quiet
 from tapper.run.accounts import Account
 from tapper.run.followed_targets import FollowedTargets
 from tapper.run.pending import POLL_S, PendingRecords
-from tapper.run.plaintext import OpenPlaintext, PlaintextCapture, PlaintextOf
+from tapper.run.plaintext import OpenPlaintext, PlaintextOf, PlaintextSources
 from tapper.run.silent import SilentRings
 from tapper.run.writer import RecordWriter
 from tapper.signals import StopSignals
@@ -108,7 +108,7 @@ class LiveTap:
         self._accounts: dict[object, Account] = {}  # by the keys of the sources
         self._targets = FollowedTargets(options.targets, options.feeds)
         self._encrypted = EncryptedTargets(console, own_tls=options.plaintext is None)
-        self._plaintext: PlaintextCapture | None = None
+        self._plaintext: PlaintextSources | None = None
         self._follower: Follower | None = None
         self._quiet: quiet.QuietConnections | None = None
         self._silent: SilentRings | None = None
@@ -142,11 +142,14 @@ class LiveTap:
             self._writer.begin()
             self._open_node()
             if self._options.plaintext is not None:
-                self._plaintext = self._options.plaintext(Procfs(self._options.procfs))
+                capture = self._options.plaintext(Procfs(self._options.procfs))
+                self._plaintext = PlaintextSources(
+                    capture, self._sources, self._console, self._add, self._writer.unreadable
+                )
             if self._options.istio:
                 self._begin_following()
             if self._plaintext is not None:
-                self._begin_plaintext(self._plaintext)
+                self._plaintext.look()
             self._acknowledge()
             self._say_ready()
             # 4. The loop.
@@ -163,10 +166,11 @@ class LiveTap:
         # 1. Follow the targets and the pods' namespaces.
         if self._targets.update():
             self._retarget()
-        if self._follower is not None and self._follower.is_due() and self._follower.look():
-            self._acknowledge()
+        looked = self._follower is not None and self._follower.is_due() and self._follower.look()
         if self._plaintext is not None and time.monotonic() >= self._plaintext.next_look:
-            self._look_into_processes(self._plaintext)
+            self._plaintext.look()
+        if looked:
+            self._acknowledge()
         if self._encrypted.waiting:
             self._encrypted.judge(self._is_quiet)
         # 2. Wait, and read the rings.
@@ -273,12 +277,10 @@ class LiveTap:
     def _closed(self, source: Source[Record], statistics: Statistics) -> None:
         account = self._accounts.pop(source.key)
         account.connections.abandon()
-        if isinstance(source.key, NamespaceId) and PlaintextOf(source.key) in self._sources:
-            self._sources.shut(PlaintextOf(source.key))
-        elif isinstance(source.key, PlaintextOf) and source.key.lo in self._accounts:
-            # The pod's lo was captured again while its former plaintext was read to the end.
-            lo = self._accounts[source.key.lo]
-            self._add_plaintext(source.key.lo, lo.place, lo.connections.scope)
+        if self._plaintext is not None and isinstance(source.key, NamespaceId):
+            self._plaintext.lo_closed(source.key)
+            if PlaintextOf(source.key) in self._sources:
+                self._sources.shut(PlaintextOf(source.key))
         self._leave_lo_to_pods()
         if self._follower is not None:
             self._follower.look_soon()  # another Envoy may have started there meanwhile
@@ -345,53 +347,15 @@ class LiveTap:
         self._silent = SilentRings(self._follower.tcp_on_lo, self._console.warn_once)
         self._follower.begin()
 
-    def _begin_plaintext(self, capture: PlaintextCapture) -> None:
-        descriptor = capture.fileno()
-        if descriptor is not None:
-            self._sources.watch(descriptor, select.POLLIN, capture.take_events)
-        self._look_into_processes(capture)
-
-    def _look_into_processes(self, capture: PlaintextCapture) -> None:
-        """The processes of the captured pods may be new, or may have mapped other libraries."""
-        pods = {
-            key: self._accounts[key].place.instance_ip or ""
-            for source in self._sources
-            if isinstance(key := source.key, NamespaceId)
-        }
-        try:
-            found = capture.look(pods)
-        except TapperError as error:
-            self._console.warn_once(("processes", str(error)), f"{error}; what is attached stays attached")
-            return
-        for process in found:
-            if process.reason is None:
-                self._console.progress(f"reading {process.library} of {process.program} (pid {process.pid})")
-            else:
-                self._writer.unreadable(process)
-                told = (process.pod_ip, process.program, process.library)
-                self._console.warn_once(told, plaintext.sentence(process))
-
-    def _add_plaintext(self, netns: NamespaceId, place: Place, scope: Scope) -> None:
-        capture = self._plaintext
-        if capture is None or self._ending or PlaintextOf(netns) in self._sources:
-            return  # `_closed` does it when the former source is gone
-        try:
-            ring = capture.open(netns, place.instance_ip or "")
-        except TapperError as error:
-            self._console.warn(str(error))
-            return
-        scope = replace(scope, libraries=capture.libraries)
-        self._add(PlaintextOf(netns), ring, replace(place, interface=plaintext.INTERFACE), scope)
-
     def _add(self, key: object, ring: CaptureRing, place: Place, scope: Scope) -> None:
-        if isinstance(key, NamespaceId):
-            self._add_plaintext(key, place, scope)
         account = self._writer.open(replace(place, pods=self._targets.now.names), scope)
         self._accounts[key] = account
         self._sources.add(Source(key, ring, account.reader))
         self._leave_lo_to_pods()
         self._writer.opened(account)
         self._console.progress(f"capturing {account.place}")
+        if self._plaintext is not None and isinstance(key, NamespaceId):
+            self._plaintext.lo_opened(key, place, scope)
 
     def _drop(self, key: Hashable) -> None:
         self._pending.drop(self._accounts[key])

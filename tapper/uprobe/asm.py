@@ -7,7 +7,7 @@ The bytes are in little-endian order: the tapper's programs run on x86-64 and ar
 from __future__ import annotations
 
 import struct
-from typing import Final, TypeAlias
+from typing import Final, Self, TypeAlias
 
 R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FP = range(11)
 """R0: result. R1 to R5: arguments, which a call destroys. R6 to R9: kept by a call. FP: the end of the stack."""
@@ -50,7 +50,7 @@ class Assembler:
         self._names += 1
         return f"label {self._names}"
 
-    def label(self, name: str) -> Assembler:
+    def label(self, name: str) -> Self:
         """The next instruction is where jumps to this label lead."""
         assert name not in self._labels, f"the label {name!r} is placed twice"
         self._labels[name] = len(self._instructions)
@@ -58,58 +58,58 @@ class Assembler:
 
     # Arithmetic: destination = destination OPERATION value.
 
-    def set(self, destination: int, value: int) -> Assembler:
+    def set(self, destination: int, value: int) -> Self:
         """destination = a signed 32-bit value, extended to 64 bits."""
         return self.alu("mov", destination, value)
 
-    def copy(self, destination: int, source: int) -> Assembler:
+    def copy(self, destination: int, source: int) -> Self:
         return self.alu_register("mov", destination, source)
 
-    def alu(self, operation: str, destination: int, value: int, *, width: int = DOUBLE) -> Assembler:
+    def alu(self, operation: str, destination: int, value: int, *, width: int = DOUBLE) -> Self:
         """With the width WORD, the upper half of the result is 0."""
         code = (_ALU64 if width == DOUBLE else _ALU32) | _OPERATIONS[operation]
         return self._add(code, destination, 0, 0, value)
 
-    def alu_register(self, operation: str, destination: int, source: int) -> Assembler:
+    def alu_register(self, operation: str, destination: int, source: int) -> Self:
         return self._add(_ALU64 | _FROM_REGISTER | _OPERATIONS[operation], destination, source)
 
     # Memory.
 
-    def load(self, destination: int, address: int, offset: int, size: int = DOUBLE) -> Assembler:
+    def load(self, destination: int, address: int, offset: int, size: int = DOUBLE) -> Self:
         """destination = what is `offset` bytes after the address in a register."""
         return self._add(_LDX_MEM | size, destination, address, offset)
 
-    def store(self, address: int, offset: int, source: int, size: int = DOUBLE) -> Assembler:
+    def store(self, address: int, offset: int, source: int, size: int = DOUBLE) -> Self:
         return self._add(_STX_MEM | size, address, source, offset)
 
-    def store_value(self, address: int, offset: int, value: int, size: int = DOUBLE) -> Assembler:
+    def store_value(self, address: int, offset: int, value: int, size: int = DOUBLE) -> Self:
         return self._add(_ST_MEM | size, address, 0, offset, value)
 
-    def add_atomically(self, address: int, offset: int, source: int) -> Assembler:
+    def add_atomically(self, address: int, offset: int, source: int) -> Self:
         """Add a register to 8 bytes in memory."""
         return self._add(_STX_ATOMIC | DOUBLE, address, source, offset)
 
-    def map(self, destination: int, descriptor: int) -> Assembler:
+    def map(self, destination: int, descriptor: int) -> Self:
         """destination = the map with this descriptor."""
         return self._add(_LD_IMM64, destination, _MAP_FD, 0, descriptor)._add(0, 0, 0)
 
     # Control.
 
-    def jump(self, label: str) -> Assembler:
+    def jump(self, label: str) -> Self:
         return self._add(_JMP, 0, 0, label)
 
-    def jump_if(self, register: int, condition: str, value: int, label: str) -> Assembler:
+    def jump_if(self, register: int, condition: str, value: int, label: str) -> Self:
         """Comparisons are unsigned but for those that begin with s. `&`: a bit of the value is set."""
         return self._add(_JMP | _CONDITIONS[condition], register, 0, label, value)
 
-    def jump_if_register(self, register: int, condition: str, other: int, label: str) -> Assembler:
+    def jump_if_register(self, register: int, condition: str, other: int, label: str) -> Self:
         return self._add(_JMP_REG | _CONDITIONS[condition], register, other, label)
 
-    def call(self, helper: int) -> Assembler:
+    def call(self, helper: int) -> Self:
         """Call a function of the kernel (bpf-helpers(7)) by its number in linux/bpf.h."""
         return self._add(_CALL, 0, 0, 0, helper)
 
-    def exit(self) -> Assembler:
+    def exit(self) -> Self:
         return self._add(_EXIT)
 
     def bytes(self) -> bytes:
@@ -120,6 +120,6 @@ class Assembler:
             assembled += _INSTRUCTION.pack(code, destination | source << 4, distance, value)
         return bytes(assembled)
 
-    def _add(self, code: int, destination: int = 0, source: int = 0, offset: _Offset = 0, value: int = 0) -> Assembler:
+    def _add(self, code: int, destination: int = 0, source: int = 0, offset: _Offset = 0, value: int = 0) -> Self:
         self._instructions.append((code, destination, source, offset, value))
         return self

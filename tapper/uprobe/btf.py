@@ -49,15 +49,17 @@ class Btf:
         except struct.error as error:
             raise TapperError("the kernel's type information ends too early") from error
 
-    def offset(self, struct_name: str, path: str) -> int:
-        """Bytes from the beginning of a struct to a member of it, or to a member of a struct in it: `ns.inum`. A struct
-        or union without a name is passed through. Raises TapperError where there is no such member."""
+    def offset(self, path: str) -> int:
+        """Bytes from the beginning of a struct to a member of it, `sock.sk_protocol`, or to a member of a struct in it,
+        `net.ns.inum`. A struct or union without a name is passed through. Raises TapperError where there is no such
+        member."""
+        struct_name, *names = path.split(".")
         total = 0
         number = self._structs.get(self._offset_of_string(struct_name), 0)
-        for name in path.split("."):
+        for name in names:
             found = self._member(number, name.encode()) if number else None
             if found is None:
-                raise TapperError(f"this kernel's struct {struct_name} has no {path}, so --tls cannot run on it")
+                raise TapperError(f"this kernel has no {path}, so --tls cannot run on it")
             total, number = total + found[0], found[1]
         return total
 

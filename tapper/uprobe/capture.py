@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Final
 
 from tapper.discovery.exec_events import ExecEvents, subscribe
@@ -26,7 +25,6 @@ _SMALLEST_RING, _LARGEST_RING = 1 << 18, 16 << 20
 """Bytes. A ring gets an eighth of what is left of the memory, as a power of two."""
 _INTERVAL_S: Final = 2.0
 """From one look at all processes to the next. What begins meanwhile is known from the kernel's records."""
-
 _PAUSES: Final = 3
 """A look is followed by a pause of so many times its own length: a pod that begins processes without end must not keep
 the tapper busy."""
@@ -40,20 +38,17 @@ class TlsCapture:
     def __init__(self, procfs: Procfs, probes: Probes, events: ExecEvents | None) -> None:
         self._probes = probes
         self._events = events
-        self._processes = TlsProcesses(procfs, probes.attach, probes.detach)
-        self._sizes: dict[NamespaceId, int] = {}
-        """Of the open rings."""
+        self._processes = TlsProcesses(procfs, probes.attach, probes.detach, probes.began_in)
+        self._rings: list[ProbeRing] = []
         self._ended: set[int] = set()
         """Processes of which the maps of the programs may still have something."""
-        self._began: set[int] | None = None
-        """Processes that have begun a program or mapped a library since the last look; None where some are not
-        known."""
+        self._began: dict[int, str] | None = None
+        """Processes that have begun a program, by its path, or mapped a library since the last look; None where some
+        are not known."""
         self._next_look = 0.0
         """When to look at all processes again, by time.monotonic."""
         self._earliest = 0.0
         """Until when nothing is looked at, however many processes begin."""
-        self._found: list[TlsProcess] = []
-        """What `open` has found."""
 
     @property
     def next_look(self) -> float:
@@ -64,40 +59,35 @@ class TlsCapture:
 
     def take_events(self) -> None:
         assert self._events is not None, "without records there is no descriptor"
-        pids = self._events.pids()
-        self._began = None if pids is None or self._began is None else self._began | pids
+        programs = self._events.programs()
+        self._began = None if programs is None or self._began is None else self._began | programs
 
-    def open(self, netns: NamespaceId, address: str) -> ProbeRing:
-        share = (_RING_MEMORY - sum(self._sizes.values())) // 8
+    def open(self, netns: NamespaceId) -> ProbeRing:
+        self._rings = [ring for ring in self._rings if not ring.closed]
+        share = (_RING_MEMORY - sum(ring.size for ring in self._rings)) // 8
         size = _SMALLEST_RING
         while 2 * size <= min(share, _LARGEST_RING):
             size *= 2
-        segments, inode = Segments(self._ended.add), netns.inode
         try:
-            ring = ProbeRing(size, segments, partial(self._losses, segments, inode), partial(self._dismiss, netns))
-            self._probes.admit(inode, ring.map)
+            ring = ProbeRing(self._probes, netns.inode, size, Segments(self._ended.add))
         except OSError as error:
             raise TapperError(f"cannot take the plaintext of a pod's TLS: {explain(error)} (--tls)") from error
-        self._sizes[netns] = size
-        try:
-            self._found += self._processes.look_at_pod(netns, address)
-        except TapperError:
-            ring.close()
-            raise
+        self._rings.append(ring)
+        self._began = None
         return ring
 
     def look(self, pods: Mapping[NamespaceId, str]) -> list[TlsProcess]:
         if self._ended:
             self._probes.forget(self._ended)
             self._ended.clear()
-        found, self._found = self._found, []
-        began, self._began = self._began, set()
+        began, self._began = self._began, {}
         started = time.monotonic()
-        if began and started < self._next_look:
+        found: list[TlsProcess] = []
+        if began:
             found += self._processes.look_at(began, pods)
-        else:
+        if not began or started >= self._next_look:
             self._next_look = started + _INTERVAL_S
-            found += self._processes.look(pods, began if self._events is not None else None)
+            found += self._processes.look(pods, everything=began is None or self._events is None)
         now = time.monotonic()
         self._earliest = now + _PAUSES * (now - started)
         return found
@@ -106,14 +96,6 @@ class TlsCapture:
         self._probes.close()
         if self._events is not None:
             self._events.close()
-
-    def _dismiss(self, netns: NamespaceId) -> None:
-        self._sizes.pop(netns, None)
-        self._probes.dismiss(netns.inode)
-
-    def _losses(self, segments: Segments, inode: int) -> tuple[int, int]:
-        lost, cut = self._probes.losses(inode)
-        return lost + segments.lost, cut + segments.unreadable
 
 
 def open_capture(procfs: Procfs) -> TlsCapture:

@@ -1,18 +1,18 @@
 """What the BPF programs and their reader share: the maps, the members of their values, the records in the rings.
 
-Numbers are in the machine's byte order. Offsets are in bytes.
+Numbers are in the machine's byte order. Offsets and sizes are in bytes.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum, IntFlag
 from typing import Final
 
+from tapper.errors import TapperError, explain
 from tapper.uprobe import bpf
-from tapper.uprobe.btf import Btf
 
 
 class RecordKind(IntEnum):
@@ -63,26 +63,53 @@ REGISTERS: Final = {"x86_64": X86_64, "aarch64": ARM64}
 """By the machine's name (uname(2))."""
 
 
-# A connection's two ends, part of a Connection, a Call and a record: the ports (that of the peer in network byte
-# order), the family (AF_INET, AF_INET6; 0 while the ends are not known), the role, the addresses of 4 or 16 bytes.
-PORT, PEER_PORT, FAMILY, ROLE, ADDRESS, PEER_ADDRESS = 0, 2, 4, 6, 8, 24
-ENDS_SIZE: Final = 40
+class Members:
+    """The members of a value in memory, one after another, each with its format (Python's struct)."""
 
-# The value of `connections`: bytes so far, and the time when the connection was first seen, by which a connection is
-# told from the one before whose object was at the same address.
-WRITTEN, READ, BORN, ENDS = 0, 8, 16, 24
-CONNECTION_SIZE: Final = ENDS + ENDS_SIZE
+    def __init__(self, **formats: str) -> None:
+        self._at: dict[str, int] = {}
+        self.format = ""
+        for name, each in formats.items():
+            self._at[name] = struct.calcsize("=" + self.format)
+            self.format += each
+        self.struct = struct.Struct("=" + self.format)
+        self.size = self.struct.size
 
-# The value of `calls`: what a function was called with, and for its return what is still to be taken.
-SSL, BUFFER, LENGTH_AT, TIME, KIND, SOCKET_KNOWN, LEFT, POSITION, OTHER, NETNS, CALL_BORN, CALL_ENDS = (
-    *(0, 8, 16, 24, 32, 36),
-    *(40, 48, 56, 64, 72, 80),
-)
-CALL_SIZE: Final = CALL_ENDS + ENDS_SIZE
+    def __getitem__(self, name: str) -> int:
+        """The offset of a member."""
+        return self._at[name]
 
-# The value of `counters`.
-LOST, LOST_BYTES, CUT = 0, 8, 16
-COUNTERS: Final = struct.Struct("=QQQ")
+
+ENDS: Final = Members(port="H", peer_port="H", family="H", role="H", address="16s", peer_address="16s")
+"""A connection's two ends: the ports (that of the peer in network byte order), the family (AF_INET, AF_INET6; 0 while
+the ends are not known), the role, the addresses of 4 or 16 bytes."""
+CONNECTION: Final = Members(written="Q", read="Q", born="Q", ends=ENDS.format)
+"""Bytes so far; and the time when the connection was first seen, by which it is told from the one before whose object
+was at the same address."""
+CALL: Final = Members(
+    ssl="Q", buffer="Q", length_at="Q", time="Q", kind="B", library="B", unused="H", socket_known="I", left="Q",
+    position="Q", other="Q", netns="Q", born="Q", ends=ENDS.format,
+)  # fmt: skip
+"""What a function was called with, and for its return what is still to be taken."""
+COUNTERS: Final = Members(lost="Q", lost_bytes="Q", cut="Q")
+RECORD: Final = Members(
+    time="Q", thread="Q", ssl="Q", born="Q", position="Q", other="Q", length="I", kind="B", library="B", unused="2x",
+    ends=ENDS.format, error="q",
+)  # fmt: skip
+"""The head of a record: time (nanoseconds, CLOCK_MONOTONIC), thread (process in the upper half), address of the TLS
+object, when it was born, position in the stream, position in the other direction, length of the plaintext that follows,
+kind, library; the ends; 0, or a negative error number if the plaintext could not be read."""
+HEAD: Final = RECORD.size
+RECORD_SIZES: Final = (512, 4096, 16_384 + HEAD)
+"""A record has one of these sizes: the kernel wants to know before it runs how much a program reserves."""
+MOST_CHUNKS: Final = 64
+"""Records of one call: 1 MiB. What a call passes on top is left out, and counted as cut."""
+
+KEY_SIZE: Final = 16
+"""Of the keys of calls and connections."""
+MOST_RINGS: Final = 1024
+MOST_CALLS: Final = 16_384
+MOST_CONNECTIONS: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,100 +126,37 @@ class Maps:
     """Thread: the key of the connection that it wrote to, when the library itself sent nothing."""
     processes: int
     """Process that has called a function: the inode of its network namespace."""
+    began: int
+    """Process that has begun a program in a network namespace that has a ring: the inode."""
     rings: int
     """Inode of a network namespace: the ring of its pod. There is none for other namespaces, so nothing is taken."""
     counters: int
     """Inode of a network namespace: what was lost."""
 
-    def descriptors(self) -> tuple[int, ...]:
-        return self.calls, self.connections, self.received, self.unsent, self.processes, self.rings, self.counters
-
-
-CALL_KEY_SIZE = CONNECTION_KEY_SIZE = 16
-MOST_RINGS: Final = 1024
-MOST_CALLS: Final = 16_384
-MOST_CONNECTIONS: Final = 65_536
+    def close(self) -> None:
+        for descriptor in astuple(self):
+            os.close(descriptor)
 
 
 def create_maps() -> Maps:
-    """Raises OSError."""
-    template = bpf.create_map(bpf.MAP_RINGBUF, 0, 0, 1 << 16)
+    """Raises PermissionError, and TapperError for a kernel without rings."""
+    try:
+        template = bpf.create_map(bpf.MAP_RINGBUF, 0, 0, 1 << 16)
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise TapperError(
+            f"this kernel has no rings for BPF programs ({explain(error)}): --tls needs Linux 5.8"
+        ) from error
     maps = Maps(
-        bpf.create_map(bpf.MAP_HASH, CALL_KEY_SIZE, CALL_SIZE, MOST_CALLS),
-        bpf.create_map(bpf.MAP_LRU_HASH, CONNECTION_KEY_SIZE, CONNECTION_SIZE, MOST_CONNECTIONS),
-        bpf.create_map(bpf.MAP_LRU_HASH, 8, ENDS_SIZE, 4096),
-        bpf.create_map(bpf.MAP_LRU_HASH, 8, CONNECTION_KEY_SIZE, 4096),
+        bpf.create_map(bpf.MAP_HASH, KEY_SIZE, CALL.size, MOST_CALLS),
+        bpf.create_map(bpf.MAP_LRU_HASH, KEY_SIZE, CONNECTION.size, MOST_CONNECTIONS),
+        bpf.create_map(bpf.MAP_LRU_HASH, 8, ENDS.size, 4096),
+        bpf.create_map(bpf.MAP_LRU_HASH, 8, KEY_SIZE, 4096),
         bpf.create_map(bpf.MAP_LRU_HASH, 8, 8, 16_384),
+        bpf.create_map(bpf.MAP_LRU_HASH, 8, 8, 4096),
         bpf.create_map(bpf.MAP_HASH_OF_MAPS, 4, 4, MOST_RINGS, inner=template),
         bpf.create_map(bpf.MAP_HASH, 4, COUNTERS.size, MOST_RINGS),
     )
     os.close(template)
     return maps
-
-
-@dataclass(frozen=True, slots=True)
-class Offsets:
-    """Where the kernel's structures have what the programs read."""
-
-    netns: tuple[int, int, int]
-    """From a task by pointers: its nsproxy, that one's network namespace; then the inode's number in there."""
-    threads: tuple[int, int]
-    """From a task: its signal structure; then the number of live threads in there."""
-    socket: tuple[int, int, int, int, int]
-    """From a task by pointers: its files, their table, the array of files; from a file: the socket, the sock."""
-    protocol: int
-    """The rest is in a sock: the protocol; the ports, the family, the addresses of both versions."""
-    port: int
-    peer_port: int
-    family: int
-    address: int
-    peer_address: int
-    address_6: int
-    peer_address_6: int
-
-
-def offsets(btf: Btf) -> Offsets:
-    """Raises TapperError for a kernel that has other structures."""
-    of, common = btf.offset, "__sk_common."
-    return Offsets(
-        (of("task_struct", "nsproxy"), of("nsproxy", "net_ns"), of("net", "ns.inum")),
-        (of("task_struct", "signal"), of("signal_struct", "live.counter")),
-        (
-            of("task_struct", "files"),
-            of("files_struct", "fdt"),
-            of("fdtable", "fd"),
-            of("file", "private_data"),
-            of("socket", "sk"),
-        ),
-        of("sock", "sk_protocol"),
-        of("sock", common + "skc_num"),
-        of("sock", common + "skc_dport"),
-        of("sock", common + "skc_family"),
-        of("sock", common + "skc_rcv_saddr"),
-        of("sock", common + "skc_daddr"),
-        of("sock", common + "skc_v6_rcv_saddr"),
-        of("sock", common + "skc_v6_daddr"),
-    )
-
-
-RECORD: Final = struct.Struct("=QQQQQQIBBxx HHHH16s16s q")
-"""The head of a record: time (nanoseconds, CLOCK_MONOTONIC), thread (process in the upper half), address of the TLS
-object, when it was born, position in the stream, position in the other direction, length of the plaintext that follows,
-kind, library; the ends; 0, or a negative error number if the plaintext could not be read."""
-HEAD: Final = RECORD.size
-(
-    RECORD_TIME,
-    RECORD_THREAD,
-    RECORD_SSL,
-    RECORD_BORN,
-    RECORD_POSITION,
-    RECORD_OTHER,
-    RECORD_LENGTH,
-    RECORD_KIND,
-    RECORD_ENDS,
-    RECORD_ERROR,
-) = (0, 8, 16, 24, 32, 40, 48, 52, 56, 96)
-RECORD_SIZES: Final = (512, 4096, 16_384 + HEAD)
-"""A record has one of these sizes: the kernel wants to know before it runs how much a program reserves."""
-MOST_CHUNKS: Final = 64
-"""Records of one call: 1 MiB. What a call passes on top is left out, and counted as cut."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from tapper.uprobe.layout import RecordKind, Role
-from tapper.uprobe.program import Function
-from tapper.uprobe.programs import Programs
+from tapper.uprobe.programs import CallProgram, Function
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +81,16 @@ class Probe:
     returning: bool = False
 
 
-def probes(library: Library, programs: Programs) -> list[Probe]:
-    """What is attached to the functions of a library. Functions that do the same have the same code."""
+def probes(library: Library, program: Callable[[], CallProgram]) -> Iterator[Probe]:
+    """What is attached to the functions of a library, by new programs. Functions that do the same have the same code.
+    What ends a call comes first: a call without an end would stay."""
     number = LIBRARIES.index(library) + 1
-    found: list[Probe] = []
-    for name, (kind, by_pointer) in library.calls.items():
-        function = Function(kind, number, by_pointer, library.go)
-        found.append(Probe(name, programs.called(function)))
-        found.append(Probe(name, programs.returned(function), returning=True))
+    functions = {name: Function(kind, number, pointer, library.go) for name, (kind, pointer) in library.calls.items()}
+    for name in sorted(library.frees):
+        yield Probe(name, program().freed(go=library.go))
+    for name, function in functions.items():
+        yield Probe(name, program().returned(function), returning=True)
     for name, (role, anew) in library.begins.items():
-        code = programs.go_handshake(role) if library.go else programs.begins(role, anew=anew)
-        found.append(Probe(name, code))
-    found += [Probe(name, programs.freed(go=library.go)) for name in sorted(library.frees)]
-    return found
+        yield Probe(name, program().go_handshake(role) if library.go else program().begins(role, anew=anew))
+    for name, function in functions.items():
+        yield Probe(name, program().called(function))

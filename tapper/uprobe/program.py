@@ -6,11 +6,10 @@ In a program, R6 is the context, and the label "out" leads to its end.
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from tapper.uprobe import layout
 from tapper.uprobe.asm import FP, HALF, R0, R1, R2, R3, R4, R6, R8, WORD, Assembler
-from tapper.uprobe.layout import ENDS, Maps, Offsets, RecordKind, Registers
+from tapper.uprobe.layout import CONNECTION, ENDS, Maps, Registers
 
 # Functions of the kernel, by their numbers in enum bpf_func_id (linux/bpf.h).
 LOOKUP, UPDATE, DELETE, TIME, THREAD, TASK = 1, 2, 3, 5, 14, 35
@@ -22,26 +21,15 @@ NETNS_AT, THREAD_AT, CALL_KEY, CONNECTION_KEY, ENDS_AT, NEW_AT, SCRATCH = -8, -1
 connection; a word. The stack has 512 bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
-    """A function of a library, as programs take it."""
-
-    kind: RecordKind
-    library: int
-    """Its number in `tapper.uprobe.libraries`."""
-    by_pointer: bool = False
-    """Whether the function returns 1, and stores the number of bytes where its fourth argument points to."""
-    go: bool = False
-
-
 class BpfProgram(Assembler):
-    """An assembler that knows the maps and structures."""
+    """An assembler that knows the maps and structures. `offset_of` returns the offset of a member of a structure of the
+    kernel (`tapper.uprobe.btf.Btf.offset`)."""
 
-    def __init__(self, maps: Maps, offsets: Offsets, registers: Registers) -> None:
+    def __init__(self, maps: Maps, offset_of: Callable[[str], int], registers: Registers) -> None:
         super().__init__()
-        self._maps = maps
-        self._offsets = offsets
-        self._registers = registers
+        self.maps = maps
+        self.offset_of = offset_of
+        self.registers = registers
         self.copy(R6, R1)
 
     def end(self) -> bytes:
@@ -53,11 +41,11 @@ class BpfProgram(Assembler):
     def on_stack(self, register: int, place: int) -> None:
         self.copy(register, FP).alu("add", register, place)
 
-    def look_up(self, descriptor: int, key: int) -> None:
-        """R0: the address of the value; 0 where there is none."""
+    def look_up(self, descriptor: int, key: int, otherwise: str = "out") -> None:
+        """R0: the address of the value. Where there is none, go to a label."""
         self.map(R1, descriptor)
         self.on_stack(R2, key)
-        self.call(LOOKUP)
+        self.call(LOOKUP).jump_if(R0, "==", 0, otherwise)
 
     def update(self, descriptor: int, key: int, value: int, when: int = ANY) -> None:
         self.map(R1, descriptor)
@@ -70,19 +58,15 @@ class BpfProgram(Assembler):
         self.on_stack(R2, key)
         self.call(DELETE)
 
-    def count(self, *counts: tuple[int, int | None]) -> None:
-        """Add to counters of the network namespace at NETNS_AT: each a member, and a register, None for 1. R0 to R5 are
-        lost."""
+    def count(self, counter: int, register: int | None = None) -> None:
+        """Add a register, or 1, to a counter of the network namespace at NETNS_AT. R0 to R5 are lost."""
         skip = self.new_label()
-        self.look_up(self._maps.counters, NETNS_AT)
-        self.jump_if(R0, "==", 0, skip)
-        for member, register in counts:
-            if register is None:
-                self.set(R1, 1)
-            else:
-                self.copy(R1, register)
-            self.add_atomically(R0, member, R1)
-        self.label(skip)
+        self.look_up(self.maps.counters, NETNS_AT, skip)
+        if register is None:
+            self.set(R1, 1)
+        else:
+            self.copy(R1, register)
+        self.add_atomically(R0, counter, R1).label(skip)
 
     # Memory.
 
@@ -101,33 +85,44 @@ class BpfProgram(Assembler):
         self.on_stack(R1, to)
         self.call(helper)
 
-    def follow(self, helper: int, register: int, offset: int) -> None:
-        """register = the pointer that is `offset` bytes after the address in it."""
+    def follow_user(self, register: int, *offsets: int) -> None:
+        """register = the pointer that is so many bytes after the address in it, in the process's memory; for each
+        offset in turn."""
+        for offset in offsets:
+            self._follow(READ_USER, register, offset)
+
+    def follow_kernel(self, register: int, *members: str) -> None:
+        """The same in the kernel's memory, for each member of a structure in turn; "" for the address itself."""
+        for member in members:
+            self._follow(READ_KERNEL, register, self.offset_of(member) if member else 0)
+
+    def _follow(self, helper: int, register: int, offset: int) -> None:
         self.read(helper, register, offset, 8, SCRATCH)
         self.jump_if(R0, "!=", 0, "out").load(register, FP, SCRATCH)
+
+    def read_member(self, register: int, member: str, size: int, to: int) -> None:
+        """Read a member of a structure of the kernel to a place on the stack."""
+        self.read(READ_KERNEL, register, self.offset_of(member), size, to)
 
     # What programs begin with.
 
     def only_targets(self) -> None:
-        """Leave unless the process is in a network namespace that has a ring. NETNS_AT has the inode then."""
+        """R0: the ring of the process's network namespace, whose inode is at NETNS_AT. Leave if it has none."""
         self.call(TASK).copy(R8, R0)
-        *pointers, inode = self._offsets.netns
-        for offset in pointers:
-            self.follow(READ_KERNEL, R8, offset)
+        self.follow_kernel(R8, "task_struct.nsproxy", "nsproxy.net_ns")
         self.store_value(FP, NETNS_AT, 0)
-        self.read(READ_KERNEL, R8, inode, 4, NETNS_AT)
-        self.look_up(self._maps.rings, NETNS_AT)
-        self.jump_if(R0, "==", 0, "out")
+        self.read_member(R8, "net.ns.inum", 4, NETNS_AT)
+        self.look_up(self.maps.rings, NETNS_AT)
 
     def take_thread(self) -> None:
         """THREAD_AT: the thread, with its process in the upper half. The connection's key begins with the process."""
         self.call(THREAD).store(FP, THREAD_AT, R0).alu("rsh", R0, 32).store(FP, CONNECTION_KEY, R0)
 
-    def take_call_key(self, function: Function) -> None:
+    def take_call_key(self, *, go: bool = False) -> None:
         """A thread is in one call at a time. A goroutine changes its thread within a call."""
-        self.load(R1, FP, CONNECTION_KEY if function.go else THREAD_AT).store(FP, CALL_KEY, R1)
-        if function.go:
-            self.load(R1, R6, self._registers.goroutine).store(FP, CALL_KEY + 8, R1)
+        self.load(R1, FP, CONNECTION_KEY if go else THREAD_AT).store(FP, CALL_KEY, R1)
+        if go:
+            self.load(R1, R6, self.registers.goroutine).store(FP, CALL_KEY + 8, R1)
         else:
             self.store_value(FP, CALL_KEY + 8, 0)
 
@@ -135,42 +130,41 @@ class BpfProgram(Assembler):
 
     def connection(self, role: int = 0) -> None:
         """R0: the connection of CONNECTION_KEY. A new one has this role."""
-        known = self.new_label()
-        self.look_up(self._maps.connections, CONNECTION_KEY)
-        self.jump_if(R0, "!=", 0, known)
-        self.clear(NEW_AT, layout.CONNECTION_SIZE)
-        self.store_value(FP, NEW_AT + ENDS + layout.ROLE, role, HALF)
-        self.call(TIME).store(FP, NEW_AT + layout.BORN, R0)
-        self.update(self._maps.connections, CONNECTION_KEY, NEW_AT, IF_NEW)
-        self.look_up(self._maps.connections, CONNECTION_KEY)
-        self.jump_if(R0, "==", 0, "out").label(known)
+        new, known = self.new_label(), self.new_label()
+        self.look_up(self.maps.connections, CONNECTION_KEY, new)
+        self.jump(known).label(new)
+        self.clear(NEW_AT, CONNECTION.size)
+        self.store_value(FP, NEW_AT + CONNECTION["ends"] + ENDS["role"], role, HALF)
+        self.call(TIME).store(FP, NEW_AT + CONNECTION["born"], R0)
+        self.update(self.maps.connections, CONNECTION_KEY, NEW_AT, IF_NEW)
+        self.look_up(self.maps.connections, CONNECTION_KEY)
+        self.label(known)
 
     def take_ends(self, sock: int) -> None:
         """ENDS_AT: the ends of the struct sock in a register. Leave unless it is a TCP socket."""
-        self.clear(ENDS_AT, layout.ENDS_SIZE)
-        offsets, version_6, done = self._offsets, self.new_label(), self.new_label()
-        for size, offset, to in (
-            (2, offsets.protocol, layout.ROLE),
-            (2, offsets.port, layout.PORT),
-            (2, offsets.peer_port, layout.PEER_PORT),
-            (2, offsets.family, layout.FAMILY),
-        ):
-            self.read(READ_KERNEL, sock, offset, size, ENDS_AT + to)
-        self.load(R1, FP, ENDS_AT + layout.ROLE, HALF).jump_if(R1, "!=", socket.IPPROTO_TCP, "out")
-        self.load(R1, FP, ENDS_AT + layout.FAMILY, HALF).jump_if(R1, "==", socket.AF_INET6, version_6)
+        self.clear(ENDS_AT, ENDS.size)
+        version_6, done = self.new_label(), self.new_label()
+
+        def read(member: str, size: int, to: str) -> None:
+            self.read_member(sock, f"sock.{member}", size, ENDS_AT + ENDS[to])
+
+        read("sk_protocol", 2, "role")
+        read("__sk_common.skc_num", 2, "port")
+        read("__sk_common.skc_dport", 2, "peer_port")
+        read("__sk_common.skc_family", 2, "family")
+        self.load(R1, FP, ENDS_AT + ENDS["role"], HALF).jump_if(R1, "!=", socket.IPPROTO_TCP, "out")
+        self.load(R1, FP, ENDS_AT + ENDS["family"], HALF).jump_if(R1, "==", socket.AF_INET6, version_6)
         self.jump_if(R1, "!=", socket.AF_INET, "out")
-        self.read(READ_KERNEL, sock, offsets.address, 4, ENDS_AT + layout.ADDRESS)
-        self.read(READ_KERNEL, sock, offsets.peer_address, 4, ENDS_AT + layout.PEER_ADDRESS)
+        read("__sk_common.skc_rcv_saddr", 4, "address")
+        read("__sk_common.skc_daddr", 4, "peer_address")
         self.jump(done).label(version_6)
-        self.read(READ_KERNEL, sock, offsets.address_6, 16, ENDS_AT + layout.ADDRESS)
-        self.read(READ_KERNEL, sock, offsets.peer_address_6, 16, ENDS_AT + layout.PEER_ADDRESS)
+        read("__sk_common.skc_v6_rcv_saddr", 16, "address")
+        read("__sk_common.skc_v6_daddr", 16, "peer_address")
         self.label(done)
 
     def give_ends(self, connection: int) -> None:
         """The connection in a register has the ends at ENDS_AT. Its role stays."""
-        self.load(R1, FP, ENDS_AT, WORD).store(connection, ENDS, R1, WORD)
-        self.copy_memory(connection, ENDS + layout.ADDRESS, FP, ENDS_AT + layout.ADDRESS, 32)
-        self.load(R1, FP, ENDS_AT + layout.FAMILY, HALF).store(connection, ENDS + layout.FAMILY, R1, HALF)
-
-    def submit(self, record: int, flags: int) -> None:
-        self.copy(R1, record).set(R2, flags).call(SUBMIT)
+        at = CONNECTION["ends"]
+        self.load(R1, FP, ENDS_AT, WORD).store(connection, at, R1, WORD)
+        self.copy_memory(connection, at + ENDS["address"], FP, ENDS_AT + ENDS["address"], 32)
+        self.load(R1, FP, ENDS_AT + ENDS["family"], HALF).store(connection, at + ENDS["family"], R1, HALF)

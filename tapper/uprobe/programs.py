@@ -9,9 +9,21 @@ The label "forget" leads to the end of a program that forgets its call or connec
 
 from __future__ import annotations
 
-from tapper.uprobe import layout
-from tapper.uprobe.asm import DOUBLE, FP, HALF, R0, R1, R2, R3, R6, R7, R8, R9, WORD
-from tapper.uprobe.layout import ENDS, HEAD, Maps, Offsets, RecordKind, Registers, Role
+from dataclasses import dataclass
+
+from tapper.uprobe.asm import BYTE, FP, HALF, R0, R1, R2, R3, R6, R7, R8, R9, WORD
+from tapper.uprobe.layout import (
+    CALL,
+    CONNECTION,
+    COUNTERS,
+    ENDS,
+    HEAD,
+    MOST_CHUNKS,
+    RECORD,
+    RECORD_SIZES,
+    RecordKind,
+    Role,
+)
 from tapper.uprobe.program import (
     ANY,
     CALL_KEY,
@@ -22,7 +34,6 @@ from tapper.uprobe.program import (
     NETNS_AT,
     NO_WAKEUP,
     QUERY,
-    READ_KERNEL,
     READ_USER,
     RESERVE,
     SCRATCH,
@@ -31,7 +42,6 @@ from tapper.uprobe.program import (
     THREAD_AT,
     TIME,
     BpfProgram,
-    Function,
 )
 
 _UNREAD_BYTES, _RING_SIZE = 0, 1  # of a query
@@ -44,81 +54,83 @@ _CALL = -288
 """A new call on the stack, below all other places."""
 _RING = -168
 """The ring, on the stack."""
+_FAMILY, _ROLE = CONNECTION["ends"] + ENDS["family"], CONNECTION["ends"] + ENDS["role"]
+"""Of a connection."""
+_RECORD_ROLE = RECORD["ends"] + ENDS["role"]
 
 
-class Programs:
-    """Assembles the programs for a machine."""
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of a library, as programs take it."""
 
-    def __init__(self, maps: Maps, offsets: Offsets, registers: Registers) -> None:
-        self._maps = maps
-        self._offsets = offsets
-        self._registers = registers
+    kind: RecordKind
+    library: int
+    """Its number in `tapper.uprobe.libraries`."""
+    by_pointer: bool = False
+    """Whether the function returns 1, and stores the number of bytes where its fourth argument points to."""
+    go: bool = False
 
-    def _new(self) -> BpfProgram:
-        return BpfProgram(self._maps, self._offsets, self._registers)
+
+class CallProgram(BpfProgram):
+    """One program: each public method assembles it, and returns its bytes."""
 
     def called(self, function: Function) -> bytes:
         """A function begins: remember who called it with what."""
-        p, registers = self._new(), self._registers
-        p.only_targets()
-        p.take_thread()
-        p.take_call_key(function)
+        registers = self.registers
+        self.only_targets()
+        self.take_thread()
+        self.take_call_key(go=function.go)
         # 1. The call.
-        p.clear(_CALL, layout.CALL_SIZE)
+        self.clear(_CALL, CALL.size)
         arguments = (registers.go_receiver, registers.go_buffer) if function.go else registers.arguments[:2]
-        for member, register in zip((layout.SSL, layout.BUFFER), arguments, strict=True):
-            p.load(R1, R6, register).store(FP, _CALL + member, R1)
+        for member, register in zip(("ssl", "buffer"), arguments, strict=True):
+            self.load(R1, R6, register).store(FP, _CALL + CALL[member], R1)
         if function.by_pointer:
-            p.load(R1, R6, registers.arguments[3]).store(FP, _CALL + layout.LENGTH_AT, R1)
-        p.load(R1, FP, NETNS_AT).store(FP, _CALL + layout.NETNS, R1)
-        p.call(TIME).store(FP, _CALL + layout.TIME, R0)
-        p.store_value(FP, _CALL + layout.KIND, function.kind | function.library << 8, WORD)
+            self.load(R1, R6, registers.arguments[3]).store(FP, _CALL + CALL["length_at"], R1)
+        self.load(R1, FP, NETNS_AT).store(FP, _CALL + CALL["netns"], R1)
+        self.call(TIME).store(FP, _CALL + CALL["time"], R0)
+        self.store_value(FP, _CALL + CALL["kind"], function.kind | function.library << 8, HALF)
         # 2. A handshake within a read or write is a part of that call.
         handshake = function.kind is RecordKind.HANDSHAKE
-        p.update(self._maps.calls, CALL_KEY, _CALL, IF_NEW if handshake else ANY)
-        p.update(self._maps.processes, CONNECTION_KEY, NETNS_AT, IF_NEW)
+        self.update(self.maps.calls, CALL_KEY, _CALL, IF_NEW if handshake else ANY)
+        self.update(self.maps.processes, CONNECTION_KEY, NETNS_AT, IF_NEW)
         # 3. The connection. Go's tells its socket.
-        p.load(R1, FP, _CALL + layout.SSL).store(FP, CONNECTION_KEY + 8, R1)
-        if handshake:
-            p.connection(Role.FROM_START)
-            return p.end()
-        p.connection()
+        self.load(R1, FP, _CALL + CALL["ssl"]).store(FP, CONNECTION_KEY + 8, R1)
+        self.connection(Role.FROM_START if handshake else 0)
         if function.kind is RecordKind.WRITE:
-            p.load(R1, R0, ENDS + layout.ROLE, HALF).alu("or", R1, Role.WRITING)
-            p.store(R0, ENDS + layout.ROLE, R1, HALF)
+            self._change_role(R0, _ROLE, "or", Role.WRITING)
         if function.go:
-            self._go_socket(p)
-        return p.end()
-
-    def _go_socket(self, p: BpfProgram) -> None:
-        """The ends of a new connection. crypto/tls.Conn begins with the interface net.Conn, whose second word leads to
-        a net.conn, that one to a netFD, whose poll.FD has the descriptor after a lock of 16 bytes. R0: the
-        connection."""
-        p.load(R1, R0, ENDS + layout.FAMILY, HALF).jump_if(R1, "!=", 0, "out")
-        p.copy(R7, R0).load(R8, FP, CONNECTION_KEY + 8)
-        for offset in (8, 0, 16):
-            p.follow(READ_USER, R8, offset)
-        p.jump_if(R8, ">", _MOST_DESCRIPTORS, "out").call(TASK).copy(R9, R0)
-        files, table, array, private, sock = self._offsets.socket
-        for offset in (files, table, array):
-            p.follow(READ_KERNEL, R9, offset)
-        p.alu("lsh", R8, 3).alu_register("add", R9, R8)
-        for offset in (0, private, sock):
-            p.follow(READ_KERNEL, R9, offset)
-        p.take_ends(R9)
-        p.give_ends(R7)
+            self._go_socket()
+        return self.end()
 
     def go_handshake(self, role: Role) -> bytes:
         """A connection of Go begins its handshake. Nothing tells when the object that was at its address was freed."""
-        p = self._new()
-        p.only_targets()
-        p.take_thread()
-        p.update(self._maps.processes, CONNECTION_KEY, NETNS_AT, IF_NEW)
-        p.load(R1, R6, self._registers.go_receiver).store(FP, CONNECTION_KEY + 8, R1)
-        p.delete(self._maps.connections, CONNECTION_KEY)
-        p.connection(role)
-        self._go_socket(p)
-        return p.end()
+        self.only_targets()
+        self.take_thread()
+        self.update(self.maps.processes, CONNECTION_KEY, NETNS_AT, IF_NEW)
+        self.load(R1, R6, self.registers.go_receiver).store(FP, CONNECTION_KEY + 8, R1)
+        self.delete(self.maps.connections, CONNECTION_KEY)
+        self.connection(role)
+        self._go_socket()
+        return self.end()
+
+    def _go_socket(self) -> None:
+        """The ends of a new connection. crypto/tls.Conn begins with the interface net.Conn, whose second word leads to
+        a net.conn, that one to a netFD, whose poll.FD has the descriptor after a lock of 16 bytes. R0: the
+        connection."""
+        self.load(R1, R0, _FAMILY, HALF).jump_if(R1, "!=", 0, "out")
+        self.copy(R7, R0).load(R8, FP, CONNECTION_KEY + 8)
+        self.follow_user(R8, 8, 0, 16)
+        self.jump_if(R8, ">", _MOST_DESCRIPTORS, "out").call(TASK).copy(R9, R0)
+        self.follow_kernel(R9, "task_struct.files", "files_struct.fdt", "fdtable.fd")
+        self.alu("lsh", R8, 3).alu_register("add", R9, R8)
+        self.follow_kernel(R9, "", "file.private_data", "socket.sk")
+        self.take_ends(R9)
+        self.give_ends(R7)
+
+    def _change_role(self, address: int, offset: int, operation: str, value: int) -> None:
+        """Change the role, which is at an offset after the address in a register. R1 is lost."""
+        self.load(R1, address, offset, HALF).alu(operation, R1, value).store(address, offset, R1, HALF)
 
     def returned(self, function: Function) -> bytes:
         """A function returns: hand its plaintext over.
@@ -126,252 +138,232 @@ class Programs:
         What changes from chunk to chunk is kept in the call, and not in registers: the verifier would try every
         combination of their values.
         """
-        p, reads = self._new(), function.kind is RecordKind.READ
+        reads = function.kind is RecordKind.READ
         # 1. The call, and its connection. R9, R8: them.
-        p.take_thread()
-        p.take_call_key(function)
-        p.look_up(self._maps.calls, CALL_KEY)
-        p.jump_if(R0, "==", 0, "out").copy(R9, R0)
-        p.load(R1, R9, layout.KIND, WORD).alu("and", R1, 0xFF).jump_if(R1, "!=", function.kind, "out")
-        p.load(R1, R9, layout.SSL).store(FP, CONNECTION_KEY + 8, R1)
-        p.load(R1, R9, layout.NETNS).store(FP, NETNS_AT, R1)
-        p.connection()
-        p.copy(R8, R0)
+        self.take_thread()
+        self.take_call_key(go=function.go)
+        self.look_up(self.maps.calls, CALL_KEY)
+        self.copy(R9, R0).load(R1, R9, CALL["kind"], BYTE).jump_if(R1, "!=", function.kind, "out")
+        self.load(R1, R9, CALL["ssl"]).store(FP, CONNECTION_KEY + 8, R1)
+        self.load(R1, R9, CALL["netns"]).store(FP, NETNS_AT, R1)
+        self.connection()
+        self.copy(R8, R0)
         if function.kind is RecordKind.HANDSHAKE:
-            self._ends_by_thread(p, function.kind)
-            p.label("forget")
-            p.delete(self._maps.calls, CALL_KEY)
-            return p.end()
+            self._ends_by_thread(function.kind)
+            return self._end_of_call()
         if not reads:
-            p.load(R1, R8, ENDS + layout.ROLE, HALF).alu("and", R1, ~Role.WRITING)
-            p.store(R8, ENDS + layout.ROLE, R1, HALF)
+            self._change_role(R8, _ROLE, "and", ~Role.WRITING)
         # 2. How many bytes it has accepted or given. R7: them.
-        p.load(R7, R6, self._registers.go_receiver if function.go else self._registers.result)
-        if function.by_pointer:
-            p.alu("and", R7, 1, width=WORD).jump_if(R7, "==", 0, "forget").load(R7, R9, layout.LENGTH_AT)
-            p.read(READ_USER, R7, 0, 8, SCRATCH)
-            p.jump_if(R0, "!=", 0, "forget").load(R7, FP, SCRATCH).jump_if(R7, "==", 0, "forget")
-        else:
-            p.alu("lsh", R7, 32).alu("arsh", R7, 32).jump_if(R7, "s<=", 0, "forget")
-        p.store(R9, layout.LEFT, R7)
+        self.load(R7, R6, self.registers.go_receiver if function.go else self.registers.result)
+        self.alu("lsh", R7, 32).alu("arsh", R7, 32).jump_if(R7, "s<=", 0, "forget")
+        by_result = self.new_label()
+        self.load(R1, R9, CALL["length_at"]).jump_if(R1, "==", 0, by_result).copy(R7, R1)
+        self.read(READ_USER, R7, 0, 8, SCRATCH)
+        self.jump_if(R0, "!=", 0, "forget").load(R7, FP, SCRATCH).jump_if(R7, "==", 0, "forget").label(by_result)
+        self.store(R9, CALL["left"], R7)
         # 3. The ring. A read is complete now; a write began when the function did, before its peer's answer.
-        p.look_up(self._maps.rings, NETNS_AT)
-        p.jump_if(R0, "==", 0, "forget").store(FP, _RING, R0)
+        self.look_up(self.maps.rings, NETNS_AT, "forget")
+        self.store(FP, _RING, R0)
         if reads:
-            p.call(TIME).store(R9, layout.TIME, R0)
+            self.call(TIME).store(R9, CALL["time"], R0)
         # 4. The connection goes on by so many bytes, whether or not they find room in the ring: what is missing is a
         # gap.
-        mine, other = (layout.READ, layout.WRITTEN) if reads else (layout.WRITTEN, layout.READ)
-        p.load(R1, R8, mine).store(R9, layout.POSITION, R1).load(R2, R9, layout.LEFT)
-        p.alu_register("add", R1, R2).store(R8, mine, R1)
-        p.load(R1, R8, other).store(R9, layout.OTHER, R1)
-        p.load(R1, R8, layout.BORN).store(R9, layout.CALL_BORN, R1)
+        mine, other = ("read", "written") if reads else ("written", "read")
+        self.load(R1, R8, CONNECTION[mine]).store(R9, CALL["position"], R1).load(R2, R9, CALL["left"])
+        self.alu_register("add", R1, R2).store(R8, CONNECTION[mine], R1)
+        self.load(R1, R8, CONNECTION[other]).store(R9, CALL["other"], R1)
+        self.load(R1, R8, CONNECTION["born"]).store(R9, CALL["born"], R1)
         if not function.go:
-            self._ends_by_thread(p, function.kind)
-        p.copy_memory(R9, layout.CALL_ENDS, R8, ENDS, layout.ENDS_SIZE)
+            self._ends_by_thread(function.kind)
+        self.copy_memory(R9, CALL["ends"], R8, CONNECTION["ends"], ENDS.size)
         # 5. The plaintext.
-        self._hand_over(p, function.kind)
-        p.label("forget")
-        p.delete(self._maps.calls, CALL_KEY)
-        return p.end()
+        self._hand_over(function.kind)
+        return self._end_of_call()
 
-    def _ends_by_thread(self, p: BpfProgram, kind: RecordKind) -> None:
+    def _end_of_call(self) -> bytes:
+        self.label("forget")
+        self.delete(self.maps.calls, CALL_KEY)
+        return self.end()
+
+    def _ends_by_thread(self, kind: RecordKind) -> None:
         """A library that works on memory uses no socket within a call. Its connection's ends are then those of the
         socket that the thread received from since its last call, or will send on next. R8, the connection, stays."""
-        take, used, wait, done = (p.new_label() for _ in range(4))
-        p.load(R1, R9, layout.SOCKET_KNOWN, WORD).jump_if(R1, "!=", 0, done)
-        p.load(R1, R8, ENDS + layout.FAMILY, HALF)
+        take, used, wait, done = (self.new_label() for _ in range(4))
+        self.load(R1, R9, CALL["socket_known"], WORD).jump_if(R1, "!=", 0, done).load(R1, R8, _FAMILY, HALF)
         if kind is RecordKind.WRITE:
-            p.jump_if(R1, "!=", 0, done).label(wait)
-            p.update(self._maps.unsent, THREAD_AT, CONNECTION_KEY)
+            self.jump_if(R1, "==", 0, wait)
         else:
-            p.jump_if(R1, "!=", 0, used)
+            self.jump_if(R1, "!=", 0, used)
             if kind is RecordKind.HANDSHAKE:
                 # A client speaks first. A server's first call may come before the client has said anything: then the
                 # thread received last on another connection.
-                p.load(R1, R8, ENDS + layout.ROLE, HALF).jump_if(R1, "&", Role.CLIENT, wait)
-                p.jump_if(R1, "&", Role.SHOOK, take).alu("or", R1, Role.SHOOK)
-                p.store(R8, ENDS + layout.ROLE, R1, HALF).jump(done).label(wait)
-                p.update(self._maps.unsent, THREAD_AT, CONNECTION_KEY)
-                p.jump(done)
-            p.label(take)
-            p.look_up(self._maps.received, THREAD_AT)
-            p.jump_if(R0, "==", 0, done)
-            p.copy_memory(FP, ENDS_AT, R0, 0, layout.ENDS_SIZE)
-            p.give_ends(R8)
-            p.label(used)
-            p.delete(self._maps.received, THREAD_AT)
-        p.label(done)
+                self.load(R1, R8, _ROLE, HALF).jump_if(R1, "&", Role.CLIENT, wait).jump_if(R1, "&", Role.SHOOK, take)
+                self._change_role(R8, _ROLE, "or", Role.SHOOK)
+                self.jump(done)
+            self.label(take)
+            self.look_up(self.maps.received, THREAD_AT, done)
+            self.copy_memory(FP, ENDS_AT, R0, 0, ENDS.size)
+            self.give_ends(R8)
+            self.label(used)
+            self.delete(self.maps.received, THREAD_AT)
+        if kind is not RecordKind.READ:
+            self.jump(done).label(wait)
+            self.update(self.maps.unsent, THREAD_AT, CONNECTION_KEY)
+        self.label(done)
 
-    def _hand_over(self, p: BpfProgram, kind: RecordKind) -> None:
+    def _hand_over(self, kind: RecordKind) -> None:
         """Records of the plaintext of a call, which R9 is, into the ring. R8: bytes of a record."""
-        more, fill, lost, following = (p.new_label() for _ in range(4))
-        p.set(R7, layout.MOST_CHUNKS).label(more).load(R8, R9, layout.LEFT)
+        more, fill, lost, following = (self.new_label() for _ in range(4))
+        self.set(R7, MOST_CHUNKS).label(more).load(R8, R9, CALL["left"])
         # 1. Reserve the smallest record that has room. R6, from here on: the record.
-        for size in layout.RECORD_SIZES:
-            larger = p.new_label()
-            p.jump_if(R8, ">", size - HEAD, larger)
-            if size == layout.RECORD_SIZES[-1]:
-                p.label(larger)
-                fits = p.new_label()
-                p.jump_if(R8, "<=", size - HEAD, fits).set(R8, size - HEAD).label(fits)
-            p.load(R1, FP, _RING).set(R2, size).set(R3, 0).call(RESERVE)
-            p.jump_if(R0, "==", 0, lost).copy(R6, R0)
-            p.copy(R1, R6).alu("add", R1, HEAD).copy(R2, R8).load(R3, R9, layout.BUFFER).call(READ_USER)
-            p.store(R6, layout.RECORD_ERROR, R0)
-            if size != layout.RECORD_SIZES[-1]:
-                p.jump(fill).label(larger)
-        p.label(fill)
+        largest, fits = RECORD_SIZES[-1], self.new_label()
+        self.jump_if(R8, "<=", largest - HEAD, fits).set(R8, largest - HEAD).label(fits)
+        for size in RECORD_SIZES:
+            larger = self.new_label()
+            self.jump_if(R8, ">", size - HEAD, larger)
+            self.load(R1, FP, _RING).set(R2, size).set(R3, 0).call(RESERVE)
+            self.jump_if(R0, "==", 0, lost).copy(R6, R0)
+            self.copy(R1, R6).alu("add", R1, HEAD).copy(R2, R8).load(R3, R9, CALL["buffer"]).call(READ_USER)
+            self.store(R6, RECORD["error"], R0).jump(fill).label(larger)
+        self.jump(lost).label(fill)
         # 2. Its head.
-        for member, source in (
-            (layout.RECORD_TIME, layout.TIME),
-            (layout.RECORD_SSL, layout.SSL),
-            (layout.RECORD_BORN, layout.CALL_BORN),
-            (layout.RECORD_POSITION, layout.POSITION),
-            (layout.RECORD_OTHER, layout.OTHER),
-        ):
-            p.load(R1, R9, source).store(R6, member, R1)
-        p.load(R1, FP, THREAD_AT).store(R6, layout.RECORD_THREAD, R1).store(R6, layout.RECORD_LENGTH, R8, WORD)
-        p.load(R1, R9, layout.KIND, WORD).store(R6, layout.RECORD_KIND, R1, WORD)
-        p.copy_memory(R6, layout.RECORD_ENDS, R9, layout.CALL_ENDS, layout.ENDS_SIZE)
+        for member in ("time", "ssl", "born", "position", "other"):
+            self.load(R1, R9, CALL[member]).store(R6, RECORD[member], R1)
+        self.load(R1, FP, THREAD_AT).store(R6, RECORD["thread"], R1).store(R6, RECORD["length"], R8, WORD)
+        self.load(R1, R9, CALL["kind"], HALF).store(R6, RECORD["kind"], R1, HALF)
+        self.copy_memory(R6, RECORD["ends"], R9, CALL["ends"], ENDS.size)
         if kind is RecordKind.WRITE:
-            last = p.new_label()
-            p.load(R1, R9, layout.LEFT).jump_if_register(R1, "<=", R8, last)
-            p.load(R1, R6, layout.RECORD_ENDS + layout.ROLE, HALF).alu("or", R1, Role.WRITING)
-            p.store(R6, layout.RECORD_ENDS + layout.ROLE, R1, HALF).label(last)
+            # The role gets WRITING while more follows: without a jump, whose two ways the verifier would try each.
+            self.load(R1, R9, CALL["left"]).copy(R2, R8).alu_register("sub", R2, R1).alu("arsh", R2, 63)
+            self.alu("and", R2, Role.WRITING).load(R1, R6, _RECORD_ROLE, HALF).alu_register("or", R1, R2)
+            self.store(R6, _RECORD_ROLE, R1, HALF)
         # 3. Wake the reader where much waits.
-        quiet = p.new_label()
-        p.load(R1, FP, _RING).set(R2, _UNREAD_BYTES).call(QUERY).store(FP, SCRATCH, R0)
-        p.load(R1, FP, _RING).set(R2, _RING_SIZE).call(QUERY).alu("rsh", R0, _CROWDED_SHIFT)
-        p.set(R2, NO_WAKEUP).load(R1, FP, SCRATCH).jump_if_register(R1, "<", R0, quiet).set(R2, FORCE_WAKEUP)
-        p.label(quiet).copy(R1, R6).call(SUBMIT).jump(following).label(lost)
-        p.count((layout.LOST, None), (layout.LOST_BYTES, R8))
+        quiet = self.new_label()
+        self.load(R1, FP, _RING).set(R2, _UNREAD_BYTES).call(QUERY).store(FP, SCRATCH, R0)
+        self.load(R1, FP, _RING).set(R2, _RING_SIZE).call(QUERY).alu("rsh", R0, _CROWDED_SHIFT)
+        self.set(R2, NO_WAKEUP).load(R1, FP, SCRATCH).jump_if_register(R1, "<", R0, quiet).set(R2, FORCE_WAKEUP)
+        self.label(quiet).copy(R1, R6).call(SUBMIT).jump(following).label(lost)
+        self.count(COUNTERS["lost"])
+        self.count(COUNTERS["lost_bytes"], R8)
         # 4. The next one.
-        p.label(following)
-        for member in (layout.BUFFER, layout.POSITION):
-            p.load(R1, R9, member).alu_register("add", R1, R8).store(R9, member, R1)
-        p.load(R1, R9, layout.LEFT).alu_register("sub", R1, R8).store(R9, layout.LEFT, R1)
-        p.jump_if(R1, "==", 0, "forget").alu("sub", R7, 1).jump_if(R7, "!=", 0, more)
-        p.count((layout.CUT, None))
+        self.label(following)
+        for member in ("buffer", "position"):
+            self.load(R1, R9, CALL[member]).alu_register("add", R1, R8).store(R9, CALL[member], R1)
+        self.load(R1, R9, CALL["left"]).alu_register("sub", R1, R8).store(R9, CALL["left"], R1)
+        self.jump_if(R1, "==", 0, "forget").alu("sub", R7, 1).jump_if(R7, "!=", 0, more)
+        self.count(COUNTERS["cut"])
 
     def begins(self, role: Role, *, anew: bool) -> bytes:
         """A connection is given its role. `anew`: an object that has carried plaintext is another connection from now
         on; otherwise it keeps its role."""
-        p = self._new()
-        p.only_targets()
-        p.take_thread()
-        p.load(R1, R6, self._registers.arguments[0]).store(FP, CONNECTION_KEY + 8, R1)
-        p.connection(role)
-        fresh = p.new_label()
-        p.load(R1, R0, layout.WRITTEN).load(R2, R0, layout.READ).alu_register("or", R1, R2)
-        p.jump_if(R1, "==", 0, fresh)
+        fresh = self.new_label()
+        self.only_targets()
+        self.take_thread()
+        self.load(R1, R6, self.registers.arguments[0]).store(FP, CONNECTION_KEY + 8, R1)
+        self.connection(role)
+        self._jump_unless_used(R0, fresh)
         if anew:
-            p.delete(self._maps.connections, CONNECTION_KEY)
-            p.connection(role)
-        p.jump("out").label(fresh)
-        p.store_value(R0, ENDS + layout.ROLE, role, HALF)
-        return p.end()
+            self.delete(self.maps.connections, CONNECTION_KEY)
+            self.connection(role)
+        self.jump("out").label(fresh)
+        self.store_value(R0, _ROLE, role, HALF)
+        return self.end()
+
+    def _jump_unless_used(self, connection: int, label: str) -> None:
+        """Go to a label if a connection has carried no plaintext."""
+        self.load(R1, connection, CONNECTION["written"]).load(R2, connection, CONNECTION["read"])
+        self.alu_register("or", R1, R2).jump_if(R1, "==", 0, label)
 
     def freed(self, *, go: bool = False) -> bytes:
         """A connection's object is freed. Its address may become that of another connection."""
-        p, lost = self._new(), "lost"
         # 1. The connection. R7: it. R9: the ring.
-        p.only_targets()
-        p.copy(R9, R0)
-        p.take_thread()
-        receiver = self._registers.go_receiver if go else self._registers.arguments[0]
-        p.load(R1, R6, receiver).store(FP, CONNECTION_KEY + 8, R1)
-        p.look_up(self._maps.connections, CONNECTION_KEY)
-        p.jump_if(R0, "==", 0, "out").copy(R7, R0)
+        self.only_targets()
+        self.copy(R9, R0).take_thread()
+        receiver = self.registers.go_receiver if go else self.registers.arguments[0]
+        self.load(R1, R6, receiver).store(FP, CONNECTION_KEY + 8, R1)
+        self.look_up(self.maps.connections, CONNECTION_KEY)
+        self.copy(R7, R0)
         # 2. A record, if it has carried plaintext.
-        p.load(R1, R7, layout.WRITTEN).load(R2, R7, layout.READ).alu_register("or", R1, R2)
-        p.jump_if(R1, "==", 0, "forget")
-        self._reserve_head(p, R9, RecordKind.END, lost)
-        p.load(R1, FP, CONNECTION_KEY + 8).store(R6, layout.RECORD_SSL, R1)
-        for member, source in (
-            (layout.RECORD_BORN, layout.BORN),
-            (layout.RECORD_POSITION, layout.WRITTEN),
-            (layout.RECORD_OTHER, layout.READ),
-        ):
-            p.load(R1, R7, source).store(R6, member, R1)
-        p.copy_memory(R6, layout.RECORD_ENDS, R7, ENDS, layout.ENDS_SIZE)
-        p.submit(R6, NO_WAKEUP)
-        p.jump("forget").label(lost)
-        p.count((layout.LOST, None))
-        p.label("forget")
-        p.delete(self._maps.connections, CONNECTION_KEY)
-        return p.end()
+        self._jump_unless_used(R7, "forget")
+        self._reserve_head(R9, RecordKind.END, "lost")
+        self.load(R1, FP, CONNECTION_KEY + 8).store(R6, RECORD["ssl"], R1)
+        for member, source in (("born", "born"), ("position", "written"), ("other", "read")):
+            self.load(R1, R7, CONNECTION[source]).store(R6, RECORD[member], R1)
+        self.copy_memory(R6, RECORD["ends"], R7, CONNECTION["ends"], ENDS.size)
+        self.copy(R1, R6).set(R2, NO_WAKEUP).call(SUBMIT).jump("forget").label("lost")
+        self.count(COUNTERS["lost"])
+        self.label("forget")
+        self.delete(self.maps.connections, CONNECTION_KEY)
+        return self.end()
 
-    def _reserve_head(self, p: BpfProgram, ring: int, kind: RecordKind, lost: str) -> None:
+    def _reserve_head(self, ring: int, kind: RecordKind, lost: str) -> None:
         """R6: a record without plaintext, whose other members are still to be set."""
-        p.copy(R1, ring).set(R2, HEAD).set(R3, 0).call(RESERVE).jump_if(R0, "==", 0, lost).copy(R6, R0)
-        p.call(TIME).store(R6, layout.RECORD_TIME, R0)
-        p.load(R1, FP, THREAD_AT).store(R6, layout.RECORD_THREAD, R1)
-        p.store_value(R6, layout.RECORD_LENGTH, 0, WORD).store_value(R6, layout.RECORD_KIND, kind, WORD)
-        p.store_value(R6, layout.RECORD_ERROR, 0)
+        self.copy(R1, ring).set(R2, HEAD).set(R3, 0).call(RESERVE).jump_if(R0, "==", 0, lost).copy(R6, R0)
+        self.call(TIME).store(R6, RECORD["time"], R0)
+        self.load(R1, FP, THREAD_AT).store(R6, RECORD["thread"], R1)
+        self.store_value(R6, RECORD["length"], 0, WORD).store_value(R6, RECORD["kind"], kind, WORD)
+        self.store_value(R6, RECORD["error"], 0)
 
     def ended(self, *, whole: bool) -> bytes:
         """At the tracepoint sched_process_exit: a thread ends, and with the last one the process. With `whole`, at
         sched_process_exec: the process begins another program."""
-        p = self._new()
-        p.take_thread()
-        p.load(R1, FP, THREAD_AT).store(FP, CALL_KEY, R1).store_value(FP, CALL_KEY + 8, 0)
+        self.take_thread()
+        self.take_call_key()
+        if whole:
+            self.only_targets()
+            self.update(self.maps.began, CONNECTION_KEY, NETNS_AT)
         # 1. What is kept of the thread. Of most processes on the machine nothing is.
-        p.look_up(self._maps.processes, CONNECTION_KEY)
-        p.jump_if(R0, "==", 0, "out").load(R1, R0, 0).store(FP, NETNS_AT, R1)
-        p.delete(self._maps.calls, CALL_KEY)
-        p.delete(self._maps.received, THREAD_AT)
-        p.delete(self._maps.unsent, THREAD_AT)
+        self.look_up(self.maps.processes, CONNECTION_KEY)
+        self.load(R1, R0, 0).store(FP, NETNS_AT, R1)
+        self.delete(self.maps.calls, CALL_KEY)
+        self.delete(self.maps.received, THREAD_AT)
+        self.delete(self.maps.unsent, THREAD_AT)
         # 2. The process.
         if not whole:
-            p.call(TASK).copy(R8, R0)
-            p.follow(READ_KERNEL, R8, self._offsets.threads[0])
-            p.store_value(FP, SCRATCH, 0)
-            p.read(READ_KERNEL, R8, self._offsets.threads[1], 4, SCRATCH)
-            p.load(R1, FP, SCRATCH).jump_if(R1, "!=", 0, "out")
-        p.delete(self._maps.processes, CONNECTION_KEY)
-        p.look_up(self._maps.rings, NETNS_AT)
-        p.jump_if(R0, "==", 0, "out").copy(R9, R0)
-        self._reserve_head(p, R9, RecordKind.GONE, "out")
-        for member in (layout.RECORD_SSL, layout.RECORD_BORN, layout.RECORD_POSITION, layout.RECORD_OTHER):
-            p.store_value(R6, member, 0)
-        for at in range(0, layout.ENDS_SIZE, 8):
-            p.store_value(R6, layout.RECORD_ENDS + at, 0)
-        p.submit(R6, NO_WAKEUP)
-        return p.end()
+            self.call(TASK).copy(R8, R0)
+            self.follow_kernel(R8, "task_struct.signal")
+            self.store_value(FP, SCRATCH, 0)
+            self.read_member(R8, "signal_struct.live.counter", 4, SCRATCH)
+            self.load(R1, FP, SCRATCH).jump_if(R1, "!=", 0, "out")
+        self.delete(self.maps.processes, CONNECTION_KEY)
+        self.look_up(self.maps.rings, NETNS_AT)
+        self.copy(R9, R0)._reserve_head(R9, RecordKind.GONE, "out")
+        for at in (
+            *map(RECORD.__getitem__, ("ssl", "born", "position", "other")),
+            *range(RECORD["ends"], RECORD["error"], 8),
+        ):
+            self.store_value(R6, at, 0)
+        self.copy(R1, R6).set(R2, NO_WAKEUP).call(SUBMIT)
+        return self.end()
 
     def socket_used(self, *, sends: bool, tells_length: bool = True) -> bytes:
         """At a raw tracepoint whose first argument is a struct sock: a thread sends or receives, or tries to. With
         `tells_length` the second argument is the result. Within a call, the socket is the connection's. Outside, see
         `_ends_by_thread`."""
-        p, tie, outside = self._new(), "tie", "outside"
-        p.load(R9, R6, 0)  # the struct sock
-        p.take_thread()
-        p.load(R1, FP, THREAD_AT).store(FP, CALL_KEY, R1).store_value(FP, CALL_KEY + 8, 0)
+        self.load(R9, R6, 0)  # the struct sock
+        self.take_thread()
+        self.take_call_key()
         # 1. Within a call: its connection is tied to the socket that is used first.
-        p.look_up(self._maps.calls, CALL_KEY)
-        p.jump_if(R0, "==", 0, outside)
-        p.load(R1, R0, layout.SOCKET_KNOWN, WORD).jump_if(R1, "!=", 0, "out")
-        p.store_value(R0, layout.SOCKET_KNOWN, 1, WORD)
-        p.load(R1, R0, layout.SSL).store(FP, CONNECTION_KEY + 8, R1)
-        p.label(tie)
-        p.connection()
-        p.copy(R8, R0).load(R1, R8, ENDS + layout.FAMILY, HALF).jump_if(R1, "!=", 0, "out")
-        p.take_ends(R9)
-        p.give_ends(R8)
-        p.jump("out").label(outside)
+        self.look_up(self.maps.calls, CALL_KEY, "outside")
+        self.load(R1, R0, CALL["socket_known"], WORD).jump_if(R1, "!=", 0, "out")
+        self.store_value(R0, CALL["socket_known"], 1, WORD)
+        self.load(R1, R0, CALL["ssl"]).store(FP, CONNECTION_KEY + 8, R1).label("tie")
+        self.connection()
+        self.copy(R8, R0).load(R1, R8, _FAMILY, HALF).jump_if(R1, "!=", 0, "out")
+        self.take_ends(R9)
+        self.give_ends(R8)
+        self.jump("out").label("outside")
         # 2. Outside, in a process that has made such calls.
-        p.look_up(self._maps.processes, CONNECTION_KEY)
-        p.jump_if(R0, "==", 0, "out")
+        self.look_up(self.maps.processes, CONNECTION_KEY)
         if tells_length:
-            p.load(R1, R6, 8).alu("lsh", R1, 32).alu("arsh", R1, 32).jump_if(R1, "s<=", 0, "out")
+            self.load(R1, R6, 8).alu("lsh", R1, 32).alu("arsh", R1, 32).jump_if(R1, "s<=", 0, "out")
         if sends:
-            p.look_up(self._maps.unsent, THREAD_AT)
-            p.jump_if(R0, "==", 0, "out").load(R1, R0, 8, DOUBLE).store(FP, CONNECTION_KEY + 8, R1)
-            p.delete(self._maps.unsent, THREAD_AT)
-            p.jump(tie)
+            self.look_up(self.maps.unsent, THREAD_AT)
+            self.load(R1, R0, 8).store(FP, CONNECTION_KEY + 8, R1)
+            self.delete(self.maps.unsent, THREAD_AT)
+            self.jump("tie")
         else:
-            p.take_ends(R9)
-            p.store_value(FP, ENDS_AT + layout.ROLE, 0, HALF)
-            p.update(self._maps.received, THREAD_AT, ENDS_AT)
-        return p.end()
+            self.take_ends(R9)
+            self.store_value(FP, ENDS_AT + ENDS["role"], 0, HALF)
+            self.update(self.maps.received, THREAD_AT, ENDS_AT)
+        return self.end()

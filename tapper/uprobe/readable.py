@@ -21,7 +21,7 @@ _MOST_SEARCHED, _AT_ONCE, _LONGEST_MARK = 1 << 28, 1 << 22, 64
 _LINE: Final = re.compile(
     rb"^([0-9a-f]+-[0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) ([1-9]\d*) +(/.*)$", re.MULTILINE
 )
-_FUSE: Final = re.compile(rb"^\d+ \d+ (\d+):(\d+) .* - fuse", re.MULTILINE)
+_MOUNT: Final = re.compile(rb"^(\d+) \d+ (\d+):(\d+) \S+ (\S+) .* - (\w*)", re.MULTILINE)
 LIBRARY: Final = re.compile(rb"ssl|gnutls|mbedtls|s2n|rustls|libnss3|libjvm|libnode|grpc|tcnative|conscrypt|^_rust\.")
 """A part of the names of libraries that may have TLS."""
 
@@ -108,10 +108,25 @@ def mapped_files(maps: bytes) -> Iterator[MappedFile]:
             yield MappedFile(link.decode(), device.decode(), int(inode), os.fsdecode(path))
 
 
-def fuse_devices(mountinfo: bytes) -> frozenset[str]:
-    """The devices of FUSE file systems in /proc/PID/mountinfo, as MappedFile has them. Whoever serves such a file can
-    let its reader wait without end."""
-    return frozenset(f"{int(major):02x}:{int(minor):02x}" for major, minor in _FUSE.findall(mountinfo))
+@dataclass(frozen=True, slots=True)
+class Mounts:
+    """What a process has mounted. Whoever serves a file system of FUSE can let its reader wait without end."""
+
+    root: int | None
+    """The number of the mount that is its root; None for one of FUSE, or where none is."""
+    fuse: frozenset[str]
+    """The devices of FUSE file systems, as MappedFile has them."""
+
+    @classmethod
+    def parse(cls, mountinfo: bytes) -> Mounts:
+        """From /proc/PID/mountinfo."""
+        root, fuse = None, set()
+        for number, major, minor, place, kind in _MOUNT.findall(mountinfo):
+            if kind.startswith(b"fuse"):
+                fuse.add(f"{int(major):02x}:{int(minor):02x}")
+            if place == b"/":
+                root = None if kind.startswith(b"fuse") else int(number)
+        return cls(root, frozenset(fuse))
 
 
 def may_have_tls(file: MappedFile, exe: str | None) -> bool:

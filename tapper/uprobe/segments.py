@@ -108,7 +108,7 @@ class Segments:
     def take(self, raw: bytes | memoryview, shift: int) -> None:
         """One record. `shift` is what its time lacks to be nanoseconds since 1970."""
         (time, thread, ssl, born, position, other, length, kind, library, port, peer_port, family, role, address, peer,
-         error) = RECORD.unpack_from(raw)  # fmt: skip
+         error) = RECORD.struct.unpack_from(raw)  # fmt: skip
         process = thread >> 32
         if kind == RecordKind.GONE:
             for each in list(self._processes.get(process, ())):

@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import struct
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -41,17 +41,6 @@ _KILL, _ALLOW = 0x8000_0000, 0x7FFF_0000  # seccomp(2): SECCOMP_RET_KILL_PROCESS
 _libc = ctypes.CDLL(None)
 
 
-class _Kept(Segments):
-    """Keeps the records as they are."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[bytes] = []
-
-    def take(self, raw: bytes | memoryview, shift: int) -> None:  # noqa: ARG002
-        self.records.append(bytes(raw))
-
-
 def open_probes() -> Probes:
     """Probes that have been tried. Raises TapperError, and MissingCapabilityError, where they do not work: in a
     sentence that says why."""
@@ -62,30 +51,27 @@ def open_probes() -> Probes:
     types = btf.of_kernel()
     place = own_function(machine)
     for way in Way:
-        try:
-            probes = Probes(types, machine, way)
-        except PermissionError as error:
-            raise refusal(error) from error
-        except OSError as error:
-            raise TapperError(
-                f"this kernel has no rings for BPF programs ({explain(error)}): --tls needs Linux 5.8"
-            ) from error
-        try:
-            try_probes(probes, place)
-            _try_under_seccomp(probes, place)
-            probes.watch_sockets()
-        except PermissionError as error:
-            probes.close()
-            raise refusal(error) from error
-        except OSError as error:
-            probes.close()
-            if way is Way.PERF:
-                raise TapperError(f"this kernel attaches no programs to functions: {explain(error)} (--tls)") from error
-        except TapperError:
-            probes.close()
-            raise
-        else:
-            return probes
+        with ExitStack() as stack:
+            try:
+                probes = Probes(types.offset, machine, way)
+                stack.callback(probes.close)
+                try_probes(probes, place)
+                if seccomp_may_kill() and not survives_seccomp(probes, place):
+                    raise TapperError(
+                        "--tls would kill the processes of pods: for the seccomp filters of this kernel (Linux 6.11 to "
+                        "6.13) a probe at a function's return is a forbidden system call; use another kernel"
+                    )
+                probes.watch_sockets()
+            except PermissionError as error:
+                raise refusal(error) from error
+            except OSError as error:
+                if way is Way.PERF:
+                    raise TapperError(
+                        f"this kernel attaches no programs to functions: {explain(error)} (--tls)"
+                    ) from error
+            else:
+                stack.pop_all()
+                return probes
     raise AssertionError("the last way returns or raises")
 
 
@@ -117,29 +103,16 @@ def verdict_on(offset: int) -> FileVerdict:
 def try_probes(probes: Probes, place: tuple[str, int]) -> None:
     """Raises TapperError where the programs do not hand over what was passed to the function."""
     path, offset = place
-    netns, kept = own_namespace(), _Kept()
-    ring = ProbeRing(_RING_SIZE, kept, lambda: (0, 0), lambda: probes.dismiss(netns.inode))
+    ring = ProbeRing(probes, own_namespace().inode, _RING_SIZE, Segments())
     try:
-        probes.admit(netns.inode, ring.map)
         probes.attach("self-test", path, verdict_on(offset), os.getpid())
         call()
         probes.detach("self-test")
-        for _ in ring.packets():
-            pass
+        taken = [bytes(record[HEAD : HEAD + len(_WORDS)]) for record in ring.records(_RING_SIZE)]
     finally:
         ring.close()
-    if [record[HEAD : HEAD + len(_WORDS)] for record in kept.records] != [_WORDS]:
+    if taken != [_WORDS]:
         raise TapperError("--tls does not work here: a program at a function of this process saw nothing of its call")
-
-
-def _try_under_seccomp(probes: Probes, place: tuple[str, int]) -> None:
-    """Raises TapperError where a seccomp filter, as containers have one, kills a process whose functions are probed."""
-    if not seccomp_may_kill() or survives_seccomp(probes, place):
-        return
-    raise TapperError(
-        "--tls would kill the processes of pods: for the seccomp filters of this kernel (Linux 6.11 to 6.13) a probe "
-        "at a function's return is a forbidden system call; use another kernel"
-    )
 
 
 def seccomp_may_kill() -> bool:
@@ -158,7 +131,7 @@ def survives_seccomp(probes: Probes, place: tuple[str, int]) -> bool:
         os.read(ready, 1)
         os._exit(0 if _call_under_seccomp() else 1)
     try:
-        probes.attach("seccomp", path, replace(verdict_on(offset)), child)
+        probes.attach("seccomp", path, verdict_on(offset), child)
         os.write(go, b"\n")
         _, status = os.waitpid(child, 0)
     except OSError:

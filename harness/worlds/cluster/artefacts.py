@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.worlds.cluster import install
 from harness.worlds.cluster.api import ClusterApi
 from harness.worlds.cluster.kustomize import Manifest
-from harness.worlds.cluster.session import told
+from harness.worlds.cluster.session import event_line
 
 if TYPE_CHECKING:
     from harness.worlds.cluster.session import ClusterSession
@@ -42,7 +42,7 @@ def collect(session: ClusterSession, world: ClusterWorld, directory: Path, name:
     space = world.space
     pods = api.list("Pod", space)
     write("pods.yaml", lambda: yaml.safe_dump(pods))
-    write("events.txt", lambda: "".join(f"{told(event)}\n" for event in api.list("Event", space)))
+    write("events.txt", lambda: "".join(f"{event_line(event)}\n" for event in api.list("Event", space)))
     for pod in pods:
         for container in _containers(pod):
             name = pod["metadata"]["name"]

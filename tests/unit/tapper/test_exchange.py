@@ -239,7 +239,7 @@ def test_after_a_malformed_response_the_next_one_is_found_in_any_segments(size: 
     following = ok("b")
     for at in range(0, len(following), size):
         talk.answer(following[at : at + size])
-    assert talk.ask(get("/3")).answer(ok("c")).finish().pairs == [("/1", ""), ("/2", "b"), ("/3", "c")]
+    assert talk.ask(get("/3")).answer(ok("c")).silence().finish().pairs == [("/1", ""), ("/2", "b"), ("/3", "c")]
 
 
 def test_a_connection_whose_two_sides_are_no_http_makes_no_exchange() -> None:
@@ -279,6 +279,13 @@ def test_an_answer_too_many_disproves_the_order_of_all_before() -> None:
     assert (len(talk.pairs), talk.conversation.held) == (19, 0)
 
 
+def test_a_disproven_order_goes_on_to_be_wrong() -> None:
+    """The answers 2 and 3 come in a row. So the client had two requests on their way, and has again."""
+    talk = joined_with_one_on_its_way(2).answer(ok("2"), received=False).ask(get("/3")).ask(get("/4"))
+    assert wrong(talk.answer(ok("2b")).answer(ok("3b")).finish(ENDED)) == []
+    assert [pair for pair in talk.pairs if None not in pair] == []
+
+
 def test_a_lost_answer_too_many_disproves_the_order_of_all_before() -> None:
     assert wrong(joined_with_one_on_its_way(9).answer(ok("9"), lost=True).finish(ENDED)) == []
 
@@ -314,6 +321,21 @@ def test_a_client_that_has_sent_more_than_its_request_does_not_wait() -> None:
     talk.client += 50
     talk.answer(ok("0"))
     assert [pair for pair in talk.finish(ENDED).pairs if None not in pair] == []
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_a_body_with_another_response_in_it_proves_no_order(is_quiet: bool) -> None:
+    """The first response answers an unseen HEAD, and has no body. The server had received /1 before."""
+    talk = Talk(**MIDWAY).ask(get("/1"))
+    talk.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(ok("1")), received=False).answer(ok("1"))
+    talk = talk.silence(60) if is_quiet else talk
+    assert [pair for pair in talk.finish(ENDED).pairs if None not in pair] == []
+
+
+def test_a_response_after_a_lost_request_is_not_that_ones_if_another_waits() -> None:
+    talk = joined_with_one_on_its_way(2).ask(get("/3")).ask(get("/4"), lost=True)
+    talk.answer(ok("2"), lost=True, received=False).answer(ok("3"), received=False)
+    assert wrong(talk.finish(ENDED)) == []
 
 
 def test_a_response_that_no_request_expects_disproves_the_order() -> None:

@@ -45,14 +45,14 @@ def record(kind: int, flags: int, pid: int) -> bytes:
 def test_the_process_of_each_exec() -> None:
     """A thread that calls execve becomes its process's only one: the thread group is what procfs lists."""
     raw = record(FORK, 0, 5) + record(COMM, EXEC, 77) + record(COMM, 0, 6) + record(COMM, EXEC | 1, 9)
-    assert list(parse(raw)) == [77, 9]
+    assert list(parse(raw)) == [(77, ""), (9, "")]
     assert list(parse(b"")) == []
 
 
 def test_missing_records_are_noticed() -> None:
-    assert list(parse(record(LOST, 0, 3) + record(COMM, EXEC, 77))) == [None, 77]
-    assert list(parse(record(COMM, EXEC, 77) + record(COMM, EXEC, 78)[:-1])) == [77, None]
-    assert list(parse(record(COMM, EXEC, 77) + bytes(8))) == [77, None]
+    assert list(parse(record(LOST, 0, 3) + record(COMM, EXEC, 77))) == [None, (77, "")]
+    assert list(parse(record(COMM, EXEC, 77) + record(COMM, EXEC, 78)[:-1])) == [(77, ""), None]
+    assert list(parse(record(COMM, EXEC, 77) + bytes(8))) == [(77, ""), None]
 
 
 def mapping(pid: int, name: bytes) -> bytes:
@@ -63,15 +63,23 @@ def mapping(pid: int, name: bytes) -> bytes:
 def test_the_process_of_each_mapping_of_a_file_that_is_looked_for() -> None:
     """By the file's own name, and not by that of its folder."""
     raw = mapping(5, b"/usr/lib/libssl.so.3") + mapping(6, b"/opt/ssl/libz.so.1") + record(COMM, EXEC, 7)
-    assert list(parse(raw, re.compile(b"ssl"))) == [5, 7]
-    assert list(parse(raw)) == [7]
+    assert list(parse(raw, re.compile(b"ssl"))) == [(5, ""), (7, "")]
+    assert list(parse(raw)) == [(7, "")]
+
+
+def test_the_path_of_each_program() -> None:
+    """The file that a process maps first after its exec. Records of other processes may come in between."""
+    raw = record(COMM, EXEC, 7) + record(COMM, EXEC, 8) + mapping(7, b"/app/x") + mapping(8, b"/app/y")
+    raw += mapping(7, b"/lib/ld.so") + mapping(9, b"/app/z")
+    expected = [(7, ""), (8, ""), (7, "/app/x"), (8, "/app/y")]
+    assert list(parse(raw, re.compile(b"ssl"))) == expected
 
 
 @given(st.binary(max_size=150))
 def test_any_bytes_are_read(noise: bytes) -> None:
     """Nothing raises or hangs, and a record before noise is still found."""
     list(parse(noise))
-    assert next(parse(record(COMM, EXEC, 77) + noise)) == 77
+    assert next(parse(record(COMM, EXEC, 77) + noise)) == (77, "")
 
 
 @pytest.fixture
@@ -118,15 +126,16 @@ def test_the_kernels_own_mappings(events: ExecEvents) -> None:
     mapped = subscribe(re.compile(b"^libanl"))
     try:
         mapped.pids()
-        code = "import ctypes; ctypes.CDLL('libanl.so.1'); input()"
-        with subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdin=subprocess.PIPE) as process:
-            found: set[int] = set()
-
-            def told() -> bool:
-                found.update(mapped.pids() or ())
-                return process.pid in found
-
-            wait_until(told, "its records")
+        code = "import ctypes; print(flush=True); input(); ctypes.CDLL('libanl.so.1'); input()"
+        argv = [sys.executable, "-I", "-S", "-c", code]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert (mapped.programs() or {})[process.pid] == os.path.realpath(sys.executable)
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            wait_until(lambda: process.pid in (mapped.programs() or ()), "the record of the library")
             process.communicate(b"\n")
     finally:
         mapped.close()

@@ -64,13 +64,14 @@ def test_swapped_neighbours_cost_nothing(data: st.DataObject) -> None:
 @settings(max_examples=150, deadline=None)
 def test_what_is_swapped_delayed_or_dropped_costs_no_more_than_it_touches(data: st.DataObject) -> None:
     """Rule: swap, delay or drop any packets of a conversation; every pair that comes out is a true pair, and at most as
-    many are unpaired as were touched."""
+    many are unpaired as were touched. With three packets this is too much to ask: where a request and the answer before
+    it are lost, after an earlier loss, a client that pipelines looks the same."""
     wire = data.draw(st.sampled_from(MAKERS))(data.draw(st.integers(0, 0xFFFFFFFF)))
     count = 8
     packets: list[bytes | None] = list(conversation(wire, count))
     touched = 0
     late: list[tuple[int, bytes]] = []
-    for at in sorted(data.draw(st.sets(st.integers(0, len(packets) - 4), max_size=3))):
+    for at in sorted(data.draw(st.sets(st.integers(0, len(packets) - 4), max_size=2))):
         raw = packets[at]
         assert raw is not None
         touched += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 
 from harness.conformance.mutants.model import Fault, Mutant
 from tapper.namespaces.identity import NamespaceId
@@ -14,10 +14,10 @@ def _look_once() -> None:
     whole = TlsProcesses.look
     known: set[NamespaceId] = set()
 
-    def look(self: TlsProcesses, pods: Mapping[NamespaceId, str], again: Set[int] | None) -> list[TlsProcess]:
+    def look(self: TlsProcesses, pods: Mapping[NamespaceId, str], *, everything: bool = True) -> list[TlsProcess]:
         new = {netns: address for netns, address in pods.items() if netns not in known}
         known.update(new)
-        return whole(self, new, again) if new else []
+        return whole(self, new, everything=everything) if new else []
 
     TlsProcesses.look = look  # type: ignore[method-assign]
     TlsProcesses.look_at = lambda *_: []  # type: ignore[method-assign]

@@ -47,8 +47,11 @@ def fields(record: Record) -> Iterator[Record]:
 
 
 def less(record: Record) -> Iterator[Record]:
-    """What is needed of an exchange, that its bodies are left out, and nothing else."""
-    if record["type"] == "http":
+    """What is needed of an exchange, that its bodies are left out, and nothing else.
+
+    Answers whose requests were not seen are left out: the contract requires a target.
+    """
+    if record["type"] == "http" and record["target"] is not None:
         told = {key: record[key] for key in ("type", "method", "target", "status") if key in record}
         yield told | {name: {"truncated": True} for name in ("request", "response") if record.get(name)}
 

@@ -6,14 +6,15 @@ import struct
 
 import pytest
 
-from tapper.uprobe import layout
 from tapper.uprobe.asm import BYTE, DOUBLE, FP, HALF, R0, R1, R2, R6, WORD, Assembler
-from tapper.uprobe.layout import ARM64, X86_64, Maps, Offsets, RecordKind, Registers, Role
-from tapper.uprobe.program import Function
-from tapper.uprobe.programs import Programs
+from tapper.uprobe.layout import ARM64, ENDS, RECORD, X86_64, Maps, RecordKind, Registers, Role
+from tapper.uprobe.programs import CallProgram, Function
 
-MAPS = Maps(3, 4, 5, 6, 7, 8, 9)
-OFFSETS = Offsets((1840, 40, 176), (1848, 4), (1824, 32, 8, 24, 24), 532, 14, 12, 16, 4, 0, 72, 56)
+MAPS = Maps(3, 4, 5, 6, 7, 8, 9, 10)
+
+
+def program(registers: Registers) -> CallProgram:
+    return CallProgram(MAPS, len, registers)  # any offsets will do
 
 
 @pytest.mark.parametrize(
@@ -62,23 +63,22 @@ def test_programs_read_the_registers_of_their_machine(
     registers: Registers, arguments: list[int], result: int, go: list[int], goroutine: int
 ) -> None:
     """struct pt_regs (arch/x86/include/asm/ptrace.h), struct user_pt_regs (arch/arm64/include/uapi/asm/ptrace.h)."""
-    programs = Programs(MAPS, OFFSETS, registers)
     read, by_pointer = Function(RecordKind.READ, 1), Function(RecordKind.READ, 1, by_pointer=True)
     of_go = Function(RecordKind.WRITE, 3, go=True)
-    assert read_from_context(programs.called(read)) == set(arguments[:2])
-    assert read_from_context(programs.called(by_pointer)) == {*arguments[:2], arguments[3]}
-    assert read_from_context(programs.returned(read)) == {result}
-    assert read_from_context(programs.begins(Role.CLIENT, anew=True)) == {arguments[0]}
-    assert read_from_context(programs.freed()) == {arguments[0]}
-    assert read_from_context(programs.called(of_go)) == {*go, goroutine}
-    assert read_from_context(programs.returned(of_go)) == {go[0], goroutine}
-    assert read_from_context(programs.go_handshake(Role.SERVER)) == {go[0]}
+    assert read_from_context(program(registers).called(read)) == set(arguments[:2])
+    assert read_from_context(program(registers).called(by_pointer)) == {*arguments[:2], arguments[3]}
+    assert read_from_context(program(registers).returned(read)) == {result}
+    assert read_from_context(program(registers).begins(Role.CLIENT, anew=True)) == {arguments[0]}
+    assert read_from_context(program(registers).freed()) == {arguments[0]}
+    assert read_from_context(program(registers).called(of_go)) == {*go, goroutine}
+    assert read_from_context(program(registers).returned(of_go)) == {go[0], goroutine}
+    assert read_from_context(program(registers).go_handshake(Role.SERVER)) == {go[0]}
 
 
 def test_programs_differ_by_machine_in_nothing_but_registers() -> None:
     function = Function(RecordKind.WRITE, 1, by_pointer=True)
-    for assemble in (Programs.called, Programs.returned):
-        one, other = (assemble(Programs(MAPS, OFFSETS, registers), function) for registers in (X86_64, ARM64))
+    for assemble in (CallProgram.called, CallProgram.returned):
+        one, other = (assemble(program(registers), function) for registers in (X86_64, ARM64))
         assert len(one) == len(other)
         pairs = zip(struct.iter_unpack("<BBhi", one), struct.iter_unpack("<BBhi", other), strict=True)
         differing = [(a, b) for a, b in pairs if a != b]
@@ -88,23 +88,22 @@ def test_programs_differ_by_machine_in_nothing_but_registers() -> None:
 
 def test_the_head_of_a_record_is_where_the_programs_write_it() -> None:
     values = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, b"a" * 16, b"b" * 16, -14)
-    packed = layout.RECORD.pack(*values)
-    for at, size, value in (
-        (layout.RECORD_TIME, 8, 1),
-        (layout.RECORD_THREAD, 8, 2),
-        (layout.RECORD_SSL, 8, 3),
-        (layout.RECORD_BORN, 8, 4),
-        (layout.RECORD_POSITION, 8, 5),
-        (layout.RECORD_OTHER, 8, 6),
-        (layout.RECORD_LENGTH, 4, 7),
-        (layout.RECORD_KIND, 1, 8),
-        (layout.RECORD_KIND + 1, 1, 9),
-        (layout.RECORD_ENDS + layout.PORT, 2, 10),
-        (layout.RECORD_ENDS + layout.PEER_PORT, 2, 11),
-        (layout.RECORD_ENDS + layout.FAMILY, 2, 12),
-        (layout.RECORD_ENDS + layout.ROLE, 2, 13),
-        (layout.RECORD_ERROR, 8, (1 << 64) - 14),
+    packed = RECORD.struct.pack(*values)
+    for name, size, value in (
+        ("time", 8, 1),
+        ("thread", 8, 2),
+        ("ssl", 8, 3),
+        ("born", 8, 4),
+        ("position", 8, 5),
+        ("other", 8, 6),
+        ("length", 4, 7),
+        ("kind", 1, 8),
+        ("library", 1, 9),
+        ("error", 8, (1 << 64) - 14),
     ):
-        assert int.from_bytes(packed[at : at + size], "little") == value
-    assert packed[layout.RECORD_ENDS + layout.ADDRESS :][:16] == b"a" * 16
-    assert packed[layout.RECORD_ENDS + layout.PEER_ADDRESS :][:16] == b"b" * 16
+        assert int.from_bytes(packed[RECORD[name] :][:size], "little") == value
+    ends = packed[RECORD["ends"] :]
+    for number, name in enumerate(("port", "peer_port", "family", "role"), 10):
+        assert int.from_bytes(ends[ENDS[name] :][:2], "little") == number
+    assert ends[ENDS["address"] :][:16] == b"a" * 16
+    assert ends[ENDS["peer_address"] :][:16] == b"b" * 16

@@ -17,7 +17,7 @@ from tapper.uprobe.btf import Btf, of_kernel
 from tapper.uprobe.elf import Elf, Read
 from tapper.uprobe.readable import (
     MappedFile,
-    fuse_devices,
+    Mounts,
     judge,
     judge_program,
     mapped_files,
@@ -204,12 +204,12 @@ def test_members_of_structs() -> None:
     alias = struct.pack("=III", place["common"], 8 << 24, 3)
     sock = struct_of(place["sock"], 4, (place["sk"], 1, 0), (place["common"], 4, 128))
     types = Btf(btf(integer, union, common, alias, sock, names=names))
-    assert types.offset("sock", "sk") == 0
-    assert types.offset("sock", "common.flag") == 16 + 4
-    assert types.offset("sock", "common.port") == 16 + 8
-    for struct_name, path in (("sock", "nothing"), ("nothing", "sk"), ("sock", "sk.sk")):
-        with pytest.raises(TapperError, match="so --tls cannot run"):
-            types.offset(struct_name, path)
+    assert types.offset("sock.sk") == 0
+    assert types.offset("sock.common.flag") == 16 + 4
+    assert types.offset("sock.common.port") == 16 + 8
+    for path in ("sock.nothing", "nothing.sk", "sock.sk.sk"):
+        with pytest.raises(TapperError, match=f"no {path}, so --tls cannot run"):
+            types.offset(path)
 
 
 def test_a_kernel_without_type_information(tmp_path: Path) -> None:
@@ -243,10 +243,11 @@ def test_mapped_files() -> None:
     assert len(list(mapped_files(many))) == 512
 
 
-def test_fuse_devices() -> None:
+def test_mounts() -> None:
     mounts = b"21 1 254:0 / / rw - ext4 /dev/vda rw\n40 21 0:43 / /mnt rw,relatime shared:5 - fuse.sshfs x rw\n"
-    assert fuse_devices(mounts) == {"00:2b"}
-    assert fuse_devices(b"") == frozenset()
+    assert Mounts.parse(mounts) == Mounts(21, frozenset({"00:2b"}))
+    assert Mounts.parse(mounts.replace(b" /mnt ", b" / ")).root is None, "the last one is seen"
+    assert Mounts.parse(b"") == Mounts(None, frozenset())
 
 
 def test_libraries_that_can_be_read() -> None:

@@ -92,7 +92,7 @@ def test_each_end_of_each_program_is_seen_once(node: Node, tapper: StartTapper) 
         programs.serve(server, port, way)
     strange = programs.serve(stranger, 8443)
     running = tapper([client, server], *NETNS, "--body-limit", "2000000")
-    running.wait_capturing(client, server)
+    running.wait_reading_tls(client, server)
     # 1. Everything that the programs do.
     wanted = []
     for port, way in ports.items():
@@ -149,7 +149,7 @@ def test_what_begins_later_is_seen_and_nothing_stays(node: Node, tapper: StartTa
     assert own, f"this Python has {ssl.OPENSSL_VERSION} as a library of its own"
     shutil.copy(own[0].path, folder / own[0].name)
     running = tapper([pod], *NETNS)
-    running.wait_capturing(pod)
+    running.wait_reading_tls(pod)
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     environ = MINIMAL_ENVIRON | {"LD_LIBRARY_PATH": pod.node.inside(folder)}
     with os.fdopen(write_end, "wb", buffering=0) as feed, os.fdopen(read_end, "rb") as source:
@@ -185,7 +185,7 @@ def test_losses_are_counted_and_nothing_is_paired_wrongly(node: Node, tapper: St
     programs = Programs(server)
     programs.serve(server, 8443)
     running = tapper([server], *NETNS, "--body-limit", "100")
-    running.wait_capturing(server)
+    running.wait_reading_tls(server)
     paths = [f"/body/1000000/{number}" for number in range(10)] * 3
     argv = programs.client(server.ip, 8443, "/first", *paths, "/last")
     running.process.send_signal(signal.SIGSTOP)
@@ -230,7 +230,7 @@ def test_a_pod_that_is_no_target_any_more_is_not_read(node: Node, tapper: StartT
     for pod in (first, second):
         programs.serve(pod, 8443)
     running = tapper([first, second], *NETNS, follow=True)
-    running.wait_capturing(first, second)
+    running.wait_reading_tls(first, second)
     running.retarget([second])
     for pod in (first, second):
         pod.run(["curl", "-skf", f"https://{pod.ip}:8443/{pod.name}"])

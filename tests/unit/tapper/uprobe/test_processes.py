@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,13 +74,13 @@ class World:
     def pods(self) -> dict[NamespaceId, str]:
         return {namespace_of(self.path / "proc" / "netns-of-pod"): IP}
 
-    def looker(self, failure: OSError | None = None) -> TlsProcesses:
+    def looker(self, failure: OSError | None = None, began_in: Mapping[int, int] | None = None) -> TlsProcesses:
         def attach(key: FileId, path: str, verdict: FileVerdict) -> None:
             if failure is not None:
                 raise failure
             self.attached.append(Path(os.readlink(path)).name)
 
-        return TlsProcesses(Procfs(self.path / "proc"), attach, self.detached.append)
+        return TlsProcesses(Procfs(self.path / "proc"), attach, self.detached.append, (began_in or {}).get)
 
 
 @pytest.fixture
@@ -93,9 +94,9 @@ def test_a_file_is_attached_to_once_and_a_process_is_told_once(world: World) -> 
         world.process(pid, app, library)
     world.process(9, app, library, netns="other")
     looker = world.looker()
-    assert looker.look(world.pods, None) == [TlsProcess(IP, pid, "app", "openssl", None) for pid in (7, 8)]
+    assert looker.look(world.pods) == [TlsProcess(IP, pid, "app", "openssl", None) for pid in (7, 8)]
     assert world.attached == ["libssl.so.3"]
-    assert looker.look(world.pods, None) == []
+    assert looker.look(world.pods) == []
     assert world.detached == []
 
 
@@ -103,37 +104,54 @@ def test_a_library_that_is_mapped_later(world: World) -> None:
     app, library = world.file("bin/app", b"#!"), world.file("opt/libssl.so.3", openssl())
     world.process(7, app)
     looker = world.looker()
-    assert looker.look(world.pods, set()) == []
+    assert looker.look(world.pods, everything=False) == []
     shutil.rmtree(world.path / "proc" / "7")
     world.process(7, app, library)
-    assert looker.look_at({7, 99}, world.pods) == [TlsProcess(IP, 7, "app", "openssl", None)]
+    assert looker.look_at({7: "", 99: ""}, world.pods) == [TlsProcess(IP, 7, "app", "openssl", None)]
 
 
 def test_libraries_in_the_usual_folders_before_anybody_maps_them(world: World) -> None:
-    """A link may lead out of the pod's root, so it is not followed."""
+    """A link may lead out of the pod's root. Whoever serves a root of FUSE could keep the tapper waiting."""
     world.file("usr/lib/x86_64-linux-gnu/libssl.so.3", openssl())
-    other = world.file("elsewhere/libssl.so.1.1", openssl())
-    (world.path / "root/usr/lib/libssl.so.1.1").symlink_to(other)
+    outside = world.path / "libssl.so.1.1"
+    outside.write_bytes(openssl())
+    (world.path / "root/usr/lib/libssl.so.1.1").symlink_to(outside)
+    (world.path / "root/lib64").symlink_to(world.path)
     world.process(7, world.file("bin/app", b"#!"))
-    looker = world.looker()
-    # A pod with a FUSE file system could keep the tapper waiting.
-    assert looker.look(world.pods, None) == []
+    mountinfo = world.path / "proc/7/mountinfo"
+    text = mountinfo.read_text()
+    mountinfo.write_text(text.replace(" ext4 ", " fuse.sshfs "))
+    assert world.looker().look(world.pods) == []
     assert world.attached == []
-    (world.path / "proc/7/mountinfo").write_text("21 1 254:0 / / rw - ext4 /dev/vda rw\n")
-    assert looker.look(world.pods, None) == []
+    mountinfo.write_text(text)
+    assert world.looker().look(world.pods) == []
     assert world.attached == ["libssl.so.3"]
+
+
+def test_a_program_whose_process_has_ended(world: World) -> None:
+    """Its next process may be as short-lived: it is looked for in the roots of the pod, if the process was there."""
+    inode = next(iter(world.pods)).inode
+    world.process(7, world.file("bin/app", b"#!"))
+    world.file("bin/short", openssl())
+    world.file("bin/others", openssl())
+    world.file("bin/without", b"#!")
+    looker = world.looker(began_in={90: inode, 91: inode + 1, 92: inode, 93: inode})
+    looker.look(world.pods)
+    programs = {90: "/bin/short", 91: "/bin/others", 92: "/bin/without", 93: "/bin/none", 94: "/bin/others"}
+    assert looker.look_at(programs, world.pods) == []
+    assert world.attached == ["short"]
 
 
 def test_a_file_on_fuse_is_not_opened(world: World) -> None:
     world.process(7, world.file("bin/app", b"#!"), world.file("opt/libssl.so.3", openssl()), device="00:2b")
-    assert world.looker().look(world.pods, None) == []
+    assert world.looker().look(world.pods) == []
     assert world.attached == []
 
 
 def test_a_library_within_a_program_and_one_that_cannot_be_attached_to(world: World) -> None:
     world.process(7, world.file("bin/rusty", b"\x7fELF ... /rustls-0.23.5/src/conn.rs"))
     world.process(8, world.file("bin/app", b"#!"), world.file("opt/libssl.so.3", openssl()))
-    found = world.looker(OSError(22, "Invalid argument")).look(world.pods, None)
+    found = world.looker(OSError(22, "Invalid argument")).look(world.pods)
     assert [(each.program, each.library, each.reason) for each in found] == [
         ("rusty", "rustls", "rustls has no symbols"),
         ("app", "openssl", "the kernel attaches no program to it: invalid argument"),
@@ -145,10 +163,10 @@ def test_a_file_that_nobody_has_any_more_is_let_go(world: World, monkeypatch: py
     library = world.file("opt/libssl.so.3", openssl())
     world.process(7, world.file("bin/app", b"#!"), library)
     looker = world.looker()
-    looker.look(world.pods, None)
-    looker.look(world.pods, None)
+    looker.look(world.pods)
+    looker.look(world.pods)
     assert world.detached == []
     shutil.rmtree(world.path / "proc" / "7")
-    looker.look(world.pods, None)
+    looker.look(world.pods)
     status = library.stat()
     assert (status.st_dev, status.st_ino, False) in world.detached

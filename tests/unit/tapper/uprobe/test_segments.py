@@ -75,7 +75,7 @@ class Conversation:
         self.positions[mine] += len(data)
         self.time += 1000
         packed = _packed(self.ends)
-        head = RECORD.pack(
+        head = RECORD.struct.pack(
             self.time, self.process << 32 | 5, self.ssl, self.born, position, opposite, len(data), kind, self.library,
             *packed[:3], self.role, *packed[3:], error,
         )  # fmt: skip

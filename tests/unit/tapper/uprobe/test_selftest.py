@@ -102,7 +102,7 @@ def test_a_kernel_without_links_for_many_functions(probes: Probes, monkeypatch: 
 def test_each_way_to_attach(probes: Probes) -> None:
     """Perf events are for kernels before 6.6."""
     for way in Way:
-        other = Probes(of_kernel(), os.uname().machine, way)
+        other = Probes(of_kernel().offset, os.uname().machine, way)
         try:
             try_probes(other, own_function(os.uname().machine))
         finally:
