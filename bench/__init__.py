@@ -6,6 +6,7 @@ meter       runs a peer and measures its processor time; measure: one measuremen
 rounds      measures all peers in turn, several times
 scaling     the tapper's cost as a function of namespaces, processes, targets and time
 prices      the cost of a byte of hostile traffic, compared with normal traffic
+endurance   what the tapper keeps after very many pods, processes and broken packets
 kit         the time that the harness itself takes; not part of the comparison
 table, goals, words, plot, document   the printed and saved results
 """

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import document, kit, own_tls, plot, prices, profile, result, rounds, scaling, table
+from bench import document, endurance, kit, own_tls, plot, prices, profile, result, rounds, scaling, table
 from bench.peers import PEERS, TAPPER, Peer, by_name
 from harness.errors import HarnessError
 
@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kit", action="store_true", help="measure only the harness itself: half a minute")
     parser.add_argument("--prices", action="store_true", help="measure only what hostile traffic costs: two minutes")
     parser.add_argument("--tls", action="store_true", help="measure only what tap --tls costs: a minute")
+    parser.add_argument("--endurance", action="store_true", help="measure only what is kept after very much: an hour")
     parser.add_argument("--output", type=Path, metavar="DIR", help="save table, figures and plot there")
     parser.add_argument(
         "--write-docs", action="store_true", help="save into docs/ and make docs/performance.md of the last saved run"
@@ -33,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     docs = REPOSITORY / "docs" / "performance"
     if arguments.kit:
         return _tell(lambda: kit.table(list(kit.measure(3 if arguments.quick else 10))))
+    if arguments.endurance:
+        return _tell(lambda: endurance.table(quick=arguments.quick))
     if arguments.prices:
         return _tell(lambda: prices.table(list(prices.measure(0.2 if arguments.quick else 1.0))))
     if arguments.tls:

@@ -1,37 +1,44 @@
 """What a byte of hostile traffic costs the tapper, compared with a byte of normal traffic. `script/bench --prices`.
 
-The price of an input is the processor time that `tapper tap -r FILE -o ndjson` takes for a capture file of it, divided
-by the bytes of its IP packets. The time for a file without packets, which is that of the program's start, is taken off.
-Normal traffic is many small exchanges, requests and answers of 200 bytes on connections that stay open: real traffic
-with larger bodies costs less for each byte.
+The price of an input is the processor time from its packets to its NDJSON, divided by the bytes of its IP packets. The
+form is that of this process: TAPPER_PLAIN and TAPPER_PURE choose another. Normal traffic is many small exchanges,
+requests and answers of 200 bytes on connections that stay open: traffic with larger bodies costs less for each byte.
 """
 
 from __future__ import annotations
 
+import functools
+import gc
+import io
 import os
 import random
-import resource
-import statistics
 import struct
-import subprocess
-import tempfile
+import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 
+import tapper
 from bench.result import load_average
-from harness.adapters.reference import TAPPER_ENVIRON, tapper_argv
-from harness.errors import HarnessError
 from harness.mesh.replay import FrameMaker, ReplayLeg
-from tapper.output import pcapng
+from tapper.output.console import Console
+from tapper.output.records import Place
+from tapper.output.shape import Shape
+from tapper.output.sink import Sink
+from tapper.protocols.records import Record
+from tapper.run.parts import chosen
+from tapper.run.writer import RecordWriter
+from tapper.streams.connection import Scope
+from tapper.streams.packet import Packet
 
 POD = "10.0.0.2"
 _SEGMENT = 32_000
 _START_NS = 1_700_000_000_000_000_000
 _STEP_NS = 10_000
-_LIMIT_S = 300.0
+_AT_ONCE = 200
+"""Packets that are read at a time."""
 _FILLER = "x" * 400
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -46,6 +53,7 @@ class Price:
     """The cost of one input."""
 
     what: str
+    packets: int
     bytes: int
     seconds: float
 
@@ -56,50 +64,54 @@ class Price:
 
 def measure(scale: float = 1.0, times: int = 3) -> Iterator[Price]:
     """The price of each input, the normal one first. `scale` is the size of the inputs, 1.0 for about 1 MB each; the
-    median of `times` measurements counts. Raises HarnessError if the tapper fails."""
-    with tempfile.TemporaryDirectory(prefix="bench-prices") as directory:
-        file = Path(directory, "packets.pcapng")
-        start = _processor_time(file, [], times)
-        for what, make in INPUTS.items():
-            packets = [frame[14:] for frame in make(scale)]
-            seconds = _processor_time(file, packets, times)
-            yield Price(what, sum(map(len, packets)), max(seconds - start, 1e-6))
+    least of `times` measurements counts."""
+    gc.freeze()  # as `tapper.cli` does
+    gc.set_threshold(5_000, 10, 10)
+    for what, make in INPUTS.items():
+        packets = [frame[14:] for frame in make(scale)]
+        seconds = min(_processor_time(packets) for _ in range(times))
+        yield Price(what, len(packets), sum(map(len, packets)), seconds)
 
 
-def _processor_time(file: Path, packets: Iterable[bytes], times: int) -> float:
-    with file.open("wb") as out:
-        out.write(pcapng.section_header("bench") + pcapng.interface(f"{POD} lo", ""))
-        for number, data in enumerate(packets):
-            out.write(pcapng.packet(0, _START_NS + number * _STEP_NS, data))
-    return statistics.median(_run(file) for _ in range(times))
+def _processor_time(packets: Sequence[bytes]) -> float:
+    """What it takes to read the packets in portions, and to write their records, in seconds."""
+    parts, writes = chosen(), functools.partial(RecordWriter, console=Console(io.StringIO()), shape=Shape())
+    portions = list(_portions(packets))
+    with Path(os.devnull).open("wb", buffering=0) as nowhere:
+        writer = writes(Sink(nowhere), parts.ndjson(), parts=parts)
+        account = writer.open(Place("file", None, "lo", instance_ip=POD), Scope(POD, None))
+        records: list[Record] = []
+        began = time.process_time()
+        for memory, read in portions:
+            account.reader.packets(memory, read, records)
+            writer.deliver(account, records)
+            records.clear()
+            writer.stay_within_bounds([account], writer.deliver)
+        for rest in account.reader.finish():
+            writer.deliver(account, rest)
+        return time.process_time() - began
 
 
-def _run(file: Path) -> float:
-    """The processor time of one run, in seconds."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environ = TAPPER_ENVIRON | {
-        name: os.environ[name] for name in ("TAPPER_PLAIN", "TAPPER_PURE") if name in os.environ
-    }
-    done = subprocess.run(
-        tapper_argv("tap", "-r", str(file), "-o", "ndjson"),
-        env=environ,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        timeout=_LIMIT_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise HarnessError(f"the tapper ended with {done.returncode}: {done.stderr.decode(errors='replace')[-300:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def _portions(packets: Sequence[bytes]) -> Iterator[tuple[bytes, list[Packet]]]:
+    """As a ring gives them."""
+    for first in range(0, len(packets), _AT_ONCE):
+        portion = packets[first : first + _AT_ONCE]
+        ends = list(accumulate(map(len, portion), initial=0))
+        times = range(_START_NS + first * _STEP_NS, _START_NS + (first + len(portion)) * _STEP_NS, _STEP_NS)
+        yield b"".join(portion), [(ts, 1, *pair) for ts, pair in zip(times, pairwise(ends), strict=True)]
 
 
 def table(prices: list[Price]) -> str:
     """The prices as a table in Markdown; the first one is the normal one."""
     normal = prices[0].ns_a_byte
-    lines = ["| input | MB/s | times the normal price |", "|---|---:|---:|"]
-    lines += [f"| {each.what} | {1000 / each.ns_a_byte:.2f} | {each.ns_a_byte / normal:.1f} |" for each in prices]
-    return "\n".join([*lines, f"\nload average: {load_average()}\n"])
+    lines = [
+        "| input | bytes a packet | MB/s | µs a packet | times the normal price of a byte |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for each in prices:
+        size, pace, packet = each.bytes / each.packets, 1000 / each.ns_a_byte, each.seconds / each.packets * 1e6
+        lines.append(f"| {each.what} | {size:.0f} | {pace:.2f} | {packet:.1f} | {each.ns_a_byte / normal:.1f} |")
+    return "\n".join([*lines, f"\n{tapper.FORM}; load average {load_average()}\n"])
 
 
 # The inputs: Ethernet frames on the pod's lo.

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from tapper import __version__, options
 from tapper.discovery.procfs import Procfs
 from tapper.errors import MissingPackageError, TapperError, UsageError, explain, without_text
+from tapper.output.console import Console
 from tapper.output.escape import wants_colour
 from tapper.output.format import Format
 from tapper.output.records import Snapshot
-from tapper.output.sink import Closed, Console, open_output
+from tapper.output.sink import Closed, open_output
 from tapper.output.text import Text
 from tapper.run.parts import Parts, chosen
 from tapper.run.plaintext import OpenPlaintext

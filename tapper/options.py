@@ -229,7 +229,8 @@ def kubernetes_feed(
         )
     if not _NODE.fullmatch(node):
         raise UsageError(f"{node!r} cannot be a node's name: give one that kubectl get nodes shows (--node-name)")
-    query = Query(node, tuple(arguments.namespace), arguments.all_namespaces, arguments.selector, arguments.pod_regex)
+    namespaces = (None,) if arguments.all_namespaces else tuple(arguments.namespace)
+    query = Query(node, namespaces, arguments.selector, arguments.pod_regex)
     return KubernetesFeed(Access(arguments.kubeconfig, arguments.context), query, warn)
 
 

@@ -56,4 +56,7 @@ def tell(begun: float, spent: float) -> None:
 
 
 if __name__ == "__main__":
-    {"serve": serve, "ask": ask}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "serve":
+        serve(*sys.argv[2:])
+    else:
+        ask(*sys.argv[2:])

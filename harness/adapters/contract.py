@@ -226,7 +226,7 @@ def environment(
 
     `read_tls` asks a tapper to read what applications encrypt themselves (claim `tls`).
     """
-    told = {
+    variables = {
         "CONTRACT": str(VERSION),
         "PROCFS": procfs,
         "INTERFACE": "lo",
@@ -237,7 +237,7 @@ def environment(
         "STATE_DIR": state,
         "TLS": "1" if read_tls else "",
     }
-    return {ENVIRON_PREFIX + name: value for name, value in told.items()}
+    return {ENVIRON_PREFIX + name: value for name, value in variables.items()}
 
 
 def _validate(path: Path, document: dict[str, Any]) -> None:

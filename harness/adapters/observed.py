@@ -14,7 +14,7 @@ MARKER = re.compile(rb"nonce-[0-9a-f]{32}")
 def in_words(text: str, most: int = _MOST_SHOWN) -> str:
     """Text of a tapper, made fit for a sentence: printable, in one line, and bounded."""
     shown = text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
-    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in shown)
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in shown)
 
 
 @dataclass(frozen=True, slots=True)

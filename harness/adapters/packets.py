@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from harness.adapters import capture_file, files
 from harness.adapters.observed import MARKER, Markers, ReportedExchange, ReportedMessage
-from harness.sandbox.frames import Flow, Segment, parse_ip_tcp, tcp_streams_of
+from harness.sandbox.frames import Flow, Segment, endpoint, parse_ip_tcp, tcp_streams_of
 
 # offset of the IP header by link type (https://www.tcpdump.org/linktypes.html: EN10MB, RAW, SLL, IPV4, IPV6, SLL2)
 _IP_AT = {1: 14, 12: 0, 14: 0, 101: 0, 113: 16, 228: 0, 229: 0, 276: 20}
@@ -172,8 +172,8 @@ def exchanges(packets: Iterable[Packet]) -> Iterator[ReportedExchange]:
                     method=head[1].decode(),
                     status=status,
                     direction=_direction(flow),
-                    src=_endpoint(flow.src, flow.sport),
-                    dst=_endpoint(flow.dst, flow.dport),
+                    src=endpoint(flow.src, flow.sport),
+                    dst=endpoint(flow.dst, flow.dport),
                     request=ReportedMessage(body=segment.payload[head.end() :], gives_body=False),
                     response=None if body is None else ReportedMessage(body=body, gives_body=False),
                     time=None if packet.time_ns is None else packet.time_ns / 1e9,
@@ -210,7 +210,3 @@ def _direction(flow: Flow) -> str | None:
     if flow.src in _PASSTHROUGH or (flow.src == flow.dst and flow.dport != _OUTBOUND_PORT):
         return "inbound"
     return "outbound" if flow.dport == _OUTBOUND_PORT else None
-
-
-def _endpoint(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

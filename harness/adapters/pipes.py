@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 _CHUNK = 1 << 16
 _LOOK_UP_MS = 200
+_MOST_ROUNDS = 4
 
 
 class Pipes:
@@ -51,9 +52,14 @@ class Pipes:
         self._held.clear()
 
     def finish(self, seconds: float) -> None:
-        """Read the rest. A hidden process may hold standard output open, so wait at most so many seconds."""
+        """Read the rest, as long as something comes within so many seconds: a hidden process may hold standard output
+        open, and a busy machine may be slow to read."""
         self._let_go.set()
-        self._thread.join(seconds)
+        for _ in range(_MOST_ROUNDS):
+            self._news.clear()
+            self._thread.join(seconds)
+            if not (self._thread.is_alive() and self._news.is_set()):
+                return
 
     def _listen(self) -> None:
         poller = select.poll()

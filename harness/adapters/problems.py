@@ -34,10 +34,10 @@ def sentences(error: Any) -> Iterator[str]:
                 instead = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
                 yield f"{_key([*at, name])}: is no key of the contract; {instead}"
         case "oneOf" | "anyOf":
-            allowed = " or ".join(_described(each) for each in wanted)
+            allowed = " or ".join(_described(schema) for schema in wanted)
             yield f"{_key(at)}: is {_shown(value)}, and has to be {allowed}"
         case "uniqueItems":
-            twice = sorted({_shown(each) for each in value if value.count(each) > 1})
+            twice = sorted({_shown(entry) for entry in value if value.count(entry) > 1})
             yield f"{_key(at)}: names {', '.join(twice)} more than once"
         case "minItems" | "minLength":
             yield f"{_key(at)}: is empty"

@@ -133,11 +133,11 @@ class TapperProcess(Running):
         if code is None:
             return None
         how = self._watch.excess or (f"killed by signal {-code}" if code < 0 else f"exit code {code}")
-        said = self.stderr.last_line()
+        last_line = self.stderr.last_line()
         left = self._left_behind()
         return (
             f"its end ({how})"
-            + (f": {said}" if said else "")
+            + (f": {last_line}" if last_line else "")
             + (f"; it goes on in the background ({in_words(left[0])}): run it in the foreground" if left else "")
         )
 

@@ -71,7 +71,7 @@ def version(adapter: ProgramList, argv: tuple[str, ...]) -> str:
     if program is None:
         raise Unanswered(str(_why_not(argv[0], search_path(adapter))))
     try:
-        asked = subprocess.run(
+        ended = subprocess.run(
             [program, *argv[1:]],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -84,10 +84,10 @@ def version(adapter: ProgramList, argv: tuple[str, ...]) -> str:
         raise Unanswered(f"{command} cannot be run: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise Unanswered(f"{command} did not end within {VERSION_S:g} s") from None
-    printed = (asked.stdout.strip() or asked.stderr.strip()).decode(errors="replace").splitlines()
-    if asked.returncode != 0:
-        said = f": {printed[-1]}" if printed else ""
-        raise Unanswered(f"{command} ended with exit code {asked.returncode}{said}")
+    printed = (ended.stdout.strip() or ended.stderr.strip()).decode(errors="replace").splitlines()
+    if ended.returncode != 0:
+        reason = f": {printed[-1]}" if printed else ""
+        raise Unanswered(f"{command} ended with exit code {ended.returncode}{reason}")
     if not printed:
         raise Unanswered(f"{command} printed nothing")
     return printed[0]

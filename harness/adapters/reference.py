@@ -117,7 +117,7 @@ class ReferenceTapper(ABC):
 
     def reads_tls(self, pod: Addressed) -> bool:
         """Whether the tapper says that it reads what the pod's applications encrypt themselves (`--tls`)."""
-        return any(each["interface"] == "tls" and each["instance_ip"] in pod.ips for each in self._open())
+        return any(source["interface"] == "tls" and source["instance_ip"] in pod.ips for source in self._open())
 
     def _open(self) -> Iterator[Record]:
         """The sources that are open now, of the newest process of every node."""
@@ -164,7 +164,9 @@ class ReferenceTapper(ABC):
 
     def wait_capturing(self, *pods: Addressed, timeout: float = TIMEOUT_S) -> None:
         """Wait until it says that it captures on the node and in the network namespaces of these pods."""
-        self.wait_for(lambda: any(each["kind"] == "node" for each in self._open()), "its capture on the node", timeout)
+        self.wait_for(
+            lambda: any(source["kind"] == "node" for source in self._open()), "its capture on the node", timeout
+        )
         for pod in pods:
             self.wait_for(functools.partial(self.captures, pod), f"its capture in {pod.name}", timeout)
 
@@ -182,7 +184,7 @@ class ReferenceTapper(ABC):
         timeout: float = TIMEOUT_S,
     ) -> None:
         """Wait until each of the requests was reported, optionally of one pod and direction."""
-        self.wait_targets([each.target for each in sent], timeout, pod=pod, direction=direction)
+        self.wait_targets([request.target for request in sent], timeout, pod=pod, direction=direction)
 
     def wait_targets(
         self,
@@ -243,7 +245,7 @@ class RunningTapper(ReferenceTapper):
         self._earlier: list[TapperProcess] = []
         """The processes that `kill` has killed."""
         self.running: TapperProcess
-        self._start([_target(each) for each in targets])
+        self._start([_target(pod) for pod in targets])
 
     @property
     def process(self) -> Process:
@@ -251,7 +253,7 @@ class RunningTapper(ReferenceTapper):
 
     def runs(self) -> list[tuple[str, list[Record]]]:
         processes = [*self._earlier, self.running]
-        return [("the node", output.all()) for each in processes if isinstance(output := each.output, Records)]
+        return [("the node", output.all()) for process in processes if isinstance(output := process.output, Records)]
 
     @property
     def records(self) -> list[Record]:
@@ -266,10 +268,10 @@ class RunningTapper(ReferenceTapper):
         return {"node" if record["kind"] == "node" else record["netns"] for record in self._open()}
 
     def read_log(self) -> str:
-        return "".join(each.read_log() for each in [*self._earlier, self.running])
+        return "".join(process.read_log() for process in [*self._earlier, self.running])
 
     def retarget(self, targets: Iterable[Addressed]) -> None:
-        self.running.retarget([_target(each) for each in targets])
+        self.running.retarget([_target(pod) for pod in targets])
         wanted = self.running.generation
         self.wait_for(
             lambda: any(record["generation"] == wanted for record in self.of_type("ack")), f"its list {wanted}"
@@ -278,7 +280,7 @@ class RunningTapper(ReferenceTapper):
     def kill(self) -> None:
         self.running.stop(signum=signal.SIGKILL)
         self._earlier.append(self.running)
-        self._start(self.running.told[-1][1])
+        self._start(self.running.target_lists[-1][1])
         self.wait_capturing()
 
     def resident_bytes(self) -> int:
@@ -302,7 +304,7 @@ class RunningTapper(ReferenceTapper):
         if self._follow:
             which = ["--targets-file", self._node.inside(directory / "targets.json")]
         else:
-            which = ["--filter-authorities", ",".join(each.ips[0] for each in targets)]
+            which = ["--filter-authorities", ",".join(target.ips[0] for target in targets)]
         argv = tapper_argv("tap", *self._mode, *which, "-o", "ndjson", *self._arguments)
         command = Command(argv, env=TAPPER_ENVIRON, **self._rights)
         name = "reference-verify" if "--verify" in self._arguments else "reference"

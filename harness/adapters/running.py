@@ -47,7 +47,7 @@ class Running(ABC):
 
     def __init__(self, adapter: Adapter, targets: Sequence[Target]) -> None:
         self.adapter = adapter
-        self.told: list[tuple[int, tuple[Target, ...]]] = [(time.time_ns(), tuple(targets))]
+        self.target_lists: list[tuple[int, tuple[Target, ...]]] = [(time.time_ns(), tuple(targets))]
         """Every list of targets that it was given, and when (nanoseconds since the epoch)."""
 
     # -- how it is ---------------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ class Running(ABC):
     @property
     def generation(self) -> int:
         """The number of the newest list of targets, counted from 1."""
-        return len(self.told)
+        return len(self.target_lists)
 
     @property
     @abstractmethod
@@ -88,7 +88,7 @@ class Running(ABC):
 
     def reported(self) -> list[ReportedExchange]:
         """Every exchange that it has reported so far."""
-        return [each for _, output in self.outputs() for each in output.seen()]
+        return [exchange for _, output in self.outputs() for exchange in output.seen()]
 
     def records(self, kind: str) -> list[Mapping[str, Any]]:
         """Its records of one type so far; a capture of packets has none."""
@@ -123,15 +123,15 @@ class Running(ABC):
     def why_silent(self) -> list[str]:
         """Circumstances that explain missing output, in words, for the author of an adapter."""
         reasons = [f"its output has {problem}" for problem in self.problems()[:1]]
-        if said := self.last_words():
-            reasons.append(f"it last said: {said}")
+        if last_line := self.last_words():
+            reasons.append(f"it last said: {last_line}")
         return reasons
 
     # -- commands ----------------------------------------------------------------------------------------------------
 
     def retarget(self, targets: Sequence[Target]) -> None:
         """Give it these targets and no others. It may take a moment to act."""
-        self.told.append((time.time_ns(), tuple(targets)))
+        self.target_lists.append((time.time_ns(), tuple(targets)))
         self._update(targets)
 
     @abstractmethod

@@ -67,10 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
     pairs = [(mutant, case) for mutant in chosen for case in (cases() if arguments.all else mutant.breaks)]
     results = _results(pairs, arguments.jobs, arguments.patience)
     complaints = [
-        said
+        complaint
         for mutant in chosen
         for case in mutant.breaks
-        if (said := mutation.complaint(mutant, results[mutant.name, case])) is not None
+        if (complaint := mutation.complaint(mutant, results[mutant.name, case])) is not None
     ]
     if not arguments.names:
         lonely = mutation.without_mutant(cases().values(), there_are.values())

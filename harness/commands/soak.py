@@ -105,10 +105,8 @@ class _Teller:
 
 
 def _so_far(played: Played) -> str:
-    kinds = len(played.failures)
-    failed = (
-        f"{sum(each.times for each in played.failures.values())} failures of {kinds} kinds" if kinds else "no failure"
-    )
+    times = sum(failure.times for failure in played.failures.values())
+    failed = f"{times} failures of {len(played.failures)} kinds" if times else "no failure"
     return f"{played.plans} plans, {played.conversations} conversations, {played.exchanges} exchanges: {failed}"
 
 
@@ -144,7 +142,7 @@ def _play_one(arguments: argparse.Namespace, adapter: Adapter, directory: Path) 
     folder.mkdir(parents=True, exist_ok=True)
     job = Job(f"{PLAN}{arguments.plan.resolve()}", str(adapter.file), folder)
     with Workers(1, arguments.patience) as workers:
-        results = [planned.judged(each.result) for each in workers.run([job]) if isinstance(each, Finished)]
+        results = [planned.judged(event.result) for event in workers.run([job]) if isinstance(event, Finished)]
     print(line(results[0]))
     print(f"evidence: {directory / plan.name}")
     if results[0].outcome is Outcome.PASS:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv6Address, ip_address
 
 from harness.adapters.contract import Adapter, Feature
 from harness.adapters.observed import ReportedExchange
+from harness.adapters.observed import in_words as printable
 from harness.adapters.packets import words_of
 from harness.conformance import positions
 from harness.conformance.audit import unpacked
 from harness.conformance.oracle import hidden
-from harness.conformance.oracle.compare import same_address
+from harness.conformance.oracle.compare import same_address, same_end
 from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, NamedPod, Sent, in_words, nonces_in
 from harness.conformance.verdict import Violation
 from harness.mesh.app import NONCE_HEADER
 from harness.mesh.envoy_config import LOOPBACK, OUTBOUND_PORT
 
 _EXAMPLES = 3
-_ENDPOINT = re.compile(r"\[([0-9a-fA-F:.]+)\]:(\d+)")
+_LONGEST_LINE = 120
 _SIDECAR = (f"{LOOPBACK[4]}:{OUTBOUND_PORT}", f"[{LOOPBACK[6]}]:{OUTBOUND_PORT}")
 
 
@@ -83,22 +82,13 @@ def is_of_the_wire(sighting: ReportedExchange, pods: Sequence[NamedPod]) -> bool
     if not pods or sighting.direction is not None:
         return bool(pods) and sighting.direction not in (INBOUND, OUTBOUND)
     addresses = {address for pod in pods for address in (str(pod.ipv4), str(pod.ipv6))}
-    ends = [_host(end) for end in (sighting.src, sighting.dst) if end is not None]
-    return len(ends) == 2 and ends[0] != ends[1] and set(ends) <= addresses
+    ends = {end[0] for text in (sighting.src, sighting.dst) if (end := same_end(text or "")) is not None}
+    return len(ends) == 2 and ends <= addresses
 
 
 def may_be_of_the_wire(sighting: ReportedExchange) -> bool:
     """Whether a report has neither a direction nor both ends, so that its leg is unknown."""
     return sighting.direction is None and None in (sighting.src, sighting.dst)
-
-
-def _host(endpoint: str) -> str:
-    """The address of `10.244.0.2:8080` or `[fd00::2]:8080`, in its canonical spelling if it is one."""
-    host = endpoint.rpartition(":")[0].strip("[]")
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        return host
 
 
 def usual_copies(canaries: Sequence[Sent], sightings: Sequence[ReportedExchange]) -> int | None:
@@ -130,6 +120,11 @@ def _index(sent: Sequence[Sent], sightings: Sequence[ReportedExchange]) -> dict[
     return index
 
 
+def _asked(sent: Sent) -> str:
+    """The request in words; a long target is cut."""
+    return printable(f"{sent.method} {sent.target}", _LONGEST_LINE)
+
+
 def trace(sent: Sent) -> bytes:
     """The digits of a request's marker: where they are written, the request is written."""
     return sent.nonce.rpartition("-")[2].encode()
@@ -149,7 +144,7 @@ def absent(forbidden: Sequence[Sent], found: Mapping[bytes, str]) -> None:
         where = found.get(trace(each))
         if where is not None:
             legs = ", ".join(map(str, each.legs))
-            raise Violation("nothing of what it was not asked for", f"{each.method} {each.target} ({legs}) {where}")
+            raise Violation("nothing of what it was not asked for", f"{_asked(each)} ({legs}) {where}")
 
 
 def answered(sent: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None:
@@ -157,9 +152,7 @@ def answered(sent: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None:
     for each in sent:
         found = of(each, seen)
         if not any(sighting.response is not None or sighting.status is not None for sighting in found):
-            raise Violation(
-                f"{each.method} {each.target} with its answer", "; ".join(map(str, found)) or "nothing of it"
-            )
+            raise Violation(f"{_asked(each)} with its answer", "; ".join(map(str, found)) or "nothing of it")
 
 
 def bodies(sent: Sequence[Sent], seen: Sequence[ReportedExchange], *, where_told: bool = False) -> None:
@@ -178,7 +171,7 @@ def bodies(sent: Sequence[Sent], seen: Sequence[ReportedExchange], *, where_told
                 given = b"" if message is None else message.body
                 if given != body and not (message is not None and message.truncated):
                     raise Violation(
-                        f"{each.method} {each.target} with its {whose}'s body of {len(body)} bytes, or said to be cut",
+                        f"{_asked(each)} with its {whose}'s body of {len(body)} bytes, or said to be cut",
                         f"{len(given)} bytes{_first_difference(given, body)}, and nothing said about a cut",
                     )
 
@@ -207,9 +200,7 @@ def paired_right(sent: Sequence[Sent], seen: Sequence[ReportedExchange]) -> None
     for each in sent:
         for sighting in of(each, seen):
             if sighting.status is not None and sighting.status != each.status:
-                raise Violation(
-                    f"{each.method} {each.target} with its own answer, {each.status}, or without one", str(sighting)
-                )
+                raise Violation(f"{_asked(each)} with its own answer, {each.status}, or without one", str(sighting))
 
 
 def _first_difference(given: bytes, body: bytes) -> str:
@@ -223,12 +214,12 @@ def _is_told_right(sent: Sent, found: Sequence[ReportedExchange], adapter: Adapt
             statuses = {sent.status} if paired else {sent.status, None}
             same_target = sighting.target is not None and hidden.same_url(sent.target, sighting.target)
             if sighting.method != sent.method or not same_target or sighting.status not in statuses:
-                raise Violation(f"{sent.method} {sent.target} answered with {sent.status}", str(sighting))
+                raise Violation(f"{_asked(sent)} answered with {sent.status}", str(sighting))
             others = [] if sighting.response is None else sighting.response.header(NONCE_HEADER)
             if others not in ([], [sent.nonce]):
-                raise Violation(f"{sent.method} {sent.target} with its own answer", f"that of {', '.join(others)}")
+                raise Violation(f"{_asked(sent)} with its own answer", f"that of {', '.join(others)}")
     for sighting in found:
-        _is_from_and_to(sent, sighting)
+        from_and_to(sent, sighting)
     told: Counter[tuple[str | None, str | None]] = Counter()
     wanted: Counter[tuple[str | None, str | None]] = Counter()
     by_pod, by_direction = Feature.POD_IDENTITY in adapter.claims, Feature.DIRECTION in adapter.claims
@@ -239,33 +230,18 @@ def _is_told_right(sent: Sent, found: Sequence[ReportedExchange], adapter: Adapt
         whose = next((name for name, leg in pods.items() if names_pod(sighting, leg)), f"not {' or '.join(pods)}")
         told[(whose if by_pod else None, sighting.direction if by_direction else None)] += 1
     if told.keys() != wanted.keys():
-        raise Violation(f"{sent.method} {sent.target} {_legs(wanted)}", f"{_legs(told)}: " + "; ".join(map(str, found)))
+        raise Violation(f"{_asked(sent)} {_legs(wanted)}", f"{_legs(told)}: " + "; ".join(map(str, found)))
 
 
-def _is_from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
-    """The reported ends are right; either may be missing. The `dst` of a redirected leg may be the sidecar."""
+def from_and_to(sent: Sent, sighting: ReportedExchange) -> None:
+    """The reported ends are those of the packets; either may be missing. The `dst` of a redirected leg may be the
+    sidecar."""
     if len(sent.legs) != 1:
         return
-    if None not in (sent.src, sighting.src) and not _is_endpoint(sighting.src, sent.src):
-        raise Violation(f"{sent.method} {sent.target} from {sent.src}", str(sighting))
-    right = [sent.dst, *(_SIDECAR if sent.legs[0].direction == OUTBOUND else ())]
-    if None not in (sent.dst, sighting.dst) and not any(_is_endpoint(sighting.dst, each) for each in right):
-        raise Violation(f"{sent.method} {sent.target} to {sent.dst}", str(sighting))
-
-
-def _is_endpoint(told: str | None, right: str | None) -> bool:
-    """Whether two spellings such as `[fd00::2]:8080` name one endpoint: IPv6 has several."""
-    if told is None or right is None or told == right:
-        return told == right
-    parts = _ENDPOINT.fullmatch(told), _ENDPOINT.fullmatch(right)
-    try:
-        return parts[0] is not None and parts[1] is not None and _parsed(parts[0]) == _parsed(parts[1])
-    except ValueError:
-        return False
-
-
-def _parsed(match: re.Match[str]) -> tuple[IPv6Address, int]:
-    return IPv6Address(match[1]), int(match[2])
+    sidecar = _SIDECAR if sent.legs[0].direction == OUTBOUND else ()
+    for word, told, right in (("from", sighting.src, (sent.src,)), ("to", sighting.dst, (sent.dst, *sidecar))):
+        if told is not None and right[0] is not None and same_end(told) not in [same_end(end or "") for end in right]:
+            raise Violation(f"{_asked(sent)} {word} {right[0]}", str(sighting))
 
 
 def names_pod(sighting: ReportedExchange, leg: ExpectedLeg) -> bool:
@@ -293,7 +269,7 @@ def _which(some: Sequence[Sent], sent: Sequence[Sent], index: dict[str, list[Rep
     places = positions.in_words((at for at, each in enumerate(sent) if each.nonce in wanted), len(sent))
     first = some[0]
     found = index.get(first.nonce, [])
-    words = f", namely {places}; the first is {first.method} {first.target}"
+    words = f", namely {places}; the first is {_asked(first)}"
     if not found:
         return words
     lacking = _lacking(first, found)

@@ -12,6 +12,7 @@ from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, NamedPod, Sent
 from harness.conformance.verdict import Violation
 from harness.mesh.own_tls.ends import TlsConnection, TlsProgram, connect
+from harness.sandbox.frames import endpoint
 from harness.sandbox.pod import Pod
 
 
@@ -46,7 +47,7 @@ def sent(
     body: bytes = b"",
 ) -> Sent:
     """The record of an exchange whose bytes the case has written itself."""
-    src, dst = truth.endpoint(connection.src), truth.endpoint(connection.dst)
+    src, dst = endpoint(*connection.src), endpoint(*connection.dst)
     return Sent(nonce, method, truth.target_of(nonce), status, legs, src, dst, request_body, body)
 
 

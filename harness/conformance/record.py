@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from harness.adapters.contract import Adapter, Implementation
-from harness.conformance.model import FAILED, INCOMPLETE, Case, Outcome, Profile, Result
-from harness.conformance.verdict import ProfileVerdict, on_profile
+from harness.adapters.contract import Implementation
+from harness.conformance.model import FAILED, INCOMPLETE, Case, Level, Outcome, Profile, Result
+from harness.conformance.verdict import ProfileVerdict, of
 from harness.errors import InternalError
 
 SUCCESS, FAILURE, USAGE, PARTIAL, KIT_ERROR = range(5)
@@ -40,7 +40,7 @@ class ClusterRun:
     """The number of cases at a time."""
 
     @property
-    def told(self) -> str:
+    def in_words(self) -> str:
         """In words."""
         return f"{self.jobs} at a time, time limits {self.limits:g} times those of the sandbox"
 
@@ -158,7 +158,14 @@ def _without_result(case: Case) -> CaseRow:
     )
 
 
-def verdicts(cases: Sequence[Case], results: dict[str, Result], adapter: Adapter, *, mesh: bool) -> dict[str, str]:
-    """The verdicts on all profiles; on the one about meshes only if the run was asked for it (`mesh`)."""
-    profiles = [profile for profile in Profile if mesh or profile is not Profile.MESH]
-    return {profile.value: on_profile(profile, cases, results, adapter).value for profile in profiles}
+def verdicts(rows: Sequence[CaseRow], claims: Collection[str]) -> dict[str, str]:
+    """The verdicts on all profiles; on the one about meshes only if a run was asked for it."""
+    found = {}
+    for profile in Profile:
+        members = [row for row in rows if profile.value in row.profiles]
+        if profile is Profile.MESH and all(row.result.outcome is Outcome.DESELECTED for row in members):
+            continue
+        found[profile.value] = ProfileVerdict.NOT_CLAIMED.value
+        if profile.feature.value in claims:
+            found[profile.value] = of((Level(row.level), row.result.outcome) for row in members).value
+    return found

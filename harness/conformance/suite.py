@@ -136,9 +136,9 @@ class Run:
 
     def record(self) -> RunRecord:
         """The record so far, with a result for every case of the catalogue."""
-        all_cases = list(catalogue().values())
-        results = {case.id: self._results.get(case.id) or self._without(case) for case in all_cases}
-        results = settled(catalogue(), results)
+        results = {case.id: self._results.get(case.id) or self._without(case) for case in catalogue().values()}
+        all_rows = rows(catalogue().values(), settled(catalogue(), results))
+        claims = tuple(sorted(claim.value for claim in self.adapter.claims))
         profiles, cases = self._asked
         return RunRecord(
             suite_version=__version__,
@@ -146,7 +146,7 @@ class Run:
             adapter_file=self.adapter.file.name,
             adapter_sha256=self.adapter.sha256,
             implementation=self.adapter.implementation,
-            claims=tuple(sorted(claim.value for claim in self.adapter.claims)),
+            claims=claims,
             environment=replace(environment(), envoy=self.envoy) if self.envoy else environment(),
             started=time.strftime("%Y-%m-%dT%H:%M:%SZ", self._started),
             seconds=time.monotonic() - self._clock,
@@ -155,8 +155,8 @@ class Run:
             asked_profiles=profiles,
             asked_cases=cases,
             finished=self._results.keys() >= {case.id for case in self.chosen},
-            profiles=verdicts(all_cases, results, self.adapter, mesh=any(map(Profile.MESH.includes, self.chosen))),
-            rows=rows(all_cases, results),
+            profiles=verdicts(all_rows, claims),
+            rows=all_rows,
             cluster=self.cluster,
         )
 

@@ -26,7 +26,7 @@ def text(record: RunRecord, directory: Path, adapter: str) -> str:
     if record.asked_cases:
         lines.append("Only the named cases were run; a verdict on a profile takes them all.")
     if record.cluster is not None:
-        lines.append(f"In the cluster: {record.cluster.told}.")
+        lines.append(f"In the cluster: {record.cluster.in_words}.")
     blocks.append("\n".join([*lines, f"{counts}, in {record.seconds:.1f} s", f"Report: {directory / 'report.yaml'}"]))
     return "\n" + "\n\n".join(blocks)
 

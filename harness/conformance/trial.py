@@ -182,7 +182,7 @@ class Trial:
 
     def differences(self, tap: Watched[Any]) -> list[Difference]:
         """The differences between the report of a tapper that has ended and every `lo` that was recorded."""
-        told = tap.running.told
+        told = tap.running.target_lists
         addresses = {name: self._addresses(name, told) for name in self._recordings}
         breaks = [(name, time_ns) for name, envoy in self._envoys for time_ns in envoy.changes()]
         claimed = self._foreign_envoys

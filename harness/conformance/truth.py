@@ -13,6 +13,7 @@ from harness.mesh import delivery, traffic
 from harness.mesh.app import NONCE_HEADER
 from harness.mesh.delivery import APP_PORT, LoopbackConnection
 from harness.mesh.workload import Delivery
+from harness.sandbox.frames import endpoint
 from harness.sandbox.pod import Pod
 
 INBOUND = "inbound"
@@ -143,7 +144,7 @@ def sent(
     body: bytes = b"",
 ) -> Sent:
     """The record of an exchange whose bytes the case has written itself."""
-    src, dst = endpoint(conversation.src), endpoint(conversation.dst)
+    src, dst = endpoint(*conversation.src), endpoint(*conversation.dst)
     return Sent(nonce, method, target_of(nonce), status, (leg,), src, dst, request_body, body)
 
 
@@ -156,11 +157,6 @@ def nonces_in(target: str) -> list[str]:
 def through_mesh(exchanges: Iterable[traffic.AnsweredRequest], *legs: ExpectedLeg) -> list[Sent]:
     """Requests of `harness.mesh.traffic.send`, with the legs on which a tapper can see them."""
     return [Sent(each.nonce, each.method, each.target, each.status, legs) for each in exchanges]
-
-
-def endpoint(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _message(start: str, fields: Headers, body: bytes) -> bytes:

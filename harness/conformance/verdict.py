@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterable
 
 from harness.adapters.contract import Adapter
-from harness.conformance.model import FAILED, INCOMPLETE, Case, Level, Outcome, Profile, Result
+from harness.conformance.model import FAILED, INCOMPLETE, Case, Level, Outcome, Result
 from harness.errors import HarnessError
 
 
@@ -71,15 +71,11 @@ def missed(case: Case) -> Outcome:
     return Outcome.FAIL if case.level is Level.MUST else Outcome.NON_STRICT
 
 
-def on_profile(profile: Profile, cases: Iterable[Case], results: dict[str, Result], adapter: Adapter) -> ProfileVerdict:
-    """`failure` on any failed MUST, timeout or crash; `partial` if a case was not tried; else `success`."""
-    if profile.feature not in adapter.claims:
-        return ProfileVerdict.NOT_CLAIMED
-    return of((case.level, results[case.id].outcome) for case in cases if profile.includes(case))
-
-
 def of(outcomes: Iterable[tuple[Level, Outcome]]) -> ProfileVerdict:
-    """The verdict on a claimed profile, from the levels and outcomes of its cases."""
+    """The verdict on a claimed profile, from the levels and outcomes of its cases.
+
+    `failure` on any failed MUST, timeout or crash; `partial` if a MUST was not tried; else `success`.
+    """
     known = list(outcomes)
     if any(outcome in FAILED for _, outcome in known):
         return ProfileVerdict.FAILURE

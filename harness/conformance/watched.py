@@ -6,6 +6,7 @@ Canaries prove that it captures in a pod, and everything that it has to do has a
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -26,6 +27,7 @@ SEEN_S = 5.0
 """How long an exchange may take from the wire to the output, and a changed list of targets to its effect."""
 CANARY_INTERVAL_S = 0.1
 _LAST_CALL_S = 0.5
+_EVERY_LEG_S = 1.5
 _SHORTEST_SILENCE_S = 0.3
 _NOTHING = "nothing of it in that time"
 
@@ -104,6 +106,8 @@ class Watched(Generic[P]):
         if self._soon(lambda: self.mentions(sent), _LAST_CALL_S * self.patience):
             if any(isinstance(output, Capture) for _, output in self.running.outputs()):
                 self.look(*looking)  # packets come in order: a later canary comes after the answers
+            elif any(len(request.legs) > 1 for request in sent):
+                self._soon(lambda: self._has_every_leg(sent), _EVERY_LEG_S * self.patience)
             return
         self.look(*looking)
         self._soon(lambda: self.mentions(sent), _LAST_CALL_S * self.patience)
@@ -288,6 +292,12 @@ class Watched(Generic[P]):
         if not sent:
             raise InternalError("a case expects something of no requests at all")
         self.checks += 1
+
+    def _has_every_leg(self, sent: Sequence[Sent]) -> bool:
+        """Whether each of these is in its records once for each of its legs: one leg may be read later than the
+        other."""
+        reports = Counter(nonce for report in self.reported() for nonce in truth.nonces_in(report.target or ""))
+        return all(reports[request.nonce] >= len(request.legs) for request in sent)
 
     def _mentions_any(self, sent: Sequence[Sent]) -> bool:
         return not self.running.mentioned().isdisjoint(each.nonce for each in sent)

@@ -159,7 +159,7 @@ class Mesh:
 
 def _rules(service: Service) -> list[str]:
     return [
-        redirect.service_rule(4, service.ip, service.port, member.ip, service.target_port, len(service.pods) - taken)
+        redirect.service_rule(service.ip, service.port, member.ip, service.target_port, len(service.pods) - taken)
         for taken, member in enumerate(service.pods)
     ]
 

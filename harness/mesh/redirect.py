@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 
 from harness.errors import Unsupported
-from harness.mesh.envoy_config import INBOUND_PORT, OUTBOUND_PORT
+from harness.mesh.envoy_config import INBOUND_PORT, LOOPBACK, OUTBOUND_PORT
 from harness.mesh.workload import PASSTHROUGH_SOURCE, PROXY_UID
 from harness.sandbox import links
 from harness.sandbox.bare_node import BareNode
@@ -15,18 +14,6 @@ from harness.sandbox.process import MINIMAL_ENVIRON
 
 # HBONE, statistics, readiness, agent: never redirected
 _INBOUND_EXEMPT = (15008, 15090, 15021, 15020)
-
-
-@dataclass(frozen=True, slots=True)
-class _Family:
-    loopback: str
-    passthrough: str
-
-
-_FAMILIES = {
-    4: _Family("127.0.0.1/32", f"{PASSTHROUGH_SOURCE[4]}/32"),
-    6: _Family("::1/128", f"{PASSTHROUGH_SOURCE[6]}/128"),
-}
 
 
 def install(pod: Pod) -> None:
@@ -56,7 +43,8 @@ def sidecar_rules(family: int, mark: int | None = None) -> str:
     The proxy's own connections are recognised by its uid and gid, as Istio does it, or by a socket mark where the proxy
     cannot have a uid of its own.
     """
-    addresses = _FAMILIES[family]
+    bits = 32 if family == 4 else 128
+    loopback, passthrough = f"{LOOPBACK[family]}/{bits}", f"{PASSTHROUGH_SOURCE[family]}/{bits}"
     proxies = [f"-m owner --{what}-owner {PROXY_UID}" for what in ("uid", "gid")]
     others = [f"-m owner ! --{what}-owner {PROXY_UID}" for what in ("uid", "gid")]
     if mark is not None:
@@ -73,29 +61,25 @@ def sidecar_rules(family: int, mark: int | None = None) -> str:
         *(f"-A ISTIO_INBOUND -p tcp --dport {port} -j RETURN" for port in _INBOUND_EXEMPT),
         "-A ISTIO_INBOUND -p tcp -j ISTIO_IN_REDIRECT",
         "-A OUTPUT -p tcp -j ISTIO_OUTPUT",
-        f"-A ISTIO_OUTPUT -s {addresses.passthrough} -o lo -j RETURN",
+        f"-A ISTIO_OUTPUT -s {passthrough} -o lo -j RETURN",
     ]
     for proxy, other in zip(proxies, others, strict=True):
         lines += [
-            # a pod that calls itself through a service: the outbound connection of the proxy is also
-            # inbound
-            f"-A ISTIO_OUTPUT ! -d {addresses.loopback} -o lo -p tcp ! --dport 15008 {proxy} -j ISTIO_IN_REDIRECT",
+            # a pod that calls itself through a service: the outbound connection of the proxy is also inbound
+            f"-A ISTIO_OUTPUT ! -d {loopback} -o lo -p tcp ! --dport 15008 {proxy} -j ISTIO_IN_REDIRECT",
             f"-A ISTIO_OUTPUT -o lo {other} -j RETURN",
             f"-A ISTIO_OUTPUT {proxy} -j RETURN",
         ]
-    lines += [
-        f"-A ISTIO_OUTPUT -d {addresses.loopback} -j RETURN",
-        "-A ISTIO_OUTPUT -j ISTIO_REDIRECT",
-        "COMMIT",
-    ]
+    lines += [f"-A ISTIO_OUTPUT -d {loopback} -j RETURN", "-A ISTIO_OUTPUT -j ISTIO_REDIRECT", "COMMIT"]
     return "\n".join(lines) + "\n"
 
 
-def service_rule(family: int, address: str, port: int, target: str, target_port: int, share: int) -> str:
-    """A service address as kube-proxy programs it on a node: one endpoint, taken by every `share`-th connection."""
-    where = f"[{target}]:{target_port}" if family == 6 else f"{target}:{target_port}"
+def service_rule(address: str, port: int, target: str, target_port: int, share: int) -> str:
+    """An IPv4 service address as kube-proxy programs it: one endpoint, taken by every `share`-th connection."""
     statistic = "" if share == 1 else f" -m statistic --mode nth --every {share} --packet 0"
-    return f"-A PREROUTING -d {address} -p tcp --dport {port}{statistic} -j DNAT --to-destination {where}\n"
+    return (
+        f"-A PREROUTING -d {address} -p tcp --dport {port}{statistic} -j DNAT --to-destination {target}:{target_port}\n"
+    )
 
 
 LINKERD_OUTBOUND_PORT = 4140

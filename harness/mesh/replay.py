@@ -106,7 +106,9 @@ class FrameMaker:
             (leg.client, leg.server) if side == "client" else (leg.replies_from, leg.client)
         )
         acknowledged = self._sequence[peer] if "A" in flags else 0
-        tcp = struct.pack("!HHII", sport, dport, self._sequence[side], acknowledged) + _rest_of_tcp(flags)
+        numbers, bits = (self._sequence[side], acknowledged), sum(_FLAGS[flag] for flag in flags)
+        # ports, sequence numbers, length of the header, flags, window; checksum and urgent pointer are still zero
+        tcp = struct.pack("!HHIIBBHHH", sport, dport, *numbers, 5 << 4, bits, _WINDOW, 0, 0)
         self._sequence[side] = (self._sequence[side] + len(payload) + sum(flag in "SF" for flag in flags)) & 0xFFFFFFFF
         return packet(source, target, tcp + payload)
 
@@ -120,12 +122,6 @@ def packet(source: str, target: str, segment: bytes) -> bytes:
     else:
         kind, head = b"\x08\x00", struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 1, 0, _TTL, _TCP, 0)
     return _MACS + kind + with_checksums(head + src + dst + segment)
-
-
-def _rest_of_tcp(flags: str) -> bytes:
-    """The rest of the TCP header after the acknowledgement: length of the header, flags, window; checksum and urgent
-    pointer, still zero."""
-    return struct.pack("!BBHHH", 5 << 4, sum(_FLAGS[flag] for flag in flags), _WINDOW, 0, 0)
 
 
 def play(pod: Pod, frames: Sequence[bytes]) -> None:

@@ -33,17 +33,18 @@ def build(
     `names` the hash of an adapter's file to the name that the command knows it by. `reasons` are known reasons of
     failures.
     """
-    labels = _labels([each.record for each in merged])
+    labels = _labels([tapper.record for tapper in merged])
     columns = [
-        Column(f"t{number}", label, each.record, each.conflicts, followable(each.record.implementation.url))
-        for number, (each, label) in enumerate(zip(merged, labels, strict=True), 1)
+        Column(f"t{number}", label, tapper.record, tapper.conflicts, followable(tapper.record.implementation.url))
+        for number, (tapper, label) in enumerate(zip(merged, labels, strict=True), 1)
     ]
     known: dict[str, CaseRow] = {}
-    for each in merged:
-        for row in each.record.rows:
+    for tapper in merged:
+        for row in tapper.record.rows:
             known.setdefault(row.result.case, row)
     cells = [
-        _cells(column, each, output, names or {}, reasons or {}) for column, each in zip(columns, merged, strict=True)
+        _cells(column, tapper, output, names or {}, reasons or {})
+        for column, tapper in zip(columns, merged, strict=True)
     ]
     views = [
         CaseView(
@@ -97,8 +98,8 @@ def _warnings(columns: Sequence[Column]) -> tuple[str, ...]:
     found = []
     suites = {column.record.suite_sha256 for column in columns}
     if len(suites) > 1:
-        told = "; ".join(f"{column.label}: {column.record.suite_sha256[:12]}" for column in columns)
-        found.append(f"These reports are of different suites, so equal ids may not mean equal cases ({told}).")
+        hashes = "; ".join(f"{column.label}: {column.record.suite_sha256[:12]}" for column in columns)
+        found.append(f"These reports are of different suites, so equal ids may not mean equal cases ({hashes}).")
     found += [
         f"{column.label}: the run ended early; the cases that it did not come to are deselected."
         for column in columns

@@ -70,9 +70,9 @@ def _case(cell: Cell) -> ET.Element:
         ET.SubElement(element, bad, message=visible(result.sentence), type=cell.outcome).text = visible(text)
     elif result.outcome not in _TRIED:
         ET.SubElement(element, "skipped", message=visible(f"{cell.outcome}: {result.sentence}"))
-    said = [*([f"{cell.outcome}: {result.sentence}"] if result.outcome is Outcome.NON_STRICT else []), *result.notes]
-    if said:
-        ET.SubElement(element, "system-out").text = visible("\n".join(said))
+    notes = [*([f"{cell.outcome}: {result.sentence}"] if result.outcome is Outcome.NON_STRICT else []), *result.notes]
+    if notes:
+        ET.SubElement(element, "system-out").text = visible("\n".join(notes))
     return element
 
 

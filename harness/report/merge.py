@@ -11,10 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.adapters.contract import Feature
-from harness.conformance.model import Level, Outcome, Profile
-from harness.conformance.record import CaseRow, RunRecord
-from harness.conformance.verdict import ProfileVerdict, of
+from harness.conformance.model import Outcome
+from harness.conformance.record import CaseRow, RunRecord, verdicts
 
 WORST_FIRST = (
     Outcome.FAIL,
@@ -78,13 +76,17 @@ def _merge(runs: Sequence[StoredReport]) -> Merged:
     for case in last.results:
         known = [(_row(run.record, case), run) for run in runs]
         # of two that are equally bad, the later one
-        row, run = min(reversed(known), key=lambda each: WORST_FIRST.index(each[0].result.outcome))
+        row, run = min(reversed(known), key=lambda pair: WORST_FIRST.index(pair[0].result.outcome))
         rows.append(row)
         origin[case] = run.directory
-        ends = [(each, source) for each, source in known if each.result.outcome is not Outcome.DESELECTED]
-        if len({each.result.outcome for each, _ in ends}) > 1:
-            told = ", then ".join(f"{each.result.outcome} ({source.record.started})" for each, source in ends)
-            conflicts.append(f"{case} ended differently in runs of the same tapper: {told}; the worse one counts.")
+        ends = [
+            (row.result.outcome, run.record.started)
+            for row, run in known
+            if row.result.outcome is not Outcome.DESELECTED
+        ]
+        if len({outcome for outcome, _ in ends}) > 1:
+            in_turn = ", then ".join(f"{outcome} ({started})" for outcome, started in ends)
+            conflicts.append(f"{case} ended differently in runs of the same tapper: {in_turn}; the worse one counts.")
     whole = any(not run.record.asked_cases for run in runs)
     record = replace(
         last,
@@ -99,25 +101,6 @@ def _merge(runs: Sequence[StoredReport]) -> Merged:
     return Merged(record, origin, tuple(conflicts))
 
 
-def verdicts(rows: Sequence[CaseRow], claims: Sequence[str]) -> dict[str, str]:
-    """The verdicts on all profiles, from the rows of a report."""
-    return {
-        profile.value: (
-            of((Level(row.level), row.result.outcome) for row in rows if profile.value in row.profiles)
-            if Feature(profile.feature).value in claims
-            else ProfileVerdict.NOT_CLAIMED
-        ).value
-        for profile in Profile
-        if profile is not Profile.MESH or _was_asked(rows)
-    }
-
-
-def _was_asked(rows: Sequence[CaseRow]) -> bool:
-    """Whether any run was asked for the profile about meshes."""
-    mesh = (row.result.outcome for row in rows if Profile.MESH.value in row.profiles)
-    return any(outcome is not Outcome.DESELECTED for outcome in mesh)
-
-
 def _row(record: RunRecord, case: str) -> CaseRow:
     return next(row for row in record.rows if row.result.case == case)
 
@@ -125,4 +108,4 @@ def _row(record: RunRecord, case: str) -> CaseRow:
 def _union(lists: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """All names in the order of their first mention; empty, which stands for all, if one sequence is empty."""
     known = list(lists)
-    return tuple(dict.fromkeys(each for some in known for each in some)) if all(known) else ()
+    return tuple(dict.fromkeys(name for names in known for name in names)) if all(known) else ()

@@ -18,7 +18,8 @@ _ENTITIES = re.compile(r"[<&|$@#]|(?<=:)//|(?<=www)\.", re.IGNORECASE)
 def visible(text: str) -> str:
     r"""The text with invisible characters as \xNN, \uNNNN or \UNNNNNNNN. All of it is legal in XML 1.0."""
     return "".join(
-        each if each in _KEPT or unicodedata.category(each) not in _UNSEEN else _escaped(each) for each in text
+        character if character in _KEPT or unicodedata.category(character) not in _UNSEEN else _escaped(character)
+        for character in text
     )
 
 
@@ -49,4 +50,4 @@ def _escaped(character: str) -> str:
 
 def _plain(text: str) -> str:
     escaped = _ESCAPED.sub(lambda match: "\\" + match[0], text)
-    return _ENTITIES.sub(lambda match: "".join(f"&#{ord(each)};" for each in match[0]), escaped)
+    return _ENTITIES.sub(lambda match: "".join(f"&#{ord(character)};" for character in match[0]), escaped)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
 from harness import leaks
-from harness.errors import Leak
+from harness.errors import InternalError, Leak
 from harness.sandbox import launch, protocol
-from harness.sandbox.control import Control
 from harness.sandbox.init import RUN_DIR
 from harness.sandbox.logs import Logs
 from harness.sandbox.process import Command, Process, orphans
@@ -37,7 +37,8 @@ class BareNode:
         self._world = launch.start()
         self.single_id = self._world.single_id
         """True where no process of the node can have a uid other than 0 (an unprivileged user without subuids)."""
-        self._control = Control(self._world)
+        self._lock = threading.Lock()
+        self._closed = False
         self._processes: list[Process] = []
         self._logs = Logs(self.run_dir)
 
@@ -67,7 +68,8 @@ class BareNode:
     @property
     def host_pid(self) -> int:
         """PID 1 of the node as this machine sees it, for nsenter(1)."""
-        return int(self._keeper_children()[0])
+        keeper = self._world.keeper.pid
+        return int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0])
 
     # -- processes and sockets --------------------------------------------------------------------------------------
 
@@ -93,7 +95,7 @@ class BareNode:
         try:
             log_path, log = self._logs.create(name)
         except FileNotFoundError:  # the node's mounts go with its PID 1
-            raise self._control.gone() from None
+            raise self._gone() from None
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         read_end = write_end = None
         if stdout == subprocess.PIPE:
@@ -142,25 +144,25 @@ class BareNode:
     def socket(self, family: int, kind: int, proto: int = 0, *, pod: NetworkNamespace | None = None) -> socket.socket:
         """A socket that lives in the node's (or the pod's) network namespace, for use from here."""
         where = pod.pause_pid if pod else None
-        _, fds = self._control.ask({"op": "socket", "pod": where, "family": family, "type": kind, "proto": proto})
+        _, fds = self._ask({"op": "socket", "pod": where, "family": family, "type": kind, "proto": proto})
         return socket.socket(fileno=fds[0])
 
     def write_sysctl(self, name: str, value: str) -> None:
         """Set a network sysctl of the node (`net/ipv4/ip_forward`)."""
         if not name.startswith("net/"):
             raise ValueError(f"{name} is the machine's, not the sandbox's: only net/ is private")
-        self._control.ask({"op": "write", "path": f"/proc/sys/{name}", "text": value})
+        self._ask({"op": "write", "path": f"/proc/sys/{name}", "text": value})
 
     def choose_next_pid(self, pid: int) -> None:
         """Have the next process of the node get this number, if it is free (proc_sys_kernel(5), ns_last_pid).
 
         The setting is the node's own: it belongs to its PID namespace. A thread that starts meanwhile takes it.
         """
-        self._control.ask({"op": "write", "path": "/proc/sys/kernel/ns_last_pid", "text": str(pid - 1)})
+        self._ask({"op": "write", "path": "/proc/sys/kernel/ns_last_pid", "text": str(pid - 1)})
 
     def kill_all_in(self, netns_inode: int) -> int:
         """SIGKILL every process in a network namespace; returns how many there were."""
-        reply, _ = self._control.ask({"op": "empty_namespace", "inode": netns_inode})
+        reply, _ = self._ask({"op": "empty_namespace", "inode": netns_inode})
         return int(reply["killed"])
 
     def strays(self) -> dict[int, str]:
@@ -198,10 +200,11 @@ class BareNode:
 
     def close(self, timeout: float = DEFAULT_TIMEOUT) -> None:
         """End everything in the node and wait until the kernel has done so. Raises `Leak` if anything is left."""
-        if self._control.closed:
+        if self._closed:
             return
         inside = leaks.processes_inside(self.netns_inodes())
-        self._control.close()
+        self._closed = True
+        self._world.control.close()  # PID 1 ends with it
         for process in self._processes:
             process.close()
         try:
@@ -227,13 +230,30 @@ class BareNode:
 
     # -- inner -----------------------------------------------------------------------------------------------------
 
+    def _ask(self, request: protocol.Message, fds: Sequence[int] = ()) -> protocol.Frame:
+        """Send PID 1 a request with descriptors; returns the answer and its descriptors. Any thread may ask.
+
+        Raises OSError if PID 1 could not do it, and `InternalError` if PID 1 is gone.
+        """
+        with self._lock:
+            if self._closed:
+                raise InternalError(f"the node is closed: it cannot {request['op']}")
+            try:
+                protocol.send(self._world.control, request, fds)
+                reply, received = protocol.receive(self._world.control)
+            except protocol.PeerGone:
+                raise self._gone() from None
+        if "error" in reply:
+            raise OSError(reply["errno"], reply["error"])
+        return reply, received
+
+    def _gone(self) -> InternalError:
+        """The exception for a PID 1 that has ended, with its last words."""
+        return InternalError(f"the node's PID 1 is gone:\n{self._world.read_log()}")
+
     def _process(self, request: protocol.Message, fds: Sequence[int], name: str, stdout: int | None) -> Process:
-        reply, (pidfd, exit_pipe) = self._control.ask(request, fds)
+        reply, (pidfd, exit_pipe) = self._ask(request, fds)
         stream = None if stdout is None else open(stdout, "rb")  # noqa: PTH123,SIM115 - owned by the Process
         process = Process(int(reply["pid"]), pidfd, exit_pipe, name, stream)
         self._processes.append(process)
         return process
-
-    def _keeper_children(self) -> list[str]:
-        keeper = self._world.keeper.pid
-        return Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()

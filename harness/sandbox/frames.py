@@ -34,6 +34,11 @@ class Frame:
     """The interface on which it was recorded, if that is known."""
 
 
+def endpoint(host: str, port: int) -> str:
+    """An end of a connection: `10.244.0.2:8080` or `[fd00::2]:8080`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Flow:
     """One direction of a TCP connection, as its packets are addressed."""

@@ -7,7 +7,6 @@ import re
 import select
 import shutil
 import signal
-import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +103,7 @@ class Command:
 
 
 class Process:
-    """A running program. `stdout` and `stderr` are files of the owner's side when they were asked for as pipes."""
+    """A running program. `stdout` is a file of the owner's side if it was asked for as a pipe, else None."""
 
     def __init__(self, pid: int, pidfd: int, exit_pipe: int, name: str, stdout: IO[bytes] | None) -> None:
         self.pid = pid
@@ -188,8 +187,7 @@ class Process:
             return False
         poller = select.poll()
         poller.register(self._exit_pipe, select.POLLIN)
-        deadline = time.monotonic() + timeout
-        return bool(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))
+        return bool(poller.poll(timeout * 1000))
 
     def _read_status(self) -> None:
         text = os.read(self._exit_pipe, 16)

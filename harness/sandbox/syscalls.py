@@ -47,13 +47,7 @@ _AT_RECURSIVE = 0x8000  # linux/fcntl.h
 _MOUNT_ATTR_RDONLY = 0x1  # linux/mount.h
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.mount.argtypes = (
-    ctypes.c_char_p,
-    ctypes.c_char_p,
-    ctypes.c_char_p,
-    ctypes.c_ulong,
-    ctypes.c_char_p,
-)
+_libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 
 
 def _check(result: int, what: str) -> None:

@@ -95,9 +95,9 @@ class SandboxWorld:
         member.pod.wait_listening(member.app, APP_PORT)
         if mode is not None:
             self._mesh.inject(member, mode=mode)
-        made = WorldPod(unique, (member.ip, str(member.pod.ipv6)), NODE, mode is not None)
-        self._members[made] = member
-        return made
+        pod = WorldPod(unique, (member.ip, str(member.pod.ipv6)), NODE, mode is not None)
+        self._members[pod] = member
+        return pod
 
     def inside(self, pod: WorldPod) -> Pod:
         """The pod of the sandbox behind a pod of the world."""

@@ -123,12 +123,12 @@ class DetachedLoad:
         argv = shlex.join(client_command(service, "http", 0, rate, "/load"))
         script = f"nohup {argv} > {_OUTPUT} 2> {_OUTPUT}.err < /dev/null & echo $! > {_OUTPUT}.pid"
         world.run(client, ["sh", "-c", script])
-        wait_until(lambda: len(self._so_far()) >= _FIRST, f"{_FIRST} answers for {client.name}", 30)
+        wait_until(lambda: len(self._lines()[0]) >= _FIRST, f"{_FIRST} answers for {client.name}", 30)
 
     def stop(self) -> tuple[list[AnsweredRequest], list[dict[str, Any]]]:
         """End it: the answered requests, and the failures."""
         self._world.run(self._client, ["sh", "-c", f"kill $(cat {_OUTPUT}.pid)"])
-        return read(self._world.run(self._client, ["cat", _OUTPUT]), self._client.name)
+        return self._lines()
 
-    def _so_far(self) -> list[AnsweredRequest]:
-        return read(self._world.run(self._client, ["cat", _OUTPUT]), self._client.name)[0]
+    def _lines(self) -> tuple[list[AnsweredRequest], list[dict[str, Any]]]:
+        return read(self._world.run(self._client, ["cat", _OUTPUT]), self._client.name)

@@ -17,6 +17,7 @@ from tapper.runtime import zstd
 
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE: Final = 0x184D2A50  # the first of 16 numbers of frames that pzstd(1) and others write for themselves
 _LONGEST_MAGIC: Final = 4
 _ZSTD_WINDOW_LOG: Final = 27  # 128 MiB, the most that zstd(1) takes without --long
 
@@ -50,7 +51,7 @@ def decompressed(file: io.BufferedIOBase, name: str) -> io.BufferedIOBase:
     magic = stream.peek(_LONGEST_MAGIC)[:_LONGEST_MAGIC]
     if magic.startswith(_GZIP):
         return _Decompressed(gzip.GzipFile(fileobj=stream, mode="rb").read1, (OSError, EOFError, zlib.error), name)
-    if magic == _ZSTD:
+    if magic == _ZSTD or _ZSTD_SKIPPABLE <= int.from_bytes(magic, "little") < _ZSTD_SKIPPABLE + 16:
         made = zstd.decompressor(stream, _ZSTD_WINDOW_LOG)
         if made is None:
             raise MissingPackageError(f"{name} is compressed with zstd, which {zstd.MISSING} (-r)")

@@ -55,6 +55,8 @@ class FilePacket(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Interface:
     link_type: int
+    number: int = 1
+    """Its place in its section, from 1 on."""
     snap_length: int = 0
     name: str = ""
     unit: tuple[int, int] = (1000, 1)
@@ -124,7 +126,7 @@ class CaptureFile:
             if kind == _INTERFACE:
                 if len(interfaces) == MOST_INTERFACES:
                     raise self._damage(f"more than {MOST_INTERFACES} interfaces are damage")
-                interfaces.append(self._described(body))
+                interfaces.append(self._described(body, len(interfaces) + 1))
             elif kind in (_ENHANCED_PACKET, _PACKET):
                 form = "IIIII" if kind == _ENHANCED_PACKET else "HxxIIII"
                 number, high, low, captured, original = self._fixed(form, body)
@@ -164,7 +166,7 @@ class CaptureFile:
             raise self._damage("the two lengths of a block differ")
         return body[:-4]
 
-    def _described(self, body: bytes) -> _Interface:
+    def _described(self, body: bytes, number: int) -> _Interface:
         link, snap_length = self._fixed("HxxI", body)
         name, unit, offset = "", (1000, 1), 0
         for code, value in self._options(body[8:]):
@@ -175,7 +177,7 @@ class CaptureFile:
                 unit = (1_000_000_000, (2 if value[0] & 0x80 else 10) ** (value[0] & 0x7F))
             elif code == _IF_TSOFFSET and len(value) == 8:
                 (offset,) = self._unpack("q", value)
-        return _Interface(link, snap_length, name, unit, offset)
+        return _Interface(link, number, snap_length, name, unit, offset)
 
     def _count_lost(self, interfaces: list[_Interface], body: bytes) -> None:
         (number,) = self._fixed("Ixxxxxxxx", body)
@@ -258,8 +260,8 @@ class CaptureFile:
 
 
 def _index(interface: _Interface, frame: bytes) -> int:
-    """The index of the interface that a frame passed, where a capture on all interfaces tells it; 1 for a capture on
-    one interface."""
+    """The index of the interface that a frame passed, where a capture on all interfaces tells it; in a capture on one
+    interface, the interface's number."""
     if interface.link_type == LINUX_SLL2:
         return int.from_bytes(frame[4:8], "big")
-    return 0 if interface.link_type == LINUX_SLL or interface.name == "any" else 1
+    return 0 if interface.link_type == LINUX_SLL or interface.name == "any" else interface.number

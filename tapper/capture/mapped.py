@@ -21,7 +21,8 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tapper.capture.bpf import Instruction, attach
@@ -61,6 +62,89 @@ class Statistics:
     """Packets for which the ring had no room, as the kernel counted them."""
     unread: int = 0
     """Received packets that were not read when the capture ended."""
+
+
+class CaptureRing(ABC):
+    """Packets that wait to be read. A ring that does not say otherwise loses no part of a packet, and never grows."""
+
+    @property
+    def cut(self) -> int:
+        """Packets that have lost a part."""
+        return 0
+
+    @property
+    def bad_checksum(self) -> int:
+        """Packets that were left out, because their receiver drops them."""
+        return 0
+
+    @property
+    def unread(self) -> int:
+        """Packets that were counted and not read."""
+        return 0
+
+    @property
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether `packets` has some."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether the last `unfinished` has counted packets, which the next one returns."""
+        return False
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the ring should grow: an eighth of it waits to be read. Ask before reading."""
+        return False
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """For polling: readable when there are packets. Changes in `turn_over`."""
+
+    @abstractmethod
+    def packets(self) -> Iterator[Packets]:
+        """Some of the packets, some at a time. Must be run to its end."""
+
+    def unfinished(self) -> Packets | None:
+        """Packets for which the descriptor is not readable yet; None if there are none."""
+        return None
+
+    @abstractmethod
+    def rest(self) -> Iterator[Packets]:
+        """All packets, after `stop`. Must be run to its end."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Let nothing more in. The packets in the ring are still to be read."""
+
+    @abstractmethod
+    def drained(self) -> bool:
+        """Whether every packet was read that the kernel has counted."""
+
+    @abstractmethod
+    def statistics(self) -> Statistics:
+        """The counts since the capture began."""
+
+    def error(self) -> int:
+        """A pending error number, 0 for none: ENETDOWN when the interface went down. Reading clears it."""
+        return 0
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the memory and the sockets, and with them the hold on the namespace."""
+
+    def grow(self, notify: Callable[[], None]) -> bool:  # noqa: ARG002 - some rings have one size
+        """Begin to grow. False if it cannot. `notify` is called, on another thread, when `turn_over` or `failure` has
+        something to do."""
+        return False
+
+    def turn_over(self) -> bool:
+        """Replace the memory by a larger one that is ready. Returns whether `fileno` has changed."""
+        return False
+
+    def failure(self) -> str:
+        """Why growing has failed, once; empty for nothing to say."""
+        return ""
 
 
 class Mapped:

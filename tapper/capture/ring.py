@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from tapper.capture.bpf import REJECT_ALL, Instruction
-from tapper.capture.mapped import Mapped, Statistics, open_mapped
+from tapper.capture.mapped import CaptureRing, Mapped, Statistics, open_mapped
 from tapper.capture.memory import RingMemory
 from tapper.capture.walk import Blocks, Packets
 from tapper.errors import NamespaceGoneError, TapperError, explain
@@ -84,7 +84,7 @@ class _Overlap:
         return kept
 
 
-class Ring:
+class Ring(CaptureRing):
     """An open capture; made by `open_ring`. Not for several threads."""
 
     def __init__(
@@ -119,7 +119,6 @@ class Ring:
         """Whether growing has failed. It is not tried again."""
 
     def fileno(self) -> int:
-        """For polling: readable when a block is ready. Changes in `turn_over`. For other packets see `unfinished`."""
         return self._mapped.socket.fileno()
 
     @property
@@ -129,27 +128,22 @@ class Ring:
 
     @property
     def cut(self) -> int:
-        """Packets of which the kernel kept only a part."""
         return self._cut + self._mapped.blocks.cut
 
     @property
     def bad_checksum(self) -> int:
-        """Packets that were left out, because their receiver drops them."""
         return self._bad_checksum + self._mapped.blocks.bad_checksum
 
     @property
     def is_ready(self) -> bool:
-        """Whether a block waits to be read."""
         return self._mapped.blocks.waiting(0)
 
     @property
     def counted(self) -> bool:
-        """Whether the last `unfinished` has counted packets, which the next one returns."""
         return self._mapped.blocks.counted
 
     @property
     def unread(self) -> int:
-        """Packets that the kernel has counted, and that were not read."""
         return sum(
             max(0, mapped.statistics().received - mapped.blocks.read)
             for mapped in (self._mapped, self._larger)
@@ -157,18 +151,17 @@ class Ring:
         )
 
     def packets(self) -> Iterator[Packets]:
-        """The packets of the next block, if it is ready, some at a time. Must be run to its end."""
+        """Those of the next block, if it is ready."""
         return map(self._new, self._mapped.packets(self._mapped.block_size))
 
     def rest(self) -> Iterator[Packets]:
-        """All packets in the ring, when the filter lets nothing in. Must be run to its end."""
         yield from map(self._new, self._mapped.blocks.rest())
         if self._larger is not None:
             self._overlap.begin_comparing(self._larger.statistics().received)
             yield from map(self._new, self._larger.blocks.rest())
 
     def unfinished(self) -> Packets | None:
-        """Packets of the block that the kernel still fills, see `Blocks.unfinished`; None if there are none."""
+        """Those of the block that the kernel still fills, see `Blocks.unfinished`."""
         portion = self._mapped.blocks.unfinished()
         return None if portion is None else self._new(portion)
 
@@ -196,19 +189,15 @@ class Ring:
             raise TapperError(f"cannot replace the packet filter: {explain(error)}") from error
 
     def stop(self) -> None:
-        """Let nothing more in. The packets in the ring are still to be read, see `drained`."""
         self.restrict(REJECT_ALL)
 
     def drained(self) -> bool:
-        """Whether every packet that the kernel counted was read."""
         return self._mapped.drained() and (self._larger is None or self._larger.drained())
 
     def error(self) -> int:
-        """The socket's pending error number, 0 for none: ENETDOWN when the interface went down. Reading clears it."""
         return self._mapped.error()
 
     def close(self) -> None:
-        """Release the memory and the sockets, and with them the hold on the namespace."""
         with self._lock:
             self._closed = True
         for thread in (self._growing, self._closing):
@@ -222,12 +211,9 @@ class Ring:
 
     @property
     def crowded(self) -> bool:
-        """Whether the ring should grow: an eighth of it waits to be read. Ask before reading."""
         return self._growing is None and not self._outgrown and self._mapped.crowded
 
     def grow(self, notify: Callable[[], None]) -> bool:
-        """Begin to grow. False if there is no memory for it. `notify` is called, on another thread, when `turn_over` or
-        `failure` has something to do."""
         size = self._memory.more(self._mapped.size)
         if not size:
             return False
@@ -292,7 +278,6 @@ class Ring:
         return True
 
     def failure(self) -> str:
-        """Why growing has failed, once; empty for nothing to say."""
         failure, self._failure = self._failure, ""
         return failure
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from operator import itemgetter
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from tapper.capture.mapped import Statistics
+from tapper.capture.mapped import CaptureRing, Statistics
 from tapper.capture.share import Share
 from tapper.capture.walk import Packets
 from tapper.streams.packet import Packet
@@ -38,70 +38,6 @@ class PacketReader(Protocol[T]):
 
     def finish(self) -> Iterator[list[T]]:
         """No packet will come. Yields the last records."""
-
-
-class CaptureRing(Protocol):
-    """Packets that wait to be read, as `tapper.capture.ring.Ring` has them."""
-
-    @property
-    def cut(self) -> int:
-        """Packets that have lost a part."""
-
-    @property
-    def bad_checksum(self) -> int:
-        """Packets that were left out, because their receiver drops them."""
-
-    @property
-    def crowded(self) -> bool:
-        """Whether the ring should grow. Ask before reading."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether `packets` has some."""
-
-    @property
-    def counted(self) -> bool:
-        """Whether the last `unfinished` has counted packets, which the next one returns."""
-
-    @property
-    def unread(self) -> int:
-        """Packets that were counted and not read."""
-
-    def fileno(self) -> int:
-        """For polling: readable when there are packets. Changes in `turn_over`."""
-
-    def packets(self) -> Iterator[Packets]:
-        """Some of the packets, some at a time. Must be run to its end."""
-
-    def unfinished(self) -> Packets | None:
-        """Packets for which the descriptor is not readable yet."""
-
-    def rest(self) -> Iterator[Packets]:
-        """All packets, after `stop`. Must be run to its end."""
-
-    def stop(self) -> None:
-        """Let nothing more in."""
-
-    def drained(self) -> bool:
-        """Whether every packet was read."""
-
-    def statistics(self) -> Statistics:
-        """The counts since the capture began."""
-
-    def error(self) -> int:
-        """A pending error number, 0 for none."""
-
-    def close(self) -> None:
-        """Release everything."""
-
-    def grow(self, notify: Callable[[], None]) -> bool:
-        """Begin to grow. False if it cannot."""
-
-    def turn_over(self) -> bool:
-        """Replace the memory by a larger one that is ready. Returns whether `fileno` has changed."""
-
-    def failure(self) -> str:
-        """Why growing has failed, once; empty for nothing to say."""
 
 
 class Source(Generic[T]):

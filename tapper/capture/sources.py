@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from tapper.capture.mapped import Statistics
+from tapper.capture.mapped import CaptureRing, Statistics
 from tapper.capture.share import next_round
-from tapper.capture.source import CaptureRing, Deliver, Source
+from tapper.capture.source import Deliver, Source
 from tapper.errors import TapperError
 from tapper.runtime.threads import on_threads
 

@@ -12,13 +12,14 @@ from typing import Final
 
 from tapper.fast.patterns import HeadCache
 from tapper.protocols import heads
-from tapper.protocols.conversation import Conversation, PendingRequest, is_possible
+from tapper.protocols.conversation import Conversation
 from tapper.protocols.exchange import Exchange
 from tapper.protocols.headers import HeaderList
 from tapper.protocols.heads import Framing
 from tapper.protocols.http1 import WITHOUT_BODY, RequestReader, ResponseReader
 from tapper.protocols.http1_reader import HEAD
 from tapper.protocols.messages import BODY_LIMIT, HEAD_LIMIT, End, Request, RequestHead, Response, ResponseHead
+from tapper.protocols.pending_request import PendingRequest, is_possible
 from tapper.runtime.memo import Memo
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK
@@ -136,8 +137,8 @@ class FastConversation(Conversation):
 
     def from_client(self, chunk: Data) -> list[Exchange]:
         request = self._whole_requests.whole(chunk)
-        if request is None:
-            return self._take_requests(self._requests.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+        if request is None or self._assumed_order is not None:
+            return super().from_client(chunk)
         pending = PendingRequest(request.head, certain=not self._requests_lost)
         pending.request = request
         pending.cost += len(request.end.body)
@@ -145,7 +146,7 @@ class FastConversation(Conversation):
 
     def from_server(self, chunk: Data) -> list[Exchange]:
         self._note_server_data(chunk)
-        if self._queue and not self._responses_lost:
+        if self._queue and not self._responses_lost and self._assumed_order is None:
             oldest = self._queue[0]
             if oldest.request is not None and oldest.certain and oldest.head.method not in ("HEAD", "CONNECT"):
                 response = self._whole_responses.whole(chunk)

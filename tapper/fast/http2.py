@@ -6,6 +6,8 @@ the plain frame reader, a connection costs 1.4 times (many header fields) to 1.7
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from tapper.fast.blocks import FastBlockDecoder
 from tapper.protocols.blocks import BlockDecoder
 from tapper.protocols.frames import (
@@ -57,8 +59,5 @@ class FastFrameReader(FrameReader):
 class FastHttp2(Http2):
     """A connection, read by the fast parts."""
 
-    def frame_reader(self, side: int, in_step: bool) -> FrameReader:
-        return FastFrameReader(side, in_step=in_step)
-
-    def block_decoder(self, from_start: bool) -> BlockDecoder:
-        return FastBlockDecoder(from_start=from_start)
+    FRAMES: ClassVar[type[FrameReader]] = FastFrameReader
+    BLOCKS: ClassVar[type[BlockDecoder]] = FastBlockDecoder

@@ -114,6 +114,7 @@ class FastNdjson(Ndjson):
         # The pieces of the last record, each with the values that it was made of. Many records in a row have the same.
         self._second = -1
         self._begins = ""
+        self._method, self._asks = "", ""
         self._version, self._status, self._answer = "", -1, ""
         self._place: Place | None = None
         self._named = False
@@ -126,7 +127,6 @@ class FastNdjson(Ndjson):
         if is_rare or request is None or response is None:
             return super().exchange(place, record)
         head, ts, version, status = request.head, request.head.ts, request.head.version, response.head.status
-        method = _quoted(head.method) if head.method else "null"
         target = _quoted(head.target) if head.target else "null"
         # Each message is two pieces: the fields, and the rest of it.
         asked = f"{self._fields(head.fields)}{self._rest(request.end)}"
@@ -135,6 +135,9 @@ class FastNdjson(Ndjson):
         if ts // SECOND != self._second:
             self._second = ts // SECOND
             self._begins = f'{{"type":"http","ts":{self._second}.'
+        if head.method != self._method or not self._asks:
+            self._method = head.method
+            self._asks = f'{_quoted(head.method) if head.method else "null"},"target":'
         if status != self._status or version != self._version:
             self._status, self._version, self._answer = status, version, _answer(version, status)
         if place is not self._place:
@@ -142,7 +145,7 @@ class FastNdjson(Ndjson):
             self._ends = f',"outcome":"complete","netns":{"null" if place.netns is None else place.netns}'
         return (
             f"{self._begins}{_fraction(ts)}{self._leg(leg)}"
-            f'{method},"target":{target}{self._answer}'
+            f"{self._asks}{target}{self._answer}"
             f'{asked},"response":{answered},"duration_s":{duration}{self._ends}'
             f"{self._optional(place, leg, exchange)}}}\n"
         )

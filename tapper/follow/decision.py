@@ -16,7 +16,7 @@ from tapper.follow.addresses import NamespaceAddresses
 from tapper.namespaces.contents import is_linked_to
 from tapper.namespaces.enter import run_inside
 from tapper.namespaces.identity import NamespaceId, own_user_namespace, owner_of
-from tapper.output.sink import Console
+from tapper.output.console import Console
 from tapper.targets.addresses import Address
 
 _FOREIGN = "its network namespace was made in a user namespace, as any process of a pod can make one with any address"

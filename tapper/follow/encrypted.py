@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Set
 
+from tapper.output.console import Console
 from tapper.output.records import Place
-from tapper.output.sink import Console
 from tapper.protocols.facts import Tls
 from tapper.protocols.records import FactRecord
 from tapper.streams.legs import Direction

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from tapper.capture.sources import Sources
 from tapper.discovery import address_events, exec_events
 from tapper.errors import explain
-from tapper.output.sink import Console
+from tapper.output.console import Console
 from tapper.runtime.descriptors import lasting
 from tapper.targets.addresses import Address
 

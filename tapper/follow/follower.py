@@ -32,8 +32,8 @@ from tapper.namespaces.contents import tcp_connections
 from tapper.namespaces.enter import Visit, run_inside, run_inside_each
 from tapper.namespaces.identity import NamespaceId, own_namespace
 from tapper.namespaces.privileges import check_following
+from tapper.output.console import Console
 from tapper.output.records import Place
-from tapper.output.sink import Console
 from tapper.streams.connection import Scope
 from tapper.targets.addresses import Address
 

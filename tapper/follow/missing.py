@@ -16,7 +16,7 @@ from tapper.discovery.scanner import Scan, Scanner
 from tapper.errors import TapperError
 from tapper.follow.addresses import NamespaceAddresses
 from tapper.namespaces.identity import NamespaceId
-from tapper.output.sink import Console
+from tapper.output.console import Console
 from tapper.targets.addresses import Address
 
 _OTHER_ENVOYS = (Verdict.NOT_A_TARGET, Verdict.NO_INSTANCE_IP, Verdict.BAD_INSTANCE_IP)

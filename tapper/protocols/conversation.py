@@ -9,12 +9,13 @@ After a loss, to pair by order is to guess, and one wrong guess shifts all later
    responses, so the next byte that it expects is the first one of the response:   request.ack == response.seq
 
 Rules 1 and 2 hold always, and every pair obeys them. Rule 3 alone makes pairs after a loss, and on a connection that
-was joined midway. After lost requests it does so only if a response came in between, which is the answer to them.
-Rule 3 is of no use for a client that pipelines. So once a client has sent a request while another was unanswered, a
-response after a loss gets no request. A message without a partner is an exchange of its own.
+was joined midway. After lost requests it does so only if a response came in between, which is the answer to them. A
+message without a partner is an exchange of its own.
 
-Known limit: a pipelining client was joined midway, and a request of it that was not seen is on its way. Until the
-client is seen to pipeline, rule 3 can match by coincidence.
+Rule 3 is of no use for a client that pipelines, so it is not used again once a client has sent a request while another
+was unanswered. A client may also pipeline unseen. So the order of pairs that rule 3 made, and of all after them, is
+assumed, and they are kept back until it is proven or disproven (`tapper.protocols.assumed_order`). If it is disproven,
+each of their messages is an exchange of its own.
 
 `tapper.streams.order` delays a response until all data that its sender had acknowledged was read. So a request comes
 here before its response, whatever the order of the packets.
@@ -25,45 +26,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from tapper.protocols.exchange import Exchange, exchange_id
+from tapper.protocols.assumed_order import AssumedOrder
+from tapper.protocols.exchange import Exchange, exchange_id, exchange_of
 from tapper.protocols.facts import Fact, StreamBegin
-from tapper.protocols.grpc import WEB, web_call
 from tapper.protocols.headers import content_encoding
 from tapper.protocols.http1 import RequestReader, ResponseReader
 from tapper.protocols.messages import BODY_LIMIT, End, Event, Lost, Request, RequestHead, Response, ResponseHead
-from tapper.protocols.outcome import CLIENT, COMPLETE, LOST, OPEN, SERVER, ExchangeOutcome, OutcomeKind, joined
+from tapper.protocols.outcome import CLIENT, LOST, OPEN, SERVER, ExchangeOutcome, OutcomeKind
+from tapper.protocols.pending_request import PendingRequest, ends_http1, expects_continue, is_possible
 from tapper.protocols.streaming import AFTER_NS, Followed, part_reader
-from tapper.runtime.native import mypyc_attr
 from tapper.streams.bounds import Pace
 from tapper.streams.reassembly import Data
 from tapper.streams.sequence import MASK, after
 
 MOST_UNANSWERED: Final = 256
 """Requests of one connection that may wait for an answer. nginx and Envoy close a connection long before."""
+_HEADS_OF_A_WAITING_CLIENT: Final = 16
+"""A client that has waited for the answers in so many messages is not expected to pipeline. After a loss, the order of
+its messages is not doubted."""
 _CONTENT_TYPE: Final = "content-type"
-_RECORD_COST: Final = 512  # bytes that an unanswered request counts for, besides those that it has
-
-
-@mypyc_attr(acyclic=True)
-class PendingRequest:
-    """A request and its answer, from the request's head on until both have come."""
-
-    __slots__ = ("certain", "cost", "head", "is_queued", "may_be_answered", "request", "response", "unanswered")
-
-    def __init__(self, head: RequestHead, *, certain: bool) -> None:
-        self.head = head
-        self.request: Request | None = None
-        """None until the request's end has come."""
-        self.response: Response | None = None
-        self.certain = certain
-        """True if nothing was lost between the request before and this one."""
-        self.may_be_answered = True
-        self.unanswered = LOST
-        """The outcome if no answer is expected any longer."""
-        self.is_queued = True
-        """True until an answer begins, or none is expected any longer."""
-        self.cost = _RECORD_COST + head.cost
-        """Bytes that it counts for while it is queued."""
 
 
 class Conversation:
@@ -73,7 +54,7 @@ class Conversation:
         "_answered_to",
         "_answering",
         "_arriving",
-        "_assumed",
+        "_assumed_order",
         "_first_end",
         "_followed",
         "_is_server_unread",
@@ -117,11 +98,11 @@ class Conversation:
         self._followed: Followed | None = None  # the exchange of that response, if it goes on for long
         self.facts: list[Fact] = []
         """Facts about an exchange that goes on. Whoever takes them empties the list."""
-        # Losses. An order of requests and responses that rule 3 alone told is assumed.
+        # Losses.
         self._requests_lost = not client_in_step
         self._responses_lost = not server_in_step
         self._responses_missed = False  # True if lost bytes may be the answers to the requests that wait
-        self._assumed = False
+        self._assumed_order: AssumedOrder | None = None  # since rule 3 alone has made a pair, until it is proven
         self._first_end: ExchangeOutcome | None = None  # of an exchange that the first FIN cuts off
         # Sequence numbers of the server.
         self._server_from_start = server_in_step  # True until the first byte, if that was seen
@@ -147,13 +128,16 @@ class Conversation:
         self._responses = ResponseReader(in_step=server_in_step, body_limit=body_limit)
 
     def from_client(self, chunk: Data) -> list[Exchange]:
-        return self._take_requests(self._requests.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
+        proven = self.prove(chunk.ts)
+        return proven + self._take_requests(self._requests.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
 
     def from_server(self, chunk: Data) -> list[Exchange]:
         self._note_server_data(chunk)
         return self._read_server(chunk)
 
     def _read_server(self, chunk: Data) -> list[Exchange]:
+        if self._queue and not self._pipelines and self._queue[0].head.ack == chunk.seq:
+            self._responses.try_start(chunk.data)  # rule 3 names the first byte of a response
         done = self._take_responses(self._responses.feed(chunk.data, chunk.ts, chunk.seq, chunk.ack))
         if self._answering is not None:
             self.pass_time(chunk.ts)
@@ -165,7 +149,7 @@ class Conversation:
             return
         waiting, head = self._answering
         if self._followed is None:
-            if waiting is None or now - head.ts < AFTER_NS:
+            if waiting is None or self._assumed_order is not None or now - head.ts < AFTER_NS:
                 return
             request, identity = waiting.head, exchange_id(waiting.head.ts, waiting.head.seq)
             reader = part_reader(head.fields.get(_CONTENT_TYPE), identity, SERVER, content_encoding(head.headers))
@@ -198,11 +182,47 @@ class Conversation:
     def finish(self, unfinished: ExchangeOutcome = OPEN) -> list[Exchange]:
         """The connection is over, or is given up: everything comes out as it is. `unfinished` is the outcome of what
         has not ended."""
-        return [
-            *self._take_requests(self._requests.eof(unfinished, clean=False)),
-            *self._take_responses(self._responses.eof(unfinished, clean=False)),
-            *self._give_up(len(self._queue), unfinished),
-        ]
+        done = self._take_requests(self._requests.eof(unfinished, clean=False))
+        done += self._take_responses(self._responses.eof(unfinished, clean=False))
+        order = self._assumed_order
+        is_orderly = order is not None and order.is_whole and unfinished.kind is OutcomeKind.TIMEOUT
+        done += self._settle_order(is_proven=is_orderly)
+        return done + self._give_up(len(self._queue), unfinished)
+
+    # Pairs whose order is assumed.
+
+    def prove(self, now: int) -> list[Exchange]:
+        """The pairs that were kept back, if the server's silence until `now` (nanoseconds since 1970) proves them."""
+        order = self._assumed_order
+        if order is None or self._queue or self._answering is not None or self._arriving is not None:
+            return []
+        return self._settle_order(is_proven=True) if order.is_proven_by_silence(now) else []
+
+    def _pair(self, request: Request, response: Response) -> list[Exchange]:
+        """A request and its response, both complete. Nothing if the pair is kept back."""
+        order = self._assumed_order
+        if order is None:
+            return [exchange_of(request, response, LOST)]
+        self.held -= order.held
+        is_proven = order.add(request, response)
+        self.held += order.held
+        return self._settle_order(is_proven=True) if is_proven else []
+
+    def _disprove(self) -> list[Exchange]:
+        """The server has sent something that no request waits for: then an assumed order is wrong."""
+        if self._assumed_order is None:
+            return []
+        self._pipelines = self._responses_lost = True
+        return self._settle_order(is_proven=False)
+
+    def _settle_order(self, *, is_proven: bool) -> list[Exchange]:
+        """Give out the pairs that were kept back: as pairs, or each message alone."""
+        order = self._assumed_order
+        if order is None:
+            return []
+        self.held -= order.held
+        self._assumed_order = None if is_proven else AssumedOrder(order.last_ack)
+        return order.exchanges(is_proven=is_proven)
 
     def _cut_by(self, sender: str) -> ExchangeOutcome:
         """The outcome of an exchange that a FIN cuts off. Who sent the first FIN has ended it."""
@@ -224,6 +244,8 @@ class Conversation:
                     done += self._complete_request(waiting, event)
             elif isinstance(event, Lost):
                 self._requests_lost = True
+                if self._assumed_order is not None:
+                    self._assumed_order.lose()
         self._weigh()
         return done
 
@@ -236,13 +258,16 @@ class Conversation:
         received_nothing = self._last_ack == before
         if not received_nothing and (self._is_server_unread or self._has_lost_after(before)):
             self._owed = 0
-        # 2. Find out whether the client pipelines. Then what rule 3 has told is not certain any longer.
+        # 2. Find out whether the client pipelines. Then an assumed order is disproven.
+        done: list[Exchange] = []
         if not self._pipelines and (self._owed > 0 or received_nothing):
             self._pipelines = True
-            if self._assumed:
+            if self._assumed_order is not None:
                 self._responses_lost = True
+                done += self._settle_order(is_proven=False)
         # 3. Queue it. If the queue is full, its oldest request gets no answer.
-        done = self._give_up(1, LOST) if self._queue and not self._queue[0].head.method else []
+        if self._queue and not self._queue[0].head.method:
+            done += self._give_up(1, LOST)
         self._owed += 1
         self._queue.append(waiting)
         self.held += waiting.cost
@@ -271,7 +296,9 @@ class Conversation:
         if waiting.is_queued:
             self.held += len(end.body)
         # A server may answer before the request is complete: then the exchange is complete now.
-        return [] if waiting.may_be_answered else [_exchange(waiting.request, waiting.response, waiting.unanswered)]
+        if waiting.response is not None:
+            return self._pair(waiting.request, waiting.response)
+        return [] if waiting.may_be_answered else [exchange_of(waiting.request, None, waiting.unanswered)]
 
     # Responses.
 
@@ -291,7 +318,8 @@ class Conversation:
                 waiting, unanswered = self._match(event)
                 done += unanswered
                 self._answering = (waiting, event)
-                self._responses.answers(None if waiting is None else waiting.head.method)
+                method = None if waiting is None else waiting.head.method
+                self._responses.answers(method if self._assumed_order is None else None)  # it may be another request's
                 if waiting is not None and waiting is self._arriving and self._is_refused(waiting.head):
                     self._requests.refused()
             elif isinstance(event, End):
@@ -310,6 +338,10 @@ class Conversation:
                         self.given_away = True
                         done += self._take_requests(self._requests.eof(clean=False))
             elif isinstance(event, Lost):
+                if not (self._queue or self._answering is not None or self._requests_lost):
+                    done += self._disprove()
+                if self._assumed_order is not None:
+                    self._assumed_order.lose()
                 self._responses_lost = self._responses_missed = True
                 self._owed = 0  # all of them may be among the lost bytes
         self._weigh()
@@ -318,42 +350,47 @@ class Conversation:
     def _is_refused(self, request: RequestHead) -> bool:
         """True if the client waits for a 100 (Continue) before it sends the body (RFC 9110 section 10.1.1), and this
         response came instead of it."""
-        return not self._responses.continued and any(
-            name.lower() == "expect" and value.strip().lower() == "100-continue" for name, value in request.headers
-        )
+        return not self._responses.continued and expects_continue(request)
 
     def _complete_response(self, waiting: PendingRequest | None, response: Response) -> list[Exchange]:
         if waiting is None:  # an answer that cannot be read is told with its request only
-            return [_exchange(None, response, LOST)] if response.head.status else []
+            return [exchange_of(None, response, LOST)] if response.head.status else []
         waiting.may_be_answered, waiting.response = False, response
         self._answered_to = response.end.seq
-        return [] if waiting.request is None else [_exchange(waiting.request, response, LOST)]
+        return [] if waiting.request is None else self._pair(waiting.request, response)
 
     def _match(self, response: ResponseHead) -> tuple[PendingRequest | None, list[Exchange]]:
         """The request that this response answers, and the exchanges of older requests, which get no answer."""
-        if not self._queue:
-            return None, []
+        order = self._assumed_order
+        is_second = order is not None and order.repeats(response.ack)
         # 1. Bytes that are no response may be the rest of a body that is longer than its head says. They are an answer
         #    only if the oldest request is one, and if rule 3 names it.
-        oldest = self._queue[0]
-        if not (response.status or (oldest.head.method and oldest.head.ack == response.seq)):
-            return None, []
+        oldest = self._queue[0].head if self._queue else None
+        if not response.status and (oldest is None or not oldest.method or oldest.ack != response.seq):
+            return None, self._disprove()
         # 2. Nothing was lost: it answers the oldest request.
-        if oldest.certain and not self._responses_lost:
-            return (self._leave_queue() if is_possible(oldest.head, response) else None), []
+        if oldest is not None and self._queue[0].certain and not self._responses_lost:
+            if is_possible(oldest, response):
+                return self._leave_queue(), []
         # 3. After a loss: it answers the request that rule 3 names.
-        if not self._pipelines:
+        elif not self._pipelines:
             for index, waiting in enumerate(self._queue):
                 if self._follows(waiting, response):
                     unanswered = self._give_up(index, LOST)
-                    self._responses_lost, self._responses_missed, self._assumed = False, False, True
+                    self._responses_lost = self._responses_missed = False
+                    if order is None and self.heads < _HEADS_OF_A_WAITING_CLIENT:
+                        self._assumed_order = AssumedOrder(response.ack)
                     return self._leave_queue(), unanswered
-        return None, []
+        # 4. No seen request waits for it. A lost one may, if no other request waits and the server has received more
+        #    since its last answer.
+        return None, [] if self._requests_lost and not (self._queue or is_second) else self._disprove()
 
     def _follows(self, waiting: PendingRequest, response: ResponseHead) -> bool:
         """True if the response answers this request by rule 3."""
         if waiting.head.ack != response.seq or not is_possible(waiting.head, response):
             return False
+        if waiting.request is not None and after(response.ack, waiting.request.end.seq + 1):
+            return False  # the client has sent more than this request, and a FIN: it does not wait
         return waiting.certain or response.seq != self._answered_to
 
     # The queue.
@@ -372,10 +409,11 @@ class Conversation:
         for _ in range(count):
             waiting = self._leave_queue()
             waiting.may_be_answered = False
-            if not (self._responses_missed or self._has_lost_after(waiting.head.ack)):
+            has_received_unseen = self._is_server_unread and self._last_ack != waiting.head.ack
+            if not (self._responses_missed or self._has_lost_after(waiting.head.ack) or has_received_unseen):
                 waiting.unanswered = unanswered
             if waiting.request is not None and (waiting.head.method or self.heads):
-                done.append(_exchange(waiting.request, None, waiting.unanswered))
+                done.append(exchange_of(waiting.request, None, waiting.unanswered))
         return done
 
     def _weigh(self) -> None:
@@ -394,24 +432,3 @@ class Conversation:
             kept += arriving.cost + (0 if response is None else response.head.cost + len(response.end.body))
         self.held += kept - self._kept
         self._kept = kept
-
-
-def _exchange(request: Request | None, response: Response | None, missing: ExchangeOutcome) -> Exchange:
-    """An exchange. `missing` is the outcome of a message that is None."""
-    asked = missing if request is None else request.end.outcome
-    answered = missing if response is None else response.end.outcome
-    outcome = COMPLETE if asked is COMPLETE and answered is COMPLETE else joined(asked, answered)
-    if response is not None and response.head.fields.has_prefix(_CONTENT_TYPE, WEB):
-        return Exchange(request, response, grpc=web_call(request, response), outcome=outcome)
-    return Exchange(request, response, outcome=outcome)
-
-
-def ends_http1(request: Request | PendingRequest | None, response: ResponseHead) -> bool:
-    """True if another protocol follows this response (RFC 9110 sections 7.8 and 9.3.6)."""
-    status = response.status
-    return status == 101 or (request is not None and request.head.method == "CONNECT" and 200 <= status < 300)
-
-
-def is_possible(request: RequestHead, response: ResponseHead) -> bool:
-    """True if the response can answer the request by rules 1 and 2, modulo 2**32."""
-    return after(response.ack, request.seq) and not after(request.ack, response.seq)

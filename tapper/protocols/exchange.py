@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tapper.protocols.grpc import Call
+from tapper.protocols.grpc import WEB, Call, web_call
 from tapper.protocols.messages import Request, Response
-from tapper.protocols.outcome import COMPLETE, ExchangeOutcome
+from tapper.protocols.outcome import COMPLETE, ExchangeOutcome, joined
 from tapper.runtime.native import mypyc_attr
 
 
@@ -74,3 +74,13 @@ class Exchange:
         if self.request is None or self.response is None:
             return None
         return self.response.end.ts - self.request.head.ts
+
+
+def exchange_of(request: Request | None, response: Response | None, missing: ExchangeOutcome) -> Exchange:
+    """An exchange of HTTP/1. `missing` is the outcome of a message that is None."""
+    asked = missing if request is None else request.end.outcome
+    answered = missing if response is None else response.end.outcome
+    outcome = COMPLETE if asked is COMPLETE and answered is COMPLETE else joined(asked, answered)
+    if response is not None and response.head.fields.has_prefix("content-type", WEB):
+        return Exchange(request, response, grpc=web_call(request, response), outcome=outcome)
+    return Exchange(request, response, outcome=outcome)

@@ -148,10 +148,9 @@ class _BlockInProgress:
     """Fragments of a header block, of which the last one has not come."""
 
     stream: int
-    promise: bool
     end: bool
     data: bytearray
-    promised: int = 0
+    promised: int | None = None
     """The promised stream, of a PUSH_PROMISE frame."""
     is_cut: bool = False
     """True once it is over the limit. Then `data` is its beginning."""
@@ -281,9 +280,8 @@ class FrameReader:
         frame = self._frame
         block, start, stop = self._block, 0, len(payload)
         if block is None:
-            is_headers = frame.kind == HEADERS
-            end = is_headers and frame.flags & END_STREAM != 0
-            block = self._block = _BlockInProgress(frame.stream, not is_headers, end, bytearray())
+            end = frame.kind == HEADERS and frame.flags & END_STREAM != 0
+            block = self._block = _BlockInProgress(frame.stream, end, bytearray())
             if frame.flags & PADDED:
                 start, stop = 1, stop - (payload[0] if payload else 0)
             if frame.kind == PUSH_PROMISE:
@@ -306,10 +304,10 @@ class FrameReader:
             self._block = None
             handler.on_block(
                 self._side,
-                block.promised if block.promise else block.stream,
+                block.stream if block.promised is None else block.promised,
                 bytes(block.data),
                 end=block.end,
-                promise=block.promise,
+                promise=block.promised is not None,
                 is_cut=block.is_cut,
             )
         return True

@@ -89,33 +89,21 @@ def lenient_status_line(line: bytes) -> tuple[str, int, str] | None:
 def section(block: bytes) -> tuple[HeaderList, Framing] | None:
     """The fields of a header section, which ends with an empty line, and what they say about the body; None if either
     is malformed."""
-    headers = fields(block.removesuffix(b"\n").removesuffix(b"\r"))
-    framed = None if headers is None else framing(headers)
-    return None if headers is None or framed is None else (HeaderList(headers), framed)
-
-
-def fields(block: bytes) -> Headers | None:
-    """The fields of a header or trailer section; each line ends in LF, and there is no empty line at the end.
-
-    None if a line is not a field. A line that begins with a blank continues the field before it (section 5.2).
-    """
-    headers, invalid = _fields(block)
-    return None if invalid else headers
+    headers, framed, invalid = lenient_section(block)
+    return None if invalid or framed is None else (headers, framed)
 
 
 def lenient_section(block: bytes) -> tuple[HeaderList, Framing | None, list[tuple[str, str]]]:
     """The valid fields of a header section, which ends with an empty line; what they say about the body, None if that
     is contradictory; and of each invalid line a reason and the line."""
-    headers, invalid = _fields(block.removesuffix(b"\n").removesuffix(b"\r"))
+    headers, invalid = lenient_fields(block.removesuffix(b"\n").removesuffix(b"\r"))
     return HeaderList(headers), framing(headers), invalid
 
 
 def lenient_fields(block: bytes) -> tuple[Headers, list[tuple[str, str]]]:
-    """As `fields`, but invalid lines are left out of the fields; of each, a reason and the line are returned."""
-    return _fields(block)
-
-
-def _fields(block: bytes) -> tuple[Headers, list[tuple[str, str]]]:
+    """The valid fields of a header or trailer section, and of each invalid line a reason and the line. Each line ends
+    in LF, and there is no empty line at the end. A line that begins with a blank continues the field before it (section
+    5.2)."""
     # 1. Nearly always each line is a valid field.
     section = block.decode("latin-1")
     headers = _FIELD_LINE.findall(section)

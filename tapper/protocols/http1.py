@@ -71,7 +71,6 @@ class RequestReader(Reader):
             self._note("a transfer coding that does not end with chunked", line.decode("latin-1"), is_start=True)
             framing = None
         self._framing = framing or NO_BODY
-        self._reason = "the end of the body is not known"
         return RequestHead(*self._opened(is_framed=framing is not None), *parts, fields, size)
 
     def _unreadable(self, line: bytes) -> Step:
@@ -126,7 +125,6 @@ class ResponseReader(Reader):
             return True  # the final response follows, and began here
         if framing is None:
             self._note(CONTRADICTION, line.decode("latin-1"), is_start=True)
-            self._reason = "the end of the body is not known"
         self._status, self._framing, self._method = status, framing or NO_BODY, None
         self.continued, self._interim = self._interim, False
         return ResponseHead(*self._opened(is_framed=framing is not None), status, reason, version, fields, size)

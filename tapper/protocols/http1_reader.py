@@ -83,7 +83,6 @@ class Reader:
         "_partial",
         "_pieces",
         "_pos",
-        "_reason",
         "_remaining",
         "_removed",
         "_room_for_fields",
@@ -121,7 +120,6 @@ class Reader:
         self._room_for_fields = 0  # octets of the field lines that may be added to it
         self._head_outcome = COMPLETE  # of a message that comes to its end; UNPARSABLE if its head was shortened
         self._removed = 0  # octets of that head that are not kept in _partial
-        self._reason = ""  # why the reader fell out of step
 
     @property
     def held(self) -> int:
@@ -174,7 +172,9 @@ class Reader:
         else:
             if state == BODY:
                 self._size += self._remaining  # Content-Length told the size
-            yield from self._lose("bytes were lost")
+            if self._open:
+                yield self._end(cut=LOST)
+            yield self._say_lost()
 
     def eof(self, unfinished: ExchangeOutcome = OPEN, *, clean: bool = True) -> Iterator[Event]:
         """The stream ended. `clean` is False if there was no FIN: the capture ended, or the connection was given up.
@@ -212,6 +212,12 @@ class Reader:
             self._pieces.clear()
         return pieces
 
+    def try_start(self, data: bytes) -> None:
+        """A message is expected to begin with these bytes, which come next: a reader out of step need not see the whole
+        start line in one segment."""
+        if self._state == OUT_OF_STEP and self._may_become(data):
+            self._state = HEAD
+
     def unfollow(self) -> None:
         self._pieces = None
 
@@ -228,8 +234,7 @@ class Reader:
         raise NotImplementedError
 
     def _unreadable(self, line: bytes) -> Step:
-        """The event of a head that cannot be read; True where it is none worth telling. `line` is its first line, as
-        far as it has come."""
+        """The event of a head that cannot be read. `line` is its first line, as far as it has come."""
         raise NotImplementedError
 
     def _choose_framing(self) -> Step:
@@ -273,7 +278,7 @@ class Reader:
         self._shortened, self._removed, self._head_outcome = None, 0, COMPLETE
         self._start = None
         self._state = OUT_OF_STEP
-        return Lost(self._reason)
+        return Lost()
 
     def _read_head(self) -> Step:
         data, pos = self._data, self._pos
@@ -495,22 +500,13 @@ class Reader:
         if line is None:
             line = (bytes(self._partial) or self._data[self._pos :]).partition(b"\n")[0]
         self._pos = len(self._data)
-        self._reason = reason
         # 1. A body goes wrong.
         if self._open:
             self._note(reason)
             return self._end_abandoned()
         # 2. A head goes wrong. It is told without what its first line would say.
         self._partial = b""
-        step = True if self._state != HEAD else self._unreadable(line)
-        return self._say_lost() if isinstance(step, bool) else step
-
-    def _lose(self, reason: str) -> Iterator[Event]:
-        """Bytes are missing here, so nothing is known about the next one."""
-        self._reason = reason
-        if self._open:
-            yield self._end(cut=LOST)
-        yield self._say_lost()
+        return self._unreadable(line)
 
     def _run(self, step: Step) -> Iterator[Event]:
         """Do the steps after this one until one needs more data."""

@@ -22,7 +22,7 @@ exchange says that it is incomplete. Its method, target or status stays empty if
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from tapper.protocols.blocks import BlockDecoder, DecodedBlock, decoded
 from tapper.protocols.connection_reader import Content
@@ -82,12 +82,15 @@ class Http2(Handler):
     side whether it is read from its first byte. `body_limit` is how many bytes of a body are kept. `pace` bounds what
     is told of exchanges while they go on; None: nothing is."""
 
+    FRAMES: ClassVar[type[FrameReader]] = FrameReader
+    BLOCKS: ClassVar[type[BlockDecoder]] = BlockDecoder
+
     def __init__(
         self, client: int | None, in_step: tuple[bool, bool], body_limit: int = BODY_LIMIT, pace: Pace | None = None
     ) -> None:
         super().__init__(client)
-        self._readers = (self.frame_reader(0, in_step[0]), self.frame_reader(1, in_step[1]))
-        self._decoders = (self.block_decoder(in_step[0]), self.block_decoder(in_step[1]))
+        self._readers = (self.FRAMES(0, in_step=in_step[0]), self.FRAMES(1, in_step=in_step[1]))
+        self._decoders = (self.BLOCKS(from_start=in_step[0]), self.BLOCKS(from_start=in_step[1]))
         self._body_limit = body_limit
         self._pace = pace
         self._streams: dict[int, _Stream] = {}  # the open ones
@@ -101,14 +104,6 @@ class Http2(Handler):
         self._ts = self._seq = self._ack = self._next = 0
         self.heads = 0
         """Messages seen so far. While it is 0, nothing proves that the connection is HTTP/2."""
-
-    def frame_reader(self, side: int, in_step: bool) -> FrameReader:
-        """A new reader of frames; a subclass may have another."""
-        return FrameReader(side, in_step=in_step)
-
-    def block_decoder(self, from_start: bool) -> BlockDecoder:
-        """A new decoder of header blocks; a subclass may have another."""
-        return BlockDecoder(from_start=from_start)
 
     @property
     def held(self) -> int:

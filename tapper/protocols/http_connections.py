@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from tapper.protocols.bytestream import ByteTally
 from tapper.protocols.connection_reader import ConnectionReader, Content
-from tapper.protocols.conversation import ends_http1
 from tapper.protocols.exchange import Exchange, exchange_id
-from tapper.protocols.messages import ResponseHead
 from tapper.protocols.outcome import OPEN, ExchangeOutcome
+from tapper.protocols.pending_request import ends_http1
 from tapper.protocols.reader_classes import Readers
 from tapper.protocols.websocket import WebSocket
 from tapper.streams.bounds import Pace
@@ -57,7 +56,7 @@ class Http1Connection(ConnectionReader):
 
     def pass_time(self, now: int) -> Sequence[Content]:
         self._conversation.pass_time(now)
-        return self._with_facts([])
+        return self._with_facts(self._conversation.prove(now))
 
     def gap(self, side: int, size: int | None) -> Sequence[Content]:
         conversation = self._conversation
@@ -75,22 +74,26 @@ class Http1Connection(ConnectionReader):
         """After a response of 101 or to CONNECT the connection is not HTTP/1 (RFC 9110 sections 7.8 and 9.3.6). `chunk`
         has the response's last byte."""
         # 1. Which exchange is it? Those after it are of requests that were answered before their ends came.
-        upgrades = [exchange for exchange in exchanges if _ends_http1(exchange)]
+        upgrades = [
+            (exchange, exchange.response)
+            for exchange in exchanges
+            if exchange.response is not None and ends_http1(exchange.request, exchange.response.head)
+        ]
         if not upgrades:
             return exchanges  # its request has no end
-        request, response = upgrades[-1].request, upgrades[-1].response
-        assert response is not None, "the response makes it an upgrade"
+        upgrade, response = upgrades[-1]
+        request = upgrade.request
         contents: list[Content] = [*exchanges]
         # 2. Which protocol follows? A request for h2c gets its final response in HTTP/2: 101 is an interim one.
-        tokens = _upgrade_tokens(response.head)
+        tokens = [value.strip().lower() for value in response.head.fields.all("upgrade")]
         if tokens == ["h2c"] and request is not None:
             http2 = self._readers.http2(self.client, (True, True), self._body_limit, self._pace)
             http2.upgraded(request)
             self.successor = http2
-            contents = [exchange for exchange in exchanges if exchange is not upgrades[-1]]
+            contents = [exchange for exchange in exchanges if exchange is not upgrade]
         elif tokens == ["websocket"]:
             first = response.head if request is None else request.head
-            identity = upgrades[-1].id = exchange_id(first.ts, first.seq)
+            identity = upgrade.id = exchange_id(first.ts, first.seq)
             self.successor = WebSocket(1 - self._server, response.head.headers, chunk.ts, self._body_limit, identity)
         else:
             self.successor = ByteTally(tokens[0] if tokens else "tunnel", self.client)
@@ -99,11 +102,3 @@ class Http1Connection(ConnectionReader):
         if rest:
             contents += self.successor.data(self._server, Data(rest, chunk.ts, response.end.seq, chunk.ack))
         return contents
-
-
-def _ends_http1(exchange: Exchange) -> bool:
-    return exchange.response is not None and ends_http1(exchange.request, exchange.response.head)
-
-
-def _upgrade_tokens(head: ResponseHead) -> list[str]:
-    return [value.strip().lower() for name, value in head.headers if name.lower() == "upgrade"]

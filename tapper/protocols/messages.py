@@ -176,7 +176,5 @@ class Response:
 class Lost:
     """The reader fell out of step. Messages may be missing here."""
 
-    reason: str
-
 
 Event: TypeAlias = RequestHead | ResponseHead | End | Lost

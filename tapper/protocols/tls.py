@@ -14,11 +14,11 @@ from tapper.protocols.outcome import OPEN, ExchangeOutcome
 from tapper.streams.reassembly import Data
 
 HELLO_LIMIT = 64 * 1024
-"""Longest ClientHello that is read, in bytes. A post-quantum one has about 2 KiB."""
+"""Longest ClientHello that is read, in bytes with the headers of its records. A post-quantum one has about 2 KiB."""
 
 _RECORD_HEADER = 5
 _MESSAGE_HEADER = 4
-_HANDSHAKE = 0x16
+_HANDSHAKE = b"\x16"  # the type of a record
 _CLIENT_HELLO, _SERVER_HELLO = 1, 2
 _SERVER_NAME, _ALPN = 0, 16  # RFC 6066 section 3, RFC 7301 section 3.1
 _HOST_NAME = 0
@@ -83,78 +83,62 @@ def client_hello(body: bytes) -> tuple[str | None, tuple[str, ...]] | None:
     return name, tuple(protocols)
 
 
-class _Handshake:
-    """One side's handshake messages: the payloads of its first records."""
-
-    __slots__ = ("_header", "_remaining", "messages")
-
-    def __init__(self) -> None:
-        self._header = b""  # the beginning of a record's header
-        self._remaining = 0  # bytes of the current record that have not come
-        self.messages = bytearray()
-
-    def feed(self, data: bytes) -> bool:
-        """False once a record is of another type."""
-        at = 0
-        while at < len(data):
-            if self._remaining:
-                piece = data[at : at + self._remaining]
-                self.messages += piece
-                self._remaining -= len(piece)
-            else:
-                piece = data[at : at + _RECORD_HEADER - len(self._header)]
-                self._header += piece
-                if self._header[0] != _HANDSHAKE:
-                    return False
-                if len(self._header) == _RECORD_HEADER:
-                    self._remaining = int.from_bytes(self._header[3:], "big")
-                    self._header = b""
-            at += len(piece)
-        return True
+def _handshake(data: bytes) -> tuple[bytes, bool]:
+    """The handshake messages in the records with which a side begins, as far as they have come; and whether the next
+    record may have more."""
+    messages, at = b"", 0
+    while data[at : at + 1] == _HANDSHAKE and at + _RECORD_HEADER <= len(data):
+        stop = at + _RECORD_HEADER + int.from_bytes(data[at + 3 : at + _RECORD_HEADER], "big")
+        messages += data[at + _RECORD_HEADER : stop]
+        at = min(stop, len(data))
+    return messages, data[at : at + 1] in (b"", _HANDSHAKE)
 
 
 class HelloReader(ConnectionReader):
     """Waits for the ClientHello on the client's side, or on both while the client is not known. Makes one fact: at the
     ClientHello, or when none can come any more."""
 
-    __slots__ = ("_sides", "_told", "_ts")
+    __slots__ = ("_needed", "_sides", "_told", "_ts")
 
     def __init__(self, client: int | None) -> None:
         super().__init__(client)
         self._ts: int | None = None
         self._told = False
-        self._sides: list[_Handshake | None] = [_Handshake(), _Handshake()]
-        """None for a side that cannot send a ClientHello any more."""
+        self._sides: list[bytearray | None] = [bytearray(), bytearray()]
+        """The first bytes of each side; None for one that cannot send a ClientHello any more."""
+        self._needed = [1, 1]
+        """The number of bytes of each side that may suffice."""
 
     @property
     def held(self) -> int:
-        return sum(len(side.messages) for side in self._sides if side is not None)
+        return sum(len(begun) for begun in self._sides if begun is not None)
 
     def data(self, side: int, chunk: Data) -> Sequence[Tls]:
         if self._ts is None:
             self._ts = chunk.ts
-        handshake = self._sides[side]
-        if handshake is None:
+        begun = self._sides[side]
+        if begun is None:
             return ()
-        goes_on = handshake.feed(chunk.data)
-        messages = handshake.messages
+        begun += chunk.data
+        if len(begun) < self._needed[side]:
+            return ()
+        messages, goes_on = _handshake(bytes(begun))
         # 1. Which message is it? The side of a ServerHello is the server's.
         if messages and messages[0] != _CLIENT_HELLO:
             if self.client is None and messages[0] == _SERVER_HELLO:
                 self.client = 1 - side
             return self._give_up(side)
         # 2. Wait for all of it.
-        length = int.from_bytes(messages[1:_MESSAGE_HEADER], "big")
-        end = _MESSAGE_HEADER + length
+        end = _MESSAGE_HEADER + int.from_bytes(messages[1:_MESSAGE_HEADER], "big")
         if len(messages) < end:
-            too_long = len(messages) >= _MESSAGE_HEADER and length > HELLO_LIMIT
-            return () if goes_on and not too_long else self._give_up(side)
+            self._needed[side] = len(begun) + end - len(messages)
+            return () if goes_on and self._needed[side] <= HELLO_LIMIT else self._give_up(side)
         # 3. Read it.
         if self.client is None:
             self.client = side
         if side != self.client:
             return self._give_up(side)
-        return self._conclude(client_hello(bytes(messages[_MESSAGE_HEADER:end])))
+        return self._conclude(client_hello(messages[_MESSAGE_HEADER:end]))
 
     def gap(self, side: int, size: int | None) -> Sequence[Tls]:  # noqa: ARG002
         return self._give_up(side)

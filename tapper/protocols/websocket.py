@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from tapper.protocols.connection_reader import ConnectionReader
 from tapper.protocols.facts import WebSocketMessage
@@ -70,23 +70,19 @@ class _Inflater:
         message.holed |= self.broken
 
 
+@dataclass(slots=True)
 class _Message:
     """A message in progress, or a control frame."""
 
-    __slots__ = ("body", "compressed", "holed", "inflater", "limit", "opcode", "size", "ts")
-
-    def __init__(
-        self, opcode: int, ts: int, limit: int, *, compressed: bool = False, inflater: _Inflater | None = None
-    ) -> None:
-        self.opcode = opcode
-        self.ts = ts
-        self.limit = limit
-        self.compressed = compressed
-        self.inflater = inflater
-        """None for a message that is not compressed, or that is shown compressed."""
-        self.body = bytearray()
-        self.size = 0
-        self.holed = False
+    opcode: int
+    ts: int
+    limit: int
+    compressed: bool = False
+    inflater: _Inflater | None = None
+    """None for a message that is not compressed, or that is shown compressed."""
+    body: bytearray = field(default_factory=bytearray)
+    size: int = 0
+    holed: bool = False
 
     def add(self, payload: bytes) -> None:
         """The next bytes of the payload, unmasked."""

@@ -30,7 +30,7 @@ class Account:
     place: Place
     connections: Connections[Record]
     reader: PacketReader[Record]
-    """Takes the source's packets: `connections`, or a recorder that passes them on to it."""
+    """Takes the source's packets: `connections`, those of another source, or a recorder that passes packets on."""
     counts: Totals = field(default_factory=lambda: Totals(sources=1))
     """Of the exchanges; `row` adds those of the packets and streams."""
     _legs: dict[LegKey, Seen] = field(default_factory=dict)

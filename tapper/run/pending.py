@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
 from tapper.capture.sources import LOOK_S, SECOND_LOOK_S
 from tapper.protocols.cost import cost_of
@@ -29,6 +30,9 @@ MOST_PENDING_BYTES = 16 << 20
 POLL_S = 0.05
 """How often to look while something waits."""
 
+_Item: TypeAlias = tuple[int, Account, Record, int]
+"""The time of the record's last byte, in nanoseconds since 1970; its account; the record; its bytes of memory."""
+
 
 class PendingRecords:
     """Annotates each record with the wire's verdict when it leaves, in the order of `add`. A record that has to leave
@@ -37,7 +41,7 @@ class PendingRecords:
     def __init__(self, verdict: WireVerdict, drained: Callable[[], bool]) -> None:
         self._verdict = verdict
         self._drained = drained
-        self._items: deque[tuple[int, Account, Record]] = deque()  # with the time of the record's last byte
+        self._items: deque[_Item] = deque()
         self._held = 0  # what these records take, in bytes of memory
         self._read_to = 0
         self._drained_at = 0
@@ -61,8 +65,9 @@ class PendingRecords:
     def add(self, account: Account, records: Iterable[Record]) -> None:
         for record in records:
             end = record.fact.ts if isinstance(record, FactRecord) else record.exchange.end
-            self._items.append((end, account, record))
-            self._held += cost_of(record)
+            cost = cost_of(record)
+            self._items.append((end, account, record, cost))
+            self._held += cost
 
     def wire_read(self, records: Iterable[Record], newest: int) -> None:
         """The node's ring was read to its end: these records, the last packet at `newest` (nanoseconds since 1970)."""
@@ -78,7 +83,7 @@ class PendingRecords:
             while items and self._verdict.is_final(items[0][2], items[0][1].connections):
                 yield self._annotated(self._take_oldest())
         while len(items) > MOST_PENDING or self._held > MOST_PENDING_BYTES:
-            yield self._take_oldest()[1:]
+            yield self._take_oldest()[1:3]
 
     def rest(self) -> Iterator[tuple[Account, Record]]:
         """Take out all records, when the wire is not read any more."""
@@ -91,21 +96,21 @@ class PendingRecords:
         self.drop(account)
         read_to = self._known_to()
         for item in items:
-            yield self._annotated(item) if item[0] <= read_to else item[1:]
+            yield self._annotated(item) if item[0] <= read_to else item[1:3]
 
     def drop(self, account: Account) -> None:
         """Forget the records of one source."""
         self._items = deque(item for item in self._items if item[1] is not account)
-        self._held = sum(cost_of(item[2]) for item in self._items)
+        self._held = sum(item[3] for item in self._items)
 
-    def _take_oldest(self) -> tuple[int, Account, Record]:
+    def _take_oldest(self) -> _Item:
         item = self._items.popleft()
-        self._held -= cost_of(item[2])
+        self._held -= item[3]
         return item
 
     def _known_to(self) -> int:
         return max(self._read_to, time.time_ns() - _PATIENCE_NS - _GRACE_NS)
 
-    def _annotated(self, item: tuple[int, Account, Record]) -> tuple[Account, Record]:
-        _, account, record = item
+    def _annotated(self, item: _Item) -> tuple[Account, Record]:
+        _, account, record, _ = item
         return account, self._verdict.annotate(record, account.connections)

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeAlias
 
-from tapper.capture.source import CaptureRing
+from tapper.capture.mapped import CaptureRing
 from tapper.capture.sources import Sources
 from tapper.discovery.procfs import Procfs
 from tapper.errors import TapperError
 from tapper.namespaces.identity import NamespaceId
+from tapper.output.console import Console
 from tapper.output.records import Place, TlsProcess
-from tapper.output.sink import Console
 from tapper.streams.connection import Scope
 
 INTERFACE: Final = "tls"

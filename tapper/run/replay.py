@@ -4,8 +4,8 @@
 
 It needs no privilege. An interface whose name the tapper itself derived from a pod (`10.244.0.3 lo`) is that pod's lo,
 with its asymmetric leg. On any other lo (`lo`, `shop lo`) the halves of redirected connections are paired, too, and a
-leg's pod is the end that is no loopback address. On all other interfaces both directions of a connection mirror each
-other.
+leg's pod is the end that is no loopback address. All other interfaces are a node's: both directions of a connection
+mirror each other, and a connection may cross several interfaces.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class Replay:
         self._writer = writer
         self._interfaces: dict[str, _FileInterface | None] = {}  # by the names in the file
         self._sources: dict[tuple[object, ...], _FileInterface] = {}  # by `Place.identity`
+        self._node: Account | None = None  # of the first interface that is no lo
         self._ts = 0
 
     def run(self, stream: BufferedIOBase, name: str) -> None:
@@ -122,7 +123,9 @@ class Replay:
             place, scope = Place("file", None, name or "all"), Scope(None, targets, some_lo=_is_lo(name))
         source = self._sources.get(place.identity)
         if source is None:
-            account = self._writer.open(place, scope)
+            account = self._writer.open(place, scope, None if scope.on_lo else self._node)
+            if not scope.on_lo:
+                self._node = self._node or account
             self._writer.opened(account)
             source = self._sources[place.identity] = _FileInterface(account)
         return source

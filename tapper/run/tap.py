@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tapper.capture import bpf
-from tapper.capture.mapped import Statistics
+from tapper.capture.mapped import CaptureRing, Statistics
 from tapper.capture.memory import TOTAL, RingMemory
 from tapper.capture.ring import Ring, open_ring
-from tapper.capture.source import NO_INTERFACE, CaptureRing, Source
+from tapper.capture.source import NO_INTERFACE, Source
 from tapper.capture.sources import Sources
 from tapper.capture.walk import Blocks
 from tapper.discovery.finders import Finder
@@ -30,8 +30,9 @@ from tapper.errors import UsageError, explain
 from tapper.follow.encrypted import EncryptedTargets
 from tapper.follow.follower import Follower
 from tapper.namespaces.identity import NamespaceId, own_namespace
+from tapper.output.console import Console
 from tapper.output.records import Place, Row, Snapshot, Stat
-from tapper.output.sink import Closed, Console
+from tapper.output.sink import Closed
 from tapper.protocols.records import FactRecord, Record
 from tapper.run import quiet
 from tapper.run.accounts import Account
@@ -185,12 +186,8 @@ class LiveTap:
         if now >= self._next_second:
             self._next_second = now + 1
             for account in self._accounts.values():
-                # Packets would tell the time, but there may be none.
-                connections, clock = account.connections, time.time_ns()
-                if connections.pending:
-                    self._take(account, connections.pass_time(clock))
-                if connections.unfinished:
-                    self._take(account, connections.tell_time(clock))
+                if account.connections.waits:
+                    self._take(account, account.connections.tell_time(time.time_ns()))
             if self._silent is not None:
                 self._silent.check(
                     (source.key, source.ring, self._accounts[source.key].place)
@@ -219,7 +216,7 @@ class LiveTap:
             wake = min(wake, now + _GLANCE_INTERVAL_S)
         if self._pending:
             wake = min(wake, now + POLL_S)
-        if any(account.connections.pending or account.connections.unfinished for account in self._accounts.values()):
+        if any(account.connections.waits for account in self._accounts.values()):
             wake = min(wake, self._next_second)
         return wake
 

@@ -14,12 +14,13 @@ from itertools import groupby
 from operator import itemgetter
 
 from tapper import __version__
+from tapper.output.console import Console
 from tapper.output.counts import table
 from tapper.output.format import Format
 from tapper.output.pcapng import Recorder
 from tapper.output.records import Place, Row, Stat, TlsProcess, Totals
 from tapper.output.shape import Shape
-from tapper.output.sink import Console, Sink
+from tapper.output.sink import Sink
 from tapper.protocols.messages import BODY_LIMIT
 from tapper.protocols.records import FactRecord, Record
 from tapper.protocols.session import Session
@@ -102,13 +103,15 @@ class RecordWriter:
 
     # Sources.
 
-    def open(self, place: Place, scope: Scope) -> Account:
-        """The account of a new source."""
+    def open(self, place: Place, scope: Scope, beside: Account | None = None) -> Account:
+        """The account of a new source. A connection may cross this source and the one `beside` it: then the latter
+        reads the packets of both."""
         connections = self._parts.connections(
             scope, lambda connection: self._session(account, connection), peek=TlsProbe
         )
         recorder = self._recorder
-        reader = connections if recorder is None else recorder.record(place, connections)
+        reads = connections if beside is None else beside.connections
+        reader = reads if recorder is None else recorder.record(place, reads)
         account = Account(place, connections, reader)  # the lambda above needs it when packets come
         return account
 

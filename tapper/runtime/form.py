@@ -2,7 +2,7 @@
 plain modules of the same source.
 
 The extension modules are taken where they are and can be loaded, unless TAPPER_PURE is set to anything. Beside a
-checkout's sources (script/compile) they are taken only as long as those are what they were made of.
+checkout's sources (script/compile) they are taken only as long as these sources have not changed.
 """
 
 from __future__ import annotations

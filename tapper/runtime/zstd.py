@@ -27,5 +27,5 @@ def decompressor(stream: IO[bytes], window_log: int) -> tuple[Readable, tuple[ty
         import zstandard  # noqa: PLC0415
     except ImportError:
         return None
-    made: Any = zstandard.ZstdDecompressor(max_window_size=1 << window_log)
-    return made.stream_reader(stream, read_across_frames=True, closefd=False), (zstandard.ZstdError,)
+    reader: Any = zstandard.ZstdDecompressor(max_window_size=1 << window_log)
+    return reader.stream_reader(stream, read_across_frames=True, closefd=False), (zstandard.ZstdError,)

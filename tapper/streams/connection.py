@@ -17,7 +17,7 @@ from typing import Final, Generic, TypeVar
 
 from tapper.streams.bounds import SEGMENT_COST, Budget
 from tapper.streams.legs import Direction, Endpoint, classify, endpoints, is_loopback, own_end
-from tapper.streams.order import Order
+from tapper.streams.order import Order, is_early
 from tapper.streams.packet import ACK, FIN, RST, SYN, TcpSegment, mirror
 from tapper.streams.reassembly import Chunk, Data, Gap, HalfStream
 from tapper.streams.sequence import MASK
@@ -220,8 +220,8 @@ class Connection(Generic[T]):
         first, second = HalfConnection(self, 0, key, hole_bytes), HalfConnection(self, 1, other, hole_bytes)
         first.peer, second.peer = second, first
         self.halves = (first, second)
-        self.order = Order(first.stream, second.stream)
-        """The chunks that wait for bytes of the other side."""
+        self.order: Order | None = None
+        """The chunks that wait for bytes of the other side; None while none wait."""
         self.client = client
         """The side that opened the connection; None where its beginning was not captured."""
         self.both_ways = True
@@ -360,24 +360,26 @@ class Connection(Generic[T]):
             return []
         records: list[T] = []
         for chunk in chunks:
-            if self.order.must_wait(half.side, chunk):
-                self.order.put(half.side, [chunk])
-            else:
+            if self.order is None and is_early(chunk, half.peer.stream):
+                self.order = Order(self.halves[0].stream, self.halves[1].stream)
+            if self.order is None:
                 records += self._tell(half.side, chunk)
-        if self.order:
-            records += self._tell_ordered()
-            if self.order.held > self.budget.limits.hole_bytes:
-                records += self.give_up_missing()
+            else:
+                self.order.put(half.side, [chunk])
+        records += self._tell_ordered()
+        if self.order is not None and self.order.held > self.budget.limits.hole_bytes:
+            records += self.give_up_missing()
         self.weigh()
         return records
 
     def give_up_missing(self) -> list[T]:
         """Tell the consumer of all chunks that wait for bytes of the other side."""
         records: list[T] = []
-        while self.order:
+        while self.order is not None:
             contradiction = self.order.give_up()
             if contradiction is not None:
                 records += self._tell(*contradiction)
+            self.order = self.order or None
             records += self._tell_ordered()
         self.weigh()
         return records
@@ -387,7 +389,7 @@ class Connection(Generic[T]):
         self.ended = True
         records: list[T] = []
         for half in self.halves:
-            records += self.deliver(half, half.stream.flush())
+            records += self.deliver(half, half.stream.conclude(half.peer.acked))
         records += self.give_up_missing()
         consumer, self.consumer = self.consumer, None
         if consumer is not None:
@@ -403,7 +405,7 @@ class Connection(Generic[T]):
 
     def weigh(self) -> None:
         """Count the bytes that the connection holds."""
-        held = self.order.held
+        held = 0 if self.order is None else self.order.held
         for half in self.halves:
             held += half.stream.held
         if self.consumer is not None:
@@ -412,8 +414,10 @@ class Connection(Generic[T]):
 
     def _tell_ordered(self) -> list[T]:
         records: list[T] = []
-        while (ready := self.order.take()) is not None:
+        while self.order is not None and (ready := self.order.take()) is not None:
             records += self._tell(*ready)
+            if not self.order:
+                self.order = None
         return records
 
     def _tell(self, side: int, chunk: Chunk) -> Sequence[T]:

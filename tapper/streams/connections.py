@@ -56,7 +56,7 @@ from tapper.streams.packet import (
     window_scale,
 )
 from tapper.streams.pairing import PendingHalf, as_arrived
-from tapper.streams.table import ENDED_NS, ConnectionTable
+from tapper.streams.table import ConnectionTable
 
 T = TypeVar("T")
 
@@ -78,6 +78,7 @@ class Connections(ConnectionTable[T]):
         """No packet will come: every connection is closed and forgotten, one after the other. A caller that stops
         before the end calls `abandon`."""
         self._decapsulation.finish()
+        yield self.tell_time(self.newest)
         for half in self._pending:
             yield self._give_up_pairing(half)
         for connection in list(self._connections):
@@ -141,9 +142,6 @@ class Connections(ConnectionTable[T]):
         if half is None:
             return self._new_flow(key, segment)
         connection = half.connection
-        if connection.ended and segment.ts - connection.last > ENDED_NS:
-            self._remove(connection)
-            return self._new_flow(key, segment)
         connection.last = self.newest = segment.ts
         if connection.suspicion is not None:
             connection.suspicion.add(half.side, segment)

@@ -55,7 +55,8 @@ def original(
             for half in connection.halves:
                 if endpoints(half.key)[side] == end and _agrees(half, segment, _NEAR):
                     return connection
-    # 2. Connections without a common end: captured within milliseconds, on another interface.
+    # 2. Connections without a common end: captured within milliseconds, on another interface, or on the same one where
+    #    a pod reaches itself by a service's address.
     compared = 0
     for connection in opened:
         if connection.suspicion is not None or connection.closed:
@@ -63,11 +64,12 @@ def original(
         compared += 1
         if compared > _LATEST:
             break
+        if abs(segment.ts - connection.last) > _AT_ONCE_NS:
+            continue
         elsewhere = segment.interface != connection.interface or not segment.interface
-        if elsewhere and abs(segment.ts - connection.last) <= _AT_ONCE_NS:
-            for half in connection.halves:
-                if _agrees(half, segment, 0):
-                    return connection
+        for half in connection.halves:
+            if (elsewhere or _comes_back(half, segment, key)) and _agrees(half, segment, 0):
+                return connection
     return None
 
 
@@ -93,6 +95,11 @@ def is_copy(suspicion: Suspicion[T], *, at_the_end: bool = False) -> bool | None
                     return abs(difference(segment.ack, half.acked)) <= _NEAR
     too_much = len(suspicion.segments) >= _MOST_KEPT or suspicion.held > _MOST_KEPT_BYTES
     return False if at_the_end or too_much else None
+
+
+def _comes_back(half: HalfConnection[T], segment: TcpSegment, key: bytes) -> bool:
+    """Whether this SYN goes to the host that sends this half."""
+    return bool(segment.flags & SYN) and endpoints(key)[1].address == endpoints(half.key)[0].address
 
 
 def _agrees(half: HalfConnection[T], segment: TcpSegment, near: int) -> bool:

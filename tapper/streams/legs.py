@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from tapper.runtime.memo import Memo
 from tapper.streams.packet import opener
 from tapper.targets.addresses import spell
 
@@ -26,6 +27,7 @@ _MESH_PORT_BYTES: Final = frozenset(port.to_bytes(2, "big") for port in MESH_POR
 _INBOUND_PORT_BYTES: Final = INBOUND_PORT.to_bytes(2, "big")
 _FIRST_EPHEMERAL: Final = 32768
 """The first port that Linux gives to clients (net.ipv4.ip_local_port_range, ip(7))."""
+_SPELLED: Final[Memo[bytes, str]] = Memo(spell, len)
 _LOOPBACK_6: Final = bytes(15) + b"\x01"
 
 
@@ -51,7 +53,7 @@ class Endpoint(NamedTuple):
     @property
     def host(self) -> str:
         """The address in canonical text (RFC 5952)."""
-        return spell(self.address)
+        return _SPELLED[self.address]
 
     @property
     def packed(self) -> bytes:

@@ -8,6 +8,7 @@ queues of a network card, on several interfaces or in several files: a response 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from tapper.streams.bounds import PIECE_COST
 from tapper.streams.reassembly import FAR, Chunk, Data, HalfStream
@@ -21,25 +22,16 @@ class Order:
 
     def __init__(self, first: HalfStream, second: HalfStream) -> None:
         self._streams = (first, second)
-        self._queues: list[deque[Chunk] | tuple[()]] = [(), ()]
-        """A deque takes 600 bytes, so there is one only while chunks wait."""
+        self._queues: tuple[deque[Chunk], deque[Chunk]] = (deque(), deque())
         self.held = 0
         """Bytes that wait, with PIECE_COST for each chunk."""
 
     def __bool__(self) -> bool:
         return bool(self._queues[0] or self._queues[1])
 
-    def must_wait(self, side: int, chunk: Chunk) -> bool:
-        """Whether this chunk of a side cannot be delivered before others."""
-        return bool(self) or self._is_early(side, chunk)
-
     def put(self, side: int, chunks: list[Chunk]) -> None:
         """Append chunks to the waiting ones of their side."""
-        queue = self._queues[side]
-        if isinstance(queue, deque):
-            queue.extend(chunks)
-        else:
-            self._queues[side] = deque(chunks)
+        self._queues[side].extend(chunks)
         self.held += sum(map(_cost, chunks))
 
     def take(self) -> tuple[int, Chunk] | None:
@@ -48,7 +40,7 @@ class Order:
             if queue and not isinstance(queue[0], Data):
                 return side, self._pop(side)  # a gap comes before the other side's answer to the lost bytes
         for side, queue in enumerate(self._queues):
-            if queue and not self._is_early(side, queue[0]):
+            if queue and not is_early(queue[0], self._streams[1 - side], self._queues[1 - side]):
                 return side, self._pop(side)
         return None
 
@@ -66,26 +58,23 @@ class Order:
         return side, self._pop(side)
 
     def _pop(self, side: int) -> Chunk:
-        queue = self._queues[side]
-        assert isinstance(queue, deque), "a chunk is taken from a queue that has one"
-        chunk = queue.popleft()
-        if not queue:
-            self._queues[side] = ()
+        chunk = self._queues[side].popleft()
         self.held -= _cost(chunk)
         return chunk
 
-    def _is_early(self, side: int, chunk: Chunk) -> bool:
-        """Whether the sender of this chunk had received bytes of its peer that are not delivered yet."""
-        peer = self._streams[1 - side]
-        if not isinstance(chunk, Data) or peer.position < 0:  # -1: nothing of the peer was captured
-            return False
-        delivered = peer.position & MASK
-        for waiting in self._queues[1 - side]:
-            if isinstance(waiting, Data):
-                delivered = waiting.seq
-                break
-        missing = difference(chunk.ack, delivered) - peer.ended  # a FIN takes one number
-        return 0 < missing <= FAR
+
+def is_early(chunk: Chunk, peer: HalfStream, waiting: Iterable[Chunk] = ()) -> bool:
+    """Whether the sender of this chunk had received bytes of its peer that are not delivered yet. `waiting` are the
+    peer's chunks that are in order and wait."""
+    if not isinstance(chunk, Data) or peer.position < 0:  # -1: nothing of the peer was captured
+        return False
+    delivered = peer.position & MASK
+    for other in waiting:
+        if isinstance(other, Data):
+            delivered = other.seq
+            break
+    missing = difference(chunk.ack, delivered) - peer.ended  # a FIN takes one number
+    return 0 < missing <= FAR
 
 
 def _cost(chunk: Chunk) -> int:

@@ -196,6 +196,13 @@ class HalfStream:
             chunks += self._give_up_hole()
         return chunks
 
+    def conclude(self, ack: int) -> list[Chunk]:
+        """Nothing more will come. `ack` is the last number that the peer has acknowledged, -1 without any: bytes before
+        it that are missing here were sent. One missing number may be that of a FIN."""
+        chunks = self.flush()
+        is_known = ack >= 0 and self.position >= 0 and not self.ended
+        return chunks + self.skip(ack) if is_known and 1 < unwrap(ack, self.position) - self.position <= FAR else chunks
+
     def restart(self, seq: int) -> list[Chunk]:
         """The stream goes on at this number, and how many bytes are missing is not known."""
         chunks = self.flush()

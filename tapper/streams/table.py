@@ -34,10 +34,8 @@ T = TypeVar("T")
 
 _SWEEPS_LATE: Final = 2
 """Sweeps, one in a second of the packets' time, until missing bytes are given up."""
-_SWEEPS_ENDED: Final = 3
-"""Sweeps until an ended connection is forgotten."""
-ENDED_NS: Final = _SWEEPS_ENDED * SECOND
-"""After so much time without a packet an ended connection counts as forgotten, although no sweep came."""
+_ENDED_NS: Final = 3 * SECOND
+"""The first sweep so long after its last packet forgets an ended connection."""
 
 
 class ConnectionTable(Generic[T]):
@@ -84,14 +82,9 @@ class ConnectionTable(Generic[T]):
         return self._scope
 
     @property
-    def pending(self) -> bool:
-        """Whether time alone changes something: then `pass_time` has to be called once a second."""
-        return bool(self._due)
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether a reader keeps something: then `tell_time` has to be called once a second."""
-        return self.budget.held > 0
+    def waits(self) -> bool:
+        """Whether time alone changes something: then `tell_time` has to be called once a second."""
+        return bool(self._due) or self.budget.held > 0
 
     def rescope(self, scope: Scope) -> None:
         """Report this and nothing else from now on. Connections out of scope are forgotten, with what they hold.
@@ -121,15 +114,16 @@ class ConnectionTable(Generic[T]):
             reset = connection.doubtful_reset
             if reset is not None and sweeps + 1 >= _SWEEPS_LATE:
                 records += self._close(connection, reset)
-            if connection.ended and sweeps + 1 >= _SWEEPS_ENDED:
+            if connection.ended and abs(ts - connection.last) >= _ENDED_NS:
                 self._remove(connection)
             elif not connection.order and not connection.ended and reset is None:
                 self._due.pop(connection, None)
         return records
 
     def tell_time(self, now: int) -> list[T]:
-        """Let the readers of all connections that hold something know that it is `now`."""
-        records: list[T] = []
+        """It is `now`, although there may be no packets that say so: sweep, and let the readers of all connections that
+        hold something know."""
+        records = self.pass_time(now)
         for connection in list(self._connections):
             if connection.held and connection.consumer is not None:
                 records += connection.consumer.pass_time(now)

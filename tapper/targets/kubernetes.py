@@ -39,10 +39,8 @@ class Query:
     """The pods that are targets."""
 
     node: str
-    namespaces: tuple[str, ...] = ()
-    """Empty: the current namespace."""
-    everywhere: bool = False
-    """All namespaces."""
+    namespaces: tuple[str | None, ...] = ()
+    """Empty for the current namespace; None for all namespaces."""
     labels: str | None = None
     """A label selector."""
     wanted: re.Pattern[str] | None = None
@@ -80,7 +78,7 @@ class KubernetesFeed:
     def __enter__(self) -> Self:
         query = self._query
         api = PodsApi(self._access, query.node, query.labels)
-        namespaces: tuple[str | None, ...] = (None,) if query.everywhere else query.namespaces
+        namespaces = query.namespaces
         if not namespaces:
             self._warn(f"the pods are those of the namespace {api.namespace}, the current one of {api.source}")
             namespaces = (api.namespace,)
@@ -94,16 +92,13 @@ class KubernetesFeed:
             for watcher in self._watchers:
                 watcher.wait_begun(deadline)
         except BaseException:
-            self._leave()
+            self.__exit__()
             raise
         if not any(self._pods.values()):
             self._warn(f"no pod of the node {query.node} is a target yet: nothing is captured until one is")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
         for watcher in self._watchers:
             watcher.stop()
         with self._lock:

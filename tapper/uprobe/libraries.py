@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tapper.uprobe.layout import RecordKind, Role
-from tapper.uprobe.programs import Function, TlsProgram
+from tapper.uprobe.programs import CallProgram, Function
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Probe:
     returning: bool = False
 
 
-def probes(library: Library, program: Callable[[], TlsProgram]) -> Iterator[Probe]:
+def probes(library: Library, program: Callable[[], CallProgram]) -> Iterator[Probe]:
     """What is attached to the functions of a library, by new programs. Functions that do the same have the same code.
     What ends a call comes first: a call without an end would stay."""
     number = LIBRARIES.index(library) + 1

@@ -14,7 +14,7 @@ from tapper.uprobe import bpf, layout
 from tapper.uprobe.bpf import Way
 from tapper.uprobe.layout import COUNTERS, REGISTERS
 from tapper.uprobe.libraries import LIBRARIES, probes
-from tapper.uprobe.programs import TlsProgram
+from tapper.uprobe.programs import CallProgram
 from tapper.uprobe.readable import FileVerdict
 
 _TOGETHER: Final = 64
@@ -36,7 +36,7 @@ class Probes:
     def __init__(self, offset_of: Callable[[str], int], machine: str, way: Way) -> None:
         self._maps = layout.create_maps()
         self._way = way
-        self._new = partial(TlsProgram, self._maps, offset_of, REGISTERS[machine])
+        self._new = partial(CallProgram, self._maps, offset_of, REGISTERS[machine])
         self._loaded: dict[bytes, int] = {}
         """The descriptors of programs, by their code."""
         self._links: dict[object, list[int]] = {}

@@ -71,7 +71,7 @@ class Function:
     go: bool = False
 
 
-class TlsProgram(BpfProgram):
+class CallProgram(BpfProgram):
     """One program: each public method assembles it, and returns its bytes."""
 
     def called(self, function: Function) -> bytes:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
-from tapper.capture.mapped import Statistics
+from tapper.capture.mapped import CaptureRing, Statistics
 from tapper.capture.walk import Packets
 from tapper.uprobe import bpf
 from tapper.uprobe.probes import Probes
@@ -25,13 +25,9 @@ _AT_ONCE: Final = 1 << 18
 """Bytes that become packets at a time."""
 
 
-class ProbeRing:
-    """A `tapper.capture.source.CaptureRing` of the network namespace with this inode. `size` in bytes: a power of two,
-    and whole pages. Construction raises OSError."""
-
-    bad_checksum = 0
-    crowded = False
-    unread = 0  # what is not read was not counted, either
+class ProbeRing(CaptureRing):
+    """The ring of the network namespace with this inode. `size` in bytes: a power of two, and whole pages. What is not
+    read was not counted, either. Construction raises OSError."""
 
     def __init__(self, probes: Probes, inode: int, size: int, segments: Segments) -> None:
         self.size = size
@@ -94,13 +90,6 @@ class ProbeRing:
             at += _HEADER + (length + 7 & ~7)
         self._read[0] = at  # the programs may use this room
 
-    def unfinished(self) -> None:
-        """The descriptor is readable as soon as there is a record."""
-
-    @property
-    def counted(self) -> bool:
-        return False
-
     def drained(self) -> bool:
         return bool(self._read[0] == self._written[0])
 
@@ -119,18 +108,6 @@ class ProbeRing:
     def _count(self) -> None:
         if not self.closed:
             self._lost, self._cut = self._probes.losses(self._inode)
-
-    def error(self) -> int:
-        return 0
-
-    def grow(self, notify: Callable[[], None]) -> bool:  # noqa: ARG002 - the memory of such a ring is fixed
-        return False
-
-    def turn_over(self) -> bool:
-        return False
-
-    def failure(self) -> str:
-        return ""
 
     def close(self) -> None:
         self.stop()

@@ -58,8 +58,6 @@ MOST_REMEMBERED = 4096
 """Exchanges on the wire that are remembered: seconds of them. A leg is judged a fraction of a second later."""
 MOST_REMEMBERED_BYTES = 16 << 20
 """What they may take together, in bytes of memory."""
-_LATE_NS = 1_000_000_000
-"""How much later a response may be reported than one that came after it: behind a hole, on another interface."""
 _NEVER = 1 << 64
 _CROSSING_COST = 600  # bytes of memory, besides those of the head
 
@@ -109,16 +107,11 @@ class _Crossing:
     client: bytes
     """The client's address."""
     request: RequestHead | None
-    answered: bool
     ts: int
     end: int
     """The times of its first and last byte, in nanoseconds since 1970."""
-
-    @staticmethod
-    def of(record: ExchangeRecord) -> _Crossing:
-        exchange = record.exchange
-        head = None if exchange.request is None else exchange.request.head
-        return _Crossing(record.leg.src.address, head, exchange.response is not None, exchange.ts, exchange.end)
+    latest_end: int
+    """The latest end among it and all crossings with the same request line that were reported before."""
 
     @property
     def cost(self) -> int:
@@ -135,9 +128,13 @@ class _WireExchanges:
         self._held = 0
 
     def add(self, record: ExchangeRecord) -> None:
-        crossing = _Crossing.of(record)
-        line = _request_line(crossing.request)
-        self._by_line.setdefault(line, deque()).append(crossing)
+        exchange = record.exchange
+        head = None if exchange.request is None else exchange.request.head
+        line = _request_line(head)
+        crossings = self._by_line.setdefault(line, deque())
+        latest_end = max(exchange.end, crossings[-1].latest_end if crossings else 0)
+        crossing = _Crossing(record.leg.src.address, head, exchange.ts, exchange.end, latest_end)
+        crossings.append(crossing)
         self._lines.append(line)
         self._held += crossing.cost
         while len(self._lines) > MOST_REMEMBERED or self._held > MOST_REMEMBERED_BYTES:
@@ -150,11 +147,11 @@ class _WireExchanges:
         """Those at the same time that may be the same exchange, which has this request."""
         for line in (_request_line(request), None):
             for crossing in reversed(self._by_line.get(line, ())):
-                if crossing.ts <= exchange.end and exchange.ts <= crossing.end:
-                    if _may_be_same(request, crossing.request):
-                        yield crossing
-                elif crossing.answered and crossing.end + _LATE_NS < exchange.ts:
-                    break  # an answered exchange is reported at once, so all before it are older
+                if crossing.latest_end < exchange.ts:
+                    break  # this one and all before it are older
+                overlaps = crossing.ts <= exchange.end and exchange.ts <= crossing.end
+                if overlaps and _may_be_same(request, crossing.request):
+                    yield crossing
 
 
 class WireVerdict:

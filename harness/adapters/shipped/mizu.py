@@ -31,7 +31,7 @@ def message(details: Entry) -> Entry:
     # Go writes the []byte of answers in base64, of requests only if it is no text
     encoded = "content" in details or content.get("encoding") == "base64"
     body = text if encoded else base64.b64encode(text.encode()).decode()
-    return {"headers": [[each["name"], each["value"]] for each in details["headers"]], "body_b64": body}
+    return {"headers": [[field["name"], field["value"]] for field in details["headers"]], "body_b64": body}
 
 
 def record(entry: Entry) -> Entry | None:
@@ -39,27 +39,27 @@ def record(entry: Entry) -> Entry | None:
     pair, ends = entry["Pair"], entry["ConnectionInfo"]
     if entry["Protocol"]["name"] not in ("http", "grpc"):
         return None
-    asked, answered = pair["request"]["payload"]["details"], pair["response"]["payload"]["details"]
-    fields = {each["name"]: each["value"] for each in asked["headers"]}
+    request, response = pair["request"]["payload"]["details"], pair["response"]["payload"]["details"]
+    fields = {field["name"]: field["value"] for field in request["headers"]}
     return {
         "type": "http",
         "ts": entry["Timestamp"] / 1000,
         "src": bridge.endpoint(ends["ClientIP"], ends["ClientPort"]),
         "dst": bridge.endpoint(ends["ServerIP"], ends["ServerPort"]),
-        "method": asked["method"],
-        "target": asked["url"] or fields.get(":path", ""),  # of HTTP/2 the URL is empty
-        "status": answered["status"],
-        "request": message(asked),
-        "response": message(answered),
+        "method": request["method"],
+        "target": request["url"] or fields.get(":path", ""),  # of HTTP/2 the URL is empty
+        "status": response["status"],
+        "request": message(request),
+        "response": message(response),
     }
 
 
 def follow(tapper: WebSocketConnection) -> None:
     for text in tapper.messages():
-        said = json.loads(text)
-        made = record(said["Data"]) if said.get("messageType") == "tappedEntry" else None
-        if made is not None:
-            bridge.write(made)
+        received = json.loads(text)
+        exchange = record(received["Data"]) if received.get("messageType") == "tappedEntry" else None
+        if exchange is not None:
+            bridge.write(exchange)
 
 
 def main() -> int:

@@ -20,11 +20,11 @@ def arguments() -> list[str]:
     if sys.argv[1:] == ["--version"]:
         return ["--version"]
     names = ("PROCFS", "TARGETS_FILE", "OUTPUT", "READY_FD")
-    told = {name: os.environ[f"TAPPER_HARNESS_{name}"] for name in names}
+    contract = {name: os.environ[f"TAPPER_HARNESS_{name}"] for name in names}
     return [
         *("tap", "--istio", "--discover", "envoy", "--discover", "linkerd", "-o", "ndjson"),
-        *("--procfs", told["PROCFS"], "--targets-file", told["TARGETS_FILE"], "-w", told["OUTPUT"]),
-        *(("--ready-fd", told["READY_FD"]) if told["READY_FD"] else ()),
+        *("--procfs", contract["PROCFS"], "--targets-file", contract["TARGETS_FILE"], "-w", contract["OUTPUT"]),
+        *(("--ready-fd", contract["READY_FD"]) if contract["READY_FD"] else ()),
         *(("--tls", "--discover", "netns") if os.environ.get("TAPPER_HARNESS_TLS") else ()),
         *sys.argv[1:],
     ]

@@ -31,14 +31,14 @@ def endpoint(fields: dict[str, str], side: str) -> str:
 def message(fields: dict[str, str], line: str, alone: bool) -> dict[str, object]:
     """A message of the contract. If several messages end in one frame (not `alone`), tshark does not say whose a header
     line is: they get none."""
-    told = {"headers": pairs(fields[line]), "trailers": pairs(fields["http.chunked_trailer_part"])} if alone else {}
-    return {**told, "truncated": True}  # tshark gives bodies in a form that differs by version
+    known = {"headers": pairs(fields[line]), "trailers": pairs(fields["http.chunked_trailer_part"])} if alone else {}
+    return {**known, "truncated": True}  # tshark gives bodies in a form that differs by version
 
 
 def pairs(value: str) -> list[list[str]]:
     """Header lines, with their ends as tshark writes them, as names and values."""
     lines = value.replace("\\r\\n", _BETWEEN).split(_BETWEEN)
-    return [[part.strip() for part in each.split(":", 1)] for each in lines if ":" in each]
+    return [[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]
 
 
 def write(record: dict[str, object]) -> None:
@@ -67,11 +67,11 @@ def follow(pod: dict[str, object], lines: object) -> None:
         answers = several(fields["http.request_in"])
         final = [code for code in several(fields["http.response.code"]) if not code.startswith("1")]
         for frame, code in zip(answers[-len(final) :] if final else [], final, strict=False):
-            asked = waiting.get(frame, [])
-            if asked:
-                said = message(fields, "http.response.line", len(final) == 1)
-                write(asked.pop(0) | {"status": int(code), "response": said})
-    for record in [each for asked in waiting.values() for each in asked]:
+            requests = waiting.get(frame, [])
+            if requests:
+                response = message(fields, "http.response.line", len(final) == 1)
+                write(requests.pop(0) | {"status": int(code), "response": response})
+    for record in [request for requests in waiting.values() for request in requests]:
         write(record)
 
 

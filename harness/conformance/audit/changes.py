@@ -47,12 +47,12 @@ Place = BareNode | Pod
 
 
 class Changes:
-    """The changes of one pod or node, from construction to `close`. `told` gives them in words."""
+    """The changes of one pod or node, from construction to `close`. `in_words` names them."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self._lost = False
-        self._told: list[str] = []
+        self._changes: list[str] = []
         self._promiscuous: set[str] = set()
         self._routing = self._subscribed(socket.NETLINK_ROUTE, _GROUPS)
         try:
@@ -66,20 +66,20 @@ class Changes:
             self._routing.close()
             raise
 
-    def told(self) -> list[str]:
+    def in_words(self) -> list[str]:
         """Each change since construction, once. Raises `InternalError` if the kernel could not keep them all."""
-        self._told += self._of_links_and_routes()
-        self._told += self._of_tables()
+        self._changes += self._of_links_and_routes()
+        self._changes += self._of_tables()
         writes = [line for line in self._sysctls.read_log().splitlines()[1:] if line]
         if self._lost:
             raise InternalError("the kernel lost messages about changes of a network namespace: there were too many")
         if not self._sysctls.running:
             raise InternalError(f"the watch over sysctls has ended: {self._sysctls.read_log()[-500:]}")
-        return list(dict.fromkeys([*self._told, *(f"sysctl {path} was written" for path in writes)]))
+        return list(dict.fromkeys([*self._changes, *(f"sysctl {path} was written" for path in writes)]))
 
     def promiscuous_links(self) -> set[str]:
         """The links that were in promiscuous mode at any time since construction."""
-        self.told()
+        self.in_words()
         return set(self._promiscuous)
 
     def close(self) -> None:

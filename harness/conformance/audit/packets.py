@@ -19,6 +19,7 @@ from harness.sandbox.frames import (
     ETHERTYPE_IPV6,
     Frame,
     Segment,
+    endpoint,
     parse_tcp,
     tcp_streams_of,
 )
@@ -59,7 +60,7 @@ def announced(*places: Node | Pod) -> Counter[Announcement]:
         address_of = hardware_addresses(place)
         text = place.run(["sh", "-c", "grep -H Icmp6OutType /proc/net/dev_snmp6/*; grep ^IpExt /proc/net/netstat"])
         for link, kind, number in _COUNTED.findall(text):
-            sent[address_of[link], f"ICMPv6 {kind}"] += int(number)
+            sent[address_of.get(link, ""), f"ICMPv6 {kind}"] += int(number)
         names, values = (line.split() for line in text.splitlines()[-2:])
         multicast = int(values[names.index("OutMcastPkts")])
         sent.update({(address, _IGMP_KIND): multicast for address in address_of.values()})
@@ -79,7 +80,7 @@ def foreign(frames: Iterable[Frame], kits: Set[Connection], kernels: Mapping[Ann
     for frame in frames:
         segment = _segment(frame)
         fault = ""
-        if segment is not None and frozenset((_end(segment, 0), _end(segment, 1))) in kits and frame.link == "lo":
+        if segment is not None and frame.link == "lo" and _connection(segment) in kits:
             copied = bool(segment.payload) and (frame.link, frame.data) in passed
             passed.add((frame.link, frame.data))
             fault = "a copy of " if copied else "a reset in " if _tcp_flags(frame.data) & _RST else ""
@@ -130,8 +131,7 @@ def _described(frame: bytes) -> str:
     protocol, target, at = _ip(frame)
     if protocol in (_TCP, _UDP):
         (port,) = struct.unpack_from("!H", frame, at + 2)
-        host = f"[{target}]" if isinstance(target, IPv6Address) else target
-        return f"{'TCP' if protocol == _TCP else 'UDP'} to {host}:{port}"
+        return f"{'TCP' if protocol == _TCP else 'UDP'} to {endpoint(str(target), port)}"
     if protocol in (_ICMP, _ICMPV6):
         return f"{'ICMP' if protocol == _ICMP else 'ICMPv6'} of type {frame[at]} to {target}"
     return f"IP protocol {protocol} to {target}"
@@ -168,7 +168,6 @@ def _tcp_flags(frame: bytes) -> int:
     return frame[at + 13]
 
 
-def _end(segment: Segment, which: int) -> str:
+def _connection(segment: Segment) -> Connection:
     flow = segment.flow
-    host, port = ((flow.src, flow.sport), (flow.dst, flow.dport))[which]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return frozenset((endpoint(flow.src, flow.sport), endpoint(flow.dst, flow.dport)))

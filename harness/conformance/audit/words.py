@@ -18,6 +18,8 @@ _LINK = {
     "MAC address": "IFLA_ADDRESS",
     "operational state": "IFLA_OPERSTATE",
     "group": "IFLA_GROUP",
+    "alias": "IFLA_IFALIAS",
+    "all-multicast mode": "IFLA_ALLMULTI",
     PROMISCUITY: "IFLA_PROMISCUITY",
 }
 # counters, clocks, and properties that are reported elsewhere

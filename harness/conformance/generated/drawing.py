@@ -1,23 +1,22 @@
 """Drawing plans: a number of them from a seed, and the ones that ship.
 
-python -m harness.conformance.generated.drawing [--replace]  draws the plans that ship again (script/plans)
+python -m harness.conformance.generated.drawing FOLDER  draws the plans that ship again, into a folder (script/plans)
 
 The files in `plans/` are the truth, and not their seed: another version of hypothesis draws other plans from the same
-seed, and so does a change of the strategies. Files that differ are named, and only --replace replaces them.
+seed, and so does a change of the strategies.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
-import hypothesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-from harness.conformance.generated import pairs, plan_file, writing
+from harness.conformance.generated import pairs, writing
 from harness.conformance.generated.plan import (
     BURST,
     ENVOY_RETURNS,
@@ -69,43 +68,15 @@ def drawn(strategy: SearchStrategy[Plan], number: int, count: int) -> list[Plan]
     return found
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Compare the plans that ship with newly drawn ones, or replace them. Returns 1 if a file differs and stays."""
-    parser = argparse.ArgumentParser(prog="script/plans", description="Draws the plans of the group GEN again.")
-    parser.add_argument("--replace", action="store_true", help="replace the files that differ")
-    replaces = parser.parse_args(arguments).replace
-    fresh = {f"{plan.name}.json": to_json(plan) for plan in _plans()}
-    known = {file.name: file.read_text() for file in plan_file.files()}
-    differing = sorted(name for name in fresh.keys() | known.keys() if fresh.get(name) != known.get(name))
-    for name in differing if replaces else ():
-        (plan_file.FOLDER / name).unlink(missing_ok=True)
-        if name in fresh:
-            (plan_file.FOLDER / name).write_text(fresh[name])
-    sys.stdout.write(
-        f"{len(fresh)} plans drawn with hypothesis {hypothesis.__version__}. {_outcome(differing, replaced=replaces)}\n"
-    )
-    return 1 if differing and not replaces else 0
-
-
-def _outcome(differing: Sequence[str], *, replaced: bool) -> str:
-    if not differing:
-        return "Each is the one that ships."
-    if replaced:
-        return f"Replaced: {', '.join(differing)}. The suite's hash is another one now."
-    return (
-        f"These files hold other plans, and stay: {', '.join(differing)}. Another version of hypothesis or of the "
-        "strategies has drawn them; --replace replaces them."
-    )
-
-
-def _plans() -> Iterator[Plan]:
-    """One plan for each theme."""
-    yield pairs.plan()
-    for theme in sorted(THEMES.keys() - {_NOT_DRAWN}):
+def main(folder: Path) -> None:
+    """Write a plan for each theme."""
+    (folder / f"{pairs.NAME}.json").write_text(to_json(pairs.plan()))
+    for theme in THEMES.keys() - {_NOT_DRAWN}:
         plan = _together(drawn(THEMES[theme].draw(), _SEED, _DRAWN))
         if theme in _SPREAD:
             plan = _spread(plan, *_SPREAD[theme])
-        yield replace(plan, name=f"{theme}-1")
+        plan = replace(plan, name=f"{theme}-1")
+        (folder / f"{plan.name}.json").write_text(to_json(plan))
 
 
 def _spread(plan: Plan, pods: int, happenings: tuple[Happening, ...]) -> Plan:
@@ -161,4 +132,4 @@ def _traits(talk: Talk) -> set[object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(Path(sys.argv[1]))

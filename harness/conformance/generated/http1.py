@@ -81,8 +81,9 @@ def websocket_script(talk: Talk, nonces: Sequence[str]) -> Script:
     writer = ScriptWriter()
     exchange, nonce = talk.played[0], nonces[0]
     upgrade = (("Connection", "Upgrade"), ("Upgrade", "websocket"))
-    asked = (*upgrade, ("Sec-WebSocket-Key", _KEY), ("Sec-WebSocket-Version", "13"))
-    writer.says(CLIENT, _head(f"GET {exchange.path}{nonce} HTTP/1.1", _fields_of_upgrade(exchange, nonce, asked)))
+    asked = [("Host", HOST), *exchange.request_fields, (NONCE_HEADER, nonce), *upgrade]
+    asked += [("Sec-WebSocket-Key", _KEY), ("Sec-WebSocket-Version", "13")]
+    writer.says(CLIENT, _head(f"GET {exchange.path}{nonce} HTTP/1.1", asked))
     accepted = [(NONCE_HEADER, nonce), *exchange.response_fields, *upgrade, ("Sec-WebSocket-Accept", _ACCEPT)]
     writer.says(SERVER, _head("HTTP/1.1 101 Switching Protocols", accepted))
     writer.mark(Marked(nonce, "GET", exchange.path + nonce, 101, b"", b"", 0))
@@ -107,10 +108,6 @@ def message_frames(message: PlannedMessage, seed: str) -> list[bytes]:
         opcode = (_TEXT if message.text else _BINARY) if number == 0 else _CONTINUATION
         frames.append(_frame((FIN if number == len(parts) - 1 else 0) | opcode, part, message.sender, seed))
     return frames
-
-
-def _fields_of_upgrade(exchange: PlannedExchange, nonce: str, asked: FieldPairs) -> list[tuple[str, str]]:
-    return [("Host", HOST), *exchange.request_fields, (NONCE_HEADER, nonce), *asked]
 
 
 def _frame(first: int, payload: bytes, side: str, seed: str) -> bytes:

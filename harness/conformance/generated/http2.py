@@ -86,8 +86,8 @@ class _Planned:
         self.answered_last: Fields = () if exchange.bodiless and not grpc else _bytes(exchange.response.trailers)
         if grpc:
             status = exchange.status % 17  # a call's status is from 0 to 16
-            told = [("grpc-status", str(status)), *([("grpc-message", f"status {status}")] if status else [])]
-            self.answered_last = _bytes([*told, *exchange.response.trailers])
+            outcome = [("grpc-status", str(status)), *([("grpc-message", f"status {status}")] if status else [])]
+            self.answered_last = _bytes([*outcome, *exchange.response.trailers])
 
     def request(self, sender: _Sender, stream: int) -> list[bytes]:
         exchange, body = self._exchange, self.marked.request_body

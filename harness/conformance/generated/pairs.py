@@ -102,12 +102,7 @@ _HAPPENINGS = (
 def plan() -> Plan:
     """The plan as it ships."""
     talks = [*_openings(), *_ordinary(), *_broken_off(), *_paused()]
-    return Plan(
-        NAME,
-        _PODS,
-        tuple(replace(talk, pod=number % _PODS) for number, talk in enumerate(talks)),
-        _HAPPENINGS,
-    )
+    return Plan(NAME, _PODS, tuple(replace(talk, pod=number % _PODS) for number, talk in enumerate(talks)), _HAPPENINGS)
 
 
 def _openings() -> list[Talk]:

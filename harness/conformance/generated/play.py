@@ -34,6 +34,7 @@ from harness.mesh import delivery, replay
 from harness.mesh.delivery import APP_PORT, LoopbackConnection
 from harness.mesh.fake_envoy import FakeEnvoy
 from harness.mesh.workload import Delivery
+from harness.sandbox.frames import endpoint
 from harness.sandbox.pod import Pod
 
 _FIRST_PORT = 45_000
@@ -190,7 +191,7 @@ class _PlayedTalk:
 
     def _passed(self, marked: Marked, talk: Talk, ends: Sequence[tuple[tuple[str, int], tuple[str, int]]]) -> None:
         ways = (truth.OUTBOUND, INBOUND) if talk.direction == ITSELF else (talk.direction,)
-        src, dst = (truth.endpoint(end) for end in ends[0]) if len(ends) == 1 else (None, None)
+        src, dst = (endpoint(*end) for end in ends[0]) if len(ends) == 1 else (None, None)
         legs = tuple(ExpectedLeg(self.pod, way) for way in ways)
         status = marked.status
         bodies = marked.request_body, marked.response_body

@@ -70,13 +70,13 @@ class Soak:
         self._seconds, self._seed, self._jobs, self._patience = seconds, seed, jobs, patience
         self._waiting: dict[str, Plan] = {}
 
-    def run(self, told: Callable[[Played, Result], object]) -> Played:
-        """Play until the time is over, and call `told` after each plan. Then make the plans that failed smaller."""
+    def run(self, report: Callable[[Played, Result], object]) -> Played:
+        """Play until the time is over, and call `report` after each plan. Then make the plans that failed smaller."""
         try:
             with Workers(self._jobs, self._patience) as workers:
                 for event in workers.run(self._work()):
                     if isinstance(event, Finished):
-                        told(self.played, self._take(event))
+                        report(self.played, self._take(event))
             with Workers(1, self._patience) as workers:
                 for failure in self.played.failures.values():
                     self._shrink(failure, workers)

@@ -15,6 +15,8 @@ from harness.mesh.delivery import APP_PORT
 from harness.mesh.envoy_config import LOOPBACK
 from harness.sandbox.pod import Pod
 
+_OLD = 70_000
+"""Bytes back, further than a window that is not scaled reaches."""
 _OF_NOBODY = truth.request("nonce-of-nobody", target="/of-nobody")
 _ENDS: Sequence[Stray] = (
     lambda at: at.from_client(RST, seq=FAR),
@@ -31,6 +33,8 @@ _BYTES: Sequence[Stray] = (
     lambda at: at.from_server(PSH | ACK, truth.response("nonce-of-nobody", 500), seq=-FAR),
     lambda at: at.from_client(PSH | ACK, _OF_NOBODY, ack=FAR),
     lambda at: at.from_server(PSH | ACK, truth.response("nonce-of-nobody", 500), ack=FAR),
+    lambda at: at.from_client(PSH | ACK, _OF_NOBODY, ack=-_OLD),
+    lambda at: at.from_server(PSH | ACK, truth.response("nonce-of-nobody", 500), ack=-_OLD),
     lambda at: at.from_client(ACK, ack=FAR),
     lambda at: at.from_server(ACK, ack=FAR),
 )
@@ -70,8 +74,8 @@ def bytes_of_nobody(trial: Trial) -> None:
     """A tapper MUST read a connection as its ends do, whatever bytes and acknowledgements come from outside its window.
 
     Between the messages of a connection come, from either side, a request or an answer far ahead of the window, one far
-    behind it, and an acknowledgement of bytes that were never sent. The tapper may not report any of these bytes, and
-    may not miss anything else of the connection.
+    behind it, one that acknowledges bytes from before the connection, and an acknowledgement of bytes that were never
+    sent. The tapper may not report any of these bytes, and may not miss anything else of the connection.
     """
     _goes_on(trial, _BYTES)
 

@@ -15,6 +15,7 @@ from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery, fake_envoy, replay
 from harness.mesh.delivery import APP_PORT
 from harness.mesh.workload import PASSTHROUGH_SOURCE, Mode
+from harness.sandbox.frames import endpoint
 from harness.sandbox.links import GATEWAY4
 from harness.sandbox.pod import Pod
 
@@ -28,10 +29,11 @@ from harness.sandbox.pod import Pod
 def joined_midway(trial: Trial) -> None:
     """A tapper that joins a connection midway MUST NOT pair a response with another request than its own.
 
-    It may decode such a connection, or leave it alone. Two connections appear without their beginning: one has three
-    unanswered requests, the first of which the tapper did not see, and the first packet of the other is an answer.
-    Every reported request must have its own answer or none. A tapper that pairs in the order of appearance gives every
-    request the answer of the request before.
+    It may decode such a connection, or leave it alone. Three connections appear without their beginning: one has three
+    unanswered requests, the first of which the tapper did not see; the first packet of another is an answer; and on the
+    last, one unseen request is always on its way, so that requests and answers alternate. Every reported request must
+    have its own answer or none. A tapper that pairs in the order of appearance gives every request the answer of the
+    request before.
     """
     server = trial.pod("server")
     tap = trial.tap(server)
@@ -44,6 +46,10 @@ def joined_midway(trial: Trial) -> None:
     sent += [each for _, each in several]
     pairs = [exchange for exchange, _ in several]
     replay.play(server, replay.conversation(replay.inbound(server, APP_PORT, 40102), pairs, handshake=False)[1:])
+    several = [_plain(server, 40103, 240 + number) for number in range(4)]
+    (first, second, third, fourth), sent = [exchange for exchange, _ in several], sent + [each for _, each in several]
+    pairs = [(first[0], b""), (second[0], first[1]), (third[0], second[1]), (fourth[0], third[1]), (b"", fourth[1])]
+    replay.play(server, replay.conversation(replay.inbound(server, APP_PORT, 40103), pairs, handshake=False)[1:])
     plain = truth.deliver(server, 2)
     tap.settle(plain, server)
     tap.end()
@@ -237,7 +243,7 @@ def _on_host(trial: Trial, address: str) -> Sent:
         server, _ = listener.accept()
     with delivery.LoopbackConnection(client, server, (address, APP_PORT)) as conversation:
         conversation.exchange(truth.request(nonce), truth.response(nonce))
-        src, dst = truth.endpoint(conversation.src), truth.endpoint(conversation.dst)
+        src, dst = endpoint(*conversation.src), endpoint(*conversation.dst)
     return Sent(nonce, "GET", truth.target_of(nonce), 200, (), src, dst)
 
 

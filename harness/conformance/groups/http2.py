@@ -9,6 +9,7 @@ from harness.conformance.trial import Trial
 from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery
 from harness.mesh.app import NONCE_HEADER
+from harness.sandbox.frames import endpoint
 
 
 @case("HTTP-07", Level.MUST, "RFC 9113, sections 5 and 6; RFC 7541, section 2.3", features={Feature.HTTP2})
@@ -101,7 +102,7 @@ def grpc_status(trial: Trial) -> None:
                 conversation.server_sends(answering.headers(stream, head))
                 conversation.server_sends(answering.data(stream, message))
                 conversation.server_sends(answering.headers(stream, trailers, end=True))
-            src, dst = truth.endpoint(conversation.src), truth.endpoint(conversation.dst)
+            src, dst = endpoint(*conversation.src), endpoint(*conversation.dst)
             leg = ExpectedLeg(server, INBOUND)
             wanted.append((Sent(nonce, "POST", path, 200, (leg,), src, dst, message, body), status))
     sent = [each for each, _ in wanted]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
-
 from harness.adapters.targets import Target
 from harness.conformance import expect, truth
 from harness.conformance.groups.life import DYNAMIC
 from harness.conformance.model import Level, case
+from harness.conformance.oracle.compare import same_address
 from harness.conformance.trial import Trial
 from harness.conformance.verdict import NotClaimed
 
@@ -76,20 +75,10 @@ def address_used_again(trial: Trial) -> None:
         lambda: truth.deliver(heir, 3, address=address), "requests inside a pod that has the address of a deleted one"
     )
     tap.end()
-    right = {ip_address(address), heir.ipv4, heir.ipv6}
+    right = {address, str(heir.ipv4), str(heir.ipv6)}
     for each in sent:
         found = expect.of(each, tap.seen)
-        wrong = [
-            sighting for sighting in found if sighting.pod_ip is not None and _address(sighting.pod_ip) not in right
-        ]
+        wrong = [report for report in found if report.pod_ip and same_address(report.pod_ip) not in right]
         tap.require(
             found and not wrong, f"{each.target} at {address}", "; ".join(map(str, wrong or found)) or "nothing of it"
         )
-
-
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address that a tapper wrote, in any valid spelling; None if the text is not an address."""
-    try:
-        return ip_address(text)
-    except ValueError:
-        return None

@@ -71,7 +71,7 @@ def changes_nothing(trial: Trial) -> None:
                     f"while it captured, {each}"
                     for each in state.differences(before[name], during[name], lasting=False)
                 ),
-                *changes[name].told(),
+                *changes[name].in_words(),
             ]
         ]
     tap.require(not changed, "everything as it was, all the time", "; ".join(changed[:3]))

@@ -10,8 +10,11 @@ from harness.conformance import h2c, truth
 from harness.conformance.model import Level, case
 from harness.conformance.tap import TrialTap
 from harness.conformance.trial import Trial
-from harness.conformance.truth import INBOUND, ExpectedLeg, Sent
+from harness.conformance.truth import INBOUND, OUTBOUND, ExpectedLeg, Sent
 from harness.mesh import delivery
+
+OTHER = ("10.96.77.10", 80)
+"""The address that an application asks."""
 
 
 @case("SEC-04", Level.MUST, "RFC 9110, section 11.6.2; RFC 6265, section 8", features={Feature.REDACTION})
@@ -19,21 +22,44 @@ def secrets_stay_secret(trial: Trial) -> None:
     """A tapper that claims redaction MUST NOT write the values of Authorization, Proxy-Authorization, Cookie or
     Set-Cookie.
 
-    Each has a value that occurs nowhere else, in usual and unusual spelling, in requests and answers. The tapper has to
-    report the exchange itself. Everything that it wrote is searched as in SEC-03, also in packed or encoded form.
+    Each has a value that occurs nowhere else, in usual and unusual spelling, in requests and answers: on the way in and
+    out, over IPv6, with statuses of failures, in an upgrade and in a request without an answer. The tapper has to
+    report the exchanges themselves. Everything that it wrote is searched as in SEC-03, also in packed or encoded form.
     SEC-11 is the same for HTTP/2.
     """
     server = trial.pod("server")
     tap = trial.tap(server, watch_files=True)
-    tokens = _tokens(6)
-    asked = [("Authorization", f"Bearer {tokens[0]}"), ("cookie", f"session={tokens[1]}; theme=dark")]
-    asked += [("PROXY-AUTHORIZATION", f"Basic {tokens[2]}"), ("authorization", f"Digest response={tokens[3]}")]
-    answered = [("Set-Cookie", f"session={tokens[4]}; HttpOnly"), ("set-cookie", f"other={tokens[5]}")]
-    nonce = truth.new_nonce()
-    with delivery.inbound(server) as conversation:
-        conversation.exchange(truth.request(nonce, headers=asked), truth.response(nonce, headers=answered, body=b"ok"))
-        sent = [truth.sent(conversation, ExpectedLeg(server, INBOUND), nonce, body=b"ok")]
-    _expect_hidden(tap, sent, [*asked, *answered], tokens)
+    ways = [(delivery.inbound(server), INBOUND, 200), (delivery.outbound(server, OTHER), OUTBOUND, 401)]
+    if Feature.IPV6 in trial.adapter.claims:
+        ways.append((delivery.inbound(server, ipv6=True), INBOUND, 404))
+    tokens, values, sent = _tokens(6 * len(ways) + 4), list[tuple[str, str]](), list[Sent]()
+    fresh = iter(tokens)
+    # 1. Exchanges in and out, over IPv4 and IPv6, successful and refused.
+    for connection, way, status in ways:
+        asked = [("Authorization", f"Bearer {next(fresh)}"), ("cookie", f"session={next(fresh)}; theme=dark")]
+        asked += [("PROXY-AUTHORIZATION", f"Basic {next(fresh)}"), ("authorization", f"Digest response={next(fresh)}")]
+        answered = [("Set-Cookie", f"session={next(fresh)}; HttpOnly"), ("set-cookie", f"{'x' * 9_000}={next(fresh)}")]
+        nonce = truth.new_nonce()
+        with connection:
+            connection.exchange(
+                truth.request(nonce, headers=asked), truth.response(nonce, status, headers=answered, body=b"ok")
+            )
+            sent.append(truth.sent(connection, ExpectedLeg(server, way), nonce, status=status, body=b"ok"))
+        values += asked + answered
+    # 2. An upgrade, and a request without an answer.
+    nonce, unanswered = truth.new_nonce(), truth.new_nonce()
+    asked, answered = [("Cookie", f"a={next(fresh)}")], [("Set-Cookie", f"b={next(fresh)}")]
+    with delivery.inbound(server) as connection:
+        upgrade = [("Connection", "Upgrade"), ("Upgrade", "other")]
+        connection.exchange(
+            truth.request(nonce, headers=[*asked, *upgrade]), truth.response(nonce, 101, headers=[*answered, *upgrade])
+        )
+    values += asked + answered
+    with delivery.inbound(server) as connection:
+        asked = [("Authorization", f"Bearer {next(fresh)}"), ("Cookie", f"c={next(fresh)}")]
+        connection.client_sends(truth.request(unanswered, headers=asked))
+    values += asked
+    _expect_hidden(tap, sent, values, tokens)
 
 
 @case(
@@ -46,13 +72,13 @@ def secrets_stay_secret_in_http2(trial: Trial) -> None:
     """A tapper that claims redaction and HTTP/2 MUST NOT write the values of Authorization, Cookie or Set-Cookie there.
 
     As SEC-04, on a connection of HTTP/2. A cookie comes in two fields, as browsers send it, and every value comes again
-    in a second stream, where only the dynamic table has it.
+    in a second stream, where only the dynamic table has it. Another cookie is set in trailers.
     """
     server = trial.pod("server")
     tap = trial.tap(server, watch_files=True)
-    tokens = _tokens(4)
+    tokens = _tokens(5)
     asked = [("authorization", f"Bearer {tokens[0]}"), ("cookie", f"session={tokens[1]}"), ("cookie", f"b={tokens[2]}")]
-    answered = [("set-cookie", f"session={tokens[3]}")]
+    answered, trailers = [("set-cookie", f"session={tokens[3]}")], [("set-cookie", f"late={tokens[4]}")]
     client, answering, sent = h2c.Http2Sender(), h2c.Http2Sender(), []
     with delivery.inbound(server) as conversation:
         h2c.begin(conversation)
@@ -60,9 +86,10 @@ def secrets_stay_secret_in_http2(trial: Trial) -> None:
             nonce = truth.new_nonce()
             question = h2c.request_fields("GET", truth.target_of(nonce), asked)
             conversation.client_sends(client.headers(stream, question, end=True))
-            conversation.server_sends(answering.headers(stream, [(":status", "204"), *answered], end=True))
+            conversation.server_sends(answering.headers(stream, [(":status", "204"), *answered]))
+            conversation.server_sends(answering.headers(stream, trailers, end=True))
             sent.append(truth.sent(conversation, ExpectedLeg(server, INBOUND), nonce, status=204))
-    _expect_hidden(tap, sent, [*asked, *answered], tokens)
+    _expect_hidden(tap, sent, [*asked, *answered, *trailers], tokens)
 
 
 @case(

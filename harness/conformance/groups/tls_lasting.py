@@ -17,6 +17,7 @@ from harness.conformance.truth import Sent
 from harness.errors import InternalError
 from harness.mesh.own_tls.ends import PORT, TlsProgram, connect
 from harness.mesh.own_tls.unreadable import UnreadableProgram
+from harness.sandbox.frames import endpoint
 from harness.sandbox.pod import Pod
 
 _FLOOD = 24
@@ -134,9 +135,7 @@ def _hidden(hidden: UnreadableProgram, server: TlsProgram) -> Sent:
     src = hidden.exchange(server, truth.request(nonce), truth.response(nonce, body=b"ok\n"))
     dst = str(server.pod.ipv4), PORT
     leg = inbound(server.pod)
-    return Sent(
-        nonce, "GET", truth.target_of(nonce), 200, (leg,), truth.endpoint(src), truth.endpoint(dst), b"", b"ok\n"
-    )
+    return Sent(nonce, "GET", truth.target_of(nonce), 200, (leg,), endpoint(*src), endpoint(*dst), b"", b"ok\n")
 
 
 def _names(tap: TrialTap, pod: Pod, pid: int) -> bool:

@@ -13,7 +13,7 @@ from harness.conformance.mutants.packets import (
     TcpFields,
     refusing,
     tcp,
-    with_seq,
+    with_numbers,
 )
 from harness.conformance.mutants.reasons import (
     ANOTHERS_ANSWER,
@@ -23,7 +23,7 @@ from harness.conformance.mutants.reasons import (
     TOO_OFTEN,
     UNREADABLE,
 )
-from harness.conformance.mutants.streams import Record, both_messages, connection, each, repeated
+from harness.conformance.mutants.streams import Record, both_messages, connection, over_exchanges, repeated
 
 _SNAPSHOT = 65_535 - 14  # packets begin at the IP header here: the Ethernet header is left out
 _HERE = bytes((127, 0, 0, 1))
@@ -51,7 +51,7 @@ SHORT_SNAPSHOTS = Mutant(
     "short-snapshots",
     "It captures with a snapshot length of 65,535 and takes what is left of a frame for all of it.",
     {"CAP-04": f"{LOST}|{CUT_IN_SILENCE}"},
-    Fault(packets=(_cut,), records=(each(_unflagged),)),
+    Fault(packets=(_cut,), records=(over_exchanges(_unflagged),)),
 )
 
 
@@ -122,7 +122,7 @@ def _numbered_by_arrival(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
         begins = segment.flags & SYN or segment.flow not in following
         seq = segment.seq if begins else following[segment.flow]
         following[segment.flow] = seq + len(segment.payload) + bool(segment.flags & SYN)
-        yield with_seq(packet, segment, seq)
+        yield with_numbers(packet, segment, seq, segment.ack)
 
 
 ARRIVAL_ORDER = Mutant(
@@ -130,25 +130,6 @@ ARRIVAL_ORDER = Mutant(
     "It reads segments as they come, whatever their sequence numbers.",
     {"CAP-07": OUT_OF_STEP, "CAP-19": OUT_OF_STEP},
     Fault(packets=(_numbered_by_arrival,)),
-)
-
-
-def _once_by_content(records: Iterator[Record]) -> Iterator[Record]:
-    told: set[tuple[object, object]] = set()
-    for record in records:
-        if record["type"] == "http":
-            line = (record["method"], record["target"])
-            if line in told:
-                continue
-            told.add(line)
-        yield record
-
-
-ONCE_BY_CONTENT = Mutant(
-    "once-by-content",
-    "It takes a second request of the same line for a copy of the first.",
-    {"CAP-09": LOST, "EDGE-04": LOST},
-    Fault(records=(_once_by_content,)),
 )
 
 

@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from harness.conformance.mutants.model import Fault, Mutant
-from harness.conformance.mutants.packets import FIN, RST, SYN, End, PacketFilter, RawPacket, TcpFields, refusing, tcp
-from harness.conformance.mutants.reasons import LOST, UNREADABLE
+from harness.conformance.mutants.packets import (
+    FIN,
+    RST,
+    SYN,
+    End,
+    PacketFilter,
+    RawPacket,
+    TcpFields,
+    refusing,
+    tcp,
+    with_numbers,
+)
+from harness.conformance.mutants.reasons import LOST, OUT_OF_STEP, UNREADABLE
 from harness.mesh.envoy_config import OUTBOUND_PORT
 
 _LOOPBACK = bytes((127, 0, 0, 1))
+_SIGN = 0x8000_0000  # of the distance of two sequence numbers
 
 
 def _until(ends: Callable[[TcpFields], object]) -> PacketFilter:
@@ -56,6 +68,27 @@ ANY_SYN = Mutant(
     "It takes the number of any SYN for the first one of what follows.",
     {"CAP-18": UNREADABLE},
     Fault(packets=(_second_syn,)),
+)
+
+
+def _newest_acknowledgements(packets: Iterator[RawPacket]) -> Iterator[RawPacket]:
+    """A segment that acknowledges less than the one before it in its direction acknowledges as much."""
+    newest: dict[tuple[End, End], int] = {}
+    for packet in packets:
+        segment = tcp(packet)
+        if segment is None or segment.flags & SYN:
+            yield packet
+            continue
+        before = newest.get(segment.flow, segment.ack)
+        newest[segment.flow] = segment.ack if (segment.ack - before) & _SIGN == 0 else before
+        yield with_numbers(packet, segment, segment.seq, newest[segment.flow])
+
+
+OLD_ACK = Mutant(
+    "old-ack",
+    "It takes a segment whatever bytes of long ago it acknowledges.",
+    {"CAP-19": OUT_OF_STEP},
+    Fault(packets=(_newest_acknowledgements,)),
 )
 
 

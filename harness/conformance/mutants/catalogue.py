@@ -11,7 +11,8 @@ from harness.conformance.mutants.model import Mutant, several
 from harness.errors import InternalError
 
 _GROUPS = (
-    "told",
+    "by_rule",
+    "record_fields",
     "counts",
     "http",
     "http_segments",
@@ -29,7 +30,6 @@ _GROUPS = (
     "pcap",
     "mesh",
     "world",
-    "conversations",
 )
 """Around the reference."""
 _INSIDE = ("inside.disc", "inside.disc_environ", "inside.capture", "inside.mesh", "inside.own_tls")

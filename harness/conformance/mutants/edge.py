@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.conformance.mutants.model import Fault, Mutant
 from harness.conformance.mutants.packets import SYN, End, RawPacket, tcp
 from harness.conformance.mutants.reasons import LOST, TOO_MUCH, TOO_OFTEN
-from harness.conformance.mutants.streams import Record, each, repeated
+from harness.conformance.mutants.streams import Record, over_exchanges, repeated
 
 _VERIFIED = frozenset({"verified_identity"})
 
@@ -28,7 +28,7 @@ WIRE_IS_INBOUND = Mutant(
     "wire-is-inbound",
     "It takes plaintext between pods for what a sidecar delivers, and so reports it twice without mTLS.",
     {"EDGE-04": TOO_OFTEN},
-    Fault(records=(each(_the_wire_is_inbound),)),
+    Fault(records=(over_exchanges(_the_wire_is_inbound),)),
 )
 BELIEVES_ENVIRON = Mutant(
     "believes-environ",

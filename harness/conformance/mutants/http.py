@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from harness.conformance.mutants.model import Fault, Mutant, MutantEndsError
 from harness.conformance.mutants.reasons import CUT_IN_SILENCE, LOST, OUT_OF_STEP, UNREADABLE
-from harness.conformance.mutants.streams import Record, both_messages, connection, each, header
+from harness.conformance.mutants.streams import Record, both_messages, connection, header, over_exchanges
 
 _SHORTEST_LIMIT = 8 << 10
 _KEY = 0x5A
@@ -20,7 +20,7 @@ NO_LENGTH = Mutant(
     "no-length",
     "It takes a message for what its head is, and its body for nothing.",
     {"HTTP-01": OUT_OF_STEP},
-    Fault(records=(each(lambda record: both_messages(record, _without_body)),)),
+    Fault(records=(over_exchanges(lambda record: both_messages(record, _without_body)),)),
 )
 
 
@@ -164,17 +164,13 @@ DIES_OF_GARBAGE = Mutant(
     {"HTTP-08": "its end"},
     dying_of_garbage("ValueError: no start line"),
 )
-NO_TRAILERS = Mutant(
-    "no-trailers",
-    "It is done with an answer when its body is.",
-    {"HTTP-09": "grpc-status"},
-    Fault(records=(each(lambda record: both_messages(record, lambda message: message | {"trailers": []})),)),
-)
 SILENT_CUT = Mutant(
     "silent-cut",
     "It keeps the beginning of a large body and does not say so.",
     {"HTTP-10": CUT_IN_SILENCE},
-    Fault(records=(each(lambda record: both_messages(record, lambda message: message | {"truncated": False})),)),
+    Fault(
+        records=(over_exchanges(lambda record: both_messages(record, lambda message: message | {"truncated": False})),)
+    ),
 )
 
 
@@ -187,7 +183,7 @@ BELIEVES_HEADERS = Mutant(
     "believes-headers",
     "It reports X-Forwarded-For as the source, as mizu did.",
     {"HTTP-11": "seen: .*203.0.113.77:0 >"},
-    Fault(records=(each(_believe_headers),)),
+    Fault(records=(over_exchanges(_believe_headers),)),
 )
 
 
@@ -202,7 +198,7 @@ LENGTH_OR_NOTHING = Mutant(
     "length-or-nothing",
     "To it an answer without a length has no body.",
     {"HTTP-12": CUT_IN_SILENCE},
-    Fault(records=(each(_length_or_nothing),)),
+    Fault(records=(over_exchanges(_length_or_nothing),)),
 )
 
 
@@ -227,19 +223,6 @@ ONLY_AT_THE_END = Mutant(
     "It reports a response when it is complete, however long that takes.",
     {"HTTP-31": "the two events"},
     Fault(options=("--no-stream",)),
-)
-
-
-def _by_name(message: Record) -> Record:
-    last = {name.lower(): (name, value) for name, value in message["headers"]}
-    return message | {"headers": list(last.values())}
-
-
-ONE_OF_EACH = Mutant(
-    "one-of-each",
-    "It keeps header fields in a table by name, the last one of each.",
-    {"HTTP-14": "x-several"},
-    Fault(records=(each(lambda record: both_messages(record, _by_name)),)),
 )
 
 

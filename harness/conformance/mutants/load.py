@@ -1,4 +1,4 @@
-"""Broken by much of everything: filters over records and packets."""
+"""Broken by much of everything, or in the long run: filters over records and packets."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import fcntl
 import os
 import struct
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from harness.conformance.mutants.model import Fault, Mutant
+from harness.conformance.mutants.model import Fault, Mutant, MutantEndsError
 from harness.conformance.mutants.packets import FIN, RST, SYN, End, RawPacket, tcp
 from harness.conformance.mutants.reasons import ITS_END, LOST
-from harness.conformance.mutants.streams import Record
+from harness.conformance.mutants.streams import Record, RecordFilter
 
 _MOST_CONNECTIONS = 500
+_MOST_KEPT = 500
 _TOO_MANY_DROPS = 10**9
 _MUCH = 1 << 20
 _PIPE_HELD = 16 << 10
@@ -126,3 +127,52 @@ ONE_POD_AT_A_TIME = Mutant(
     {"LOAD-08": "5 requests, the first being"},
     Fault(packets=(_one_pod_at_a_time,)),
 )
+
+
+def memory_kept(records: Iterator[Record]) -> Iterator[Record]:
+    """It keeps 256 KiB for each exchange."""
+    kept = []
+    for record in records:
+        if record["type"] == "http":
+            kept.append(b"x" * (256 << 10))
+        yield record
+
+
+def descriptors_kept(records: Iterator[Record]) -> Iterator[Record]:
+    """It keeps a descriptor for each connection, up to 500."""
+    kept: dict[str, int] = {}
+    for record in records:
+        if record["type"] == "http" and record["src"] not in kept and len(kept) < _MOST_KEPT:
+            kept[record["src"]] = os.open(os.devnull, os.O_RDONLY)
+        yield record
+
+
+def ends_late(records: Iterator[Record]) -> Iterator[Record]:
+    """It ends by itself after 300 exchanges."""
+    seen = 0
+    for record in records:
+        yield record
+        seen += record["type"] == "http"
+        if seen > 300:
+            raise MutantEndsError("three hundred are enough")
+
+
+def lost_in_the_long_run(records: Iterator[Record]) -> Iterator[Record]:
+    """After a thousand exchanges it loses one of a hundred."""
+    seen = 0
+    for record in records:
+        if record["type"] == "http":
+            seen += 1
+            if seen > 1000 and seen % 100 == 0:
+                continue
+        yield record
+
+
+def _mutant(change: RecordFilter, breaks: Mapping[str, str]) -> Mutant:
+    return Mutant(change.__name__.replace("_", "-"), change.__doc__ or "", breaks, Fault(records=(change,)))
+
+
+MEMORY_KEPT = _mutant(memory_kept, {"LOAD-05": "memory that does not grow"})
+DESCRIPTORS_KEPT = _mutant(descriptors_kept, {"LOAD-05": "descriptors that does not grow"})
+ENDS_LATE = _mutant(ends_late, {"LOAD-05": "its end"})
+LOST_IN_THE_LONG_RUN = _mutant(lost_in_the_long_run, {"LOAD-06": "not at all"})

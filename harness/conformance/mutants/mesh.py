@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from harness.conformance.mutants import cap, edge, life, life_processes, netns
+from harness.conformance.mutants import cap, edge, life, life_processes, netns, record_fields
 from harness.conformance.mutants.model import Mutant
 from harness.conformance.mutants.reasons import LOST, TOO_MUCH, TOO_OFTEN, UNFOUND
 
@@ -26,4 +26,4 @@ BELIEVES_ENVIRON = in_mesh(edge.BELIEVES_ENVIRON, {"12": TOO_MUCH})
 PINNED = in_mesh(netns.PINNED, {"14": "to be destroyed"})
 # whether or not the moment without an Envoy is noticed
 DIES_WITH_THE_FIRST = in_mesh(life_processes.DIES_WITH_THE_FIRST, {"18": UNFOUND})
-ONCE_BY_CONTENT = in_mesh(cap.ONCE_BY_CONTENT, {"26": LOST})
+ONCE_BY_CONTENT = in_mesh(record_fields.ONCE_BY_CONTENT, {"26": LOST})

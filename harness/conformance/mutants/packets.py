@@ -41,6 +41,7 @@ class TcpFields:
     source: End
     destination: End
     seq: int
+    ack: int
     flags: int
     payload: bytes
     header_at: int
@@ -96,19 +97,20 @@ def tcp(packet: RawPacket) -> TcpFields | None:
             at, protocol, addresses, width = 40, data[6], 8, 16
         if protocol != _TCP:
             return None
-        sport, dport, seq = struct.unpack_from("!HHI", data, at)
+        sport, dport, seq, ack = struct.unpack_from("!HHII", data, at)
         payload_at = at + (data[at + 12] >> 4) * 4
         flags = data[at + 13]
     except (IndexError, struct.error):
         return None
     source, destination = data[addresses : addresses + width], data[addresses + width : addresses + 2 * width]
-    return TcpFields((source, sport), (destination, dport), seq, flags, data[payload_at:], at, payload_at)
+    return TcpFields((source, sport), (destination, dport), seq, ack, flags, data[payload_at:], at, payload_at)
 
 
-def with_seq(packet: RawPacket, segment: TcpFields, seq: int) -> RawPacket:
-    """The packet with another sequence number; checksums stay, as nobody looks at them on lo."""
+def with_numbers(packet: RawPacket, segment: TcpFields, seq: int, ack: int) -> RawPacket:
+    """The packet with another sequence and acknowledgement number; checksums stay, as nobody looks at them on lo."""
     at = segment.header_at + 4
-    return replace(packet, data=packet.data[:at] + struct.pack("!I", seq & 0xFFFF_FFFF) + packet.data[at + 4 :])
+    numbers = struct.pack("!II", seq & 0xFFFF_FFFF, ack & 0xFFFF_FFFF)
+    return replace(packet, data=packet.data[:at] + numbers + packet.data[at + 8 :])
 
 
 def with_payload(packet: RawPacket, segment: TcpFields, payload: bytes) -> RawPacket:

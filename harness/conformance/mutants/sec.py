@@ -14,7 +14,7 @@ from typing import cast
 from harness.conformance.mutants import node
 from harness.conformance.mutants.http import dying_of_garbage
 from harness.conformance.mutants.model import Fault, Mutant
-from harness.conformance.mutants.streams import Record, both_messages, each
+from harness.conformance.mutants.streams import Record, both_messages, over_exchanges
 
 _RESOLVER = ("10.96.0.10", 53)
 _SECRETS = ("authorization", "cookie", "set-cookie", "proxy-authorization")
@@ -89,25 +89,25 @@ HTTP1_SECRETS = Mutant(
     "http1-secrets",
     "It hides secrets in HTTP/1 only.",
     {"SEC-11": "that of authorization .*set-cookie"},
-    Fault(options=_UNREDACTED, records=(each(_redact_http1_only),)),
+    Fault(options=_UNREDACTED, records=(over_exchanges(_redact_http1_only),)),
 )
 FOUR_FIELDS = Mutant(
     "four-fields",
     "It hides the values of four header fields, and nothing in URLs.",
     {"SEC-15": "the parameter access_token .*X-Vault-Token.*Referer"},
-    Fault(options=_UNREDACTED, records=(each(_redact),)),
+    Fault(options=_UNREDACTED, records=(over_exchanges(_redact),)),
 )
 ENCODED_NAMES = Mutant(
     "encoded-names",
     "It looks for the names of secret parameters as they stand in the target.",
     {"SEC-15": "that of the parameter %74oken "},
-    Fault(options=_UNREDACTED, records=(each(_redact_as_written),)),
+    Fault(options=_UNREDACTED, records=(over_exchanges(_redact_as_written),)),
 )
 LOGS = Mutant(
     "logs-secrets",
     "Its debug log has the messages as they came.",
     {"SEC-04": "Authorization"},
-    Fault(options=_UNREDACTED, records=(each(_log_what_it_writes),)),
+    Fault(options=_UNREDACTED, records=(over_exchanges(_log_what_it_writes),)),
 )
 NONSENSE = Mutant(
     "dies-of-nonsense",

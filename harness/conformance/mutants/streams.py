@@ -69,7 +69,7 @@ def over_records(change: RecordFilter) -> LineFilter:
     return changed
 
 
-def each(change: Callable[[Record], Record | None]) -> RecordFilter:
+def over_exchanges(change: Callable[[Record], Record | None]) -> RecordFilter:
     """Changes each `http` record by itself; None drops it. All other records pass."""
 
     def changed(records: Iterator[Record]) -> Iterator[Record]:

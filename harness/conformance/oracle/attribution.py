@@ -19,7 +19,7 @@ LENGTH, CHUNKED, PAIRING, NO_BODY, UPGRADE = "HTTP-01", "HTTP-02", "HTTP-03", "H
 STREAMS, CALLS, LARGE, ENDS, UNTIL_CLOSE = "HTTP-07", "HTTP-09", "HTTP-10", "HTTP-11", "HTTP-12"
 SOCKETS, LINES, START_LINE, TRAILERS = "HTTP-13", "HTTP-14", "HTTP-15", "HTTP-19"
 PROXY_HEADER, OUTCOME = "HTTP-27", "HTTP-30"
-OWN_TLS = "TLS-04"
+OWN_TLS, SECRETS, SECRETS_IN_STREAMS = "TLS-04", "SEC-04", "SEC-11"
 
 _BY_FIELD = {
     "ts": TIME,
@@ -60,7 +60,7 @@ TABLE = frozenset(
         IPV6,
         STREAMS,
     }
-    | {LENGTH, CHUNKED, LARGE, NO_BODY, UNTIL_CLOSE, UPGRADE, CALLS, DISORDER}
+    | {LENGTH, CHUNKED, LARGE, NO_BODY, UNTIL_CLOSE, UPGRADE, CALLS, DISORDER, SECRETS, SECRETS_IN_STREAMS}
 )
 """Every case that the oracle may charge besides the one at hand."""
 SHOULDS = frozenset({LINES, TRAILERS, OUTCOME})
@@ -132,7 +132,7 @@ def _about(leg: Expected, field: str) -> Iterable[str]:
     """The cases about a wrong field, and about the circumstances in which it may be wrong."""
     about = _field(leg, field)
     yield from about
-    if about[0] in SHOULDS or about == (CALLS,):
+    if about[0] in SHOULDS or about in ((CALLS,), (SECRETS,), (SECRETS_IN_STREAMS,)):
         return
     yield from _protocol(leg)
     if about[0] == PAIRING:  # where a response is looked for depends on the way and the family; other fields do not
@@ -149,6 +149,8 @@ def _field(leg: Expected, field: str) -> tuple[str, ...]:
     message, _, part = field.partition(".")
     if message == "grpc":
         return (CALLS,)
+    if part == "secrets":
+        return (SECRETS_IN_STREAMS if leg.exchange.protocol == "HTTP/2" else SECRETS,)
     if part == "trailers" and leg.exchange.call is not None:
         return TRAILERS, CALLS
     if part not in ("body", "body_size"):

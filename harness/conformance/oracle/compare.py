@@ -47,7 +47,8 @@ def differences(
         ("response", leg.exchange.response, seen.response),
     ):
         if told is not None and true is not None:
-            yield from _message(whose, true, told)
+            shown_secrets = list(_secrets(whose, true, told)) if Feature.REDACTION in claims else []
+            yield from shown_secrets or _message(whose, true, told)
             yield from _derived(whose, true, seen.record.get(whose))
         elif told is not None and (told.headers or told.body):
             yield FieldDifference(whose, f"null: there was no {whose}", _shown(told.headers))
@@ -65,9 +66,7 @@ def _times(leg: Expected, seen: ReportedExchange, tolerance_s: float) -> Iterato
         most_ns = exchange.last_ns if exchange.response_last_ns is not None else leg.connection.last_ns
         least, most = ((time_ns - exchange.first_ns) / 1e9 for time_ns in (least_ns, most_ns))
         if not max(least - tolerance_s, min(least, 0.0)) <= lasted <= most + tolerance_s:
-            right = f"a duration of {most:.3f} s" + (
-                "" if exchange.response_last_ns else " at most, without a response"
-            )
+            right = f"of {most:.3f} s" + ("" if exchange.response_last_ns else " at most, without a response")
             yield FieldDifference("duration_s", right, f"{lasted:.3f} s")
 
 
@@ -79,7 +78,7 @@ def time(seen: ReportedExchange, first_ns: int, last_ns: int, tolerance_s: float
     off = min(seen.time - first, 0.0) or max(seen.time - last, 0.0)
     if not abs(off) <= tolerance_s:
         told = f"{seen.time:.3f}, {abs(off):.1f} s too {'late' if off > 0 else 'early'}"
-        yield FieldDifference("ts", f"a time within {tolerance_s:g} s of {first:.3f}", told)
+        yield FieldDifference("ts", f"within {tolerance_s:g} s of {first:.3f}", told)
 
 
 def place(leg: Expected, seen: ReportedExchange, claims: frozenset[Feature]) -> Iterator[FieldDifference]:
@@ -87,12 +86,12 @@ def place(leg: Expected, seen: ReportedExchange, claims: frozenset[Feature]) -> 
     addresses = " or ".join(sorted(leg.addresses))
     if seen.pod_ip is not None:
         if same_address(seen.pod_ip) not in leg.addresses:
-            yield FieldDifference("pod_ip", f"the pod's address, {addresses}", in_words(seen.pod_ip))
+            yield FieldDifference("pod_ip", f"{addresses}, the pod's address", in_words(seen.pod_ip))
     elif Feature.POD_IDENTITY in claims and "interface" not in seen.record:
-        yield FieldDifference("pod_ip", f"the pod's address, {addresses}", "none", missing=True)
+        yield FieldDifference("pod_ip", f"{addresses}, the pod's address", "none", missing=True)
     netns = seen.record.get("netns")
     if leg.netns is not None and isinstance(netns, int) and netns != leg.netns:
-        yield FieldDifference("netns", f"the pod's network namespace, {leg.netns}", str(netns))
+        yield FieldDifference("netns", f"{leg.netns}, the pod's network namespace", str(netns))
     claimed = Feature.DIRECTION in claims
     if seen.direction not in leg.directions and (
         seen.direction in _WAYS or (claimed and seen.direction != expectation.NODE)
@@ -103,14 +102,14 @@ def place(leg: Expected, seen: ReportedExchange, claims: frozenset[Feature]) -> 
     if isinstance(proxied_for, str) and same_end(proxied_for) != leg.connection.proxied_for:
         named = leg.connection.proxied_for
         client = "none" if named is None else expectation.in_words(named)
-        yield FieldDifference("proxied_for", f"the client that a PROXY header names, {client}", in_words(proxied_for))
+        yield FieldDifference("proxied_for", f"{client}, the client that a PROXY header names", in_words(proxied_for))
     for name, told, right in (
         ("src", seen.src, frozenset({leg.connection.client, leg.connection.source})),
         ("dst", seen.dst, expectation.sidecar_ends(leg.connection)),
     ):
         if told is not None and same_end(told) not in right:
             whom = " or ".join(sorted(map(expectation.in_words, right)))
-            yield FieldDifference(name, f"the address that the packets have, {whom}", in_words(told))
+            yield FieldDifference(name, f"{whom}, as the packets have it", in_words(told))
 
 
 def _ended(exchange: TrueExchange, seen: ReportedExchange) -> Iterator[FieldDifference]:
@@ -149,8 +148,8 @@ def _start_lines(
             continue  # it may be put together from target and Host
         if told is None:
             if decodes and true is not None and (name != "status" or exchange.response is not None):
-                owed = "its own answer, with status " if name == "status" else ""
-                yield FieldDifference(name, f"{owed}{in_words(str(true))}", "none", missing=True)
+                owed = ", that of its own answer" if name == "status" else ""
+                yield FieldDifference(name, f"{in_words(str(true))}{owed}", "none", missing=True)
         elif true is None:
             if told != 0:
                 yield FieldDifference(name, f"no {name}: there was none", in_words(str(told)))
@@ -188,7 +187,7 @@ def _owes_trailers(true: TrueMessage, told: ReportedMessage) -> bool:
 def _body(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[FieldDifference]:
     if not told.gives_body:
         return
-    owed = f"the {whose}'s body of {len(true.body)} bytes"
+    owed = f"of {len(true.body)} bytes"
     if not true.body.startswith(told.body):
         at = next(
             (at for at, (one, other) in enumerate(zip(told.body, true.body, strict=False)) if one != other),
@@ -197,10 +196,10 @@ def _body(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[Fiel
         yield FieldDifference(f"{whose}.body", owed, f"{len(told.body)} bytes, others from byte {at} on")
     elif len(told.body) < len(true.body) and true.complete and not told.truncated:
         yield FieldDifference(
-            f"{whose}.body", f"{owed}, or said to be cut", f"{len(told.body)} bytes, and no such word"
+            f"{whose}.body", f"{owed}, or said to be cut", f"{len(told.body)} bytes, and truncated false"
         )
-    elif told.truncated and told.body and told.body == true.body and true.complete:
-        yield FieldDifference(f"{whose}.body", "truncated to be false, since the body is whole", "true")
+    elif told.truncated and told.body and told.body == true.body and true.complete and not true.until_close:
+        yield FieldDifference(f"{whose}.body", "with truncated false, since it is whole", "true")
 
 
 def _derived(whose: str, true: TrueMessage, message: object) -> Iterator[FieldDifference]:
@@ -212,7 +211,21 @@ def _derived(whose: str, true: TrueMessage, message: object) -> Iterator[FieldDi
     if isinstance(coding, str):
         right = b", ".join(value for name, value in true.fields if name.lower() == b"content-encoding")
         if not same_text(right, coding):
-            yield FieldDifference(f"{whose}.headers", f"the content coding {in_words(right.decode('latin-1'))}", coding)
+            yield FieldDifference(
+                f"{whose}.headers", f"with the content coding {in_words(right.decode('latin-1')) or 'none'}", coding
+            )
+
+
+def _secrets(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[FieldDifference]:
+    """Credentials that a tapper shows, in whole or in part, although it claims to hide them."""
+    known = _by_name((*true.fields, *true.trailers))
+    for key, value in (*told.headers, *told.trailers):
+        name = key.lower()
+        if name not in hidden.CREDENTIALS or not value:
+            continue
+        sent = [each.decode("latin-1") for each in known.get(name, [])]
+        if sent and not any(hidden.hides(name, each, value) for each in sent):
+            yield FieldDifference(f"{whose}.secrets", f"with {name} hidden", in_words(value, _SHOWN))
 
 
 def _fields(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[FieldDifference]:
@@ -244,25 +257,25 @@ def _fields(whose: str, true: TrueMessage, told: ReportedMessage) -> Iterator[Fi
     by_line = f"{whose}.lines"
     left_out = [key for key in known if key not in values]
     if left_out:
-        yield FieldDifference(by_line, f"the field {left_out[0]} as well", "none")
+        yield FieldDifference(by_line, f"with {in_words(left_out[0])}", "without it")
         return
     order = [key for key, _ in _lines(true.fields) if key != "cookie"]
     told_order = [key for key, _ in given if key != "cookie" and key in known]
     if order != told_order[: len(order)]:
-        yield FieldDifference(by_line, f"the fields in their order, {_shown_names(order)}", _shown_names(told_order))
+        yield FieldDifference(by_line, f"in their order, {_shown_names(order)}", _shown_names(told_order))
 
 
 def _line(whose: str, key: str, right: Sequence[bytes], told: Sequence[str]) -> FieldDifference:
     """The lines of one name that are not as they were: others, or the same ones joined, cut apart or left out."""
     if not right:
-        said = f"no field {in_words(key)}: the {whose} had none"
+        said = f"without {in_words(key)}, which the {whose} does not have"
         return FieldDifference(f"{whose}.headers", said, _shown_values(told))
     sent = [_readable(value) for value in right]
     parts = {part.strip() for value in sent for part in value.split(",")}
     given = [part.strip() for value in told for part in value.split(",")]
     rearranged = all(part in parts or (hidden.may_be_hidden(key) and hidden.is_mask(part)) for part in given)
     field = f"{whose}.lines" if rearranged else f"{whose}.headers"
-    return FieldDifference(field, f"{in_words(key)} in {_shown_values(sent)}", _shown_values(told))
+    return FieldDifference(field, f"with {in_words(key)} in {_shown_values(sent)}", _shown_values(told))
 
 
 def _by_name(fields: FieldLines) -> dict[str, list[bytes]]:
@@ -310,7 +323,7 @@ def _call(exchange: TrueExchange, seen: ReportedExchange, claims: frozenset[Feat
     for name, right in (("requests", call.requests), ("responses", call.responses)):
         messages = told.get(name)
         if isinstance(messages, dict) and messages.get("exact") and messages.get("count") != right:
-            yield FieldDifference(f"grpc.{name}", f"{right} messages", in_words(str(messages.get("count"))))
+            yield FieldDifference(f"grpc.{name}", f"of {right} messages", in_words(str(messages.get("count"))))
 
 
 def same_text(true: bytes, told: str) -> bool:
@@ -329,11 +342,15 @@ def same_text(true: bytes, told: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def same_address(told: str) -> str:
-    """An address in its usual spelling (RFC 5952); a text that is no address as it is."""
+    """An address in its usual spelling (RFC 5952); a text that is no address as it is.
+
+    An IPv4 address may be written as an IPv6 address: `::ffff:10.244.0.2` (RFC 4291, section 2.5.5.2).
+    """
     try:
-        return str(ip_address(told.strip("[]")))
+        address = ip_address(told.strip("[]"))
     except ValueError:
         return told
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 @lru_cache(maxsize=4096)
@@ -343,9 +360,10 @@ def same_end(told: str) -> tuple[str, int] | None:
     if match is None or len(match[3]) > 5:
         return None
     try:
-        return str(ip_address(match[1] or match[2])), int(match[3])
+        ip_address(match[1] or match[2])
     except ValueError:
         return None
+    return same_address(match[1] or match[2]), int(match[3])
 
 
 def _lines(fields: FieldLines) -> list[tuple[str, str]]:

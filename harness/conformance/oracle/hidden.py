@@ -25,6 +25,11 @@ _STEP = re.compile(r"[/;]")
 _SEPARATOR = re.compile(r"[&#]")
 
 
+CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+"""The fields that hold secrets for certain (RFC 9110, section 11.6; RFC 6265), in lower case."""
+_WORD = re.compile(r"[^\s;,=]+")
+
+
 def may_be_hidden(name: str) -> bool:
     """Whether the values of fields or parameters with this name may be secret."""
     return _SECRET.search(name) is not None
@@ -35,9 +40,26 @@ def is_mask(told: str) -> bool:
     return _MASK.fullmatch(told) is not None
 
 
+def hides(name: str, true: str, told: str) -> bool:
+    """Whether the value of one of `CREDENTIALS` is hidden: by a mask, or by masks beside what is no secret.
+
+    "Bearer [redacted]" hides "Bearer abc", and "a=***; b=***; Path=/" hides "a=1; b=2; Path=/".
+    """
+    if not true or is_mask(told):
+        return True
+    first, *others = true.split(";")
+    if name.endswith("authorization"):
+        known = set(true.split()[:-1][:1])  # the scheme (RFC 9110, section 11.4)
+    else:
+        pairs = [first, *others] if name == "cookie" else [first]
+        attributes = [] if name == "cookie" else others
+        known = {pair.partition("=")[0].strip() for pair in pairs} | set(_WORD.findall(" ".join(attributes)))
+    return all(is_mask(word) or word in known for word in _WORD.findall(told))
+
+
 def same_field(name: str, true: str, told: str) -> bool:
     """Whether a field's value is told, or is hidden as far as it may be secret. The name is in lower case."""
-    if may_be_hidden(name) and is_mask(told):
+    if may_be_hidden(name) and (is_mask(told) or (name in CREDENTIALS and hides(name, true, told))):
         return True
     return name in _URL_FIELDS and (same_url(true, told) or (is_mask(told) and may_be_hidden(true)))
 

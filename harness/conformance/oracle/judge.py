@@ -237,9 +237,8 @@ def _wrong(leg: Expected, record: ReportedExchange, question: Question, pod: Pod
         if leg.duty is not Duty.MUST and (field.missing or leg.why not in _STILL_TRUE):
             continue
         kind = DifferenceKind.MISSING if field.missing else DifferenceKind.WRONG
-        yield Difference(
-            kind, field.field, expectation.about(leg), f"{field.field} {field.expected}", field.seen, leg, record.record
-        )
+        expected = f"{field.field.replace('.lines', '.headers').replace('.secrets', '.headers')} {field.expected}"
+        yield Difference(kind, field.field, expectation.about(leg), expected, field.seen, leg, record.record)
 
 
 def _missing(question: Question, expectations: Sequence[Expected], shown: set[int]) -> Iterator[Difference]:

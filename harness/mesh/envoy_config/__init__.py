@@ -22,6 +22,11 @@ def typed(kind: str, **fields: Any) -> Json:
     return {"@type": f"type.googleapis.com/{kind}", **fields}
 
 
+def extension(name: str, kind: str, **fields: Any) -> Json:
+    """An extension of Envoy by its name, with its configuration (envoy.config.core.v3.TypedExtensionConfig)."""
+    return {"name": name, "typed_config": typed(kind, **fields)}
+
+
 def socket_address(address: str, port: int) -> Json:
     """envoy.config.core.v3.Address."""
     return {"socket_address": {"address": address, "port_value": port}}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.mesh.envoy_config import LOOPBACK, Json, socket_address, tls, typed
+from typing import Any
+
+from harness.mesh.envoy_config import LOOPBACK, Json, extension, socket_address, tls, typed
 from harness.mesh.workload import PASSTHROUGH_SOURCE, Delivery, Destination, ProxySpec
 
 _CLUSTER = "envoy.config.cluster.v3.Cluster"
@@ -10,6 +12,9 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECT_TIMEOUT = "5s"
 
 PASSTHROUGH = "PassthroughCluster"
+_RAW_BUFFER = extension(
+    "envoy.transport_sockets.raw_buffer", "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+)
 
 
 def build(spec: ProxySpec) -> list[Json]:
@@ -40,27 +45,25 @@ def outbound(spec: ProxySpec, destination: Destination, carries: str) -> Json:
     """The way to a destination: mTLS to the endpoints that have a sidecar, plaintext to the others (auto mTLS)."""
     name = outbound_name(destination, carries)
     identities = [endpoint.identity for endpoint in destination.endpoints if endpoint.identity]
+    modes = {True: {"tlsMode": "istio"}, False: {"tlsMode": "disabled"}}
     sni = f"outbound_.{destination.port}_._.{destination.name}"
     endpoints = [
         {
             "endpoint": {"address": socket_address(endpoint.address, endpoint.port)},
-            "metadata": {"filter_metadata": _tls_mode(endpoint.identity is not None)},
+            "metadata": {"filter_metadata": {"envoy.transport_socket_match": modes[endpoint.identity is not None]}},
         }
         for endpoint in destination.endpoints
     ]
-    cluster = typed(
-        _CLUSTER,
-        name=name,
-        type="STATIC",
-        connect_timeout=_CONNECT_TIMEOUT,
-        load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    cluster = _static(
+        name,
+        endpoints,
         transport_socket_matches=[
             {
                 "name": "tlsMode-istio",
                 "match": {"tlsMode": "istio"},
                 "transport_socket": tls.client_socket(spec.directory, carries, sni, identities),
             },
-            {"name": "tlsMode-disabled", "match": {}, "transport_socket": _raw_buffer()},
+            {"name": "tlsMode-disabled", "match": {}, "transport_socket": _RAW_BUFFER},
         ],
     )
     if carries != "tcp":
@@ -68,8 +71,11 @@ def outbound(spec: ProxySpec, destination: Destination, carries: str) -> Json:
     return cluster
 
 
-def _tls_mode(mutual: bool) -> Json:
-    return {"envoy.transport_socket_match": {"tlsMode": "istio" if mutual else "disabled"}}
+def _static(name: str, endpoints: list[Json], **fields: Any) -> Json:
+    """A cluster with these endpoints."""
+    assignment = {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]}
+    basics = {"name": name, "type": "STATIC", "connect_timeout": _CONNECT_TIMEOUT, "load_assignment": assignment}
+    return typed(_CLUSTER, **basics, **fields)
 
 
 def _original_destination(name: str) -> Json:
@@ -87,14 +93,10 @@ def _inbound_passthrough(family: int) -> Json:
 
 
 def _inbound_localhost(port: int) -> Json:
-    name = f"inbound|{port}"
     endpoint = {"endpoint": {"address": socket_address(LOOPBACK[4], port)}}
-    return typed(
-        _CLUSTER,
-        name=name,
-        type="STATIC",
-        connect_timeout=_CONNECT_TIMEOUT,
-        load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    return _static(
+        f"inbound|{port}",
+        [endpoint],
         upstream_bind_config={"source_address": {"address": LOOPBACK[4], "port_value": 0}},
         typed_extension_protocol_options=_same_protocol_as_downstream(),
     )
@@ -103,10 +105,3 @@ def _inbound_localhost(port: int) -> Json:
 def _same_protocol_as_downstream() -> Json:
     keep: Json = {"http_protocol_options": {}, "http2_protocol_options": {}}
     return {_HTTP_OPTIONS: typed(_HTTP_OPTIONS, use_downstream_protocol_config=keep)}
-
-
-def _raw_buffer() -> Json:
-    return {
-        "name": "envoy.transport_sockets.raw_buffer",
-        "typed_config": typed("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"),
-    }

@@ -7,7 +7,17 @@ application's own TLS apart, as the mode allows.
 
 from __future__ import annotations
 
-from harness.mesh.envoy_config import INBOUND_PORT, OUTBOUND_PORT, WILDCARD, Json, clusters, socket_address, tls, typed
+from harness.mesh.envoy_config import (
+    INBOUND_PORT,
+    OUTBOUND_PORT,
+    WILDCARD,
+    Json,
+    clusters,
+    extension,
+    socket_address,
+    tls,
+    typed,
+)
 from harness.mesh.workload import Delivery, Destination, Mode, ProxySpec
 
 _LISTENER = "envoy.config.listener.v3.Listener"
@@ -50,14 +60,8 @@ def _outbound(destination: Destination) -> Json:
         listener_filters_timeout=_DETECTION_TIMEOUT,
         continue_on_listener_filters_timeout=True,
         filter_chains=[
-            {
-                "filter_chain_match": {"application_protocols": _HTTP1},
-                "filters": [_http("outbound", via("http1"))],
-            },
-            {
-                "filter_chain_match": {"application_protocols": _HTTP2},
-                "filters": [_http("outbound", via("http2"))],
-            },
+            {"filter_chain_match": {"application_protocols": alpn}, "filters": [_http("outbound", via(carries))]}
+            for alpn, carries in ((_HTTP1, "http1"), (_HTTP2, "http2"))
         ],
         default_filter_chain={"filters": [_tcp_proxy("outbound", via("tcp"))]},
     )
@@ -72,10 +76,7 @@ def _virtual_inbound(spec: ProxySpec, family: int) -> Json:
             chains += _mesh_chains(spec, target, port)
         if spec.mode is not Mode.STRICT:
             chains += _plain_chains(target, port)
-    filters = [
-        _listener_filter("original_dst", "OriginalDst"),
-        _listener_filter("tls_inspector", "TlsInspector"),
-    ]
+    filters = [_listener_filter("original_dst", "OriginalDst"), _listener_filter("tls_inspector", "TlsInspector")]
     if spec.mode is not Mode.STRICT:
         filters.append(_http_inspector())
     return typed(
@@ -109,10 +110,7 @@ def _mesh_chains(spec: ProxySpec, target: str, port: int | None) -> list[Json]:
 def _plain_chains(target: str, port: int | None) -> list[Json]:
     """Plaintext from outside the mesh, and an application's own TLS, which is passed on untouched."""
     return [
-        {
-            "filter_chain_match": _match(port, "raw_buffer", [*_HTTP1, *_HTTP2]),
-            "filters": [_http("inbound", target)],
-        },
+        {"filter_chain_match": _match(port, "raw_buffer", [*_HTTP1, *_HTTP2]), "filters": [_http("inbound", target)]},
         {"filter_chain_match": _match(port, "raw_buffer", None), "filters": [_tcp_proxy("inbound", target)]},
         {"filter_chain_match": _match(port, "tls", None), "filters": [_tcp_proxy("inbound", target)]},
     ]
@@ -129,7 +127,9 @@ def _match(port: int | None, transport: str, alpn: list[str] | None) -> Json:
 
 def _http(direction: str, cluster: str) -> Json:
     route = {"match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "0s"}}
-    manager = typed(
+    router = extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router")
+    return extension(
+        "envoy.filters.network.http_connection_manager",
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=direction,
         codec_type="AUTO",
@@ -141,21 +141,13 @@ def _http(direction: str, cluster: str) -> Json:
             "validate_clusters": False,  # as Istio does: Envoy may read updated listeners before their clusters
             "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}],
         },
-        http_filters=[
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": typed("envoy.extensions.filters.http.router.v3.Router"),
-            }
-        ],
+        http_filters=[router],
     )
-    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
 
 
 def _tcp_proxy(direction: str, cluster: str) -> Json:
-    config = typed(
-        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", stat_prefix=f"{direction}_tcp", cluster=cluster
-    )
-    return {"name": "envoy.filters.network.tcp_proxy", "typed_config": config}
+    kind = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+    return extension("envoy.filters.network.tcp_proxy", kind, stat_prefix=f"{direction}_tcp", cluster=cluster)
 
 
 def _http_inspector() -> Json:
@@ -163,7 +155,4 @@ def _http_inspector() -> Json:
 
 
 def _listener_filter(name: str, message: str) -> Json:
-    return {
-        "name": f"envoy.filters.listener.{name}",
-        "typed_config": typed(f"envoy.extensions.filters.listener.{name}.v3.{message}"),
-    }
+    return extension(f"envoy.filters.listener.{name}", f"envoy.extensions.filters.listener.{name}.v3.{message}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.mesh.certificates import TRUST_DOMAIN
-from harness.mesh.envoy_config import Json, typed
+from harness.mesh.envoy_config import Json, extension
 
-_TLS = "envoy.extensions.transport_sockets.tls.v3"
+_TLS, _SOCKET = "envoy.extensions.transport_sockets.tls.v3", "envoy.transport_sockets.tls"
 
 # The ALPN that the client offers, by protocol. Stock Envoy has no istio.alpn filter: one cluster for each.
 OFFERED_ALPN = {
@@ -27,20 +27,15 @@ def client_socket(directory: str, carries: str, sni: str, identities: Iterable[s
     """An upstream transport socket that insists on one of the SPIFFE identities."""
     sans = [{"san_type": "URI", "matcher": {"exact": identity}} for identity in sorted(set(identities))]
     context = _common(directory, OFFERED_ALPN[carries], sans)
-    return _socket(typed(f"{_TLS}.UpstreamTlsContext", sni=sni, common_tls_context=context))
+    return extension(_SOCKET, f"{_TLS}.UpstreamTlsContext", sni=sni, common_tls_context=context)
 
 
 def server_socket(directory: str, alpn: list[str]) -> Json:
     """A downstream transport socket that asks for a certificate of the trust domain."""
     sans = [{"san_type": "URI", "matcher": {"prefix": f"spiffe://{TRUST_DOMAIN}/"}}]
     context = _common(directory, alpn, sans)
-    return _socket(
-        typed(f"{_TLS}.DownstreamTlsContext", require_client_certificate=True, common_tls_context=context),
-    )
-
-
-def _socket(config: Json) -> Json:
-    return {"name": "envoy.transport_sockets.tls", "typed_config": config}
+    kind = f"{_TLS}.DownstreamTlsContext"
+    return extension(_SOCKET, kind, require_client_certificate=True, common_tls_context=context)
 
 
 def _common(directory: str, alpn: list[str], sans: list[Json]) -> Json:

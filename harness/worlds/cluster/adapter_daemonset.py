@@ -130,7 +130,8 @@ class AdapterDaemonSet(TapperDaemonSet):
         pods = self._pods()
         for pod in pods:
             waiting = self._status(pod).get("state", {}).get("waiting", {})
-            hopeless = in_words(f"{waiting['reason']}: {waiting.get('message', '')}") if _is_hopeless(waiting) else None
+            reason = waiting.get("reason")
+            hopeless = in_words(f"{reason}: {waiting.get('message', '')}") if reason in _HOPELESS else None
             if hopeless := hopeless or self._ended_early(pod):
                 raise TapperFault("a tapper that can be started in the cluster", hopeless)
         return bool(0 < status.get("desiredNumberScheduled", 0) == len(pods)) and all(map(self._runs, pods))
@@ -144,10 +145,6 @@ class AdapterDaemonSet(TapperDaemonSet):
             if "terminated" in moment:
                 return self._how_it_ended(pod, moment["terminated"]["exitCode"])
         return None
-
-
-def _is_hopeless(waiting: Manifest) -> bool:
-    return waiting.get("reason") in _HOPELESS
 
 
 def _document(generation: int, targets: Sequence[Target]) -> str:

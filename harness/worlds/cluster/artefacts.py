@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from harness.errors import HarnessError
 from harness.worlds.cluster import install
 from harness.worlds.cluster.api import ClusterApi
 from harness.worlds.cluster.kustomize import Manifest
-from harness.worlds.cluster.session import told
+from harness.worlds.cluster.session import event_line
 
 if TYPE_CHECKING:
     from harness.worlds.cluster.session import ClusterSession
@@ -41,23 +42,22 @@ def collect(session: ClusterSession, world: ClusterWorld, directory: Path, name:
     space = world.space
     pods = api.list("Pod", space)
     write("pods.yaml", lambda: yaml.safe_dump(pods))
-    write("events.txt", lambda: "".join(f"{told(event)}\n" for event in api.list("Event", space)))
+    write("events.txt", lambda: "".join(f"{event_line(event)}\n" for event in api.list("Event", space)))
     for pod in pods:
         for container in _containers(pod):
             name = pod["metadata"]["name"]
-            write(f"{name}.{container}.log", lambda name=name, container=container: _log(api, space, name, container))  # type: ignore[misc]
+            write(f"{name}.{container}.log", partial(_log, api, space, name, container))
     istioctl = session.istioctl
     if istioctl is None:
         (folder / "proxy-status.txt").write_text("not to be had: there is no istioctl (--istioctl, or on PATH)\n")
     else:
-        target = ["--kubeconfig", api.kubeconfig] if api.kubeconfig else []
-        target += ["--context", api.context] if api.context else []
-        write("proxy-status.txt", lambda: install.run([istioctl, "proxy-status", *target], _ISTIOCTL_S))
+        target = install.cluster_options(api.kubeconfig, api.context)
+        write("proxy-status.txt", partial(install.run, [istioctl, "proxy-status", *target], _ISTIOCTL_S))
         for pod in pods:
             if "istio-proxy" in _containers(pod):
                 which = f"{pod['metadata']['name']}.{space}"
                 argv = [istioctl, "proxy-config", "all", which, "-o", "json", *target]
-                write(f"{which}.proxy-config.json", lambda argv=argv: install.run(argv, _ISTIOCTL_S))  # type: ignore[misc]
+                write(f"{which}.proxy-config.json", partial(install.run, argv, _ISTIOCTL_S))
     for name, frames in world.recordings.items():
         try:
             frames.save(folder / f"{name.replace(':', '-')}.pcap")

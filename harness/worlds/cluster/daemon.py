@@ -27,15 +27,15 @@ def client() -> Iterator[Any]:
     from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
     try:
-        made = docker.from_env()
+        connected = docker.from_env()
     except DockerException as error:
         raise Unsupported(f"kind needs Docker, and its daemon cannot be reached: {error} (DOCKER_HOST)") from None
     try:
-        yield made
+        yield connected
     except (DockerException, RequestException, HTTPError) as error:
         raise HarnessError(f"Docker's daemon refused a request, or went away: {error}") from None
     finally:
-        made.close()
+        connected.close()
 
 
 def build_image(tag: str, archive: Path) -> None:

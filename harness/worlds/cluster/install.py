@@ -105,11 +105,12 @@ def fetch_istioctl(url: str, sha256: str, folder: Path, say: Say) -> Path:
 def install_istio(istioctl: Path, options: IstioOptions, kubeconfig: str | None, context: str | None, say: Say) -> None:
     """Raises HarnessError with istioctl's words."""
     say("installing Istio")
-    target = _cluster_options(kubeconfig, context)
+    target = cluster_options(kubeconfig, context)
     run([str(istioctl), *options.arguments(), *target], _ISTIO_S)
 
 
-def _cluster_options(kubeconfig: str | None, context: str | None) -> list[str]:
+def cluster_options(kubeconfig: str | None, context: str | None) -> list[str]:
+    """The options by which istioctl finds the cluster."""
     found = ["--kubeconfig", kubeconfig] if kubeconfig else []
     return found + (["--context", context] if context else [])
 

@@ -49,36 +49,19 @@ def pod(
 ) -> Manifest:
     """An application, with a place to write (/tmp) and no other rights. `native` None is Istio's own choice."""
     annotations = {} if native is None else {"sidecar.istio.io/nativeSidecar": str(native).lower()}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": space,
-            "labels": {APP: name, "sidecar.istio.io/inject": str(meshed).lower()},
-            "annotations": annotations,
-        },
-        "spec": {
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 1,
-            "nodeSelector": {"kubernetes.io/hostname": node},
-            "volumes": [{"name": "tmp", "emptyDir": {}}],
-            "containers": [
-                {
-                    "name": "app",
-                    "image": image,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": list(command),
-                    "env": [{"name": key, "value": value} for key, value in env.items()],
-                    "ports": [{"containerPort": port}],
-                    "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
-                    "securityContext": _CONFINED,
-                    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-                    "resources": {"requests": {"cpu": "10m", "memory": "24Mi"}},
-                }
-            ],
-        },
+    labels = {APP: name, "sidecar.istio.io/inject": str(meshed).lower()}
+    application = {
+        "command": list(command),
+        "env": [{"name": key, "value": value} for key, value in env.items()],
+        "ports": [{"containerPort": port}],
+        "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
+        "securityContext": _CONFINED,
+        "resources": {"requests": {"cpu": "10m", "memory": "24Mi"}},
     }
+    spec = _pod_spec(image, application, grace_s=1) | {"nodeSelector": {"kubernetes.io/hostname": node}}
+    manifest = _object("v1", "Pod", name, space, spec)
+    manifest["metadata"] |= {"labels": labels, "annotations": annotations}
+    return manifest
 
 
 def deployment(
@@ -88,17 +71,29 @@ def deployment(
     single = pod(name, space, image, command, port=port, meshed=meshed, node="", env={}, native=None)
     single["spec"].pop("nodeSelector")
     meta = {"labels": single["metadata"]["labels"], "annotations": single["metadata"]["annotations"]}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name, "namespace": space},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {APP: name}},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": meta, "spec": single["spec"]},
-        },
+    spec = {
+        "replicas": replicas,
+        "selector": {"matchLabels": {APP: name}},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "template": {"metadata": meta, "spec": single["spec"]},
     }
+    return _object("apps/v1", "Deployment", name, space, spec)
+
+
+def _pod_spec(image: str, container: Manifest, *, grace_s: int) -> Manifest:
+    """The specification of a pod with one container, which can write to /tmp."""
+    mounts = [{"name": "tmp", "mountPath": "/tmp"}]
+    basics = {"name": "app", "image": image, "imagePullPolicy": "IfNotPresent", "volumeMounts": mounts}
+    return {
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": grace_s,
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "containers": [basics | container],
+    }
+
+
+def _object(version: str, kind: str, name: str, space: str, spec: Manifest) -> Manifest:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": space}, "spec": spec}
 
 
 def member_label(service: str) -> str:
@@ -110,32 +105,24 @@ def service(
     name: str, space: str, *, port: int, target_port: int, protocol: str, headless: bool, ipv6: bool
 ) -> Manifest:
     """Istio learns the protocol from `appProtocol`; a WebSocket begins as HTTP/1.1."""
-    spec: Manifest = {
-        "selector": {member_label(name): "yes"},
-        "ports": [
-            {
-                "name": "http",
-                "port": target_port if headless else port,
-                "targetPort": target_port,
-                "appProtocol": {"websocket": "http"}.get(protocol, protocol),
-            }
-        ],
+    ports = {
+        "name": "http",
+        "port": target_port if headless else port,
+        "targetPort": target_port,
+        "appProtocol": {"websocket": "http"}.get(protocol, protocol),
     }
+    spec: Manifest = {"selector": {member_label(name): "yes"}, "ports": [ports]}
     if headless:
         spec["clusterIP"] = "None"
     if ipv6:
         spec |= {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"]}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": space}, "spec": spec}
+    return _object("v1", "Service", name, space, spec)
 
 
 def peer_authentication(app: str, space: str, mode: Mode) -> Manifest:
     """The mode of mTLS that the sidecar of one pod accepts, as a PeerAuthentication (security.istio.io/v1)."""
-    return {
-        "apiVersion": "security.istio.io/v1",
-        "kind": "PeerAuthentication",
-        "metadata": {"name": app, "namespace": space},
-        "spec": {"selector": {"matchLabels": {APP: app}}, "mtls": {"mode": mode.value}},
-    }
+    spec = {"selector": {"matchLabels": {APP: app}}, "mtls": {"mode": mode.value}}
+    return _object("security.istio.io/v1", "PeerAuthentication", app, space, spec)
 
 
 def placed(manifests: Sequence[Manifest], space: str, run: str, name: str | None = None) -> list[Manifest]:
@@ -207,40 +194,17 @@ def target_selector(space: str, name: str) -> str:
 def observer(space: str, image: str) -> Manifest:
     """A pod on every node, on its network and among its processes, for recording links."""
     labels = {APP: "observer", "sidecar.istio.io/inject": "false"}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": {"name": "observer", "namespace": space},
-        "spec": {
-            "selector": {"matchLabels": {APP: "observer"}},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "hostNetwork": True,
-                    "hostPID": True,
-                    "automountServiceAccountToken": False,
-                    "terminationGracePeriodSeconds": 0,
-                    "tolerations": [{"operator": "Exists"}],
-                    "volumes": [{"name": "tmp", "emptyDir": {}}],
-                    "containers": [
-                        {
-                            "name": "app",
-                            "image": image,
-                            "imagePullPolicy": "IfNotPresent",
-                            "command": ["python", "-c", "import signal; signal.pause()"],
-                            "securityContext": {
-                                "allowPrivilegeEscalation": False,
-                                "runAsUser": 0,
-                                # to record packets, in a buffer larger than the kernel gives to everybody
-                                "capabilities": {"drop": ["ALL"], "add": ["NET_RAW", "NET_ADMIN"]},
-                            },
-                            "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-                        }
-                    ],
-                },
-            },
-        },
+    rights = {
+        "allowPrivilegeEscalation": False,
+        "runAsUser": 0,
+        # to record packets, in a buffer larger than the kernel gives to everybody
+        "capabilities": {"drop": ["ALL"], "add": ["NET_RAW", "NET_ADMIN"]},
     }
+    container = {"command": ["python", "-c", "import signal; signal.pause()"], "securityContext": rights}
+    where = {"hostNetwork": True, "hostPID": True, "tolerations": [{"operator": "Exists"}]}
+    template = {"metadata": {"labels": labels}, "spec": _pod_spec(image, container, grace_s=0) | where}
+    spec = {"selector": {"matchLabels": {APP: "observer"}}, "template": template}
+    return _object("apps/v1", "DaemonSet", "observer", space, spec)
 
 
 def kind_config() -> Manifest:

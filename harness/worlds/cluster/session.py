@@ -102,7 +102,7 @@ class ClusterSession:
     def events(self) -> str:
         """The newest events of this run's namespaces."""
         mine = [event for event in self.api.list("Event") if event["metadata"]["namespace"].startswith(self._prefix)]
-        return "\n".join(told(event) for event in mine[-_EVENTS:])
+        return "\n".join(event_line(event) for event in mine[-_EVENTS:])
 
     def _all_ready(self, manifest: Manifest) -> bool:
         status = (self.api.get(manifest) or {}).get("status", {})
@@ -141,6 +141,6 @@ class ClusterSession:
         )
 
 
-def told(event: Manifest) -> str:
+def event_line(event: Manifest) -> str:
     """An event as a line."""
     return f"{event['involvedObject'].get('name')}: {event.get('reason')}: {event.get('message')}"

@@ -112,27 +112,23 @@ class ClusterWorld:
         )
         self._api.apply(manifest)
         found = self._api.wait(lambda: self._ready(name), f"the pod {name} to be ready", _READY_S, self._session.events)
-        made = world_pod(found, meshed=mode is not None)
+        started = world_pod(found, meshed=mode is not None)
         containers = found["spec"]["containers"] + found["spec"].get("initContainers", [])
         proxied = any(container["name"] == "istio-proxy" for container in containers)
-        if proxied is not made.meshed:
+        if proxied is not started.meshed:
             raise HarnessError(f"the pod {name} has {'a' if proxied else 'no'} sidecar: is Istio's injector at work?")
-        self._pods.append(made)
+        self._pods.append(started)
         if self._record and len(self.recordings) < _MOST_RECORDED:
-            self.recordings[f"{name}-{made.ip}"] = self._sniff(made)
+            self.recordings[f"{name}-{started.ip}"] = self._sniff(started)
         for service, members in self._services.values():
-            self._sidecars.wait_known(service, members, [made])
-        return made
+            self._sidecars.wait_known(service, members, [started])
+        return started
 
     def set_mode(self, mode: Mode, *pods: WorldPod) -> None:
         for pod in pods:
             self._api.apply(objects.peer_authentication(pod.name, self.space, mode))
         for pod in pods:
-            self._api.wait(
-                partial(self._accepts, mode, pod),
-                f"the sidecar of {pod.name} to be {mode.value}",
-                PUSH_S,
-            )
+            self._api.wait(partial(self._accepts, mode, pod), f"the sidecar of {pod.name} to be {mode.value}", PUSH_S)
 
     def delete(self, pod: WorldPod) -> None:
         self._links[pod] = self.run(pod, ["python", "-c", _LINK]).strip()
@@ -209,9 +205,9 @@ class ClusterWorld:
         )
         service["spec"]["selector"] = {objects.APP: name}
         self._api.apply(service)
-        made = ClusterDeployment(self._api, manifest, WorldService(name, name, SERVICE_PORT))
-        made.wait_ready()
-        return made
+        deployed = ClusterDeployment(self._api, manifest, WorldService(name, name, SERVICE_PORT))
+        deployed.wait_ready()
+        return deployed
 
     def gateways(self) -> list[WorldPod]:
         found = self._session.gateways()
@@ -227,19 +223,13 @@ class ClusterWorld:
         self, name: str, *pods: WorldPod, headless: bool = False, protocol: str = "http", ipv6: bool = False
     ) -> WorldService:
         manifest = objects.service(
-            name,
-            self.space,
-            port=SERVICE_PORT,
-            target_port=APP_PORT,
-            protocol=protocol,
-            headless=headless,
-            ipv6=ipv6,
+            name, self.space, port=SERVICE_PORT, target_port=APP_PORT, protocol=protocol, headless=headless, ipv6=ipv6
         )
         self._api.apply(manifest)
-        made = WorldService(name, name, APP_PORT if headless else SERVICE_PORT)
-        self._services[name] = (made, ())
-        self.set_endpoints(made, *pods)
-        return made
+        service = WorldService(name, name, APP_PORT if headless else SERVICE_PORT)
+        self._services[name] = (service, ())
+        self.set_endpoints(service, *pods)
+        return service
 
     def set_endpoints(self, service: WorldService, *pods: WorldPod) -> None:
         _, before = self._services[service.name]
@@ -295,8 +285,8 @@ class ClusterWorld:
         return ClusterTapper(daemonset, self.target)
 
     def wire(self, pod: WorldPod) -> ClusterRecording:
-        made = self.recordings[f"wire-{len(self.recordings)}-{pod.name}"] = self._sniff(pod)
-        return made
+        recording = self.recordings[f"wire-{len(self.recordings)}-{pod.name}"] = self._sniff(pod)
+        return recording
 
     # -- helpers ---------------------------------------------------------------------------------------------------
 

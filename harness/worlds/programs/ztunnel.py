@@ -52,17 +52,17 @@ class PodNetwork:
         """A connection that no rule redirects, from the address `source`, which may be another host's."""
 
         def unbound() -> socket.socket:
-            made = socket.socket()
-            made.setblocking(False)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
             if source is not None:
-                made.setsockopt(socket.SOL_IP, socket.IP_TRANSPARENT, 1)
-                made.bind((source, 0))
-            return made
+                sock.setsockopt(socket.SOL_IP, socket.IP_TRANSPARENT, 1)
+                sock.bind((source, 0))
+            return sock
 
-        made = self.make(unbound)
-        await asyncio.get_running_loop().sock_connect(made, address)
-        return made
+        sock = self.make(unbound)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+        return sock
 
 
 class Ztunnel:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -11,6 +13,7 @@ import pytest
 from harness.adapters.pipes import Pipes
 from harness.waiting import DEFAULT_TIMEOUT, wait_until
 
+PIECE = 1 << 16
 LONG = 10.0
 """Seconds: nothing of this takes a hundredth of it."""
 
@@ -45,6 +48,21 @@ def test_output_is_taken_and_ends_the_wait(ends: Ends) -> None:
     os.close(ends.ready)
     pipes.finish(DEFAULT_TIMEOUT)
     assert ends.taken == [b"first", b""]
+
+
+def test_all_is_read_at_the_end_however_slowly(ends: Ends) -> None:
+    """Each piece takes a third of the time that is given, and there are four."""
+    fcntl.fcntl(ends.stdout, fcntl.F_SETPIPE_SZ, 4 * PIECE)
+
+    def take_slowly(data: bytes) -> None:
+        threading.Event().wait(0.35)
+        ends.taken.append(data)
+
+    os.write(ends.stdout, bytes(4 * PIECE))
+    os.close(ends.stdout)
+    os.close(ends.ready)
+    Pipes(*ends.readers, take_slowly).finish(1.0)
+    assert sum(map(len, ends.taken)) == 4 * PIECE
 
 
 def test_the_word_that_it_is_ready_is_news(ends: Ends) -> None:

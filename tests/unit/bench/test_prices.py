@@ -11,9 +11,10 @@ from bench import __main__ as command
 from bench import prices
 from harness.errors import HarnessError
 from tapper.output import pcapng
+from tapper.output.console import Console
 from tapper.output.ndjson import Ndjson
 from tapper.output.shape import Shape
-from tapper.output.sink import Console, Sink
+from tapper.output.sink import Sink
 from tapper.run.replay import Replay
 from tapper.run.writer import RecordWriter
 
@@ -49,8 +50,8 @@ def test_prices_are_relative_to_the_first_one(
     monkeypatch.setattr(prices, "INPUTS", dict(list(prices.INPUTS.items())[:1]))
     (normal,) = prices.measure(SMALL, times=1)
     assert normal.bytes > 9_000
-    shown = prices.table([prices.Price("normal", 1000, 0.5), prices.Price("hostile", 100, 0.25)])
-    assert "| normal | 0.00 | 1.0 |\n| hostile | 0.00 | 5.0 |\n" in shown
+    shown = prices.table([prices.Price("normal", 5, 1000, 0.5), prices.Price("hostile", 5, 100, 0.25)])
+    assert "| normal | 200 | 0.00 | 100000.0 | 1.0 |\n| hostile | 20 | 0.00 | 50000.0 | 5.0 |\n" in shown
 
     def fails(_scale: float) -> list[prices.Price]:
         raise HarnessError("the tapper ended with 1")

@@ -63,4 +63,4 @@ def test_alone_it_is_a_note(tmp_path: Path) -> None:
     list(suite.events())
     result = suite.record().results["CAP-01"]
     assert result.outcome is Outcome.PASS
-    assert result.notes[-1].startswith("it breaks CAP-13: expected ts a time within 1 s of ")
+    assert result.notes[-1].startswith("it breaks CAP-13: expected ts within 1 s of ")

@@ -18,7 +18,7 @@ from harness.conformance.record import ClusterRun, Environment, RunRecord
 from harness.conformance.report_file import ReportError
 from harness.conformance.suite import SelectionError, choose, prepare
 from harness.conformance.summary import text
-from harness.conformance.verdict import ProfileVerdict, on_profile, set_aside
+from harness.conformance.verdict import set_aside
 from harness.errors import InternalError
 
 
@@ -65,7 +65,7 @@ def made(
         asked_profiles=(),
         asked_cases=cases,
         finished=finished,
-        profiles=records.verdicts(CASES, given, adapter, mesh=False),
+        profiles=records.verdicts(records.rows(CASES, given), adapter.claims),
         rows=records.rows(CASES, given),
     )
 
@@ -110,7 +110,7 @@ def test_where_cases_were_named_they_alone_are_judged(adapter: Adapter, outcomes
 
 def test_a_tapper_that_claims_no_profile_is_judged_by_its_cases(adapter: Adapter) -> None:
     nothing = replace(adapter, claims=frozenset({Feature.IPV6}))
-    assert {on_profile(profile, CASES, results(), nothing) for profile in Profile} == {ProfileVerdict.NOT_CLAIMED}
+    assert set(made(nothing, results()).profiles.values()) == {"not-claimed"}
     assert made(nothing, results()).exit_code() == 0
     assert made(nothing, results(Outcome.FAIL)).exit_code() == 1
 
@@ -252,7 +252,7 @@ def test_a_must_of_one_profile_is_not_anothers(adapter: Adapter) -> None:
     for case in catalogue().values():
         if Feature.HTTP2 in case.features:
             known[case.id] = Result(case.id, Outcome.FAIL, "why")
-    judged = {profile: on_profile(profile, catalogue().values(), known, adapter) for profile in Profile}
-    assert (judged[Profile.HTTP1], judged[Profile.HTTP2]) == (ProfileVerdict.SUCCESS, ProfileVerdict.FAILURE)
+    judged = records.verdicts(records.rows(catalogue().values(), known), adapter.claims)
+    assert (judged["TAP-HTTP1"], judged["TAP-HTTP2"]) == ("success", "failure")
     assert Feature.HTTP2 in catalogue()["SEC-11"].features
     assert Feature.HTTP2 not in catalogue()["SEC-04"].features

@@ -38,7 +38,7 @@ def test_the_tour_is_as_short_as_it_says() -> None:
     assert len(modules) <= MOST_MODULES
     lines = sum(len(module.read_text().splitlines()) for module in modules)
     assert lines <= MOST_LINES
-    numbers = {"ten": 10, "eleven": 11, "twelve": 12}
+    numbers = {"eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12}
     promise = re.search(r"(?s)^(\w+) modules, .*?about ([\d,]+) lines", TOUR.read_text(), re.MULTILINE)
     assert promise is not None
     assert numbers[promise[1].lower()] == len(modules)

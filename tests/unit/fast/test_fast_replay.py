@@ -12,10 +12,11 @@ from tapper_wire import Wire, get, ok
 
 from tapper.fast import PARTS
 from tapper.output import pcapng
+from tapper.output.console import Console
 from tapper.output.format import Format
 from tapper.output.har import Har
 from tapper.output.shape import Shape
-from tapper.output.sink import Console, Sink
+from tapper.output.sink import Sink
 from tapper.output.text import Text
 from tapper.run.parts import PLAIN, Parts
 from tapper.run.replay import Replay

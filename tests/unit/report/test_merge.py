@@ -10,8 +10,8 @@ import pytest
 from report_records import CLAIMS, WORLD, record, result
 
 from harness.conformance.model import Outcome
-from harness.conformance.record import RunRecord
-from harness.report.merge import WORST_FIRST, StoredReport, merge, verdicts
+from harness.conformance.record import RunRecord, verdicts
+from harness.report.merge import WORST_FIRST, StoredReport, merge
 
 EARLY, LATE = "2026-01-02T03:04:05Z", "2026-01-03T03:04:05Z"
 

@@ -67,11 +67,11 @@ with tempfile.TemporaryDirectory() as folder, Node() as node:
         node.run(Command(["sh", "-c", "echo written > /tmp/file; echo kept > $0/kept; echo > /dev/null", folder],
                          overlay=files.overlay))
         sent = truth.deliver(pod, 3)
-        assert state.differences(before, state.snapshot(pod)) == changes.told() == [], changes.told()
+        assert state.differences(before, state.snapshot(pod)) == changes.in_words() == [], changes.in_words()
         kits = {frozenset((str(each.src), str(each.dst))) for each in sent}
         assert packets.foreign(recorder.frames, kits) == []
         pod.run(["sh", "-c", "echo 7 > /proc/sys/net/ipv4/tcp_retries1; ip link set lo mtu 1500"])
-        assert len(changes.told()) == 2, changes.told()
+        assert len(changes.in_words()) == 2, changes.in_words()
     found = {name: content for name, content in files.contents() if content}
     assert found == {"/tmp/file": b"written\\n"}, found
     assert Path(folder, "kept").read_text() == "kept\\n"

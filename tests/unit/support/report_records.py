@@ -8,8 +8,7 @@ from typing import Any
 
 from harness.adapters.contract import Implementation
 from harness.conformance.model import Outcome, Result
-from harness.conformance.record import CaseRow, Environment, RunRecord
-from harness.report.merge import verdicts
+from harness.conformance.record import CaseRow, Environment, RunRecord, verdicts
 
 WORLD = (
     ("DISC-01", "MUST", "A tapper MUST find an Envoy."),

@@ -160,6 +160,12 @@ class Capture:
             self.records += one_packet(self.connections, self.ts, raw)
         return self
 
+    def silence(self) -> Capture:
+        """Nothing comes for two seconds. That proves the order of assumed pairs (`tapper.protocols.conversation`)."""
+        self.ts += 2_000 * MILLISECOND
+        self.records += self.connections.tell_time(self.ts)
+        return self
+
     def finish(self) -> Capture:
         for records in self.connections.finish():
             self.records += records

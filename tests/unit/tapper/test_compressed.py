@@ -38,7 +38,15 @@ def zstd(data: bytes) -> bytes:
     return packed
 
 
-PACK = {"gzip": gzip.compress, "zstd": zstd}
+def pzstd(data: bytes) -> bytes:
+    """As pzstd(1) writes it: each frame follows a skippable one, which holds its size."""
+    frames = [zstd(data[:500]), zstd(data[500:])]
+    return b"".join(
+        struct.pack("<III", 0x184D2A50 + number, 4, len(frame)) + frame for number, frame in enumerate(frames)
+    )
+
+
+PACK = {"gzip": gzip.compress, "zstd": zstd, "pzstd": pzstd}
 KINDS = pytest.mark.parametrize("kind", PACK)
 
 

@@ -92,7 +92,7 @@ def test_three_sockets_of_one_port_to_three_destinations() -> None:
 def test_a_redirected_connection_joined_midway() -> None:
     wire = outbound()
     [*wire.handshake(), *wire.exchange("/unseen", "u")]
-    capture = Capture().feed([*wire.exchange("/a", "1"), *wire.exchange("/b", "2")])
+    capture = Capture().feed([*wire.exchange("/a", "1"), *wire.exchange("/b", "2")]).silence()
     assert capture.pairs == [("/a", "1"), ("/b", "2")]
     assert capture.seen[0].leg.dst == endpoint("10.96.7.7:80")
 
@@ -101,7 +101,7 @@ def test_a_redirected_connection_joined_between_request_and_response() -> None:
     wire = outbound()
     [*wire.handshake(), wire.ask(get("/unseen"))]
     capture = Capture().feed([wire.server_ack(), wire.answer(ok("u")), wire.client_ack(), *wire.exchange("/a", "1")])
-    assert capture.finish().pairs == [(None, "u"), ("/a", "1")]
+    assert capture.silence().pairs == [(None, "u"), ("/a", "1")]
     assert {record.leg.direction for record in capture.seen} == {Direction.OUTBOUND}
 
 
@@ -110,14 +110,14 @@ def test_a_redirected_connection_joined_in_a_long_response_pairs_on_acknowledgem
     [*wire.handshake(), wire.ask(get("/unseen"))]
     capture = Capture(limits=Limits(pending_bytes=3500))
     capture.feed([wire.answer(b"x" * 1000), wire.client_ack(), wire.answer(b"x" * 1000), wire.client_ack()])
-    assert capture.feed(wire.exchange("/a", "1")).pairs == [("/a", "1")]
+    assert capture.feed(wire.exchange("/a", "1")).silence().pairs == [("/a", "1")]
 
 
 def test_a_retransmission_does_not_keep_halves_apart() -> None:
     wire = outbound()
     [*wire.handshake(), *wire.exchange("/unseen", "u")]
     first, second = wire.ask(get("/a")[:5]), wire.ask(get("/a")[5:])
-    assert Capture().feed([first, second, first, wire.answer(ok("1"))]).pairs == [("/a", "1")]
+    assert Capture().feed([first, second, first, wire.answer(ok("1"))]).silence().pairs == [("/a", "1")]
 
 
 def test_a_redirected_connection_that_was_refused_and_tried_again() -> None:
@@ -164,7 +164,7 @@ def test_a_pod_that_calls_its_own_address(opening: bool) -> None:
 def test_a_symmetric_connection_joined_at_the_response() -> None:
     wire = Wire(((POD, 42000), (POD, 8080)))
     [*wire.handshake(), wire.ask(get("/unseen"))]
-    capture = Capture().feed([wire.answer(ok("u")), wire.client_ack(), *wire.exchange("/a", "1")]).finish()
+    capture = Capture().feed([wire.answer(ok("u")), wire.client_ack(), *wire.exchange("/a", "1")]).silence()
     assert capture.pairs == [(None, "u"), ("/a", "1")]
     assert capture.seen[0].leg.src == endpoint("10.0.0.2:42000")
 
@@ -299,7 +299,7 @@ def test_a_lost_request_costs_only_itself() -> None:
     start = [*wire.handshake(), *wire.exchange("/1", "a")]
     wire.ask(get("/lost"))
     rest = [wire.answer(ok("b")), wire.client_ack(), *wire.exchange("/3", "c"), *wire.exchange("/4", "d")]
-    capture = Capture().feed([*start, *rest]).finish()
+    capture = Capture().feed([*start, *rest]).silence()
     assert capture.pairs == [("/1", "a"), (None, "b"), ("/3", "c"), ("/4", "d")]
     assert capture.connections.tally.gaps == 1
 
@@ -309,7 +309,7 @@ def test_a_lost_response_costs_only_itself() -> None:
     packets = [*wire.handshake(), *wire.exchange("/1", "a"), wire.ask(get("/2"))]
     wire.answer(ok("lost"))
     packets += [wire.client_ack(), *wire.exchange("/3", "c"), *wire.exchange("/4", "d")]
-    capture = Capture().feed(packets).finish()
+    capture = Capture().feed(packets).silence()
     assert capture.pairs == [("/1", "a"), ("/2", None), ("/3", "c"), ("/4", "d")]
 
 

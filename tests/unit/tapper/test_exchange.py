@@ -6,6 +6,8 @@ import pytest
 
 from tapper.protocols.conversation import MOST_UNANSWERED, Conversation
 from tapper.protocols.exchange import Exchange
+from tapper.protocols.outcome import OPEN, ExchangeOutcome, OutcomeKind
+from tapper.streams.bounds import SECOND
 from tapper.streams.reassembly import Data
 
 
@@ -42,8 +44,13 @@ class Talk:
             self.server_acked = self.server
         return self
 
-    def finish(self) -> Talk:
-        self.done += self.conversation.finish()
+    def silence(self, seconds: int = 2) -> Talk:
+        self.ts += seconds * SECOND
+        self.done += self.conversation.prove(self.ts)
+        return self
+
+    def finish(self, outcome: ExchangeOutcome = OPEN) -> Talk:
+        self.done += self.conversation.finish(outcome)
         return self
 
     @property
@@ -171,13 +178,13 @@ def test_a_response_received_before_a_request_was_sent_is_not_its_answer() -> No
 
 def test_a_lost_response_leaves_its_request_alone_and_shifts_nobody() -> None:
     talk = Talk().ask(get("/1")).answer(ok("a")).ask(get("/2")).answer(ok("b"), lost=True)
-    talk.ask(get("/3")).answer(ok("c")).ask(get("/4")).answer(ok("d"))
+    talk.ask(get("/3")).answer(ok("c")).ask(get("/4")).answer(ok("d")).silence()
     assert talk.pairs == [("/1", "a"), ("/2", None), ("/3", "c"), ("/4", "d")]
 
 
 def test_a_lost_request_leaves_its_response_alone_and_shifts_nobody() -> None:
     talk = Talk().ask(get("/1")).answer(ok("a")).ask(get("/2"), lost=True).answer(ok("b"))
-    talk.ask(get("/3")).answer(ok("c"))
+    talk.ask(get("/3")).answer(ok("c")).silence()
     assert talk.pairs == [("/1", "a"), (None, "b"), ("/3", "c")]
 
 
@@ -201,7 +208,8 @@ def test_after_a_loss_a_client_that_begins_to_pipeline_is_not_paired_any_longer(
     """Nothing tells whether b answered /2: an unseen request may have been before."""
     talk = Talk().ask(get("/1")).answer(ok("a"), lost=True).ask(get("/2")).answer(ok("b"))
     talk.ask(get("/3") + get("/4")).answer(ok("c"), received=False).answer(ok("d")).finish()
-    assert talk.pairs == [("/1", None), ("/2", "b"), (None, "c"), (None, "d"), ("/3", None), ("/4", None)]
+    assert [pair for pair in talk.pairs if None not in pair] == []
+    assert len(talk.pairs) == 7
 
 
 def test_a_loss_within_a_body_costs_only_the_body() -> None:
@@ -220,7 +228,18 @@ def test_an_answer_that_is_no_response_is_told_with_its_request() -> None:
 
 def test_the_rest_of_a_body_that_is_too_long_is_no_answer_to_the_next_request() -> None:
     too_long = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nabc"
-    assert Talk().ask(get("/1")).answer(too_long).ask(get("/2")).answer(ok("b")).pairs == [("/1", "a"), ("/2", "b")]
+    talk = Talk().ask(get("/1")).answer(too_long).ask(get("/2")).answer(ok("b")).silence()
+    assert talk.pairs == [("/1", "a"), ("/2", "b")]
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_after_a_malformed_response_the_next_one_is_found_in_any_segments(size: int) -> None:
+    """The next request acknowledges all that came before it, so the next byte is the first of its response."""
+    talk = Talk().ask(get("/1")).answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n").ask(get("/2"))
+    following = ok("b")
+    for at in range(0, len(following), size):
+        talk.answer(following[at : at + size])
+    assert talk.ask(get("/3")).answer(ok("c")).silence().finish().pairs == [("/1", ""), ("/2", "b"), ("/3", "c")]
 
 
 def test_a_connection_whose_two_sides_are_no_http_makes_no_exchange() -> None:
@@ -228,9 +247,133 @@ def test_a_connection_whose_two_sides_are_no_http_makes_no_exchange() -> None:
     assert (talk.done, talk.conversation.heads) == ([], 0)
 
 
+MIDWAY = {"client_in_step": False, "server_in_step": False}
+ENDED = ExchangeOutcome(OutcomeKind.TIMEOUT)
+"""How Conversation is told that both ends sent FIN."""
+
+
 def test_joined_midway_between_request_and_response() -> None:
-    talk = Talk(client_in_step=False, server_in_step=False).answer(ok("unseen")).ask(get("/1")).answer(ok("a"))
-    assert talk.pairs == [(None, "unseen"), ("/1", "a")]
+    talk = Talk(**MIDWAY).answer(ok("unseen")).ask(get("/1")).answer(ok("a"))
+    assert talk.silence().pairs == [(None, "unseen"), ("/1", "a")]
+    assert talk.ask(get("/2")).answer(ok("b")).pairs[2:] == [("/2", "b")]  # the order is known now
+    assert talk.conversation.held == 0
+
+
+def joined_with_one_on_its_way(count: int) -> Talk:
+    """An unseen request is on its way. From then on the client sends a request for each response that it gets. The
+    response n - 1 begins where request n expects its own."""
+    talk = Talk(**MIDWAY)
+    for index in range(1, count + 1):
+        talk.ask(get(f"/{index}")).answer(ok(f"{index - 1}"))
+    return talk
+
+
+def wrong(talk: Talk) -> list[tuple[str | None, str | None]]:
+    return [(target, body) for target, body in talk.pairs if None not in (target, body) and target != f"/{body}"]
+
+
+def test_an_answer_too_many_disproves_the_order_of_all_before() -> None:
+    talk = joined_with_one_on_its_way(9)
+    assert talk.pairs == []
+    assert wrong(talk.answer(ok("9")).finish(ENDED)) == []
+    assert (len(talk.pairs), talk.conversation.held) == (19, 0)
+
+
+def test_a_disproven_order_goes_on_to_be_wrong() -> None:
+    """The answers 2 and 3 come in a row. So the client had two requests on their way, and has again."""
+    talk = joined_with_one_on_its_way(2).answer(ok("2"), received=False).ask(get("/3")).ask(get("/4"))
+    assert wrong(talk.answer(ok("2b")).answer(ok("3b")).finish(ENDED)) == []
+    assert [pair for pair in talk.pairs if None not in pair] == []
+
+
+def test_a_lost_answer_too_many_disproves_the_order_of_all_before() -> None:
+    assert wrong(joined_with_one_on_its_way(9).answer(ok("9"), lost=True).finish(ENDED)) == []
+
+
+def test_two_answers_to_the_bytes_of_one_request_disprove_the_order() -> None:
+    """The requests from /10 on are lost: one of them may wait for the answer 9, but not for the answer 10 as well."""
+    talk = joined_with_one_on_its_way(9).ask(get("/10"), lost=True)
+    talk.answer(ok("9"), received=False).answer(ok("10"), received=False)
+    assert wrong(talk.finish(ENDED)) == []
+
+
+def test_a_capture_that_ends_at_once_proves_no_order() -> None:
+    assert wrong(joined_with_one_on_its_way(9).finish()) == []
+
+
+def test_a_response_to_a_method_that_is_assumed_may_have_another_body() -> None:
+    """Its request was not HEAD: the bytes of its body are not a response."""
+    talk = Talk(**MIDWAY).ask(b"HEAD /1 HTTP/1.1\r\n\r\n").answer(ok("unseen")).answer(ok("1")[:-1])
+    assert [body for _, body in talk.finish().pairs] == [None, "unseen", ""]
+
+
+def test_a_response_that_the_end_cuts_off_proves_no_order() -> None:
+    """It answers an unseen HEAD, and has no body. The lost bytes after it are the next response."""
+    talk = Talk(**MIDWAY).ask(get("/1")).answer(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
+    talk.answer(ok("1"), lost=True)
+    talk.done += talk.conversation.client_end() + talk.conversation.server_end()
+    assert [pair for pair in talk.finish(ENDED).pairs if None not in pair] == []
+
+
+def test_a_client_that_has_sent_more_than_its_request_does_not_wait() -> None:
+    """The server has received /2, which was not captured. So the first response may answer a request before /1."""
+    talk = Talk(**MIDWAY).ask(get("/1"))
+    talk.client += 50
+    talk.answer(ok("0"))
+    assert [pair for pair in talk.finish(ENDED).pairs if None not in pair] == []
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_a_body_with_another_response_in_it_proves_no_order(is_quiet: bool) -> None:
+    """The first response answers an unseen HEAD, and has no body. The server had received /1 before."""
+    talk = Talk(**MIDWAY).ask(get("/1"))
+    talk.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(ok("1")), received=False).answer(ok("1"))
+    talk = talk.silence(60) if is_quiet else talk
+    assert [pair for pair in talk.finish(ENDED).pairs if None not in pair] == []
+
+
+def test_a_response_after_a_lost_request_is_not_that_ones_if_another_waits() -> None:
+    talk = joined_with_one_on_its_way(2).ask(get("/3")).ask(get("/4"), lost=True)
+    talk.answer(ok("2"), lost=True, received=False).answer(ok("3"), received=False)
+    assert wrong(talk.finish(ENDED)) == []
+
+
+def test_a_response_that_no_request_expects_disproves_the_order() -> None:
+    """/3 waits, and expects its answer elsewhere: bytes of the server were lost before."""
+    talk = joined_with_one_on_its_way(2).ask(get("/3")).answer(ok("2"), lost=True).answer(ok("3"))
+    assert wrong(talk.finish(ENDED)) == []
+
+
+def test_a_slow_server_is_not_taken_for_a_silent_one() -> None:
+    """It takes 500 ms for an answer: after three seconds of silence it may still owe one."""
+    talk = Talk(**MIDWAY).ask(get("/1"))
+    talk.ts += SECOND // 2
+    talk.answer(ok("0")).silence(3)
+    assert talk.pairs == []
+    assert wrong(talk.answer(ok("1"))) == []
+
+
+def test_both_ends_that_have_ended_prove_the_order() -> None:
+    talk = Talk(**MIDWAY).ask(get("/1")).answer(ok("1")).ask(get("/2")).answer(ok("2"))
+    assert talk.pairs == []
+    assert talk.finish(ENDED).pairs == [("/1", "1"), ("/2", "2")]
+
+
+def test_pairs_that_are_kept_back_are_weighed_and_bounded() -> None:
+    talk = Talk(**MIDWAY)
+    for index in range(MOST_UNANSWERED):
+        assert talk.pairs == []
+        talk.ask(get(f"/{index}")).answer(ok(f"{index}"))
+        assert (index == MOST_UNANSWERED - 1) == (talk.conversation.held == 0)
+    assert talk.pairs == [(f"/{index}", f"{index}") for index in range(MOST_UNANSWERED)]
+
+
+def test_a_client_that_has_always_waited_is_not_doubted_after_a_loss() -> None:
+    talk = Talk()
+    for index in range(8):
+        talk.ask(get(f"/{index}")).answer(ok(f"{index}"))
+    talk.ask(get("/lost"), lost=True).answer(ok("lost"))
+    assert talk.ask(get("/9")).answer(ok("9")).pairs[8:] == [(None, "lost"), ("/9", "9")]
 
 
 def test_joined_midway_with_a_request_already_on_its_way_makes_no_wrong_pair() -> None:
@@ -256,7 +399,7 @@ def test_a_client_that_pipelines_joined_midway_makes_no_wrong_pair() -> None:
     for index in range(2, 8):
         talk.answer(ok(f"{index - 2}")).ask(get(f"/{index}"))
     talk.finish()
-    assert all(target is None or body is None or target == f"/{body}" for target, body in talk.pairs)
+    assert wrong(talk) == []
     assert len([body for _, body in talk.pairs if body is not None]) == 6
 
 
@@ -265,7 +408,7 @@ def test_a_client_that_pipelines_makes_no_wrong_pair_after_a_lost_answer() -> No
     for index in range(2, 8):
         talk.answer(ok(f"{index - 2}"), lost=index == 4).ask(get(f"/{index}"))
     talk.finish()
-    assert all(target is None or body is None or target == f"/{body}" for target, body in talk.pairs)
+    assert wrong(talk) == []
     assert talk.pairs[:2] == [("/0", "0"), ("/1", "1")]
 
 

@@ -32,7 +32,7 @@ from tapper.discovery.finders import Finder
 from tapper.discovery.procfs import Procfs
 from tapper.follow import follower as following
 from tapper.follow.follower import Follower
-from tapper.output.sink import Console
+from tapper.output.console import Console
 
 COMM, EXEC, LOST, FORK, MMAP = 3, 0x2000, 2, 7, 1
 ENV = MINIMAL_ENVIRON | {"PYTHONPATH": str(Path(harness.__file__).parents[1])}

@@ -137,13 +137,31 @@ def test_the_names_of_interfaces_are_few(tmp_path: Path, capsys: pytest.CaptureF
     assert json.loads(output.read_text().splitlines()[-1])["received"] == 4096
 
 
+@pytest.mark.parametrize("names", [("eth0", "eth1"), ("eth0", "")])
+@pytest.mark.parametrize("crossing", ["alternating", "both", "both, with both ends translated"])
+def test_a_connection_may_cross_several_interfaces(tmp_path: Path, names: tuple[str, str], crossing: str) -> None:
+    """Packet by packet, as a bond of two links takes them; or each packet crosses both, as a veth and a bridge."""
+    wires = [Wire((("10.0.0.9", 4000), ("10.0.0.2", 8080))) for _ in names]
+    if crossing.endswith("translated"):
+        wires[1] = Wire((("192.168.0.1", 5000), ("10.0.0.3", 9090)))
+    frames = [[*wire.handshake(), *wire.exchange("/a", "body"), *wire.close()] for wire in wires]
+    file = pcapng.section_header("t") + b"".join(pcapng.interface(name, "") for name in names)
+    for at, pair in enumerate(zip(*frames, strict=True)):
+        chosen = [at % 2] if crossing == "alternating" else [0, 1]
+        file += b"".join(pcapng.packet(number, TS + at, pair[number]) for number in chosen)
+    records = tap(tmp_path, file)
+    assert [(it["target"], it["status"]) for it in records if it["type"] == "http"] == [("/a", 200)]
+    received = [it["received"] for it in records if it["type"] == "stat" and "interface" in it]
+    assert received == ([5, 4] if crossing == "alternating" else [9, 9])
+
+
 @pytest.mark.parametrize(
     ("name", "paired"), [("lo", True), ("shop lo", True), ("eth0", False), ("", False), ("hello", False)]
 )
 def test_redirected_halves_are_paired_on_any_lo(tmp_path: Path, name: str, paired: bool) -> None:
     """The pod is who called, or who was called, although nothing names it."""
     file = pcapng.section_header("t") + pcapng.interface(name, "")
-    file += packets(0, "/out", *REDIRECTED) + packets(0, "/in", *DELIVERED)
+    file += packets(0, "/out", *REDIRECTED) + packets(0, "/in", *DELIVERED, isn=5_000_000)
     seen = [
         (it["pod_ip"], it["direction"], it["dst"], it["target"], it["status"])
         for it in tap(tmp_path, file)

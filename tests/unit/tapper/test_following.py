@@ -22,7 +22,7 @@ from tapper.follow import follower as following
 from tapper.follow.follower import Follower
 from tapper.namespaces.enter import Visit
 from tapper.namespaces.identity import NamespaceId, namespace_of
-from tapper.output.sink import Console
+from tapper.output.console import Console
 
 POD, OTHER, STRANGER = (ip_address(f"10.0.0.{number}") for number in (1, 2, 3))
 

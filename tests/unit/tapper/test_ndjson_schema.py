@@ -18,10 +18,11 @@ from tapper_wire import Capture, Wire, endpoint, get, ok
 import tapper.output.ndjson as module
 from tapper.discovery.finders import Finder, Finding, Verdict
 from tapper.namespaces.identity import NamespaceId
+from tapper.output.console import Console
 from tapper.output.ndjson import SCHEMA, Ndjson
 from tapper.output.records import Place, TlsProcess, Totals
 from tapper.output.shape import Shape
-from tapper.output.sink import Console, Sink
+from tapper.output.sink import Sink
 from tapper.protocols.facts import ByteStream, Fact, RefusedAttempt, StreamBegin, StreamPart, Tls, WebSocketMessage
 from tapper.protocols.grpc import NO_MESSAGES, Call, Messages
 from tapper.protocols.headers import HeaderList

@@ -64,13 +64,14 @@ def test_swapped_neighbours_cost_nothing(data: st.DataObject) -> None:
 @settings(max_examples=150, deadline=None)
 def test_what_is_swapped_delayed_or_dropped_costs_no_more_than_it_touches(data: st.DataObject) -> None:
     """Rule: swap, delay or drop any packets of a conversation; every pair that comes out is a true pair, and at most as
-    many are unpaired as were touched."""
+    many are unpaired as were touched. With three packets this is too much to ask: where a request and the answer before
+    it are lost, after an earlier loss, a client that pipelines looks the same."""
     wire = data.draw(st.sampled_from(MAKERS))(data.draw(st.integers(0, 0xFFFFFFFF)))
     count = 8
     packets: list[bytes | None] = list(conversation(wire, count))
     touched = 0
     late: list[tuple[int, bytes]] = []
-    for at in sorted(data.draw(st.sets(st.integers(0, len(packets) - 4), max_size=3))):
+    for at in sorted(data.draw(st.sets(st.integers(0, len(packets) - 4), max_size=2))):
         raw = packets[at]
         assert raw is not None
         touched += 1
@@ -79,6 +80,29 @@ def test_what_is_swapped_delayed_or_dropped_costs_no_more_than_it_touches(data: 
             late.append((at + data.draw(st.integers(1, 6)), raw))
     order = [raw for at, raw in enumerate(packets) for raw in [raw, *(it for where, it in late if where == at)] if raw]
     check(Capture().feed(order).finish(), count, touched)
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_client_that_pipelines_gets_no_wrong_answer_whatever_is_lost(data: st.DataObject) -> None:
+    """Invariant: joined midway or not, with any packets lost, a response is shown with its own request or with none."""
+    wire = data.draw(st.sampled_from(MAKERS))(data.draw(st.integers(0, 0xFFFFFFFF)))
+    depth = data.draw(st.sampled_from([2, 3, 10]))
+    packets = wire.handshake()
+    asked = answered = 0
+    while answered < 12:
+        if asked < 12 and asked - answered < depth and (asked == answered or data.draw(st.booleans())):
+            packets.append(wire.ask(get(f"/{asked}")))
+            asked += 1
+        else:
+            packets.append(wire.answer(ok(f"{answered}")))
+            answered += 1
+    packets += wire.close()
+    joined = data.draw(st.integers(0, len(packets) - 1))
+    lost = data.draw(st.sets(st.integers(0, len(packets) - 1), max_size=6))
+    capture = Capture().feed(raw for at, raw in enumerate(packets) if at >= joined and at not in lost).finish()
+    assert [pair for pair in capture.pairs if None not in pair and pair[0] != f"/{pair[1]}"] == []
+    assert capture.connections.held == 0
 
 
 @given(st.data())
@@ -114,7 +138,7 @@ def test_an_answer_whose_question_was_lost_waits_a_second_or_two() -> None:
     start = wire.handshake()
     wire.ask(get("/lost"))
     capture = Capture().feed([*start, wire.answer(ok("1"))])
-    assert capture.connections.pending
+    assert capture.connections.waits
     capture.ts += 3 * SECOND
     capture.feed(other.handshake())
     assert capture.pairs == []
@@ -122,8 +146,7 @@ def test_an_answer_whose_question_was_lost_waits_a_second_or_two() -> None:
     capture.feed([other.ask(get("/x"))])
     assert capture.pairs == [(None, "1")]
     assert capture.connections.tally.gap_bytes == len(get("/lost"))
-    assert capture.feed([wire.client_ack(), *wire.exchange("/2", "2")]).pairs[1:] == [("/2", "2")]
-    assert not capture.connections.pending
+    assert capture.feed([wire.client_ack(), *wire.exchange("/2", "2")]).silence().pairs[1:] == [("/2", "2")]
 
 
 def test_what_waits_is_bounded() -> None:

@@ -140,12 +140,12 @@ def test_bytes_that_were_not_captured_make_an_exchange_lost() -> None:
     capture, wire = started()
     first = wire.ask(get("/1"))
     wire.answer(ok("missing"))
-    capture.feed([first, wire.ask(get("/2")), wire.answer(ok("x"))]).finish()
+    capture.feed([first, wire.ask(get("/2")), wire.answer(ok("x")), *wire.close()]).finish()
     assert [told(record.exchange)[0] for record in capture.seen] == ["lost", "complete"]
     # 2. The request is missing.
     capture, wire = started()
     wire.ask(get("/1"))
-    capture.feed([wire.answer(ok("x")), wire.ask(get("/2")), wire.answer(ok("y"))]).finish()
+    capture.feed([wire.answer(ok("x")), wire.ask(get("/2")), wire.answer(ok("y")), *wire.close()]).finish()
     assert sorted(told(record.exchange)[0] for record in capture.seen) == ["complete", "lost"]
     # 3. A piece of the body is missing.
     capture, wire = started()
@@ -154,6 +154,32 @@ def test_bytes_that_were_not_captured_make_an_exchange_lost() -> None:
     capture.feed([wire.answer(b"x" * 46), wire.client_ack(), *wire.close()]).finish()
     [lost] = capture.seen
     assert (told(lost.exchange)[0], lost.exchange.response and lost.exchange.response.end.truncated) == ("lost", True)
+
+
+def test_a_client_that_goes_on_has_received_the_answers_of_a_server_that_is_not_captured() -> None:
+    wire = Wire(PAIRS[0], client_isn=50_000)
+    packets = [wire.handshake()[0], wire.ask(get("/1"))]
+    wire.answer(ok("x"))
+    capture = Capture().feed([*packets, wire.ask(get("/2"))]).finish()
+    assert [told(record.exchange)[0] for record in capture.seen] == ["lost", "open"]
+
+
+@pytest.mark.parametrize("captured", [0, 60])
+@pytest.mark.parametrize("end", ["open", "reset"])
+def test_an_answer_that_the_client_has_received_is_lost_whatever_ends_the_connection(captured: int, end: str) -> None:
+    """The client acknowledges bytes that were not captured, and no later segment of the server shows the gap."""
+    capture, wire = started()
+    packets = [wire.ask(get("/1"))]
+    if captured:
+        packets.append(wire.answer(ok("x" * 200)[:captured]))
+    wire.answer(ok("x" * 200)[captured:])
+    packets.append(wire.client_ack())
+    if end == "reset":
+        packets.append(packet(*wire.up, wire.client, wire.server, RST | ACK))
+    capture.feed(packets).finish()
+    [lost] = capture.seen
+    assert told(lost.exchange)[0] == "lost"
+    assert capture.connections.tally.gap_bytes == len(ok("x" * 200)) - captured
 
 
 def test_bytes_that_are_no_request_are_told_with_their_answer() -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from tapper.errors import TapperError
 from tapper.output import sink
+from tapper.output.console import Console
 from tapper.output.outlet import Outlet, open_outlet
-from tapper.output.sink import Closed, Console, Sink
+from tapper.output.sink import Closed, Sink
 
 PIPE = 64 << 10
 MOST = 1 << 20

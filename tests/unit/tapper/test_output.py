@@ -11,10 +11,11 @@ from tapper_wire import Capture, Wire, get, ok
 
 from tapper.discovery.finders import Finder, Finding, Verdict
 from tapper.namespaces.identity import NamespaceId
+from tapper.output.console import Console
 from tapper.output.escape import escape, wants_colour
 from tapper.output.ndjson import Ndjson
 from tapper.output.records import Place, Stat, Totals
-from tapper.output.sink import Closed, Console, Sink
+from tapper.output.sink import Closed, Sink
 from tapper.output.text import Text, size, summary
 from tapper.protocols.records import ExchangeRecord
 from tapper.streams.bounds import Tally

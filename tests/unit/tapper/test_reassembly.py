@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapper.streams.bounds import PIECE_COST
-from tapper.streams.reassembly import Chunk, Data, Gap, HalfStream, StreamEnd
+from tapper.streams.reassembly import FAR, Chunk, Data, Gap, HalfStream, StreamEnd
 
 
 def text(chunks: list[Chunk]) -> str:
@@ -143,6 +143,12 @@ def test_a_lost_tail_is_a_gap_when_the_fin_was_acknowledged() -> None:
     assert stream.half.fin(110) == []
     assert text(stream.half.acknowledged(103)) == ""
     assert text(stream.half.acknowledged(111)) == "<7>."
+
+
+@pytest.mark.parametrize(("ack", "shown"), [(109, "<6>"), (104, ""), (103, ""), (90, ""), (103 + FAR + 1, "")])
+def test_at_the_end_what_was_acknowledged_is_missing(ack: int, shown: str) -> None:
+    """A single number may be that of a FIN. No window reaches as far as the last one."""
+    assert text(Stream().push(100, "abc").half.conclude(ack)) == shown
 
 
 def test_fin_of_an_unknown_stream_ends_it() -> None:

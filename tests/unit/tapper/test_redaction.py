@@ -17,11 +17,12 @@ from tapper_wire import Wire, get, ok
 from tapper.cli import main
 from tapper.errors import UsageError
 from tapper.output import pcapng
+from tapper.output.console import Console
 from tapper.output.format import Format
 from tapper.output.har import Har
 from tapper.output.redaction import ENDINGS, NAMES, URL_ENDINGS, Redaction
 from tapper.output.shape import Shape
-from tapper.output.sink import Console, Sink
+from tapper.output.sink import Sink
 from tapper.output.terminal import Terminal
 from tapper.output.text import Text
 from tapper.protocols.facts import ByteStream, StreamBegin, Tls

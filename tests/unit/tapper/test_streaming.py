@@ -82,7 +82,7 @@ def id_of(record: Record) -> str:
 def test_events_are_told_as_they_come() -> None:
     tap = Tap().ask(get("/sse")).answer(STREAM_HEAD + chunk(b"data: early\n\n"))
     assert tap.told == []
-    assert tap.capture.connections.unfinished
+    assert tap.capture.connections.waits
     tap.pass_time(1.1)
     assert tap.told == [("begin", "/sse"), ("event", b"early")]
     tap.answer(chunk(b"event: tick\nid: 4\nda")).answer(chunk(b"ta: a\ndata: b\n\n: a comment\n\n"), 30)
@@ -100,7 +100,7 @@ def test_a_quick_exchange_is_told_once_and_has_no_id() -> None:
     tap = Tap().ask(get("/1")).answer(STREAM_HEAD + chunk(b"data: 1\n\n")).answer(b"0\r\n\r\n", 0.9)
     assert tap.told == [("http", "complete")]
     assert tap.ids == {""}
-    assert not tap.capture.connections.unfinished, "an idle connection does not ask for the time"
+    assert not tap.capture.connections.waits, "an idle connection does not ask for the time"
     tap.ask(get("/2")).pass_time(5)
     assert len(tap.told) == 1, "a request that waits for its response is no stream"
     assert tap.answer(ok("late")).told[1:] == [("http", "complete")]

@@ -169,5 +169,5 @@ def test_an_empty_scope_reports_nothing_and_a_wider_one_again() -> None:
     capture.connections.rescope(scope())
     capture.feed([*wire.handshake(), *wire.exchange("/unseen", "")])
     capture.connections.rescope(scope("10.0.0.1"))
-    capture.feed(wire.exchange("/seen", "")).finish()
+    capture.feed(wire.exchange("/seen", "")).silence()
     assert capture.pairs == [("/seen", "")]

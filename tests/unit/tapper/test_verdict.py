@@ -133,7 +133,7 @@ def test_an_answer_to_a_lost_request_may_be_the_same() -> None:
     world = World().wire(*mutual(), *outer.handshake()).lo(*inner.handshake(), inner.ask(get("/a")))
     outer.ask(get("/lost"))
     world.wire(outer.answer(ok("x"))).lo(inner.answer(ok("x")))
-    world.wire(*outer.exchange("/c", "x"))
+    world.wire(*outer.exchange("/c", "x"), *outer.close())
     assert len(world.node.seen) == 2
     assert world.verdicts == [None]
 

@@ -54,9 +54,9 @@ def test_what_is_changed_and_changed_back_is_told(pods: tuple[Pod, Pod], command
         before = state.snapshot(changed)
         changed.run(["sh", "-c", commands])
         assert state.differences(before, state.snapshot(changed)) == []
-        found = changes.told()
+        found = changes.in_words()
         assert re.search(told, "; ".join(found)), found
-        assert quiet.told() == []
+        assert quiet.in_words() == []
         assert changes.promiscuous_links() == set()
 
 
@@ -71,7 +71,7 @@ def test_an_offload_that_is_switched_is_told_and_is_in_the_snapshot(pods: tuple[
             "link eth0: features (offloads) was" in each for each in state.differences(before, state.snapshot(pod))
         )
         _gro(sock, _SGRO, was)
-        assert changes.told() == ["link eth0: its features (offloads) changed"]
+        assert changes.in_words() == ["link eth0: its features (offloads) changed"]
 
 
 def _gro(sock: socket.socket, command: int, value: int = 0) -> int:
@@ -86,14 +86,14 @@ def test_promiscuous_mode_is_noted_apart(pods: tuple[Pod, Pod]) -> None:
     with Changes(pod) as changes:
         pod.run(["sh", "-c", "ip link set eth0 promisc on; ip link set eth0 promisc off"])
         assert changes.promiscuous_links() == {"eth0"}
-        assert changes.told() == []
+        assert changes.in_words() == []
 
 
 def test_traffic_is_no_change(pods: tuple[Pod, Pod]) -> None:
     with Changes(pods[0]) as changes, Changes(pods[0].node) as of_node:
         truth.deliver(pods[0], 3)
         truth.ask(pods[0], ("10.96.77.10", 80), 3)
-        assert changes.told() == of_node.told() == []
+        assert changes.in_words() == of_node.in_words() == []
 
 
 def test_a_snapshot_speaks_in_words(pods: tuple[Pod, Pod]) -> None:

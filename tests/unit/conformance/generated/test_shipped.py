@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hypothesis
 import pytest
 from perfect_reports import records
 
@@ -61,30 +60,13 @@ def test_the_plan_of_pairs_is_the_one_that_is_written_down() -> None:
     assert plan_file.shipped("pairs") == [pairs.plan()]
 
 
-def test_plans_that_are_drawn_otherwise_are_named_and_replaced_only_on_request(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_there_is_a_plan_for_each_theme_among_those_that_are_drawn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(plan_file, "FOLDER", tmp_path)
     monkeypatch.setattr(drawing, "drawn", lambda *_: [Plan()])
-    assert drawing.main(["--replace"]) == 0
-    files = plan_file.files()
-    assert {file.stem.rpartition("-")[0] for file in files} == set(THEMES)
-    capsys.readouterr()
-    assert drawing.main([]) == 0
-    assert "Each is the one that ships." in capsys.readouterr().out
-
-    older, left = tmp_path / "http1-1.json", tmp_path / "former-1.json"
-    older.write_text("{}")
-    left.write_text("{}")
-    assert drawing.main([]) == 1
-    assert (older.read_text(), left.read_text()) == ("{}", "{}")
-    told = capsys.readouterr().out
-    assert f"hypothesis {hypothesis.__version__}" in told
-    assert "stay: former-1.json, http1-1.json." in told
-
-    assert drawing.main(["--replace"]) == 0
-    assert plan_file.files() == files
-    assert plan_file.load(older).name == "http1-1"
+    drawing.main(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {file.name for file in plan_file.files()}
+    assert plan_file.load(tmp_path / "http1-1.json").name == "http1-1"
 
 
 def test_every_wild_mutant_changes_something_in_the_plan_of_pairs() -> None:

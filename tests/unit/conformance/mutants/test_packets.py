@@ -14,8 +14,8 @@ from harness.conformance.mutants.packets import (
     over_packets,
     refusing,
     tcp,
+    with_numbers,
     with_payload,
-    with_seq,
 )
 from tapper.output import pcapng
 
@@ -95,7 +95,7 @@ def test_numbers_and_payloads_are_replaced() -> None:
     _, second, _ = _kept(WHOLE)
     segment = tcp(second)
     assert segment is not None
-    changed = tcp(with_seq(second, segment, (1 << 32) + 3))
+    changed = tcp(with_numbers(second, segment, (1 << 32) + 3, segment.ack))
     assert changed is not None
     assert (changed.seq, changed.payload) == (3, b"odd")
     spoilt = with_payload(second, segment, b"ODD")

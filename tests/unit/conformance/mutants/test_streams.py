@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.conformance.mutants.streams import Record, each, lines, over_records, parsed, repeated
+from harness.conformance.mutants.streams import Record, lines, over_exchanges, over_records, parsed, repeated
 
 _HELLO = b'{"type": "hello"}\n'
 _HTTP = b'{"type": "http", "target": "/a"}\n'
@@ -49,8 +49,8 @@ def test_a_record_is_changed_dropped_and_repeated() -> None:
         return [parsed(line) for line in over_records(change)(iter([_HELLO, _HTTP]))]  # type: ignore[arg-type]
 
     hello, http = json.loads(_HELLO), json.loads(_HTTP)
-    assert told(each(lambda record: record | {"target": "/b"})) == [hello, http | {"target": "/b"}]
-    assert told(each(lambda _record: None)) == [hello]
+    assert told(over_exchanges(lambda record: record | {"target": "/b"})) == [hello, http | {"target": "/b"}]
+    assert told(over_exchanges(lambda _record: None)) == [hello]
     assert told(repeated(lambda _record: 3)) == [hello, http, http, http]
 
 

@@ -34,6 +34,8 @@ def test_how_odd_bytes_are_written_is_open(true: bytes, told: str, same: bool) -
         ("10.244.0.2", "10.244.0.2"),
         ("FD00:0:0:0:0:0:0:2", "fd00::2"),
         ("[fd00::2]", "fd00::2"),
+        ("::ffff:10.244.0.2", "10.244.0.2"),
+        ("::FFFF:0AF4:0002", "10.244.0.2"),
         ("server", "server"),
     ],
 )
@@ -46,6 +48,7 @@ def test_an_address_has_many_spellings(told: str, usual: str) -> None:
     [
         ("10.244.0.2:80", ("10.244.0.2", 80)),
         ("[FD00::2]:80", ("fd00::2", 80)),
+        ("[::ffff:10.244.0.2]:80", ("10.244.0.2", 80)),
         ("fd00::2:80", None),
         ("10.244.0.2", None),
         ("10.244.0.300:80", None),

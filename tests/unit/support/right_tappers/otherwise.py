@@ -47,8 +47,11 @@ def fields(record: Record) -> Iterator[Record]:
 
 
 def less(record: Record) -> Iterator[Record]:
-    """What is needed of an exchange, that its bodies are left out, and nothing else."""
-    if record["type"] == "http":
+    """What is needed of an exchange, that its bodies are left out, and nothing else.
+
+    Answers whose requests were not seen are left out: the contract requires a target.
+    """
+    if record["type"] == "http" and record["target"] is not None:
         told = {key: record[key] for key in ("type", "method", "target", "status") if key in record}
         yield told | {name: {"truncated": True} for name in ("request", "response") if record.get(name)}
 
@@ -76,14 +79,15 @@ def heads(record: Record) -> Iterator[Record]:
 
 
 def spelled(record: Record) -> Iterator[Record]:
-    """IPv6 addresses with all their digits and in capitals, short versions, and the older words of the contract."""
+    """All addresses as IPv6, with all their digits and in capitals or with an IPv4 address in them (RFC 4291, section
+    2.5.5.2), short versions, and the older words of the contract."""
     for named in by_ipv6(record):
         for end in ("src", "dst"):
-            host, bracket, port = str(named.get(end)).rpartition("]:")
-            if bracket:
-                named[end] = f"[{_all_digits(host.lstrip('['))}]:{port}"
-        if ":" in str(named.get("pod_ip")):
-            named["pod_ip"] = _all_digits(named["pod_ip"])
+            host, colon, port = str(named.get(end)).rpartition(":")
+            if colon:
+                named[end] = f"[{_as_ipv6(host.strip('[]'))}]:{port}"
+        if named.get("pod_ip"):
+            named["pod_ip"] = _as_ipv6(named["pod_ip"])
         if named.get("version"):
             named["version"] = {"HTTP/1.1": "1.1", "HTTP/2": "2"}.get(named["version"], named["version"])
         if (mtls := named.pop("mtls", None)) is not None:
@@ -93,8 +97,8 @@ def spelled(record: Record) -> Iterator[Record]:
         yield named
 
 
-def _all_digits(address: str) -> str:
-    return IPv6Address(address).exploded.upper()
+def _as_ipv6(address: str) -> str:
+    return IPv6Address(address).exploded.upper() if ":" in address else f"::ffff:{address}"
 
 
 @cache

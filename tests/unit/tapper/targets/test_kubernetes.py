@@ -81,7 +81,7 @@ def follow(server: KubeServer, tmp_path: Path) -> Iterator[Follow]:
 
         def start(query: Query | None = None, context: str | None = None) -> Followed:
             said: list[str] = []
-            query = query or Query("node-a", everywhere=True)
+            query = query or Query("node-a", (None,))
             return Followed(stack.enter_context(KubernetesFeed(Access(str(path), context), query, said.append)), said)
 
         yield start
@@ -340,7 +340,7 @@ def test_a_server_that_is_not_there_at_the_start(tmp_path: Path) -> None:
     path.write_text(kubeconfig(server.port))
     with (
         pytest.raises(KubernetesError, match=rf"ask the API server at .*:{server.port} for pods: .*refused"),
-        KubernetesFeed(Access(str(path)), Query("node-a", everywhere=True), lambda _: None),
+        KubernetesFeed(Access(str(path)), Query("node-a", (None,)), lambda _: None),
     ):
         pass
 

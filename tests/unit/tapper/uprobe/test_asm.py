@@ -8,13 +8,13 @@ import pytest
 
 from tapper.uprobe.asm import BYTE, DOUBLE, FP, HALF, R0, R1, R2, R6, WORD, Assembler
 from tapper.uprobe.layout import ARM64, ENDS, RECORD, X86_64, Maps, RecordKind, Registers, Role
-from tapper.uprobe.programs import Function, TlsProgram
+from tapper.uprobe.programs import CallProgram, Function
 
 MAPS = Maps(3, 4, 5, 6, 7, 8, 9, 10)
 
 
-def program(registers: Registers) -> TlsProgram:
-    return TlsProgram(MAPS, len, registers)  # any offsets will do
+def program(registers: Registers) -> CallProgram:
+    return CallProgram(MAPS, len, registers)  # any offsets will do
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_programs_read_the_registers_of_their_machine(
 
 def test_programs_differ_by_machine_in_nothing_but_registers() -> None:
     function = Function(RecordKind.WRITE, 1, by_pointer=True)
-    for assemble in (TlsProgram.called, TlsProgram.returned):
+    for assemble in (CallProgram.called, CallProgram.returned):
         one, other = (assemble(program(registers), function) for registers in (X86_64, ARM64))
         assert len(one) == len(other)
         pairs = zip(struct.iter_unpack("<BBhi", one), struct.iter_unpack("<BBhi", other), strict=True)

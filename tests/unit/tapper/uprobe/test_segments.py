@@ -183,7 +183,9 @@ def test_an_answer_does_not_wait_for_a_request_that_never_comes(
 
 @pytest.mark.parametrize("role", [Role(0), Role.FROM_START])
 def test_without_a_known_role_the_client_speaks_first(pod: Pod, role: Role) -> None:
-    Conversation(pod, role).exchange("/a")
+    client = Conversation(pod, role)
+    client.exchange("/a")
+    client.record(RecordKind.END)
     assert pod.exchanges() == [("/a", "/a", Direction.OUTBOUND)]
     assert pod.connections.tally.gaps == 0
 
@@ -218,6 +220,7 @@ def test_plaintext_that_could_not_be_read_is_a_gap(pod: Pod) -> None:
     client.record(RecordKind.WRITE, b"x" * 700, error=-14)
     client.answer("lost")
     client.exchange("/c")
+    client.record(RecordKind.END)
     assert [(target, text) for target, text, _ in pod.exchanges()] == [("/a", "/a"), ("", "lost"), ("/c", "/c")]
     assert (pod.segments.unreadable, pod.connections.tally.gap_bytes) == (1, 700)
 
@@ -280,7 +283,9 @@ def test_connections_of_one_moment_are_no_copies_of_each_other(pod: Pod) -> None
     addresses."""
     for number in range(3):
         ends = (POD, 40000 + number, OTHER, 443)
-        Conversation(pod, Role(0), ends, ssl=number, born=(1 << 40) + 10_000 * number).exchange(f"/{number}")
+        client = Conversation(pod, Role(0), ends, ssl=number, born=(1 << 40) + 10_000 * number)
+        client.exchange(f"/{number}")
+        client.record(RecordKind.END)
     assert [target for target, _, _ in pod.exchanges()] == ["/0", "/1", "/2"]
     assert pod.connections.tally.copies == 0
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import unquote
 
-from harness.conformance.mutants.http import is_chunked
 from harness.conformance.mutants.model import Fault, Mutant
-from harness.conformance.mutants.reasons import LOST, TOO_OFTEN
-from harness.conformance.mutants.streams import Record, RecordFilter, both_messages, each, repeated
+from harness.conformance.mutants.reasons import LOST
+from harness.conformance.mutants.streams import Record, RecordFilter, both_messages, over_exchanges
 
 _USUAL_METHODS = {"GET", "POST", "PUT", "DELETE", "HEAD"}
-_USUAL_PORTS = {"80", "443", "8080", "18080"}
 
 
 def _mutant(name: str, defect: str, breaks: dict[str, str], change: RecordFilter) -> Mutant:
@@ -41,25 +39,19 @@ NO_QUERY = _mutant(
     "no-query",
     "It cuts a target at its question mark.",
     {"HTTP-15": r"q=a%20b"},
-    each(lambda record: record | {"target": (record["target"] or "").partition("?")[0]}),
+    over_exchanges(lambda record: record | {"target": (record["target"] or "").partition("?")[0]}),
 )
 UNESCAPED = _mutant(
     "unescaped",
     "It decodes the escapes of a target.",
     {"HTTP-15": r"q=a%20b"},
-    each(lambda record: record | {"target": unquote(record["target"] or "")}),
+    over_exchanges(lambda record: record | {"target": unquote(record["target"] or "")}),
 )
 USUAL_METHODS = _mutant(
     "usual-methods",
     "It takes five methods for all there are.",
     {"HTTP-15": LOST},
-    each(lambda record: record if record["method"] in {*_USUAL_METHODS, None} else None),
-)
-NO_FAILURES = _mutant(
-    "no-failures",
-    "It reports no exchange that a server failed in.",
-    {"HTTP-15": LOST},
-    each(lambda record: None if (record["status"] or 0) >= 500 else record),
+    over_exchanges(lambda record: record if record["method"] in {*_USUAL_METHODS, None} else None),
 )
 
 
@@ -71,27 +63,9 @@ LOWER_CASE = _mutant(
     "lower-case",
     "It writes values of header fields in lower case, as their names.",
     {"HTTP-14": "x-several"},
-    each(lambda record: both_messages(record, _lower_values)),
-)
-NO_CHUNK_TRAILERS = _mutant(
-    "no-chunk-trailers",
-    "It throws away what stands behind the last chunk.",
-    {"HTTP-19": "the trailer X-Sum"},
-    each(lambda record: both_messages(record, lambda message: message | {"trailers": []})),
-)
-ANSWERED_ONLY = _mutant(
-    "answered-only",
-    "It reports pairs, and nothing of a request that stays without an answer.",
-    {"HTTP-18": LOST},
-    each(lambda record: record if record["response"] else None),
+    over_exchanges(lambda record: both_messages(record, _lower_values)),
 )
 
-GIVES_UP_SOON = _mutant(
-    "gives-up-soon",
-    "It waits for an answer for one second.",
-    {"HTTP-21": "answered with 203"},
-    each(lambda record: record | {"status": None, "response": None} if (record["duration_s"] or 0) > 1 else record),
-)
 
 # -- where and when --------------------------------------------------------------------------------------------------
 
@@ -99,25 +73,21 @@ NO_BRACKETS = _mutant(
     "no-brackets",
     "It puts a colon and the port behind an IPv6 address, as if that had no colons.",
     {"CAP-10": r"from \[::6\]"},
-    each(lambda record: record | {end: record[end].replace("[", "").replace("]", "") for end in ("src", "dst")}),
-)
-USUAL_PORTS = _mutant(
-    "usual-ports",
-    "It has a list of ports on which HTTP is spoken.",
-    {"CAP-01": LOST},
-    each(lambda record: record if record["dst"].rpartition(":")[2] in _USUAL_PORTS else None),
+    over_exchanges(
+        lambda record: record | {end: record[end].replace("[", "").replace("]", "") for end in ("src", "dst")}
+    ),
 )
 MILLISECONDS = _mutant(
     "milliseconds",
     "It gives times in milliseconds.",
-    {"CAP-13": "a time within"},
-    each(lambda record: record | {"ts": record["ts"] * 1000}),
+    {"CAP-13": "time within|ts within"},
+    over_exchanges(lambda record: record | {"ts": record["ts"] * 1000}),
 )
 TIME_OF_THE_ANSWER = _mutant(
     "time-of-the-answer",
     "It gives an exchange the time at which it was over.",
     {"CAP-13": "s too late"},
-    each(lambda record: record | {"ts": record["ts"] + (record["duration_s"] or 0)}),
+    over_exchanges(lambda record: record | {"ts": record["ts"] + (record["duration_s"] or 0)}),
 )
 
 
@@ -140,42 +110,31 @@ BY_NAME = _mutant(
 # -- how often -------------------------------------------------------------------------------------------------------
 
 
-def _once_in_a_pod(records: Iterator[Record]) -> Iterator[Record]:
-    told: set[tuple[object, ...]] = set()
-    for record in records:
-        if record["type"] == "http":
-            key = tuple(record[name] for name in ("pod_ip", "direction", "method", "target"))
-            if key in told:
-                continue
-            told.add(key)
-        yield record
+def _once_for_each(key: Callable[[Record], object]) -> RecordFilter:
+    """Leaves out each exchange whose key was there before."""
+
+    def changed(records: Iterator[Record]) -> Iterator[Record]:
+        seen: set[object] = set()
+        for record in records:
+            if record["type"] != "http" or key(record) not in seen:
+                yield record
+            if record["type"] == "http":
+                seen.add(key(record))
+
+    return changed
 
 
 ONCE_IN_A_POD = _mutant(
     "once-in-a-pod",
     "In one pod it takes a second request of the same line for a copy of the first.",
     {"CAP-12": "seen: 1 times"},
-    _once_in_a_pod,
+    _once_for_each(lambda record: tuple(record[name] for name in ("pod_ip", "direction", "method", "target"))),
 )
-TWICE_IN_IPV6 = _mutant(
-    "twice-in-ipv6",
-    "It drops the second copy of a frame on lo for IPv4 only.",
-    {"CAP-10": TOO_OFTEN},
-    repeated(lambda record: 2 if record["src"].startswith("[") else 1),
-)
-TWICE_OUTBOUND = _mutant(
-    "twice-outbound",
-    "It reports either half of a redirected connection as an exchange.",
-    {"CAP-02": TOO_OFTEN},
-    repeated(lambda record: 2 if record["direction"] == "outbound" else 1),
-)
-
-
-TWICE_CHUNKED = _mutant(
-    "twice-chunked",
-    "It reports an exchange again when the last chunk of its answer comes.",
-    {"HTTP-02": TOO_OFTEN},
-    repeated(lambda record: 2 if is_chunked(record) else 1),
+ONCE_BY_CONTENT = _mutant(
+    "once-by-content",
+    "It takes a second request of the same line for a copy of the first.",
+    {"CAP-09": LOST, "EDGE-04": LOST},
+    _once_for_each(lambda record: (record["method"], record["target"])),
 )
 
 # -- what the oracle compares ----------------------------------------------------------------------------------------
@@ -186,10 +145,6 @@ def _probe_invented(records: Iterator[Record]) -> Iterator[Record]:
         yield record
         if record["type"] == "http" and record["target"] == "/healthz":
             yield record | {"target": "/livez"}
-
-
-def _always_in(record: Record) -> Record:
-    return record | ({"direction": "inbound"} if record["direction"] == "outbound" else {})
 
 
 def _last_pod(records: Iterator[Record]) -> Iterator[Record]:
@@ -220,12 +175,6 @@ INVENTS_PROBES = _mutant(
     {"CAP-14": "no record of what did not happen"},
     _probe_invented,
 )
-ALWAYS_IN = _mutant(
-    "always-in",
-    "It takes everything on a pod's lo for what comes in.",
-    {"CAP-15": "expected GET .* outbound at"},
-    each(_always_in),
-)
 LAST_POD = _mutant(
     "last-pod",
     "It names the pod that it looked into last, whatever pod an exchange was seen in.",
@@ -236,11 +185,11 @@ ONE_VERSION = _mutant(
     "one-version",
     "It knows no version of HTTP/1 but HTTP/1.1.",
     {"CAP-17": "expected version HTTP/1.0"},
-    each(_one_version),
+    over_exchanges(_one_version),
 )
 FIELDS_OF_THE_REQUEST = _mutant(
     "fields-of-the-request",
     "It shows the request's header fields with the answer's.",
     {"HTTP-22": "expected response.headers"},
-    each(_fields_of_the_request),
+    over_exchanges(_fields_of_the_request),
 )
