@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import document, endurance, kit, plot, prices, profile, result, rounds, scaling, table
+from bench import document, endurance, kit, own_tls, plot, prices, profile, result, rounds, scaling, table
 from bench.peers import PEERS, TAPPER, Peer, by_name
 from harness.errors import HarnessError
 
@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--no-scaling", action="store_true", help="leave out the curves and the profile")
     parser.add_argument("--kit", action="store_true", help="measure only the harness itself: half a minute")
     parser.add_argument("--prices", action="store_true", help="measure only what hostile traffic costs: two minutes")
+    parser.add_argument("--tls", action="store_true", help="measure only what tap --tls costs: a minute")
     parser.add_argument("--endurance", action="store_true", help="measure only what is kept after very much: an hour")
     parser.add_argument("--output", type=Path, metavar="DIR", help="save table, figures and plot there")
     parser.add_argument(
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         return _tell(lambda: endurance.table(quick=arguments.quick))
     if arguments.prices:
         return _tell(lambda: prices.table(list(prices.measure(0.2 if arguments.quick else 1.0))))
+    if arguments.tls:
+        return _tell(lambda: own_tls.table(list(own_tls.measure(5_000 if arguments.quick else 60_000))))
     if arguments.no_run:
         found = result.load(docs / "bench.json")
     else:
