@@ -21,7 +21,7 @@ AGREED = {
     "DISC": 13,
     "NETNS": 9,
     "CAP": 23,
-    "HTTP": 30,
+    "HTTP": 31,
     "LIFE": 16,
     "EDGE": 7,
     "SEC": 9,

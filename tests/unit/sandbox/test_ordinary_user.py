@@ -62,6 +62,7 @@ with tempfile.TemporaryDirectory() as folder, Node() as node:
     for place in (node, pod):
         state.wait_settled(place)
     files = Written(node, Path(folder))
+    announced = packets.announced(node, pod)
     with Changes(pod) as changes, packets.watch(pod) as recorder:
         before = state.snapshot(pod)
         node.run(Command(["sh", "-c", "echo written > /tmp/file; echo kept > $0/kept; echo > /dev/null", folder],
@@ -69,7 +70,8 @@ with tempfile.TemporaryDirectory() as folder, Node() as node:
         sent = truth.deliver(pod, 3)
         assert state.differences(before, state.snapshot(pod)) == changes.in_words() == [], changes.in_words()
         kits = {frozenset((str(each.src), str(each.dst))) for each in sent}
-        assert packets.foreign(recorder.frames, kits) == []
+        told = packets.foreign(recorder.frames, kits, packets.announced(node, pod) - announced)
+        assert told == [], told
         pod.run(["sh", "-c", "echo 7 > /proc/sys/net/ipv4/tcp_retries1; ip link set lo mtu 1500"])
         assert len(changes.in_words()) == 2, changes.in_words()
     found = {name: content for name, content in files.contents() if content}

@@ -111,7 +111,7 @@ def test_a_wrong_tapper_is_shown_by_a_small_conversation_that_can_be_played_agai
 ) -> None:
     monkeypatch.setattr(soak, "SHRINK_S", 10.0)
     monkeypatch.setattr(soak, "MOST_KINDS", 1)
-    file = wrong(tmp_path, "slashes_merged")
+    file = wrong(tmp_path, "targets_cut")
     run = soak.Soak(contract.load(file), tmp_path / "out", seconds=60, seed=4, jobs=2, patience=2)
     sizes: list[int] = []
     played = run.run(lambda played, _: sizes.extend(each.plan.exchanges for each in played.failures.values()))
