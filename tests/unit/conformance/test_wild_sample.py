@@ -10,7 +10,7 @@ import sys
 from adapter_files import REPOSITORY
 from kit_command import COMMAND, ENVIRON
 
-COUNT = 6
+COUNT = 4
 SURVIVOR = re.compile(r"^(\S+) is not found by ", re.MULTILINE)
 
 
