@@ -1,4 +1,4 @@
-"""What the tapper keeps after very much has come and gone. `script/bench --endurance`.
+"""The tapper's memory, descriptors and threads after very many pods, processes and packets. `script/bench --endurance`.
 
 churn    pods and processes come and go while one pod is watched: nothing of that pod is lost, and nothing leaks
 fuzz     packets that are broken at random places, of several kinds of traffic: memory does not grow
@@ -34,6 +34,8 @@ HELD: Final = 32 << 20
 _WARM: Final = 20
 """Pods that come and go before what is kept is counted for the first time."""
 _AT_ONCE = 500
+_STEP_NS = 100_000
+"""Nanoseconds from one fuzzed packet to the next."""
 _MIB = 1 << 20
 _PEACE_S = 60.0
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -47,7 +49,7 @@ def table(*, quick: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a tapper has at a moment."""
+    """The descriptors, threads, memory and sources of a tapper at one moment."""
 
     descriptors: int
     threads: int
@@ -99,12 +101,12 @@ def churn(pods: int = PODS, processes: int = PROCESSES) -> Churned:
 
 
 def _addresses(count: int) -> list[str]:
-    """Those that a node gives to its first pods."""
+    """The addresses that a node gives to its first pods."""
     return [f"10.244.{number >> 8}.{number & 255}" for number in range(2, 2 + count)]
 
 
 def _at_peace(tapper: RunningTapper) -> Kept:
-    """What it has when it captures on the node and in the watched pod only."""
+    """The tapper's counts as soon as it captures on the node and in the watched pod only."""
     wait_until(lambda: len(tapper.open_sources()) == 2, "the deleted pods to be let go", _PEACE_S)
     process = Path("/proc", str(tapper.process.host_pid))
     descriptors, threads = (len(os.listdir(process / name)) for name in ("fd", "task"))
@@ -135,16 +137,11 @@ def fuzz(packets: int = PACKETS, seed: int = 1) -> Fuzzed:
         Scope(prices.POD, None), lambda it: Session(it, lambda _: None, readers=parts.readers), Limits(held_bytes=HELD)
     )
     records: list[Record] = []
-    done, now = 0, 1_700_000_000_000_000_000
+    done = 0
     for portion in _portions(random.Random(seed)):
-        read = []
-        at = 0
-        for data in portion:
-            now += 100_000
-            read.append((now, 1, at, at + len(data)))
-            at += len(data)
-        connections.packets(b"".join(portion), read, records)
-        connections.tell_time(now)
+        memory, read = prices.in_memory(portion, prices.START_NS + done * _STEP_NS, _STEP_NS)
+        connections.packets(memory, read, records)
+        connections.tell_time(read[-1][0])
         made += len(records)
         records.clear()
         done += len(portion)

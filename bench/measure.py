@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,24 +111,11 @@ class Metered:
         if not self._process.running:
             raise Died(self.last_words())
         tree = self.tree()
-        return sum(map(_own_cpu, tree)) + sum(map(_dead_cpu, [self._meter, *tree]))
+        return sum(map(own_cpu, tree)) + sum(map(_dead_cpu, [self._meter, *tree]))
 
     def rest(self, window: float = _REST, limit: float = SETTLE_LIMIT) -> float:
-        """Wait until the program has been idle for `window` seconds. Returns the processor seconds used so far. Raises
-        Died and WaitTimeout."""
-        before, since = self.cpu(), time.monotonic()
-
-        def resting() -> bool:
-            nonlocal before, since
-            if time.monotonic() - since < window:
-                return False
-            now = self.cpu()
-            idle = now - before < _RESTING * (time.monotonic() - since)
-            before, since = now, time.monotonic()
-            return idle
-
-        wait_until(resting, "the measured program to have nothing more to do", limit)
-        return before
+        """`wait_at_rest` for the process tree. Raises Died, too."""
+        return wait_at_rest(self.cpu, window, limit)
 
     def memory(self) -> int:
         """KiB."""
@@ -210,7 +197,25 @@ def packet_sockets(pod: Pod) -> int:
     return sum(line.split()[5] == "1" for line in lines)
 
 
-def _own_cpu(pid: int) -> float:
+def wait_at_rest(cpu: Callable[[], float], window: float = _REST, limit: float = SETTLE_LIMIT) -> float:
+    """Wait until a program has been idle for `window` seconds. `cpu` returns the processor seconds that it has used so
+    far, and so does this function. Raises WaitTimeout."""
+    before, since = cpu(), time.monotonic()
+
+    def resting() -> bool:
+        nonlocal before, since
+        if time.monotonic() - since < window:
+            return False
+        now = cpu()
+        idle = now - before < _RESTING * (time.monotonic() - since)
+        before, since = now, time.monotonic()
+        return idle
+
+    wait_until(resting, "the measured program to have nothing more to do", limit)
+    return before
+
+
+def own_cpu(pid: int) -> float:
     """Processor seconds of all threads of a process, also of ended ones. The resolution is a nanosecond, while the
     kernel's ticks have ten milliseconds."""
     try:

@@ -1,5 +1,5 @@
-"""What `tapper tap --tls` costs the applications that it reads, others that share their library, and itself.
-`script/bench --tls`.
+"""The cost of `tapper tap --tls` for the applications that it reads, for others that share their library, and for
+itself. `script/bench --tls`.
 
 Two Python programs in two pods make small exchanges over TLS. Three runs follow each other: without a tapper; with a
 tapper whose target is a third pod, so that the programs only pay for sharing the library's file; and with both pods as
@@ -9,13 +9,13 @@ targets. The ratios count, since all runs are made on the same machine in the sa
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from bench.measure import own_cpu, wait_at_rest
 from bench.result import load_average
 from harness.adapters.reference import RunningTapper
 from harness.errors import HarnessError
@@ -23,15 +23,12 @@ from harness.mesh.own_tls.ends import PORT, TlsProgram, certificate_file
 from harness.sandbox import uprobes
 from harness.sandbox.node import Node
 from harness.sandbox.pod import Pod
-from harness.sandbox.process import Process
 from harness.waiting import wait_until
 
 RATE = 5000
 _PROGRAM = Path(__file__).with_name("programs") / "tls_load.py"
 _CALLS = 2
 """Calls of the library that each program makes for an exchange."""
-_SETTLING_S = 0.5
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +64,10 @@ def measure(exchanges: int) -> Iterator[Cost]:
             for what, targets in (("another pod is the target", [other]), ("both pods are targets", pods[:2])):
                 with RunningTapper(node, targets, "--discover", "netns", "--tls", "--body-limit", "0") as running:
                     running.wait_reading_tls(*targets)
-                    before = _processor_time(running.process)
+                    processor_time = partial(own_cpu, running.process.host_pid)
+                    before = processor_time()
                     cost = _run(what, client, server, exchanges)
-                    spent = _settled(running.process) - before
+                    spent = wait_at_rest(processor_time) - before
                 yield _with_tapper(cost, spent, running)
 
 
@@ -88,7 +86,7 @@ def _run(what: str, client: Pod, server: Pod, exchanges: int) -> Cost:
 
 def _with_tapper(cost: Cost, spent: float, running: RunningTapper) -> Cost:
     lost = sum(record["dropped"] for record in running.of_type("stat") if record.get("interface") == "tls")
-    return Cost(cost.what, cost.exchanges, cost.seconds, cost.application_s, spent, _reports(running), lost)
+    return replace(cost, tapper_s=spent, seen=_reports(running), lost=lost)
 
 
 def _reports(running: RunningTapper) -> int:
@@ -97,24 +95,6 @@ def _reports(running: RunningTapper) -> int:
 
 def _argv(*arguments: str) -> list[str]:
     return [sys.executable, "-I", "-S", str(_PROGRAM), *arguments]
-
-
-def _processor_time(process: Process) -> float:
-    fields = Path(f"/proc/{process.host_pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _settled(process: Process) -> float:
-    """The processor time as soon as the process has nothing more to do."""
-    spent = [_processor_time(process)]
-
-    def rests() -> bool:
-        time.sleep(_SETTLING_S)
-        spent.append(_processor_time(process))
-        return spent[-1] - spent[-2] < _SETTLING_S / 10
-
-    wait_until(rests, "the tapper to have read everything")
-    return spent[-1]
 
 
 def table(costs: list[Cost]) -> str:

@@ -1,4 +1,6 @@
-"""What a byte of hostile traffic costs the tapper, compared with a byte of normal traffic. `script/bench --prices`.
+"""The tapper's cost for a byte of hostile traffic, compared with that for a byte of normal traffic.
+
+`script/bench --prices` measures it.
 
 The price of an input is the processor time from its packets to its NDJSON, divided by the bytes of its IP packets. The
 form is that of this process: TAPPER_PLAIN and TAPPER_PURE choose another. Normal traffic is many small exchanges,
@@ -22,6 +24,17 @@ from pathlib import Path
 
 import tapper
 from bench.result import load_average
+from harness.mesh.http2 import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    frame,
+)
 from harness.mesh.replay import FrameMaker, ReplayLeg
 from tapper.output.console import Console
 from tapper.output.records import Place
@@ -35,14 +48,13 @@ from tapper.streams.packet import Packet
 
 POD = "10.0.0.2"
 _SEGMENT = 32_000
-_START_NS = 1_700_000_000_000_000_000
+START_NS = 1_700_000_000_000_000_000
 _STEP_NS = 10_000
 _AT_ONCE = 200
 """Packets that are read at a time."""
 _FILLER = "x" * 400
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+_NO_SETTINGS = frame(SETTINGS, 0, 0)
 _UPGRADE = b"GET / HTTP/1.1\r\nHost: shop\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
 _SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n%s\r\n"
 _DEFLATE = b"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n"
@@ -68,13 +80,13 @@ def measure(scale: float = 1.0, times: int = 3) -> Iterator[Price]:
     gc.freeze()  # as `tapper.cli` does
     gc.set_threshold(5_000, 10, 10)
     for what, make in INPUTS.items():
-        packets = [frame[14:] for frame in make(scale)]
+        packets = [ethernet[14:] for ethernet in make(scale)]
         seconds = min(_processor_time(packets) for _ in range(times))
         yield Price(what, len(packets), sum(map(len, packets)), seconds)
 
 
 def _processor_time(packets: Sequence[bytes]) -> float:
-    """What it takes to read the packets in portions, and to write their records, in seconds."""
+    """Seconds of processor time for reading the packets in portions, and for writing their records."""
     parts, writes = chosen(), functools.partial(RecordWriter, console=Console(io.StringIO()), shape=Shape())
     portions = list(_portions(packets))
     with Path(os.devnull).open("wb", buffering=0) as nowhere:
@@ -95,10 +107,14 @@ def _processor_time(packets: Sequence[bytes]) -> float:
 def _portions(packets: Sequence[bytes]) -> Iterator[tuple[bytes, list[Packet]]]:
     """As a ring gives them."""
     for first in range(0, len(packets), _AT_ONCE):
-        portion = packets[first : first + _AT_ONCE]
-        ends = list(accumulate(map(len, portion), initial=0))
-        times = range(_START_NS + first * _STEP_NS, _START_NS + (first + len(portion)) * _STEP_NS, _STEP_NS)
-        yield b"".join(portion), [(ts, 1, *pair) for ts, pair in zip(times, pairwise(ends), strict=True)]
+        yield in_memory(packets[first : first + _AT_ONCE], START_NS + first * _STEP_NS, _STEP_NS)
+
+
+def in_memory(packets: Sequence[bytes], ts: int, step: int) -> tuple[bytes, list[Packet]]:
+    """IP packets one after another in memory, as a reader takes them; the first one at `ts`, each other one `step`
+    later, in nanoseconds."""
+    places = pairwise(accumulate(map(len, packets), initial=0))
+    return b"".join(packets), [(ts + number * step, 1, *place) for number, place in enumerate(places)]
 
 
 def table(prices: list[Price]) -> str:
@@ -209,30 +225,31 @@ def _short_messages(scale: float) -> Iterator[bytes]:
 def _inflating(scale: float) -> Iterator[bytes]:
     engine = zlib.compressobj(9, wbits=-15)
     message = (engine.compress(bytes((16 << 20) - 100)) + engine.flush(zlib.Z_SYNC_FLUSH))[:-4]
-    frame = bytes([0xC1, 126]) + struct.pack("!H", len(message)) + message
-    return _answered(_UPGRADE, _SWITCH % _DEFLATE + frame * _count(20, scale))
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+    sent = bytes([0xC1, 126]) + struct.pack("!H", len(message)) + message
+    return _answered(_UPGRADE, _SWITCH % _DEFLATE + sent * _count(20, scale))
 
 
 def _rapid_reset(scale: float) -> Iterator[bytes]:
     streams = range(1, 2 * _count(16_000, scale), 2)
-    return _http2(b"".join(_frame(1, 4, each, b"\x82\x84\x86") + _frame(3, 0, each, bytes(4)) for each in streams))
+    return _http2(
+        b"".join(
+            frame(HEADERS, END_HEADERS, each, b"\x82\x84\x86") + frame(RST_STREAM, 0, each, bytes(4))
+            for each in streams
+        )
+    )
 
 
 def _empty_data(scale: float) -> Iterator[bytes]:
-    return _http2(_frame(1, 4, 1, b"\x82\x84\x86") + _frame(0, 0, 1) * _count(50_000, scale))
+    return _http2(frame(HEADERS, END_HEADERS, 1, b"\x82\x84\x86") + frame(DATA, 0, 1) * _count(50_000, scale))
 
 
 def _continuation(scale: float) -> Iterator[bytes]:
-    return _http2(_frame(1, 0, 1, b"\x82") + _frame(9, 0, 1, b"\x82") * _count(40_000, scale))
+    return _http2(frame(HEADERS, 0, 1, b"\x82") + frame(CONTINUATION, 0, 1, b"\x82") * _count(40_000, scale))
 
 
 def _indexed(scale: float) -> Iterator[bytes]:
     streams = range(1, 2 * _count(80, scale), 2)
-    return _http2(b"".join(_frame(1, 5, each, b"\x82\x84" + b"\x86" * 8_000) for each in streams))
+    return _http2(b"".join(_request_frame(each, b"\x86" * 8_000) for each in streams))
 
 
 def _huffman(scale: float) -> Iterator[bytes]:
@@ -240,18 +257,23 @@ def _huffman(scale: float) -> Iterator[bytes]:
     blocks = b""
     for stream in range(1, 2 * _count(60, scale), 2):
         value = bytes(chance.choice(b"\x00\x10\x20\x30\x08") for _ in range(6_000)) + b"\x07"  # ends with padding
-        blocks += _frame(1, 5, stream, b"\x82\x84\x00\x01a\xff" + bytes([5_874 & 127 | 128, 5_874 >> 7]) + value)
+        blocks += _request_frame(stream, b"\x00\x01a\xff" + bytes([5_874 & 127 | 128, 5_874 >> 7]) + value)
     return _http2(blocks)
 
 
 def _churned_table(scale: float) -> Iterator[bytes]:
     chance = random.Random(1)
     fields = b"".join(b"\x40\x02%02d\x02%02d" % (chance.randrange(99), chance.randrange(99)) for _ in range(1_300))
-    return _http2(b"".join(_frame(1, 5, each, b"\x82\x84" + fields) for each in range(1, 2 * _count(60, scale), 2)))
+    return _http2(b"".join(_request_frame(each, fields) for each in range(1, 2 * _count(60, scale), 2)))
+
+
+def _request_frame(stream: int, fields: bytes) -> bytes:
+    """A request in one HEADERS frame: GET / with these encoded fields."""
+    return frame(HEADERS, END_STREAM | END_HEADERS, stream, b"\x82\x84" + fields)
 
 
 def _http2(frames: bytes) -> Iterator[bytes]:
-    return _sent(_PREFACE + _SETTINGS, _SETTINGS, frames)
+    return _sent(PREFACE + _NO_SETTINGS, _NO_SETTINGS, frames)
 
 
 def _sent(hello: bytes, welcome: bytes, data: bytes) -> Iterator[bytes]:

@@ -39,9 +39,13 @@ class Finder(StrEnum):
 
     def finds(self, exe: str | None) -> bool:
         """Whether a process with this exe link leads to a namespace in this way."""
-        if self is Finder.NETNS or exe is None:
-            return self is Finder.NETNS
-        return is_envoy_path(exe) if self is Finder.ENVOY else is_linkerd_path(exe)
+        match self:
+            case Finder.ENVOY:
+                return exe is not None and is_envoy_path(exe)
+            case Finder.LINKERD:
+                return exe is not None and is_linkerd_path(exe)
+            case Finder.NETNS:
+                return True
 
 
 @dataclass(frozen=True, slots=True)

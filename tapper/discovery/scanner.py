@@ -139,5 +139,7 @@ class Scanner:
                 resident = pid, process.exe if isinstance(process.exe, str) else None
                 residents.setdefault(process.netns, []).append(resident)
         candidates += [Candidate(group[0][0], netns, Finder.NETNS) for netns, group in residents.items()]
-        found = tuple(candidates), tuple(envoys), tuple(refused)
-        return Scan(*found, frozenset(processes), frozenset(unreadable), residents, frozenset(errors))
+        pids = frozenset(processes)
+        return Scan(
+            tuple(candidates), tuple(envoys), tuple(refused), pids, frozenset(unreadable), residents, frozenset(errors)
+        )

@@ -161,7 +161,8 @@ class _Template:
         self.before, self.after = block[:begin], block[stop:]
         self.headers_before, self.headers_after = model.headers[:index], model.headers[index + 1 :]
         self.shown_before, self.shown_after = shown[:shown_index], shown[shown_index + 1 :]
-        self.octets, self.cached = model.octets - len(value), cached
+        self.octets = model.octets - len(value)
+        self.cached = cached
 
     def decode(self, block: bytes) -> DecodedBlock | None:
         """None if the block differs in anything but the value of the literal."""

@@ -82,7 +82,7 @@ class PlaintextSources:
         self._pods: dict[NamespaceId, tuple[Place, Scope]] = {}
         """The places and scopes of the pods' lo."""
         self._new: set[NamespaceId] = set()
-        """Those that have no source of plaintext yet."""
+        """The pods' lo that have no source of plaintext yet."""
         descriptor = capture.fileno()
         if descriptor is not None:
             sources.watch(descriptor, select.POLLIN, capture.take_events)
@@ -98,7 +98,7 @@ class PlaintextSources:
         self._new.add(netns)
 
     def lo_closed(self, netns: NamespaceId) -> None:
-        """It is not captured any more. The source of its plaintext is not closed hereby."""
+        """The lo of a pod is not captured any more. This does not close the source of the pod's plaintext."""
         self._pods.pop(netns, None)
         self._new.discard(netns)
 

@@ -7,7 +7,6 @@ One address is one value whatever its spelling: `FD00:0::1` is `fd00::1`, and th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeAlias
 
@@ -52,7 +51,6 @@ def packed(targets: Iterable[Address]) -> frozenset[bytes]:
     return frozenset(address.packed for address in targets)
 
 
-@lru_cache(maxsize=1024)
 def spell(address: bytes) -> str:
     """The canonical text (RFC 5952) of 4 or 16 bytes in network byte order."""
     return str(ip_address(address))

@@ -50,6 +50,7 @@ _MOST_FILES: Final = 4096
 """Files that are known at a time. Further ones are not looked into."""
 _MOST_OF_ROOT: Final = 64
 """Files of a root that are kept although no process has them."""
+_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _OPENAT2: Final = 437
 _RESOLVE_NO_XDEV, _RESOLVE_IN_ROOT = 0x01, 0x10
 
@@ -244,9 +245,6 @@ class TlsProcesses:
                 return file.read(LARGEST_MAPS)
         except OSError:
             return b""
-
-
-_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def _open(path: str) -> int | None:

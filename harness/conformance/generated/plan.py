@@ -104,7 +104,7 @@ class PlannedExchange:
 
     @property
     def bodiless(self) -> bool:
-        """Whether the answer has no body, whatever its fields say (RFC 9112, section 6.3)."""
+        """True if this answer has no body, whatever its fields say (RFC 9112, section 6.3)."""
         return self.method == "HEAD" or self.status in (204, 304)
 
     @property
